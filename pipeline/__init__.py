@@ -1,0 +1,1 @@
+"""The house: records, manifests, workspaces, engines and the command line."""

@@ -1,0 +1,17 @@
+"""The one exception that prep shows to its user."""
+
+
+class PrepError(Exception):
+    """A mistake the user can mend: says what is wrong, then what to do."""
+
+    def __init__(self, wrong: str, mend: str = "") -> None:
+        super().__init__(wrong)
+        self.wrong = wrong
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.wrong}\n{self.mend}" if self.mend else self.wrong
+
+    def __reduce__(self) -> tuple[type["PrepError"], tuple[str, str]]:
+        """Pickle both sentences, so that a Ray actor's error reaches the user whole."""
+        return (PrepError, (self.wrong, self.mend))

@@ -1,0 +1,111 @@
+"""A picture and everything prep knows about it: one frozen value, one manifest row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["train", "reg"]
+Kind = Literal["tag", "caption", "rating", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One thing a tagger said about a picture; never rewritten, only added to."""
+
+    text: str
+    kind: Kind
+    category: str
+    score: float | None
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Where a picture was cut out of its upright source, and what became of it.
+
+    The source is scaled to `scaled_width` x `scaled_height` pixels, then the window of
+    `width` x `height` pixels whose upper left corner is `left`, `top` is kept. Whole numbers in
+    the scaled picture leave nothing to round, so a replay is exact.
+    """
+
+    source_width: int
+    source_height: int
+    scaled_width: int
+    scaled_height: int
+    left: int
+    top: int
+    width: int
+    height: int
+    background: str  # '#rrggbb' under transparent pixels
+    focus: str  # centre, saliency, face or box
+    upscale: float  # how much the source was enlarged; 1.0 when it was not
+    lost: float  # share of the source's area outside the window, 0 to 1
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The window in pixels of the upright source: left, top, right, bottom."""
+        x, y = self.source_width / self.scaled_width, self.source_height / self.scaled_height
+        return self.left * x, self.top * y, (self.left + self.width) * x, (self.top + self.height) * y
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """How an augmented copy was made from the cropped picture; sizes stay the same.
+
+    Applied in this order: mirror, rotate by `angle` degrees counter-clockwise, then cut the
+    window of relative size `zoom` (1 = the largest upright rectangle that fits) whose centre is
+    shifted by `shift_x`, `shift_y` shares of the free margin (-1 to 1), and enlarge it again.
+    """
+
+    kind: str  # mirror, rotate, zoom or jitter
+    mirror: bool = False
+    angle: float = 0.0
+    zoom: float = 1.0
+    shift_x: float = 0.0
+    shift_y: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file that a stage wrote."""
+
+    path: str  # relative to the workspace, named by `pixels`
+    width: int
+    height: int
+    pixels: str  # sha256 of size and decoded RGB bytes: the same under any encoder
+    phash: str  # 64-bit perceptual hash, 16 hex digits
+    file: str = field(metadata={"digest": False})  # sha256 of the file's bytes: this encoder's
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Why a picture goes no further."""
+
+    stage: str
+    reason: str  # a few words, the same for every picture of its sort: what is counted
+    detail: str = ""  # the particulars
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One picture on its way to the data set; dropped pictures stay, with the reason."""
+
+    id: str  # first 16 hex digits of `sha256`; a copy made of it is 'id-k'
+    source: str  # path of the user's file, relative to the workspace, with forward slashes
+    sha256: str  # of the source file's bytes
+    subject: str  # the subject's token; empty for regularization pictures
+    class_name: str  # the class: man, cat, style
+    role: Role
+    origin: str = ""  # id of the record this copy was made of
+    crop: Crop | None = None
+    transform: Transform | None = None
+    picture: Picture | None = None
+    annotations: tuple[Annotation, ...] = ()
+    caption: str = ""
+    placed: str = ""  # path of the picture in the data set, relative to the workspace
+    drop: Drop | None = None
+
+    @property
+    def kept(self) -> bool:
+        return self.drop is None

@@ -1,0 +1,127 @@
+"""What a stage is: a frozen value whose fields are its options, and a function that does the work."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.errors import PrepError
+from pipeline.record import Record
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+    from pipeline.workspace import Workspace
+
+Work = Callable[[list[Record]], list[Record]]
+Report = Callable[[int, int], None]  # done so far, total: what a progress bar needs
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that a stage used, as provenance records it."""
+
+    name: str
+    sha256: str
+    revision: str = ""
+
+
+def opt(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    key: bool = True,
+    metavar: str | None = None,
+) -> Any:
+    """A dataclass field that is also a CLI option, a recipe key and recorded provenance.
+
+    `low` and `high` bound numbers, both inclusive. `key=False` marks an option that cannot change
+    the result (a device, a folder whose content is hashed), so changing it makes nothing stale.
+    A list as default becomes a tuple option that may be given several times.
+    """
+    meta = {"help": help, "low": low, "high": high, "key": key, "metavar": metavar}
+    return field(default=tuple(default) if isinstance(default, list) else default, metadata=meta)
+
+
+class Options:
+    """Frozen dataclass whose fields made with `opt` are options; bounds are checked when it is made."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for option in self.options():
+            value = getattr(self, option.name)
+            low = -math.inf if option.metadata["low"] is None else option.metadata["low"]
+            high = math.inf if option.metadata["high"] is None else option.metadata["high"]
+            if type(value) in (int, float) and not low <= value <= high:
+                bounds = f"from {low:g} to {high:g}".replace("from -inf to", "at most").replace(" to inf", " up")
+                raise PrepError(f"{self.name}: {option.name} is {value:g}.", f"It must be {bounds}.")
+        self.check()
+
+    def check(self) -> None:
+        """Raise PrepError when options contradict each other; stages override it."""
+
+    @classmethod
+    def options(cls) -> list[dataclasses.Field[Any]]:
+        return [f for f in dataclasses.fields(cls) if "help" in f.metadata]  # type: ignore[arg-type]
+
+    def params(self) -> dict[str, Any]:
+        """The options that can change the result, by name, as JSON values."""
+        values = {f.name: getattr(self, f.name) for f in self.options() if f.metadata["key"]}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Options):
+    """Work on one picture at a time, which any engine can run.
+
+    `start` does the heavy imports and loads weights, once per worker, and returns the work: a
+    function from a batch of kept records to their successors. A record that cannot be worked on
+    comes back with `drop` set; only a fault that concerns them all (no disk space) raises.
+    """
+
+    version: ClassVar[int] = 1  # raise it when the same options give other results
+    batch_size: ClassVar[int] = 16
+    threads: ClassVar[bool] = True  # False: one worker, as for a model on a device
+    reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
+    libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
+
+    def start(self, workspace: Workspace) -> Work:
+        raise NotImplementedError
+
+    def models(self, workspace: Workspace) -> tuple[Model, ...]:
+        """The models the work will use; their hashes are part of the cache key."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Stage):
+    """A stage that needs the whole manifest at once and therefore runs in the driver."""
+
+    def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
+        """Yield the successors of all the manifest's records, dropped ones included, sorted by id."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of a manifest's history: all that decided its content."""
+
+    stage: str
+    version: int
+    params: dict[str, Any]
+    input: str  # digest of the manifest it read
+    models: tuple[Model, ...] = ()
+    libraries: dict[str, str] = field(default_factory=dict)  # recorded, not part of the key
+
+    @property
+    def key(self) -> str:
+        """The same key, the same result: sha256 over everything but the libraries' versions."""
+        parts = [self.stage, self.version, self.params, self.input, [dataclasses.astuple(m) for m in self.models]]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""Where things lie: one folder per project, and the lock that keeps two commands from sharing it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PrepError
+
+RECIPE = "prep.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A project folder. prep writes below `root` and nowhere else."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path) -> Workspace:
+        """The workspace that holds `start`: the nearest folder upwards with a prep.toml."""
+        start = start.resolve()
+        for folder in (start, *start.parents):
+            if (folder / RECIPE).is_file():
+                return cls(folder)
+        raise PrepError(
+            f"{start} is not inside a prep workspace.", "Make one: prep init DIR --subject TOKEN CLASS FOLDER"
+        )
+
+    @property
+    def recipe(self) -> Path:
+        return self.root / RECIPE
+
+    @property
+    def images(self) -> Path:
+        return self.root / "images"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    def manifest(self, stage: str) -> Path:
+        return self.root / "manifests" / f"{stage}.parquet"
+
+    def path(self, relative: str) -> Path:
+        """A file prep owns, from its path in a manifest; refuses one that leads out of the workspace.
+
+        Manifests travel between people, so their paths are not trusted.
+        """
+        path = Path(os.path.normpath(self.root / relative))
+        if not path.is_relative_to(self.root) or path == self.root:
+            raise PrepError(
+                f"The manifest names {relative!r}, which lies outside {self.root}.", "Use a manifest you trust."
+            )
+        return path
+
+    def source(self, relative: str) -> Path:
+        """The user's file that a record came from; may lie outside the workspace, is only ever read."""
+        return Path(os.path.normpath(self.root / relative))
+
+    def relative(self, path: Path) -> str:
+        """`path` as manifests store it: relative to the workspace, with forward slashes."""
+        return Path(os.path.relpath(path, self.root)).as_posix()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the workspace for one writing command; the system lets go of it when prep dies."""
+        from filelock import FileLock, Timeout
+
+        self.cache.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.cache / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise PrepError(
+                f"Another prep command is working in {self.root}.", "Wait until it ends, then give the command again."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file or none: to a temporary name beside it, then renamed into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def safe_name(text: str) -> str:
+    """`text` as a file name that any system and kohya's reader take: lower case a-z, 0-9 and '-'.
+
+    Kohya splits paths on '_' to guess a caption's name, so there is none.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

@@ -1,0 +1,1 @@
+"""The trainer: from a built data set to adapter weights."""
