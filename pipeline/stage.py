@@ -88,7 +88,8 @@ class Stage(Options):
 
     version: ClassVar[int] = 1  # raise it when the same options give other results
     batch_size: ClassVar[int] = 16
-    threads: ClassVar[bool] = True  # False: one worker, as for a model on a device
+    threads: ClassVar[bool] = True  # the work may be called by several threads; False: one worker, as for a model
+    gpus: ClassVar[float] = 0
     reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
 
@@ -98,6 +99,10 @@ class Stage(Options):
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         """The models the work will use; their hashes are part of the cache key."""
         return ()
+
+    def missing(self, manifest: Manifest, workspace: Workspace) -> str:
+        """What the stage once wrote and is no longer there, in a few words; empty when all is."""
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,34 @@
+"""Threads of this process: picture work releases the GIL, so nothing is pickled and nothing spawned."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pipeline.record import Record
+from pipeline.stage import Stage
+from pipeline.workspace import Workspace
+
+
+def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, workers: int) -> Iterator[list[Record]]:
+    """Work on the batches in `workers` threads, or one after another when the stage wants no threads.
+
+    At most two batches a worker are under way, so memory does not grow with their number.
+    """
+    work = stage.start(workspace)
+    if not stage.threads or workers == 1:
+        yield from map(work, batches)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix=stage.name) as pool:
+        pending: deque[Future[list[Record]]] = deque()
+        try:
+            for batch in batches:
+                pending.append(pool.submit(work, batch))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:  # an error or Ctrl-C: let what runs end, start nothing more
+                future.cancel()

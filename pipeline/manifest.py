@@ -1,0 +1,252 @@
+"""Manifests: Parquet files of records that carry their whole history in the schema metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import types
+import typing
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PrepError
+from pipeline.record import Record
+from pipeline.stage import Model, Step
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1  # raise it when an older prep could no longer read the file
+ROWS = 10_000  # rows of one Parquet row group: what is in memory at a time
+_META = b"prep"
+_PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of every file found: found = kept + dropped. One file may give several pictures."""
+
+    found: int = 0
+    kept: int = 0
+    pictures: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # files that gave no picture, by reason
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest on disk. Opening it reads the footer only; rows stream in batches."""
+
+    path: Path
+    history: tuple[Step, ...]
+    digest: str  # sha256 over the history's keys and all rows; knows no time, host, engine or encoder
+    counts: Counts
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Open a manifest; PrepError when it is missing, truncated, foreign or of a newer format."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        remedy = "Make it anew with the prep command of its name."
+        if not path.is_file():
+            raise PrepError(f"There is no manifest {path}.", remedy)
+        try:
+            metadata = pq.read_metadata(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise PrepError(f"{path} is not a whole Parquet file: {_first_line(error)}", remedy) from None
+        if _META not in metadata:
+            raise PrepError(f"{path} is a Parquet file but not a manifest of prep's.", "Name a file from manifests/.")
+        head = json.loads(metadata[_META])
+        if head["format"] > FORMAT:
+            raise PrepError(f"{path} was written by a newer prep (format {head['format']}).", "Update prep to read it.")
+        return cls(path, tuple(map(_step, head["history"])), head["digest"], Counts(**head["counts"]))
+
+    def batches(self, size: int = ROWS) -> Iterator[list[Record]]:
+        """All records in order of their ids, `size` at a time."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(self.path) as file:
+                for batch in file.iter_batches(batch_size=size):
+                    yield from_arrow(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise PrepError(
+                f"{self.path} is damaged: {_first_line(error)}", "Delete it and run its stage again."
+            ) from None
+
+    def records(self) -> Iterator[Record]:
+        for batch in self.batches():
+            yield from batch
+
+    def table(self, columns: list[str]) -> pa.Table:
+        """Some columns as one Arrow table, for questions about the whole set; 'picture.phash' names a nested one."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.path, columns=columns)
+
+
+def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[Step, ...]) -> Manifest:
+    """Write records, sorted by id, to a manifest that appears whole or not at all.
+
+    Rows stream through: memory holds one row group, whatever the number of records.
+    """
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256(json.dumps([step.key for step in history]).encode())
+    tally = _Tally()
+    last = ""
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    try:
+        with pq.ParquetWriter(name, schema(), compression="zstd") as writer:
+            for group in _regroup(batches, ROWS):
+                for record in group:
+                    if record.id <= last:
+                        raise AssertionError(f"records out of order: {record.id} after {last}")
+                    last = record.id
+                    digest.update(fingerprint(record))
+                    tally.add(record)
+                writer.write_table(to_arrow(group))
+            counts = tally.counts()
+            head = {
+                "format": FORMAT,
+                "digest": digest.hexdigest(),
+                "counts": dataclasses.asdict(counts),
+                "history": [dataclasses.asdict(step) | {"key": step.key} for step in history],
+            }
+            writer.add_key_value_metadata({_META: json.dumps(head, ensure_ascii=False).encode()})
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Manifest(path, history, digest.hexdigest(), counts)
+
+
+class _Tally:
+    """Counts files while their records pass by; those of one file stand together in the order of ids."""
+
+    def __init__(self) -> None:
+        self.found = self.kept = self.pictures = 0
+        self.dropped = Counter[str]()
+        self.source, self.reason = "", ""
+
+    def add(self, record: Record) -> None:
+        if record.source != self.source:
+            self._close()
+            self.found += 1
+            self.source, self.reason = record.source, record.drop.reason if record.drop else ""
+        if record.drop is None:
+            self.pictures += 1
+            self.reason = ""
+
+    def counts(self) -> Counts:
+        self._close()
+        return Counts(self.found, self.kept, self.pictures, dict(sorted(self.dropped.items())))
+
+    def _close(self) -> None:
+        if self.reason:
+            self.dropped[self.reason] += 1
+        elif self.source:
+            self.kept += 1
+
+
+def fingerprint(record: Record) -> bytes:
+    """sha256 of what a record says, without what only the encoder decides."""
+    row = _row(record, digest=True)
+    return hashlib.sha256(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+
+
+def schema() -> pa.Schema:
+    """The Arrow schema of a manifest, read off the fields of Record."""
+    import pyarrow as pa
+
+    return pa.schema(list(_arrow_type(Record)))
+
+
+def to_arrow(records: list[Record]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([_row(record) for record in records], schema=schema())
+
+
+def from_arrow(table: pa.Table | pa.RecordBatch) -> list[Record]:
+    return [_value(Record, row) for row in table.to_pylist()]
+
+
+def _row(value: Any, digest: bool = False) -> Any:
+    """A record as plain lists and dicts."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, tuple):
+        return [_row(item, digest) for item in value]
+    return {
+        name: _row(getattr(value, name), digest) for name, _, counted in _fields(type(value)) if counted or not digest
+    }
+
+
+def _value(kind: Any, plain: Any) -> Any:
+    """The inverse of _row, by the type `kind`."""
+    if plain is None or kind in _PLAIN:
+        return plain
+    if typing.get_origin(kind) is tuple:
+        return tuple(_value(typing.get_args(kind)[0], item) for item in plain)
+    return kind(**{name: _value(inner, plain[name]) for name, inner, _ in _fields(kind)})
+
+
+_FIELDS: dict[type, list[tuple[str, Any, bool]]] = {}
+
+
+def _fields(cls: type) -> list[tuple[str, Any, bool]]:
+    """Name, type and whether the digest counts it, of each field; `X | None` and Literal reduced to X."""
+    if cls not in _FIELDS:
+        hints = typing.get_type_hints(cls)
+        _FIELDS[cls] = [(f.name, _bare(hints[f.name]), f.metadata.get("digest", True)) for f in dataclasses.fields(cls)]
+    return _FIELDS[cls]
+
+
+def _bare(kind: Any) -> Any:
+    if typing.get_origin(kind) is typing.Literal:
+        return str
+    if isinstance(kind, types.UnionType):
+        return next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    return kind
+
+
+def _arrow_type(kind: Any) -> Any:
+    import pyarrow as pa
+
+    plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    if kind in plain:
+        return plain[kind]
+    if typing.get_origin(kind) is tuple:
+        return pa.list_(_arrow_type(typing.get_args(kind)[0]))
+    return pa.struct([pa.field(name, _arrow_type(inner)) for name, inner, _ in _fields(kind)])
+
+
+def _step(plain: dict[str, Any]) -> Step:
+    values = {f.name: plain[f.name] for f in dataclasses.fields(Step)}
+    return Step(**values | {"models": tuple(Model(**model) for model in plain["models"])})
+
+
+def _regroup(batches: Iterable[list[Record]], size: int) -> Iterator[list[Record]]:
+    group: list[Record] = []
+    for batch in batches:
+        group += batch
+        while len(group) >= size:
+            yield group[:size]
+            group = group[size:]
+    if group:
+        yield group
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,85 @@
+"""From the fields of a stage to Click options, recipe keys and checked values."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from pipeline.errors import PrepError
+from pipeline.stage import Options
+
+T = TypeVar("T", bound=Options)
+_CLICK = {int: click.INT, float: click.FLOAT, str: click.STRING}
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def click_options(cls: type[Options]) -> list[click.Option]:
+    """One Click option per option of `cls`; None (or an empty tuple) means not given.
+
+    The default stays in the recipe's hands, so `show_default` is text only.
+    """
+    return [_click_option(f.name, kind, f) for f, kind in _typed(cls)]
+
+
+def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """A stage from a recipe's table; PrepError names the unknown key, the wrong type or the wrong choice."""
+    kinds = {f.name: kind for f, kind in _typed(cls)}
+    refuse_unknown(table, kinds, where)
+    return cls(**{name: _checked(value, kinds[name], f"{where}: {name}") for name, value in table.items()})
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what Click parsed, only what the user gave."""
+    return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+def refuse_unknown(table: Iterable[str], known: Iterable[str], where: str) -> None:
+    """PrepError at the first key that nobody reads, with the name that was probably meant."""
+    known = list(known)
+    for key in table:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            mend = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+            raise PrepError(f"{where} has an unknown key {key!r}.", mend)
+
+
+def _typed(cls: type[Options]) -> list[tuple[Any, Any]]:
+    hints = typing.get_type_hints(cls)
+    return [(f, hints[f.name]) for f in cls.options()]
+
+
+def _click_option(name: str, kind: Any, option: Any) -> click.Option:
+    flag = name.replace("_", "-")
+    text: dict[str, Any] = {"help": option.metadata["help"], "default": None, "metavar": option.metadata["metavar"]}
+    if kind is bool:
+        return click.Option([f"--{flag}/--no-{flag}", name], show_default="on" if option.default else "off", **text)
+    shown = option.default
+    if typing.get_origin(kind) is tuple:
+        text |= {"multiple": True, "default": ()}
+        shown, kind = " ".join(map(str, shown)), typing.get_args(kind)[0]
+    if choices := typing.get_args(kind):
+        return click.Option([f"--{flag}", name], type=click.Choice(choices), show_default=str(shown), **text)
+    return click.Option([f"--{flag}", name], type=_CLICK[kind], show_default=str(shown) or False, **text)
+
+
+def _checked(value: Any, kind: Any, where: str) -> Any:
+    """`value` as TOML gave it, as the type of its option."""
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            raise PrepError(f"{where} is {value!r}.", f"It must be a list: [{value!r}].")
+        return tuple(_checked(item, typing.get_args(kind)[0], where) for item in value)
+    if choices := typing.get_args(kind):
+        if value not in choices:
+            close = difflib.get_close_matches(str(value), choices, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise PrepError(f"{where} is {value!r}.", f"It must be one of: {', '.join(choices)}.{hint}")
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise PrepError(f"{where} is {value!r}.", f"It must be {_WORDS[kind]}.")
+    return value

@@ -1,0 +1,110 @@
+"""prep.toml: the subjects of a project and the options of every stage."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PrepError
+from pipeline.options import refuse_unknown
+from pipeline.workspace import RECIPE
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an adapter learns: a token that stands for it, its class, and the folder of its pictures."""
+
+    token: str
+    class_name: str
+    folder: str
+    repeats: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Regularization:
+    """Pictures of a class without the subject: what the model shall go on knowing."""
+
+    class_name: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    subjects: tuple[Subject, ...]
+    regularization: tuple[Regularization, ...]
+    tables: Mapping[str, Mapping[str, Any]]  # per stage, as TOML gave it; checked when the stage is built
+
+    @classmethod
+    def read(cls, path: Path, stages: tuple[str, ...]) -> Recipe:
+        """Read prep.toml; PrepError for broken TOML, unknown keys, and names that cannot become folders."""
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise PrepError(f"{path} cannot be read: {error}.", "Mend that line.") from None
+        refuse_unknown(data, ("subject", "regularization", *stages), RECIPE)
+        subjects = tuple(_subject(table, n) for n, table in enumerate(_tables(data, "subject"), 1))
+        regularization = tuple(_regularization(table) for table in _tables(data, "regularization"))
+        if not subjects:
+            raise PrepError(
+                f"{RECIPE} names no subject.", 'Add one: [[subject]] token = "smith", class = "man", folder = "raw"'
+            )
+        _refuse_twins([s.token for s in subjects], "token")
+        _refuse_twins([*(s.folder for s in subjects), *(r.folder for r in regularization)], "folder")
+        for name in stages:
+            if not isinstance(data.get(name, {}), dict):
+                raise PrepError(f"{RECIPE}: {name} is {data[name]!r}.", f"It must be a table: [{name}].")
+        return cls(subjects, regularization, {name: data[name] for name in stages if name in data})
+
+
+def check_name(text: str, what: str) -> str:
+    """`text` if it can be a part of a folder name on any system and in kohya's layout; PrepError if not."""
+    if not text.strip() or text != text.strip():
+        raise PrepError(
+            f"The {what} {text!r} is empty or begins or ends with a space.", "Write a word, such as 'smith'."
+        )
+    if bad := sorted({c for c in text if c in '/\\:*?"<>|' or not c.isprintable()}):
+        raise PrepError(
+            f"The {what} {text!r} contains {' '.join(map(repr, bad))}.", "It becomes a folder's name: leave that out."
+        )
+    if text in (".", "..") or text.endswith("."):
+        raise PrepError(f"The {what} {text!r} cannot be a folder's name.", "Write a word, such as 'smith'.")
+    return text
+
+
+def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    tables = data.get(name, [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise PrepError(f"{RECIPE}: {name} must be a list of tables.", f"Write [[{name}]] with two brackets.")
+    return tables
+
+
+def _subject(table: Mapping[str, Any], number: int) -> Subject:
+    where = f"{RECIPE}: subject {number}"
+    refuse_unknown(table, ("token", "class", "folder", "repeats"), where)
+    token, class_name, folder = (_text(table, key, where) for key in ("token", "class", "folder"))
+    repeats = table.get("repeats", 10)
+    if type(repeats) is not int or repeats < 1:
+        raise PrepError(f"{where}: repeats is {repeats!r}.", "It must be a whole number from 1 up.")
+    return Subject(check_name(token, "token"), check_name(class_name, "class"), folder, repeats)
+
+
+def _regularization(table: Mapping[str, Any]) -> Regularization:
+    where = f"{RECIPE}: regularization"
+    refuse_unknown(table, ("class", "folder"), where)
+    return Regularization(check_name(_text(table, "class", where), "class"), _text(table, "folder", where))
+
+
+def _text(table: Mapping[str, Any], key: str, where: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise PrepError(f"{where} has no {key}.", f'Add: {key} = "..."')
+    return value
+
+
+def _refuse_twins(names: list[str], what: str) -> None:
+    for name in names:
+        if sum(other.casefold() == name.casefold() for other in names) > 1:
+            raise PrepError(f"{RECIPE} names the {what} {name!r} twice.", f"Give each subject its own {what}.")

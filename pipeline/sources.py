@@ -1,0 +1,188 @@
+"""The user's folders: finds every picture below them, names it by content, accounts for every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import PrepError
+from pipeline.picture import looks_like_picture
+from pipeline.recipe import Recipe, Regularization, Subject
+from pipeline.record import Drop, Record
+from pipeline.stage import Report
+from pipeline.workspace import Workspace, write_atomic
+
+_RACY_NS = 2_000_000_000  # a file changed this shortly before the scan may change again unseen: hash it again next time
+_JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes leave behind
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """All pictures of a recipe, sorted by id, and how many other files lay among them, by extension."""
+
+    records: list[Record]
+    others: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is known of one file: its stamp (size, mtime, ctime), sha256, and whether it is a picture."""
+
+    stamp: tuple[int, int, int]
+    sha256: str
+    picture: bool
+
+
+def scan(workspace: Workspace, recipe: Recipe, report: Report) -> Scan:
+    """Every file in the recipe's folders, as records: pictures to work on, and broken or repeated ones dropped.
+
+    A file is read once; while its size and times stay, its hash is remembered in the workspace's cache.
+    """
+    owners: tuple[Subject | Regularization, ...] = (*recipe.subjects, *recipe.regularization)
+    folders = [workspace.source(owner.folder) for owner in owners]
+    found = [
+        (owner, path)
+        for owner, folder in zip(owners, folders, strict=True)
+        for path in _walk(folder, workspace, folders)
+    ]
+    seen = look([path for _, path in found], workspace, report)
+    others = Counter[str]()
+    records: dict[str, Record] = {}
+    copies = Counter[str]()
+    for owner, path in found:
+        at = seen[path]
+        if isinstance(at, _Seen) and not at.picture:
+            others[path.suffix.lower() or "(none)"] += 1
+            continue
+        record = _record(owner, _name(workspace, path), at)
+        if record.id in records:
+            first = records[record.id]
+            copies[first.id] += 1
+            record = _repeated(record, first, copies[first.id])
+        records[record.id] = record
+    return Scan([records[key] for key in sorted(records)], dict(sorted(others.items())))
+
+
+def look(paths: list[Path], workspace: Workspace, report: Report) -> dict[Path, _Seen | str]:
+    """What each file is, or why it cannot be read; hashes in threads what the cache does not know."""
+    memory = workspace.cache / "files.json"
+    known, scanned = _remembered(memory)
+    now = time.time_ns()
+    result: dict[Path, _Seen | str] = {}
+    unknown: list[Path] = []
+    for path in paths:
+        try:
+            at = path.stat()
+        except OSError as error:
+            result[path] = error.strerror or "cannot be read"
+            continue
+        stamp = (at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+        old = known.get(str(path))
+        if old is not None and old.stamp == stamp and max(stamp[1:]) < scanned - _RACY_NS:
+            result[path] = old
+        else:
+            unknown.append(path)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, (path, at_path) in enumerate(zip(unknown, pool.map(_read, unknown), strict=True), 1):
+            result[path] = at_path
+            report(done, len(unknown))
+    if unknown or len(known) != len(result):
+        keep = {str(path): [*at.stamp, at.sha256, at.picture] for path, at in result.items() if isinstance(at, _Seen)}
+        write_atomic(memory, json.dumps({"scanned": now, "files": keep}).encode())
+    return result
+
+
+def _read(path: Path) -> _Seen | str:
+    try:
+        with path.open("rb") as file:
+            at = os.fstat(file.fileno())
+            head = file.read(64)
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return error.strerror or "cannot be read"
+    return _Seen((at.st_size, at.st_mtime_ns, at.st_ctime_ns), sha256, looks_like_picture(head, path.name))
+
+
+def _remembered(memory: Path) -> tuple[dict[str, _Seen], int]:
+    """The cache of an earlier scan; an unreadable one is worth no more than none."""
+    try:
+        plain = json.loads(memory.read_bytes())
+        files = {path: _Seen((s, m, c), sha, picture) for path, (s, m, c, sha, picture) in plain["files"].items()}
+        return files, plain["scanned"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, 0
+
+
+def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[Path]:
+    """Files below `folder` in order of their names; folders that have another owner, and prep's own, are left out."""
+    if not folder.is_dir():
+        raise PrepError(f"The folder {folder} does not exist.", f"Make it, or change 'folder' in {workspace.recipe}.")
+    own = {workspace.root / name for name in ("manifests", "images", "dataset", "cache", "runs")}
+    visited = set[tuple[int, int]]()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            at = here.stat()
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            raise PrepError(
+                f"The folder {here} cannot be read: {error.strerror}.", "Give yourself the right to read it."
+            ) from None
+        if (at.st_dev, at.st_ino) in visited:
+            continue  # a link that leads back
+        visited.add((at.st_dev, at.st_ino))
+        below = []
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith(".") or entry.name in _JUNK or path == workspace.recipe:
+                continue
+            if not entry.is_dir():
+                yield path
+            elif path not in own and path not in folders:
+                below.append(path)
+        waiting += reversed(below)
+
+
+def _name(workspace: Workspace, path: Path) -> str:
+    """The path as manifests store it; bytes that are no UTF-8 are written as escapes."""
+    return workspace.relative(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _record(owner: Subject | Regularization, source: str, at: _Seen | str) -> Record:
+    subject, role = (owner.token, "train") if isinstance(owner, Subject) else ("", "reg")
+    if isinstance(at, str):
+        id = hashlib.sha256(source.encode()).hexdigest()[:16]
+        return Record(id, source, "", subject, owner.class_name, role, drop=Drop("scan", "cannot be read", at))  # type: ignore[arg-type]
+    record = Record(at.sha256[:16], source, at.sha256, subject, owner.class_name, role)  # type: ignore[arg-type]
+    if "\\udc" in source:
+        return replace(record, drop=Drop("scan", "name is not UTF-8", "rename the file"))
+    return record
+
+
+def _repeated(record: Record, first: Record, copy: int) -> Record:
+    """The same bytes once more: dropped, and in a class of its own when it is in training and regularization."""
+    reason = "duplicate" if record.role == first.role else "in training and regularization"
+    return replace(record, id=f"{first.id}-same{copy}", drop=Drop("scan", reason, f"the same file as {first.source}"))
+
+
+def describe(others: dict[str, int]) -> str:
+    """'.txt 3, .json 1': the files that are no pictures."""
+    return ", ".join(f"{suffix} {count}" for suffix, count in others.items())
+
+
+def stem(source: str) -> str:
+    return PurePosixPath(source).stem
+
+
+def roots(records: Iterable[Record]) -> set[str]:
+    """Ids of the pictures that records go back to."""
+    return {record.id.split("-")[0] for record in records}
