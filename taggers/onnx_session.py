@@ -1,0 +1,71 @@
+"""Open an ONNX model on the right device, or say in one sentence why not."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PrepError
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+def open_session(path: Path, device: str, mend: str) -> Any:
+    """An onnxruntime session on `device`: cpu, cuda, or auto, which is cuda where there is a GPU.
+
+    PrepError with `mend` when the file is no ONNX model; also when a GPU was asked for and is not
+    there, or is there and onnxruntime cannot use it: a slow run in silence would be worse.
+    """
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores()
+    options.log_severity_level = 4  # what goes wrong is raised; stages do not print
+    on_gpu = wants_gpu(device)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # both print what they could not load
+            if on_gpu and hasattr(onnxruntime, "preload_dlls"):
+                onnxruntime.preload_dlls()
+            session = onnxruntime.InferenceSession(path, options, providers=[CUDA, CPU] if on_gpu else [CPU])
+    except (state.InvalidProtobuf, state.NoModel):
+        raise PrepError(f"{path} is not a whole ONNX file ({path.stat().st_size:,} bytes).", mend) from None
+    except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException) as e:
+        raise PrepError(f"onnxruntime cannot load {path}: {str(e).splitlines()[0]}", mend) from None
+    if on_gpu and CUDA not in session.get_providers():
+        raise PrepError(
+            "There is a GPU, but onnxruntime cannot use it.",
+            "Install onnxruntime-gpu for this machine's CUDA version (python -m pip install onnxruntime-gpu), "
+            "or run on the CPU: --device cpu",
+        )
+    return session
+
+
+def wants_gpu(device: str) -> bool:
+    """Whether to run on a GPU; PrepError when one is asked for and there is none."""
+    if device == "cpu":
+        return False
+    found = gpus() > 0
+    if device == "cuda" and not found:
+        raise PrepError("--device cuda was asked for, but there is no CUDA GPU here.", "Use --device auto or cpu.")
+    return found
+
+
+def gpus() -> int:
+    """How many CUDA devices the driver shows; asks the driver itself, which needs no torch (1.1 s to import)."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int()
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def cores() -> int:
+    """Cores that this process may use; onnxruntime's own count ignores containers' limits."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
