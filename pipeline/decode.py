@@ -1,0 +1,196 @@
+"""What a picture file is: recognised by content, opened with its limits checked, its faults named."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from PIL.Image import Image
+
+MAX_PIXELS = 500_000_000  # a picture of more, as its header tells, is a decompression bomb
+
+# Pillow could open these, but EPS runs Ghostscript, some are containers that hold no picture it can
+# decode, and the rest have no signature, so that any file might pass for one.
+REFUSED = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF", "IPTC", "SPIDER", "IM", "IMT", "PCD", "MCIDAS", "XVTHUMB"}
+# Pictures that Pillow does not open, or of which it would show only the small preview.
+FOREIGN = {".heic", ".heif", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dng"}
+FOREIGN_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"crx "}
+# All that Pillow's decoders are known to raise on broken data.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+# How each EXIF orientation is turned upright: swap the axes, then mirror left-right, then mirror top-bottom.
+TURNS = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+
+
+class Unreadable(Exception):
+    """A picture file that cannot be used: a fault of the data, told in few words that can be counted."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture file whose header has been read and whose pixels have not."""
+
+    data: bytes
+    image: Image
+    orientation: int  # EXIF, 1 to 8: how to turn the stored pixels
+    profile: bytes  # the embedded ICC profile, or nothing
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height as stored, before the orientation is applied."""
+        return self.image.size
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height as people see the picture."""
+        width, height = self.image.size
+        return (height, width) if TURNS[self.orientation][0] else (width, height)
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file is called as pictures are, whatever the case of its extension."""
+    suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower()
+    return suffix in FOREIGN or suffix in _extensions()
+
+
+def looks_like_picture(head: bytes, name: str) -> bool:
+    """Whether a file means to be a picture, by its first 16 bytes or else by its name.
+
+    Some signatures are mere letters ('BM', 'P5'), so a head that is plain text needs the name too.
+    """
+    head = head[:16]
+    if is_picture_name(name):
+        return True
+    return not _is_text(head) and (_is_foreign(head) or any(_accepts(name, head) for name in _formats()))
+
+
+def open_picture(data: bytes) -> Opened:
+    """Read a picture's header, without decoding pixels; raises Unreadable."""
+    Image = _pillow()
+    if not data:
+        raise Unreadable("empty file")
+    if _is_foreign(data[:16]):
+        raise Unreadable("format not supported", "convert it to JPEG or PNG first")
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats())
+    except Image.DecompressionBombError as fault:
+        raise Unreadable("decompression bomb", str(fault)) from None
+    except Image.UnidentifiedImageError:
+        known = [name for name in _formats() if _accepts(name, data[:16])]
+        if known and not _is_text(data[:16]):
+            raise Unreadable("damaged", f"the header of this {known[0]} file cannot be read") from None
+        raise Unreadable("not a picture") from None
+    except DAMAGE as fault:
+        raise damaged(fault) from None
+    if image.width * image.height > MAX_PIXELS:
+        raise Unreadable("decompression bomb", f"{image.width} x {image.height} pixels")
+    if image.width < 1 or image.height < 1:
+        raise Unreadable("damaged", "it has no pixels")
+    profile = image.info.get("icc_profile")
+    return Opened(data, image, _orientation(image, data), profile if isinstance(profile, bytes) else b"")
+
+
+def damaged(fault: BaseException) -> Unreadable:
+    """The reason that fits what a decoder said about broken data."""
+    said = str(fault).strip() or type(fault).__name__
+    truncated = "truncat" in said.lower() or isinstance(fault, EOFError)
+    return Unreadable("truncated" if truncated else "damaged", said)
+
+
+def _orientation(image: Image, data: bytes) -> int:
+    """The EXIF orientation; 1 where there is none, or none that makes sense."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself, and its size is that of the turned picture
+    info = image.info
+    told = "exif" in info or "xmp" in info or "XML:com.adobe.xmp" in info or "Raw profile type exif" in info
+    # A PNG may carry its EXIF behind the pixels; then asking for it decodes them.
+    if not told and not (image.format == "PNG" and b"eXIf" in data) and image.format != "AVIF":
+        return 1
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except DAMAGE:
+        return 1  # unreadable EXIF in a readable picture: every viewer shows it as stored
+    return value if value in TURNS else 1
+
+
+@lru_cache(1)
+def _pillow() -> ModuleType:
+    """Pillow's Image module, with every format registered and the pixel limit set."""
+    from PIL import Image
+
+    Image.init()
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises beyond twice this
+    # Pillow warns of odd EXIF, of large pictures, of palettes; faults that matter raise.
+    warnings.filterwarnings("ignore", module=r"PIL\..*")
+    return Image
+
+
+@lru_cache(1)
+def _formats() -> tuple[str, ...]:
+    """The formats prep reads: first those with a signature, so that guessing comes last."""
+    registered: dict[str, Any] = _pillow().OPEN
+    names = [name for name in registered if name not in REFUSED]
+    return tuple(sorted(names, key=lambda name: (registered[name][1] is None, name != "JPEG", name != "PNG")))
+
+
+@lru_cache(1)
+def _extensions() -> frozenset[str]:
+    formats = set(_formats())
+    return frozenset(suffix for suffix, name in _pillow().registered_extensions().items() if name in formats)
+
+
+def _accepts(name: str, head: bytes) -> bool:
+    accept = _pillow().OPEN[name][1]
+    try:
+        return accept is not None and accept(head) is True
+    except DAMAGE:
+        return False  # too few bytes for it to tell
+
+
+def _is_foreign(head: bytes) -> bool:
+    jxl = head.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL "))
+    return jxl or (head[4:8] == b"ftyp" and head[8:12] in FOREIGN_BRANDS)
+
+
+def _is_text(head: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\n\r\f" for byte in head) and not head.startswith((b"\xff", b"\x89"))
