@@ -35,37 +35,13 @@ CATEGORIES: dict[int, tuple[Kind, str]] = {
     5: ("tag", "meta"),
     9: ("rating", "rating"),
 }
-# Tags that are little faces: their underscores are mouths and noses, and stay where others become spaces.
-KAOMOJI = frozenset(
-    [
-        "0_0",
-        "(o)_(o)",
-        "+_+",
-        "+_-",
-        "._.",
-        "<o>_<o>",
-        "<|>_<|>",
-        "=_=",
-        ">_<",
-        "3_3",
-        "6_9",
-        ">_o",
-        "@_@",
-        "^_^",
-        "o_o",
-        "u_u",
-        "x_x",
-        "|_|",
-        "||_||",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
     """What one output of the model stands for."""
 
-    text: str  # as the model's list spells it, underscores and all; merge decides on the spelling
+    text: str  # as the model's list spells it, underscores and all; merge spells it
     kind: Kind
     category: str
 
