@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 # Emoticons whose underscores are part of the drawing, not spaces between words (SmilingWolf's tag lists).
-KAOMOJI = frozenset("0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split())
+KAOMOJI = frozenset(
+    "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split()  # noqa: SIM905
+)
 
 
 def spell(tag: str, underscores: bool = False, escape: bool = False) -> str:

@@ -47,9 +47,9 @@ def compose(merge: Merge, record: Record) -> str:
     class, and nothing is absorbed.
     """
     train = record.role == "train"
-    trigger = (
-        merge.trigger.format_map({"token": record.subject, "class": record.class_name}) if train else record.class_name
-    )
+    trigger = record.class_name
+    if train:
+        trigger = merge.trigger.replace("{token}", record.subject).replace("{class}", record.class_name)
     gone = {plain(tag) for tag in merge.remove} | {plain(trigger)}
     if train:
         gone |= {tag for rule in merge.absorb if (tag := absorbed(rule, record.subject))}
@@ -57,7 +57,7 @@ def compose(merge: Merge, record: Record) -> str:
     front = {plain(tag): place for place, tag in enumerate(merge.first)}
     tags.sort(key=lambda tag: front.get(plain(tag.text), len(front)))  # stable: the rest keeps its order
     words = [spell(tag.text, merge.underscores, merge.escape) for tag in tags[: merge.limit or None]]
-    sentences = [a.text.strip() for a in record.annotations if a.kind == "caption"]
+    sentences = [" ".join(a.text.split()) for a in record.annotations if a.kind == "caption"]
     parts = dict.fromkeys(part for part in (trigger, *sentences, *words, *merge.add) if part)
     return ", ".join(parts)
 

@@ -1,0 +1,119 @@
+"""prep diff: what changed between two manifests - options, pictures, crops, tags, captions."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.manifest import Manifest
+from pipeline.record import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that is not the same for a picture in both manifests."""
+
+    id: str
+    source: str
+    what: str  # added, removed, role, crop, picture, tags, caption, place, fate
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Two manifests compared: `options` as (stage, option, before, after), and every picture's changes."""
+
+    options: list[tuple[str, str, object, object]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def same(self) -> bool:
+        return not self.options and not self.changes
+
+
+def diff(before: Manifest, after: Manifest) -> Diff:
+    """Compare by picture id; both are read once, side by side."""
+    return Diff(_options(before, after), [change for pair in _pairs(before, after) for change in _changes(*pair)])
+
+
+_ASPECTS: dict[str, Callable[[Record], str]] = {
+    "role": lambda r: f"{r.role} {r.subject} {r.class_name}".strip(),
+    "fate": lambda r: f"dropped, {r.drop.reason}" if r.drop else "kept",
+    "crop": lambda r: _crop(r),
+    "picture": lambda r: r.picture.pixels[:16] if r.picture else "",
+    "caption": lambda r: r.caption,
+    "place": lambda r: r.placed,
+}
+
+
+def _changes(old: Record | None, new: Record | None) -> Iterator[Change]:
+    if old is None or new is None:
+        record = old or new
+        assert record is not None
+        yield Change(record.id, record.source, "removed" if new is None else "added")
+        return
+    for what, aspect in _ASPECTS.items():
+        if (was := aspect(old)) != (now := aspect(new)):
+            yield Change(new.id, new.source, what, was, now)
+    was_tags, now_tags = (_tags(record) for record in (old, new))
+    if was_tags != now_tags:
+        yield Change(new.id, new.source, "tags", _texts(was_tags - now_tags), _texts(now_tags - was_tags))
+
+
+def _tags(record: Record) -> set[tuple[str, str, str]]:
+    return {(a.by, a.kind, a.text) for a in record.annotations}
+
+
+def _texts(tags: set[tuple[str, str, str]]) -> str:
+    return ", ".join(f"{text} ({by})" for by, _, text in sorted(tags))
+
+
+def _crop(record: Record) -> str:
+    if record.crop is None:
+        return ""
+    left, top, right, bottom = record.crop.box
+    turned = f" {record.transform}" if record.transform else ""
+    size = f"{record.crop.width}x{record.crop.height}"
+    return f"{size} of {left:.1f},{top:.1f} to {right:.1f},{bottom:.1f} ({record.crop.focus}){turned}"
+
+
+def _options(before: Manifest, after: Manifest) -> list[tuple[str, str, object, object]]:
+    old, new = ({step.stage: step for step in manifest.history} for manifest in (before, after))
+    rows: list[tuple[str, str, object, object]] = []
+    for stage in dict.fromkeys([*old, *new]):
+        if stage not in old or stage not in new:
+            rows.append((stage, "stage", "run" if stage in old else "not run", "run" if stage in new else "not run"))
+            continue
+        was, now = old[stage].params, new[stage].params
+        rows += [
+            (stage, name, was.get(name), now.get(name)) for name in {**was, **now} if was.get(name) != now.get(name)
+        ]
+        if old[stage].models != new[stage].models:
+            models = [", ".join(f"{m.name} {m.sha256[:12]}" for m in side[stage].models) for side in (old, new)]
+            rows.append((stage, "model", models[0], models[1]))
+    return rows
+
+
+def _pairs(before: Manifest, after: Manifest) -> Iterator[tuple[Record | None, Record | None]]:
+    """Records of both in order of their ids, joined where the id is the same."""
+    sides = (
+        ((record.id, side, record) for record in manifest.records()) for side, manifest in enumerate((before, after))
+    )
+    waiting: Record | None = None
+    for _, side, record in heapq.merge(*sides, key=lambda item: item[:2]):
+        if side == 0:
+            if waiting is not None:
+                yield waiting, None
+            waiting = record
+        elif waiting is not None and waiting.id == record.id:
+            yield waiting, record
+            waiting = None
+        else:
+            if waiting is not None:
+                yield waiting, None
+                waiting = None
+            yield None, record
+    if waiting is not None:
+        yield waiting, None

@@ -1,0 +1,93 @@
+"""prep preview: pictures and their captions in the terminal, a page at a time; plain text when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.record import Record
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+_TAGS = 12  # tags shown under a picture that has no caption yet
+
+
+def lines(records: Iterator[Record]) -> Iterator[str]:
+    """One line a picture, tab-separated: id, role, size, fate, source, caption or tags."""
+    for r in records:
+        size = f"{r.picture.width}x{r.picture.height}" if r.picture else ""
+        fate = r.drop.reason if r.drop else "kept"
+        yield "\t".join((r.id, r.role, size, fate, _one_line(r.source), r.caption or ", ".join(_best(r))))
+
+
+def page(records: list[Record], workspace: Workspace, columns: int) -> RenderableType:
+    """Pictures as coloured half-blocks with what is known of them at their right."""
+    from rich.table import Table
+
+    width = max(16, min(40, columns // 3))
+    table = Table(box=None, padding=(0, 2, 1, 0), show_header=False, expand=True)
+    table.add_column(width=width)
+    table.add_column(ratio=1)
+    for record in records:
+        table.add_row(_picture(record, workspace, width), _words(record))
+    return table
+
+
+def _words(r: Record) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    text.append(_one_line(r.source) + "\n", style="bold")
+    who = r.subject or f"{r.class_name}, regularization"
+    size = f", {r.picture.width}x{r.picture.height}" if r.picture else ""
+    text.append(f"{r.id}  {who}{size}\n", style="dim")
+    if r.crop:
+        text.append(f"cut by {r.crop.focus}, {r.crop.lost:.0%} lost, enlarged {r.crop.upscale:.2f}x\n", style="dim")
+    if r.transform:
+        text.append(f"copy: {r.transform.kind}\n", style="dim")
+    if r.drop:
+        text.append(f"dropped by {r.drop.stage}: {r.drop.reason}\n", style="yellow")
+    if r.caption:
+        text.append("\n" + r.caption)
+    elif tags := _best(r):
+        text.append("\n" + ", ".join(tags), style="cyan")
+    return text
+
+
+def _best(r: Record) -> list[str]:
+    tags = sorted(
+        (a for a in r.annotations if a.kind != "rating"), key=lambda a: -(1.0 if a.score is None else a.score)
+    )
+    return [a.text if a.score is None else f"{a.text} {a.score:.2f}" for a in tags[:_TAGS]]
+
+
+def _picture(r: Record, workspace: Workspace, width: int) -> Text:
+    """Half-blocks: each character shows two pixels, one above the other."""
+    from rich.color import Color
+    from rich.style import Style
+    from rich.text import Text
+
+    if r.picture is None or not (path := workspace.path(r.picture.path)).is_file():
+        return Text("(no picture)", style="dim")
+    import cv2
+
+    from pipeline.picture import load_rgb
+
+    rgb = load_rgb(path)
+    height = max(2, round(width * rgb.shape[0] / rgb.shape[1] / 2) * 2)
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    text = Text()
+    for upper, lower in zip(small[0::2].tolist(), small[1::2].tolist(), strict=True):
+        for top, bottom in zip(upper, lower, strict=True):
+            text.append("▀", Style(color=Color.from_rgb(*top), bgcolor=Color.from_rgb(*bottom)))
+        text.append("\n")
+    text.right_crop(1)
+    return text
+
+
+def _one_line(name: str) -> str:
+    """File names may hold line ends and control characters; a terminal must not obey them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

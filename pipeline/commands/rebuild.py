@@ -1,0 +1,143 @@
+"""prep rebuild: from a manifest and the source pictures the same bytes again, without any model."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.picture import Unreadable, encode_png, pixel_hash, render, transform
+from pipeline.record import Record
+from pipeline.stage import Report
+from pipeline.workspace import Workspace, file_sha256, write_atomic
+
+State = Literal["same", "same pixels, other bytes", "other pixels", "source missing", "source changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the replay of one picture gave."""
+
+    record: Record
+    state: State
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A manifest to replay, where its sources are looked for, and where the files go."""
+
+    manifest: Manifest
+    sources: dict[str, Path]  # by sha256; empty: at the paths that the manifest names
+    names: frozenset[str]  # of all files looked at, to tell a changed source from a missing one
+    home: Workspace  # the workspace that the manifest's paths are relative to
+    target: Workspace
+
+    @classmethod
+    def prepare(cls, path: Path, target: Path, folders: list[Path]) -> Replay:
+        """Open the manifest and index the folders; PrepError if the target holds anything."""
+        manifest = Manifest.read(path)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise PrepError(f"{target} is not empty.", "Name a folder that does not exist yet: nothing is overwritten.")
+        files = [file for folder in folders for file in sorted(_folder(folder).rglob("*")) if file.is_file()]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            sources = dict(zip(pool.map(file_sha256, files), files, strict=True))
+        home = Workspace(path.resolve().parent.parent)
+        return cls(manifest, sources, frozenset(file.name for file in files), home, Workspace(target.resolve()))
+
+    def run(self, report: Report) -> Iterator[Verdict]:
+        """Replay every kept picture; a verdict each, in order of their ids."""
+        groups = (list(group) for _, group in itertools.groupby(self._pictures(), key=lambda r: r.sha256))
+        done, total = 0, self.manifest.counts.pictures
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            while window := list(itertools.islice(groups, 64)):
+                for verdicts in pool.map(self._replay, window):
+                    yield from verdicts
+                    done += len(verdicts)
+                    report(done, total)
+
+    def _pictures(self) -> Iterator[Record]:
+        records = (record for record in self.manifest.records() if record.kept)
+        for record in records:
+            if record.picture is None or record.crop is None:
+                raise PrepError(
+                    f"{self.manifest.path} names no pictures yet.", "Rebuild from crop.parquet or a later one."
+                )
+            yield record
+
+    def _replay(self, records: list[Record]) -> list[Verdict]:
+        """All pictures made of one source: it is read once."""
+        import hashlib
+
+        source = self._find(records[0])
+        try:
+            data = source.read_bytes() if source else b""
+        except OSError:
+            data = b""
+        if hashlib.sha256(data).hexdigest() != records[0].sha256:
+            changed = source.is_file() if source else PurePosixPath(records[0].source).name in self.names
+            state: State = "source changed" if changed else "source missing"
+            return [Verdict(record, state, record.source) for record in records]
+        return [self._make(record, data) for record in records]
+
+    def _find(self, record: Record) -> Path | None:
+        return self.sources.get(record.sha256) if self.sources or self.names else self.home.source(record.source)
+
+    def _make(self, record: Record, data: bytes) -> Verdict:
+        import hashlib
+
+        assert record.crop is not None and record.picture is not None
+        try:
+            rgb = render(data, record.crop)
+        except Unreadable as error:
+            return Verdict(record, "other pixels", f"{record.source}: {error.reason}")
+        if record.transform is not None:
+            rgb = transform(rgb, record.transform)
+        png = encode_png(rgb)
+        place = self.target.path(record.placed or record.picture.path)
+        write_atomic(place, png)
+        if record.placed:
+            write_atomic(place.with_suffix(self._extension), record.caption.encode())
+        if hashlib.sha256(png).hexdigest() == record.picture.file:
+            return Verdict(record, "same")
+        same = pixel_hash(rgb) == record.picture.pixels
+        return Verdict(record, "same pixels, other bytes" if same else "other pixels", record.source)
+
+    @property
+    def _extension(self) -> str:
+        steps = [step for step in self.manifest.history if step.stage == "build"]
+        return str(steps[-1].params["caption_extension"])
+
+
+def other_libraries(manifest: Manifest) -> list[str]:
+    """'pillow 13.0.0, here 13.1.0' for each library that has another version now than when the pictures were made."""
+    made = {name: version for step in manifest.history for name, version in step.libraries.items()}
+    return [f"{name} {was}, here {now}" for name, was in sorted(made.items()) if (now := _version(name)) != was]
+
+
+def tally(verdicts: Iterable[Verdict]) -> dict[State, list[Verdict]]:
+    """Verdicts by state."""
+    table: dict[State, list[Verdict]] = {}
+    for verdict in verdicts:
+        table.setdefault(verdict.state, []).append(verdict)
+    return table
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise PrepError(f"The folder {folder} does not exist.", "Name the folder that holds the source pictures.")
+    return folder

@@ -1,0 +1,128 @@
+"""The line of stages, from a recipe's pictures to a trained adapter: which there are, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.options import build, refuse_unknown
+from pipeline.recipe import Recipe
+from pipeline.run import Outcome, Plan, Settings, bring, expected, find_sources, read_if_whole, scan_step, stale
+from pipeline.sources import scan
+from pipeline.stage import Stage
+from pipeline.workspace import RECIPE, Workspace
+from stages.augment import Augment
+from stages.build import Build
+from stages.crop import Crop
+from stages.merge import Merge
+from taggers.basic import Basic
+from taggers.wd14 import Wd14
+from training.train import Train
+
+STAGES: dict[str, type[Stage]] = {
+    "crop": Crop,
+    "augment": Augment,
+    "merge": Merge,
+    "build": Build,
+    "train": Train,
+}
+TAGGERS: dict[str, type[Stage]] = {"basic": Basic, "wd14": Wd14}
+ORDER = ("crop", "augment", "tag", "merge", "build", "train")
+TABLES: dict[str, type[Stage]] = {  # what prep.toml may hold, in the order in which `prep init` writes it
+    "crop": Crop,
+    "augment": Augment,
+    **{f"tag.{name}": tagger for name, tagger in TAGGERS.items() if name == "basic"},
+    "merge": Merge,
+    "build": Build,
+    "train": Train,
+}
+_ALWAYS = ("crop", "tag", "merge", "build")  # part of `prep run` whether or not prep.toml has their table
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How one place of the line stands: the manifest it has, and what is to do."""
+
+    name: str
+    manifest: Manifest | None
+    to_do: str  # empty: up to date
+
+
+def read_recipe(workspace: Workspace) -> Recipe:
+    return Recipe.read(workspace.recipe, ORDER)
+
+
+def stage_plan(name: str, recipe: Recipe, overrides: Mapping[str, Any]) -> Plan:
+    """A stage with the recipe's options, and what the command line gave on top."""
+    table: dict[str, Any] = {**recipe.tables.get(name, {}), **overrides}
+    if name == "build":  # repeats stand with their subjects in prep.toml
+        table.setdefault("repeats", [f"{subject.token}={subject.repeats}" for subject in recipe.subjects])
+    return Plan(name, (build(STAGES[name], table, f"{RECIPE}, [{name}]"),))
+
+
+def tag_plan(recipe: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The taggers that were named, else those with a table [tag.NAME] in the recipe, else the built-in one."""
+    tables = recipe.tables.get("tag", {})
+    refuse_unknown(tables, TAGGERS, f"{RECIPE}, [tag]")
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise PrepError(f"{RECIPE}, [tag]: {name} is {table!r}.", f"It must be a table: [tag.{name}].")
+    names = list(overrides or tables or ("basic",))
+    stages = [
+        build(TAGGERS[name], {**tables.get(name, {}), **overrides.get(name, {})}, f"{RECIPE}, [tag.{name}]")
+        for name in names
+    ]
+    return Plan("tag", tuple(stages), joined=True)
+
+
+def full_line(recipe: Recipe) -> list[Plan]:
+    """All that `prep run` does: augment and train only where prep.toml has their table."""
+    wanted = [name for name in ORDER if name in _ALWAYS or name in recipe.tables]
+    return [tag_plan(recipe, {}) if name == "tag" else stage_plan(name, recipe, {}) for name in wanted]
+
+
+def run_line(workspace: Workspace, recipe: Recipe, settings: Settings) -> Iterator[Outcome]:
+    """Bring the whole line up to date, one stage after another; all options are checked before the first works."""
+    plans = full_line(recipe)
+    source, _ = find_sources(workspace, recipe, settings)
+    for plan in plans:
+        outcome = bring(plan, source, workspace, settings)
+        yield outcome
+        source = outcome.manifest
+
+
+def run_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings) -> Outcome:
+    """Bring one stage up to date with the nearest earlier manifest there is."""
+    source = find_sources(workspace, recipe, settings)[0] if plan.name == "crop" else _input(plan, workspace)
+    return bring(plan, source, workspace, settings)
+
+
+def states(workspace: Workspace, recipe: Recipe) -> Iterator[State]:
+    """How every place of the line stands; reads footers and file times, runs nothing."""
+    step = scan_step(scan(workspace, recipe, lambda done, total: None))
+    source = read_if_whole(workspace.manifest("sources"))
+    waiting = "" if source is not None and source.history == (step,) else "pictures were added, removed or changed"
+    for plan in full_line(recipe):
+        manifest = read_if_whole(workspace.manifest(plan.name))
+        if manifest is None:
+            yield State(plan.name, None, "not run yet")
+            waiting, source = waiting or f"{plan.name} has not run", None
+        elif waiting or source is None:
+            yield State(plan.name, manifest, waiting)
+        else:
+            why = stale(plan, manifest, source, workspace, expected(plan, source, workspace))
+            yield State(plan.name, manifest, why or "")
+            source, waiting = manifest, f"{plan.name} is not up to date" if why else ""
+
+
+def _input(plan: Plan, workspace: Workspace) -> Manifest:
+    """What a stage on its own reads: the manifest of the nearest earlier stage that has one."""
+    wanted = plan.stages[0].reads
+    earlier = (wanted,) if wanted else ORDER[: ORDER.index(plan.name)][::-1]
+    for name in earlier:
+        if workspace.manifest(name).is_file():
+            return Manifest.read(workspace.manifest(name))
+    raise PrepError(f"{plan.name} has nothing to work on.", f"First: prep {earlier[-1]}")

@@ -1,0 +1,88 @@
+"""What commands print: the same words and columns everywhere, and the same facts as JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.commands.diff import Change, Diff
+from pipeline.line import State
+from pipeline.manifest import Counts
+from pipeline.run import Outcome
+from pipeline.workspace import Workspace
+
+_MOST = 20  # rows of a list that a person reads; --json has all
+
+
+def account(counts: Counts) -> str:
+    """'41 found = 38 kept + 3 dropped (duplicate 1, truncated 2)'; copies are told where there are any."""
+    dropped = sum(counts.dropped.values())
+    if counts.found != counts.kept + dropped:
+        raise AssertionError(f"unaccounted pictures: {counts}")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.dropped.items())
+    text = f"{counts.found:,} found = {counts.kept:,} kept + {dropped:,} dropped"
+    text += f" ({reasons})" if reasons else ""
+    return text + (f", {counts.pictures:,} pictures" if counts.pictures != counts.kept else "")
+
+
+def outcome_line(outcome: Outcome) -> str:
+    state = f"{outcome.seconds:7.1f} s" if outcome.worked else "up to date"
+    return f"{outcome.name:<9}{state:>10}   {account(outcome.counts)}"
+
+
+def outcome_json(outcome: Outcome, workspace: Workspace) -> dict[str, Any]:
+    return {
+        "stage": outcome.name,
+        "worked": outcome.worked,
+        "seconds": round(outcome.seconds, 3),
+        "manifest": workspace.relative(outcome.manifest.path),
+        "digest": outcome.manifest.digest,
+    } | counts_json(outcome.counts)
+
+
+def counts_json(counts: Counts) -> dict[str, Any]:
+    return {"found": counts.found, "kept": counts.kept, "pictures": counts.pictures, "dropped": counts.dropped}
+
+
+def state_lines(states: Iterable[State]) -> Iterable[str]:
+    for state in states:
+        word = "done" if not state.to_do else "to do" if state.manifest is None else "stale"
+        about = account(state.manifest.counts) if state.manifest and not state.to_do else state.to_do
+        yield f"{state.name:<9}{word:>10}   {about}"
+
+
+def state_json(state: State) -> dict[str, Any]:
+    manifest = state.manifest
+    known = {} if manifest is None else {"digest": manifest.digest} | counts_json(manifest.counts)
+    return {"stage": state.name, "up_to_date": not state.to_do, "to_do": state.to_do} | known
+
+
+def diff_lines(diff: Diff) -> Iterable[str]:
+    """Options first, then how many pictures each kind of change touches, then the changes themselves."""
+    if diff.same:
+        yield "No difference: the same options, pictures, crops, tags and captions."
+        return
+    for stage, option, before, after in diff.options:
+        yield f"{stage:<9}{option}: {_value(before)} -> {_value(after)}"
+    kinds: dict[str, list[Change]] = {}
+    for change in diff.changes:
+        kinds.setdefault(change.what, []).append(change)
+    for what, changes in kinds.items():
+        yield f"{what}: {len(changes):,} pictures"
+        for change in changes[:_MOST]:
+            yield f"  {change.id:<20} {change.source}"
+            if change.before or change.after:
+                yield f"    - {_short(change.before)}"
+                yield f"    + {_short(change.after)}"
+        if len(changes) > _MOST:
+            yield f"  and {len(changes) - _MOST:,} more; --json lists all"
+
+
+def _value(value: object) -> str:
+    return (
+        "nothing" if value in ("", None, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    )
+
+
+def _short(text: str) -> str:
+    return text or "(nothing)"

@@ -1,0 +1,126 @@
+"""prep preview, diff, rebuild."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pipeline.commands import diff as diff_command
+from pipeline.commands import preview as preview_command
+from pipeline.commands.rebuild import Replay, State, Verdict, other_libraries, tally
+from pipeline.errors import PrepError
+from pipeline.line import ORDER
+from pipeline.manifest import Manifest
+from pipeline.progress import Progress
+from pipeline.record import Record
+from pipeline.show import diff_lines
+from pipeline.skin.shell import tell, workspace_here
+from pipeline.workspace import Workspace
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_LISTED = 20  # pictures named per state; more are only counted
+
+
+@click.command()
+@click.argument("stage", type=click.Choice(ORDER), required=False)
+@click.option("--page", default=4, show_default=True, type=click.IntRange(1), help="Pictures on a page.")
+@click.option("--all", "everything", is_flag=True, help="Dropped pictures too.")
+def preview(stage: str | None, page: int, everything: bool) -> None:
+    """Show pictures and captions, a page at a time; of the latest STAGE if none is named. Plain text when piped."""
+    workspace = workspace_here()
+    done = [name for name in ORDER if workspace.manifest(name).is_file()]
+    if not done or (stage and stage not in done):
+        raise PrepError(f"{stage or 'No stage'} has not run yet.", f"First: prep {stage or 'run'}")
+    records = (r for r in Manifest.read(workspace.manifest(stage or done[-1])).records() if everything or r.kept)
+    if sys.stdout.isatty():
+        _pages(list(records), workspace, page)
+    else:
+        for line in preview_command.lines(records):
+            click.echo(line)
+
+
+@click.command()
+@click.argument("before", type=_FILE)
+@click.argument("after", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="The differences as JSON lines.")
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """Say what changed between two manifests: options, pictures, crops, tags, captions. Exit code 1 if anything did."""
+    found = diff_command.diff(Manifest.read(before), Manifest.read(after))
+    if as_json:
+        for stage, option, was, now in found.options:
+            tell("", {"stage": stage, "option": option, "before": was, "after": now}, True)
+        for change in found.changes:
+            tell("", asdict(change), True)
+    else:
+        click.echo("\n".join(diff_lines(found)))
+    sys.exit(0 if found.same else 1)
+
+
+@click.command()
+@click.argument("manifest", type=_FILE)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--sources",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Look for the source pictures below this folder, by content.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
+@click.option("--json", "as_json", is_flag=True, help="The verdict on each picture as JSON lines.")
+def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
+    """Make the pictures and captions of MANIFEST again in the empty FOLDER, from their sources, without any model.
+
+    Every byte is checked by its hash. Exit code 1 unless all are the same.
+    """
+    replay = Replay.prepare(manifest, folder, list(sources))
+    with Progress("rebuild", quiet) as progress:
+        table = tally(replay.run(progress))
+        seconds = progress.seconds
+    for state, verdicts in table.items():
+        for verdict in verdicts:
+            if as_json:
+                tell("", {"id": verdict.record.id, "source": verdict.record.source, "state": state}, True)
+    if not as_json and not quiet:
+        click.echo("\n".join(_verdict_lines(table, replay, seconds)))
+    sys.exit(0 if set(table) == {"same"} else 1)
+
+
+def _verdict_lines(table: dict[State, list[Verdict]], replay: Replay, seconds: float) -> list[str]:
+    total = replay.manifest.counts.pictures
+    lines = [
+        f"rebuild  {seconds:8.1f} s   {len(table.get('same', [])):,} of {total:,} pictures the same, byte for byte"
+    ]
+    for state, verdicts in table.items():
+        if state == "same":
+            continue
+        lines.append(f"{state}: {len(verdicts):,} pictures")
+        names = dict.fromkeys(verdict.detail for verdict in verdicts)
+        lines += [f"  {name}" for name in itertools.islice(names, _LISTED)]
+        lines += [f"  and {len(names) - _LISTED:,} more; --json lists all"] if len(names) > _LISTED else []
+    if set(table) - {"same"} and (changed := other_libraries(replay.manifest)):
+        lines.append(f"made with other versions: {'; '.join(changed)}")
+    return lines
+
+
+def _pages(records: list[Record], workspace: Workspace, size: int) -> None:
+    """Space or right: on; b or left: back; q: end."""
+    from rich.console import Console
+
+    console = Console()
+    last = max(0, (len(records) - 1) // size)
+    at = 0
+    while True:
+        console.clear()
+        console.print(preview_command.page(records[at * size : (at + 1) * size], workspace, console.width))
+        console.print(
+            f"[dim]page {at + 1} of {last + 1}   {len(records):,} pictures   space on, b back, q end[/dim]", end=""
+        )
+        key = click.getchar()
+        if key in ("q", "Q", "\x03", "\x1b"):
+            break
+        at = max(0, at - 1) if key in ("b", "\x1b[D") else min(last, at + 1)
+    console.print()

@@ -1,0 +1,86 @@
+"""What all commands share on the command line: sections of help, engine options, output for people or machines."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pipeline.engines import local, ray_data
+from pipeline.engines.engine import Engine
+from pipeline.run import Settings
+from pipeline.workspace import Workspace
+
+ENGINES: dict[str, Engine] = {"local": local.run, "ray": ray_data.run}
+
+
+class Sections(click.Group):
+    """A group whose help lists the commands by section, in the order of a user's day."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections: dict[str, list[click.Command]] = {}
+
+    def add(self, section: str, *commands: click.Command) -> None:
+        self.sections[section] = list(commands)
+        for command in commands:
+            self.add_command(command)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [command.name or "" for commands in self.sections.values() for command in commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, commands in self.sections.items():
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(command.name or "", command.get_short_help_str(90)) for command in commands], col_max=12
+                )
+
+
+def engine_options() -> list[click.Option]:
+    return [
+        click.Option(
+            ["--engine"],
+            type=click.Choice(list(ENGINES)),
+            default="local",
+            show_default=True,
+            help="Threads of this process, or Ray Data.",
+        ),
+        click.Option(
+            ["--workers"], type=click.IntRange(1), metavar="N", help="How many work at a time; all cores if not given."
+        ),
+        click.Option(["--quiet", "-q"], is_flag=True, help="No progress and no result lines."),
+        click.Option(["--json", "as_json"], is_flag=True, help="The result as JSON lines."),
+    ]
+
+
+def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the engine options to a command and hand them over as `settings` and `as_json`."""
+
+    @functools.wraps(command)
+    def wrapped(engine: str, workers: int | None, quiet: bool, as_json: bool, **rest: Any) -> Any:
+        return command(settings=settings(engine, workers, quiet), as_json=as_json, **rest)
+
+    wrapped.__click_params__ = [*reversed(engine_options()), *getattr(command, "__click_params__", [])]  # type: ignore[attr-defined]
+    return wrapped
+
+
+def settings(engine: str, workers: int | None, quiet: bool) -> Settings:
+    return Settings(ENGINES[engine], workers or os.cpu_count() or 1, quiet)
+
+
+def workspace_here() -> Workspace:
+    """The workspace that -C or the current folder names."""
+    return Workspace.find(click.get_current_context().find_root().obj)
+
+
+def tell(text: str, plain: dict[str, Any], as_json: bool, quiet: bool = False) -> None:
+    """One line on standard output: for people, or the same as JSON."""
+    if as_json:
+        click.echo(json.dumps(plain, ensure_ascii=False))
+    elif not quiet:
+        click.echo(text)

@@ -1,0 +1,75 @@
+"""prep crop, augment, tag, merge, build, train: built from the fields of the stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag_plan
+from pipeline.options import click_options, given
+from pipeline.run import Plan, Settings
+from pipeline.show import outcome_json, outcome_line
+from pipeline.skin.shell import engine_options, settings, tell, workspace_here
+from pipeline.stage import Options
+
+
+def command(name: str) -> click.Command:
+    """The command of a stage."""
+    return _tag() if name == "tag" else _stage(name)
+
+
+def _stage(name: str) -> click.Command:
+    def callback(engine: str, workers: int | None, quiet: bool, as_json: bool, **values: Any) -> None:
+        recipe = read_recipe(workspace_here())
+        _bring(stage_plan(name, recipe, given(values)), settings(engine, workers, quiet), as_json)
+
+    return click.Command(
+        name, params=[*click_options(STAGES[name]), *engine_options()], callback=callback, help=_doc(STAGES[name])
+    )
+
+
+def _tag() -> click.Command:
+    """A chain, so that `prep tag wd14 --model DIR basic` runs both, each with its own options."""
+
+    def callback(**_: Any) -> None:
+        pass  # the taggers' callbacks only say what was given; the result callback works
+
+    group = click.Group(
+        "tag",
+        chain=True,
+        invoke_without_command=True,
+        callback=callback,
+        params=list(engine_options()),
+        subcommand_metavar="[TAGGER [OPTIONS]]...",
+        help="Say what each picture shows, by one tagger or several side by side; without a name, those of prep.toml.",
+    )
+    for name, cls in TAGGERS.items():
+        group.add_command(_tagger(name, cls))
+
+    @group.result_callback()
+    def work(
+        chosen: list[tuple[str, dict[str, Any]]], engine: str, workers: int | None, quiet: bool, as_json: bool
+    ) -> None:
+        recipe = read_recipe(workspace_here())
+        _bring(tag_plan(recipe, dict(chosen)), settings(engine, workers, quiet), as_json)
+
+    return group
+
+
+def _tagger(name: str, cls: type[Options]) -> click.Command:
+    def callback(**values: Any) -> tuple[str, dict[str, Any]]:
+        return name, given(values)
+
+    return click.Command(name, params=list(click_options(cls)), callback=callback, help=_doc(cls))
+
+
+def _bring(plan: Plan, how: Settings, as_json: bool) -> None:
+    workspace = workspace_here()
+    with workspace.lock():
+        outcome = run_one(plan, workspace, read_recipe(workspace), how)
+    tell(outcome_line(outcome), outcome_json(outcome, workspace), as_json, how.quiet)
+
+
+def _doc(cls: type[Options]) -> str:
+    return (cls.__doc__ or "").strip()

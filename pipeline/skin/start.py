@@ -1,0 +1,67 @@
+"""prep demo, init, run, status."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.commands import demo as demo_command
+from pipeline.commands import init as init_command
+from pipeline.line import TABLES, read_recipe, run_line, states
+from pipeline.run import Settings
+from pipeline.show import outcome_json, outcome_line, state_json, state_lines
+from pipeline.skin.shell import tell, with_engine, workspace_here
+from pipeline.workspace import Workspace
+
+
+@click.command()
+@click.argument("folder", default="demo", type=click.Path(path_type=Path))
+@with_engine
+def demo(folder: Path, settings: Settings, as_json: bool) -> None:
+    """Run the whole line on the pictures that come with prep, in FOLDER (demo), and say where everything is."""
+    workspace = demo_command.begin(folder)
+    click.echo(f"workspace {workspace.root}", err=True)
+    _run(workspace, settings, as_json)
+    if not as_json and not settings.quiet:
+        click.echo("\n".join(demo_command.tour(workspace)))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--subject", nargs=3, multiple=True, metavar="TOKEN CLASS FOLDER", help="What to learn; may be given several times."
+)
+@click.option(
+    "--regularization", nargs=2, multiple=True, metavar="CLASS FOLDER", help="Pictures of a class without the subject."
+)
+def init(folder: Path, subject: tuple[tuple[str, str, str], ...], regularization: tuple[tuple[str, str], ...]) -> None:
+    """Begin a workspace: FOLDER with a prep.toml that names the subjects and lists every option."""
+    workspace = init_command.init(folder, list(subject), list(regularization), TABLES)
+    click.echo(f"wrote {workspace.recipe}")
+    click.echo(f"next: prep -C {folder} run")
+
+
+@click.command()
+@with_engine
+def run(settings: Settings, as_json: bool) -> None:
+    """Bring everything up to date, from crop to train, as prep.toml says."""
+    _run(workspace_here(), settings, as_json)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON lines.")
+def status(as_json: bool) -> None:
+    """Say of each stage whether it is done or stale, and why."""
+    workspace = workspace_here()
+    found = list(states(workspace, read_recipe(workspace)))
+    for state, line in zip(found, state_lines(found), strict=True):
+        tell(line, state_json(state), as_json)
+    if not as_json and any(state.to_do for state in found):
+        click.echo("prep run brings all of it up to date.")
+
+
+def _run(workspace: Workspace, settings: Settings, as_json: bool) -> None:
+    with workspace.lock():
+        for outcome in run_line(workspace, read_recipe(workspace), settings):
+            tell(outcome_line(outcome), outcome_json(outcome, workspace), as_json, settings.quiet)

@@ -1,0 +1,159 @@
+"""prep build: the folders a trainer reads, with balanced regularization beside the training set."""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal
+
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.record import Record
+from pipeline.stage import Report, Whole, opt
+from pipeline.workspace import Workspace, safe_name
+from stages.layout import Fate, Wish, plan
+
+log = logging.getLogger("prep")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build(Whole):
+    """Lay out the data set: dataset/train_NAME/10_smith man/*.png with a .txt caption beside each."""
+
+    name: ClassVar[str] = "build"
+
+    title: str = opt("", "NAME in train_NAME and reg_NAME; the workspace folder's name if empty.", metavar="NAME")
+    repeats: tuple[str, ...] = opt(
+        [], "Repeats of one subject's pictures, as smith=10; otherwise prep.toml's.", metavar="TOKEN=N"
+    )
+    regularization: Literal["folder", "split", "none"] = opt(
+        "folder", "Where regularization pictures come from: their folders, half of the training pictures, or nowhere."
+    )
+    near_duplicate: int = opt(
+        6,
+        "A regularization picture within this many bits of a training picture's perceptual hash is left out.",
+        low=0,
+        high=32,
+    )
+    caption_extension: Literal[".txt", ".caption"] = opt(".txt", "Ending of the caption files; kohya must be told it.")
+    seed: int = opt(0, "Decides which pictures are taken where not all are.", low=0)
+
+    def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
+        wish = Wish(
+            self.title or workspace.root.name, self.repeats, self.regularization, self.near_duplicate, self.seed
+        )
+        fates = plan(wish, manifest.records())
+        target, partial = workspace.dataset, workspace.root / "dataset.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        done = 0
+        for batch in manifest.batches():
+            after = [_placed(record, fates.get(record.id), workspace) for record in batch]
+            for record in after:
+                if record.placed:
+                    _lay(
+                        record,
+                        partial / PurePosixPath(record.placed).relative_to(target.name),
+                        self.caption_extension,
+                        workspace,
+                    )
+                    done += 1
+                    report(done, len(fates))
+            yield after
+        _publish(partial, target, workspace)
+
+    def missing(self, manifest: Manifest, workspace: Workspace) -> str:
+        """Whether a picture or caption of the data set is gone or another than was written."""
+        there = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
+        for record in manifest.records():
+            if not record.placed:
+                continue
+            caption = there.get(str(PurePosixPath(record.placed).with_suffix(self.caption_extension)))
+            if record.placed not in there or caption is None:
+                return "a file of dataset/ is"
+            if caption.read_bytes() != record.caption.encode():
+                return "a caption as prep wrote it is"
+        return ""
+
+
+def _placed(record: Record, fate: Fate | None, workspace: Workspace) -> Record:
+    if fate is None:
+        return record
+    if fate.drop is not None:
+        return replace(record, drop=fate.drop)
+    stem = safe_name(PurePosixPath(record.source).stem)[:40]
+    placed = f"{workspace.dataset.name}/{fate.folder}/{stem}-{record.id}.png"
+    if fate.role == record.role:
+        return replace(record, placed=placed)
+    # A picture that the split turned into regularization shows its class, not the subject.
+    return replace(record, placed=placed, role=fate.role, subject="", caption=record.class_name)
+
+
+def _lay(record: Record, path: Path, extension: str, workspace: Workspace) -> None:
+    """One picture, linked or copied, and its caption."""
+    assert record.picture is not None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = workspace.path(record.picture.path)
+    try:
+        os.link(picture, path)
+    except FileNotFoundError:
+        raise PrepError(f"{picture} is gone.", "Make it again: prep run") from None
+    except OSError as error:  # file systems without hard links, and links across two of them
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            raise
+        shutil.copyfile(picture, path)
+    path.with_suffix(extension).write_bytes(record.caption.encode())
+
+
+def _publish(partial: Path, target: Path, workspace: Workspace) -> None:
+    """Put the new data set in the old one's place; an old one that holds anything of the user's is kept aside."""
+    partial.mkdir(exist_ok=True)
+    if target.exists():
+        strange = _not_ours(target, partial, workspace)
+        aside = _free_name(target) if strange else workspace.root / "dataset.old"
+        if strange:
+            log.warning("dataset/ held files that prep did not write (%s); it is kept as %s/", strange, aside.name)
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+        if not strange:
+            partial.rename(target)
+            shutil.rmtree(aside)
+            return
+    partial.rename(target)
+
+
+def _not_ours(target: Path, partial: Path, workspace: Workspace) -> str:
+    """A file below `target` that no build of ours wrote or that was changed since; empty if there is none.
+
+    The new build in `partial` counts too: an interrupted prep may have put it in place already.
+    """
+    expected: dict[str, bytes | None] = {}
+    last = workspace.manifest("build")
+    if last.is_file():
+        manifest = Manifest.read(last)
+        extension = str(manifest.history[-1].params["caption_extension"])
+        for record in manifest.records():
+            if record.placed:
+                expected[record.placed] = None
+                expected[str(PurePosixPath(record.placed).with_suffix(extension))] = record.caption.encode()
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(workspace.root).as_posix()
+        if not path.is_file() or (name in expected and expected[name] in (None, path.read_bytes())):
+            continue
+        twin = partial / path.relative_to(target)
+        if not (twin.is_file() and filecmp.cmp(path, twin, shallow=False)):
+            return name
+    return ""
+
+
+def _free_name(target: Path) -> Path:
+    number = 1
+    while (path := target.with_name(f"{target.name}.kept-{number}")).exists():
+        number += 1
+    return path
