@@ -1,0 +1,66 @@
+"""The sizes a data set may have, and the one that suits a picture best."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+Size = tuple[int, int]  # width, height
+
+
+@lru_cache(64)
+def buckets(resolution: int, step: int, low: int, high: int) -> tuple[Size, ...]:
+    """Every size whose sides are multiples of `step` from `low` to `high` and whose area is at most
+    `resolution` squared, as large as its shape allows; sorted."""
+    sizes = set()
+    for side in range(low, high + 1, step):
+        other = min(high, resolution * resolution // side // step * step)
+        if other >= low:
+            sizes |= {(side, other), (other, side)}
+    return tuple(sorted(size for size in sizes if not _outgrown(size, sizes)))
+
+
+def _outgrown(size: Size, sizes: set[Size]) -> bool:
+    """Whether another size is as wide and as high, and more in one."""
+    return any(other != size and other[0] >= size[0] and other[1] >= size[1] for other in sizes)
+
+
+def choose(width: float, height: float, sizes: tuple[Size, ...], max_upscale: float) -> Size | None:
+    """The size that costs a picture least, of those it fills without being enlarged beyond the limit.
+
+    Cost is |log(aspect / size's aspect)|, which is the log of the area cut away, plus the log of
+    how much shorter the size's sides are than the largest's, on average: both count what is lost,
+    and tall and wide pictures alike. None: the picture is too small for every size.
+    """
+    most = max(w * h for w, h in sizes)
+
+    def cost(size: Size) -> tuple[float, Size]:
+        aspect = math.log((width * size[1]) / (height * size[0]))
+        return round(abs(aspect) + math.log(most / (size[0] * size[1])) / 2, 9), size
+
+    fitting = [size for size in sizes if scale_to(width, height, size) <= max_upscale]
+    return min(fitting, key=cost, default=None)
+
+
+def scale_to(width: float, height: float, size: Size) -> float:
+    """By how much a picture is scaled so that it just covers `size`."""
+    return max(size[0] / width, size[1] / height)
+
+
+def grid(width: int, height: int, sizes: tuple[Size, ...], most: int) -> Size:
+    """Into how many columns and rows to split a picture, at most `most` pieces in all.
+
+    Of the grids whose pieces still fill their size without being enlarged, the one that cuts least
+    area away; within a hundredth, the one with the most pieces.
+    """
+    best, least, pieces = (1, 1), math.inf, 0
+    for columns in range(1, most + 1):
+        for rows in range(1, most // columns + 1):
+            cell = width / columns, height / rows
+            size = choose(*cell, sizes, math.inf if (columns, rows) == (1, 1) else 1.0)
+            if size is None:
+                continue
+            lost = 1 - size[0] * size[1] / (cell[0] * cell[1] * scale_to(*cell, size) ** 2)
+            if lost < least - 0.01 or (lost <= least + 0.01 and columns * rows > pieces):
+                best, least, pieces = (columns, rows), min(lost, least), columns * rows
+    return best

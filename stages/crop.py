@@ -1,0 +1,223 @@
+"""prep crop: pictures to equal sizes or aspect buckets, cut where it matters."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pipeline import picture, record
+from pipeline.errors import PrepError
+from pipeline.record import Drop, Record
+from pipeline.stage import Stage, Work, opt
+from pipeline.workspace import Workspace
+from stages.bucket import Size, buckets, choose, grid
+from stages.focus import place
+from stages.frame import Region, frame
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+Cut = tuple[record.Crop, "ndarray"]  # a crop and its pixels
+
+VIEW_SIDE = 512  # the longer side, in pixels, of a quick look
+MOST_SPARE = 2.0  # scale the whole picture rather than look quickly while it is at most this many windows large
+WORTH_LOOKING = 0.01  # below this share cut away it does not matter which end it is cut from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop(Stage):
+    """Crop every picture to the size that suits its shape."""
+
+    name: ClassVar[str] = "crop"
+    batch_size: ClassVar[int] = 8
+    libraries: ClassVar[tuple[str, ...]] = ("pillow", "pyvips-binary", "opencv-python-headless", "isal", "numpy")
+
+    resolution: int = opt(512, "Area of every crop: this many pixels squared.", low=64, high=8192)
+    size: str = opt("", "One fixed size for all instead, as 512x768.", metavar="WIDTHxHEIGHT")
+    step: int = opt(64, "Sides are multiples of this many pixels.", low=8, high=1024)
+    min_side: int = opt(0, "Shortest side in pixels; 0 is half the resolution.", low=0)
+    max_side: int = opt(0, "Longest side in pixels; 0 is twice the resolution.", low=0)
+    focus: Literal["face", "saliency", "centre"] = opt(
+        "face", "Where to crop: at faces (else as saliency), at what stands out, or at the centre."
+    )
+    background: str = opt("#ffffff", "Colour under transparent pixels, as #rrggbb.", metavar="COLOUR")
+    max_upscale: float = opt(1.5, "Drop a picture that would have to be enlarged more than this.", low=1.0)
+    allow_upscale: bool = opt(False, "Enlarge small pictures without limit.")
+    max_lost: float = opt(1.0, "Drop a picture that would lose more than this share of its area.", low=0.0, high=1.0)
+    split: bool = opt(False, "Cut an oversized or very long picture into several crops.")
+    split_most: int = opt(4, "Most crops that one picture is split into.", low=2, high=64)
+    boxes: tuple[str, ...] = opt(
+        [], "Crop a picture, by file name or id, to a box in pixels of the upright source.", metavar="NAME=L,T,W,H"
+    )
+
+    def check(self) -> None:
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.background):
+            raise PrepError(f"crop: background is {self.background!r}.", "Write it as #rrggbb: #ffffff is white.")
+        if self.step % 8:
+            raise PrepError(f"crop: step is {self.step}.", "It must be a multiple of 8, as the models' latents need.")
+        for text in self.boxes:
+            parse_box(text)
+        if self.size:
+            _check_size(self)
+        else:
+            _check_sides(self)
+
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes crops may have."""
+        if self.size:
+            width, height = (int(side) for side in self.size.lower().split("x"))
+            return ((width, height),)
+        return buckets(self.resolution, self.step, *self.sides())
+
+    def sides(self) -> tuple[int, int]:
+        """The shortest and the longest side, in whole steps."""
+        low = self.min_side or max(self.step, self.resolution // 2 // self.step * self.step)
+        high = self.max_side or -(-self.resolution * 2 // self.step) * self.step
+        return low, high
+
+    def named(self) -> frozenset[str]:
+        """The file names and ids that the boxes name, so that a driver can tell which match no picture."""
+        return frozenset(parse_box(text)[0] for text in self.boxes)
+
+    def start(self, workspace: Workspace) -> Work:
+        return partial(crop_all, self, workspace)
+
+
+def crop_all(options: Crop, workspace: Workspace, records: list[Record]) -> list[Record]:
+    """The records cropped, written or dropped; sorted by id."""
+    done = [after for before in records for after in crop_one(options, workspace, before)]
+    return sorted(done, key=lambda after: after.id)
+
+
+def crop_one(options: Crop, workspace: Workspace, before: Record) -> list[Record]:
+    """One picture's crops, or itself with the reason why there is none."""
+    try:
+        data = workspace.source(before.source).read_bytes()
+        size = picture.upright_size(data)
+        regions, drawn = _regions(options, before, size)
+        made = [(_drawn if drawn else _cut)(options, data, size, region) for region in regions]
+    except OSError as fault:
+        return [_dropped(before, "cannot be opened", fault.strerror or "")]
+    except picture.Unreadable as fault:
+        return [_dropped(before, fault.reason, fault.detail)]
+    names = [before] if len(made) == 1 else [_piece(before, k) for k in range(1, len(made) + 1)]
+    return [
+        replace(after, drop=one) if isinstance(one, Drop) else _written(workspace, after, one)
+        for after, one in zip(names, made, strict=True)
+    ]
+
+
+def parse_box(text: str) -> tuple[str, tuple[float, float, float, float]]:
+    """The name and the corners in 'NAME=left,top,width,height'."""
+    name, _, numbers = text.rpartition("=")
+    parts = numbers.split(",")
+    if not name or len(parts) != 4 or not all(re.fullmatch(r"\s*\d+(\.\d+)?\s*", part) for part in parts):
+        raise PrepError(f"crop: the box {text!r} cannot be read.", "Write NAME=left,top,width,height, in pixels.")
+    left, top, width, height = (float(part) for part in parts)
+    if width < 1 or height < 1:
+        raise PrepError(f"crop: the box {text!r} is empty.", "Its width and height must be at least 1 pixel.")
+    return name, (left, top, left + width, top + height)
+
+
+def _regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], bool]:
+    """What to crop from, and whether the user drew it: boxes, else the pieces of a split, else the whole."""
+    names = {before.id, before.source, PurePosixPath(before.source).name}
+    boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in names]
+    if any(box.right > size[0] or box.bottom > size[1] for box in boxes):
+        raise picture.Unreadable("box outside the picture", f"it has {size[0]} x {size[1]} pixels")
+    if boxes:
+        return boxes, True
+    columns, rows = grid(*size, options.sizes(), options.split_most) if options.split else (1, 1)
+    width, height = size[0] / columns, size[1] / rows
+    pieces = [
+        Region(column * width, row * height, (column + 1) * width, (row + 1) * height)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return pieces, False
+
+
+def _cut(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
+    """The crop that suits a region and its pixels, or why there is none; raises Unreadable."""
+    limit = math.inf if options.allow_upscale else options.max_upscale
+    window = choose(region.width, region.height, options.sizes(), limit)
+    if window is None:
+        return Drop("crop", "too small", f"{region.width:.0f} x {region.height:.0f} pixels")
+    fit = frame(size, region, window)
+    if fit.lost > options.max_lost:
+        return Drop("crop", "too much lost", f"{fit.lost:.0%} of the picture for {window[0]} x {window[1]}")
+    if options.focus == "centre" or fit.shares[0] * fit.shares[1] > 1 - WORTH_LOOKING:
+        return _rendered(data, fit.crop((0.5, 0.5), options.background, "centre"))
+    if fit.upscale > 1 or fit.scaled[0] * fit.scaled[1] > MOST_SPARE * window[0] * window[1]:
+        seen = _part(picture.thumbnail(data, VIEW_SIDE), size, region)
+        x, y, focus = place(seen, fit.shares, options.focus)
+        return _rendered(data, fit.crop((x, y), options.background, focus))
+    # One decode for both looking and cutting: a crop is a cut-out of the whole scaled picture.
+    whole = picture.render(data, fit.whole(options.background))
+    x, y, focus = place(_part(whole, size, region), fit.shares, options.focus)
+    crop = fit.crop((x, y), options.background, focus)
+    return crop, whole[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].copy()
+
+
+def _drawn(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
+    """The crop of a box the user drew: its middle, whatever is in it."""
+    made = _cut(replace(options, focus="centre"), data, size, region)
+    return made if isinstance(made, Drop) else (replace(made[0], focus="box"), made[1])
+
+
+def _rendered(data: bytes, crop: record.Crop) -> Cut:
+    return crop, picture.render(data, crop)
+
+
+def _part(rgb: ndarray, size: Size, region: Region) -> ndarray:
+    """The part of a scaled upright picture that shows `region` of a source of `size`; at least a pixel."""
+    height, width, _ = rgb.shape
+    x, y = width / size[0], height / size[1]
+    left, top = min(int(region.left * x), width - 1), min(int(region.top * y), height - 1)
+    return rgb[top : max(top + 1, round(region.bottom * y)), left : max(left + 1, round(region.right * x))]
+
+
+def _piece(before: Record, k: int) -> Record:
+    return replace(before, id=f"{before.id}-{k}", origin=before.id)
+
+
+def _written(workspace: Workspace, after: Record, made: Cut) -> Record:
+    return replace(after, crop=made[0], picture=picture.save(workspace, made[1]))
+
+
+def _dropped(before: Record, reason: str, detail: str) -> Record:
+    return replace(before, drop=Drop("crop", reason, detail))
+
+
+def _check_size(options: Crop) -> None:
+    matched = re.fullmatch(r"(\d+)x(\d+)", options.size.lower())
+    if not matched:
+        raise PrepError(f"crop: size is {options.size!r}.", "Write it as WIDTHxHEIGHT: 512x768.")
+    sides = [int(side) for side in matched.groups()]
+    if any(side % 8 or not 64 <= side <= 16384 for side in sides):
+        raise PrepError(
+            f"crop: size is {options.size!r}.",
+            "Both sides must be multiples of 8, as the models' latents need, from 64.",
+        )
+    if options.min_side or options.max_side:
+        raise PrepError("crop: size fixes both sides, so min-side and max-side have no meaning.", "Leave them out.")
+
+
+def _check_sides(options: Crop) -> None:
+    low, high = options.sides()
+    for name, side in (("min-side", low), ("max-side", high)):
+        if side % options.step:
+            below = side // options.step * options.step
+            raise PrepError(
+                f"crop: {name} is {side}, which is no multiple of step, {options.step}.",
+                f"Take {below or options.step} or {below + options.step}.",
+            )
+    if not options.sizes():
+        raise PrepError(
+            f"crop: no size has sides from {low} to {high} pixels and an area of {options.resolution} squared.",
+            "Lower min-side, raise max-side or raise resolution.",
+        )
