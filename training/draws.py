@@ -1,0 +1,172 @@
+"""Which pictures are seen when: the samples of a data set, and the batches of an epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PrepError
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.manifest import Manifest
+    from training.objective import Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture of the data set, as far as training needs it."""
+
+    id: str
+    path: str  # of the picture, relative to the workspace
+    pixels: str  # hash of its content
+    width: int
+    height: int
+    caption: str
+    subject: str
+    class_name: str
+    reg: bool
+    folder: str  # its folder in the data set, such as '10_smith man'
+    repeats: int  # how often an epoch shows it; of regularization pictures, the need decides
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A sample's turn: `number` counts how often the run has shown it before."""
+
+    sample: Sample
+    number: int
+
+
+def read_samples(manifest: Manifest) -> list[Sample]:
+    """The pictures that the manifest has placed in the data set, in its order.
+
+    A picture without caption is captioned with the text of its folder, as kohya does.
+    """
+    found = []
+    for batch in manifest.batches():
+        for record in batch:
+            if not record.kept or not record.placed or record.picture is None:
+                continue
+            folder = PurePosixPath(record.placed).parent.name
+            repeats, text = re.fullmatch(r"(?:(\d+)_)?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
+            found.append(
+                Sample(
+                    id=record.id,
+                    path=record.picture.path,
+                    pixels=record.picture.pixels,
+                    width=record.picture.width,
+                    height=record.picture.height,
+                    caption=record.caption or text,
+                    subject=record.subject,
+                    class_name=record.class_name,
+                    reg=record.role == "reg",
+                    folder=folder,
+                    repeats=int(repeats or 1),
+                )
+            )
+    return found
+
+
+def check_samples(samples: list[Sample], factor: int) -> None:
+    """Raise PrepError when there is nothing to train on, or something that cannot be trained on."""
+    if not any(sample.repeats for sample in samples if not sample.reg):
+        raise PrepError("The data set has no pictures to train on.", "Fill it first: prep build")
+    for sample in samples:
+        if sample.width % factor or sample.height % factor:
+            raise PrepError(
+                f"{sample.path} is {sample.width} x {sample.height} pixels; the sides must be multiples of {factor}.",
+                "Crop anew with --step 64, or a fixed size that can be divided.",
+            )
+    lonely = {s.class_name for s in samples if s.reg} - {s.class_name for s in samples if not s.reg}
+    if lonely:
+        raise PrepError(
+            f"There are regularization pictures of the class {min(lonely)!r}, but no subject of that class.",
+            "Give them the class of a subject, or switch them off: --prior-loss-weight 0",
+        )
+
+
+def seed_of(*parts: object) -> int:
+    """A random seed that depends on the parts alone: 63 bits of their sha256."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def epoch_batches(samples: list[Sample], epoch: int, batch: int, seed: int) -> list[list[Draw]]:
+    """The batches of one epoch in random order; none mixes sizes, and every picture comes as often as planned.
+
+    A size whose pictures do not fill the last batch gets a smaller one.
+    """
+    order = random.Random(seed_of(seed, "epoch", epoch))
+    drawn = [*_subject_draws(samples, epoch), *_prior_draws(samples, epoch, seed)]
+    order.shuffle(drawn)
+    sizes: dict[tuple[int, int], list[Draw]] = defaultdict(list)
+    for draw in drawn:
+        sizes[draw.sample.width, draw.sample.height].append(draw)
+    batches = [group[at : at + batch] for group in sizes.values() for at in range(0, len(group), batch)]
+    order.shuffle(batches)
+    return batches
+
+
+def all_batches(samples: list[Sample], batch: int, seed: int) -> Iterator[tuple[int, list[Draw]]]:
+    """Epoch after epoch without end: the epoch's number from 0, and a batch."""
+    epoch = 0
+    while True:
+        for drawn in epoch_batches(samples, epoch, batch, seed):
+            yield epoch, drawn
+        epoch += 1
+
+
+def _subject_draws(samples: list[Sample], epoch: int) -> Iterator[Draw]:
+    for sample in samples:
+        if not sample.reg:
+            for turn in range(sample.repeats):
+                yield Draw(sample, epoch * sample.repeats + turn)
+
+
+def _prior_draws(samples: list[Sample], epoch: int, seed: int) -> Iterator[Draw]:
+    """For each class as many regularization draws as subject draws, going round through all its pictures."""
+    need: dict[str, int] = defaultdict(int)
+    pool: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.reg:
+            pool[sample.class_name].append(sample)
+        else:
+            need[sample.class_name] += sample.repeats
+    for name, pictures in pool.items():
+        pictures.sort(key=lambda sample: seed_of(seed, "prior", sample.id))
+        for position in range(epoch * need[name], (epoch + 1) * need[name]):
+            yield Draw(pictures[position % len(pictures)], position // len(pictures))
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """All that is random about one draw of a sample, from the sample's own stream."""
+
+    time: torch.Tensor  # (1,)
+    noise: torch.Tensor  # (1, C, h, w)
+    posterior: torch.Tensor  # (1, C, h, w), standard normal: where in the VAE's distribution the latent lies
+
+
+def chance(draw: Draw, objective: Objective, shape: tuple[int, ...], settings: tuple[int, float]) -> Chance:
+    """Time and noise of a draw: the same for the same (seed, record id, number), whatever is drawn beside it.
+
+    `settings` are the seed and the noise offset: a constant per channel that lets the model learn
+    overall brightness (https://www.crosslabs.org/blog/diffusion-with-offset-noise).
+    """
+    import torch
+
+    seed, offset = settings
+    stream = torch.Generator().manual_seed(seed_of(seed, draw.sample.id, draw.number))
+    time = objective.sample(stream)
+    noise = torch.randn(1, *shape, generator=stream)
+    posterior = torch.randn(1, *shape, generator=stream)
+    if offset:
+        noise = noise + offset * torch.randn(1, shape[0], 1, 1, generator=stream)
+    return Chance(time, noise, posterior)

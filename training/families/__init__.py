@@ -1,0 +1,1 @@
+"""Model families: what differs between one kind of base model and another."""
