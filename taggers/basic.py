@@ -44,6 +44,8 @@ COLOURS: tuple[tuple[str, float, float, float], ...] = (
     ("blue", 45, 5, -42),
     ("blue", 68, -8, -30),
     ("blue", 22, 8, -28),
+    ("blue", 16, 30, -46),
+    ("purple", 42, 74, -66),
     ("purple", 40, 50, -45),
     ("purple", 28, 28, -25),
     ("purple", 68, 24, -24),
@@ -51,6 +53,7 @@ COLOURS: tuple[tuple[str, float, float, float], ...] = (
     ("pink", 85, 20, 2),
     ("brown", 30, 16, 20),
     ("brown", 45, 14, 28),
+    ("brown", 36, 25, 38),
     ("brown", 20, 10, 12),
     ("beige", 78, 8, 20),
     ("beige", 66, 14, 20),
@@ -191,8 +194,9 @@ def sharpness(views: Views) -> list[Found]:
 def colouring(views: Views, least: float) -> list[Found]:
     """Greyscale, monochrome, or the colours that fill at least the share `least` of the picture.
 
-    greyscale: the share of pixels with a chroma below 5; monochrome: the share within 6 of one hue's
-    line through neutral grey in the a, b plane; each from 0.99 up. A colour's score is its share.
+    greyscale: the share of pixels with a chroma below 5. monochrome: the share within 6 of one hue's
+    line through neutral grey in the a, b plane, and with less than twice the mean chroma plus 10: a
+    red spot on grey is no tint. Both from 0.99 up. A colour's score is its share.
     """
     import numpy as np
 
@@ -203,7 +207,7 @@ def colouring(views: Views, least: float) -> list[Found]:
     x, y = float(a.mean()), float(b.mean())
     length = max(float(np.hypot(x, y)), 1e-6)
     along, across = (a * x + b * y) / length, (a * y - b * x) / length
-    one_hue = float(np.mean((np.abs(across) < 6) & (along > -6)))
+    one_hue = float(np.mean((np.abs(across) < 6) & (along > -6) & (along < 2 * length + 10)))
     found = [Found("monochrome", "tag", "colour", _score(one_hue))] if one_hue >= 0.99 else []
     shares = np.bincount(views.names.ravel(), minlength=len(COLOURS)) / views.names.size
     ranked = sorted((-float(share), COLOURS[n][0]) for n, share in enumerate(shares) if share >= least)

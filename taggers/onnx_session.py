@@ -24,6 +24,9 @@ def open_session(path: Path, device: str, mend: str) -> Any:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    broken = f"{path} is not a whole ONNX file ({path.stat().st_size:,} bytes)."
+    if path.stat().st_size == 0:
+        raise PrepError(broken, mend)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     options.log_severity_level = 4  # what goes wrong is raised; stages do not print
@@ -34,13 +37,14 @@ def open_session(path: Path, device: str, mend: str) -> Any:
                 onnxruntime.preload_dlls()
             session = onnxruntime.InferenceSession(path, options, providers=[CUDA, CPU] if on_gpu else [CPU])
     except (state.InvalidProtobuf, state.NoModel):
-        raise PrepError(f"{path} is not a whole ONNX file ({path.stat().st_size:,} bytes).", mend) from None
+        raise PrepError(broken, mend) from None
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException) as e:
         raise PrepError(f"onnxruntime cannot load {path}: {str(e).splitlines()[0]}", mend) from None
     if on_gpu and CUDA not in session.get_providers():
         raise PrepError(
             "There is a GPU, but onnxruntime cannot use it.",
-            "Install onnxruntime-gpu for this machine's CUDA version (python -m pip install onnxruntime-gpu), "
+            # torch's own CUDA wheels lack libcurand (seen: torch 2.15, onnxruntime-gpu 1.31).
+            "Install its CUDA libraries (python -m pip install 'onnxruntime-gpu[cuda,cudnn]'), "
             "or run on the CPU: --device cpu",
         )
     return session

@@ -50,8 +50,8 @@ def test_shipped_pixels_are_those_of_the_photograph(cut):
     if cut.format in LOSSLESS:
         assert np.array_equal(seen, expected)
     else:
-        # The GIF has 128 colours; JPEG of the grainy navy portrait loses most.
-        assert psnr(seen, expected) > 27
+        # The GIF with its 128 colours loses most: 32.1 dB.
+        assert psnr(seen, expected) > 31
 
 
 def test_the_folder_holds_what_make_makes_and_the_readme_lists(tmp_path):

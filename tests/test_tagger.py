@@ -1,0 +1,159 @@
+"""What every tagger does: read ahead, look, append, never rewrite; a broken file is a row with its reason."""
+
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import taggers.tagger
+from pipeline.errors import PrepError
+from pipeline.record import Annotation, Drop
+from pipeline.workspace import Workspace
+from taggers.tagger import Tagger
+from tests.fake import Fake, cropped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spy(Tagger):
+    """Hands the pictures to the test."""
+
+    name: ClassVar[str] = "spy"
+    chunk: ClassVar[int] = 3
+
+    def load(self, workspace):
+        def look(pictures):
+            SEEN.append(pictures)
+            return [[Annotation(str(p.sum()), "tag", "", None, "spy")] for p in pictures]
+
+        return look
+
+
+SEEN: list[list[np.ndarray]] = []
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    SEEN.clear()
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+def noise(number: int, height: int = 24, width: int = 32) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_every_picture_reaches_the_model_pixel_by_pixel_in_order_and_in_chunks(workspace):
+    pictures = [noise(n, 20 + n, 30) for n in range(8)]
+    records = [cropped(workspace, f"{n:02}", picture) for n, picture in enumerate(pictures)]
+    done = Spy().start(workspace)(records)
+    assert [len(chunk) for chunk in SEEN] == [3, 3, 2]
+    for seen, picture in zip([p for chunk in SEEN for p in chunk], pictures, strict=True):
+        assert seen.dtype == np.uint8 and np.array_equal(seen, picture)
+    assert [r.id for r in done] == [r.id for r in records]
+    assert [r.annotations[0].text for r in done] == [str(picture.sum()) for picture in pictures]
+
+
+def test_annotations_are_added_and_a_second_run_replaces_only_its_own(workspace):
+    other = Annotation("smile", "tag", "general", 0.9, "other")
+    record = replace(cropped(workspace, "a", np.full((4, 6, 3), 51, np.uint8)), annotations=(other,))
+    (once,) = Fake(word="first").start(workspace)([record])
+    size, first = once.annotations[1:]
+    assert once.annotations[0] is other and record.annotations == (other,)
+    assert (size.text, first.text, first.score) == ("6x4", "first", 0.2)  # 51 / 255
+    (twice,) = Fake(word="second").start(workspace)([once])
+    assert [a.text for a in twice.annotations] == ["smile", "6x4", "second"]
+    assert replace(twice, annotations=()) == replace(record, annotations=())
+
+
+def test_a_missing_and_a_broken_picture_drop_their_record_and_no_other(workspace):
+    good, gone, cut, text, last = (cropped(workspace, name, noise(1)) for name in ("a", "b", "c", "d", "e"))
+    workspace.path(gone.picture.path).unlink()
+    path = workspace.path(cut.picture.path)
+    path.write_bytes(path.read_bytes()[:1000])
+    workspace.path(text.picture.path).write_text("no picture")
+    done = Fake().start(workspace)([good, gone, cut, text, last])
+    assert [r.id for r in done] == ["a", "b", "c", "d", "e"]
+    assert [r.drop and (r.drop.stage, r.drop.reason) for r in done] == [
+        None,
+        ("tag fake", "picture missing"),
+        ("tag fake", "picture unreadable"),
+        ("tag fake", "picture unreadable"),
+        None,
+    ]
+    assert done[1].drop.detail == "images/b.png" and not done[2].annotations and len(done[4].annotations) == 2
+
+
+def test_a_batch_of_broken_pictures_does_not_wake_the_model(workspace):
+    record = cropped(workspace, "a", noise(1))
+    workspace.path(record.picture.path).unlink()
+    (done,) = Spy().start(workspace)([record])
+    assert isinstance(done.drop, Drop) and SEEN == []
+    assert Spy().start(workspace)([]) == []
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_damaged_files_are_rows_never_errors(tmp_path_factory, data):
+    workspace = Workspace(tmp_path_factory.mktemp("w"))
+    record = cropped(workspace, "a", noise(2, 9, 11))
+    path = workspace.path(record.picture.path)
+    raw = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
+    (done,) = Fake().start(workspace)([record])
+    assert done.kept != bool(done.drop) and bool(done.annotations) == done.kept
+
+
+def test_pictures_are_read_while_the_model_is_busy(workspace, monkeypatch):
+    """The first look waits for the last picture: it would wait for ever if reading waited for it."""
+    records = [cropped(workspace, f"{n:02}", noise(n)) for n in range(20)]
+    last = threading.Event()
+    read = taggers.tagger.read
+
+    def spy(name, workspace, record):
+        if record.id == "19":
+            last.set()
+        return read(name, workspace, record)
+
+    monkeypatch.setattr(taggers.tagger, "read", spy)
+    ahead = []
+
+    def look(pictures):
+        ahead.append(last.wait(10))
+        return [[] for _ in pictures]
+
+    assert len(taggers.tagger.tag(Spy(), look, workspace, records)) == 20
+    assert ahead[0]
+
+
+def test_a_model_that_says_too_little_is_a_bug_not_a_shorter_list(workspace):
+    records = [cropped(workspace, name, noise(1)) for name in "ab"]
+    with pytest.raises(ValueError, match="zip"):
+        taggers.tagger.tag(Spy(), lambda pictures: [[]], workspace, records)
+
+
+def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
+    record = cropped(workspace, "a", noise(1))
+    with pytest.raises(PrepError, match="has not been cropped"):
+        Fake().start(workspace)([replace(record, picture=None)])
+    with pytest.raises(PrepError, match="lies outside"):
+        Fake().start(workspace)([replace(record, picture=replace(record.picture, path="../x.png"))])
+
+
+@pytest.mark.parametrize("module", ["tagger", "wd14", "basic", "onnx_session"])
+def test_importing_a_tagger_imports_nothing_heavy(module):
+    heavy = "{'numpy', 'PIL', 'cv2', 'onnxruntime', 'torch', 'pyarrow'}"
+    code = f"import sys, taggers.{module}; print({heavy} & set(sys.modules))"
+    root = Path(__file__).parents[1]
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root).strip() == "set()"

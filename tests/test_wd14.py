@@ -1,0 +1,362 @@
+"""WD14: the array that reaches the model, the list of tags, and one clear sentence for each bad folder."""
+
+import csv
+import hashlib
+import math
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from PIL import Image
+
+import taggers.onnx_session
+from pipeline.errors import PrepError
+from pipeline.workspace import Workspace
+from taggers.wd14 import Tag, Wd14, prepare, read_tags
+from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14
+
+NAMES = (*RATINGS, *TAGS, *CHARACTERS)
+SHAPES = [(48, 48), (200, 200), (300, 97), (96, 451), (31, 20), (1, 1), (5, 48), (60, 4000)]
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    """Smooth waves with some noise: neither flat nor random, different in every channel."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / (7 + c) + c) * np.cos(y / (11 - c)) for c in range(3)]
+    noise = np.random.default_rng(height * width).normal(0, 8, (height, width, 3))
+    return np.clip(128 + 90 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
+
+
+def by_hand(picture: np.ndarray, side: int) -> np.ndarray:
+    """The contract again with Pillow's own canvas: white square, centred, bicubic, BGR."""
+    image = Image.fromarray(picture)
+    longest = max(image.size)
+    square = Image.new("RGB", (longest, longest), (255, 255, 255))
+    square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
+    red, green, blue = square.resize((side, side), Image.Resampling.BICUBIC).split()
+    return np.asarray(Image.merge("RGB", (blue, green, red))).astype(np.float32)
+
+
+def cubic_matrix(before: int, after: int) -> np.ndarray:
+    """Keys' cubic (a = -0.5), widened when it shrinks, as one matrix; written from the formula."""
+    scale = max(before / after, 1.0)
+    centres = (np.arange(after) + 0.5) * before / after - 0.5
+    t = np.abs(np.arange(before)[None] - centres[:, None]) / scale
+    near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    kernel = np.where(t < 1, near, np.where(t < 2, far, 0))
+    return kernel / kernel.sum(axis=1, keepdims=True)
+
+
+def expected_scores(picture: np.ndarray, side: int = 48) -> np.ndarray:
+    """sigmoid(cell means @ weights + bias), one mean after another."""
+    array = by_hand(picture, side).astype(np.float64)
+    cell = side // CELLS
+    means = [
+        array[y * cell : (y + 1) * cell, x * cell : (x + 1) * cell, c].mean()
+        for y in range(CELLS)
+        for x in range(CELLS)
+        for c in range(3)
+    ]
+    matrix, bias = weights(len(NAMES))
+    return 1 / (1 + np.exp(-(np.array(means) / 255 @ matrix + bias)))
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_wd14(tmp_path / "small-tagger")
+
+
+def run(workspace, folder, pictures, **options):
+    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+    return Wd14(model=str(folder), device="cpu", **options).start(workspace)(records)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_array_is_the_contracts(shape):
+    picture = photo(*shape)
+    array = prepare(picture, 48)
+    assert array.dtype == np.float32 and array.shape == (48, 48, 3) and array.flags["C_CONTIGUOUS"]
+    assert np.abs(array - by_hand(picture, 48)).max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(200, 200), (300, 97), (31, 20)])
+def test_the_resizing_is_bicubic_up_and_down(shape):
+    """Against the formula in floating point; Pillow rounds twice, so a level and a half is allowed."""
+    picture = photo(*shape).astype(np.float64)
+    longest = max(shape)
+    top, left = (longest - shape[0]) // 2, (longest - shape[1]) // 2
+    square = np.full((longest, longest, 3), 255.0)
+    square[top : top + shape[0], left : left + shape[1]] = picture
+    matrix = cubic_matrix(longest, 48)
+    formula = np.clip(np.einsum("ij,jkc,lk->ilc", matrix, square, matrix), 0, 255)[:, :, ::-1]
+    inside = np.abs(prepare(photo(*shape), 48) - formula)
+    assert np.quantile(inside, 0.999) < 1.5 and inside.mean() < 0.5
+
+
+def test_channels_are_blue_green_red_and_levels_stay_0_to_255():
+    red = np.zeros((48, 48, 3), np.uint8)
+    red[..., 0] = 255
+    assert prepare(red, 48)[0, 0].tolist() == [0.0, 0.0, 255.0]
+
+
+def test_an_odd_margin_is_larger_below_and_to_the_right():
+    black = np.zeros((3, 8, 3), np.uint8)
+    assert [row[0, 0] for row in prepare(black, 8)[:, :1]] == [255, 255, 0, 0, 0, 255, 255, 255]
+    assert prepare(black.swapaxes(0, 1), 8)[0, :, 0].tolist() == [255, 255, 0, 0, 0, 255, 255, 255]
+
+
+def test_scores_are_the_models_and_signed_with_the_folders_name(workspace, folder):
+    pictures = [photo(*shape) for shape in SHAPES]
+    for picture, record in zip(pictures, run(workspace, folder, pictures, floor=0), strict=True):
+        assert [a.text for a in record.annotations] == list(NAMES)
+        assert {a.by for a in record.annotations} == {"wd14:small-tagger"}
+        scores = np.array([a.score for a in record.annotations])
+        assert np.abs(scores - expected_scores(picture)).max() < 5.2e-5  # rounded to 4 decimals
+
+
+def test_kinds_and_the_tags_own_spelling(workspace, folder):
+    (record,) = run(workspace, folder, [photo(60, 80)], floor=0)
+    kinds = {a.text: (a.kind, a.category) for a in record.annotations}
+    assert [kinds[name] for name in RATINGS] == [("rating", "rating")] * 4
+    assert [kinds[name] for name in TAGS] == [("tag", "general")] * len(TAGS)
+    assert [kinds[name] for name in CHARACTERS] == [("tag", "character")] * 2
+    assert {"long_hair", "^_^", 'don\'t_say_"lazy"', "smile_(object)"} <= kinds.keys()
+
+
+def test_the_floor_keeps_what_is_on_it_and_all_ratings(workspace, folder):
+    picture = photo(60, 80)
+    (everything,) = run(workspace, folder, [picture], floor=0)
+    limit = sorted(a.score for a in everything.annotations if a.kind == "tag")[4]
+    (some,) = run(workspace, folder, [picture], floor=limit)
+    assert some.annotations == tuple(a for a in everything.annotations if a.kind == "rating" or a.score >= limit)
+    assert sum(a.kind == "tag" for a in some.annotations) == len(NAMES) - 4 - 4
+    with pytest.raises(PrepError, match="floor is 2"):
+        Wd14(floor=2)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 4])
+def test_together_or_one_by_one_is_the_same_and_fixed_batches_are_honoured(workspace, tmp_path, batch):
+    pictures = [photo(40 + 7 * n, 50) for n in range(11)]
+    folder = write_wd14(tmp_path / "m", batch=batch)
+    together = run(workspace, folder, pictures, floor=0)
+    for n, picture in enumerate(pictures):
+        (alone,) = run(workspace, folder, [picture], floor=0)
+        pairs = zip(alone.annotations, together[n].annotations, strict=True)
+        assert all(a.text == b.text and abs(a.score - b.score) < 1.01e-4 for a, b in pairs)
+        scores = [a.score for a in together[n].annotations]
+        assert np.abs(scores - expected_scores(picture)).max() < 5.2e-5
+
+
+def test_size_is_read_from_the_model(workspace, tmp_path):
+    picture = photo(50, 70)
+    (record,) = run(workspace, write_wd14(tmp_path / "m", side=96), [picture], floor=0)
+    assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(picture, 96)).max() < 5.2e-5
+
+
+def test_a_second_output_is_an_embedding(workspace, folder):
+    model = onnx.load(folder / "model.onnx")
+    model.graph.output.insert(0, onnx.helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, ("batch_size", 27)))
+    onnx.save(model, folder / "model.onnx")
+    picture = photo(50, 70)
+    (record,) = run(workspace, folder, [picture], floor=0)
+    assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(picture)).max() < 5.2e-5
+
+
+def test_the_hashes_are_of_both_files_and_the_folder_may_move(workspace, folder, tmp_path):
+    model, tags = Wd14(model=str(folder)).models(workspace)
+    assert model.name == "wd14:small-tagger/model.onnx" and tags.name == "wd14:small-tagger/selected_tags.csv"
+    assert model.sha256 == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    assert tags.sha256 == hashlib.sha256((folder / "selected_tags.csv").read_bytes()).hexdigest()
+    assert Wd14(model="small-tagger").models(workspace) == (model, tags)  # relative to the workspace
+    assert Wd14(model=str(folder)).params() == {"floor": 0.05}
+
+
+# --- selected_tags.csv ---------------------------------------------------------------------------
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), min_size=1, max_size=20)
+numbers = st.sampled_from([0, 4, 9]).flatmap(lambda n: st.sampled_from([(n, n), (n, f"{n}.0"), (n, f" {n}")]))
+KINDS = {0: ("tag", "general"), 4: ("tag", "character"), 9: ("rating", "rating")}
+
+
+@given(rows=st.lists(st.tuples(names, numbers), min_size=1), end=st.sampled_from(["\n", "\r\n"]), bom=st.booleans())
+@example(rows=[('don\'t_say_"lazy"', (0, 0)), ("a,b", (4, "4.0")), ("||_||", (9, 9))], end="\r\n", bom=True)
+@settings(deadline=None)
+def test_tags_are_read_back_as_written(tmp_path_factory, rows, end, bom):
+    path = tmp_path_factory.mktemp("c") / "selected_tags.csv"
+    write_csv(path, [(written, name) for name, (_, written) in rows], end)
+    if bom:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_tags(path) == [Tag(name, *KINDS[number]) for name, (number, _) in rows]
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda t: f"name,category\n{t}".encode())))
+@example(b"name,category\n" + b"x" * 140_000 + b",0\n")
+@example(b"name,category\n\xff,0\n")
+@settings(deadline=None)
+def test_any_bytes_are_a_list_or_a_sentence(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("c") / "selected_tags.csv"
+    path.write_bytes(data)
+    try:
+        tags = read_tags(path)
+    except PrepError as error:
+        assert str(path) in error.wrong and error.mend
+    else:
+        assert tags and all(tag.text and (tag.kind, tag.category) != ("", "") for tag in tags)
+
+
+# --- folders that are not what they should be ----------------------------------------------------
+
+
+def lose(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def put(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def cut(folder):
+    path = folder / "model.onnx"
+    path.write_bytes(path.read_bytes()[:700])
+
+
+def fewer_rows(folder):
+    write_csv(folder / "selected_tags.csv", [(0, name) for name in NAMES[:-1]])
+
+
+def graph(**options):
+    return lambda folder: write_graph(
+        folder / "model.onnx", **{"outputs": len(NAMES), "side": 48, "batch": 0, **options}
+    )
+
+
+def edited(change):
+    def edit(folder):
+        model = onnx.load(folder / "model.onnx")
+        change(model.graph)
+        onnx.save(model, folder / "model.onnx")
+
+    return edit
+
+
+def bad_bias(graph):
+    bias = next(i for i in graph.initializer if i.name == "bias")
+    bias.CopyFrom(numpy_helper.from_array(np.full(len(NAMES), np.nan, np.float32), "bias"))
+
+
+def no_sigmoid(graph):
+    graph.node[-1].op_type = "Identity"
+
+
+def unknown_operator(graph):
+    graph.node[-1].op_type = "Sigmond"
+
+
+def any_output(graph):
+    """The file no longer says how many scores there are: only running it tells."""
+    all_of_them = numpy_helper.from_array(np.ones(len(NAMES), bool), "all")
+    graph.initializer.append(all_of_them)
+    graph.node[-1].output[0] = "scores"
+    graph.node.append(onnx.helper.make_node("Compress", ["scores", "all"], ["predictions_sigmoid"], axis=1))
+    graph.output[0].type.tensor_type.shape.dim[1].dim_param = "tags"
+
+
+def doubles(graph):
+    graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    graph.node.insert(0, onnx.helper.make_node("Cast", ["input_1:0"], ["float"], to=onnx.TensorProto.FLOAT))
+    graph.node[1].input[0] = "float"
+
+
+BAD = {
+    "no model": (lose("model.onnx"), "lacks model.onnx"),
+    "no list": (lose("selected_tags.csv"), "lacks selected_tags.csv"),
+    "empty list": (put("selected_tags.csv", b""), "no columns 'name' and 'category'"),
+    "only a header": (put("selected_tags.csv", b"tag_id,name,category,count\n"), "lists no tags"),
+    "other columns": (put("selected_tags.csv", b"id,tag\n1,a\n"), "no columns 'name' and 'category'"),
+    "short row": (put("selected_tags.csv", b"tag_id,name,category\n1,a\n"), "line 2: category None"),
+    "unknown category": (put("selected_tags.csv", b"name,category\na,0\nb,7\n"), "line 3: category '7'"),
+    "infinite category": (put("selected_tags.csv", b"name,category\na,inf\n"), "line 2: category 'inf'"),
+    "no name": (put("selected_tags.csv", b"name,category\n,0\n"), "line 2: the tag has no name"),
+    "other encoding": (put("selected_tags.csv", "name,category\né,0\n".encode("latin-1")), "is not a list of tags"),
+    "fewer rows than outputs": (fewer_rows, "14 outputs, but selected_tags.csv beside it lists 13 tags"),
+    "empty model": (put("model.onnx", b""), "is not a whole ONNX file"),
+    "pointer": (put("model.onnx", b"version https://git-lfs.github.com/spec/v1\n"), "is not a whole ONNX file"),
+    "half a model": (cut, "is not a whole ONNX file"),
+    "unknown operator": (edited(unknown_operator), "onnxruntime cannot load"),
+    "channels first": (graph(layout="NCHW"), "batch x side x side x 3"),
+    "doubles": (edited(doubles), "takes tensor(double)"),
+    "not a number": (edited(bad_bias), "nan"),
+    "no probabilities": (edited(no_sigmoid), "which are no probabilities"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, name):
+    spoil, words = BAD[name]
+    spoil(folder)
+    with pytest.raises(PrepError) as caught:
+        run(workspace, folder, [photo(60, 80)])
+    assert words in caught.value.wrong and "\n" not in caught.value.wrong
+    assert "SmilingWolf/wd-vit-tagger-v3" in caught.value.mend and "selected_tags.csv" in caught.value.mend
+
+
+def test_scores_that_only_show_up_when_running_are_counted_too(workspace, folder):
+    edited(any_output)(folder)
+    fewer_rows(folder)
+    with pytest.raises(PrepError, match=r"gives 14 scores a picture, but .* lists 13 tags"):
+        run(workspace, folder, [photo(60, 80)])
+
+
+def test_no_folder_and_a_wrong_folder(workspace, tmp_path):
+    with pytest.raises(PrepError, match="needs a model folder"):
+        Wd14().models(workspace)
+    for wrong in (tmp_path / "nowhere", write_wd14(tmp_path / "m") / "model.onnx"):
+        with pytest.raises(PrepError, match="does not exist"):
+            Wd14(model=str(wrong)).models(workspace)
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_is_asked_for_and_absent_is_said(workspace, folder, monkeypatch):
+    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 0)
+    with pytest.raises(PrepError, match="there is no CUDA GPU"):
+        Wd14(model=str(folder), device="cuda").start(workspace)
+    assert Wd14(model=str(folder), device="auto").start(workspace)
+
+
+@pytest.mark.skipif(taggers.onnx_session.gpus() > 0, reason="there is a GPU")
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_gpu_that_cannot_be_used_is_said_and_nothing_is_printed(workspace, folder, monkeypatch, capfd, device):
+    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 1)
+    with pytest.raises(PrepError, match="There is a GPU, but onnxruntime cannot use it"):
+        Wd14(model=str(folder), device=device).start(workspace)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(taggers.onnx_session.gpus() == 0, reason="there is no GPU")
+def test_the_gpu_says_what_the_cpu_says(workspace, folder):
+    picture = photo(60, 80)
+    record = cropped(workspace, "a", picture)
+    (done,) = Wd14(model=str(folder), device="cuda", floor=0).start(workspace)([record])
+    assert np.abs(np.array([a.score for a in done.annotations]) - expected_scores(picture)).max() < 1e-3
+
+
+def test_the_fake_folder_is_of_the_real_form(folder):
+    """What other tests build on: the columns, the order, quoting, and scores that tell pictures apart."""
+    with (folder / "selected_tags.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["tag_id", "name", "category", "count"]
+    assert [row["category"] for row in rows] == ["9"] * 4 + ["0"] * len(TAGS) + ["4"] * 2
+    assert '"don\'t_say_""lazy"""' in (folder / "selected_tags.csv").read_text()
+    a, b = expected_scores(photo(60, 80)), expected_scores(255 - photo(60, 80))
+    assert not math.isclose(np.abs(a - b).max(), 0, abs_tol=0.05)
