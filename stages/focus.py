@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 Focus = Literal["face", "saliency", "centre"]
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the picture's sides
 
+FACE_SIDE = 256  # the longer side, in pixels, in which faces are looked for: those from a tenth of it up are found
 MAP_SIDE = 64  # the saliency map's longer side: the scale Hou and Zhang found to match human eyes
 EYE_LINE = 0.4  # how far down the window a face's middle is put
+PULL = 0.2  # how much more a window off the middle must gather, as a share of what is cut away
 
 
 def place(rgb: ndarray, window: tuple[float, float], focus: Focus) -> tuple[float, float, Focus]:
@@ -63,7 +65,7 @@ def _busiest(profile: ndarray, share: float) -> float:
     corners = np.linspace(0.0, 1.0, 101)
     points = np.arange(length + 1)
     gathered = np.interp(corners * free + length * share, points, total) - np.interp(corners * free, points, total)
-    return float(corners[np.argmax(gathered - 0.1 * (1 - share) * np.abs(corners - 0.5))])
+    return float(corners[np.argmax(gathered - PULL * (1 - share) * np.abs(corners - 0.5))])
 
 
 def saliency(rgb: ndarray) -> ndarray:
@@ -108,9 +110,11 @@ def _residual(plane: ndarray) -> ndarray:
 
 
 def faces(rgb: ndarray) -> list[Box]:
-    """The faces in a picture, largest first, as shares of its sides."""
+    """The faces in a picture that are large enough to matter for its crop, largest first, as shares of its sides."""
     import cv2
 
-    height, width, _ = rgb.shape
-    found = find_faces(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+    scale = min(1.0, FACE_SIDE / max(rgb.shape))
+    width, height = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    found = find_faces(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
     return [(x / width, y / height, (x + w) / width, (y + h) / height) for x, y, w, h in found]

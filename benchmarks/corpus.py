@@ -1,0 +1,84 @@
+"""200 mixed photographs, made the same on every machine from the real ones in the scikit and matplotlib wheels."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+NAMES = (
+    ("sklearn/datasets/images", "china.jpg flower.jpg"),
+    ("matplotlib/mpl-data/sample_data", "grace_hopper.jpg"),
+    ("skimage/data", "astronaut.png coffee.png chelsea.png rocket.jpg motorcycle_left.png ihc.png camera.png"),
+    ("skimage/data", "hubble_deep_field.jpg retina.jpg brick.png grass.png gravel.png moon.png coins.png"),
+)
+MEGAPIXELS = (0.3, 0.8, 2.1, 3.1, 5.0, 8.0, 8.3, 12.0, 12.2, 16.0, 24.0, 0.5, 1.3, 2.1, 4.0, 6.0)
+ASPECTS = (3 / 2, 4 / 3, 2 / 3, 16 / 9, 3 / 4, 1.0, 3 / 2, 9 / 16, 5 / 4, 2.2)
+FORMATS = ("JPEG",) * 17 + ("PNG", "PNG", "WEBP")
+ORIENTATIONS = (1, 1, 1, 6, 1, 8, 1, 1, 3, 1, 6, 1)  # as cameras write them
+
+
+def make(folder: Path, count: int) -> list[Path]:
+    """Write the first `count` pictures into `folder`, 0.3 to 24 megapixels, and return them; keeps what is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda k: _one(folder, k), range(count)))
+
+
+def _one(folder: Path, k: int) -> Path:
+    import numpy as np
+    from PIL import Image
+
+    kind = FORMATS[k * 7 % len(FORMATS)]
+    path = folder / f"{k:03d}.{kind.lower()}"
+    if path.is_file():
+        return path
+    draws = np.random.default_rng(k)
+    pixels = MEGAPIXELS[k * 5 % len(MEGAPIXELS)] * 1e6 * draws.uniform(0.9, 1.0)
+    aspect = ASPECTS[k * 3 % len(ASPECTS)]
+    size = int((pixels * aspect) ** 0.5), int((pixels / aspect) ** 0.5)
+    if k % 2:
+        size = size[0] // 16 * 16, size[1] // 16 * 16  # half have a camera's round sizes, half odd ones
+    exif = Image.Exif()
+    exif[0x0112] = ORIENTATIONS[k % len(ORIENTATIONS)] if kind == "JPEG" else 1
+    image = Image.fromarray(_photograph(photographs()[k % len(photographs())], size, draws))
+    made = io.BytesIO()
+    image.save(made, kind, quality=90, exif=exif)
+    path.with_suffix(".part").write_bytes(made.getvalue())
+    return path.with_suffix(".part").rename(path)
+
+
+def _photograph(small, size, draws):
+    """A small photograph made large: its own large forms, its own fine detail on top, and a sensor's noise.
+
+    Enlarging alone would leave no detail to lose, tiling alone no large forms.
+    """
+    import numpy as np
+    from PIL import Image, ImageFilter
+
+    forms = np.asarray(small.resize(size, Image.Resampling.BICUBIC)).astype(np.int16)
+    sharp = np.asarray(small).astype(np.int16)
+    fine = sharp - np.asarray(small.filter(ImageFilter.GaussianBlur(3))).astype(np.int16)
+    height, width, _ = forms.shape
+    times = -(-height // fine.shape[0]), -(-width // fine.shape[1])
+    tile = np.concatenate([np.concatenate([fine, fine[:, ::-1]], 1), np.concatenate([fine[::-1], fine[::-1, ::-1]], 1)])
+    detail = np.tile(tile, (times[0] // 2 + 1, times[1] // 2 + 1, 1))[:height, :width]
+    noise = draws.normal(0, 3, (257, 263, 3)).astype(np.int16)
+    noise = np.tile(noise, (height // 257 + 1, width // 263 + 1, 1))[:height, :width]
+    return (forms + detail * 2 // 3 + noise).clip(0, 255).astype(np.uint8)
+
+
+@lru_cache(1)
+def photographs():
+    """The real photographs, as RGB, from the wheels that carry them."""
+    from importlib.util import find_spec
+
+    from PIL import Image
+
+    found = []
+    for folder, names in NAMES:
+        package, _, below = folder.partition("/")
+        root = Path(find_spec(package).origin).parent / below
+        found += [Image.open(root / name).convert("RGB") for name in names.split()]
+    return found

@@ -1,0 +1,305 @@
+"""How fast prep crops, next to what people use instead: python benchmarks/crop.py [--pictures 200] [--rounds 3].
+
+Every contender works on the same pictures in turn, round after round, so that whatever else the
+machine does meets all of them. prep's time holds all its bookkeeping: the scan's hashes, both
+picture hashes, the perceptual hash and the manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+Size = tuple[int, int]
+LOWEST_PSNR = 45.0  # dB, for every picture
+# At least this many times as fast as each contender, by resolution; 'limit' is at most this many times its time.
+TO_REACH = {
+    1024: {"loop, 2 processes": 7.0, "kohya, 1 process": 10.0, "img2dataset, 2 processes": 5.0, "limit": 1.5},
+    512: {"loop, 2 processes": 4.5, "kohya, 1 process": 6.0, "img2dataset, 2 processes": 2.7, "limit": 1.5},
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to be made: where from, where to, and how large."""
+
+    source: str
+    target: str
+    size: Size
+
+
+def loop(task: Task) -> None:
+    """What most people write."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(Image.open(task.source)).convert("RGB")
+    ImageOps.fit(image, task.size, Image.Resampling.LANCZOS).save(task.target)
+
+
+def kohya(task: Task) -> None:
+    """What sd-scripts' resize_images_to_resolution.py does with --save_as_png, were its sides not swapped.
+
+    Pillow decodes, OpenCV's area average reduces to the largest area allowed, whatever the shape,
+    the sides are cut to a multiple of 64, Pillow saves.
+    """
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.array(Image.open(task.source).convert("RGB"))
+    height, width, _ = pixels.shape
+    shrink = math.sqrt(min(1.0, task.size[0] * task.size[1] / (width * height)))
+    if shrink < 1:
+        pixels = cv2.resize(pixels, (int(width * shrink), int(height * shrink)), interpolation=cv2.INTER_AREA)
+    height, width = (side // 64 * 64 for side in pixels.shape[:2])
+    top, left = (pixels.shape[0] - height) // 2, (pixels.shape[1] - width) // 2
+    Image.fromarray(pixels[top : top + height, left : left + width]).save(task.target)
+
+
+def img2dataset(task: Task) -> None:
+    """What img2dataset's resizer does with center_crop and PNG; it does not install beside today's numpy.
+
+    OpenCV decodes, the shorter side is brought to the size by area average (Lanczos when it is
+    enlarged), the centre square is cut, OpenCV encodes at level 6.
+    """
+    import cv2
+    import numpy as np
+
+    cv2.setNumThreads(1)
+    pixels = cv2.imdecode(np.fromfile(task.source, np.uint8), cv2.IMREAD_UNCHANGED)
+    side = round(math.sqrt(task.size[0] * task.size[1]) / 64) * 64
+    height, width = pixels.shape[:2]
+    scale = side / min(height, width)
+    kernel = cv2.INTER_AREA if scale < 1 else cv2.INTER_LANCZOS4
+    pixels = cv2.resize(
+        pixels, (max(side, round(width * scale)), max(side, round(height * scale))), interpolation=kernel
+    )
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    square = pixels[top : top + side, left : left + side]
+    Path(task.target).write_bytes(cv2.imencode(".png", square, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes())
+
+
+def limit(task: Task) -> None:
+    """What nobody who decodes whole pictures undercuts: decode, and encode a window as large as is wanted."""
+    import cv2
+    import numpy as np
+
+    from pipeline.png import encode_png
+
+    cv2.setNumThreads(1)
+    pixels = cv2.imdecode(np.fromfile(task.source, np.uint8), cv2.IMREAD_COLOR)
+    width, height = task.size
+    Path(task.target).write_bytes(encode_png(np.ascontiguousarray(pixels[:height, :width])))
+
+
+def prep(tasks: list[Task], folder: Path, resolution: int, focus: str) -> None:
+    """`prep crop` without the start of Python: scan, crop in two threads, write the manifest."""
+    from pipeline.engines import local
+    from pipeline.recipe import Recipe, Subject
+    from pipeline.run import Plan, Settings, bring, find_sources
+    from pipeline.workspace import Workspace
+    from stages.crop import Crop
+
+    workspace = Workspace(folder)
+    sources = os.path.relpath(Path(tasks[0].source).parent, folder)
+    settings = Settings(local.run, WORKERS, quiet=True)
+    manifest, _ = find_sources(workspace, Recipe((Subject("x", "thing", sources),), (), {}), settings)
+    stage = Crop(resolution=resolution, focus=focus, allow_upscale=True)
+    bring(Plan("crop", (stage,)), manifest, workspace, settings)
+
+
+WORKERS = 2
+FUNCTIONS: dict[str, Callable[[Task], None]] = {
+    "loop": loop,
+    "kohya": kohya,
+    "img2dataset": img2dataset,
+    "limit": limit,
+}
+CONTENDERS: dict[str, tuple[str, int, str]] = {  # name: function or 'prep', workers, focus
+    "loop, 1 process": ("loop", 1, ""),
+    "loop, 2 processes": ("loop", 2, ""),
+    "kohya, 1 process": ("kohya", 1, ""),
+    "img2dataset, 2 processes": ("img2dataset", 2, ""),
+    "limit, 2 processes": ("limit", 2, ""),
+    "prep, 2 threads, centre": ("prep", 2, "centre"),
+    "prep, 2 threads, saliency": ("prep", 2, "saliency"),
+    "prep, 2 threads, face": ("prep", 2, "face"),
+}
+MEASURED = "prep, 2 threads, saliency"  # the default, and more than the others do: they all cut at the centre
+
+
+def run_one(order: dict) -> dict:
+    """Let one contender work through the corpus in this process, warmed up; its seconds and memory."""
+    function, workers, focus = CONTENDERS[order["contender"]]
+    folder = Path(order["folder"])
+    tasks = [Task(source, str(folder / f"{k:03d}.png"), tuple(size)) for k, (source, size) in enumerate(order["tasks"])]
+    if function == "prep":
+        warm = folder / "warm"
+        (warm / "few").mkdir(parents=True)
+        few = [Task(shutil.copy(tasks[0].source, warm / "few"), "", tasks[0].size)]
+        prep(few, warm, order["resolution"], focus)
+        return _timed(lambda: prep(tasks, folder, order["resolution"], focus), lambda: _peak())
+    work = FUNCTIONS[function]
+    if workers == 1:
+        work(tasks[0])
+        return _timed(lambda: [work(task) for task in tasks], lambda: _peak())
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(work, tasks[: 2 * workers]))
+        return _timed(
+            lambda: list(pool.map(work, tasks, chunksize=4)),
+            lambda: sum({pid: peak for pid, peak in pool.map(_peak_of, range(64))}.values()),
+        )
+
+
+def _timed(work: Callable[[], object], peak: Callable[[], float]) -> dict:
+    start = time.perf_counter()
+    work()
+    return {"seconds": time.perf_counter() - start, "peak": peak()}
+
+
+def _peak() -> float:
+    """The most memory this process ever held, in MB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _peak_of(_: int) -> tuple[int, float]:
+    time.sleep(0.002)
+    return os.getpid(), _peak()
+
+
+def fidelity(order: dict) -> dict:
+    """PSNR in dB of every crop against a full decode and Pillow's Lanczos, by prep's manifest."""
+    from pipeline.manifest import Manifest
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace(Path(order["folder"]))
+    records = [record for record in Manifest.read(workspace.manifest("crop")).records() if record.kept]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return {"psnr": sorted(pool.map(functools.partial(_psnr, workspace), records))}
+
+
+def _psnr(workspace, record) -> float:
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    source = ImageOps.exif_transpose(Image.open(workspace.source(record.source)).convert("RGB"))
+    size = (record.crop.width, record.crop.height)
+    exact = np.asarray(source.resize(size, Image.Resampling.LANCZOS, record.crop.box), np.float32)
+    ours = np.asarray(Image.open(workspace.path(record.picture.path)), np.float32)
+    return 10 * math.log10(255**2 / max(1e-9, float(((ours - exact) ** 2).mean())))
+
+
+def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
+    """Every picture with the size prep would crop it to, so that all contenders make the same sizes."""
+    from pipeline.picture import upright_size
+    from stages.bucket import choose
+    from stages.crop import Crop
+
+    sizes = Crop(resolution=resolution).sizes()
+    return [(str(path), choose(*upright_size(path.read_bytes()), sizes, math.inf)) for path in paths]
+
+
+def child(what: str, order: dict) -> dict:
+    """Run one contender, or the PSNR, in a fresh Python."""
+    command = [sys.executable, __file__, "--child", what]
+    done = subprocess.run(
+        command, input=json.dumps(order), capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1")
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(paths: list[Path], resolution: int, rounds: int, names: list[str]) -> dict[str, list[dict]]:
+    """`rounds` results of every contender, taken in turn, with prep's PSNR under 'psnr'."""
+    tasks = plan(paths, resolution)
+    results: dict[str, list[dict]] = {name: [] for name in names}
+    for turn in range(rounds):
+        for name in names:
+            with tempfile.TemporaryDirectory() as folder:
+                order = {"contender": name, "folder": folder, "tasks": tasks, "resolution": resolution}
+                results[name].append(child("run", order))
+                if name == MEASURED and turn == 0:
+                    results[name][0] |= child("fidelity", order)
+            print(f"  round {turn + 1} of {rounds}: {name}, {results[name][-1]['seconds']:.1f} s", file=sys.stderr)
+    return results
+
+
+def report(results: dict[str, list[dict]], resolution: int, count: int) -> None:
+    """Print the table of one resolution and which figures are reached."""
+    seconds = {name: statistics.median(one["seconds"] for one in found) for name, found in results.items()}
+    ours = seconds[MEASURED]
+    print(f"\n{count} pictures to {resolution}-pixel buckets, PNG\n")
+    print(f"{'contender':28}{'seconds':>9}{'spread':>9}{'pictures/s':>12}{'prep is':>10}{'peak MB':>9}")
+    for name, found in results.items():
+        times = [one["seconds"] for one in found]
+        spread = (max(times) - min(times)) / seconds[name]
+        peak = max(one["peak"] for one in found)
+        times_faster = f"{seconds[name] / ours:.2f}x"
+        print(f"{name:28}{seconds[name]:9.2f}{spread:9.1%}{count / seconds[name]:12.1f}{times_faster:>10}{peak:9.0f}")
+    psnr = results[MEASURED][0]["psnr"]
+    print(
+        f"\nPSNR against a full decode and Pillow's Lanczos: least {psnr[0]:.1f} dB, median {statistics.median(psnr):.1f} dB"
+    )
+    print(f"{_verdict(psnr[0] >= LOWEST_PSNR)}  every picture at least {LOWEST_PSNR:g} dB: {psnr[0]:.1f}")
+    for name, wanted in TO_REACH[resolution].items():
+        if name == "limit":
+            share = ours / seconds["limit, 2 processes"]
+            print(f"{_verdict(share <= wanted)}  at most {wanted:g} times the limit: {share:.2f}")
+        elif name in seconds:
+            print(
+                f"{_verdict(seconds[name] / ours >= wanted)}  at least {wanted:g} times {name}: {seconds[name] / ours:.2f}"
+            )
+
+
+def _verdict(reached: bool) -> str:
+    return "reached    " if reached else "not reached"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--resolution", type=int, nargs="+", default=[1024, 512], choices=[1024, 512])
+    parser.add_argument(
+        "--only", nargs="+", choices=list(CONTENDERS), help="contenders to run beside prep and the limit"
+    )
+    parser.add_argument("--folder", type=Path, help="where to keep the corpus; a temporary folder when left out")
+    parser.add_argument("--child", choices=("run", "fidelity"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps({"run": run_one, "fidelity": fidelity}[options.child](json.load(sys.stdin))))
+        return
+    from benchmarks.corpus import make
+
+    wanted = {MEASURED, "limit, 2 processes", *(options.only or CONTENDERS)}
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = make((options.folder or Path(temporary)) / f"{options.pictures}-pictures", options.pictures)
+        for resolution in options.resolution:
+            names = [name for name in CONTENDERS if name in wanted]
+            report(measure(paths, resolution, options.rounds, names), resolution, len(paths))
+
+
+if __name__ == "__main__":
+    main()
