@@ -62,10 +62,15 @@ class Manifest:
             raise PrepError(f"{path} is not a whole Parquet file: {_first_line(error)}", remedy) from None
         if _META not in metadata:
             raise PrepError(f"{path} is a Parquet file but not a manifest of prep's.", "Name a file from manifests/.")
-        head = json.loads(metadata[_META])
-        if head["format"] > FORMAT:
-            raise PrepError(f"{path} was written by a newer prep (format {head['format']}).", "Update prep to read it.")
-        return cls(path, tuple(map(_step, head["history"])), head["digest"], Counts(**head["counts"]))
+        try:
+            head = json.loads(metadata[_META])
+            if head["format"] > FORMAT:
+                raise PrepError(
+                    f"{path} was written by a newer prep, format {head['format']}.", "Update prep to read it."
+                )
+            return cls(path, tuple(map(_step, head["history"])), head["digest"], Counts(**head["counts"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise PrepError(f"{path} is damaged: {_first_line(error)}", remedy) from None
 
     def batches(self, size: int = ROWS) -> Iterator[list[Record]]:
         """All records in order of their ids, `size` at a time."""
@@ -73,10 +78,10 @@ class Manifest:
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(self.path) as file:
+            with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(batch_size=size):
                     yield from_arrow(batch)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise PrepError(
                 f"{self.path} is damaged: {_first_line(error)}", "Delete it and run its stage again."
             ) from None
@@ -106,7 +111,7 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[S
     handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     os.close(handle)
     try:
-        with pq.ParquetWriter(name, schema(), compression="zstd") as writer:
+        with pq.ParquetWriter(name, schema(), compression="zstd", write_page_checksum=True) as writer:
             for group in _regroup(batches, ROWS):
                 for record in group:
                     if record.id <= last:

@@ -14,13 +14,14 @@ from pipeline.stage import Options
 
 T = TypeVar("T", bound=Options)
 _CLICK = {int: click.INT, float: click.FLOAT, str: click.STRING}
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
 def click_options(cls: type[Options]) -> list[click.Option]:
     """One Click option per option of `cls`; None (or an empty tuple) means not given.
 
-    The default stays in the recipe's hands, so `show_default` is text only.
+    The default is only shown: what is not given stays in the recipe's hands.
     """
     return [_click_option(f.name, kind, f) for f, kind in _typed(cls)]
 
@@ -54,16 +55,29 @@ def _typed(cls: type[Options]) -> list[tuple[Any, Any]]:
 
 def _click_option(name: str, kind: Any, option: Any) -> click.Option:
     flag = name.replace("_", "-")
-    text: dict[str, Any] = {"help": option.metadata["help"], "default": None, "metavar": option.metadata["metavar"]}
+    about = f"{option.metadata['help']}  [{shown(option.default)}]"
     if kind is bool:
-        return click.Option([f"--{flag}/--no-{flag}", name], show_default="on" if option.default else "off", **text)
-    shown = option.default
-    if typing.get_origin(kind) is tuple:
-        text |= {"multiple": True, "default": ()}
-        shown, kind = " ".join(map(str, shown)), typing.get_args(kind)[0]
-    if choices := typing.get_args(kind):
-        return click.Option([f"--{flag}", name], type=click.Choice(choices), show_default=str(shown), **text)
-    return click.Option([f"--{flag}", name], type=_CLICK[kind], show_default=str(shown) or False, **text)
+        return click.Option([f"--{flag}/--no-{flag}", name], default=None, help=about)
+    several = typing.get_origin(kind) is tuple
+    kind = typing.get_args(kind)[0] if several else kind
+    choices = typing.get_args(kind)
+    return click.Option(
+        [f"--{flag}", name],
+        type=click.Choice(choices) if choices else _CLICK[kind],
+        metavar=option.metadata["metavar"] or (None if choices else _METAVARS[kind]),
+        multiple=several,
+        default=() if several else None,
+        help=about,
+    )
+
+
+def shown(value: Any) -> str:
+    """A value of an option as people read it: on, off, none, or the value; lists with commas."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(shown, value)) or "none"
+    return str(value) if value not in ("", None) else "none"
 
 
 def _checked(value: Any, kind: Any, where: str) -> Any:

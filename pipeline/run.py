@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.engines.engine import Engine
 from pipeline.errors import PrepError
 from pipeline.manifest import Counts, Manifest, write_manifest
+from pipeline.options import shown
 from pipeline.parts import Parts
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
@@ -46,6 +47,7 @@ class Outcome:
 
     name: str
     manifest: Manifest
+    before: Counts | None  # of the manifest it read, unless those are the sources
     worked: bool  # False: it was up to date
     seconds: float
 
@@ -81,8 +83,9 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
     target = workspace.manifest(plan.name)
     steps = expected(plan, source, workspace)
     old = read_if_whole(target)
+    before = source.counts if source.path.stem != "sources" else None
     if old is not None and stale(plan, old, source, workspace, steps) is None:
-        return Outcome(plan.name, old, False, 0.0)
+        return Outcome(plan.name, old, before, False, 0.0)
     with Progress(plan.name, settings.quiet) as progress:
         if not plan.joined:
             manifest = _work(plan.stages[0], source, target, (workspace, settings, progress))
@@ -93,7 +96,7 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
             ]
             steps = tuple(member.history[-1] for member in members)
             manifest = write_manifest(target, _join(source, members), source.history + steps)
-        return Outcome(plan.name, manifest, True, progress.seconds)
+        return Outcome(plan.name, manifest, before, True, progress.seconds)
 
 
 def expected(plan: Plan, source: Manifest, workspace: Workspace) -> tuple[Step, ...]:
@@ -115,7 +118,7 @@ def stale(plan: Plan, old: Manifest, source: Manifest, workspace: Workspace, ste
         for name in step.params.keys() | before.params.keys():
             was, now = before.params.get(name), step.params.get(name)
             if was != now:
-                return f"{name}: {_brief(was)} then, {_brief(now)} now"
+                return f"{name} was {shown(was)}, is now {shown(now)}"
         if before.models != step.models:
             return f"the model of {step.stage} changed"
         if before.key != step.key:
@@ -131,10 +134,6 @@ def read_if_whole(path: Path) -> Manifest | None:
         return Manifest.read(path)
     except PrepError:
         return None
-
-
-def _brief(value: object) -> str:
-    return "nothing" if value in ("", [], None) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _work(stage: Stage, source: Manifest, target: Path, under: tuple[Workspace, Settings, Progress]) -> Manifest:

@@ -8,18 +8,23 @@ from typing import Any
 from pipeline.commands.diff import Change, Diff
 from pipeline.line import State
 from pipeline.manifest import Counts
+from pipeline.options import shown
 from pipeline.run import Outcome
 from pipeline.workspace import Workspace
 
 _MOST = 20  # rows of a list that a person reads; --json has all
 
 
-def account(counts: Counts) -> str:
-    """'41 found = 38 kept + 3 dropped (duplicate 1, truncated 2)'; copies are told where there are any."""
+def account(counts: Counts, before: Counts | None = None) -> str:
+    """'41 found = 38 kept + 3 dropped (duplicate 1, truncated 2)'; copies are told where there are any.
+
+    Reasons that `before`, an earlier stage's counts, told already are not told again.
+    """
     dropped = sum(counts.dropped.values())
+    known = before.dropped if before else {}
     if counts.found != counts.kept + dropped:
         raise AssertionError(f"unaccounted pictures: {counts}")
-    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.dropped.items())
+    reasons = ", ".join(f"{why} {count}" for why, count in counts.dropped.items() if known.get(why) != count)
     text = f"{counts.found:,} found = {counts.kept:,} kept + {dropped:,} dropped"
     text += f" ({reasons})" if reasons else ""
     return text + (f", {counts.pictures:,} pictures" if counts.pictures != counts.kept else "")
@@ -27,7 +32,7 @@ def account(counts: Counts) -> str:
 
 def outcome_line(outcome: Outcome) -> str:
     state = f"{outcome.seconds:7.1f} s" if outcome.worked else "up to date"
-    return f"{outcome.name:<9}{state:>10}   {account(outcome.counts)}"
+    return f"{outcome.name:<9}{state:>10}   {account(outcome.counts, outcome.before)}"
 
 
 def outcome_json(outcome: Outcome, workspace: Workspace) -> dict[str, Any]:
@@ -45,9 +50,11 @@ def counts_json(counts: Counts) -> dict[str, Any]:
 
 
 def state_lines(states: Iterable[State]) -> Iterable[str]:
+    before: Counts | None = None
     for state in states:
         word = "done" if not state.to_do else "to do" if state.manifest is None else "stale"
-        about = account(state.manifest.counts) if state.manifest and not state.to_do else state.to_do
+        about = account(state.manifest.counts, before) if state.manifest and not state.to_do else state.to_do
+        before = state.manifest.counts if state.manifest else before
         yield f"{state.name:<9}{word:>10}   {about}"
 
 
@@ -63,7 +70,7 @@ def diff_lines(diff: Diff) -> Iterable[str]:
         yield "No difference: the same options, pictures, crops, tags and captions."
         return
     for stage, option, before, after in diff.options:
-        yield f"{stage:<9}{option}: {_value(before)} -> {_value(after)}"
+        yield f"{stage:<9}{option}: {shown(before)} -> {shown(after)}"
     kinds: dict[str, list[Change]] = {}
     for change in diff.changes:
         kinds.setdefault(change.what, []).append(change)
@@ -76,12 +83,6 @@ def diff_lines(diff: Diff) -> Iterable[str]:
                 yield f"    + {_short(change.after)}"
         if len(changes) > _MOST:
             yield f"  and {len(changes) - _MOST:,} more; --json lists all"
-
-
-def _value(value: object) -> str:
-    return (
-        "nothing" if value in ("", None, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    )
 
 
 def _short(text: str) -> str:

@@ -24,7 +24,10 @@ log = logging.getLogger("prep")
 
 @dataclass(frozen=True, kw_only=True)
 class Build(Whole):
-    """Lay out the data set: dataset/train_NAME/10_smith man/*.png with a .txt caption beside each."""
+    """Lay out the folders that a trainer reads.
+
+    dataset/train_NAME/10_smith man/ and dataset/reg_NAME/10_man/, a caption beside each picture.
+    """
 
     name: ClassVar[str] = "build"
 

@@ -14,7 +14,7 @@ from pipeline.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Merge(Stage):
-    """Write every picture's caption: the trigger, then the tags that stay."""
+    """Write the captions: the trigger, then the tags that stay."""
 
     name: ClassVar[str] = "merge"
     batch_size: ClassVar[int] = 500

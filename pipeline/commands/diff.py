@@ -98,12 +98,13 @@ def _options(before: Manifest, after: Manifest) -> list[tuple[str, str, object, 
 
 def _pairs(before: Manifest, after: Manifest) -> Iterator[tuple[Record | None, Record | None]]:
     """Records of both in order of their ids, joined where the id is the same."""
-    sides = (
-        ((record.id, side, record) for record in manifest.records()) for side, manifest in enumerate((before, after))
-    )
+
+    def side(number: int, manifest: Manifest) -> Iterator[tuple[str, int, Record]]:
+        return ((record.id, number, record) for record in manifest.records())
+
     waiting: Record | None = None
-    for _, side, record in heapq.merge(*sides, key=lambda item: item[:2]):
-        if side == 0:
+    for _, number, record in heapq.merge(side(0, before), side(1, after), key=lambda item: item[:2]):
+        if number == 0:
             if waiting is not None:
                 yield waiting, None
             waiting = record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # prep sends nothing to anybody
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # prep tells what the user can mend
         import ray
         import ray.data
     except ImportError:
@@ -50,6 +52,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     if not ray.is_initialized():
         ray.init(num_cpus=max(workers, 2), log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     done = ray.data.from_arrow(blocks).map_batches(
         Actor,
         fn_constructor_args=(stage, workspace),

@@ -30,7 +30,10 @@ _LISTED = 20  # pictures named per state; more are only counted
 @click.option("--page", default=4, show_default=True, type=click.IntRange(1), help="Pictures on a page.")
 @click.option("--all", "everything", is_flag=True, help="Dropped pictures too.")
 def preview(stage: str | None, page: int, everything: bool) -> None:
-    """Show pictures and captions, a page at a time; of the latest STAGE if none is named. Plain text when piped."""
+    """Show pictures and captions, a page at a time.
+
+    Those of the latest stage if none is named; plain text, one line a picture, when piped.
+    """
     workspace = workspace_here()
     done = [name for name in ORDER if workspace.manifest(name).is_file()]
     if not done or (stage and stage not in done):
@@ -48,7 +51,10 @@ def preview(stage: str | None, page: int, everything: bool) -> None:
 @click.argument("after", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="The differences as JSON lines.")
 def diff(before: Path, after: Path, as_json: bool) -> None:
-    """Say what changed between two manifests: options, pictures, crops, tags, captions. Exit code 1 if anything did."""
+    """Say what changed between two manifests.
+
+    Options, pictures, crops, tags, captions. Exit code 1 if anything did.
+    """
     found = diff_command.diff(Manifest.read(before), Manifest.read(after))
     if as_json:
         for stage, option, was, now in found.options:
@@ -72,9 +78,9 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
 @click.option("--json", "as_json", is_flag=True, help="The verdict on each picture as JSON lines.")
 def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
-    """Make the pictures and captions of MANIFEST again in the empty FOLDER, from their sources, without any model.
+    """Make a data set again from its manifest, without any model.
 
-    Every byte is checked by its hash. Exit code 1 unless all are the same.
+    The pictures and captions of MANIFEST, from their source pictures, into the empty FOLDER. Every byte is checked by its hash. Exit code 1 unless all are the same.
     """
     replay = Replay.prepare(manifest, folder, list(sources))
     with Progress("rebuild", quiet) as progress:

@@ -36,9 +36,12 @@ class Sections(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, commands in self.sections.items():
             with formatter.section(section):
-                formatter.write_dl(
-                    [(command.name or "", command.get_short_help_str(90)) for command in commands], col_max=12
-                )
+                formatter.write_dl([(c.name or "", _first_sentence(c)) for c in commands], col_max=12)
+
+
+def _first_sentence(command: click.Command) -> str:
+    """What the list of commands says of one; the rest stands in its own help."""
+    return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def engine_options() -> list[click.Option]:
@@ -47,12 +50,9 @@ def engine_options() -> list[click.Option]:
             ["--engine"],
             type=click.Choice(list(ENGINES)),
             default="local",
-            show_default=True,
-            help="Threads of this process, or Ray Data.",
+            help="Threads of this process, or Ray Data.  [local]",
         ),
-        click.Option(
-            ["--workers"], type=click.IntRange(1), metavar="N", help="How many work at a time; all cores if not given."
-        ),
+        click.Option(["--workers"], type=click.IntRange(1), metavar="N", help="How many work at a time.  [all cores]"),
         click.Option(["--quiet", "-q"], is_flag=True, help="No progress and no result lines."),
         click.Option(["--json", "as_json"], is_flag=True, help="The result as JSON lines."),
     ]

@@ -42,7 +42,7 @@ def _tag() -> click.Command:
         callback=callback,
         params=list(engine_options()),
         subcommand_metavar="[TAGGER [OPTIONS]]...",
-        help="Say what each picture shows, by one tagger or several side by side; without a name, those of prep.toml.",
+        help="Say what each picture shows.\n\nBy one tagger or several side by side, each with its options; without a name, those of prep.toml.",
     )
     for name, cls in TAGGERS.items():
         group.add_command(_tagger(name, cls))

@@ -19,7 +19,10 @@ from pipeline.workspace import Workspace
 @click.argument("folder", default="demo", type=click.Path(path_type=Path))
 @with_engine
 def demo(folder: Path, settings: Settings, as_json: bool) -> None:
-    """Run the whole line on the pictures that come with prep, in FOLDER (demo), and say where everything is."""
+    """Run the whole line on the sample pictures.
+
+    The workspace is FOLDER (demo if none is named); at the end prep says where everything is.
+    """
     workspace = demo_command.begin(folder)
     click.echo(f"workspace {workspace.root}", err=True)
     _run(workspace, settings, as_json)
@@ -36,7 +39,10 @@ def demo(folder: Path, settings: Settings, as_json: bool) -> None:
     "--regularization", nargs=2, multiple=True, metavar="CLASS FOLDER", help="Pictures of a class without the subject."
 )
 def init(folder: Path, subject: tuple[tuple[str, str, str], ...], regularization: tuple[tuple[str, str], ...]) -> None:
-    """Begin a workspace: FOLDER with a prep.toml that names the subjects and lists every option."""
+    """Begin a workspace and write its prep.toml.
+
+    FOLDER is made; prep.toml names the subjects and lists every option with its default.
+    """
     workspace = init_command.init(folder, list(subject), list(regularization), TABLES)
     click.echo(f"wrote {workspace.recipe}")
     click.echo(f"next: prep -C {folder} run")
@@ -45,14 +51,14 @@ def init(folder: Path, subject: tuple[tuple[str, str, str], ...], regularization
 @click.command()
 @with_engine
 def run(settings: Settings, as_json: bool) -> None:
-    """Bring everything up to date, from crop to train, as prep.toml says."""
+    """Bring everything up to date, from crop to train."""
     _run(workspace_here(), settings, as_json)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON lines.")
 def status(as_json: bool) -> None:
-    """Say of each stage whether it is done or stale, and why."""
+    """Say which stages are done or stale, and why."""
     workspace = workspace_here()
     found = list(states(workspace, read_recipe(workspace)))
     for state, line in zip(found, state_lines(found), strict=True):

@@ -1,0 +1,14 @@
+"""Settings of the whole test run."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need the network
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+# The machine may be busy: a slow example is no failure. Derandomized: the same run everywhere.
+settings.register_profile("prep", deadline=None, derandomize=True)
+settings.load_profile("prep")

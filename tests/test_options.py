@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pipeline.errors import PrepError
+from pipeline.options import build, click_options, given
+from pipeline.stage import Stage, opt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toy(Stage):
+    """A toy."""
+
+    name: ClassVar[str] = "toy"
+    size: int = opt(512, "Side, in pixels.", low=64)
+    share: float = opt(0.5, "A share.", low=0, high=1)
+    focus: Literal["face", "centre"] = opt("face", "Where to cut.")
+    drop: tuple[str, ...] = opt([], "What to drop.")
+    mirror: bool = opt(False, "Mirror it.")
+    device: str = opt("auto", "Where.", key=False)
+
+
+def test_a_table_becomes_a_stage():
+    toy = build(Toy, {"size": 64, "share": 1, "drop": ["a", "b"], "mirror": True}, "x")
+    assert (toy.size, toy.share, toy.drop, toy.mirror) == (64, 1.0, ("a", "b"), True)
+    assert toy.params() == {"size": 64, "share": 1.0, "focus": "face", "drop": ["a", "b"], "mirror": True}
+
+
+@pytest.mark.parametrize(
+    ("table", "wrong", "mend"),
+    [
+        ({"sise": 1}, "unknown key 'sise'", "'size'"),
+        ({"size": 8}, "size is 8", "at least 64|from 64 up"),
+        ({"size": "512"}, "size is '512'", "whole number"),
+        ({"size": True}, "size is True", "whole number"),
+        ({"size": 1.5}, "size is 1.5", "whole number"),
+        ({"share": 1.01}, "share is 1.01", "from 0 to 1"),
+        ({"share": float("nan")}, "share is nan", "from 0 to 1"),
+        ({"focus": "faces"}, "focus is 'faces'", "'face'"),
+        ({"drop": "hat"}, "drop is 'hat'", "list"),
+        ({"mirror": 1}, "mirror is 1", "true or false"),
+    ],
+)
+def test_mistakes_are_told(table, wrong, mend):
+    with pytest.raises(PrepError) as told:
+        build(Toy, table, "prep.toml, [toy]")
+    assert wrong in told.value.wrong
+    assert any(word in told.value.mend for word in mend.split("|"))
+
+
+def test_the_command_line_says_only_what_was_given():
+    seen = {}
+    command = click.Command("toy", params=click_options(Toy), callback=lambda **values: seen.update(given(values)))
+    runner = CliRunner()
+    assert runner.invoke(command, ["--drop", "a", "--drop", "b", "--no-mirror", "--size", "64"]).exit_code == 0
+    assert seen == {"drop": ("a", "b"), "mirror": False, "size": 64}
+    seen.clear()
+    assert runner.invoke(command, []).exit_code == 0
+    assert seen == {}
+
+
+def test_every_option_and_default_is_in_the_help():
+    text = CliRunner().invoke(click.Command("toy", params=click_options(Toy)), ["--help"]).output
+    for words in ("--size", "512", "Side, in pixels.", "--mirror / --no-mirror", "[face|centre]", "0.5"):
+        assert words in text
