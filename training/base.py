@@ -120,14 +120,14 @@ def _remembered_sha256(path: Path, workspace: Workspace) -> str:
     """sha256 of a file, remembered by name, size and time: base models take seconds to hash."""
     memory = workspace.cache / "hashes.json"
     try:
-        known = json.loads(memory.read_text("utf-8"))
-    except (OSError, ValueError):
+        known = dict(json.loads(memory.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
         known = {}
     stat = path.stat()
     mark = [stat.st_size, stat.st_mtime_ns]
-    entry = known.get(str(path)) if isinstance(known, dict) else None
-    if isinstance(entry, list) and entry[:2] == mark and len(entry) == 3:
-        return str(entry[2])
+    match known.get(str(path)):
+        case [size, time, str(sha256)] if [size, time] == mark:
+            return sha256
     sha256 = file_sha256(path)
     write_atomic(memory, json.dumps({**known, str(path): [*mark, sha256]}, indent=0).encode())
     return sha256

@@ -97,6 +97,14 @@ def empty_part(folder: Path, part: str) -> Any:
     return cls.from_config(cls.load_config(folder / part))
 
 
+def published_name(part: str, name: str) -> str:
+    """A weight's or module's name as files have it.
+
+    transformers 5.6 took the level 'text_model' out of CLIP's text encoder; files keep it.
+    """
+    return f"text_model.{name.removeprefix('text_model.')}" if part == "text_encoder" else name
+
+
 def quiet() -> None:
     """Keep the libraries from printing: the one progress bar is the driver's."""
     import diffusers.utils.logging
@@ -136,8 +144,8 @@ def _from_file(file: Path, skeleton: Path, part: str) -> Any:
     if part == "text_encoder":
         # Not by diffusers, which passes over a missing weight in silence.
         model = empty_part(skeleton, part)
-        given = {name.removeprefix(TEXT).removeprefix("text_model."): value for name, value in tensors.items()}
-        names = {name: name.removeprefix("text_model.") for name in model.state_dict()}
+        given = {published_name(part, name.removeprefix(TEXT)): value for name, value in tensors.items()}
+        names = {name: published_name(part, name) for name in model.state_dict()}
         missing = [name for name in names.values() if name not in given and "position_ids" not in name]
         model.load_state_dict({name: given[key] for name, key in names.items() if key in given}, strict=False)
     else:

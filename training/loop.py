@@ -70,7 +70,6 @@ def train(job: Job, report: Report) -> list[Row]:
     total = count_steps(config, job.samples)
     optimizer = torch.optim.AdamW([{"params": weights, "lr": rate} for weights, rate in job.groups], weight_decay=0.01)
     weights = [weight for group, _ in job.groups for weight in group]
-    autocast = torch.autocast(job.device.type, torch.bfloat16, enabled=config.half(job.device))
     losses = torch.zeros(total, config.batch, device=job.device)
     steps: list[tuple[int, list[Draw], float]] = []
 
@@ -80,13 +79,8 @@ def train(job: Job, report: Report) -> list[Row]:
         for group, (_, rate) in zip(optimizer.param_groups, job.groups, strict=True):
             group["lr"] = rate * factor
 
-        clean, noise, time, prior = _tensors(job, batch)
-        noisy = job.objective.mix(clean, noise, time)
-        with autocast:
-            condition = job.condition([draw.sample.caption for draw in batch])
-            prediction = job.family.forward(job.unet, noisy, job.objective.model_time(time), condition)
-        error = (prediction.float() - job.objective.target(clean, noise, time)).square().mean((1, 2, 3))
-        loss = (error * job.objective.weight(time) * prior).mean()
+        error, weight = errors(job, batch)
+        loss = (error * weight).mean()
 
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -99,6 +93,19 @@ def train(job: Job, report: Report) -> list[Row]:
             _look(losses, steps, step + 1 - (step % _LOOK_EVERY + 1))
         report(step + 1, total)
     return _rows(losses, steps)
+
+
+def errors(job: Job, batch: list[Draw]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean squared error of each picture of a batch, and how much it counts, both (B,)."""
+    import torch
+
+    clean, noise, time, prior = _tensors(job, batch)
+    noisy = job.objective.mix(clean, noise, time)
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.config.half(job.device)):
+        condition = job.condition([draw.sample.caption for draw in batch])
+        prediction = job.family.forward(job.unet, noisy, job.objective.model_time(time), condition)
+    error = (prediction.float() - job.objective.target(clean, noise, time)).square().mean((1, 2, 3))
+    return error, job.objective.weight(time) * prior
 
 
 def _tensors(job: Job, batch: list[Draw]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -53,13 +53,14 @@ def ensure_mini(folder: Path) -> Path:
 
 def write_model(folder: Path, blueprint: Blueprint) -> None:
     """Write a diffusers folder with seeded weights for any blueprint."""
-    from training.checkpoint import empty_part
+    from training.checkpoint import empty_part, published_name
     from training.export import write_tensors
 
     write_skeleton(folder, blueprint)
     for part, file in PARTS.items():
-        model = empty_part(folder, part)
-        tensors = {name: seeded(f"{part}.{name}", value) for name, value in model.state_dict().items()}
+        weights = empty_part(folder, part).state_dict()
+        names = {name: published_name(part, name) for name in weights}
+        tensors = {names[name]: seeded(f"{part}.{names[name]}", value) for name, value in weights.items()}
         write_tensors(folder / part / file, tensors, {"format": "pt"})
 
 
@@ -88,8 +89,7 @@ def _bound(name: str, like: Any) -> float:
     """Half the width of the uniform distribution: keeps the variance of what passes through."""
     if "embedding" in name and "text_encoder" in name:
         return 0.05
-    gain = 0.1 if name == "unet.conv_out.weight" else 1.0  # an untrained U-Net should predict little
-    return gain * math.sqrt(3 / math.prod(like.shape[1:]))
+    return math.sqrt(3 / math.prod(like.shape[1:]))
 
 
 def _bias(name: str, like: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from pipeline.stage import Model, Whole, opt
 from pipeline.workspace import write_atomic
 from training.adapters import inject, parameters, prove, settle
 from training.base import find_base
-from training.checkpoint import Checkpoint, open_base
+from training.checkpoint import Checkpoint, open_base, published_name
 from training.draws import Sample, check_samples, read_samples
 from training.export import data_sha256, kohya_keys, write_tensors
 from training.families.sd1 import SD1
@@ -126,7 +126,7 @@ class Train(Whole):
         objective = family.objective(checkpoint, self.prediction, self.min_snr)
         tensors: dict[str, torch.Tensor] = {}
         for part, weights in trained.weights.items():
-            named = {family.adapter_path(part, name): value for name, value in weights.items()}
+            named = {published_name(part, name): value for name, value in weights.items()}
             tensors |= kohya_keys(named, family.prefixes[part], self.alpha or self.rank)
         about = describe(self, run.samples, trained.rows, (family, checkpoint))
         about |= provenance(manifest, objective, data_sha256(tensors))

@@ -48,8 +48,5 @@ class Family(Protocol):
     def forward(self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The model's prediction, (B, C, h, w)."""
 
-    def adapter_path(self, part: str, path: str) -> str:
-        """The name of a module in adapter files, from its path in the loaded part."""
-
     def probe(self, part: str, module: Any, tokenizer: Any) -> torch.Tensor:
         """The answer of a part to one small fixed input: tells whether two modules are the same."""

@@ -70,10 +70,6 @@ class SD1:
         prediction: torch.Tensor = model(noisy, time, encoder_hidden_states=condition["text"], return_dict=False)[0]
         return prediction
 
-    def adapter_path(self, part: str, path: str) -> str:
-        """As it was before transformers 5.6 took the 'text_model' level out of CLIP: files keep that name."""
-        return f"text_model.{path.removeprefix('text_model.')}" if part == "text_encoder" else path
-
     def probe(self, part: str, module: Any, tokenizer: Any) -> torch.Tensor:
         import torch
 

@@ -1,0 +1,64 @@
+"""The mini base: the same bytes everywhere, whole or not there at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.training_set import checkpoint, shared, workspace
+from training.base import PARTS
+from training.mini import ensure_mini, seeded
+
+# The bytes were the same with AVX2 and without any vector instructions (ATEN_CPU_CAPABILITY=default).
+SHA256 = "72a627539ce681f747b793a14b6e221294bb4966e24cd2ae3921697a9fafceec"
+
+
+def test_weights_are_the_same_bytes_everywhere(tmp_path):
+    assert checkpoint(workspace(tmp_path)).base.sha256 == SHA256
+
+
+def test_weight_follows_its_name_alone():
+    import torch
+
+    like = torch.empty(8, 4, 3, 3)
+    first = seeded("unet.conv_in.weight", like)
+    assert torch.equal(first, seeded("unet.conv_in.weight", like.clone()))
+    assert not torch.equal(first, seeded("unet.conv_out.weight", like))
+    assert 0.9 < float(first.std()) * 6 < 1.1  # 1 / sqrt(4 * 3 * 3) keeps the variance
+
+
+def test_unfinished_base_is_not_taken_for_one(tmp_path, monkeypatch):
+    def fail(folder, blueprint):
+        (folder / "unet").mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.mini.write_model", fail)
+    with pytest.raises(OSError, match="No space"):
+        ensure_mini(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_latents_of_a_picture_have_unit_variance_and_little_noise(tmp_path):
+    import torch
+    from skimage import data
+
+    model = checkpoint(workspace(tmp_path))
+    picture = torch.from_numpy(data.astronaut()[:128, 100:228].copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        latent = model.load("vae").encode(picture).latent_dist
+    scale = model.config("vae")["scaling_factor"]
+    assert latent.mean.shape == (1, 4, 16, 16)
+    assert 0.5 < float(latent.mean.std()) * scale < 1.5
+    assert float(latent.std.max()) * scale < 0.2
+
+
+def test_a_diffusers_pipeline_takes_it():
+    from diffusers import StableDiffusionPipeline
+
+    from training.checkpoint import quiet
+
+    quiet()
+    pipeline = StableDiffusionPipeline.from_pretrained(ensure_mini(shared()), local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a man", num_inference_steps=2, width=64, height=64, output_type="np").images[0]
+    assert picture.shape == (64, 64, 3)
+    assert sum(p.numel() for part in PARTS for p in getattr(pipeline, part).parameters()) == 5_690_067

@@ -1,0 +1,101 @@
+"""A small data set and base models for the tests of training/."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import hashlib
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.manifest import Manifest, write_manifest
+from pipeline.record import Record
+from pipeline.stage import Step
+from pipeline.workspace import Workspace
+from tests.make import record
+from training.base import find_base
+from training.blueprint import Blueprint
+from training.checkpoint import Checkpoint, open_base
+from training.draws import Sample
+from training.mini import ensure_mini, write_model
+
+# Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
+NARROW = Blueprint(unet=(32, 32, 64, 64), vae=(8, 8, 16, 16), vae_layers=2, text=64, text_layers=3)
+
+
+@functools.cache
+def shared() -> Path:
+    """A folder for this test process, with the base models that are made once."""
+    folder = Path(tempfile.mkdtemp(prefix="prep-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def narrow() -> Path:
+    """A diffusers folder of the narrow model."""
+    write_model(shared() / "narrow", NARROW)
+    return shared() / "narrow"
+
+
+def workspace(folder: Path) -> Workspace:
+    """A workspace in which the mini base is already made."""
+    (folder / "cache" / "bases").mkdir(parents=True)
+    mini = ensure_mini(shared())
+    (folder / "cache" / "bases" / mini.name).symlink_to(mini, target_is_directory=True)
+    return Workspace(folder.resolve())
+
+
+def checkpoint(work: Workspace, base: str = "mini") -> Checkpoint:
+    return open_base(find_base(base, work), work.cache)
+
+
+def placed(work: Workspace, number: int, **changes: object) -> Record:
+    """A record of the data set, with its picture: smooth colours of a size, 64 x 64 unless told."""
+    import numpy as np
+    from PIL import Image
+
+    width, height = changes.pop("size", (64, 64))  # type: ignore[misc]
+    rows = np.linspace(0, 1, height)[:, None, None] * np.array([number % 3, 1, 2])
+    columns = np.linspace(0, 1, width)[None, :, None] * np.array([1, number % 5, 0])
+    array = (np.sin(rows * 3 + columns * 5 + number) * 127 + 128).astype("uint8")
+    pixels = hashlib.sha256(array.tobytes()).hexdigest()
+    path = work.images / f"{pixels}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    made = record(number)
+    picture = replace(made.picture, path=work.relative(path), width=width, height=height, pixels=pixels)
+    reg = changes.get("role") == "reg"
+    usual = {
+        "picture": picture,
+        "caption": "man" if reg else f"smith, picture {number}",
+        "placed": f"dataset/{'reg_x/1_man' if reg else 'train_x/2_smith man'}/{number}.png",
+        "subject": "" if reg else "smith",
+    }
+    return replace(made, **usual | changes)
+
+
+def manifest(work: Workspace, records: list[Record]) -> Manifest:
+    """The build manifest of these records."""
+    ordered = sorted(records, key=lambda record: record.id)
+    return write_manifest(work.manifest("build"), [ordered], (Step("build", 1, {}, "input"),))
+
+
+def sample(number: int, **changes: object) -> Sample:
+    """A sample without a picture, for what only counts them."""
+    usual = {
+        "id": f"{number:016x}",
+        "path": f"images/{number}.png",
+        "pixels": f"{number:064x}",
+        "width": 64,
+        "height": 64,
+        "caption": f"smith, picture {number}",
+        "subject": "smith",
+        "class_name": "man",
+        "reg": False,
+        "folder": "2_smith man",
+        "repeats": 2,
+    }
+    return Sample(**usual | changes)
