@@ -50,7 +50,7 @@ def find_faces(grey: np.ndarray) -> list[Box]:
     faces: list[Box] = []
     for search in SEARCHES:
         for box in _find(grey, search):
-            if not any(overlap(box, known) >= 2 for known in faces):
+            if not any(overlap(box, known) >= SAME_FACE for known in faces):
                 faces.append(box)
     return sorted(faces, key=lambda box: (-box[2] * box[3], box))
 

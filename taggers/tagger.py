@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
+from pipeline.decode import DAMAGE
 from pipeline.errors import PrepError
+from pipeline.picture import load_rgb
 from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import Stage, Work
 from pipeline.workspace import Workspace
@@ -71,19 +72,11 @@ def read(name: str, workspace: Workspace, record: Record) -> np.ndarray | Drop:
     if record.picture is None:
         raise PrepError(f"{record.source} has not been cropped yet.", "Crop first: prep crop")
     try:
-        return _decode(workspace.path(record.picture.path))
+        return load_rgb(workspace.path(record.picture.path))
     except FileNotFoundError:
         return Drop(f"tag {name}", "picture missing", record.picture.path)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
+    except DAMAGE as error:
         return Drop(f"tag {name}", "picture unreadable", f"{record.picture.path}: {error}")
-
-
-def _decode(path: Path) -> np.ndarray:
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -166,6 +166,10 @@ def test_a_soft_background_is_no_blur_and_a_larger_copy_measures_alike():
 
 
 def test_nothing_is_said_about_the_sharpness_of_nothing():
+    waves = flat(100, 100, 100, height=128, width=128)
+    for amplitude, given_ in ((5, False), (12, True)):  # variances of 12.5 and 72
+        waves[:] = (100 + amplitude * np.sin(np.arange(128) / 2))[None, :, None]
+        assert ("sharpness" in said(waves)) == given_
     assert "sharpness" not in said(flat(200, 30, 30)) and "blurry" not in said(flat(200, 30, 30))
 
 

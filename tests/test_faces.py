@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+import pipeline.faces
 from pipeline.faces import find_faces, overlap
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -57,6 +58,12 @@ def test_two_faces_come_largest_first():
     pair[:, 348:860] = astronaut
     first, second = find_faces(pair)
     assert first[2] > second[2] and first[0] > 400 > second[0]
+
+
+def test_a_face_that_two_searches_find_counts_once_and_keeps_the_first_box(monkeypatch):
+    finds = iter([[(10, 10, 40, 40)], [(14, 12, 40, 40), (60, 10, 30, 30)], [(22, 22, 10, 10), (0, 60, 50, 50)]])
+    monkeypatch.setattr(pipeline.faces, "_find", lambda grey, search: next(finds))
+    assert find_faces(np.zeros((120, 120), np.uint8)) == [(0, 60, 50, 50), (10, 10, 40, 40), (60, 10, 30, 30)]
 
 
 @pytest.mark.parametrize("name", ["chelsea", "coffee", "rocket", "brick", "coins", "moon", "page"])

@@ -76,21 +76,25 @@ def test_annotations_are_added_and_a_second_run_replaces_only_its_own(workspace)
 
 
 def test_a_missing_and_a_broken_picture_drop_their_record_and_no_other(workspace):
-    good, gone, cut, text, last = (cropped(workspace, name, noise(1)) for name in ("a", "b", "c", "d", "e"))
+    good, gone, cut, text, crc, last = (cropped(workspace, name, noise(1)) for name in "abcdef")
     workspace.path(gone.picture.path).unlink()
     path = workspace.path(cut.picture.path)
     path.write_bytes(path.read_bytes()[:1000])
     workspace.path(text.picture.path).write_text("no picture")
-    done = Fake().start(workspace)([good, gone, cut, text, last])
-    assert [r.id for r in done] == ["a", "b", "c", "d", "e"]
+    raw = bytearray(workspace.path(crc.picture.path).read_bytes())
+    raw[35] = 0  # the length of the first chunk of pixels: Pillow raises a SyntaxError, not an OSError
+    workspace.path(crc.picture.path).write_bytes(raw)
+    done = Fake().start(workspace)([good, gone, cut, text, crc, last])
+    assert [r.id for r in done] == ["a", "b", "c", "d", "e", "f"]
     assert [r.drop and (r.drop.stage, r.drop.reason) for r in done] == [
         None,
         ("tag fake", "picture missing"),
         ("tag fake", "picture unreadable"),
         ("tag fake", "picture unreadable"),
+        ("tag fake", "picture unreadable"),
         None,
     ]
-    assert done[1].drop.detail == "images/b.png" and not done[2].annotations and len(done[4].annotations) == 2
+    assert done[1].drop.detail == "images/b.png" and not done[2].annotations and len(done[5].annotations) == 2
 
 
 def test_a_batch_of_broken_pictures_does_not_wake_the_model(workspace):

@@ -138,6 +138,8 @@ def test_the_floor_keeps_what_is_on_it_and_all_ratings(workspace, folder):
     (some,) = run(workspace, folder, [picture], floor=limit)
     assert some.annotations == tuple(a for a in everything.annotations if a.kind == "rating" or a.score >= limit)
     assert sum(a.kind == "tag" for a in some.annotations) == len(NAMES) - 4 - 4
+    (few,) = run(workspace, folder, [picture], floor=1)
+    assert [a.text for a in few.annotations] == list(RATINGS)
     with pytest.raises(PrepError, match="floor is 2"):
         Wd14(floor=2)
 
@@ -195,6 +197,12 @@ def test_tags_are_read_back_as_written(tmp_path_factory, rows, end, bom):
     if bom:
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert read_tags(path) == [Tag(name, *KINDS[number]) for name, (number, _) in rows]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+    path = tmp_path / "selected_tags.csv"
+    path.write_bytes(b"\xef\xbb\xbfname,category\r\nsolo,0\r\n")
+    assert read_tags(path) == [Tag("solo", "tag", "general")]
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda t: f"name,category\n{t}".encode())))
