@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -19,15 +20,21 @@ if TYPE_CHECKING:
 
 
 class Actor:
-    """Starts the stage once, then works on one Arrow block a call."""
+    """Starts the stage once, then works on one Arrow block a call.
+
+    Ray keeps only the text of what an actor raises, so the user's errors travel as values.
+    """
 
     def __init__(self, stage: Stage, workspace: Workspace) -> None:
         self.work = stage.start(workspace)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         number = block.column("batch")[0].as_py()
-        records = self.work(from_arrow(block.drop_columns("batch")))
-        return _block(number, records)
+        records = from_arrow(block.drop_columns(["batch", "error"]))
+        try:
+            return _block(number, self.work(records))
+        except PrepError as error:
+            return _block(number, records, json.dumps([error.wrong, error.mend]))
 
 
 def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, workers: int) -> Iterator[list[Record]]:
@@ -38,7 +45,6 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # prep sends nothing to anybody
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # prep tells what the user can mend
         import ray
         import ray.data
     except ImportError:
@@ -53,42 +59,38 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
         ray.init(num_cpus=max(workers, 2), log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    class Bound(Actor):  # arguments given to Ray would lie in its object store, which it warns about
+        def __init__(self) -> None:
+            super().__init__(stage, workspace)
+
     done = ray.data.from_arrow(blocks).map_batches(
-        Actor,
-        fn_constructor_args=(stage, workspace),
+        Bound,
         batch_size=None,  # one block, one batch
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
         num_gpus=stage.gpus or None,
     )
-    try:
-        yield from _in_order(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-    except Exception as error:  # noqa: BLE001  # Ray wraps what an actor raised; the user's error is somewhere inside
-        raise (_prep_error(error) or error) from None
+    yield from _in_order(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 
 
-def _block(number: int, records: list[Record]) -> pa.Table:
+def _block(number: int, records: list[Record], error: str = "") -> pa.Table:
     import pyarrow as pa
 
-    return to_arrow(records).append_column("batch", pa.array([number] * len(records), pa.int64()))
+    table = to_arrow(records).append_column("batch", pa.array([number] * len(records), pa.int64()))
+    return table.append_column("error", pa.array([error] * len(records), pa.string()))
 
 
 def _in_order(blocks: Iterable[Any]) -> Iterator[list[Record]]:
     waiting: list[tuple[int, int, pa.Table]] = []
     wanted = 0
     for arrival, block in enumerate(blocks):
+        if error := block.column("error")[0].as_py():
+            raise PrepError(*json.loads(error))
         heapq.heappush(waiting, (block.column("batch")[0].as_py(), arrival, block))
         while waiting and waiting[0][0] == wanted:
-            yield from_arrow(heapq.heappop(waiting)[2].drop_columns("batch"))
+            yield from_arrow(heapq.heappop(waiting)[2].drop_columns(["batch", "error"]))
             wanted += 1
     if waiting:
         raise AssertionError(f"Ray lost batch {wanted}")
-
-
-def _prep_error(error: BaseException | None) -> PrepError | None:
-    while error is not None:
-        if isinstance(error, PrepError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import parts
+from pipeline.engines import local, ray_data
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest, write_manifest
+from pipeline.record import Drop
+from pipeline.run import Plan, Settings, bring, expected, stale
+from pipeline.stage import Step
+from tests.make import record, tag, workspace
+from tests.toy import Toy
+
+LOCAL = Settings(local.run, 2, quiet=True)
+
+
+def setting(tmp_path, count=60):
+    """A workspace and a manifest of fresh records; every seventh was dropped before."""
+    home = workspace(tmp_path)
+    rows = [record(n, crop=None, picture=None) for n in range(count)]
+    rows = [dataclasses.replace(r, drop=Drop("scan", "duplicate")) if n % 7 == 3 else r for n, r in enumerate(rows)]
+    source = write_manifest(home.manifest("sources"), [sorted(rows, key=lambda r: r.id)], (Step("scan", 1, {}, "x"),))
+    return home, source
+
+
+def go(toy, source, home, settings=LOCAL):
+    return bring(Plan("crop", (toy,)), source, home, settings)
+
+
+def worked(home):
+    return (home.root / "worked").read_text().split() if (home.root / "worked").exists() else []
+
+
+def test_every_record_is_worked_on_once_and_accounted_for(tmp_path):
+    home, source = setting(tmp_path)
+    outcome = go(Toy(), source, home)
+    before, after = list(source.records()), list(outcome.manifest.records())
+    kept = [r for r in before if r.kept]
+    assert sorted(worked(home)) == [r.id for r in kept]
+    assert {r.id for r in after if not r.origin} == {r.id for r in before}
+    assert all(r.caption == "hello" for r in after if r.kept)
+    assert [r.id for r in after if r.origin] == [f"{r.id}-1" for r in kept if r.id.endswith("1")]
+    counts = outcome.counts
+    assert counts.dropped == {
+        "duplicate": len(before) - len(kept),
+        "ends in 0": sum(r.id.endswith("0") for r in kept),
+    }
+    assert counts.found == len(before) == counts.kept + sum(counts.dropped.values())
+    assert outcome.manifest.history[:1] == source.history
+
+
+def test_nothing_changed_nothing_done(tmp_path):
+    home, source = setting(tmp_path)
+    first = go(Toy(), source, home)
+    again = go(Toy(slow=0.01), source, home)  # an option that cannot change the result
+    assert (first.worked, again.worked) == (True, False)
+    assert again.manifest == first.manifest
+    assert (home.root / "starts").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"stage": dataclasses.make_dataclass("Later", [], bases=(Toy,), namespace={"version": 2}, frozen=True)()},
+            "differently",
+        ),
+        ({"stage": Toy(word="bye")}, "word was hello, is now bye"),
+        ({"input": "other"}, "sources changed"),
+    ],
+)
+def test_stale_says_why(tmp_path, change, why):
+    home, source = setting(tmp_path)
+    done = go(Toy(), source, home).manifest
+    plan = Plan("crop", (change.get("stage", Toy()),))
+    if "input" in change:
+        rows = list(source.records())[1:]
+        source = write_manifest(home.manifest("sources"), [rows], source.history)
+    assert why in stale(plan, done, source, home, expected(plan, source, home))
+
+
+def test_a_damaged_manifest_is_made_again(tmp_path):
+    home, source = setting(tmp_path)
+    first = go(Toy(), source, home).manifest
+    first.path.write_bytes(first.path.read_bytes()[:500])
+    assert go(Toy(), source, home).manifest.digest == first.digest
+
+
+def test_a_failure_keeps_what_was_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_SECONDS", 0.0)
+    home, source = setting(tmp_path)
+    kept = [r.id for r in source.records() if r.kept]
+    with pytest.raises(PrepError, match="The toy broke"):
+        go(Toy(fail=kept[40]), source, home, Settings(local.run, 1, quiet=True))
+    assert not home.manifest("crop").exists()
+    done = worked(home)
+    outcome = go(Toy(), source, home)
+    again = worked(home)[len(done) :]
+    assert outcome.worked
+    assert 0 < len(again) < len(kept) - 30  # the finished batches were not worked on again
+    assert set(again) | set(done) == set(kept)
+    assert not list((home.root / "manifests" / ".parts").glob("*"))
+    undisturbed = go(Toy(), source, workspace(tmp_path / "other")).manifest
+    assert outcome.manifest.digest == undisturbed.digest
+
+
+def test_parts_of_other_options_are_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_SECONDS", 0.0)
+    home, source = setting(tmp_path)
+    kept = [r.id for r in source.records() if r.kept]
+    with pytest.raises(PrepError):
+        go(Toy(word="old", fail=kept[40]), source, home)
+    after = go(Toy(word="new"), source, home).manifest
+    assert {r.caption for r in after.records() if r.kept} == {"new"}
+
+
+def test_a_broken_part_is_not_trusted(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "_SECONDS", 0.0)
+    home, source = setting(tmp_path)
+    kept = [r.id for r in source.records() if r.kept]
+    with pytest.raises(PrepError):
+        go(Toy(fail=kept[40]), source, home)
+    files = sorted((home.root / "manifests" / ".parts").rglob("*.parquet"))
+    files[1].write_bytes(b"PAR1")
+    undisturbed = go(Toy(), source, workspace(tmp_path / "other")).manifest
+    assert go(Toy(), source, home).manifest.digest == undisturbed.digest
+
+
+def test_a_stage_that_loses_a_record_is_a_bug(tmp_path):
+    class Leaky(Toy):
+        def start(self, workspace):
+            return lambda records: records[1:]
+
+    home, source = setting(tmp_path)
+    with pytest.raises(AssertionError, match="lost or invented"):
+        go(Leaky(), source, home)
+
+
+def test_taggers_side_by_side_are_joined_and_run_alone(tmp_path):
+    home, source = setting(tmp_path, 30)
+    one, two = _says("one"), _says("two")
+    joined = bring(Plan("tag", (one, two), joined=True), source, home, LOCAL)
+    said = {tuple(a.text for a in r.annotations) for r in joined.manifest.records() if r.kept}
+    assert said == {("one", "two")}
+    assert [step.stage for step in joined.manifest.history] == ["scan", "one", "two"]
+    assert not bring(Plan("tag", (one, two), joined=True), source, home, LOCAL).worked
+    both = bring(Plan("tag", (two,), joined=True), source, home, LOCAL)  # one less: nothing is tagged again
+    assert {tuple(a.text for a in r.annotations) for r in both.manifest.records() if r.kept} == {("two",)}
+    assert (home.root / "starts").read_text().split() == ["one", "two"]
+
+
+def _says(word):
+    class Says(Toy):
+        name = word
+
+        def start(self, workspace):
+            with (workspace.root / "starts").open("a") as file:
+                file.write(f"{word}\n")
+            return lambda rs: [dataclasses.replace(r, annotations=(*r.annotations, tag(word, by=word))) for r in rs]
+
+    return Says()
+
+
+SLOW = """
+import sys; from pathlib import Path
+from pipeline import parts; parts._SECONDS = 0.0
+from pipeline.manifest import Manifest; from pipeline.workspace import Workspace
+from tests.test_run import LOCAL, go; from tests.toy import Toy
+home = Workspace(Path(sys.argv[1]))
+go(Toy(slow=0.05), Manifest.read(home.manifest("sources")), home)
+"""
+
+
+def test_kill_9_at_any_moment_then_the_same_command(tmp_path):
+    undisturbed = go(Toy(), *setting(tmp_path / "calm", 120)[::-1]).manifest
+    home, source = setting(tmp_path / "rough", 120)
+    for moment in (1, 4, 9):  # batches after which the process is shot
+        process = subprocess.Popen([sys.executable, "-c", SLOW, str(home.root)], cwd=Path(__file__).parent.parent)
+        before = len(worked(home))
+        while process.poll() is None and len(worked(home)) < before + 4 * moment:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not home.manifest("crop").exists()
+    survived = go(Toy(), source, home).manifest
+    assert survived.digest == undisturbed.digest
+    assert len(worked(home)) < 2 * 120  # three crashes did not mean three times the work
+    assert not list((home.root / "manifests").glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_the_digest_knows_no_number_of_workers(tmp_path, workers):
+    one = go(Toy(), *setting(tmp_path / "a")[::-1], Settings(local.run, 1, True)).manifest
+    many = go(Toy(), *setting(tmp_path / "b")[::-1], Settings(local.run, workers, True)).manifest
+    assert many.digest == one.digest
+
+
+def test_ray_gives_the_same_digest(tmp_path):
+    pytest.importorskip("ray")
+    here = go(Toy(), *setting(tmp_path / "a")[::-1]).manifest
+    home, source = setting(tmp_path / "b")
+    there = go(Toy(), source, home, Settings(ray_data.run, 2, True)).manifest
+    assert there.digest == here.digest
+    assert 1 <= len((home.root / "starts").read_text().split()) <= 2  # one start per actor
+    with pytest.raises(PrepError, match="The toy broke"):
+        kept = [r.id for r in source.records() if r.kept]
+        go(Toy(word="x", fail=kept[3]), source, home, Settings(ray_data.run, 2, True))
+
+
+def test_manifest_digests_do_not_depend_on_time_or_place(tmp_path):
+    one = go(Toy(), *setting(tmp_path / "a")[::-1]).manifest
+    time.sleep(0.01)
+    two = go(Toy(), *setting(tmp_path / "deep" / "b")[::-1]).manifest
+    assert one.digest == two.digest
+    assert Manifest.read(one.path).digest == one.digest
