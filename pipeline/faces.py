@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
@@ -97,9 +98,9 @@ def _classifier(file: str) -> Any:
 
 def _load(file: str) -> Any:
     import cv2
-    from cv2.data import haarcascades
 
-    classifier = cv2.CascadeClassifier(haarcascades + file)
+    # Not cv2.data: a thread that asks while another one imports cv2 gets the bare extension module.
+    classifier = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / file))
     if classifier.empty():
         raise PrepError(f"OpenCV's {file} is missing.", "Install opencv-python-headless again, below version 5.")
     return classifier

@@ -1,5 +1,7 @@
 """Faces: where they are in real photographs, and nothing where there is none."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,6 +83,25 @@ def test_threads_find_what_one_finds():
     alone = [find_faces(p) for p in pictures]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(find_faces, pictures)) == alone
+
+
+def test_threads_may_be_the_first_to_import_opencv():
+    """cv2 takes itself out of sys.modules while it is imported; a second thread then sees only a part of it."""
+    code = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+import numpy as np
+from pipeline.faces import find_faces
+picture = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
+start = threading.Barrier(8)
+def work():
+    start.wait()
+    find_faces(picture)
+threads = [threading.Thread(target=work) for _ in range(8)]
+[t.start() for t in threads], [t.join() for t in threads]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_overlap_is_a_share_of_the_smaller_box():
