@@ -59,18 +59,15 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
         ray.init(num_cpus=max(workers, 2), log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-    class Bound(Actor):  # arguments given to Ray would lie in its object store, which it warns about
-        def __init__(self) -> None:
-            super().__init__(stage, workspace)
-
     done = ray.data.from_arrow(blocks).map_batches(
-        Bound,
+        Actor,
+        fn_constructor_args=(stage, workspace),
         batch_size=None,  # one block, one batch
         batch_format="pyarrow",
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
         num_gpus=stage.gpus or None,
+        max_restarts=0,  # an actor that dies ends the command; the same command goes on from its parts
     )
     yield from _in_order(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 
