@@ -57,7 +57,7 @@ CUTS = (
     Cut("woman/grey.png", "hopper", (60, 10, 460, 430), "PNG", {"optimize": True}, "L", side=320),
     Cut("woman/close.jpg", "hopper", (150, 90, 380, 350), "JPEG", {"quality": 88}),
 )
-COPIES = {"collins/head (1).png": "collins/head.png"}  # the same bytes under another name
+COPIES = {"collins/head_copy.png": "collins/head.png"}  # the same bytes under another name
 TRUNCATED = {"collins/half.jpg": "collins/portrait.jpg"}  # its first half
 NOTES = {"collins/notes.txt": "Pictures of Eileen Collins, commander of STS-93. This file is no picture.\n"}
 

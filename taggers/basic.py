@@ -240,13 +240,13 @@ def face_tags(faces: list[Box], shape: tuple[int, ...]) -> list[Found]:
     """'face' or '2_faces' without a score, since a count is not a degree; 'close-up' for a large one.
 
     A close-up's score is the largest face's box, eyebrows to chin, as a share of the picture's
-    shorter side, from 0.5 up; a head and shoulders have 0.4.
+    shorter side, from 0.65 up; a head and shoulders have 0.4 to 0.6.
     """
     if not faces:
         return []
     text = "face" if len(faces) == 1 else f"{len(faces)}_faces"
     share = max(max(face[2], face[3]) for face in faces) / min(shape)
-    close = [Found("close-up", "tag", "framing", _score(share))] if share >= 0.5 else []
+    close = [Found("close-up", "tag", "framing", _score(share))] if share >= 0.65 else []
     return [Found(text, "tag", "people", None), *close]
 
 

@@ -221,6 +221,7 @@ def test_faces_are_counted_and_close_ones_are_close_ups():
     assert "face" not in said(astronaut, faces=False)
     assert said(astronaut[50:180, 150:290])["close-up"] == pytest.approx(0.72, abs=0.08)  # a face of 94 in 130 pixels
     assert "close-up" not in said(hopper())  # head and shoulders
+    assert "close-up" not in said(hopper()[:480, :380])  # head and collar: a face of 219 in 380 pixels
     pair = np.concatenate([astronaut[:300, 60:400], astronaut[:300, 60:400][:, ::-1]], axis=1)
     assert "2_faces" in said(pair) and "face" not in said(pair)
     for name in ("chelsea", "coffee", "rocket"):
