@@ -145,11 +145,18 @@ def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[P
             path = Path(entry.path)
             if entry.name.startswith(".") or entry.name in _JUNK or path == workspace.recipe:
                 continue
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 yield path
             elif path not in own and path not in folders:
                 below.append(path)
         waiting += reversed(below)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _name(workspace: Workspace, path: Path) -> str:

@@ -6,6 +6,7 @@ import heapq
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
         ray.init(num_cpus=max(workers, 2), log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")  # max_restarts has no other name yet
     done = ray.data.from_arrow(blocks).map_batches(
         Actor,
         fn_constructor_args=(stage, workspace),
@@ -67,7 +69,9 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
         num_gpus=stage.gpus or None,
-        max_restarts=0,  # an actor that dies ends the command; the same command goes on from its parts
+        ray_remote_args_fn=lambda: {
+            "max_restarts": 0
+        },  # an actor that dies ends the command; the same command goes on from its parts
     )
     yield from _in_order(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 
