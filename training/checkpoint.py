@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,11 @@ class Checkpoint:
             model = _from_folder(self.folder, part)
         else:
             model = _from_file(self.base.path, self.folder, part)
-        return model.float().eval().requires_grad_(False)
+        model = model.float().eval().requires_grad_(False)
+        for weight in (*model.parameters(), *model.buffers()):
+            # Off the mapped file: at its odd addresses the same sums round otherwise than from another file.
+            weight.data = weight.data.clone()
+        return model
 
     def tokenizer(self) -> Any:
         from transformers import CLIPTokenizer
@@ -69,16 +74,20 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    # What torch and safetensors are seen to raise on broken files.
+    broken = (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError)
     try:
         if path.suffix.lower() == ".safetensors":
             return dict(load_file(path))
+        if not zipfile.is_zipfile(path):
+            raise PrepError(f"{path} is not a checkpoint as torch has written them since 2020.", _AGAIN)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise PrepError(
             f"{path} holds something other than tensors; prep runs no code out of model files.",
             "Use the model's .safetensors file.",
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except broken as error:
         raise PrepError(f"{path} is not a whole file of tensors: {_first_line(error)}", _AGAIN) from None
     while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -149,8 +158,11 @@ def _from_file(file: Path, skeleton: Path, part: str) -> Any:
         missing = [name for name in names.values() if name not in given and "position_ids" not in name]
         model.load_state_dict({name: given[key] for name, key in names.items() if key in given}, strict=False)
     else:
-        model = _class(part).from_single_file(tensors, config=str(skeleton), subfolder=part, local_files_only=True)
-        missing = [name for name, value in model.named_parameters() if value.is_meta]
+        try:
+            model = _class(part).from_single_file(tensors, config=str(skeleton), subfolder=part, local_files_only=True)
+        except NotImplementedError:  # torch cannot move a weight that was never filled
+            raise PrepError(f"{file.name} lacks weights of its {part}.", _AGAIN) from None
+        missing = []
     if missing:
         raise PrepError(f"{file.name} lacks a weight of its {part}: {missing[0]}.", _AGAIN)
     return model

@@ -1,0 +1,136 @@
+"""Which picture is seen when: counts, sizes, regularization, and random streams."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import PrepError
+from pipeline.record import Drop
+from tests.training_set import manifest, placed, sample, workspace
+from training.draws import Draw, all_batches, chance, check_samples, epoch_batches, read_samples, seed_of
+from training.objective import DDPM
+
+SIZES = st.sampled_from([(64, 64), (64, 128), (128, 64)])
+
+
+@given(st.lists(st.tuples(SIZES, st.integers(1, 4)), min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 3))
+def test_every_picture_comes_as_often_as_its_repeats_and_no_batch_mixes_sizes(pictures, batch, epoch):
+    samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(pictures)]
+    batches = epoch_batches(samples, epoch, batch, seed=7)
+    seen = Counter(draw.sample.id for drawn in batches for draw in drawn)
+    assert seen == {s.id: s.repeats for s in samples}
+    assert all(1 <= len(drawn) <= batch for drawn in batches)
+    assert all(len({(d.sample.width, d.sample.height) for d in drawn}) == 1 for drawn in batches)
+
+
+def test_no_turn_of_a_picture_comes_twice():
+    samples = [sample(k, repeats=k + 1) for k in range(3)]
+    turns = [(d.sample.id, d.number) for epoch in range(4) for b in epoch_batches(samples, epoch, 2, 1) for d in b]
+    assert len(set(turns)) == len(turns) == 4 * 6
+    assert {number for id, number in turns if id == samples[2].id} == set(range(12))
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    samples = [sample(k) for k in range(20)]
+    ids = [
+        [[d.sample.id for d in b] for b in epoch_batches(samples, e, 4, s)] for e, s in ((0, 1), (0, 1), (1, 1), (0, 2))
+    ]
+    assert ids[0] == ids[1]
+    assert ids[0] != ids[2]
+    assert ids[0] != ids[3]
+
+
+def test_regularization_matches_each_class_and_goes_round_all_pictures():
+    people = [sample(k, repeats=5) for k in range(4)]  # 20 turns an epoch
+    cats = [sample(10 + k, class_name="cat", repeats=3) for k in range(2)]  # 6 turns
+    men = [sample(20 + k, reg=True, subject="", repeats=1) for k in range(30)]
+    felines = [sample(60 + k, reg=True, subject="", class_name="cat", repeats=9) for k in range(4)]
+    samples = [*people, *cats, *men, *felines]
+    seen = Counter[str]()
+    for epoch in range(3):
+        drawn = [d.sample for b in epoch_batches(samples, epoch, 3, 0) for d in b]
+        assert Counter((s.reg, s.class_name) for s in drawn) == {
+            (False, "man"): 20,
+            (True, "man"): 20,
+            (False, "cat"): 6,
+            (True, "cat"): 6,
+        }
+        seen.update(s.id for s in drawn if s.reg)
+    assert [seen[s.id] for s in men] == [2] * 30  # 60 turns over 30 pictures: none is left out
+    assert sorted(seen[s.id] for s in felines) == [4, 4, 5, 5]  # 18 turns over 4
+
+
+def test_epochs_follow_one_another():
+    samples = [sample(k, repeats=1) for k in range(3)]
+    first = list(itertools.islice(all_batches(samples, 2, 5), 5))
+    assert [epoch for epoch, _ in first] == [0, 0, 1, 1, 2]
+    assert [drawn for _, drawn in first[:2]] == epoch_batches(samples, 0, 2, 5)
+
+
+def test_chance_is_the_samples_own():
+    objective = DDPM(torch.linspace(0.99, 0.01, 1000))
+    one = chance(Draw(sample(1), 3), objective, (4, 8, 8), (42, 0.0))
+    again = chance(Draw(sample(1, caption="another"), 3), objective, (4, 8, 8), (42, 0.0))
+    assert torch.equal(one.noise, again.noise)
+    assert torch.equal(one.time, again.time)
+    assert torch.equal(one.posterior, again.posterior)
+    for draw, seed in ((Draw(sample(1), 4), 42), (Draw(sample(2), 3), 42), (Draw(sample(1), 3), 43)):
+        assert not torch.equal(one.noise, chance(draw, objective, (4, 8, 8), (seed, 0.0)).noise)
+    assert not torch.equal(one.noise, one.posterior)
+
+
+def test_noise_offset_moves_whole_channels():
+    objective = DDPM(torch.linspace(0.99, 0.01, 1000))
+    plain, moved = (chance(Draw(sample(1), 0), objective, (4, 16, 16), (1, offset)) for offset in (0.0, 0.1))
+    change = moved.noise - plain.noise
+    assert torch.equal(plain.time, moved.time)
+    assert float(change.std((2, 3)).max()) < 1e-6
+    assert float(change.abs().max()) > 0.01
+    means = [chance(Draw(sample(k), 0), objective, (4, 16, 16), (1, 0.5)).noise.mean((2, 3)) for k in range(100)]
+    assert float(torch.stack(means).std()) == pytest.approx((0.5**2 + 1 / 256) ** 0.5, rel=0.1)
+
+
+def test_seed_of_is_a_plain_hash():
+    import hashlib
+
+    wanted = int.from_bytes(hashlib.sha256(b"(42, 'ab', 3)").digest()[:8], "big") >> 1
+    assert seed_of(42, "ab", 3) == wanted
+    assert 0 <= wanted < 2**63
+
+
+def test_samples_are_the_kept_and_placed_records(tmp_path):
+    work = workspace(tmp_path)
+    records = [
+        placed(work, 1),
+        placed(work, 2, placed="dataset/train_x/10_smith man/b.png", caption=""),
+        placed(work, 3, placed=""),
+        placed(work, 4, drop=Drop("build", "a duplicate")),
+        placed(work, 5, role="reg"),
+        placed(work, 6, placed="dataset/train_x/no number/c.png", size=(64, 128)),
+    ]
+    found = {s.caption: s for s in read_samples(manifest(work, records))}
+    assert set(found) == {"smith, picture 1", "smith man", "man", "smith, picture 6"}
+    assert (found["smith, picture 1"].repeats, found["smith, picture 1"].folder) == (2, "2_smith man")
+    assert (found["smith man"].repeats, found["smith man"].subject) == (10, "smith")
+    assert (found["man"].reg, found["man"].repeats, found["man"].class_name) == (True, 1, "man")
+    assert (found["smith, picture 6"].repeats, found["smith, picture 6"].height) == (1, 128)
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ([], "no pictures to train on"),
+        ([sample(1, reg=True)], "no pictures to train on"),
+        ([sample(1), sample(2, width=500)], "500 x 64 pixels; the sides must be multiples of 8"),
+        ([sample(1), sample(2, reg=True, class_name="dog")], "class 'dog', but no subject"),
+    ],
+)
+def test_sets_that_cannot_be_trained_on(samples, said):
+    with pytest.raises(PrepError, match=said):
+        check_samples(samples, 8)
