@@ -73,7 +73,8 @@ class Wd14(Tagger):
     model: str = opt(
         "",
         f"Folder with {MODEL} and {TAGS} of a WD14 model, such as SmilingWolf/wd-vit-tagger-v3, "
-        "wd-swinv2-tagger-v3, wd-eva02-large-tagger-v3 or wd-v1-4-moat-tagger-v2 on Hugging Face.",
+        "wd-swinv2-tagger-v3, wd-eva02-large-tagger-v3 or wd-v1-4-moat-tagger-v2 on Hugging Face; "
+        "a relative path starts at the workspace.",
         key=False,
         metavar="FOLDER",
     )
