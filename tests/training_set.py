@@ -10,6 +10,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Record
 from pipeline.stage import Step
@@ -23,6 +25,9 @@ from training.mini import ensure_mini, write_model
 
 # Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
 NARROW = Blueprint(unet=(32, 32, 64, 64), vae=(8, 8, 16, 16), vae_layers=2, text=64, text_layers=3)
+
+# Several test processes on few cores: torch's threads would wait for each other, spinning.
+torch.set_num_threads(1)
 
 
 @functools.cache

@@ -77,6 +77,6 @@ class SD1:
             if part == "text_encoder":
                 return self.encode_text(tokenizer, module, ["a photo of a man"])["text"]
             random = torch.Generator().manual_seed(0)
-            noisy = torch.randn(1, 4, 8, 8, generator=random)
+            noisy = torch.randn(1, 4, 16, 16, generator=random)  # in the middle 2 x 2: attention needs two to choose
             text = torch.randn(1, 77, module.config.cross_attention_dim, generator=random)
             return self.forward(module, noisy, torch.tensor([500]), {"text": text})

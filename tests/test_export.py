@@ -1,0 +1,76 @@
+"""The adapter file: kohya's names, bytes that never vary, and a format that safetensors reads."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load
+
+from training.export import data_sha256, kohya_keys, serialise, write_tensors
+
+TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8).filter(lambda name: name != "__metadata__"),
+        st.tuples(st.sampled_from(TYPES), st.lists(st.integers(0, 3), max_size=3)),
+        max_size=5,
+    ),
+    st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=5),
+)
+def test_safetensors_reads_what_we_write(tmp_path_factory, shapes, metadata):
+    tensors = {name: torch.full(shape, 3).to(kind) for name, (kind, shape) in shapes.items()}
+    content = serialise(tensors, metadata)
+    read = load(content)
+    assert read.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert read[name].dtype == value.dtype
+        assert read[name].shape == value.shape
+        assert torch.equal(read[name], value)
+    path = tmp_path_factory.getbasetemp() / "written.safetensors"
+    path.write_bytes(content)
+    with safe_open(path, "pt") as file:
+        assert (file.metadata() or {}) == metadata
+
+
+def test_bytes_do_not_depend_on_order_or_memory_layout():
+    one = torch.arange(6.0).reshape(2, 3)
+    first = serialise({"a": one, "b": one.half()}, {"x": "1", "y": "2"})
+    other = serialise({"b": one.half(), "a": one.T.contiguous().T}, {"y": "2", "x": "1"})
+    assert first == other
+
+
+def test_hash_is_that_of_the_data(tmp_path):
+    tensors = {"b": torch.tensor([1.5, 2.5]), "a": torch.tensor([-1.0])}
+    wanted = hashlib.sha256(np.array([-1.0, 1.5, 2.5], dtype="<f4").tobytes()).hexdigest()
+    assert data_sha256(tensors) == wanted
+    # As WebUI computes it: everything after the header of the file.
+    write_tensors(tmp_path / "x.safetensors", tensors, {"some": "metadata"})
+    content = (tmp_path / "x.safetensors").read_bytes()
+    assert hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest() == wanted
+
+
+def test_kohya_names():
+    weights = {
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_A.weight": torch.zeros(4, 32),
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_B.weight": torch.ones(32, 4),
+    }
+    named = kohya_keys(weights, "lora_unet", 8.0)
+    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0"
+    assert named.keys() == {f"{module}.lora_down.weight", f"{module}.lora_up.weight", f"{module}.alpha"}
+    assert named[f"{module}.lora_down.weight"].shape == (4, 32)
+    assert named[f"{module}.lora_up.weight"].shape == (32, 4)
+    assert named[f"{module}.alpha"] == 8.0
+    assert named[f"{module}.alpha"].shape == ()
+
+
+def test_unknown_weights_are_not_passed_over():
+    with pytest.raises(KeyError):
+        kohya_keys({"a.b.lora_magnitude_vector.weight": torch.zeros(2)}, "lora_unet", 1.0)

@@ -1,0 +1,140 @@
+"""The latent cache: right content, computed once, and never trusted blindly."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import PrepError
+from tests.training_set import checkpoint, manifest, placed, workspace
+from training.draws import read_samples
+from training.families.sd1 import SD1
+from training.latents import Latents, read_pixels
+
+
+@pytest.fixture
+def ready(tmp_path):
+    """A latent cache, its samples, and a VAE that counts how often it is loaded."""
+    work = workspace(tmp_path)
+    samples = read_samples(manifest(work, [placed(work, 1), placed(work, 2, size=(64, 128)), placed(work, 3)]))
+    model = checkpoint(work)
+    loads = []
+
+    def load_vae():
+        loads.append(1)
+        return model.load("vae")
+
+    return Latents(work, SD1(), model.base.vae), samples, load_vae, loads
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+def test_entries_are_what_the_vae_says(ready):
+    latents, samples, load_vae, _ = ready
+    told = []
+    latents.prepare(samples, load_vae, lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    vae = load_vae()
+    for sample in samples:
+        with Image.open(latents.workspace.path(sample.path)) as picture:
+            pixels = torch.tensor(list(picture.tobytes()), dtype=torch.float32)
+        pixels = (pixels.reshape(sample.height, sample.width, 3).permute(2, 0, 1)[None] / 255) * 2 - 1
+        with torch.no_grad():
+            wanted = vae.encode(pixels).latent_dist
+        mean, std = latents.read(sample)
+        torch.testing.assert_close(mean, wanted.mean, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(std, wanted.std, atol=1e-5, rtol=1e-4)
+        assert mean.shape == (1, 4, sample.height // 8, sample.width // 8)
+
+
+def test_second_time_needs_no_vae(ready):
+    latents, samples, load_vae, loads = ready
+    latents.prepare(samples, load_vae, nothing)
+    latents.prepare(samples, load_vae, nothing)
+    assert len(loads) == 1
+
+
+def test_same_picture_twice_is_encoded_once(ready):
+    latents, samples, load_vae, _ = ready
+    told = []
+    twin = dataclasses.replace(samples[0], id="another", caption="another")
+    latents.prepare([samples[0], twin], load_vae, lambda done, total: told.append(total))
+    assert told == [1]
+    assert latents.path(samples[0]) == latents.path(twin)
+
+
+def damages(whole: dict[str, torch.Tensor]) -> dict[str, object]:
+    nan = whole["mean"].clone()
+    nan[0, 0, 0, 0] = float("nan")
+    return {
+        "empty": b"",
+        "cut off": 200,
+        "no tensors": b"{}",
+        "not finite": {"mean": nan, "std": whole["std"]},
+        "another shape": {"mean": whole["mean"][:, :, 1:], "std": whole["std"][:, :, 1:]},
+        "one missing": {"mean": whole["mean"]},
+    }
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "no tensors", "not finite", "another shape", "one missing"])
+def test_damaged_entry_is_made_again(ready, damage):
+    latents, samples, load_vae, loads = ready
+    latents.prepare(samples, load_vae, nothing)
+    path = latents.path(samples[0])
+    before, whole = path.read_bytes(), load_file(path)
+    match damages({name: value.clone() for name, value in whole.items()})[damage]:
+        case bytes(content):
+            path.write_bytes(content)
+        case int(size):
+            path.write_bytes(before[:size])
+        case tensors:
+            save_file({name: value.contiguous() for name, value in tensors.items()}, path)
+    assert latents.read(samples[0]) is None
+    told = []
+    latents.prepare(samples, load_vae, lambda done, total: told.append(total))
+    assert told == [1]
+    assert len(loads) == 2
+    assert path.read_bytes() == before
+
+
+def test_another_vae_has_other_entries(ready):
+    latents, samples, *_ = ready
+    assert latents.path(samples[0]) != dataclasses.replace(latents, vae="0" * 64).path(samples[0])
+
+
+def test_latents_that_are_not_finite_name_the_record(ready):
+    latents, samples, load_vae, _ = ready
+    broken = load_vae()
+    broken.encoder.conv_in.bias.data.fill_(float("nan"))
+    with pytest.raises(PrepError, match=f"no finite latent .*{samples[0].id}"):
+        latents.prepare(samples, lambda: broken, nothing)
+    assert not list((latents.workspace.cache / "latents").rglob("*.safetensors"))
+
+
+def test_pictures_that_are_gone_or_changed(tmp_path):
+    with pytest.raises(PrepError, match="is missing"):
+        read_pixels(tmp_path / "none.png", (8, 8))
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(PrepError, match="cannot be read"):
+        read_pixels(tmp_path / "text.png", (8, 8))
+    Image.new("RGB", (16, 8)).save(tmp_path / "wide.png")
+    with pytest.raises(PrepError, match="no longer 8 x 16 pixels"):
+        read_pixels(tmp_path / "wide.png", (8, 16))
+    whole = (tmp_path / "wide.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:40])
+    with pytest.raises(PrepError, match="cannot be read"):
+        read_pixels(tmp_path / "cut.png", (16, 8))
+
+
+def test_pixels_run_from_minus_one_to_one(tmp_path):
+    picture = Image.new("RGB", (2, 1), (0, 255, 51))
+    picture.putpixel((1, 0), (255, 0, 102))
+    picture.save(tmp_path / "p.png")
+    wanted = torch.tensor([[[-1.0, 1.0]], [[1.0, -1.0]], [[-0.6, -0.2]]])[None]
+    torch.testing.assert_close(read_pixels(tmp_path / "p.png", (2, 1)), wanted)
