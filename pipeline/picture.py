@@ -131,7 +131,7 @@ def phash(rgb: ndarray) -> str:
     import cv2
     import numpy as np
 
-    grey = cv2.cvtColor(cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
     low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
     return np.packbits(low > np.median(low)).tobytes().hex()
 
@@ -161,9 +161,11 @@ def _stored_window(upright: Window, orientation: int) -> Window:
 
 def _turned(rgb: ndarray, orientation: int) -> ndarray:
     """Stored pixels turned upright."""
+    import cv2
     import numpy as np
 
     swap, flip_x, flip_y = TURNS[orientation]
-    turned = rgb.transpose(1, 0, 2) if swap else rgb
-    turned = turned[:, ::-1] if flip_x else turned
-    return np.ascontiguousarray(turned[::-1] if flip_y else turned)
+    turned = cv2.transpose(rgb) if swap else rgb
+    if flip_x or flip_y:
+        turned = cv2.flip(turned, -1 if flip_x and flip_y else int(flip_x))
+    return np.ascontiguousarray(turned)

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
     from numpy import ndarray
 
+Use = Callable[[Any], "ndarray"]  # what is wanted of a libvips image
+
 # A JPEG decoder can give 1/2, 1/4 or 1/8 of a picture for a fraction of the work. What is left must
 # be this many times the wanted size, or the decoder's coarse averaging shows: with these, no
 # photograph of benchmarks/crop.py comes below 45 dB against a full decode.
 SPARE = {8: 2.5, 4: 2.5, 2: 2.0}
 QUICK_SPARE = {8: 1.0, 4: 1.0, 2: 1.0}  # for looking only: thumbnails
 RUINED = ("premature end", "bad Huffman code")  # libjpeg goes on after these, with grey or smeared blocks
-REACH = 16  # how many output pixels either way to look for a grid that lies true
+TRUE = 0.06  # input pixels by which twice the middle of a grid may lie beside the picture's
+REACH = 1000  # output pixels to look ahead for such a grid; mostly it is among the first ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,15 @@ def resample(opened: Opened, window: Window, background: str, quick: bool = Fals
     `quick` looks no further than a thumbnail needs. Raises Unreadable.
     """
     width, height = opened.stored
-    enlarges = window.scaled_width > width or window.scaled_height > height
     try:
-        if not enlarges and _is_plain_jpeg(opened):
-            wanted = max(window.scaled_width / width, window.scaled_height / height)
-            spare = QUICK_SPARE if quick else SPARE
-            shrink = next((k for k, times in spare.items() if wanted * k * times <= 1), 1)
-            return _jpeg(opened, shrink, partial(_reduced, size=(width / shrink, height / shrink), window=window))
-        if enlarges:
-            return _enlarged(opened, window, background)
-        image, profile = _whole(opened, background)
-        return _reduced(image, opened.stored, window), profile
+        if window.scaled_width > width or window.scaled_height > height:
+            pixels, profile = _decoded(opened, 1, background, lambda image: image.numpy())
+            return _enlarged(pixels, window), profile
+        wanted = max(window.scaled_width / width, window.scaled_height / height)
+        spare = QUICK_SPARE if quick else SPARE
+        shrink = next((k for k, times in spare.items() if wanted * k * times <= 1), 1) if _is_plain_jpeg(opened) else 1
+        reduce = partial(_reduced, size=(width / shrink, height / shrink), window=window)
+        return _decoded(opened, shrink, background, reduce)
     except decode.DAMAGE as fault:
         raise decode.damaged(fault) from None
 
@@ -74,21 +75,24 @@ def align(size: float, columns: int, scaled: int) -> Axis:
 
     A JPEG shrunk while loading rounds its size up: 1001 columns become 501, of which 500.5 hold
     the picture. libvips centres such a remainder, which shifts everything by up to half a pixel.
-    Padding by p and q copies of the edges moves its grid; among the nearest few this takes the
-    one that lies truest, within about 0.02 input pixels.
+    Padding by copies of the edges moves its grid too; this pads by as little as lays it within
+    0.03 input pixels of true.
     """
     factor = size / scaled
     if columns == size:
         return Axis(factor)
-    centres = sorted(range(scaled, scaled + REACH * 2), key=lambda units: abs(units * factor - round(units * factor)))
-    for units in centres:
-        total = round(units * factor)  # twice the centre of the padded input, which falls on units / 2 outputs
-        for before in range(max(0, columns - total), 8 * REACH):
-            after = total - columns + before
-            outputs = int((columns + before + after) / factor + 0.5)
-            if after >= 0 and (outputs - units) % 2 == 0 and (outputs - units) // 2 + scaled <= outputs:
-                return Axis(factor, before, after, (outputs - units) // 2)
-    return Axis(factor)
+    ahead = range(scaled, scaled + REACH)
+    units = next((n for n in ahead if abs(n * factor - round(n * factor)) <= TRUE), None)
+    units = min(ahead, key=lambda n: abs(n * factor - round(n * factor))) if units is None else units
+    total = round(units * factor)  # the padded input's two ends together, which are `units` outputs together
+    before = max(0, columns - total)
+    while True:
+        after = total - columns + before
+        outputs = int((columns + before + after) / factor + 0.5)
+        skip, odd = divmod(outputs - units, 2)
+        if not odd and skip >= 0 and skip + scaled <= outputs:
+            return Axis(factor, before, after, skip)
+        before += 1
 
 
 def _reduced(image: Any, size: tuple[float, float], window: Window) -> ndarray:
@@ -102,42 +106,60 @@ def _reduced(image: Any, size: tuple[float, float], window: Window) -> ndarray:
         image = image.reduce(across.factor, down.factor, kernel="lanczos3")
     left, top = window.left + across.skip, window.top + down.skip
     pixels: ndarray = image.crop(left, top, window.width, window.height).numpy()
-    return pixels.reshape(window.height, window.width, image.bands)
+    return pixels
 
 
-def _enlarged(opened: Opened, window: Window, background: str) -> tuple[ndarray, bytes]:
+def _enlarged(pixels: ndarray, window: Window) -> ndarray:
     import numpy as np
     from PIL import Image
 
-    source, profile = _whole(opened, background)
-    pixels = source.numpy().reshape(source.height, source.width, source.bands)
-    image = Image.fromarray(pixels[:, :, 0] if source.bands == 1 else pixels, colour.CHANNELS[source.bands])
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, colour.CHANNELS[pixels.shape[2]])
     x, y = image.width / window.scaled_width, image.height / window.scaled_height
     box = (window.left * x, window.top * y, (window.left + window.width) * x, (window.top + window.height) * y)
     box = (*box[:2], min(box[2], image.width), min(box[3], image.height))  # Pillow refuses a rounding error beyond
     large = image.resize((window.width, window.height), Image.Resampling.LANCZOS, box)
-    return np.asarray(large).reshape(window.height, window.width, source.bands), profile
+    return np.asarray(large).reshape(window.height, window.width, pixels.shape[2])
 
 
-def _whole(opened: Opened, background: str) -> tuple[Any, bytes]:
-    """The full picture as a libvips image, without alpha, and the profile still to apply."""
+def _decoded(opened: Opened, shrink: int, background: str, use: Use) -> tuple[ndarray, bytes]:
+    """What `use` makes of the picture, without alpha, as a libvips image; and the profile still to apply.
+
+    Ordinary files take the fastest decoder there is for them; all others, and those it stumbles
+    over, are Pillow's.
+    """
     vips = _vips()
     if _is_plain_jpeg(opened):
-        pixels, profile = _jpeg(opened, 1, lambda image: image.numpy())
-        return vips.Image.new_from_array(pixels), profile
+        return _shaped(_jpeg(opened, shrink, use)), opened.profile
     if _is_plain_png(opened):
         try:
-            source = vips.Image.pngload_buffer(opened.data, access="sequential", fail_on="truncated").copy_memory()
-            return source, opened.profile
+            source = vips.Image.pngload_buffer(opened.data, access="sequential", fail_on="truncated")
+            return _shaped(use(source)), opened.profile
         except vips.Error:
-            pass  # Pillow decodes it after all, or says what is wrong
+            pass
+    if _is_plain_webp(opened) and (pixels := _webp(opened.data)) is not None:
+        return _shaped(use(vips.Image.new_from_array(pixels))), opened.profile
     opened.image.load()
     image, profile = colour.plain(opened.image, background, opened.profile)
     bands = len(image.getbands())
-    return vips.Image.new_from_memory(image.tobytes(), image.width, image.height, bands, "uchar"), profile
+    return _shaped(use(vips.Image.new_from_memory(image.tobytes(), image.width, image.height, bands, "uchar"))), profile
 
 
-def _jpeg(opened: Opened, shrink: int, use: Callable[[Any], ndarray]) -> tuple[ndarray, bytes]:
+def _shaped(pixels: ndarray) -> ndarray:
+    """libvips gives grey pictures two axes: give them the third."""
+    return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)
+
+
+def _webp(data: bytes) -> ndarray | None:
+    """Pillow's pixels in half Pillow's time, which decodes every WebP as if it moved; None if broken."""
+    import cv2
+    import numpy as np
+
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _jpeg(opened: Opened, shrink: int, use: Use) -> ndarray:
     """What `use` makes of a JPEG; refuses one whose pixels are ruined, forgives harmless oddities.
 
     libvips keeps its messages in one place for all threads, so another thread may snatch one:
@@ -149,7 +171,7 @@ def _jpeg(opened: Opened, shrink: int, use: Callable[[Any], ndarray]) -> tuple[n
         return use(vips.Image.jpegload_buffer(opened.data, shrink=shrink, access="sequential", fail_on=fail_on))
 
     try:
-        return load("warning"), opened.profile
+        return load("warning")
     except vips.Error:
         pass
     with _asking:
@@ -157,7 +179,7 @@ def _jpeg(opened: Opened, shrink: int, use: Callable[[Any], ndarray]) -> tuple[n
     if any(words in said for words in RUINED):
         raise Unreadable("truncated" if "end of JPEG" in said else "damaged", said)
     try:
-        return load("truncated"), opened.profile
+        return load("truncated")
     except vips.Error as fault:
         raise Unreadable("damaged", " ".join(str(fault).split())) from None
 
@@ -165,7 +187,7 @@ def _jpeg(opened: Opened, shrink: int, use: Callable[[Any], ndarray]) -> tuple[n
 _asking = threading.Lock()
 
 
-def _complaint(load: Callable[[str], ndarray]) -> str:
+def _complaint(load: Use) -> str:
     try:
         load("warning")
     except _vips().Error as fault:
@@ -182,6 +204,11 @@ def _is_plain_png(opened: Opened) -> bool:
     image, depth_and_type = opened.image, opened.data[24:26]
     still = not getattr(image, "is_animated", False) and "transparency" not in image.info
     return image.format == "PNG" and still and depth_and_type in (b"\x08\x00", b"\x08\x02")
+
+
+def _is_plain_webp(opened: Opened) -> bool:
+    image = opened.image
+    return image.format == "WEBP" and image.mode == "RGB" and not getattr(image, "is_animated", False)
 
 
 @lru_cache(1)

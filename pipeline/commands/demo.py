@@ -5,11 +5,20 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from pipeline.commands.init import init
+from pipeline.commands.init import Beginning, init
 from pipeline.errors import PrepError
 from pipeline.line import TABLES
 from pipeline.workspace import Workspace
+
+# The sample pictures are small, and the embedded base model learns too little to be worth a long training.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "crop": {"resolution": 256},
+    "augment": {"mirror": True},
+    "merge": {"absorb": ["collins=face", "chelsea=orange theme"]},
+    "train": {"steps": 60, "output": "demo"},
+}
 
 
 def begin(folder: Path) -> Workspace:
@@ -19,8 +28,8 @@ def begin(folder: Path) -> Workspace:
     if folder.exists() and any(folder.iterdir()):
         raise PrepError(f"{folder} is not empty.", "Name another folder: prep demo FOLDER")
     samples = Path(str(importlib.resources.files("sample_data")))
-    subjects = [("collins", "woman", str(samples / "collins")), ("chelsea", "cat", str(samples / "cat"))]
-    return init(folder, subjects, [("woman", str(samples / "woman"))], TABLES)
+    subjects = (("collins", "woman", str(samples / "collins")), ("chelsea", "cat", str(samples / "cat")))
+    return init(folder, Beginning(subjects, (("woman", str(samples / "woman")),), _OPTIONS), TABLES)
 
 
 def tour(workspace: Workspace) -> Iterator[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.recipe import Recipe, Regularization, Subject, check_name
+from pipeline.recipe import Recipe, check_name
 from pipeline.stage import Options
 from pipeline.workspace import Workspace, write_atomic
 
@@ -19,21 +20,27 @@ _HEAD = """\
 """
 
 
-def init(
-    folder: Path,
-    subjects: list[tuple[str, str, str]],
-    regularization: list[tuple[str, str]],
-    stages: Mapping[str, type[Options]],
-) -> Workspace:
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a new workspace is to hold, as the user named it."""
+
+    subjects: tuple[tuple[str, str, str], ...]  # token, class, folder
+    regularization: tuple[tuple[str, str], ...] = ()  # class, folder
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # per table, what is not the default
+
+
+def init(folder: Path, beginning: Beginning, stages: Mapping[str, type[Options]]) -> Workspace:
     """Write prep.toml into `folder`; PrepError if there is one already or a picture folder is missing."""
     workspace = Workspace(folder.resolve())
     if workspace.recipe.exists():
         raise PrepError(f"{workspace.recipe} exists already.", "Edit it, or choose another folder.")
-    if not subjects:
+    if not beginning.subjects:
         raise PrepError("No subject was named.", f"prep init {folder} --subject smith man PICTURES")
-    entries = [Subject(check_name(t, "token"), check_name(c, "class"), _folder(f, workspace)) for t, c, f in subjects]
-    others = [Regularization(check_name(c, "class"), _folder(f, workspace)) for c, f in regularization]
-    write_atomic(workspace.recipe, _text(entries, others, stages).encode())
+    parts = [_HEAD]
+    parts += [_subject(workspace, *entry) for entry in beginning.subjects]
+    parts += [_regularization(workspace, *entry) for entry in beginning.regularization]
+    parts += [_table(name, options, beginning.options.get(name, {})) for name, options in stages.items()]
+    write_atomic(workspace.recipe, "\n".join(parts).encode())
     try:
         Recipe.read(workspace.recipe, tuple(name.partition(".")[0] for name in stages))
     except PrepError:
@@ -50,23 +57,26 @@ def _folder(name: str, workspace: Workspace) -> str:
     return name if path.is_absolute() else Path(os.path.relpath(path.resolve(), workspace.root)).as_posix()
 
 
-def _text(subjects: list[Subject], regularization: list[Regularization], stages: Mapping[str, type[Options]]) -> str:
-    parts = [_HEAD]
-    for s in subjects:
-        parts.append(
-            f"[[subject]]\ntoken = {_toml(s.token)}\nclass = {_toml(s.class_name)}\n"
-            f"folder = {_toml(s.folder)}\nrepeats = {s.repeats}  # how often an epoch shows each picture\n"
-        )
-    for r in regularization:
-        parts.append(f"[[regularization]]\nclass = {_toml(r.class_name)}\nfolder = {_toml(r.folder)}\n")
-    parts += [_table(name, options) for name, options in stages.items()]
-    return "\n".join(parts)
+def _subject(workspace: Workspace, token: str, class_name: str, folder: str) -> str:
+    check_name(token, "token")
+    check_name(class_name, "class")
+    lines = ("[[subject]]", f"token = {_toml(token)}", f"class = {_toml(class_name)}")
+    where = f"folder = {_toml(_folder(folder, workspace))}"
+    return "\n".join((*lines, where, "repeats = 10  # how often an epoch shows each picture", ""))
 
 
-def _table(name: str, options: type[Options]) -> str:
+def _regularization(workspace: Workspace, class_name: str, folder: str) -> str:
+    check_name(class_name, "class")
+    return f"[[regularization]]\nclass = {_toml(class_name)}\nfolder = {_toml(_folder(folder, workspace))}\n"
+
+
+def _table(name: str, options: type[Options], chosen: Mapping[str, Any]) -> str:
+    """A stage's table: what was chosen, and every other option with its default as a comment."""
     lines = [f"# {(options.__doc__ or '').strip().splitlines()[0]}", f"[{name}]"]
     for option in options.options():
-        lines += [f"# {option.name} = {_toml(option.default)}  # {option.metadata['help']}"]
+        mark = "" if option.name in chosen else "# "
+        value = chosen.get(option.name, option.default)
+        lines.append(f"{mark}{option.name} = {_toml(value)}  # {option.metadata['help']}")
     return "\n".join(lines) + "\n"
 
 

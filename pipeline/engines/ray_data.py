@@ -69,9 +69,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(blocks))),
         num_gpus=stage.gpus or None,
-        ray_remote_args_fn=lambda: {
-            "max_restarts": 0
-        },  # an actor that dies ends the command; the same command goes on from its parts
+        max_restarts=0,  # an actor that dies ends the command; the same command goes on from its parts
     )
     yield from _in_order(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 

@@ -80,7 +80,8 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
     """Make a data set again from its manifest, without any model.
 
-    The pictures and captions of MANIFEST, from their source pictures, into the empty FOLDER. Every byte is checked by its hash. Exit code 1 unless all are the same.
+    The pictures and captions of MANIFEST, from their source pictures, into the empty FOLDER. Every
+    byte is checked by its hash. Exit code 1 unless all are the same.
     """
     replay = Replay.prepare(manifest, folder, list(sources))
     with Progress("rebuild", quiet) as progress:

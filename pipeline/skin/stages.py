@@ -13,6 +13,11 @@ from pipeline.show import outcome_json, outcome_line
 from pipeline.skin.shell import engine_options, settings, tell, workspace_here
 from pipeline.stage import Options
 
+_TAG_HELP = """Say what each picture shows.
+
+By one tagger or several side by side, each with its options; without a name, those of prep.toml.
+"""
+
 
 def command(name: str) -> click.Command:
     """The command of a stage."""
@@ -42,7 +47,7 @@ def _tag() -> click.Command:
         callback=callback,
         params=list(engine_options()),
         subcommand_metavar="[TAGGER [OPTIONS]]...",
-        help="Say what each picture shows.\n\nBy one tagger or several side by side, each with its options; without a name, those of prep.toml.",
+        help=_TAG_HELP,
     )
     for name, cls in TAGGERS.items():
         group.add_command(_tagger(name, cls))

@@ -43,7 +43,7 @@ def init(folder: Path, subject: tuple[tuple[str, str, str], ...], regularization
 
     FOLDER is made; prep.toml names the subjects and lists every option with its default.
     """
-    workspace = init_command.init(folder, list(subject), list(regularization), TABLES)
+    workspace = init_command.init(folder, init_command.Beginning(subject, regularization), TABLES)
     click.echo(f"wrote {workspace.recipe}")
     click.echo(f"next: prep -C {folder} run")
 

@@ -1,0 +1,202 @@
+"""The whole line on real photographs, on both engines, and its replay."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from pipeline.manifest import Manifest
+from tests.shell import files, fill, photographs, prep
+
+RECIPE = """
+[crop]
+resolution = 192
+allow_upscale = true
+
+[augment]
+mirror = true
+
+[tag.basic]
+
+[merge]
+absorb = ["face"]
+
+[train]
+steps = 2
+rank = 2
+"""
+STAGES = ("crop", "augment", "tag", "merge", "build", "train")
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """A workspace through which the photographs have gone: those of scikit-image to train on, the others beside."""
+    root = tmp_path_factory.mktemp("line")
+    pictures = photographs()
+    fill(root / "train", [p for p in pictures if "skimage" in p.parts])
+    fill(root / "class", [p for p in pictures if "skimage" not in p.parts])
+    prep("init", root / "ws", "--subject", "zwx", "thing", root / "train", "--regularization", "thing", root / "class")
+    recipe = root / "ws" / "prep.toml"
+    head = recipe.read_text().split("# Crop every")[0]
+    recipe.write_text(head + RECIPE)
+    lines = prep("-C", root / "ws", "run", "--json").stdout.splitlines()
+    return root, [json.loads(line) for line in lines]
+
+
+def test_every_photograph_is_accounted_for_at_every_stage(line):
+    root, told = line
+    assert [row["stage"] for row in told] == list(STAGES)
+    found = len(files(root / "train")) + len(files(root / "class"))
+    assert found > 30
+    for row in told:
+        assert row["found"] == found == row["kept"] + sum(row["dropped"].values())
+        sources = {r.source for r in Manifest.read(root / "ws" / row["manifest"]).records()}
+        assert len(sources) == found
+    assert told[0]["kept"] > 0.8 * found
+    training = sum(r.kept and r.role == "train" for r in Manifest.read(root / "ws/manifests/crop.parquet").records())
+    assert told[1]["pictures"] == told[0]["pictures"] + training
+
+
+def test_the_data_set_has_a_caption_for_every_picture(line):
+    root, _ = line
+    records = [r for r in Manifest.read(root / "ws/manifests/build.parquet").records() if r.kept]
+    there = files(root / "ws" / "dataset")
+    assert len(there) == 2 * len(records)
+    for r in records:
+        name = r.placed.removeprefix("dataset/")
+        assert there[name.replace(".png", ".txt")].decode() == r.caption
+        assert r.caption.startswith("zwx" if r.role == "train" else "thing")
+    assert {name.split("/")[1] for name in there} >= {"10_zwx thing"}
+
+
+def test_a_second_run_does_nothing(line):
+    root, told = line
+    again = [json.loads(row) for row in prep("-C", root / "ws", "run", "--json").stdout.splitlines()]
+    assert not any(row["worked"] for row in again)
+    assert [row["digest"] for row in again] == [row["digest"] for row in told]
+    states = [json.loads(row) for row in prep("-C", root / "ws", "status", "--json").stdout.splitlines()]
+    assert all(state["up_to_date"] for state in states)
+
+
+def test_the_adapter_is_there_and_named_in_the_history(line):
+    root, _ = line
+    adapter = root / "ws" / "runs" / "run" / "run.safetensors"
+    assert adapter.stat().st_size > 10_000
+    history = Manifest.read(root / "ws/manifests/train.parquet").history
+    assert [step.stage for step in history] == ["scan", "crop", "augment", "basic", "merge", "build", "train"]
+    assert history[-1].models[0].sha256
+
+
+def test_rebuild_gives_the_same_bytes_without_the_workspace(line, tmp_path):
+    root, _ = line
+    shutil.copytree(root / "train", tmp_path / "moved" / "a")
+    shutil.copytree(root / "class", tmp_path / "moved" / "b")
+    manifest = shutil.copy(root / "ws/manifests/build.parquet", tmp_path / "build.parquet")
+    told = prep("rebuild", manifest, tmp_path / "again", "--sources", tmp_path / "moved").stdout
+    assert "the same, byte for byte" in told
+    assert files(tmp_path / "again" / "dataset") == files(root / "ws" / "dataset")
+
+
+def test_rebuild_from_an_earlier_manifest(line, tmp_path):
+    root, _ = line
+    prep("rebuild", root / "ws/manifests/augment.parquet", tmp_path / "again")
+    assert files(tmp_path / "again" / "images") == files(root / "ws" / "images")
+
+
+def test_rebuild_says_which_source_is_missing_or_changed(line, tmp_path):
+    root, _ = line
+    moved = shutil.copytree(root / "train", tmp_path / "moved")
+    shutil.copytree(root / "class", tmp_path / "moved" / "b")
+    (moved / "coffee.png").unlink()
+    (moved / "astronaut.png").write_bytes((moved / "astronaut.png").read_bytes() + b"x")
+    manifest = root / "ws/manifests/build.parquet"
+    told = prep("rebuild", manifest, tmp_path / "again", "--sources", moved, code=1).stdout
+    assert "source missing: 2 pictures" in told and "coffee.png" in told
+    assert "source changed: 2 pictures" in told and "astronaut.png" in told
+    others = {
+        name for name in files(root / "ws/dataset") if not name.split("/")[-1].startswith(("coffee", "astronaut"))
+    }
+    assert set(files(tmp_path / "again" / "dataset")) == others
+
+
+def test_rebuild_under_another_encoder_says_so(line, tmp_path):
+    """The manifest of somebody whose PNG encoder made other bytes of the same pixels."""
+    import dataclasses
+
+    from pipeline.manifest import write_manifest
+
+    root, _ = line
+    manifest = Manifest.read(root / "ws/manifests/build.parquet")
+    history = [dataclasses.replace(s, libraries=dict.fromkeys(s.libraries, "0.1")) for s in manifest.history]
+    records = [
+        dataclasses.replace(r, picture=dataclasses.replace(r.picture, file="0" * 64)) if r.picture else r
+        for r in manifest.records()
+    ]
+    theirs = write_manifest(root / "ws/manifests/theirs.parquet", [records], tuple(history))
+    assert theirs.digest == manifest.digest
+    told = prep("rebuild", theirs.path, tmp_path / "again", code=1).stdout
+    assert f"same pixels, other bytes: {manifest.counts.pictures} pictures" in told
+    assert "pillow 0.1, here" in told
+
+
+def test_rebuild_overwrites_nothing(line, tmp_path):
+    root, _ = line
+    (tmp_path / "mine.txt").write_text("mine")
+    told = prep("rebuild", root / "ws/manifests/build.parquet", tmp_path, code=1)
+    assert "is not empty" in told.stderr
+    assert files(tmp_path) == {"mine.txt": b"mine"}
+
+
+def test_ray_builds_the_same_bytes(line, tmp_path):
+    pytest.importorskip("ray")
+    root, told = line
+    ws = tmp_path / "ws"
+    ws.mkdir()
+    text = (root / "ws" / "prep.toml").read_text().replace("../", f"{root}/").split("[train]")[0]
+    shutil.copytree(root / "train", tmp_path / "train")
+    shutil.copytree(root / "class", tmp_path / "class")
+    (ws / "prep.toml").write_text(text.replace(f"{root}/", "../"))
+    rows = [json.loads(row) for row in prep("-C", ws, "run", "--engine", "ray", "--json").stdout.splitlines()]
+    assert [row["digest"] for row in rows[:3]] == [row["digest"] for row in told[:3]]
+    assert {p.split("/", 1)[1]: data for p, data in files(ws / "dataset").items()} == {
+        p.split("/", 1)[1]: data for p, data in files(root / "ws" / "dataset").items()
+    }
+
+
+def test_diff_names_what_changed(line, tmp_path):
+    root, _ = line
+    before = shutil.copy(root / "ws/manifests/merge.parquet", tmp_path / "before.parquet")
+    assert "No difference" in prep("diff", before, root / "ws/manifests/merge.parquet").stdout
+    prep("-C", root / "ws", "merge", "--trigger", "{token} {class}")
+    told = prep("diff", before, root / "ws/manifests/merge.parquet", code=1).stdout
+    training = sum(r.kept and r.role == "train" for r in Manifest.read(before).records())
+    assert "merge    trigger: {token} -> {token} {class}" in told
+    assert f"caption: {training} pictures" in told
+    prep("-C", root / "ws", "merge", "--quiet")
+    crops = prep(
+        "diff", root / "ws/manifests/crop.parquet", root / "ws/manifests/augment.parquet", "--json", code=1
+    ).stdout
+    kinds = [json.loads(row).get("what") for row in crops.splitlines()]
+    assert kinds.count("added") == training // 2 and kinds.count(None) == 1
+
+
+def test_preview_is_plain_text_when_piped(line):
+    root, _ = line
+    rows = [row.split("\t") for row in prep("-C", root / "ws", "preview", "build").stdout.splitlines()]
+    records = [r for r in Manifest.read(root / "ws/manifests/build.parquet").records() if r.kept]
+    assert [(row[0], row[5]) for row in rows] == [(r.id, r.caption) for r in records]
+
+
+def test_status_says_why_something_is_stale(line):
+    root, _ = line
+    recipe = root / "ws" / "prep.toml"
+    text = recipe.read_text()
+    recipe.write_text(text.replace('absorb = ["face"]', 'absorb = ["face", "greyscale"]'))
+    rows = {
+        row["stage"]: row for row in map(json.loads, prep("-C", root / "ws", "status", "--json").stdout.splitlines())
+    }
+    recipe.write_text(text)
+    assert rows["tag"]["up_to_date"] and rows["merge"]["to_do"] == "absorb was face, is now face, greyscale"
+    assert rows["build"]["to_do"] == "merge is not up to date"
