@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+
+from pipeline.manifest import write_manifest
+from pipeline.run import Plan, bring
+from stages.build import Build
+from tests.make import record, workspace
+from tests.shell import files
+from tests.test_run import LOCAL
+
+
+def setting(tmp_path, records):
+    """A workspace whose pictures are there, as files of a few bytes."""
+    home = workspace(tmp_path / "smith")
+    for r in records:
+        path = home.path(r.picture.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(r.id.encode())
+    source = write_manifest(home.manifest("merge"), [sorted(records, key=lambda r: r.id)], ())
+    return home, source
+
+
+def people(count=4):
+    return [record(n, caption=f"smith, word {n}, ümlaut") for n in range(count)]
+
+
+def go(home, source, **options):
+    return bring(Plan("build", (Build(**options),)), source, home, LOCAL)
+
+
+def test_pictures_and_captions_lie_where_kohya_reads_them(tmp_path):
+    records = people()
+    home, source = setting(tmp_path, records)
+    built = go(home, source, repeats=("smith=3",))
+    expected = {}
+    for number, r in enumerate(records):
+        name = f"train_smith/3_smith man/{number}-{r.id}"
+        expected |= {f"{name}.png": r.id.encode(), f"{name}.txt": f"smith, word {number}, ümlaut".encode()}
+    assert files(home.dataset) == expected
+    assert {r.placed for r in built.manifest.records()} == {f"dataset/{n}" for n in expected if n.endswith(".png")}
+
+
+def test_names_hold_nothing_that_a_reader_trips_over(tmp_path):
+    odd = ("raw/a_b_c_d_e.jpg", "raw/ \"quoted'\n.jpg", "raw/写真.jpg", "raw/" + "x" * 200 + ".jpg", "raw/....jpg")
+    records = [record(n, source=source) for n, source in enumerate(odd)]
+    home, source = setting(tmp_path, records)
+    go(home, source)
+    names = [name.split("/")[-1] for name in files(home.dataset)]
+    assert len(names) == 2 * len(odd)
+    for name in names:
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.") and len(name) < 80
+
+
+def test_pictures_are_linked_not_moved(tmp_path):
+    records = people(1)
+    home, source = setting(tmp_path, records)
+    go(home, source)
+    (placed,) = home.dataset.rglob("*.png")
+    assert placed.samefile(home.path(records[0].picture.path))
+
+
+def test_where_links_are_not_to_be_had_pictures_are_copied(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    home, source = setting(tmp_path, people(2))
+    go(home, source)
+    assert len(list(home.dataset.rglob("*.png"))) == 2
+
+
+def test_a_full_disk_is_not_taken_for_a_missing_link(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    home, source = setting(tmp_path, people(2))
+    with pytest.raises(OSError, match="No space left"):
+        go(home, source)
+    assert not home.dataset.exists() and not home.manifest("build").exists()
+
+
+def test_a_new_build_takes_the_place_of_the_old(tmp_path):
+    home, source = setting(tmp_path, people())
+    go(home, source)
+    again = go(home, source, repeats=("smith=2",))
+    assert {name.split("/")[1] for name in files(home.dataset)} == {"2_smith man"}
+    assert again.worked and not go(home, source, repeats=("smith=2",)).worked
+    assert sorted(p.name for p in home.root.iterdir() if p.name.startswith("dataset")) == ["dataset"]
+
+
+@pytest.mark.parametrize("what", ["edited", "added"])
+def test_what_the_user_put_into_the_data_set_is_kept(tmp_path, what, caplog):
+    home, source = setting(tmp_path, people())
+    go(home, source)
+    caption = next(home.dataset.rglob("*.txt"))
+    mine = caption if what == "edited" else caption.with_name("mine.npz")
+    mine.write_text("my own words")
+    go(home, source, repeats=("smith=2",))
+    kept = home.root / "dataset.kept-1"
+    assert (kept / mine.relative_to(home.dataset)).read_text() == "my own words"
+    assert "my own words" not in {data.decode(errors="ignore") for data in files(home.dataset).values()}
+    assert "dataset.kept-1" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["a picture", "a caption", "an edit"])
+def test_what_is_missing_is_built_again(tmp_path, what):
+    home, source = setting(tmp_path, people())
+    go(home, source)
+    whole = files(home.dataset)
+    victim = next(home.dataset.rglob("*.png" if what == "a picture" else "*.txt"))
+    if what == "an edit":
+        victim.write_text("changed")
+    else:
+        victim.unlink()
+    assert go(home, source).worked
+    assert files(home.dataset) == whole
+
+
+def test_a_build_that_was_interrupted_between_the_renames(tmp_path):
+    home, source = setting(tmp_path, people())
+    go(home, source)
+    whole = files(home.dataset)
+    home.manifest("build").unlink()  # the data set was in place, the manifest not yet
+    go(home, source)
+    assert files(home.dataset) == whole
+    assert not (home.root / "dataset.kept-1").exists()
+
+
+def test_a_hostile_manifest_writes_nothing_outside(tmp_path):
+    from pipeline.errors import PrepError
+
+    bad = record(1)
+    bad = dataclasses.replace(bad, picture=dataclasses.replace(bad.picture, path="../../etc/passwd"))
+    home = workspace(tmp_path / "smith")
+    source = write_manifest(home.manifest("merge"), [[bad]], ())
+    with pytest.raises(PrepError, match="outside"):
+        go(home, source)
+
+
+def test_split_gives_the_other_half_the_class_for_a_caption(tmp_path):
+    home, source = setting(tmp_path, people(10))
+    built = list(go(home, source, regularization="split", near_duplicate=0).manifest.records())
+    reg = [r for r in built if r.role == "reg"]
+    assert len(reg) == 5 and all(r.caption == "man" and r.subject == "" for r in reg)
+    assert all("/reg_smith/" in r.placed for r in reg)
+    assert all(r.caption.startswith("smith") for r in built if r.role == "train")

@@ -1,0 +1,177 @@
+"""The rules of the house: who may import whom, what starting costs, what every command and file must have."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from pipeline.cli import cli
+from pipeline.line import STAGES, TABLES, TAGGERS
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("pipeline", "stages", "taggers", "training")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+# Each may import those before it. What a package is not named with may import nothing of ours above it.
+FLOORS = (
+    ("pipeline.errors", "pipeline.spelling"),
+    ("pipeline.record", "pipeline.decode", "pipeline.colour", "pipeline.png", "pipeline.faces", "pipeline.resample"),
+    ("pipeline.stage", "pipeline.workspace", "pipeline.picture"),
+    ("pipeline.manifest", "pipeline.options", "pipeline.progress"),
+    ("pipeline.engines", "pipeline.parts", "pipeline.recipe"),
+    ("pipeline.sources",),
+    ("taggers",),
+    ("stages",),
+    ("training",),
+    ("pipeline.run",),
+    ("pipeline.line",),
+    ("pipeline.commands",),
+    ("pipeline.show",),
+    ("pipeline.skin",),
+    ("pipeline.cli",),
+)
+HEAVY = (
+    "numpy",
+    "PIL",
+    "cv2",
+    "pyvips",
+    "pandas",
+    "pyarrow",
+    "torch",
+    "ray",
+    "diffusers",
+    "transformers",
+    "rich",
+    "onnxruntime",
+)
+LIGHT_TOP = {"click", *PACKAGES, "sample_data", *sys.stdlib_module_names}
+
+
+def module(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor(name):
+    fits = [
+        (len(entry), number)
+        for number, entries in enumerate(FLOORS)
+        for entry in entries
+        if f"{name}.".startswith(f"{entry}.")
+    ]
+    assert fits, f"{name} has no floor: give it one in FLOORS"
+    return max(fits)[1]
+
+
+def top_imports(tree):
+    """Modules imported when the file is loaded: not inside functions, not for type checking."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def our_imports(tree):
+    """Our own modules imported anywhere in the file, but for those that only annotations need."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+            one = f"{node.module}." if node.module in PACKAGES else ""
+            yield from (f"{one}{alias.name}" if one else node.module for alias in node.names)
+        yield from our_imports(node)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_imports_point_downwards_and_tops_are_light(path):
+    me = module(path)
+    if me in PACKAGES or path.name == "__init__.py":
+        assert len(ast.parse(path.read_text()).body) == 1, f"{me}: an __init__ holds a docstring and nothing else"
+        return
+    tree = ast.parse(path.read_text())
+    for name in top_imports(tree):
+        assert name.split(".")[0] in LIGHT_TOP, f"{me} imports {name} at its top"
+    for name in our_imports(tree):
+        assert floor(name) <= floor(me), f"{me} imports {name}, which stands above it"
+        assert not (me.startswith("training") and name.split(".")[0] in ("stages", "taggers"))
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from pipeline.cli import cli\n"
+        "cli(['--help'], standalone_mode=False)\n"
+        f"print('LOADED', *(m for m in {HEAVY!r} if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "LOADED"
+
+
+def commands(group=cli, prefix=()):
+    for name, command in group.commands.items():
+        yield (*prefix, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_command_and_option_has_help(path, command):
+    assert command.help and command.help.strip()[0].isupper()
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{path}: {option.name}"
+            first = re.sub(r"\s+\[.*", "", option.help)
+            assert first[0].isupper() or first[0] in "'0123456789", f"{path}: {option.name}"
+            assert first.rstrip().endswith("."), f"{path}: {option.name}: {first}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_style(path):
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{path} says nothing about itself"
+    assert text.count("\n") <= 320, f"{path} does not fit a head"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 60, f"{path}:{node.lineno} {node.name} does not fit a screen"
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or (
+                isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
+            )
+            again = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
+            assert not broad or again, f"{path}:{node.lineno} swallows everything"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("eval", "exec", "print") or path.name == "progress.py", f"{path}:{node.lineno}"
+    imported = {
+        name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in (a.name for a in node.names)
+    }
+    assert not imported & {"pickle", "subprocess"}, f"{path} imports what it must not"
+    assert path.stem not in ("utils", "common", "helpers", "misc")
+
+
+def test_registries_name_things_by_their_own_names():
+    for table in (STAGES, TAGGERS):
+        assert all(cls.name == name for name, cls in table.items())
+    for name, cls in (STAGES | TAGGERS).items():
+        assert cls.__module__.endswith(f".{name}")
+    assert {name.partition(".")[0] for name in TABLES} >= set(STAGES)
+
+
+def test_the_project_names_no_machine():
+    """Nothing of the place where prep was written stands in what git keeps."""
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split()
+    for name in listed:
+        path = ROOT / name
+        if (
+            path.suffix in (".py", ".md", ".toml", ".txt", ".yml", "")
+            and path.is_file()
+            and path.name != "test_house.py"
+        ):
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            assert not re.search(r"(^|[\s'\"=(])/(work|root|home)/", text), name
