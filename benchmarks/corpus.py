@@ -13,7 +13,11 @@ NAMES = (
     ("skimage/data", "astronaut.png coffee.png chelsea.png rocket.jpg motorcycle_left.png ihc.png camera.png"),
     ("skimage/data", "hubble_deep_field.jpg retina.jpg brick.png grass.png gravel.png moon.png coins.png"),
 )
-MEGAPIXELS = (0.3, 0.8, 2.1, 3.1, 5.0, 8.0, 8.3, 12.0, 12.2, 16.0, 24.0, 0.5, 1.3, 2.1, 4.0, 6.0)
+MEGAPIXELS = {  # cameras write JPEG; PNG and WebP come from screens, renderers and the web
+    "JPEG": (0.3, 0.8, 2.1, 3.1, 5.0, 8.0, 8.3, 12.0, 12.2, 16.0, 24.0, 0.5, 1.3, 2.1, 12.0, 6.0),
+    "PNG": (0.3, 1.0, 2.1, 1.0, 3.7, 0.8, 8.3),
+    "WEBP": (0.3, 1.0, 2.1, 0.6, 4.0),
+}
 ASPECTS = (3 / 2, 4 / 3, 2 / 3, 16 / 9, 3 / 4, 1.0, 3 / 2, 9 / 16, 5 / 4, 2.2)
 FORMATS = ("JPEG",) * 17 + ("PNG", "PNG", "WEBP")
 ORIENTATIONS = (1, 1, 1, 6, 1, 8, 1, 1, 3, 1, 6, 1)  # as cameras write them
@@ -35,7 +39,7 @@ def _one(folder: Path, k: int) -> Path:
     if path.is_file():
         return path
     draws = np.random.default_rng(k)
-    pixels = MEGAPIXELS[k * 5 % len(MEGAPIXELS)] * 1e6 * draws.uniform(0.9, 1.0)
+    pixels = MEGAPIXELS[kind][k * 5 % len(MEGAPIXELS[kind])] * 1e6 * draws.uniform(0.9, 1.0)
     aspect = ASPECTS[k * 3 % len(ASPECTS)]
     size = int((pixels * aspect) ** 0.5), int((pixels / aspect) ** 0.5)
     if k % 2:
