@@ -1,0 +1,289 @@
+"""prep train from manifest to file: what it writes, that it is deterministic, and what bad input gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from pipeline.errors import PrepError
+from pipeline.record import Drop
+from tests.training_set import checkpoint, manifest, placed, workspace
+from training.families.sd1 import SD1
+from training.train import Train
+
+QUICK = {"steps": 6, "batch": 2, "rank": 4, "learning_rate": 1e-3}
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+def data(folder):
+    """A workspace and its build manifest: two sizes, a regularization picture, one dropped, one not placed."""
+    work = workspace(folder)
+    records = [placed(work, k) for k in range(3)]
+    records += [placed(work, 3, size=(64, 128)), placed(work, 4, role="reg")]
+    records += [placed(work, 5, drop=Drop("build", "a duplicate")), placed(work, 6, placed="")]
+    return work, manifest(work, records)
+
+
+def run(work, made, **options):
+    """Train, and what came of it: the file and the records."""
+    stage = Train(**QUICK | options)
+    records = [record for batch in stage.run(made, work, nothing) for record in batch]
+    return stage.file(work), records
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    work, made = data(tmp_path_factory.mktemp("trained"))
+    file, records = run(work, made, output="smith-v1", text_encoder_rate=1e-3)
+    return work, made, file, records
+
+
+def test_records_pass_unchanged(trained):
+    _, made, _, records = trained
+    assert records == list(made.records())
+    assert len(records) == 7
+
+
+def test_folder_of_the_run(trained):
+    work, _, file, _ = trained
+    assert file == work.runs / "smith-v1" / "smith-v1.safetensors"
+    names = {path.name for path in file.parent.iterdir()}
+    assert names == {"smith-v1.safetensors", "metrics.parquet", "run.json"}
+    assert Train(output="smith-v1").missing(trained[1], work) == ""
+    assert Train(output="other").missing(trained[1], work) == "other.safetensors is"
+
+
+def test_metrics_answer_what_it_trained_on(trained):
+    _, made, file, _ = trained
+    table = pq.read_table(file.with_name("metrics.parquet"))
+    assert table.column_names == ["step", "epoch", "loss", "prior_loss", "learning_rate", "width", "height", "ids"]
+    rows = table.to_pylist()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    usable = {record.id for record in made.records() if record.kept and record.placed}
+    assert {id for row in rows for id in row["ids"]} <= usable
+    assert all(row["learning_rate"] == 1e-3 for row in rows)
+    assert all(0 < loss < 10 for row in rows for loss in (row["loss"], row["prior_loss"]) if loss is not None)
+
+
+def test_file_says_where_it_comes_from(trained):
+    work, made, file, _ = trained
+    with safe_open(file, "pt") as opened:
+        said = opened.metadata()
+    assert said["prep_data_set"] == made.digest
+    assert said["ss_new_sd_model_hash"] == checkpoint(work).base.sha256
+    assert said["modelspec.trigger_phrase"] == "smith"
+    assert json.loads(file.with_name("run.json").read_text())["metadata"] == said
+    assert not any(str(work.root) in value for value in said.values())
+
+
+def test_pipeline_shows_the_trained_adapter(trained):
+    from diffusers import StableDiffusionPipeline
+
+    work, _, file, _ = trained
+    model = checkpoint(work)
+    pipeline = StableDiffusionPipeline.from_pretrained(model.folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def paint():
+        seeded = torch.Generator().manual_seed(1)
+        options = {"num_inference_steps": 2, "width": 64, "height": 64, "output_type": "np", "generator": seeded}
+        return torch.from_numpy(pipeline("smith, picture 1", **options).images[0])
+
+    plain = paint()
+    pipeline.load_lora_weights(file.parent, weight_name=file.name)
+    assert float((paint() - plain).abs().max()) > 1e-3
+    for part in ("unet", "text_encoder"):
+        adapters = [n for n, _ in getattr(pipeline, part).named_parameters() if "lora_B" in n]
+        assert len(adapters) == len([k for k in load_file(file) if k.startswith(SD1.prefixes[part]) and "lora_up" in k])
+
+
+def test_same_seed_same_bytes(tmp_path):
+    files = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        work, made = data(tmp_path / name)
+        file, _ = run(work, made, seed=seed, text_encoder_rate=1e-3)
+        files.append([file.read_bytes(), file.with_name("metrics.parquet").read_bytes()])
+    assert files[0] == files[1]
+    assert files[0][0] != files[2][0]
+
+
+def test_latents_from_the_cache_give_the_same_bytes(tmp_path):
+    work, made = data(tmp_path)
+    first, _ = run(work, made)
+    before = first.read_bytes()
+    first.unlink()
+    assert run(work, made)[0].read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learning_rate": 2e-3},
+        {"text_encoder_rate": 1e-3},
+        {"rank": 8},
+        {"alpha": 1.0},
+        {"scheduler": "cosine"},
+        {"scheduler": "constant_with_warmup", "warmup": 0.5},
+        {"seed": 1},
+        {"steps": 5},
+        {"batch": 1},
+        {"min_snr": 1.0},
+        {"noise_offset": 0.1},
+        {"prior_loss_weight": 0.5},
+        {"prior_loss_weight": 0.0},
+        {"prediction": "v_prediction"},
+        {"precision": "bf16"},
+        {"save_precision": "fp32"},
+        {"steps": 0, "epochs": 1},
+    ],
+    ids=str,
+)
+def test_every_option_changes_the_weights(plain, options):
+    work, made, tensors = plain
+    file, _ = run(work, made, **options)
+    found = load_file(file)
+    same = found.keys() == tensors.keys() and all(
+        found[name].dtype == tensors[name].dtype and torch.equal(found[name], tensors[name]) for name in tensors
+    )
+    assert not same
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    work, made = data(tmp_path_factory.mktemp("plain"))
+    return work, made, load_file(run(work, made)[0])
+
+
+def test_parts_that_are_off_have_no_keys(plain):
+    work, made, tensors = plain
+    assert {name.split("_")[1] for name in tensors} == {"unet"}
+    only_text = load_file(run(work, made, learning_rate=0.0, text_encoder_rate=1e-3)[0])
+    assert {name.split("_")[1] for name in only_text} == {"te"}
+
+
+def test_precision_of_the_file(plain):
+    work, made, tensors = plain
+    assert {value.dtype for value in tensors.values()} == {torch.float16}
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        assert {value.dtype for value in load_file(run(work, made, save_precision=name)[0]).values()} == {dtype}
+
+
+def test_without_regularization_none_is_shown(plain):
+    work, made, _ = plain
+    file, _ = run(work, made, prior_loss_weight=0.0, output="none")
+    rows = pq.read_table(file.with_name("metrics.parquet")).to_pylist()
+    assert all(row["prior_loss"] is None for row in rows)
+
+
+def test_loss_falls(tmp_path):
+    work = workspace(tmp_path)
+    made = manifest(work, [placed(work, k) for k in range(2)])
+    file, _ = run(work, made, steps=60, learning_rate=5e-3)
+    losses = [row["loss"] for row in pq.read_table(file.with_name("metrics.parquet")).to_pylist()]
+    assert sum(losses[-15:]) < 0.75 * sum(losses[:15])
+
+
+def test_captions_that_are_too_long_are_listed(tmp_path):
+    work = workspace(tmp_path)
+    long = placed(work, 1, caption=", ".join(["apron"] * 60))
+    file, _ = run(work, manifest(work, [placed(work, 0), long]), steps=2)
+    assert json.loads(file.with_name("run.json").read_text())["too_long"] == [long.id]
+
+
+def test_base_is_provenance_and_its_path_is_not():
+    stage = Train(base="mini")
+    assert "base" not in stage.params()
+    assert "device" not in stage.params()
+    assert {"learning_rate", "seed", "rank", "output"} <= stage.params().keys()
+
+
+def test_models_carry_the_bases_hash(tmp_path):
+    work = workspace(tmp_path)
+    (model,) = Train().models(work)
+    assert (model.name, model.sha256) == ("mini", checkpoint(work).base.sha256)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"output": "a/b"}, "cannot be a file name"),
+        ({"output": ""}, "cannot be a file name"),
+        ({"output": ".."}, "cannot be a file name"),
+        ({"output": "a\nb"}, "cannot be a file name"),
+        ({"output": "a."}, "cannot be a file name"),
+        ({"learning_rate": 0.0}, "both learning rates are 0"),
+        ({"warmup": 0.1}, "the constant scheduler has no warm-up"),
+        ({"rank": 0}, "rank is 0"),
+        ({"steps": -1}, "steps is -1"),
+    ],
+)
+def test_options_that_make_no_sense(options, said):
+    with pytest.raises(PrepError, match=said):
+        Train(**options)
+
+
+def test_empty_data_set(tmp_path):
+    work = workspace(tmp_path)
+    for records in ([], [placed(work, 1, placed="")], [placed(work, 1, role="reg")]):
+        with pytest.raises(PrepError, match="no pictures to train on"):
+            run(work, manifest(work, records))
+    assert not work.runs.exists()
+
+
+def test_picture_that_is_gone(tmp_path):
+    work, made = data(tmp_path)
+    next(iter(work.images.iterdir())).unlink()
+    with pytest.raises(PrepError, match=r"images/.*\.png is missing"):
+        run(work, made)
+
+
+def test_a_failed_run_leaves_the_earlier_file(tmp_path, monkeypatch):
+    work, made = data(tmp_path)
+    file, _ = run(work, made)
+    before = file.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr("training.train.prove", lambda *given: (_ for _ in ()).throw(PrepError("no proof")))
+        with pytest.raises(PrepError, match="no proof"):
+            run(work, made, seed=9)
+    assert file.read_bytes() == before
+
+
+def test_learning_rate_that_is_far_too_high_names_records(tmp_path):
+    work, made = data(tmp_path)
+    with pytest.raises(PrepError) as caught:
+        run(work, made, steps=40, learning_rate=1e30)
+    assert "is not finite; its batch holds the records" in caught.value.wrong
+    assert any(record.id in caught.value.wrong for record in made.records())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there(tmp_path):
+    work, made = data(tmp_path)
+    with pytest.raises(PrepError, match="no GPU"):
+        run(work, made, device="cuda")
+
+
+def test_importing_the_command_imports_nothing_heavy():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, training.train; "
+        "print([m for m in ('numpy', 'torch', 'PIL', 'pyarrow', 'safetensors', 'peft') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_stage_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Train().rank = 3  # type: ignore[misc]
