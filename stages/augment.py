@@ -22,6 +22,7 @@ class Augment(Stage):
     """Add mirrored, turned, zoomed and shifted copies of every picture."""
 
     name: ClassVar[str] = "augment"
+    draws: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "opencv-python-headless", "isal", "numpy")
 
     mirror: bool = opt(False, "Add a copy mirrored left to right.")

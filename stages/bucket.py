@@ -50,17 +50,20 @@ def scale_to(width: float, height: float, size: Size) -> float:
 def grid(width: int, height: int, sizes: tuple[Size, ...], most: int) -> Size:
     """Into how many columns and rows to split a picture, at most `most` pieces in all.
 
-    Of the grids whose pieces still fill their size without being enlarged, the one that cuts least
-    area away; within a hundredth, the one with the most pieces.
+    Of the grids whose pieces still fill their size without being enlarged, those that cut least
+    area away, within a hundredth; of these the one with the most pieces, then the squarest ones.
     """
-    best, least, pieces = (1, 1), math.inf, 0
+    losses = {}
     for columns in range(1, most + 1):
         for rows in range(1, most // columns + 1):
             cell = width / columns, height / rows
-            size = choose(*cell, sizes, math.inf if (columns, rows) == (1, 1) else 1.0)
-            if size is None:
-                continue
-            lost = 1 - size[0] * size[1] / (cell[0] * cell[1] * scale_to(*cell, size) ** 2)
-            if lost < least - 0.01 or (lost <= least + 0.01 and columns * rows > pieces):
-                best, least, pieces = (columns, rows), min(lost, least), columns * rows
-    return best
+            size = choose(*cell, sizes, math.inf if columns == rows == 1 else 1.0)
+            if size is not None:
+                losses[columns, rows] = 1 - size[0] * size[1] / (cell[0] * cell[1] * scale_to(*cell, size) ** 2)
+    least = min(losses.values()) + 0.01
+
+    def worth(pieces: Size) -> tuple[int, float, Size]:
+        columns, rows = pieces
+        return -columns * rows, abs(math.log((width / columns) / (height / rows))), pieces
+
+    return min((pieces for pieces, lost in losses.items() if lost <= least), key=worth)

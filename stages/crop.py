@@ -34,6 +34,7 @@ class Crop(Stage):
 
     name: ClassVar[str] = "crop"
     batch_size: ClassVar[int] = 8
+    draws: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "pyvips-binary", "opencv-python-headless", "isal", "numpy")
 
     resolution: int = opt(512, "Area of every crop: this many pixels squared.", low=64, high=8192)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipeline.record import Crop
@@ -55,9 +56,8 @@ class Frame:
         """The crop whose corner lies at these shares of the free pixels, 0 to 1."""
         left, top = (low + round(free * share) for low, free, share in zip(self.lows, self.free, corner, strict=True))
         sizes = (*self.source, *self.scaled, left, top, *self.window)
-        return Crop(
-            *sizes, background=background, focus=focus, upscale=round(self.upscale, 6), lost=round(self.lost, 6)
-        )
+        lost = math.floor(self.lost * 1e6) / 1e6  # down: something is always kept
+        return Crop(*sizes, background=background, focus=focus, upscale=round(self.upscale, 6), lost=lost)
 
     def whole(self, background: str) -> Crop:
         """The whole scaled picture, of which every crop of this frame is a cut-out."""
