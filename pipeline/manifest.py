@@ -22,6 +22,8 @@ from pipeline.stage import Model, Step
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pipeline.workspace import Workspace
+
 FORMAT = 1  # raise it when an older prep could no longer read the file
 ROWS = 10_000  # rows of one Parquet row group: what is in memory at a time
 _META = b"prep"
@@ -89,6 +91,16 @@ class Manifest:
     def records(self) -> Iterator[Record]:
         for batch in self.batches():
             yield from batch
+
+    def missing_pictures(self, workspace: Workspace) -> int:
+        """How many of the pictures that the manifest names are not in images/; lists folders, opens no file."""
+        import pyarrow.compute as pc
+
+        wanted = pc.unique(pc.struct_field(self.table(["picture"]).column("picture"), "path")).drop_null().to_pylist()
+        there = {
+            f"{workspace.images.name}/{path.parent.name}/{path.name}" for path in workspace.images.glob("??/*.png")
+        }
+        return len(set(wanted) - there)
 
     def table(self, columns: list[str]) -> pa.Table:
         """Some columns as one Arrow table, for questions about the whole set; 'picture.phash' names a nested one."""

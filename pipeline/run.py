@@ -86,6 +86,7 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
     before = source.counts if source.path.stem != "sources" else None
     if old is not None and stale(plan, old, source, workspace, steps) is None:
         return Outcome(plan.name, old, before, False, 0.0)
+    workspace.sweep()
     with Progress(plan.name, settings.quiet) as progress:
         if not plan.joined:
             manifest = _work(plan.stages[0], source, target, (workspace, settings, progress))

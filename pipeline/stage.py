@@ -91,6 +91,7 @@ class Stage(Options):
     threads: ClassVar[bool] = True  # the work may be called by several threads; False: one worker, as for a model
     gpus: ClassVar[float] = 0
     reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
+    draws: ClassVar[bool] = False  # the work writes pictures to images/
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
 
     def start(self, workspace: Workspace) -> Work:
@@ -102,7 +103,9 @@ class Stage(Options):
 
     def missing(self, manifest: Manifest, workspace: Workspace) -> str:
         """What the stage once wrote and is no longer there, in a few words; empty when all is."""
-        return ""
+        if not self.draws or not (gone := manifest.missing_pictures(workspace)):
+            return ""
+        return f"{gone:,} pictures in images/"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,12 @@ class Workspace:
         finally:
             lock.release()
 
+    def sweep(self) -> None:
+        """Delete the half-written files that a killed prep left behind; only for who holds the lock."""
+        for pattern in ("images/??/.*.tmp", "manifests/.*.tmp", "manifests/.parts/*/.*.tmp", "cache/.*.tmp"):
+            for file in self.root.glob(pattern):
+                file.unlink()
+
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a whole file or none: to a temporary name beside it, then renamed into place."""
