@@ -118,7 +118,7 @@ def open_picture(data: bytes) -> Opened:
     except Image.UnidentifiedImageError:
         known = [name for name in _formats() if _accepts(name, data[:16])]
         if known and not _is_text(data[:16]):
-            raise Unreadable("damaged", f"the header of this {known[0]} file cannot be read") from None
+            raise Unreadable("damaged", f"a {known[0]} file of an unknown kind, or its header is broken") from None
         raise Unreadable("not a picture") from None
     except DAMAGE as fault:
         raise damaged(fault) from None
@@ -132,6 +132,8 @@ def open_picture(data: bytes) -> Opened:
 
 def damaged(fault: BaseException) -> Unreadable:
     """The reason that fits what a decoder said about broken data."""
+    if isinstance(fault, MemoryError):
+        return Unreadable("too large for memory")
     said = str(fault).strip() or type(fault).__name__
     truncated = "truncat" in said.lower() or isinstance(fault, EOFError)
     return Unreadable("truncated" if truncated else "damaged", said)

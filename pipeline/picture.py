@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.colour import to_srgb
-from pipeline.decode import TURNS, Unreadable, is_picture_name, looks_like_picture, open_picture
+from pipeline.decode import MAX_PIXELS, TURNS, Unreadable, is_picture_name, looks_like_picture, open_picture
 from pipeline.png import encode_png
 from pipeline.record import Crop, Picture, Transform
 from pipeline.resample import Window, resample
@@ -60,6 +60,8 @@ def render(data: bytes, crop: Crop) -> ndarray:
     opened = open_picture(data)
     if opened.upright != (crop.source_width, crop.source_height):
         raise Unreadable("changed", f"{opened.upright} pixels, not {(crop.source_width, crop.source_height)}")
+    if not _possible(crop):
+        raise Unreadable("impossible crop", f"{crop.width} x {crop.height} at {crop.left}, {crop.top}")
     upright = Window(crop.scaled_width, crop.scaled_height, crop.left, crop.top, crop.width, crop.height)
     pixels = resample(opened, _stored_window(upright, opened.orientation), crop.background)
     # Small now: profiles and rotation cost a fraction of what they would on the large picture.
@@ -147,6 +149,15 @@ def save(workspace: Workspace, rgb: ndarray) -> Picture:
     height, width, _ = rgb.shape
     file = hashlib.sha256(data).hexdigest()
     return Picture(workspace.relative(path), width, height, pixels, phash(rgb), file)
+
+
+def _possible(crop: Crop) -> bool:
+    """Whether the window lies in the scaled picture and is no bomb itself; manifests are not trusted."""
+    inside = (
+        0 <= crop.left <= crop.left + crop.width <= crop.scaled_width
+        and 0 <= crop.top <= crop.top + crop.height <= crop.scaled_height
+    )
+    return inside and crop.width > 0 and crop.height > 0 and crop.width * crop.height <= MAX_PIXELS
 
 
 def _stored_window(upright: Window, orientation: int) -> Window:

@@ -73,13 +73,14 @@ class Build(Whole):
     def missing(self, manifest: Manifest, workspace: Workspace) -> str:
         """Whether a picture or caption of the data set is gone or another than was written."""
         there = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
-        for record in manifest.records():
-            if not record.placed:
+        table = manifest.table(["placed", "caption"])
+        for placed, words in zip(table["placed"].to_pylist(), table["caption"].to_pylist(), strict=True):
+            if not placed:
                 continue
-            caption = there.get(str(PurePosixPath(record.placed).with_suffix(self.caption_extension)))
-            if record.placed not in there or caption is None:
+            caption = there.get(str(PurePosixPath(placed).with_suffix(self.caption_extension)))
+            if placed not in there or caption is None:
                 return "a file of dataset/ is"
-            if caption.read_bytes() != record.caption.encode():
+            if caption.read_bytes() != words.encode():
                 return "a caption as prep wrote it is"
         return ""
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _TAGS = 12  # tags shown under a picture that has no caption yet
+_ROWS = 15  # terminal rows that a picture likes to have
+_FOOT = 2  # rows below the pictures
 
 
 def lines(records: Iterator[Record]) -> Iterator[str]:
@@ -23,16 +25,22 @@ def lines(records: Iterator[Record]) -> Iterator[str]:
         yield "\t".join((r.id, r.role, size, fate, _one_line(r.source), r.caption or ", ".join(_best(r))))
 
 
-def page(records: list[Record], workspace: Workspace, columns: int) -> RenderableType:
-    """Pictures as coloured half-blocks with what is known of them at their right."""
+def page_size(rows: int) -> int:
+    """How many pictures fit into a terminal of so many rows."""
+    return max(1, (rows - _FOOT) // _ROWS)
+
+
+def page(records: list[Record], workspace: Workspace, columns: int, rows: int) -> RenderableType:
+    """Pictures as coloured half-blocks with what is known of them at their right, in `rows` of the terminal."""
     from rich.table import Table
 
     width = max(16, min(40, columns // 3))
+    each = max(4, (rows - _FOOT) // max(1, len(records)) - 1)
     table = Table(box=None, padding=(0, 2, 1, 0), show_header=False, expand=True)
     table.add_column(width=width)
     table.add_column(ratio=1)
     for record in records:
-        table.add_row(_picture(record, workspace, width), _words(record))
+        table.add_row(_picture(record, workspace, width, each), _words(record))
     return table
 
 
@@ -64,7 +72,7 @@ def _best(r: Record) -> list[str]:
     return [a.text if a.score is None else f"{a.text} {a.score:.2f}" for a in tags[:_TAGS]]
 
 
-def _picture(r: Record, workspace: Workspace, width: int) -> Text:
+def _picture(r: Record, workspace: Workspace, columns: int, rows: int) -> Text:
     """Half-blocks: each character shows two pixels, one above the other."""
     from rich.color import Color
     from rich.style import Style
@@ -77,7 +85,8 @@ def _picture(r: Record, workspace: Workspace, width: int) -> Text:
     from pipeline.picture import load_rgb
 
     rgb = load_rgb(path)
-    height = max(2, round(width * rgb.shape[0] / rgb.shape[1] / 2) * 2)
+    scale = min(columns / rgb.shape[1], 2 * rows / rgb.shape[0])
+    width, height = max(1, round(scale * rgb.shape[1])), max(2, round(scale * rgb.shape[0] / 2) * 2)
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     text = Text()
     for upper, lower in zip(small[0::2].tolist(), small[1::2].tolist(), strict=True):

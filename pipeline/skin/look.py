@@ -27,9 +27,9 @@ _LISTED = 20  # pictures named per state; more are only counted
 
 @click.command()
 @click.argument("stage", type=click.Choice(ORDER), required=False)
-@click.option("--page", default=4, show_default=True, type=click.IntRange(1), help="Pictures on a page.")
+@click.option("--page", metavar="N", type=click.IntRange(1), help="Pictures on a page.  [as many as fit]")
 @click.option("--all", "everything", is_flag=True, help="Dropped pictures too.")
-def preview(stage: str | None, page: int, everything: bool) -> None:
+def preview(stage: str | None, page: int | None, everything: bool) -> None:
     """Show pictures and captions, a page at a time.
 
     Those of the latest stage if none is named; plain text, one line a picture, when piped.
@@ -113,16 +113,19 @@ def _verdict_lines(table: dict[State, list[Verdict]], replay: Replay, seconds: f
     return lines
 
 
-def _pages(records: list[Record], workspace: Workspace, size: int) -> None:
+def _pages(records: list[Record], workspace: Workspace, size: int | None) -> None:
     """Space or right: on; b or left: back; q: end."""
     from rich.console import Console
 
     console = Console()
+    size = size or preview_command.page_size(console.height)
     last = max(0, (len(records) - 1) // size)
     at = 0
     while True:
         console.clear()
-        console.print(preview_command.page(records[at * size : (at + 1) * size], workspace, console.width))
+        console.print(
+            preview_command.page(records[at * size : (at + 1) * size], workspace, console.width, console.height)
+        )
         console.print(
             f"[dim]page {at + 1} of {last + 1}   {len(records):,} pictures   space on, b back, q end[/dim]", end=""
         )
