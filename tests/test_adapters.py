@@ -165,6 +165,18 @@ def test_proof_finds_a_faulty_file(model, trained, tmp_path, part, fault):
         prove(path, FAMILY, model, answers, torch.float32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_settled_weights_are_those_of_the_file(trained, dtype):
+    before = {name: weight.detach().clone() for name, weight in parameters(trained["unet"]).items()}
+    saved = settle(trained["unet"], dtype)
+    after = parameters(trained["unet"])
+    assert saved.keys() == before.keys() == after.keys()
+    for name, weight in before.items():
+        assert torch.equal(saved[name], weight.to(dtype))
+        assert torch.equal(after[name], saved[name].float())
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
 def test_an_adapter_without_effect_is_refused(model, tmp_path):
     unet = model.load("unet")
     inject(unet, FAMILY.targets["unet"], (4, 2.0), 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -45,6 +46,15 @@ def test_bytes_do_not_depend_on_order_or_memory_layout():
     first = serialise({"a": one, "b": one.half()}, {"x": "1", "y": "2"})
     other = serialise({"b": one.half(), "a": one.T.contiguous().T}, {"y": "2", "x": "1"})
     assert first == other
+
+
+def test_every_tensor_lies_at_a_multiple_of_its_width():
+    tensors = {"a": torch.zeros(3).half(), "b": torch.zeros(1), "c": torch.zeros(1, dtype=torch.int64)}
+    content = serialise(tensors, {"odd": "x"})
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    for name, value in tensors.items():
+        assert (8 + size + header[name]["data_offsets"][0]) % value.element_size() == 0
 
 
 def test_hash_is_that_of_the_data(tmp_path):
