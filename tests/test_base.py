@@ -8,9 +8,10 @@ import shutil
 import pytest
 
 from pipeline.errors import PrepError
+from pipeline.workspace import Workspace
 from tests.training_set import narrow, shared, workspace
 from training.base import PARTS, find_base
-from training.mini import ensure_mini
+from training.mini import SHA256, VAE_SHA256, ensure_mini
 
 
 def test_folder_is_known_by_its_weights(tmp_path, monkeypatch):
@@ -24,6 +25,12 @@ def test_folder_is_known_by_its_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(shared())
     assert find_base("narrow", work) == find_base("./narrow", work)
     assert find_base("narrow", work).sha256 == base.sha256
+
+
+def test_mini_is_known_before_it_is_made(tmp_path):
+    base = find_base("mini", Workspace(tmp_path))
+    assert (base.sha256, base.vae) == (SHA256, VAE_SHA256)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_single_file_is_known_by_its_bytes_also_after_it_changed(tmp_path):

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+
 import pytest
 
-from tests.training_set import checkpoint, shared, workspace
+from pipeline.errors import PrepError
+from tests.training_set import NARROW, checkpoint, shared, workspace
 from training.base import PARTS
-from training.mini import ensure_mini, seeded
-
-# The bytes were the same with AVX2 and without any vector instructions (ATEN_CPU_CAPABILITY=default).
-SHA256 = "72a627539ce681f747b793a14b6e221294bb4966e24cd2ae3921697a9fafceec"
+from training.mini import SHA256, VAE_SHA256, ensure_mini, mini_folder, seeded
 
 
-def test_weights_are_the_same_bytes_everywhere(tmp_path):
-    assert checkpoint(workspace(tmp_path)).base.sha256 == SHA256
+def test_weights_are_the_same_bytes_everywhere():
+    # They were with AVX2 and without any vector instructions (ATEN_CPU_CAPABILITY=default); made anew here.
+    folder = ensure_mini(shared())
+    hashes = [hashlib.sha256((folder / part / file).read_bytes()).hexdigest() for part, file in PARTS.items()]
+    assert hashlib.sha256("\n".join(hashes).encode()).hexdigest() == SHA256
+    assert hashes[list(PARTS).index("vae")] == VAE_SHA256
+
+
+def test_damaged_copy_is_made_again(tmp_path):
+    folder = shutil.copytree(ensure_mini(shared()), mini_folder(tmp_path))
+    weights = folder / "unet" / PARTS["unet"]
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-4] + b"oops")
+    assert ensure_mini(tmp_path) == folder
+    assert weights.read_bytes() == whole
+    weights.unlink()
+    ensure_mini(tmp_path)
+    assert weights.read_bytes() == whole
+
+
+def test_other_weights_are_not_passed_off_as_mini(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.mini.MINI", NARROW)
+    with pytest.raises(PrepError, match="came out otherwise"):
+        ensure_mini(tmp_path)
+    assert list(mini_folder(tmp_path).parent.iterdir()) == []
 
 
 def test_weight_follows_its_name_alone():
@@ -34,7 +58,7 @@ def test_unfinished_base_is_not_taken_for_one(tmp_path, monkeypatch):
     monkeypatch.setattr("training.mini.write_model", fail)
     with pytest.raises(OSError, match="No space"):
         ensure_mini(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert list(mini_folder(tmp_path).parent.iterdir()) == []
 
 
 def test_latents_of_a_picture_have_unit_variance_and_little_noise(tmp_path):

@@ -21,7 +21,7 @@ from training.base import find_base
 from training.blueprint import Blueprint
 from training.checkpoint import Checkpoint, open_base
 from training.draws import Sample
-from training.mini import ensure_mini, write_model
+from training.mini import ensure_mini, mini_folder, write_model
 
 # Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
 NARROW = Blueprint(unet=(32, 32, 64, 64), vae=(8, 8, 16, 16), vae_layers=2, text=64, text_layers=3)
@@ -47,10 +47,10 @@ def narrow() -> Path:
 
 def workspace(folder: Path) -> Workspace:
     """A workspace in which the mini base is already made."""
-    (folder / "cache" / "bases").mkdir(parents=True)
-    mini = ensure_mini(shared())
-    (folder / "cache" / "bases" / mini.name).symlink_to(mini, target_is_directory=True)
-    return Workspace(folder.resolve())
+    work = Workspace(folder.resolve())
+    mini_folder(work.cache).parent.mkdir(parents=True)
+    mini_folder(work.cache).symlink_to(ensure_mini(shared()), target_is_directory=True)
+    return work
 
 
 def checkpoint(work: Workspace, base: str = "mini") -> Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ _SINGLE = (".safetensors", ".ckpt")
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model on disk: a diffusers folder, or one file with everything in it."""
+    """A base model on disk: a diffusers folder, or one file with everything in it.
+
+    The mini base is made when it is opened, but known before.
+    """
 
     name: str  # mini, a hub id, or the name of the folder or file
     path: Path
@@ -37,9 +41,9 @@ def find_base(text: str, workspace: Workspace) -> Base:
     '@revision'; it is downloaded once into the hub's own cache.
     """
     if text == "mini":
-        from training.mini import ensure_mini
+        from training.mini import SHA256, VAE_SHA256, mini_folder
 
-        return _folder(ensure_mini(workspace.cache / "bases"), "mini", workspace)
+        return Base("mini", mini_folder(workspace.cache), SHA256, VAE_SHA256)
     for path in (workspace.root / Path(text).expanduser(), Path.cwd() / Path(text).expanduser()):
         if path.is_dir():
             return _folder(path, path.resolve().name, workspace)
@@ -66,7 +70,7 @@ def _folder(path: Path, name: str, workspace: Workspace, revision: str = "") -> 
                 "prep reads safetensors only: save the model again in that form, whole and not as a variant.",
             )
     hashes = {part: _remembered_sha256(path / part / file, workspace) for part, file in PARTS.items()}
-    return Base(name, path, _joined(list(hashes.values())), hashes["vae"], revision)
+    return Base(name, path, joined_sha256(list(hashes.values())), hashes["vae"], revision)
 
 
 def _single(path: Path, workspace: Workspace) -> Base:
@@ -110,9 +114,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().split("\n") or [""])[0].rstrip(".") + "."
 
 
-def _joined(hashes: list[str]) -> str:
-    import hashlib
-
+def joined_sha256(hashes: list[str]) -> str:
+    """One hash for a model of several weight files, from theirs in the order of PARTS."""
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 

@@ -59,7 +59,14 @@ class Checkpoint:
 
 
 def open_base(base: Base, cache: Path) -> Checkpoint:
-    """Make a base model ready to load; the configurations of a single file are written below `cache`."""
+    """Make a base model ready to load; what it takes is written below `cache`.
+
+    That is the whole mini base, and of a single file the configurations.
+    """
+    from training.mini import ensure_mini, mini_folder
+
+    if base.path == mini_folder(cache):
+        return Checkpoint(base, ensure_mini(cache))
     if base.path.is_dir():
         return Checkpoint(base, base.path)
     folder = cache / "bases" / base.sha256[:16]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.base import PARTS
+from pipeline.errors import PrepError
+from pipeline.workspace import file_sha256
+from training.base import PARTS, joined_sha256
 from training.blueprint import Blueprint, write_skeleton
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1  # raise it when the same code would give other weights
+VERSION = 1  # raise it when the weights change
+# What the weights hash to on every machine: over all parts, and of the VAE. So provenance can name the
+# model before it is made, and a damaged copy is noticed.
+SHA256 = "72a627539ce681f747b793a14b6e221294bb4966e24cd2ae3921697a9fafceec"
+VAE_SHA256 = "e89a22a22bb2dc3cb47938d456a3382481f1d41955491dd93ad6cfcdce05ac09"
 
 # VAE factor 8 as in the large ones; one layer per block and one head keep a step at 512 px under half a second
 # on two cores. 0.25 M parameters in the VAE, 2.2 M in the U-Net, 3.3 M in the text encoder.
@@ -32,23 +37,38 @@ MINI = Blueprint(
 )
 
 
-def ensure_mini(folder: Path) -> Path:
-    """The diffusers folder of the mini base below `folder`, made when it is not there."""
-    target = folder / f"mini-{VERSION}"
+def mini_folder(cache: Path) -> Path:
+    """Where the mini base lies, or will."""
+    return cache / "bases" / f"mini-{VERSION}"
+
+
+def ensure_mini(cache: Path) -> Path:
+    """The diffusers folder of the mini base below `cache`, made when it is not there whole."""
+    target = mini_folder(cache)
     if target.is_dir():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".mini-", dir=folder))
+        if weights_sha256(target) == SHA256:
+            return target
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".mini-", dir=target.parent))
     try:
         write_model(draft, MINI)
+        if (found := weights_sha256(draft)) != SHA256:
+            raise PrepError(
+                f"The mini base came out otherwise here than on any machine it was tested on ({found[:16]}).",
+                "Report this with the versions of numpy, torch and diffusers, and train on another base.",
+            )
         draft.chmod(0o755)
-        os.rename(draft, target)  # noqa: PTH104 - Path.rename would do the same; a rename is the whole point
-    except OSError:
-        if not target.is_dir():  # otherwise another command was first, with the same bytes
-            raise
+        draft.replace(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
+
+
+def weights_sha256(folder: Path) -> str:
+    """The hash of a diffusers folder's weights; empty when some are missing."""
+    files = [folder / part / file for part, file in PARTS.items()]
+    return joined_sha256([file_sha256(file) for file in files]) if all(file.is_file() for file in files) else ""
 
 
 def write_model(folder: Path, blueprint: Blueprint) -> None:
