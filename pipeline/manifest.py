@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import tempfile
-import types
-import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.record import Record
+from pipeline.shape import Plain, shape
 from pipeline.stage import Model, Step
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 FORMAT = 1  # raise it when an older prep could no longer read the file
 ROWS = 10_000  # rows of one Parquet row group: what is in memory at a time
 _META = b"prep"
-_PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +127,11 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[S
                     if record.id <= last:
                         raise AssertionError(f"records out of order: {record.id} after {last}")
                     last = record.id
-                    digest.update(fingerprint(record))
                     tally.add(record)
-                writer.write_table(to_arrow(group))
+                rows = list(map(shape(Record).row, group))
+                for row in rows:
+                    digest.update(_fingerprint(row))
+                writer.write_table(_table(rows))
             counts = tally.counts()
             head = {
                 "format": FORMAT,
@@ -178,75 +178,33 @@ class _Tally:
 
 def fingerprint(record: Record) -> bytes:
     """sha256 of what a record says, without what only the encoder decides."""
-    row = _row(record, digest=True)
-    return hashlib.sha256(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()).digest()
+    return _fingerprint(shape(Record).row(record))
 
 
 def schema() -> pa.Schema:
     """The Arrow schema of a manifest, read off the fields of Record."""
     import pyarrow as pa
 
-    return pa.schema(list(_arrow_type(Record)))
+    return pa.schema(list(shape(Record).arrow()))
 
 
 def to_arrow(records: list[Record]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.Table.from_pylist([_row(record) for record in records], schema=schema())
+    return _table(list(map(shape(Record).row, records)))
 
 
 def from_arrow(table: pa.Table | pa.RecordBatch) -> list[Record]:
-    return [_value(Record, row) for row in table.to_pylist()]
+    return list(map(shape(Record).value, table.to_pylist()))
 
 
-def _row(value: Any, digest: bool = False) -> Any:
-    """A record as plain lists and dicts."""
-    if isinstance(value, _PLAIN):
-        return value
-    if isinstance(value, tuple):
-        return [_row(item, digest) for item in value]
-    return {
-        name: _row(getattr(value, name), digest) for name, _, counted in _fields(type(value)) if counted or not digest
-    }
-
-
-def _value(kind: Any, plain: Any) -> Any:
-    """The inverse of _row, by the type `kind`."""
-    if plain is None or kind in _PLAIN:
-        return plain
-    if typing.get_origin(kind) is tuple:
-        return tuple(_value(typing.get_args(kind)[0], item) for item in plain)
-    return kind(**{name: _value(inner, plain[name]) for name, inner, _ in _fields(kind)})
-
-
-_FIELDS: dict[type, list[tuple[str, Any, bool]]] = {}
-
-
-def _fields(cls: type) -> list[tuple[str, Any, bool]]:
-    """Name, type and whether the digest counts it, of each field; `X | None` and Literal reduced to X."""
-    if cls not in _FIELDS:
-        hints = typing.get_type_hints(cls)
-        _FIELDS[cls] = [(f.name, _bare(hints[f.name]), f.metadata.get("digest", True)) for f in dataclasses.fields(cls)]
-    return _FIELDS[cls]
-
-
-def _bare(kind: Any) -> Any:
-    if typing.get_origin(kind) is typing.Literal:
-        return str
-    if isinstance(kind, types.UnionType):
-        return next(arg for arg in typing.get_args(kind) if arg is not type(None))
-    return kind
-
-
-def _arrow_type(kind: Any) -> Any:
+def _table(rows: list[Plain]) -> pa.Table:
     import pyarrow as pa
 
-    plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    if kind in plain:
-        return plain[kind]
-    if typing.get_origin(kind) is tuple:
-        return pa.list_(_arrow_type(typing.get_args(kind)[0]))
-    return pa.struct([pa.field(name, _arrow_type(inner)) for name, inner, _ in _fields(kind)])
+    return pa.Table.from_pylist(rows, schema=schema())
+
+
+def _fingerprint(row: Plain) -> bytes:
+    text = json.dumps(shape(Record).counted(row), ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _step(plain: dict[str, Any]) -> Step:

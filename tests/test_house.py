@@ -19,7 +19,7 @@ PACKAGES = ("pipeline", "stages", "taggers", "training")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # Each may import those before it. What a package is not named with may import nothing of ours above it.
 FLOORS = (
-    ("pipeline.errors", "pipeline.spelling"),
+    ("pipeline.errors", "pipeline.spelling", "pipeline.shape"),
     ("pipeline.record", "pipeline.decode", "pipeline.colour", "pipeline.png", "pipeline.faces", "pipeline.resample"),
     ("pipeline.stage", "pipeline.workspace", "pipeline.picture"),
     ("pipeline.manifest", "pipeline.options", "pipeline.progress"),

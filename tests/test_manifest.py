@@ -60,7 +60,13 @@ def test_the_digest_depends_on_every_field_but_the_encoder(tmp_path):
     other = dataclasses.replace(one, picture=dataclasses.replace(one.picture, file="ff"))
     assert fingerprint(one) == fingerprint(other)
     for name in (f.name for f in dataclasses.fields(Record)):
-        value = {"annotations": (), "crop": None, "picture": None, "drop": Drop("a", "b")}.get(name, "else")
+        value = {
+            "annotations": (),
+            "transform": Transform("mirror"),
+            "crop": None,
+            "picture": None,
+            "drop": Drop("a", "b"),
+        }.get(name, "else")
         if value != getattr(one, name):
             assert fingerprint(dataclasses.replace(one, **{name: value})) != fingerprint(one), name
 

@@ -44,17 +44,21 @@ def _first_sentence(command: click.Command) -> str:
     return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."
 
 
-def engine_options() -> list[click.Option]:
+def output_options() -> list[click.Option]:
     return [
-        click.Option(
-            ["--engine"],
-            type=click.Choice(list(ENGINES)),
-            default="local",
-            help="Threads of this process, or Ray Data.  [local]",
-        ),
-        click.Option(["--workers"], type=click.IntRange(1), metavar="N", help="How many work at a time.  [all cores]"),
         click.Option(["--quiet", "-q"], is_flag=True, help="No progress and no result lines."),
         click.Option(["--json", "as_json"], is_flag=True, help="The result as JSON lines."),
+    ]
+
+
+def engine_options() -> list[click.Option]:
+    engines = click.Choice(list(ENGINES))
+    return [
+        click.Option(
+            ["--engine"], type=engines, default="local", help="Threads of this process, or Ray Data.  [local]"
+        ),
+        click.Option(["--workers"], type=click.IntRange(1), metavar="N", help="How many work at a time.  [all cores]"),
+        *output_options(),
     ]
 
 
@@ -69,7 +73,7 @@ def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def settings(engine: str, workers: int | None, quiet: bool) -> Settings:
+def settings(engine: str = "local", workers: int | None = None, quiet: bool = False) -> Settings:
     return Settings(ENGINES[engine], workers or os.cpu_count() or 1, quiet)
 
 

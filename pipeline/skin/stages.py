@@ -10,8 +10,8 @@ from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag
 from pipeline.options import click_options, given
 from pipeline.run import Plan, Settings
 from pipeline.show import outcome_json, outcome_line
-from pipeline.skin.shell import engine_options, settings, tell, workspace_here
-from pipeline.stage import Options
+from pipeline.skin.shell import engine_options, output_options, settings, tell, workspace_here
+from pipeline.stage import Options, Whole
 
 _TAG_HELP = """Say what each picture shows.
 
@@ -25,13 +25,13 @@ def command(name: str) -> click.Command:
 
 
 def _stage(name: str) -> click.Command:
-    def callback(engine: str, workers: int | None, quiet: bool, as_json: bool, **values: Any) -> None:
+    def callback(quiet: bool, as_json: bool, engine: str = "local", workers: int | None = None, **values: Any) -> None:
         recipe = read_recipe(workspace_here())
         _bring(stage_plan(name, recipe, given(values)), settings(engine, workers, quiet), as_json)
 
-    return click.Command(
-        name, params=[*click_options(STAGES[name]), *engine_options()], callback=callback, help=_doc(STAGES[name])
-    )
+    cls = STAGES[name]
+    how = output_options() if issubclass(cls, Whole) else engine_options()  # a whole manifest has no engine
+    return click.Command(name, params=[*click_options(cls), *how], callback=callback, help=_doc(cls))
 
 
 def _tag() -> click.Command:

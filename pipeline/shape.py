@@ -1,0 +1,99 @@
+"""Frozen dataclasses as plain rows and as Arrow types: the schema of a manifest has no second definition."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+import types
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Plain = dict[str, Any]
+
+
+@functools.cache
+def shape(cls: type) -> Shape:
+    """The shape of a dataclass, worked out once."""
+    return Shape(cls)
+
+
+class Shape:
+    """How values of one dataclass become rows of dicts and lists, and rows values again.
+
+    Fields may be str, int, float, bool, Literal, another dataclass, `X | None`, or a tuple of a
+    dataclass. A million records pass here, so plain fields are taken all at once and only nested
+    ones one by one.
+    """
+
+    def __init__(self, cls: type) -> None:
+        fields = dataclasses.fields(cls)
+        hints = {name: _bare(hint) for name, hint in typing.get_type_hints(cls).items()}
+        self.cls = cls
+        self.hints = {f.name: hints[f.name] for f in fields}
+        self.names = tuple(self.hints)
+        self.get: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*self.names)
+        self.nested = [(name, _inner(hint), _is_list(hint)) for name, hint in self.hints.items() if _inner(hint)]
+        self.uncounted = [f.name for f in fields if not f.metadata.get("digest", True)]
+
+    def row(self, value: Any) -> Plain:
+        """A value as a dict of plain values, dicts and lists."""
+        row = dict(zip(self.names, self.get(value), strict=True))
+        for name, inner, several in self.nested:
+            if (found := row[name]) is not None:
+                row[name] = list(map(shape(inner).row, found)) if several else shape(inner).row(found)
+        return row
+
+    def value(self, row: Plain) -> Any:
+        """The inverse of `row`, which is used up."""
+        for name, inner, several in self.nested:
+            if (found := row[name]) is not None:
+                row[name] = tuple(map(shape(inner).value, found)) if several else shape(inner).value(found)
+        return self.cls(**row)
+
+    def counted(self, row: Plain) -> Plain:
+        """A row without the fields that are marked `digest: False`, here and one level below."""
+        left = {name: value for name, value in row.items() if name not in self.uncounted}
+        for name, inner, several in self.nested:
+            if shape(inner).uncounted and not several and left[name] is not None:
+                left[name] = shape(inner).counted(left[name])
+        return left
+
+    def arrow(self) -> pa.StructType:
+        """The Arrow type of a row."""
+        import pyarrow as pa
+
+        return pa.struct([pa.field(name, _arrow(hint)) for name, hint in self.hints.items()])
+
+
+def _arrow(hint: Any) -> Any:
+    import pyarrow as pa
+
+    plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    if hint in plain:
+        return plain[hint]
+    inner = shape(_inner(hint)).arrow()
+    return pa.list_(inner) if _is_list(hint) else inner
+
+
+def _bare(hint: Any) -> Any:
+    """`X | None` and Literal reduced to the type that is stored."""
+    if typing.get_origin(hint) is typing.Literal:
+        return str
+    if isinstance(hint, types.UnionType):
+        return next(arg for arg in typing.get_args(hint) if arg is not types.NoneType)
+    return hint
+
+
+def _inner(hint: Any) -> Any:
+    """The dataclass inside a hint; None for plain types."""
+    inner = typing.get_args(hint)[0] if _is_list(hint) else hint
+    return inner if dataclasses.is_dataclass(inner) else None
+
+
+def _is_list(hint: Any) -> bool:
+    return typing.get_origin(hint) is tuple

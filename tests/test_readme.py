@@ -1,0 +1,90 @@
+"""The README tells the truth: its commands run, its tree of files is the tree of files, its options exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import cli
+from pipeline.line import TAGGERS, full_line, read_recipe
+from pipeline.workspace import Workspace
+from tests.shell import files, prep
+from tests.test_house import ROOT, SOURCES, commands
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_commands_run_as_written(tmp_path):
+    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    place = tmp_path
+    (block,) = blocks("sh")
+    for line in block.strip().splitlines():
+        words = shlex.split(line)
+        if words[0] == "cd":
+            place /= words[1]
+            continue
+        assert words[0] == "prep"
+        prep(*words[1:], cwd=place)
+    assert files(tmp_path / "smith-again/dataset") == files(tmp_path / "smith/dataset")
+    captions = [data.decode() for name, data in files(tmp_path / "smith/dataset").items() if name.endswith(".txt")]
+    assert captions and not any("face" in caption for caption in captions if caption.startswith("collins"))
+
+
+def test_the_recipe_is_one(tmp_path):
+    (block,) = blocks("toml")
+    assert tomllib.loads(block)
+    (tmp_path / "prep.toml").write_text(block)
+    names = [plan.name for plan in full_line(read_recipe(Workspace(tmp_path)))]
+    assert names == ["crop", "augment", "tag", "merge", "build", "train"]
+
+
+def test_every_command_in_the_readme_exists_with_its_options():
+    known = {path: {flag for p in c.params for flag in (*p.opts, *p.secondary_opts)} for path, c in commands()}
+    for line in re.findall(r"^(?:\$ | {4})prep (.*)$", README, re.MULTILINE):
+        words = shlex.split(line.split(" #")[0])
+        words = words[2:] if words[0] == "-C" else words
+        path = (words[0], words[1]) if words[0] == "tag" else (words[0],)
+        assert path in known, line
+        flags = {word for word in words if word.startswith("--")}
+        assert flags <= known[path], line
+
+
+@pytest.mark.parametrize("name", [name for name in cli.commands])
+def test_every_command_is_in_the_readme(name):
+    assert f"prep {name}" in README
+
+
+def test_the_tree_is_the_tree():
+    tree = README.split("## The house")[1]
+    told = set()
+    folder = ""
+    for line in re.search(r"```\n(.*?)```", tree, re.DOTALL).group(1).splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()
+        if not indent:
+            folder = ""
+        if name.endswith("/"):
+            folder = name if not indent else f"{folder.split('/')[0]}/{name}"
+            continue
+        inside = folder if len(indent) >= 4 or folder.count("/") == 1 else f"{folder.split('/')[0]}/"
+        told.add(inside + name)
+    there = {path.relative_to(ROOT).as_posix() for path in SOURCES if path.name != "__init__.py"}
+    assert there - told == set()
+    assert {name for name in told if name.endswith(".py")} - there == {
+        name for name in told if not name.startswith(("pipeline", "stages", "taggers", "training"))
+    }
+    assert all((ROOT / name).exists() for name in told)
+    assert TAGGERS
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / Path(target)).exists(), target
