@@ -24,8 +24,8 @@ Use = Callable[[Any], "ndarray"]  # what is wanted of a libvips image
 SPARE = {8: 2.5, 4: 2.5, 2: 2.0}
 QUICK_SPARE = {8: 1.0, 4: 1.0, 2: 1.0}  # for looking only: thumbnails
 RUINED = ("premature end", "bad Huffman code")  # libjpeg goes on after these, with grey or smeared blocks
-TRUE = 0.06  # input pixels by which twice the middle of a grid may lie beside the picture's
-REACH = 1000  # output pixels to look ahead for such a grid; mostly it is among the first ten
+TRUE = 0.06  # columns that may be left over
+REACH = 1000  # output pixels to look ahead for so few; mostly it takes under ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +38,6 @@ class Window:
     top: int
     width: int
     height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """How to reduce one axis: pad with copies of its edges, reduce, skip the first output pixels."""
-
-    factor: float  # input pixels per output pixel
-    before: int = 0
-    after: int = 0
-    skip: int = 0
 
 
 def resample(opened: Opened, window: Window, background: str, quick: bool = False) -> tuple[ndarray, bytes]:
@@ -70,42 +60,32 @@ def resample(opened: Opened, window: Window, background: str, quick: bool = Fals
         raise decode.damaged(fault) from None
 
 
-def align(size: float, columns: int, scaled: int) -> Axis:
-    """Reduce `columns` input pixels, of which a picture fills `size`, so that it becomes `scaled` pixels.
+def align(size: float, columns: int, scaled: int) -> int:
+    """Copies of the last column to add, so that a picture of `size` columns is reduced true to `scaled` pixels.
 
     A JPEG shrunk while loading rounds its size up: 1001 columns become 501, of which 500.5 hold
-    the picture. libvips centres such a remainder, which shifts everything by up to half a pixel.
-    Padding by copies of the edges moves its grid too; this pads by as little as lays it within
-    0.03 input pixels of true.
+    the picture. libvips reduces by a given factor to a whole number of pixels and centres what is
+    left over, which shifts everything by up to half a column. This adds as few columns as bring
+    what is left over within 0.06 of one, so that nothing shifts by more than 0.03.
     """
-    factor = size / scaled
     if columns == size:
-        return Axis(factor)
-    ahead = range(scaled, scaled + REACH)
-    units = next((n for n in ahead if abs(n * factor - round(n * factor)) <= TRUE), None)
-    units = min(ahead, key=lambda n: abs(n * factor - round(n * factor))) if units is None else units
-    total = round(units * factor)  # the padded input's two ends together, which are `units` outputs together
-    before = max(0, columns - total)
-    while True:
-        after = total - columns + before
-        outputs = int((columns + before + after) / factor + 0.5)
-        skip, odd = divmod(outputs - units, 2)
-        if not odd and skip >= 0 and skip + scaled <= outputs:
-            return Axis(factor, before, after, skip)
-        before += 1
+        return 0
+    factor = size / scaled
+    ahead = range(scaled + 1, scaled + REACH)
+    pixels = next((n for n in ahead if abs(n * factor - round(n * factor)) <= TRUE), None)
+    pixels = min(ahead, key=lambda n: abs(n * factor - round(n * factor))) if pixels is None else pixels
+    return round(pixels * factor) - columns
 
 
 def _reduced(image: Any, size: tuple[float, float], window: Window) -> ndarray:
     """The window of a libvips image whose picture fills `size`, which may end inside the last pixels."""
-    across = align(size[0], image.width, window.scaled_width)
-    down = align(size[1], image.height, window.scaled_height)
-    if across.before or across.after or down.before or down.after:
-        width, height = image.width + across.before + across.after, image.height + down.before + down.after
-        image = image.embed(across.before, down.before, width, height, extend="copy")
-    if (across.factor, down.factor) != (1.0, 1.0):
-        image = image.reduce(across.factor, down.factor, kernel="lanczos3")
-    left, top = window.left + across.skip, window.top + down.skip
-    pixels: ndarray = image.crop(left, top, window.width, window.height).numpy()
+    scaled = window.scaled_width, window.scaled_height
+    across, down = align(size[0], image.width, scaled[0]), align(size[1], image.height, scaled[1])
+    if across or down:
+        image = image.embed(0, 0, image.width + across, image.height + down, extend="copy")
+    if size != scaled:
+        image = image.reduce(size[0] / scaled[0], size[1] / scaled[1], kernel="lanczos3")
+    pixels: ndarray = image.crop(window.left, window.top, window.width, window.height).numpy()
     return pixels
 
 

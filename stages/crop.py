@@ -217,6 +217,11 @@ def _check_sides(options: Crop) -> None:
                 f"crop: {name} is {side}, which is no multiple of step, {options.step}.",
                 f"Take {below or options.step} or {below + options.step}.",
             )
+    if high < options.resolution // options.step * options.step:
+        raise PrepError(
+            f"crop: max-side is {high}, less than the resolution, {options.resolution}: no crop could have its area.",
+            "Raise max-side or lower resolution.",
+        )
     if not options.sizes():
         raise PrepError(
             f"crop: no size has sides from {low} to {high} pixels and an area of {options.resolution} squared.",

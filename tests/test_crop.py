@@ -118,6 +118,20 @@ def test_a_crop_is_what_render_makes_of_its_record(tmp_path, focus):
     )
 
 
+@pytest.mark.parametrize("enlarged", [1, 4])
+def test_the_odd_thing_stays_in_the_crop(tmp_path, enlarged):
+    y, x = np.mgrid[0:400, 0:1200]
+    thing = (x - 1100) ** 2 + (y - 200) ** 2 < 60**2
+    scene = np.where(thing, np.where((x // 9 + y // 9) % 2, 255, 0), 120).astype(np.uint8)
+    for name, pixels, side in (("wide", scene, "left"), ("tall", scene.T, "top")):
+        image = Image.fromarray(pixels).resize((pixels.shape[1] * enlarged, pixels.shape[0] * enlarged))
+        (made,) = crop(tmp_path, {f"{name}.png": encoded(image, "PNG")}, size="384x384")
+        assert made.crop.focus == "saliency"
+        low = made.crop.box[0 if side == "left" else 1] / enlarged
+        assert low <= 1040
+        assert low + 400 >= 1160
+
+
 def test_bad_pictures_are_dropped_and_stop_nothing(tmp_path):
     good = encoded(photograph("astronaut.png"), "PNG")
     files = {
@@ -250,6 +264,7 @@ def test_the_users_files_stay_as_they_are(tmp_path):
         ({"step": 12}, "multiple of 8"),
         ({"min_side": 300}, "Take 256 or 320"),
         ({"min_side": 1024, "max_side": 512}, "Lower min-side"),
+        ({"max_side": 256}, "less than the resolution"),
         ({"min_side": 640}, "Lower min-side"),
         ({"boxes": ("a.png",)}, "NAME=left,top,width,height"),
         ({"boxes": ("a.png=1,2,3",)}, "NAME=left,top,width,height"),
