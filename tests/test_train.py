@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import pyarrow.parquet as pq
 import pytest
@@ -282,6 +283,17 @@ def test_importing_the_command_imports_nothing_heavy():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_threads_wait_without_spinning_unless_told_otherwise(tmp_path, monkeypatch):
+    work = workspace(tmp_path)
+    for given in (None, "active"):
+        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+        if given:
+            monkeypatch.setenv("OMP_WAIT_POLICY", given)
+        with pytest.raises(PrepError):
+            run(work, manifest(work, []))
+        assert os.environ["OMP_WAIT_POLICY"] == (given or "passive")
 
 
 def test_stage_is_frozen():
