@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 Use = Callable[[Any], "ndarray"]  # what is wanted of a libvips image
 
 # A JPEG decoder can give 1/2, 1/4 or 1/8 of a picture for a fraction of the work. What is left must
-# be this many times the wanted size, or the decoder's coarse averaging shows: with these, no
-# photograph of benchmarks/crop.py comes below 45 dB against a full decode.
-SPARE = {8: 2.5, 4: 2.5, 2: 2.0}
+# be this many times the wanted size, or the decoder's coarse averaging shows: with 2.0 times for 1/2
+# the worst photograph of benchmarks/crop.py came to 46 dB against a full decode, with these to 48.
+SPARE = {8: 2.5, 4: 2.5, 2: 2.2}
 QUICK_SPARE = {8: 1.0, 4: 1.0, 2: 1.0}  # for looking only: thumbnails
 RUINED = ("premature end", "bad Huffman code")  # libjpeg goes on after these, with grey or smeared blocks
 TRUE = 0.06  # columns that may be left over
@@ -53,7 +53,8 @@ def resample(opened: Opened, window: Window, background: str, quick: bool = Fals
             return _enlarged(pixels, window), profile
         wanted = max(window.scaled_width / width, window.scaled_height / height)
         spare = QUICK_SPARE if quick else SPARE
-        shrink = next((k for k, times in spare.items() if wanted * k * times <= 1), 1) if _is_plain_jpeg(opened) else 1
+        possible = (k for k, times in spare.items() if wanted * k * times <= 1 and _is_plain_jpeg(opened))
+        shrink = next(possible, 1)
         reduce = partial(_reduced, size=(width / shrink, height / shrink), window=window)
         return _decoded(opened, shrink, background, reduce)
     except decode.DAMAGE as fault:
