@@ -42,8 +42,8 @@ class Crop(Stage):
     step: int = opt(64, "Sides are multiples of this many pixels.", low=8, high=1024)
     min_side: int = opt(0, "Shortest side in pixels; 0 is half the resolution.", low=0)
     max_side: int = opt(0, "Longest side in pixels; 0 is twice the resolution.", low=0)
-    focus: Literal["face", "saliency", "centre"] = opt(
-        "face", "Where to crop: at faces (else as saliency), at what stands out, or at the centre."
+    focus: Literal["saliency", "face", "centre"] = opt(
+        "saliency", "Where to crop: at what stands out, at faces (slower; else at what stands out), or at the centre."
     )
     background: str = opt("#ffffff", "Colour under transparent pixels, as #rrggbb.", metavar="COLOUR")
     max_upscale: float = opt(1.5, "Drop a picture that would have to be enlarged more than this.", low=1.0)

@@ -278,6 +278,7 @@ def test_contradictions_are_refused(options, said):
 
 
 def test_limits_follow_the_resolution():
+    assert Crop().focus == "saliency"  # what benchmarks/crop.py measures
     assert Crop().sides() == (256, 1024)
     assert Crop(resolution=1024).sides() == (512, 2048)
     assert Crop(resolution=600).sides() == (256, 1216)
