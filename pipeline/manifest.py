@@ -90,6 +90,12 @@ class Manifest:
         for batch in self.batches():
             yield from batch
 
+    def distinct(self, column: str) -> set[str]:
+        """The different values of a text column."""
+        import pyarrow.compute as pc
+
+        return set(pc.unique(self.table([column]).column(column)).to_pylist())
+
     def missing_pictures(self, workspace: Workspace) -> int:
         """How many of the pictures that the manifest names are not in images/; lists folders, opens no file."""
         import pyarrow.compute as pc

@@ -86,6 +86,8 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
     before = source.counts if source.path.stem != "sources" else None
     if old is not None and stale(plan, old, source, workspace, steps) is None:
         return Outcome(plan.name, old, before, False, 0.0)
+    for stage in plan.stages:
+        stage.suit(source)
     workspace.sweep()
     with Progress(plan.name, settings.quiet) as progress:
         if not plan.joined:

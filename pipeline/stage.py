@@ -101,6 +101,9 @@ class Stage(Options):
         """The models the work will use; their hashes are part of the cache key."""
         return ()
 
+    def suit(self, manifest: Manifest) -> None:
+        """Raise PrepError when an option asks for something that the manifest to be read does not hold."""
+
     def missing(self, manifest: Manifest, workspace: Workspace) -> str:
         """What the stage once wrote and is no longer there, in a few words; empty when all is."""
         if not self.draws or not (gone := manifest.missing_pictures(workspace)):

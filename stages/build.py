@@ -17,7 +17,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import Report, Whole, opt
 from pipeline.workspace import Workspace, safe_name
-from stages.layout import Fate, Wish, plan
+from stages.layout import Fate, Wish, plan, read_repeats
 
 log = logging.getLogger("prep")
 
@@ -46,6 +46,10 @@ class Build(Whole):
     )
     caption_extension: Literal[".txt", ".caption"] = opt(".txt", "Ending of the caption files; kohya must be told it.")
     seed: int = opt(0, "Decides which pictures are taken where not all are.", low=0)
+
+    def suit(self, manifest: Manifest) -> None:
+        for token in read_repeats(self.repeats).keys() - manifest.distinct("subject"):
+            raise PrepError(f"build: repeats names {token!r}, which is no subject's token.", "See prep.toml for those.")
 
     def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
         wish = Wish(

@@ -57,7 +57,7 @@ def plan(wish: Wish, records: Iterable[Record]) -> dict[str, Fate]:
         cards = _split(cards, wish.seed)
     fates: dict[str, Fate] = {}
     title = safe_name(wish.title)
-    repeats = _repeats(wish.repeats, cards)
+    repeats = defaultdict(lambda: 10, read_repeats(wish.repeats))
     train = [card for card in cards if card.role == "train"]
     drawings: dict[str, int] = defaultdict(int)
     for card in train:
@@ -103,7 +103,7 @@ def _split(cards: list[_Card], seed: int) -> list[_Card]:
     return [replace(card, token="", role="reg") if card.root in chosen else card for card in cards]
 
 
-def _repeats(entries: tuple[str, ...], cards: list[_Card]) -> dict[str, int]:
+def read_repeats(entries: tuple[str, ...]) -> dict[str, int]:
     """Repeats by token; PrepError for what is no TOKEN=N."""
     table: dict[str, int] = {}
     for entry in entries:
@@ -111,7 +111,7 @@ def _repeats(entries: tuple[str, ...], cards: list[_Card]) -> dict[str, int]:
         if not token or not count.isdecimal() or int(count) < 1:
             raise PrepError(f"build: repeats is {entry!r}.", "Write TOKEN=N with N from 1 up, such as smith=10.")
         table[token] = int(count)
-    return {card.token: table.get(card.token, 10) for card in cards}
+    return table
 
 
 def _draw(seed: int, id: str) -> str:

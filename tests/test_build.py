@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.run import Plan, bring
 from stages.build import Build
@@ -132,7 +133,6 @@ def test_a_build_that_was_interrupted_between_the_renames(tmp_path):
 
 
 def test_a_hostile_manifest_writes_nothing_outside(tmp_path):
-    from pipeline.errors import PrepError
 
     bad = record(1)
     bad = dataclasses.replace(bad, picture=dataclasses.replace(bad.picture, path="../../etc/passwd"))
@@ -149,3 +149,10 @@ def test_split_gives_the_other_half_the_class_for_a_caption(tmp_path):
     assert len(reg) == 5 and all(r.caption == "man" and r.subject == "" for r in reg)
     assert all("/reg_smith/" in r.placed for r in reg)
     assert all(r.caption.startswith("smith") for r in built if r.role == "train")
+
+
+def test_repeats_of_nobody_are_a_mistake(tmp_path):
+
+    home, source = setting(tmp_path, people(1))
+    with pytest.raises(PrepError, match="'smit', which is no subject's token"):
+        go(home, source, repeats=("smit=2",))
