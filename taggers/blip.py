@@ -1,0 +1,189 @@
+"""BLIP: a sentence about each picture, from Salesforce's BLIP (base, large) or BLIP-2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.errors import PrepError
+from pipeline.models import Found
+from pipeline.record import Annotation
+from pipeline.stage import opt
+from pipeline.workspace import Workspace
+from taggers.captioner import (
+    Captioner,
+    Room,
+    Said,
+    check_class,
+    find_folder,
+    from_folder,
+    in_room,
+    load_model,
+    mend,
+    pick_device,
+    pick_dtype,
+)
+from taggers.generate import Form, Style, read, write
+from taggers.tagger import Look
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BLIP, BLIP2 = "BlipForConditionalGeneration", "Blip2ForConditionalGeneration"
+# What Salesforce ran BLIP-2's language models with (LAVIS, blip2_opt.py and blip2_t5.py).
+HALF = {"opt": "float16", "t5": "bfloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A loaded model, its picture processor, and what a caption starts from."""
+
+    model: Any
+    eye: Any
+    form: Form
+    prompt: tuple[int, ...]  # tokens before the first new one, none of which is repeated in the caption
+    start: int  # how many tokens the model's answer has before the new ones
+    room: Room
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blip(Captioner):
+    """A sentence about each picture from BLIP or BLIP-2: greedy and the same each time, unless told otherwise.
+
+    The score is the geometric mean of the probabilities of the caption's tokens.
+    """
+
+    name: ClassVar[str] = "blip"
+
+    model: str = opt(
+        "Salesforce/blip-image-captioning-large",
+        "Model: a name from 'prep models list', a hub id such as Salesforce/blip-image-captioning-base or "
+        "Salesforce/blip2-opt-2.7b, or a folder with its files; a relative path starts at the workspace.",
+        key=False,
+        metavar="MODEL",
+    )
+    beams: int = opt(1, "Sentences followed at once by the search for the likeliest one; 1 is the fastest.", low=1)
+    sample: bool = opt(False, "Draw words at random instead, the same ones for the same picture and seed.")
+    top_p: float = opt(0.9, "With sample: draw from the likeliest words that have this probability.", low=0.01, high=1)
+    seed: int = opt(0, "With sample: another number gives other captions.")
+    min_tokens: int = opt(0, "Fewest tokens in a caption; forcing more makes BLIP repeat itself.", low=0)
+    repetition_penalty: float = opt(1.0, "Above 1, words that were already said become less likely.", low=1, high=10)
+    prompt: str = opt("", "Words that the caption goes on from, such as 'a photo of'.")
+    keep_prompt: bool = opt(False, "Leave the prompt's words in the caption.")
+
+    def check(self) -> None:
+        if self.sample and self.beams > 1:
+            raise PrepError("blip: sample and beams exclude each other.", "Give one of --sample and --beams.")
+        if self.min_tokens > self.max_tokens:
+            raise PrepError(
+                f"blip: min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}.", "Lower one of them."
+            )
+
+    def load(self, workspace: Workspace) -> Look:
+        return partial(look, open_net(self, workspace), self)
+
+
+def open_net(blip: Blip, workspace: Workspace) -> Net:
+    """Load the model; PrepError when the folder holds no BLIP captioner or an old form of it."""
+    import transformers
+
+    found = find_folder(blip.model, workspace)
+    name = check_class(found, (BLIP, BLIP2), "blip")
+    device = pick_device(blip.device)
+    config = from_folder(found, lambda: transformers.AutoConfig.from_pretrained(found.folder, local_files_only=True))
+    half = HALF.get(config.text_config.model_type, "float32") if name == BLIP2 else "float32"
+    eye = load_eye(found, config.vision_config.image_size)
+    tokenizer = load_tokenizer(found)
+    model = load_model(found, getattr(transformers, name), device, pick_dtype(blip.precision, device, half))
+    prompt, start, ends = (_blip if name == BLIP else _blip2)(found, config, tokenizer, blip.prompt)
+    return Net(model, eye, Form(tokenizer, ends, blip.by, name == BLIP), prompt, start, Room(blip.chunk))
+
+
+def load_eye(found: Found, side: int) -> Callable[[list[np.ndarray]], Any]:
+    """What turns pictures into the model's array: the folder's own settings, resized by Pillow as in training.
+
+    PrepError unless it makes squares of `side` pixels.
+    """
+    import numpy as np
+    from transformers import AutoImageProcessor
+
+    def load() -> Any:
+        given = {"backend": "pil", "local_files_only": True, "trust_remote_code": False}
+        return AutoImageProcessor.from_pretrained(found.folder, **given)
+
+    processor = from_folder(found, load)
+
+    def eye(pictures: list[np.ndarray]) -> Any:
+        return processor(pictures, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+
+    shape = tuple(from_folder(found, lambda: eye([np.zeros((8, 8, 3), np.uint8)])).shape[1:])
+    if shape != (3, side, side):
+        raise PrepError(
+            f"{found.folder}: preprocessor_config.json makes pictures of {shape}, but the model wants {side} x {side}.",
+            mend(found),
+        )
+    return eye
+
+
+def load_tokenizer(found: Found) -> Any:
+    from transformers import AutoTokenizer
+
+    return from_folder(
+        found,
+        lambda: AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False),
+    )
+
+
+def _blip(found: Found, config: Any, tokenizer: Any, prompt: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+    """BLIP's prompt starts with its own token; its `generate` cuts the last one, which stands for the end."""
+    text = config.text_config
+    tokens = (text.bos_token_id, *tokenizer(prompt)["input_ids"][1:])
+    return tokens, len(tokens) - 1, (text.sep_token_id,)
+
+
+def _blip2(found: Found, config: Any, tokenizer: Any, prompt: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+    """BLIP-2's prompt starts with a place for every query; an encoder's prompt is no part of the answer."""
+    if config.image_token_index is None:
+        raise PrepError(
+            f"{found.folder / 'config.json'} has no image_token_index: this is an old revision of BLIP-2.",
+            "Get the present one: prep models pull NAME",
+        )
+    tokens = (config.image_token_index,) * config.num_query_tokens + tuple(tokenizer(prompt)["input_ids"])
+    ends = config.text_config.eos_token_id
+    start = 1 if config.text_config.is_encoder_decoder else len(tokens)
+    return tokens, start, tuple(ends) if isinstance(ends, list) else (ends,)
+
+
+def look(net: Net, blip: Blip, pictures: list[np.ndarray]) -> list[list[Annotation]]:
+    """A caption of each picture."""
+    said = in_room(net.room, partial(captions, net, blip), pictures)
+    return blip.annotations([_with_prompt(one, blip) for one in said])
+
+
+def captions(net: Net, blip: Blip, pictures: list[np.ndarray]) -> list[Said]:
+    """What the model writes about the pictures, as many as there are at once."""
+    import torch
+
+    pixels = net.eye(pictures).to(net.model.device, net.model.dtype)
+    tokens = torch.tensor([net.prompt] * len(pictures), device=net.model.device)
+    style = Style(
+        blip.max_tokens,
+        blip.min_tokens,
+        blip.beams,
+        blip.repetition_penalty,
+        blip.top_p if blip.sample else None,
+        blip.seed,
+    )
+    with torch.inference_mode():
+        generate = partial(
+            net.model.generate, pixel_values=pixels, input_ids=tokens, attention_mask=torch.ones_like(tokens)
+        )
+        return read(net.form, *write(generate, net.start, style, pictures))
+
+
+def _with_prompt(said: Said, blip: Blip) -> Said:
+    if not (blip.keep_prompt and blip.prompt):
+        return said
+    return Said(f"{blip.prompt.strip()} {said.text}".strip(), said.score, said.cut)

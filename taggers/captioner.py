@@ -1,0 +1,253 @@
+"""What captioning models share: finding one, loading it safely, and writing with it in batches that fit."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from pipeline.errors import PrepError
+from pipeline.model_list import known
+from pipeline.models import Found, advice, check_folder, find_model, hashes
+from pipeline.record import Annotation
+from pipeline.stage import Model, opt
+from pipeline.workspace import Workspace
+from taggers.onnx_session import gpus, wants_gpu
+from taggers.tagger import Tagger
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+log = logging.getLogger("prep")
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+# All that decides what a model says, of which any one folder holds some.
+FILES = (
+    CONFIG,
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a model wrote about one picture."""
+
+    text: str
+    score: float | None  # 0 to 1
+    cut: bool  # the limit of tokens ended it
+
+
+@dataclass(slots=True)
+class Room:
+    """How many pictures the memory has room for at once; learned while working."""
+
+    pictures: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captioner(Tagger):
+    """A tagger that writes one sentence about each picture with a transformers model."""
+
+    batch_size: ClassVar[int] = 32
+    chunk: ClassVar[int] = 16
+    threads: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("pillow", "torch", "transformers")
+
+    model: str = opt("", "Model.", key=False, metavar="MODEL")
+    max_tokens: int = opt(
+        120, "Most tokens (about three quarters of a word each) in a caption; few models write so many.", low=1
+    )
+    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = opt(
+        "auto", "Numbers that the model calculates with; auto is what its authors use."
+    )
+
+    @property
+    def by(self) -> str:
+        """The tagger and the last part of the model's name, the same for its short name, hub id and folder."""
+        entry = known(self.model)
+        name = Path(entry.hub if entry else self.model).name
+        return f"{self.name}:{name.rpartition('--')[2]}"
+
+    def models(self, workspace: Workspace) -> tuple[Model, ...]:
+        found = find_folder(self.model, workspace)
+        return hashes(found, model_files(found))
+
+    def annotations(self, said: list[Said]) -> list[list[Annotation]]:
+        """The captions, signed; none for a picture about which the model said nothing."""
+        if cut := sum(one.cut for one in said):
+            log.warning("%s: %d of %d captions were cut at %d tokens.", self.by, cut, len(said), self.max_tokens)
+        return [[Annotation(one.text, "caption", "", one.score, self.by)] if one.text else [] for one in said]
+
+
+def find_folder(model: str, workspace: Workspace) -> Found:
+    """The model's folder; PrepError unless its configuration and all weights, as safetensors, are there."""
+    found = find_model(model, workspace, (CONFIG,))
+    return check_folder(found.folder, model_files(found))
+
+
+def model_files(found: Found) -> tuple[str, ...]:
+    """Names of the files that decide what the model says, weights last."""
+    return (*(name for name in FILES if (found.folder / name).is_file()), *_weights(found))
+
+
+def _weights(found: Found) -> tuple[str, ...]:
+    if (found.folder / WEIGHTS).is_file():
+        return (WEIGHTS,)
+    if (found.folder / INDEX).is_file():
+        shards = read_json(found, INDEX).get("weight_map")
+        if isinstance(shards, dict) and shards and all(Path(str(name)).name == name for name in shards.values()):
+            return (INDEX, *sorted(set(shards.values())))
+        raise PrepError(f"{found.folder / INDEX} does not list the files of the model.", mend(found))
+    if pickles := sorted(
+        path.name for ending in ("bin", "pt", "pth", "ckpt") for path in found.folder.glob(f"*.{ending}")
+    ):
+        raise PrepError(
+            f"{found.folder} has its weights only as {pickles[0]}, a pickle, which could run any program.",
+            f"prep reads safetensors: get a copy, or a revision of the model, that has {WEIGHTS}.",
+        )
+    raise PrepError(f"The model folder {found.folder} lacks {WEIGHTS}.", mend(found))
+
+
+def mend(found: Found) -> str:
+    """What to do about a folder with something wrong in it."""
+    return advice(found.name) if "/" in found.name else f"Copy the model's files into {found.folder} again."
+
+
+def read_json(found: Found, name: str) -> dict[str, Any]:
+    """A JSON object from the model's folder; PrepError when it is none."""
+    try:
+        content = json.loads((found.folder / name).read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        content = None
+    if not isinstance(content, dict):
+        raise PrepError(f"{found.folder / name} is damaged: it is no JSON object.", mend(found))
+    return content
+
+
+def check_class(found: Found, wanted: tuple[str, ...], kind: str) -> str:
+    """The model's class, as its configuration names it; PrepError when it is none of `wanted`."""
+    config = read_json(found, CONFIG)
+    named = config.get("architectures")
+    name = str(named[0]) if isinstance(named, list) and named else "no class"
+    if name not in wanted:
+        raise PrepError(
+            f"{found.folder} holds a model of another kind ({name}, type {config.get('model_type', 'unknown')}).",
+            f"{kind} takes {' or '.join(wanted)}.",
+        )
+    return name
+
+
+def load_model(found: Found, cls: Any, device: torch.device, dtype: Any) -> Any:
+    """The model on its device, ready to write; PrepError when a file is damaged or does not belong to it."""
+
+    def load() -> Any:
+        given = {"use_safetensors": True, "output_loading_info": True, "dtype": dtype}
+        model, info = cls.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False, **given)
+        if missing := sorted(info["missing_keys"]):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise PrepError(f"{found.folder} lacks the weights {missing[0]}{more}.", mend(found))
+        return model.to(device).eval()
+
+    return from_folder(found, load)
+
+
+def from_folder(found: Found, load: Callable[[], T]) -> T:
+    """What `load` makes of the model's folder with transformers, whose errors become one PrepError."""
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    quiet()
+    try:
+        return load()
+    except torch.OutOfMemoryError:
+        raise PrepError(
+            f"{found.name} does not fit into the GPU's memory.",
+            "Close what else uses it, give --precision float16, or run on the CPU: --device cpu",
+        ) from None
+    except SafetensorError as error:
+        raise PrepError(f"A file of weights in {found.folder} is cut or damaged: {_line(error)}", mend(found)) from None
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError) as error:
+        raise PrepError(f"{found.folder} cannot be loaded: {_line(error)}", mend(found)) from None
+    except StrictDataclassError as error:
+        raise PrepError(f"{found.folder / CONFIG} is damaged: {_line(error)}", mend(found)) from None
+
+
+def _line(error: BaseException) -> str:
+    """An error of transformers in one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def quiet() -> None:
+    """Keep transformers from printing: the one progress bar is the driver's."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device of the name; auto takes a GPU if any. PrepError when one is asked for and cannot be had."""
+    import torch
+
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():  # true of AMD's GPUs too, of which CUDA's driver knows nothing
+        return torch.device("cuda")
+    if wanted == "cuda" and wants_gpu(wanted):
+        raise PrepError(
+            f"There is a GPU, but torch {torch.__version__} cannot use it.",
+            "Install a torch with CUDA (pytorch.org/get-started), or run on the CPU: --device cpu",
+        )
+    if gpus():
+        log.warning("There is a GPU, but torch %s cannot use it: the CPU works instead.", torch.__version__)
+    return torch.device("cpu")
+
+
+def pick_dtype(precision: str, device: torch.device, on_gpu: str = "float32") -> Any:
+    """torch's type for a precision; auto is float32, and `on_gpu` on a GPU."""
+    import torch
+
+    return getattr(torch, precision if precision != "auto" else "float32" if device.type == "cpu" else on_gpu)
+
+
+def in_room(room: Room, work: Callable[[list[T]], list[R]], items: list[T]) -> list[R]:
+    """`work` on all items, so many at once as fit: where memory runs out, half as many from then on, and says so."""
+    import torch
+
+    done: list[R] = []
+    while len(done) < len(items):
+        batch = items[len(done) : len(done) + room.pictures]
+        try:
+            done += work(batch)
+            continue
+        except torch.OutOfMemoryError:
+            pass  # left before going on: the error's traceback holds the tensors
+        if len(batch) == 1:
+            raise PrepError(
+                "The GPU's memory does not suffice for a single picture.",
+                "Close what else uses it, take a smaller model, or run on the CPU: --device cpu",
+            )
+        room.pictures = len(batch) // 2
+        torch.cuda.empty_cache()
+        log.warning("The GPU's memory is full with %d pictures at once; going on with %d.", len(batch), room.pictures)
+    return done

@@ -1,0 +1,93 @@
+"""Small captioning models in the real formats, for tests: folders with config, safetensors, tokenizer, processor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+WORDS = (
+    "a an the man woman cat dog hat beard street sign word words letter with on in of and is says red blue old young "
+    "sitting standing holding wearing looking photo picture his her smile coat door tree ' s . , \" ##s ##ing"
+).split()  # noqa: SIM905
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    """Smooth waves with some noise: neither flat nor random, different in every channel and at every size."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / (7 + c) + c + height) * np.cos(y / (11 - c)) for c in range(3)]
+    noise = np.random.default_rng(height * 10007 + width).normal(0, 8, (height, width, 3))
+    level = 40 + (height * 37 + width * 91) % 170
+    return np.clip(level + 60 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
+
+
+def normal(rgb: np.ndarray) -> np.ndarray:
+    """H x W x 3 uint8 as 3 x H x W floats, with CLIP's mean and deviation: written from the formula."""
+    return ((rgb.astype(np.float64) / 255 - MEAN) / STD).transpose(2, 0, 1)
+
+
+def bert_tokenizer(folder: Path, more: tuple[str, ...] = ()) -> int:
+    """A BERT tokenizer's files with a small vocabulary; returns how many tokens it has."""
+    from transformers import BertTokenizerFast
+
+    names = [*SPECIAL, *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizerFast(vocab={name: number for number, name in enumerate(names)}, do_lower_case=True)
+    for name in more:
+        tokenizer.add_tokens([name], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    return len(tokenizer)
+
+
+def restless(model, seed: int = 0) -> None:
+    """Give a model random weights so large that its words change with the picture and from step to step."""
+    import torch
+
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in sorted(model.named_parameters()):
+            if weight.ndim > 1:
+                weight.normal_(0, 0.8 / weight.shape[-1] ** 0.5)
+                if "embed" in name:
+                    weight.mul_(3.0)
+
+
+def write_blip(folder: Path, side: int = 32, end: float = 0.0) -> Path:
+    """A folder of the form of Salesforce/blip-image-captioning-base; `end` is added to the end token's bias."""
+    import torch
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    folder.mkdir(parents=True, exist_ok=True)
+    words = bert_tokenizer(folder, ("[DEC]", "[ENC]"))
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": words, "bos_token_id": words - 2, "sep_token_id": 3, "pad_token_id": 0, "eos_token_id": 2}
+    config = BlipConfig(
+        text_config={**size, **text, "max_position_embeddings": 200},
+        vision_config={**size, "image_size": side, "patch_size": 8, "initializer_range": 0.02},
+    )
+    model = BlipForConditionalGeneration(config)
+    restless(model)
+    with torch.no_grad():
+        model.text_decoder.cls.predictions.bias[3] += end
+    model.save_pretrained(folder)
+    write_processor(folder, "BlipImageProcessor", {"size": {"height": side, "width": side}, "do_center_crop": False})
+    return folder
+
+
+def write_processor(folder: Path, kind: str, changes: dict) -> None:
+    """preprocessor_config.json as the hub's folders have it."""
+    plain = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": MEAN,
+        "image_std": STD,
+        "image_processor_type": kind,
+        "resample": 3,
+        "rescale_factor": 0.00392156862745098,
+        **changes,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(plain), encoding="utf-8")
