@@ -7,21 +7,105 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model that a tagger or the trainer can use."""
+    """A model that a tagger can use."""
 
     name: str  # what people type
     hub: str  # its id on the hub
-    files: tuple[str, ...]
-    size: int  # bytes of those files, about
+    files: tuple[str, ...]  # what must be there; a name may be a pattern such as model-*.safetensors
+    size: int  # bytes of all that is pulled, about
     used_by: str
-    revision: str = "main"  # a commit, where one is known to be good; main: the newest
+    revision: str = "main"  # a commit that others have used as well; main where none is known: the newest
+    below: str = ""  # folder of the repository that holds the files
+    url: str = ""  # for the one model that is not on the hub: its only file
+    sha256: str = ""  # of that file
 
 
 _WD = ("model.onnx", "selected_tags.csv")
+_TEXT = ("config.json", "preprocessor_config.json", "tokenizer.json")
+_WHOLE = (*_TEXT, "model.safetensors")
+_SHARDS = (*_TEXT, "model.safetensors.index.json", "model-*.safetensors")
+_CLIP = ("open_clip_config.json", "open_clip_model.safetensors")
 
+# Sizes and commits: where several public projects name the same ones; none was downloaded to write this table.
+# wd14: https://huggingface.co/SmilingWolf; the .pt of DeepDanbooru: its release on GitHub, whose sha256 three
+# projects state alike.
 KNOWN: tuple[Known, ...] = (
-    Known("wd-vit-tagger-v3", "SmilingWolf/wd-vit-tagger-v3", _WD, 378_844_000, "wd14"),
-    Known("wd-v1-4-moat-tagger-v2", "SmilingWolf/wd-v1-4-moat-tagger-v2", _WD, 326_500_000, "wd14"),
+    Known(
+        "wd-vit-tagger-v3",
+        "SmilingWolf/wd-vit-tagger-v3",
+        _WD,
+        379_000_000,
+        "wd14",
+        revision="790b0e92cefd2a0221451604e7831fe643ab7c4f",
+    ),
+    Known("wd-swinv2-tagger-v3", "SmilingWolf/wd-swinv2-tagger-v3", _WD, 467_800_000, "wd14"),
+    Known("wd-convnext-tagger-v3", "SmilingWolf/wd-convnext-tagger-v3", _WD, 395_000_000, "wd14"),
+    Known("wd-vit-large-tagger-v3", "SmilingWolf/wd-vit-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
+    Known("wd-eva02-large-tagger-v3", "SmilingWolf/wd-eva02-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
+    Known(
+        "wd-v1-4-moat-tagger-v2",
+        "SmilingWolf/wd-v1-4-moat-tagger-v2",
+        _WD,
+        326_000_000,
+        "wd14",
+        revision="8452cddf280b952281b6e102411c50e981cb2908",
+    ),
+    Known("wd-v1-4-swinv2-tagger-v2", "SmilingWolf/wd-v1-4-swinv2-tagger-v2", _WD, 450_000_000, "wd14"),
+    Known("wd-v1-4-convnext-tagger-v2", "SmilingWolf/wd-v1-4-convnext-tagger-v2", _WD, 388_000_000, "wd14"),
+    Known("wd-v1-4-convnextv2-tagger-v2", "SmilingWolf/wd-v1-4-convnextv2-tagger-v2", _WD, 388_000_000, "wd14"),
+    Known("wd-v1-4-vit-tagger-v2", "SmilingWolf/wd-v1-4-vit-tagger-v2", _WD, 373_000_000, "wd14"),
+    Known(
+        "cl-tagger",
+        "cella110n/cl_tagger",
+        ("model.onnx", "tag_mapping.json"),
+        1_400_000_000,
+        "wd14",
+        below="cl_tagger_1_02",
+    ),
+    Known(
+        "deepdanbooru",
+        "AUTOMATIC1111/TorchDeepDanbooru",
+        ("model-resnet_custom_v3.pt",),
+        644_144_887,
+        "deepdanbooru",
+        revision="v1",
+        url="https://github.com/AUTOMATIC1111/TorchDeepDanbooru/releases/download/v1/model-resnet_custom_v3.pt",
+        sha256="3841542cda4dd037da12a565e854b3347bb2eec8fbcd95ea3941b2c68990a355",
+    ),
+    Known("blip-base", "Salesforce/blip-image-captioning-base", _WHOLE, 990_000_000, "blip"),
+    Known(
+        "blip-large",
+        "Salesforce/blip-image-captioning-large",
+        _WHOLE,
+        1_880_000_000,
+        "blip",
+        revision="2227ac38c9f16105cb0412e7cab4759978a8fd90",
+    ),
+    Known(
+        "blip2-opt-2.7b",
+        "Salesforce/blip2-opt-2.7b",
+        _SHARDS,
+        15_000_000_000,
+        "blip",
+        revision="51572668da0eb669e01a189dc22abe6088589a24",
+    ),
+    Known("blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xl", _SHARDS, 15_800_000_000, "blip"),
+    Known("git-base", "microsoft/git-base", _WHOLE, 707_000_000, "git"),
+    Known("git-base-coco", "microsoft/git-base-coco", _WHOLE, 707_000_000, "git"),
+    Known("git-base-textcaps", "microsoft/git-base-textcaps", _WHOLE, 707_000_000, "git"),
+    Known("git-large", "microsoft/git-large", _WHOLE, 1_580_000_000, "git"),
+    Known("git-large-coco", "microsoft/git-large-coco", _WHOLE, 1_580_000_000, "git"),
+    Known("git-large-textcaps", "microsoft/git-large-textcaps", _WHOLE, 1_580_000_000, "git"),
+    Known("clip-vit-b-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _CLIP, 605_000_000, "clip"),
+    Known(
+        "clip-vit-l-14",
+        "timm/vit_large_patch14_clip_224.openai",
+        _CLIP,
+        1_710_000_000,
+        "clip",
+        revision="18d0535469bb561bf468d76c1d73aa35156c922b",
+    ),
+    Known("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _CLIP, 3_940_000_000, "clip"),
 )
 
 

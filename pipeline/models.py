@@ -9,13 +9,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.model_list import KNOWN, Known, known
+from pipeline.model_list import KNOWN, known
 from pipeline.stage import Model
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 
@@ -42,6 +42,7 @@ class Entry:
 
     size: int
     sha256: str
+    source: str = ""  # the file that it was made from, where it is not the hub's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def advice(hub: str) -> str:
     entry = known(hub)
     size = f" ({human(entry.size)})" if entry else ""
     files = f" {_and(entry.files)}" if entry and len(entry.files) <= 3 else " its files"
-    return f"Get it: prep models pull {entry.name if entry else hub}{size}\nOr copy{files} into {home_of(hub)}"
+    return f"Get it: prep models pull {entry.name if entry else hub}{size}. Or copy{files} into {home_of(hub)}"
 
 
 def human(size: int) -> str:
@@ -138,12 +139,37 @@ def human(size: int) -> str:
     return f"{size} bytes"
 
 
-def state_of(entry: Known) -> str:
-    """'here' when all files of a known model are on this machine, else 'not here' or 'incomplete'."""
-    folder = home_of(entry.hub)
+def state_of(hub: str, files: tuple[str, ...] = ()) -> str:
+    """'here', 'not here', 'half pulled', or what is the matter; `files` may be patterns."""
+    folder = home_of(hub)
     if not folder.is_dir():
         return "half pulled" if folder.with_name(f".{folder.name}{PART}").is_dir() else "not here"
-    return "here" if all((folder / file).is_file() for file in entry.files) else "incomplete"
+    pulled = read_record(folder)
+    if pulled and not unchanged(folder, pulled):
+        return "damaged"
+    return "here" if all(any(folder.glob(pattern)) for pattern in files) else "incomplete"
+
+
+def unchanged(folder: Path, pulled: Pulled) -> bool:
+    """Whether all files of a pull are in `folder` with their sizes."""
+    return all(_size(folder / name) == entry.size for name, entry in pulled.files.items())
+
+
+def check(folder: Path) -> Iterator[tuple[str, str]]:
+    """Read every file of a pull again: its name, and 'whole', 'changed' or 'missing'."""
+    pulled = read_record(folder)
+    for name, entry in pulled.files.items() if pulled else ():
+        size = _size(folder / name)
+        same = size == entry.size and file_sha256(folder / name) == entry.sha256
+        yield name, "missing" if size is None else "whole" if same else "changed"
+
+
+def strangers() -> list[str]:
+    """Hub ids of the models on this machine that are not on the list of known ones."""
+    root = models_folder()
+    folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    names = sorted(_name_of(path) for path in folders if not path.name.startswith("."))
+    return [name for name in names if _HUB_ID.fullmatch(name) and ".old" not in name and not known(name)]
 
 
 def hashes(found: Found, files: Iterable[str]) -> tuple[Model, ...]:
@@ -175,12 +201,22 @@ def read_record(folder: Path) -> Pulled | None:
         return None
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        files = {str(name): Entry(int(one["size"]), str(one["sha256"])) for name, one in plain["files"].items()}
+        files = {
+            str(name): Entry(int(one["size"]), str(one["sha256"]), str(one.get("source", "")))
+            for name, one in plain["files"].items()
+        }
+        # Records travel with copied folders: one that names files elsewhere is not believed.
+        if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
+            raise ValueError("a file outside the folder")
         return Pulled(str(plain["name"]), str(plain["revision"]), files)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise PrepError(
             f"{path} is damaged.", "Delete it to use the files as they are, or pull the model again."
         ) from None
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
 
 
 def _read_memory() -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""What the hub's refusals and a broken network mean, as one sentence and the step that helps."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pipeline.errors import PrepError
+from pipeline.models import advice, home_of
+
+OFFLINE = "--offline or HF_HUB_OFFLINE keeps prep from the network"
+_KEPT = "What came so far is kept. "
+
+
+def refuse(hub: str, wrong: str, first: str = "") -> PrepError:
+    """The error that says what is wrong, and how the model is got nevertheless."""
+    return PrepError(wrong, first + advice(hub))
+
+
+@contextmanager
+def told(hub: str, place: str) -> Iterator[None]:
+    """Turn whatever the client raises, that talks to the server `place`, into a PrepError."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise _refused(hub, place, error) from None
+    except OfflineModeIsEnabled:
+        raise refuse(hub, f"{hub} is not on this machine, and {OFFLINE}.") from None
+    except TransportError as error:
+        why = str(error).strip().split("\n")[0] or type(error).__name__
+        raise refuse(hub, f"The connection to {place} failed: {why}.", _KEPT) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise refuse(hub, f"The disk that holds {home_of(hub).parent} is full.", _KEPT) from None
+        if error.errno is not None:
+            raise
+        raise refuse(hub, f"The download of {hub} broke off before its end.", _KEPT) from None
+
+
+def _refused(hub: str, place: str, error: object) -> PrepError:
+    from huggingface_hub import errors
+
+    page = f"{place}/{hub}"
+    sentences: tuple[tuple[type, Callable[[], PrepError]], ...] = (  # the first class that fits, so finer ones first
+        (
+            errors.GatedRepoError,
+            lambda: refuse(
+                hub,
+                f"{hub} is gated: its authors want their conditions accepted first.",
+                f"Accept them at {page}, log in with a token (hf auth login, or HF_TOKEN), then pull again. ",
+            ),
+        ),
+        (
+            errors.RepositoryNotFoundError,
+            lambda: PrepError(
+                f"There is no model {hub} at {place}, or it is private.",
+                f"Look for its name at {page}; if it is private, log in with a token: hf auth login",
+            ),
+        ),
+        (
+            errors.RevisionNotFoundError,
+            lambda: PrepError(f"{hub} has no such revision.", f"Look for its commits at {page}/commits/main"),
+        ),
+        (
+            errors.RemoteEntryNotFoundError,
+            lambda: PrepError(f"A file of {hub} is no longer there: {_url(error)}", f"Look at {page}/tree/main"),
+        ),
+    )
+    for kind, sentence in sentences:
+        if isinstance(error, kind):
+            return sentence()
+    status = getattr(getattr(error, "response", None), "status_code", "an error")
+    later = "Log in with a token: hf auth login. " if status in (401, 403) else f"{_KEPT}Try again later. "
+    return refuse(hub, f"{place} answers {status} for {hub}.", later)
+
+
+def _url(error: object) -> str:
+    return str(getattr(getattr(error, "response", None), "url", ""))
