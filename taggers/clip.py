@@ -1,0 +1,168 @@
+"""CLIP: zero-shot tags from a label file of the user's, with an open_clip model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pipeline.errors import PrepError
+from pipeline.models import known_sha256
+from pipeline.record import Annotation
+from pipeline.stage import Model, opt
+from pipeline.workspace import Workspace
+from taggers.clip_model import Net, embed_pictures, embed_texts, find_source, load_net
+from taggers.embeddings import Store, embed
+from taggers.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
+from taggers.tagger import Look, Tagger
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Labels as vectors; row i of both arrays belongs to label i."""
+
+    labels: tuple[Label, ...]
+    positive: np.ndarray  # labels x size, float32 unit rows
+    negative: np.ndarray  # the same for the opposites; unused where a label has a group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(Tagger):
+    """Tags from a list of your own, judged by a CLIP model of open_clip, without any training.
+
+    Labels of one [group] exclude each other: their scores are a softmax over the group. Any other
+    label is weighed against its opposite, a softmax of two. Embeddings of pictures are kept in
+    cache/embeddings, so another label file or floor infers nothing again.
+    """
+
+    name: ClassVar[str] = "clip"
+    batch_size: ClassVar[int] = 64
+    threads: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("open-clip-torch", "torch", "pillow")
+
+    model: str = opt(
+        "",
+        "Folder or hub id of an open_clip model, or with --pretrained the name of its architecture; "
+        "OpenAI's own weights need one that ends in -quickgelu.",
+        key=False,
+        metavar="MODEL",
+    )
+    pretrained: str = opt(
+        "", "Weights of that architecture, a local safetensors or PyTorch file.", key=False, metavar="FILE"
+    )
+    labels: str = opt(
+        "",
+        f"Text file with the labels, from the workspace; none: a short list of prep's. {FORM}",
+        key=False,
+        metavar="FILE",
+    )
+    template: tuple[str, ...] = opt(
+        ["a photo of {}"], "Sentence around a label; of several, the mean of their embeddings is taken.", metavar="TEXT"
+    )
+    against: tuple[str, ...] = opt(
+        ["a photo without {}"], "What a label without group and opposite is weighed against.", metavar="TEXT"
+    )
+    floor: float = opt(0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1)
+    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
+
+    def check(self) -> None:
+        for option, templates in (("template", self.template), ("against", self.against)):
+            if bad := [text for text in templates if "{}" not in text] or ([] if templates else [""]):
+                raise PrepError(f"clip: {option} is {bad[0]!r}.", "It must hold {} where the label goes.")
+
+    @property
+    def by(self) -> str:
+        return f"{self.name}:{Path(self.model).name}"
+
+    def models(self, workspace: Workspace) -> tuple[Model, ...]:
+        own = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()
+        return (*find_source(self.model, self.pretrained, workspace).models, *own)
+
+    def load(self, workspace: Workspace) -> Look:
+        labels = read_labels(_label_file(self, workspace)) if self.labels else parse_labels(BUILT_IN, "prep's own list")
+        source = find_source(self.model, self.pretrained, workspace)
+        net = load_net(source, self.device)
+        store = Store.of(workspace, source.key)
+        return partial(look, self, net, make_bank(net, labels, self), store)
+
+
+def make_bank(net: Net, labels: tuple[Label, ...], clip: Clip) -> Bank:
+    """The labels' embeddings, each distinct prompt embedded once; several templates are averaged on the sphere."""
+    import numpy as np
+
+    sides = [(_positive(label, clip), _negative(label, clip)) for label in labels]
+    texts = list(dict.fromkeys(text for pair in sides for side in pair for text in side))
+    places = {text: place for place, text in enumerate(texts)}
+    rows = embed_texts(net, texts)
+    if not np.isfinite(rows).all():
+        raise PrepError(f"{clip.by} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
+
+    def mean(side: tuple[str, ...]) -> np.ndarray:
+        # A grouped label has no opposite: zeros, never read.
+        vector = rows[[places[text] for text in side]].mean(axis=0) if side else np.zeros(rows.shape[1], np.float32)
+        return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12))
+
+    return Bank(labels, np.stack([mean(side) for side, _ in sides]), np.stack([mean(side) for _, side in sides]))
+
+
+def look(clip: Clip, net: Net, bank: Bank, store: Store, pictures: list[np.ndarray]) -> list[list[Annotation]]:
+    """What the labels say about each picture, in the order of the label file."""
+    import numpy as np
+
+    rows = embed(store, partial(embed_pictures, net), pictures)
+    if not np.isfinite(rows).all():
+        raise PrepError(f"{clip.by} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
+    table = np.round(scores(bank, rows, net.scale), 4)
+    return [
+        [
+            Annotation(label.text, "tag", label.group or "general", score, clip.by)
+            for label, score in zip(bank.labels, line, strict=True)
+            if score >= clip.floor
+        ]
+        for line in table.tolist()
+    ]
+
+
+def scores(bank: Bank, rows: np.ndarray, scale: float) -> np.ndarray:
+    """Scores of unit embeddings, n x labels, 0 to 1: softmax of `scale` x cosine over the group or the pair.
+
+    Zero-shot classification of Radford et al., 2021 (arXiv:2103.00020), section 3.1.2.
+    """
+    import numpy as np
+
+    wide = rows.astype(np.float64)
+    yes = scale * (wide @ bank.positive.T.astype(np.float64))
+    no = scale * (wide @ bank.negative.T.astype(np.float64))
+    result = 1 / (1 + np.exp(np.clip(no - yes, -700, 700)))
+    groups: dict[str, list[int]] = {}
+    for place, label in enumerate(bank.labels):
+        groups.setdefault(label.group, []).append(place)
+    for name, places in groups.items():
+        if name:
+            powers = np.exp(yes[:, places] - yes[:, places].max(axis=1, keepdims=True))
+            result[:, places] = powers / powers.sum(axis=1, keepdims=True)
+    return np.asarray(result)
+
+
+def _positive(label: Label, clip: Clip) -> tuple[str, ...]:
+    return (label.prompt,) if label.prompt else prompts(label.text, clip.template)
+
+
+def _negative(label: Label, clip: Clip) -> tuple[str, ...]:
+    """The prompts for what a label is not: its own opposite, else the general sentence against it."""
+    if label.group:
+        return ()
+    if not label.opposite:
+        return prompts(label.text, clip.against)
+    return (label.opposite,) if label.prompt else prompts(label.opposite, clip.template)
+
+
+def _label_file(clip: Clip, workspace: Workspace) -> Path:
+    path = workspace.source(str(Path(clip.labels).expanduser()))
+    if not path.is_file():
+        raise PrepError(f"The label file {path} does not exist.", FORM)
+    return path

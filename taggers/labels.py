@@ -1,0 +1,112 @@
+"""Label files: which tags CLIP chooses from, and the sentences that stand for each."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import PrepError
+from pipeline.spelling import plain, spell
+
+FORM = (
+    "One label a line; '[pose]' begins a group of labels of which one is true, '[]' ends it; "
+    "'label | its opposite', 'label = prompt' and 'label = prompt | opposite prompt' say more."
+)
+# What a set of portraits is most often asked; each line as in a user's own file.
+BUILT_IN = """
+[medium]
+photo = a photograph
+painting (medium) = a painting
+sketch = a pencil drawing
+illustration = a digital illustration
+3d = a 3d render
+[framing]
+close-up = a close-up photo of a face
+portrait = a head and shoulders portrait
+upper body = a photo of a person from the waist up
+full body = a full-length photo of a person from head to toe
+no humans = a photo without any people
+[place]
+indoors = a photo taken indoors
+outdoors = a photo taken outdoors
+simple background = a picture in front of a plain background
+[]
+night = a photo taken at night | a photo taken in daylight
+smile = a photo of a smiling person | a photo of a person with a straight face
+sunglasses = a photo of a person with sunglasses | a photo of a person whose eyes are visible
+glasses = a photo of a person with glasses | a photo of a person without glasses
+hat = a photo of a person with a hat | a photo of a bareheaded person
+beard = a photo of a person with a beard | a photo of a clean-shaven person
+watermark = a picture with a watermark | a picture without a watermark
+text = a picture with text on it | a picture without any text
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A tag and what stands for it: prompts as written, or words that go into the templates."""
+
+    text: str
+    group: str  # empty: the label is judged alone
+    prompt: str  # empty: the templates make it
+    opposite: str  # a prompt if `prompt` is one, else words for the templates; empty: none was given
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """The labels of a UTF-8 text file; PrepError names the line that is none."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise PrepError(f"The label file {path} cannot be read: {error.strerror}.", FORM) from None
+    except UnicodeDecodeError:
+        raise PrepError(f"The label file {path} is not UTF-8.", "Save it as UTF-8.") from None
+    return parse_labels(text, str(path))
+
+
+def parse_labels(text: str, where: str) -> tuple[Label, ...]:
+    """The labels in a text; a line that begins with '# ' is a comment."""
+    labels: dict[str, Label] = {}
+    sizes: dict[str, int] = {}
+    group = ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = " ".join(raw.split())
+        if not line or line == "#" or line.startswith("# "):
+            continue
+        if header := re.fullmatch(r"\[(.*)\]", line):
+            group = header.group(1).strip()
+            if group in sizes:
+                raise PrepError(f"{where}, line {number}: the group [{group}] begins twice.", FORM)
+            if group:
+                sizes[group] = 0
+            continue
+        label = _label(line, group, f"{where}, line {number}")
+        if plain(label.text) in labels:
+            raise PrepError(f"{where}, line {number}: {label.text!r} is there twice.", "Delete one of the lines.")
+        labels[plain(label.text)] = label
+        if group:
+            sizes[group] += 1
+    if not labels:
+        raise PrepError(f"{where} lists no labels.", FORM)
+    if small := [name for name, size in sizes.items() if size < 2]:
+        raise PrepError(f"{where}: the group [{small[0]}] needs two labels to choose between.", FORM)
+    return tuple(labels.values())
+
+
+def prompts(words: str, templates: tuple[str, ...]) -> tuple[str, ...]:
+    """The sentences that the templates make of some words; underscores become spaces."""
+    return tuple(template.replace("{}", spell(words)) for template in templates)
+
+
+def _label(line: str, group: str, where: str) -> Label:
+    text, equals, rest = (part.strip() for part in f" {line} ".partition(" = "))
+    body = rest if equals else text
+    says, bar, opposite = (part.strip() for part in f" {body} ".partition(" | "))
+    if bar and group:
+        raise PrepError(
+            f"{where}: {line!r} names an opposite inside the group [{group}].",
+            "In a group the other labels are the opposite; end it with a line '[]' before.",
+        )
+    if not text or not says or (bar and not opposite) or not line.isprintable():
+        raise PrepError(f"{where}: {line!r} is no label.", FORM)
+    return Label(text if equals else says, group, says if equals else "", opposite)
