@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pipeline.decode import DAMAGE
+from pipeline.engines.ahead import Ahead
 from pipeline.errors import PrepError
 from pipeline.picture import load_rgb
 from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import Stage, Work
 from pipeline.workspace import Workspace
+from taggers.onnx_session import cores
 
 if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
 Look = Callable[["list[np.ndarray]"], list[list[Annotation]]]  # uint8 RGB, H x W x 3, any sizes
+MOST_READERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A Look in two halves, so that threads prepare pictures while the model is busy with earlier ones.
+
+    Both are functions of their arguments alone; `prepare` is called by several threads at once.
+    """
+
+    prepare: Callable[[np.ndarray], Any]  # one picture, as the model wants it
+    infer: Callable[[list[Any]], list[list[Annotation]]]
+    chunk: int = 0  # pictures in one call of `infer`; 0: the tagger's own
+
+    def __call__(self, pictures: list[np.ndarray]) -> list[list[Annotation]]:
+        return self.infer([self.prepare(picture) for picture in pictures])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +45,7 @@ class Tagger(Stage):
     """A stage that only looks: a new tagger writes `load`, and `by` where one name has several models."""
 
     chunk: ClassVar[int] = 8  # pictures in one call of what `load` returned
-    readers: ClassVar[int] = 2  # threads that decode pictures while the model is busy with earlier ones
+    readers: ClassVar[int] = 0  # threads that decode pictures while the model is busy; 0: one a core
 
     @property
     def by(self) -> str:
@@ -36,11 +53,22 @@ class Tagger(Stage):
         return self.name
 
     def load(self, workspace: Workspace) -> Look:
-        """Load the weights, once per worker; what comes back says one list of annotations a picture."""
+        """Load the weights, once per worker; what comes back says one list of annotations a picture.
+
+        A Split lets its first half run ahead of the model, over the bounds of batches too.
+        """
         raise NotImplementedError
 
     def start(self, workspace: Workspace) -> Work:
-        return partial(tag, self, self.load(workspace), workspace)
+        return tagging(self, self.load(workspace), workspace)
+
+
+def tagging(tagger: Tagger, look: Look, workspace: Workspace) -> Ahead:
+    """The tagger's work: pictures are read and prepared ahead, then looked at in chunks."""
+    split = look if isinstance(look, Split) else Split(_as_it_is, look)
+    fetch = partial(_fetch, tagger.name, split.prepare, workspace)
+    finish = partial(_finish, tagger.by, split.infer, split.chunk or tagger.chunk)
+    return Ahead(fetch, finish, tagger.readers or min(cores(), MOST_READERS))
 
 
 def tag(tagger: Tagger, look: Look, workspace: Workspace, records: list[Record]) -> list[Record]:
@@ -48,17 +76,7 @@ def tag(tagger: Tagger, look: Look, workspace: Workspace, records: list[Record])
 
     Annotations of others stay as they are; older ones of the same tagger make room.
     """
-    done: dict[str, Record] = {}
-    with ThreadPoolExecutor(tagger.readers, thread_name_prefix=f"{tagger.name}-read") as pool:
-        # map submits everything at once: reading runs ahead of the model by up to one batch.
-        pictures = pool.map(partial(read, tagger.name, workspace), records)
-        for chunk in _chunks(zip(records, pictures, strict=True), tagger.chunk):
-            done |= {record.id: replace(record, drop=drop) for record, drop in chunk if isinstance(drop, Drop)}
-            seen = [(record, picture) for record, picture in chunk if not isinstance(picture, Drop)]
-            said = look([picture for _, picture in seen]) if seen else []
-            pairs = zip(seen, said, strict=True)
-            done |= {record.id: annotated(record, tagger.by, words) for (record, _), words in pairs}
-    return [done[record.id] for record in records]
+    return tagging(tagger, look, workspace)(records)
 
 
 def annotated(record: Record, by: str, said: list[Annotation]) -> Record:
@@ -77,6 +95,31 @@ def read(name: str, workspace: Workspace, record: Record) -> np.ndarray | Drop:
         return Drop(f"tag {name}", "picture missing", record.picture.path)
     except DAMAGE as error:
         return Drop(f"tag {name}", "picture unreadable", f"{record.picture.path}: {error}")
+
+
+def _fetch(name: str, prepare: Callable[[np.ndarray], Any], workspace: Workspace, record: Record) -> Any:
+    picture = read(name, workspace, record)
+    return picture if isinstance(picture, Drop) else prepare(picture)
+
+
+def _finish(
+    by: str,
+    infer: Callable[[list[Any]], list[list[Annotation]]],
+    size: int,
+    records: list[Record],
+    fetched: Iterable[Any],
+) -> list[Record]:
+    done: dict[str, Record] = {}
+    for chunk in _chunks(zip(records, fetched, strict=True), size):
+        done |= {record.id: replace(record, drop=drop) for record, drop in chunk if isinstance(drop, Drop)}
+        seen = [(record, picture) for record, picture in chunk if not isinstance(picture, Drop)]
+        said = infer([picture for _, picture in seen]) if seen else []
+        done |= {record.id: annotated(record, by, words) for (record, _), words in zip(seen, said, strict=True)}
+    return [done[record.id] for record in records]
+
+
+def _as_it_is(picture: T) -> T:
+    return picture
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

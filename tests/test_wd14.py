@@ -14,8 +14,11 @@ from PIL import Image
 
 import taggers.onnx_session
 from pipeline.errors import PrepError
+from pipeline.stage import Model
 from pipeline.workspace import Workspace
-from taggers.wd14 import Tag, Wd14, prepare, read_tags
+from taggers.scores import Tag
+from taggers.wd14 import GET, Wd14, prepare
+from taggers.wd14_tags import read_csv
 from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14
 
 NAMES = (*RATINGS, *TAGS, *CHARACTERS)
@@ -62,6 +65,11 @@ def expected_scores(picture: np.ndarray, side: int = 48) -> np.ndarray:
     ]
     matrix, bias = weights(len(NAMES))
     return 1 / (1 + np.exp(-(np.array(means) / 255 @ matrix + bias)))
+
+
+@pytest.fixture(autouse=True)
+def _models(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
 
 
 @pytest.fixture
@@ -173,11 +181,12 @@ def test_a_second_output_is_an_embedding(workspace, folder):
 
 
 def test_the_hashes_are_of_both_files_and_the_folder_may_move(workspace, folder, tmp_path):
-    model, tags = Wd14(model=str(folder)).models(workspace)
-    assert model.name == "wd14:small-tagger/model.onnx" and tags.name == "wd14:small-tagger/selected_tags.csv"
+    model, tags, how = Wd14(model=str(folder)).models(workspace)
+    assert model.name == "small-tagger/model.onnx" and tags.name == "small-tagger/selected_tags.csv"
+    assert how == Model("wd14 preprocess", "", "white square, bicubic, BGR from 0 to 255, channels last")
     assert model.sha256 == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     assert tags.sha256 == hashlib.sha256((folder / "selected_tags.csv").read_bytes()).hexdigest()
-    assert Wd14(model="small-tagger").models(workspace) == (model, tags)  # relative to the workspace
+    assert Wd14(model="small-tagger").models(workspace) == (model, tags, how)  # relative to the workspace
     assert Wd14(model=str(folder)).params() == {"floor": 0.05}
 
 
@@ -196,13 +205,13 @@ def test_tags_are_read_back_as_written(tmp_path_factory, rows, end, bom):
     write_csv(path, [(written, name) for name, (_, written) in rows], end)
     if bom:
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read_tags(path) == [Tag(name, *KINDS[number]) for name, (number, _) in rows]
+    assert read_csv(path, GET) == [Tag(name, *KINDS[number]) for name, (number, _) in rows]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     path = tmp_path / "selected_tags.csv"
     path.write_bytes(b"\xef\xbb\xbfname,category\r\nsolo,0\r\n")
-    assert read_tags(path) == [Tag("solo", "tag", "general")]
+    assert read_csv(path, GET) == [Tag("solo", "tag", "general")]
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda t: f"name,category\n{t}".encode())))
@@ -213,7 +222,7 @@ def test_any_bytes_are_a_list_or_a_sentence(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("c") / "selected_tags.csv"
     path.write_bytes(data)
     try:
-        tags = read_tags(path)
+        tags = read_csv(path, GET)
     except PrepError as error:
         assert str(path) in error.wrong and error.mend
     else:
@@ -296,7 +305,7 @@ BAD = {
     "other encoding": (put("selected_tags.csv", "name,category\né,0\n".encode("latin-1")), "is not a list of tags"),
     "fewer rows than outputs": (fewer_rows, "14 outputs, but selected_tags.csv beside it lists 13 tags"),
     "empty model": (put("model.onnx", b""), "is not a whole ONNX file"),
-    "pointer": (put("model.onnx", b"version https://git-lfs.github.com/spec/v1\n"), "is not a whole ONNX file"),
+    "pointer": (put("model.onnx", b"version https://git-lfs.github.com/spec/v1\n"), "is a git-lfs pointer"),
     "half a model": (cut, "is not a whole ONNX file"),
     "unknown operator": (edited(unknown_operator), "onnxruntime cannot load"),
     "channels first": (graph(layout="NCHW"), "batch x side x side x 3"),
@@ -327,7 +336,7 @@ def test_no_folder_and_a_wrong_folder(workspace, tmp_path):
     with pytest.raises(PrepError, match="needs a model folder"):
         Wd14().models(workspace)
     for wrong in (tmp_path / "nowhere", write_wd14(tmp_path / "m") / "model.onnx"):
-        with pytest.raises(PrepError, match="does not exist"):
+        with pytest.raises(PrepError, match="There is no model folder"):
             Wd14(model=str(wrong)).models(workspace)
 
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from pipeline.engines.ahead import Ahead
 from pipeline.record import Record
 from pipeline.stage import Stage
 from pipeline.workspace import Workspace
@@ -18,7 +19,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     """
     work = stage.start(workspace)
     if not stage.threads or workers == 1:
-        yield from map(work, batches)
+        yield from work.over(batches) if isinstance(work, Ahead) else map(work, batches)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix=stage.name) as pool:
         pending: deque[Future[list[Record]]] = deque()

@@ -1,0 +1,129 @@
+"""ONNX models that turn pictures into one score a tag: opened, checked, and run in the batches they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.errors import PrepError
+from pipeline.record import Annotation
+from taggers.memory import Pieces
+from taggers.onnx_session import CUDA, open_session
+from taggers.scores import Listing, annotate, check_scores
+from taggers.tagger import Split
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Layout = Literal["NHWC", "NCHW"]
+LAYOUTS: dict[Layout, tuple[int, int, int, str]] = {  # where the channels, height and width stand
+    "NHWC": (3, 1, 2, "batch x side x side x 3"),
+    "NCHW": (1, 2, 3, "batch x 3 x side x side"),
+}
+_FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+ON_CPU, ON_GPU = 8, 32  # pictures at once where the user does not say; measured on the CPU: more gains nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a form of model expects and gives, as far as its file does not say."""
+
+    layout: Layout
+    side: int  # pixels, where the file leaves the size open
+    logits: bool = False  # it gives logits, and the sigmoid is ours to take
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A loaded model and what its file says about itself."""
+
+    session: Any
+    input: str
+    output: str
+    dtype: str
+    side: int  # pixels
+    batch: int  # pictures it takes at once; 0: any number
+    logits: bool
+
+
+def open_net(path: Path, listing: Listing, contract: Contract, device: str) -> Net:
+    """Load the model; PrepError when it is no ONNX file, or not one that turns pictures into one score a tag."""
+    session = open_session(path, device, listing.mend)
+    (source, *others), outputs = session.get_inputs(), session.get_outputs()
+    side = _side(list(source.shape), contract) if not others and source.type in _FLOATS else 0
+    if side < 1:
+        raise PrepError(
+            f"{path} takes {source.type} of shape {source.shape}; models of this form take floats of "
+            f"{LAYOUTS[contract.layout][3]}.",
+            listing.mend,
+        )
+    # Copies with embeddings have two outputs; the scores are those with one number a tag.
+    tags = len(listing.tags)
+    scores = [o for o in outputs if len(o.shape) == 2 and (o.shape[1] == tags or not isinstance(o.shape[1], int))]
+    if not scores:
+        found = " and ".join(str(o.shape[-1]) for o in outputs if o.shape)
+        raise PrepError(
+            f"{path} has {found} outputs, but {listing.file} beside it lists {tags} tags: they do not match.",
+            listing.mend,
+        )
+    batch = source.shape[0] if isinstance(source.shape[0], int) and source.shape[0] > 0 else 0
+    return Net(session, source.name, scores[0].name, _FLOATS[source.type], side, batch, contract.logits)
+
+
+def _side(shape: list[Any], contract: Contract) -> int:
+    """The side of the square pictures that an input of this shape takes; 0 when it takes none."""
+    channels, down, across, _ = LAYOUTS[contract.layout]
+    if len(shape) != 4 or shape[channels] != 3:
+        return 0
+    height, width = (shape[n] if isinstance(shape[n], int) else contract.side for n in (down, across))
+    return height if height == width else 0
+
+
+def split(net: Net, listing: Listing, prepare: Callable[[np.ndarray], np.ndarray], floor: float) -> Split:
+    """The model's look; `prepare` makes the array it takes, and scores from `floor` up are said."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    chunk = ON_GPU if CUDA in net.session.get_providers() else ON_CPU
+    pieces = Pieces(chunk, listing.by, (state.RuntimeException, state.Fail, state.EPFail))
+    return Split(prepare, partial(infer, net, listing, floor, pieces), chunk)
+
+
+def infer(net: Net, listing: Listing, floor: float, pieces: Pieces, arrays: list[np.ndarray]) -> list[list[Annotation]]:
+    """What the model says about each prepared picture, in the order of its list of tags."""
+    return [annotate(row, listing, floor) for row in pieces.run(partial(_rows, net, listing), arrays)]
+
+
+def _rows(net: Net, listing: Listing, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    import numpy as np
+
+    ready = np.stack(arrays).astype(net.dtype, copy=False)
+    runs = [net.session.run([net.output], {net.input: batch})[0] for batch in _batches(ready, net.batch)]
+    scores: np.ndarray = np.concatenate(runs).astype(np.float32, copy=False)[: len(arrays)]
+    if net.logits:
+        scores = sigmoid(scores, listing)
+    check_scores(scores, len(arrays), listing)
+    return list(scores)
+
+
+def sigmoid(logits: np.ndarray, listing: Listing) -> np.ndarray:
+    """1 / (1 + exp(-x)); PrepError when all lies in 0 to 1, which logits of a list of tags never do."""
+    import numpy as np
+
+    if logits.size and logits.min() >= 0 and logits.max() <= 1:
+        raise PrepError(
+            f"{listing.by} gives probabilities, and models of this form give logits: it is another kind of model.",
+            listing.mend,
+        )
+    return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
+
+
+def _batches(ready: np.ndarray, limit: int) -> Iterator[np.ndarray]:
+    """Pieces the model takes: all at once, or exactly `limit` pictures each, the last one filled up with zeros."""
+    import numpy as np
+
+    for start in range(0, len(ready), limit or len(ready)):
+        piece = ready[start : start + (limit or len(ready))]
+        yield np.pad(piece, ((0, limit - len(piece)), (0, 0), (0, 0), (0, 0))) if len(piece) < limit else piece

@@ -1,0 +1,69 @@
+"""From a model's scores, one a tag, to annotations; and what is said when scores and tags do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PrepError
+from pipeline.record import Annotation, Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What one output of the model stands for."""
+
+    text: str  # as the model's list spells it, underscores and all; merge spells it
+    kind: Kind
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a model's outputs stand for, in order, and what to say when they do not fit."""
+
+    tags: list[Tag]
+    file: str  # name of the file that lists them
+    model: str  # name of the model's file
+    by: str
+    mend: str
+
+
+def check_scores(scores: np.ndarray, pictures: int, listing: Listing) -> None:
+    """PrepError unless `scores` are probabilities, `pictures` rows of one a tag."""
+    import numpy as np
+
+    by, tags = listing.by, len(listing.tags)
+    if scores.ndim != 2 or scores.shape[1] != tags:
+        found = scores.shape[-1] if scores.ndim else 0
+        raise PrepError(
+            f"{by} gives {found} scores a picture, but {listing.file} lists {tags} tags: they do not match.",
+            listing.mend,
+        )
+    if len(scores) != pictures:
+        raise PrepError(f"{by} was given {pictures} pictures and says something about {len(scores)}.", listing.mend)
+    if not np.isfinite(scores).all():
+        raise PrepError(
+            f"{by} gives scores that are not numbers (nan).", f"Its {listing.model} is damaged. {listing.mend}"
+        )
+    low, high = float(scores.min(initial=1.0)), float(scores.max(initial=0.0))
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise PrepError(f"{by} gives scores from {low:.3g} to {high:.3g}, which are no probabilities.", listing.mend)
+
+
+def annotate(scores: np.ndarray, listing: Listing, floor: float) -> list[Annotation]:
+    """One picture's annotations, in the list's order: all ratings, and the tags with at least `floor`."""
+    import numpy as np
+
+    # Most of 10,000 tags score next to nothing: numpy leaves them out, Python rounds the rest.
+    worth = scores >= floor - 1e-3
+    worth[[number for number, tag in enumerate(listing.tags) if tag.kind == "rating"]] = True
+    rows = [(listing.tags[n], round(min(max(float(scores[n]), 0.0), 1.0), 4)) for n in np.flatnonzero(worth)]
+    return [
+        Annotation(tag.text, tag.kind, tag.category, score, listing.by)
+        for tag, score in rows
+        if tag.kind == "rating" or score >= floor
+    ]
