@@ -130,6 +130,9 @@ def test_the_odd_thing_stays_in_the_crop(tmp_path, enlarged):
         low = made.crop.box[0 if side == "left" else 1] / enlarged
         assert low <= 1040
         assert low + 400 >= 1160
+        long = {"left": "768x384", "top": "384x768"}[side]  # little to cut: looked at and cut in one decode
+        (made,) = crop(tmp_path, {f"{name}.png": encoded(image, "PNG")}, size=long)
+        assert made.crop.box[0 if side == "left" else 1] / enlarged + 800 >= 1160
 
 
 def test_bad_pictures_are_dropped_and_stop_nothing(tmp_path):
