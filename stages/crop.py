@@ -21,6 +21,8 @@ from stages.frame import Region, frame
 if TYPE_CHECKING:
     from numpy import ndarray
 
+    from pipeline.manifest import Manifest
+
 Cut = tuple[record.Crop, "ndarray"]  # a crop and its pixels
 
 VIEW_SIDE = 512  # the longer side, in pixels, of a quick look
@@ -80,9 +82,15 @@ class Crop(Stage):
         high = self.max_side or -(-self.resolution * 2 // self.step) * self.step
         return low, high
 
-    def named(self) -> frozenset[str]:
-        """The file names and ids that the boxes name, so that a driver can tell which match no picture."""
-        return frozenset(parse_box(text)[0] for text in self.boxes)
+    def suit(self, manifest: Manifest) -> None:
+        if not self.boxes:
+            return
+        known = {name for record in manifest.records() for name in names(record)}
+        for box in self.boxes:
+            if (name := parse_box(box)[0]) not in known:
+                raise PrepError(
+                    f"crop: a box names {name!r}, which is no picture's name or id.", "See: prep preview crop"
+                )
 
     def start(self, workspace: Workspace) -> Work:
         return partial(crop_all, self, workspace)
@@ -105,11 +113,16 @@ def crop_one(options: Crop, workspace: Workspace, before: Record) -> list[Record
         return [_dropped(before, "cannot be opened", fault.strerror or "")]
     except picture.Unreadable as fault:
         return [_dropped(before, fault.reason, fault.detail)]
-    names = [before] if len(made) == 1 else [_piece(before, k) for k in range(1, len(made) + 1)]
+    pieces = [before] if len(made) == 1 else [_piece(before, k) for k in range(1, len(made) + 1)]
     return [
         replace(after, drop=one) if isinstance(one, Drop) else _written(workspace, after, one)
-        for after, one in zip(names, made, strict=True)
+        for after, one in zip(pieces, made, strict=True)
     ]
+
+
+def names(one: Record) -> tuple[str, str, str]:
+    """What a box may call a picture: its id, its path, or its file's name."""
+    return one.id, one.source, PurePosixPath(one.source).name
 
 
 def parse_box(text: str) -> tuple[str, tuple[float, float, float, float]]:
@@ -126,8 +139,7 @@ def parse_box(text: str) -> tuple[str, tuple[float, float, float, float]]:
 
 def _regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], bool]:
     """What to crop from, and whether the user drew it: boxes, else the pieces of a split, else the whole."""
-    names = {before.id, before.source, PurePosixPath(before.source).name}
-    boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in names]
+    boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in names(before)]
     if any(box.right > size[0] or box.bottom > size[1] for box in boxes):
         raise picture.Unreadable("box outside the picture", f"it has {size[0]} x {size[1]} pixels")
     if boxes:

@@ -108,7 +108,8 @@ def _residual(plane: ndarray) -> ndarray:
     log = np.log(np.abs(spectrum) + 1e-9).astype(np.float32)
     rest = log - cv2.blur(log, (3, 3), borderType=cv2.BORDER_REFLECT_101)
     back = np.abs(np.fft.ifft2(np.exp(rest + 1j * np.angle(spectrum)))) ** 2
-    return cv2.GaussianBlur(back.astype(np.float32), (0, 0), 2.5) + np.float32(1e-12)
+    smooth: ndarray = cv2.GaussianBlur(back.astype(np.float32), (0, 0), 2.5)
+    return smooth + np.float32(1e-12)
 
 
 def faces(rgb: ndarray) -> list[Box]:

@@ -15,10 +15,12 @@ from PIL import Image
 
 from pipeline import picture
 from pipeline.errors import PrepError
+from pipeline.manifest import write_manifest
 from pipeline.record import Record
 from pipeline.workspace import Workspace
 from stages.crop import Crop
 from stages.frame import Region, frame
+from tests.make import record
 from tests.photographs import encoded, paths, photograph
 
 
@@ -286,4 +288,12 @@ def test_limits_follow_the_resolution():
     assert Crop(resolution=1024).sides() == (512, 2048)
     assert Crop(resolution=600).sides() == (256, 1216)
     assert replace(Crop(), min_side=384).sides() == (384, 1024)
-    assert Crop(boxes=("x.png=1,2,3,4",)).named() == {"x.png"}
+
+
+def test_a_box_for_no_picture_is_refused(tmp_path):
+    one = record(1, crop=None, picture=None, source="raw/a.png")
+    source = write_manifest(tmp_path / "sources.parquet", [[one]], ())
+    for name in ("a.png", "raw/a.png", one.id):
+        Crop(boxes=(f"{name}=1,2,30,40",)).suit(source)
+    with pytest.raises(PrepError, match="'b.png', which is no picture's name"):
+        Crop(boxes=("b.png=1,2,30,40",)).suit(source)

@@ -14,7 +14,7 @@ from pipeline.workspace import Workspace
 
 # The sample pictures are small, and the embedded base model learns too little to be worth a long training.
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "crop": {"resolution": 256},
+    "crop": {"resolution": 256, "focus": "face"},
     "augment": {"mirror": True},
     "merge": {"absorb": ["collins=face", "chelsea=orange theme"]},
     "train": {"steps": 60, "output": "demo"},
