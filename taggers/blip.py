@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,8 +19,9 @@ from taggers.captioner import (
     find_folder,
     from_folder,
     in_room,
+    load_eye,
     load_model,
-    mend,
+    load_tokenizer,
     pick_device,
     pick_dtype,
 )
@@ -99,41 +99,6 @@ def open_net(blip: Blip, workspace: Workspace) -> Net:
     model = load_model(found, getattr(transformers, name), device, pick_dtype(blip.precision, device, half))
     prompt, start, ends = (_blip if name == BLIP else _blip2)(found, config, tokenizer, blip.prompt)
     return Net(model, eye, Form(tokenizer, ends, blip.by, name == BLIP), prompt, start, Room(blip.chunk))
-
-
-def load_eye(found: Found, side: int) -> Callable[[list[np.ndarray]], Any]:
-    """What turns pictures into the model's array: the folder's own settings, resized by Pillow as in training.
-
-    PrepError unless it makes squares of `side` pixels.
-    """
-    import numpy as np
-    from transformers import AutoImageProcessor
-
-    def load() -> Any:
-        given = {"backend": "pil", "local_files_only": True, "trust_remote_code": False}
-        return AutoImageProcessor.from_pretrained(found.folder, **given)
-
-    processor = from_folder(found, load)
-
-    def eye(pictures: list[np.ndarray]) -> Any:
-        return processor(pictures, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
-
-    shape = tuple(from_folder(found, lambda: eye([np.zeros((8, 8, 3), np.uint8)])).shape[1:])
-    if shape != (3, side, side):
-        raise PrepError(
-            f"{found.folder}: preprocessor_config.json makes pictures of {shape}, but the model wants {side} x {side}.",
-            mend(found),
-        )
-    return eye
-
-
-def load_tokenizer(found: Found) -> Any:
-    from transformers import AutoTokenizer
-
-    return from_folder(
-        found,
-        lambda: AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False),
-    )
 
 
 def _blip(found: Found, config: Any, tokenizer: Any, prompt: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:

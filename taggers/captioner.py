@@ -19,6 +19,7 @@ from taggers.onnx_session import gpus, wants_gpu
 from taggers.tagger import Tagger
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ FILES = (
     "chat_template.json",
     "chat_template.jinja",
 )
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,49 @@ def load_model(found: Found, cls: Any, device: torch.device, dtype: Any) -> Any:
         return model.to(device).eval()
 
     return from_folder(found, load)
+
+
+def load_eye(found: Found, side: int) -> Callable[[list[np.ndarray]], Any]:
+    """What turns pictures into the model's array, B x 3 x side x side, with the folder's own settings.
+
+    Pillow resizes, as it did when BLIP and GIT were trained. PrepError unless it makes squares of `side` pixels.
+    """
+    import numpy as np
+    from transformers import AutoImageProcessor
+
+    def load() -> Any:
+        given = {"backend": "pil", "local_files_only": True, "trust_remote_code": False}
+        return AutoImageProcessor.from_pretrained(found.folder, **given)
+
+    processor = from_folder(found, load)
+
+    def eye(pictures: list[np.ndarray]) -> Any:
+        return processor(pictures, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+
+    shape = tuple(from_folder(found, lambda: eye([np.zeros((8, 8, 3), np.uint8)])).shape[1:])
+    if shape != (3, side, side):
+        raise PrepError(
+            f"{found.folder}: preprocessor_config.json makes pictures of {shape}, but the model wants {side} x {side}.",
+            mend(found),
+        )
+    return eye
+
+
+def load_tokenizer(found: Found) -> Any:
+    """The model's tokenizer, from its folder alone."""
+    from transformers import AutoTokenizer
+
+    check_vocabulary(found)
+    return from_folder(
+        found,
+        lambda: AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False),
+    )
+
+
+def check_vocabulary(found: Found) -> None:
+    """PrepError unless the folder has a tokenizer: without one transformers makes up an empty one."""
+    if not any((found.folder / name).is_file() for name in VOCABULARIES):
+        raise PrepError(f"The model folder {found.folder} lacks {VOCABULARIES[0]}.", mend(found))
 
 
 def from_folder(found: Found, load: Callable[[], T]) -> T:

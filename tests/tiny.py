@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-WORDS = (
+TEXT = (
     "a an the man woman cat dog hat beard street sign word words letter with on in of and is says red blue old young "
     "sitting standing holding wearing looking photo picture his her smile coat door tree ' s . , \" ##s ##ing"
-).split()  # noqa: SIM905
+)
+WORDS = tuple(TEXT.split())
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -74,6 +75,80 @@ def write_blip(folder: Path, side: int = 32, end: float = 0.0) -> Path:
         model.text_decoder.cls.predictions.bias[3] += end
     model.save_pretrained(folder)
     write_processor(folder, "BlipImageProcessor", {"size": {"height": side, "width": side}, "do_center_crop": False})
+    return folder
+
+
+def bpe_tokenizer(folder: Path, special: tuple[str, ...]) -> int:
+    """A byte-level tokenizer as GPT-2's, OPT's and Qwen's: `special` first, then every byte and a few words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=340, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([TEXT] * 3, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+def write_blip2(folder: Path, side: int = 16) -> Path:
+    """A folder of the form of Salesforce/blip2-opt-2.7b."""
+    from transformers import Blip2Config, Blip2ForConditionalGeneration, GPT2TokenizerFast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    bpe_tokenizer(folder, ("<pad>", "</s>", "<image>"))
+    plain = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    tokenizer = GPT2TokenizerFast(
+        vocab=plain["vocab"],
+        merges=[tuple(pair) for pair in plain["merges"]],
+        bos_token="</s>",
+        eos_token="</s>",
+        unk_token="</s>",
+        pad_token="<pad>",
+        add_bos_token=True,
+    )
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"model_type": "opt", "vocab_size": len(tokenizer), "ffn_dim": 48, "word_embed_proj_dim": 32}
+    ids = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
+    config = Blip2Config(
+        vision_config={**size, "intermediate_size": 48, "image_size": side, "patch_size": 8},
+        qformer_config={**size, "intermediate_size": 48, "vocab_size": 20, "encoder_hidden_size": 32},
+        text_config={**size, **text, **ids, "max_position_embeddings": 200},
+        num_query_tokens=4,
+        image_token_index=2,
+    )
+    model = Blip2ForConditionalGeneration(config)
+    restless(model)
+    model.save_pretrained(folder)
+    write_processor(folder, "BlipImageProcessor", {"size": {"height": side, "width": side}})
+    (folder / "processor_config.json").write_text('{"num_query_tokens": 4, "processor_class": "Blip2Processor"}')
+    return folder
+
+
+def write_git(folder: Path, side: int = 24, end: float = 0.0) -> Path:
+    """A folder of the form of microsoft/git-base-coco; `end` is added to the end token's bias."""
+    import torch
+    from transformers import GitConfig, GitForCausalLM
+
+    folder.mkdir(parents=True, exist_ok=True)
+    words = bert_tokenizer(folder)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": words, "bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    config = GitConfig(**size, **text, vision_config={**size, "image_size": side, "patch_size": 8})
+    model = GitForCausalLM(config)
+    restless(model)
+    with torch.no_grad():
+        model.output.bias[3] += end
+    model.save_pretrained(folder)
+    crop = {"do_center_crop": True, "crop_size": {"height": side, "width": side}}
+    write_processor(folder, "CLIPImageProcessor", {"size": {"shortest_edge": side}, **crop})
     return folder
 
 

@@ -1,0 +1,401 @@
+"""BLIP: the array that reaches the model, captions against transformers itself, and one sentence per bad folder."""
+
+import json
+import logging
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import taggers.captioner
+from pipeline.errors import PrepError
+from pipeline.models import Found
+from pipeline.workspace import Workspace
+from taggers.blip import Blip, open_net
+from taggers.captioner import Room, in_room, load_eye
+from taggers.generate import drawing, joined, picture_seed
+from tests.fake import cropped
+from tests.tiny import SPECIAL, WORDS, normal, photo, write_blip, write_blip2, write_git, write_processor
+
+SHAPES = [(32, 32), (20, 90), (90, 20), (200, 300), (5, 7), (1, 1)]
+NAMES = (*SPECIAL, *WORDS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_blip(tmp_path_factory.mktemp("models") / "tiny-blip")
+
+
+@pytest.fixture(scope="module")
+def folder2(tmp_path_factory):
+    return write_blip2(tmp_path_factory.mktemp("models") / "tiny-blip2")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path)
+
+
+def squashed(picture: np.ndarray, side: int) -> np.ndarray:
+    """BLIP's contract with Pillow alone: bicubic to a square whatever the shape, CLIP's mean and deviation."""
+    return normal(np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)))
+
+
+def direct(folder, pictures, side=32):
+    """The model as transformers loads it, and the pictures as it wants them."""
+    from transformers import BlipForConditionalGeneration
+
+    model = BlipForConditionalGeneration.from_pretrained(folder).eval()
+    return model, torch.from_numpy(np.stack([squashed(p, side) for p in pictures])).float()
+
+
+def words(ids: list[int]) -> str:
+    """Tokens as a sentence, with nothing but the list of words: pieces that start with ## belong to the one before."""
+    text = " ".join(NAMES[i] for i in ids if len(SPECIAL) <= i < len(NAMES)).replace(" ##", "")
+    return joined(text.replace(" .", ".").replace(" ,", ","))
+
+
+def say(workspace, folder, pictures, **options):
+    """Captions through the whole tagger: files, records, batches."""
+    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+    done = Blip(model=str(folder), device="cpu", **options).start(workspace)(records)
+    return [one.annotations[0] if one.annotations else None for one in done]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_eye_squashes_to_384_bicubically(tmp_path, shape):
+    write_processor(tmp_path, "BlipImageProcessor", {"size": {"height": 384, "width": 384}})
+    array = load_eye(Found(tmp_path, "x", ""), 384)([photo(*shape)])
+    assert array.shape == (1, 3, 384, 384) and array.dtype == torch.float32
+    assert np.abs(array[0].numpy() - squashed(photo(*shape), 384)).max() < 1e-5
+
+
+def test_the_array_that_reaches_the_model(workspace, folder):
+    pictures = [photo(*shape) for shape in SHAPES]
+    blip, seen = Blip(model=str(folder), device="cpu"), []
+    net = open_net(blip, workspace)
+    net.model.vision_model.register_forward_pre_hook(lambda m, a, k: seen.append(k["pixel_values"]), with_kwargs=True)
+    from taggers.blip import look
+
+    look(net, blip, pictures)
+    assert np.abs(torch.cat(seen).numpy() - np.stack([squashed(p, 32) for p in pictures])).max() < 1e-5
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_captions_are_those_of_transformers_and_longer_than_its_20_tokens(workspace, folder, beams):
+    pictures = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, pictures)
+    ids = model.generate(pixels, max_new_tokens=60, num_beams=beams, do_sample=False).tolist()
+    said = say(workspace, folder, pictures, max_tokens=60, beams=beams)
+    expected = [words(row[: row.index(3) if 3 in row else None]) for row in ids]
+    assert [one.text for one in said] == expected and len(set(expected)) > 3
+    assert max(len(row) for row in ids) > 40
+    assert {(one.kind, one.category, one.by) for one in said} == {("caption", "", "blip:tiny-blip")}
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_score_is_the_mean_probability_of_the_tokens(workspace, folder, beams):
+    """Against the model's own forward pass over the finished caption, not its generation."""
+    pictures = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, pictures)
+    said = say(workspace, folder, pictures, max_tokens=30, beams=beams)
+    for one, pixel in zip(said, pixels, strict=True):
+        row = model.generate(pixel[None], max_new_tokens=30, num_beams=beams, do_sample=False)[0].tolist()
+        row = row[: row.index(3) + 1] if 3 in row else row
+        with torch.inference_mode():
+            logits = model(pixel[None], input_ids=torch.tensor([row])).logits[0].double()
+        logs = [logits[n].log_softmax(-1)[token].item() for n, token in enumerate(row[1:])]
+        assert one.score == pytest.approx(math.exp(sum(logs) / len(logs)), abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"beams": 3}, {"sample": True}, {"prompt": "a photo of"}], ids=str)
+def test_a_batch_says_what_each_picture_alone_says(workspace, folder, options):
+    pictures = [photo(*shape) for shape in SHAPES]
+    together = say(workspace, folder, pictures, max_tokens=30, **options)
+    alone = [say(workspace, folder, [picture], max_tokens=30, **options)[0] for picture in pictures]
+    assert [one and one.text for one in together] == [one and one.text for one in alone]
+    for a, b in zip(together, alone, strict=True):
+        assert a is b is None or abs(a.score - b.score) <= 1.01e-4  # rounded to 4 decimals
+
+
+def test_the_prompt_is_gone_on_from_and_left_out(workspace, folder):
+    from transformers import AutoTokenizer
+
+    pictures = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, pictures)
+    prompt = torch.tensor([AutoTokenizer.from_pretrained(folder)("a photo of")["input_ids"]] * len(pictures))
+    assert prompt[0].tolist() == [2, NAMES.index("a"), NAMES.index("photo"), NAMES.index("of"), 3]
+    ids = model.generate(pixels, input_ids=prompt.clone(), max_new_tokens=25).tolist()
+    expected = [words(row[4 : row.index(3) if 3 in row else None]) for row in ids]
+    said = say(workspace, folder, pictures, max_tokens=25, prompt="a photo of")
+    assert [one.text if one else "" for one in said] == expected
+    kept = say(workspace, folder, pictures, max_tokens=25, prompt="a photo of", keep_prompt=True)
+    assert [one.text for one in kept] == [f"a photo of {text}".strip() for text in expected]
+
+
+def test_fewest_tokens_and_penalty_are_transformers_own(workspace, folder):
+    pictures = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, pictures)
+    ids = model.generate(pixels, max_new_tokens=25, min_new_tokens=9, repetition_penalty=1.6, do_sample=False).tolist()
+    said = say(workspace, folder, pictures, max_tokens=25, min_tokens=9, repetition_penalty=1.6)
+    assert [one.text for one in said] == [words(row[: row.index(3) if 3 in row else None]) for row in ids]
+    assert said != say(workspace, folder, pictures, max_tokens=25)
+
+
+def test_drawn_captions_come_from_the_pixels_and_the_seed(workspace, folder):
+    pictures = [photo(*shape) for shape in SHAPES]
+    first = say(workspace, folder, pictures, sample=True, max_tokens=20)
+    assert say(workspace, folder, pictures[::-1], sample=True, max_tokens=20) == first[::-1]
+    assert say(workspace, folder, pictures, sample=True, max_tokens=20, seed=1) != first
+    assert say(workspace, folder, pictures, max_tokens=20) != first
+    assert picture_seed(0, np.zeros((2, 3, 3), np.uint8)) != picture_seed(0, np.zeros((3, 2, 3), np.uint8))
+
+
+def test_drawing_has_the_nucleus_probabilities():
+    """20,000 draws against the probabilities by hand: the likeliest words whose sum reaches top_p, made one again."""
+    p = np.array([0.4, 0.25, 0.2, 0.1, 0.05])
+    draw = drawing(0.8, 3, [np.zeros((1, 1, 3), np.uint8)])
+    scores = torch.from_numpy(np.log(p))[None].float()
+    counts = np.bincount([int(draw(None, scores).argmax()) for _ in range(20_000)], minlength=5) / 20_000
+    assert np.abs(counts - np.array([0.4, 0.25, 0.2, 0, 0]) / 0.85).max() < 0.012  # 3.4 deviations
+    assert counts[3] == counts[4] == 0
+
+
+def test_a_caption_that_the_limit_ends_is_said(workspace, folder, caplog):
+    with caplog.at_level(logging.WARNING, "prep"):
+        say(workspace, folder, [photo(*shape) for shape in SHAPES], max_tokens=1)
+    assert any("blip:tiny-blip: 6 of 6 captions were cut at 1 tokens." in r.message for r in caplog.records)
+
+
+def test_a_model_that_says_nothing_gives_no_caption(workspace, tmp_path, caplog):
+    silent = write_blip(tmp_path / "silent", end=1000.0)
+    assert say(workspace, silent, [photo(9, 9)]) == [None] and not caplog.records
+
+
+# --- BLIP-2 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompt", ["", "a photo of"])
+def test_blip2_says_what_transformers_and_its_processor_say(workspace, folder2, prompt):
+    from transformers import Blip2ForConditionalGeneration, Blip2Processor
+
+    pictures = [photo(*shape) for shape in SHAPES]
+    model = Blip2ForConditionalGeneration.from_pretrained(folder2).eval()
+    processor = Blip2Processor.from_pretrained(folder2)
+    given = processor(
+        text=[prompt] * len(pictures), images=pictures, return_tensors="pt", input_data_format="channels_last"
+    )
+    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in pictures])).float()
+    ids = model.generate(**given, max_new_tokens=30, do_sample=False)[:, given["input_ids"].shape[1] :]
+    expected = [" ".join(text.split()) for text in processor.batch_decode(ids, skip_special_tokens=True)]
+    said = say(workspace, folder2, pictures, max_tokens=30, prompt=prompt)
+    assert [one.text if one else "" for one in said] == expected and len(set(expected)) > 2
+    assert {one.by for one in said if one} == {"blip:tiny-blip2"}
+    if not prompt:
+        free = model.generate(given["pixel_values"], max_new_tokens=30, do_sample=False)
+        assert [" ".join(t.split()) for t in processor.batch_decode(free, skip_special_tokens=True)] == expected
+
+
+def test_blip2_of_an_old_revision_is_said(workspace, tmp_path):
+    old = write_blip2(tmp_path / "old")
+    config = json.loads((old / "config.json").read_text())
+    (old / "config.json").write_text(json.dumps({**config, "image_token_index": None}))
+    with pytest.raises(PrepError, match="no image_token_index: this is an old revision"):
+        say(workspace, old, [photo(9, 9)])
+
+
+# --- bad folders, memory, devices ----------------------------------------------------------------
+
+
+def only_pickle(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def without(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def put(name, text):
+    return lambda folder: (folder / name).write_text(text)
+
+
+def edited(change):
+    def spoil(folder):
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    return spoil
+
+
+def config(**changes):
+    def spoil(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return spoil
+
+
+def nan(tensors):
+    tensors["text_decoder.cls.predictions.bias"][7] = math.nan
+
+
+def shorter(tensors):
+    tensors["text_decoder.cls.predictions.bias"] = tensors["text_decoder.cls.predictions.bias"][:-1].clone()
+
+
+def fewer(tensors):
+    del tensors["vision_model.post_layernorm.weight"], tensors["vision_model.post_layernorm.bias"]
+
+
+SHARDS = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
+
+
+def half_the_shards(folder):
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(SHARDS)
+
+
+def outside(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../x.safetensors"}}))
+
+
+BAD = {
+    "only a pickle": (only_pickle, "pytorch_model.bin, a pickle, which could run any program"),
+    "no weights": (without("model.safetensors"), "lacks model.safetensors"),
+    "no configuration": (without("config.json"), "lacks config.json"),
+    "no tokenizer": (
+        lambda f: [(f / n).unlink() for n in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")],
+        "",
+    ),
+    "no processor": (without("preprocessor_config.json"), "cannot be loaded"),
+    "half a file": (cut, "is cut or damaged"),
+    "half the shards": (half_the_shards, "lacks model-00002-of-00002.safetensors"),
+    "shards outside": (outside, "does not list the files of the model"),
+    "pointer": (put("model.safetensors", "version https://git-lfs.github.com/spec/v1\n"), "git-lfs pointer"),
+    "text as weights": (put("model.safetensors", "Not Found"), "is cut or damaged"),
+    "broken configuration": (put("config.json", "{"), "is no JSON object"),
+    "a list as configuration": (put("config.json", "[]"), "is no JSON object"),
+    "a question answerer": (
+        config(architectures=["BlipForQuestionAnswering"]),
+        "of another kind (BlipForQuestionAnswering",
+    ),
+    "no class": (config(architectures=None), "of another kind (no class, type blip)"),
+    "wrong types": (config(text_config={"hidden_size": "many"}), ""),
+    "other sizes": (edited(shorter), "cannot be loaded"),
+    "weights missing": (edited(fewer), "lacks the weights vision_model.post_layernorm.bias and 1 more"),
+    "nan": (edited(nan), "gives scores that are not numbers (nan)"),
+    "another size of pictures": (
+        lambda f: write_processor(f, "BlipImageProcessor", {"size": {"height": 48, "width": 48}}),
+        "makes pictures of (3, 48, 48), but the model wants 32 x 32",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, tmp_path, name):
+    spoil, expected = BAD[name]
+    bad = shutil.copytree(folder, tmp_path / "bad")
+    spoil(bad)
+    with pytest.raises(PrepError) as caught:
+        say(workspace, bad, [photo(9, 9)])
+    assert expected in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.mend
+
+
+def test_a_model_of_another_family_and_none_at_all(workspace, tmp_path):
+    with pytest.raises(PrepError, match=r"another kind \(GitForCausalLM, type git\)"):
+        say(workspace, write_git(tmp_path / "git"), [photo(9, 9)])
+    with pytest.raises(PrepError, match="is not on this machine"):
+        Blip().models(workspace)
+
+
+def test_provenance_names_every_file_that_counts(workspace, folder):
+    names = [model.name for model in Blip(model=str(folder)).models(workspace)]
+    assert {"config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json"} <= {
+        name.removeprefix("tiny-blip/") for name in names
+    }
+
+
+def test_one_model_signs_alike_under_its_id_and_its_folder():
+    assert Blip().by == "blip:blip-image-captioning-large"
+    assert Blip(model="/x/Salesforce--blip-image-captioning-large").by == Blip().by
+
+
+def test_full_memory_halves_the_batch_says_so_and_goes_on(caplog):
+    tried = []
+
+    def work(items):
+        tried.append(len(items))
+        if len(items) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [item * 10 for item in items]
+
+    room = Room(16)
+    assert in_room(room, work, list(range(20))) == [n * 10 for n in range(20)]
+    assert tried == [16, 8, 4, *[2] * 10] and room.pictures == 2
+    assert next(r.message for r in caplog.records).endswith("full with 16 pictures at once; going on with 8.")
+    assert in_room(room, work, [1, 2, 3]) == [10, 20, 30] and len(caplog.records) == 3
+
+
+def test_memory_too_small_for_one_picture_is_one_sentence():
+    def work(items):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(PrepError, match="does not suffice for a single picture"):
+        in_room(Room(4), work, [1, 2, 3])
+
+
+def test_a_gpu_asked_for_and_absent_or_present_and_unused_is_said(workspace, folder, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 0)
+    monkeypatch.setattr(taggers.captioner, "gpus", lambda: 0)
+    with pytest.raises(PrepError, match="there is no CUDA GPU"):
+        Blip(model=str(folder), device="cuda").start(workspace)
+    assert Blip(model=str(folder)).start(workspace) and not caplog.records
+    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 1)
+    monkeypatch.setattr(taggers.captioner, "gpus", lambda: 1)
+    with pytest.raises(PrepError, match=r"There is a GPU, but torch .* cannot use it"):
+        Blip(model=str(folder), device="cuda").start(workspace)
+    assert Blip(model=str(folder)).start(workspace)
+    assert "the CPU works instead" in caplog.records[-1].message
+
+
+def test_options_that_exclude_each_other():
+    with pytest.raises(PrepError, match="sample and beams exclude each other"):
+        Blip(sample=True, beams=2)
+    with pytest.raises(PrepError, match="min_tokens 9 is more than max_tokens 5"):
+        Blip(min_tokens=9, max_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("apart", "together"),
+    [
+        ("the man ' s hat", "the man's hat"),
+        ("a man in a t - shirt", "a man in a t-shirt"),
+        ("they don ' t look", "they don't look"),
+        ('a sign with " stop " on it', 'a sign with "stop" on it'),
+        ("a  black - and - white cat", "a black-and-white cat"),
+        ("a sign ' s ' here", "a sign ' s ' here"),
+    ],
+)
+def test_pieces_are_joined_as_people_write(apart, together):
+    assert joined(apart) == together
+
+
+@given(st.lists(st.sampled_from(["man", "cat", "a", "hat.", "old,"]), max_size=9))
+@settings(max_examples=50)
+def test_words_without_marks_stay_as_they_are(some):
+    assert joined(" ".join(some)) == " ".join(some)
