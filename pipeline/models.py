@@ -209,7 +209,7 @@ def read_record(folder: Path) -> Pulled | None:
         if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
             raise ValueError("a file outside the folder")
         return Pulled(str(plain["name"]), str(plain["revision"]), files)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise PrepError(
             f"{path} is damaged.", "Delete it to use the files as they are, or pull the model again."
         ) from None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.models import advice, home_of
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 OFFLINE = "--offline or HF_HUB_OFFLINE keeps prep from the network"
 _KEPT = "What came so far is kept. "
@@ -41,42 +45,43 @@ def told(hub: str, place: str) -> Iterator[None]:
         raise refuse(hub, f"The download of {hub} broke off before its end.", _KEPT) from None
 
 
-def _refused(hub: str, place: str, error: object) -> PrepError:
+def _refused(hub: str, place: str, error: HfHubHTTPError) -> PrepError:
     from huggingface_hub import errors
 
     page = f"{place}/{hub}"
-    sentences: tuple[tuple[type, Callable[[], PrepError]], ...] = (  # the first class that fits, so finer ones first
+    sentences: tuple[tuple[type, PrepError], ...] = (  # the first class that fits counts, so the finer ones come first
         (
             errors.GatedRepoError,
-            lambda: refuse(
+            refuse(
                 hub,
                 f"{hub} is gated: its authors want their conditions accepted first.",
                 f"Accept them at {page}, log in with a token (hf auth login, or HF_TOKEN), then pull again. ",
             ),
         ),
-        (
-            errors.RepositoryNotFoundError,
-            lambda: PrepError(
-                f"There is no model {hub} at {place}, or it is private.",
-                f"Look for its name at {page}; if it is private, log in with a token: hf auth login",
-            ),
-        ),
+        (errors.RepositoryNotFoundError, _nobody(hub, place)),
         (
             errors.RevisionNotFoundError,
-            lambda: PrepError(f"{hub} has no such revision.", f"Look for its commits at {page}/commits/main"),
+            PrepError(f"{hub} has no such revision.", f"Look for its commits at {page}/commits/main"),
         ),
         (
             errors.RemoteEntryNotFoundError,
-            lambda: PrepError(f"A file of {hub} is no longer there: {_url(error)}", f"Look at {page}/tree/main"),
+            PrepError(f"A file of {hub} is no longer there: {error.response.url}", f"Look at {page}/tree/main"),
         ),
     )
     for kind, sentence in sentences:
         if isinstance(error, kind):
-            return sentence()
-    status = getattr(getattr(error, "response", None), "status_code", "an error")
-    later = "Log in with a token: hf auth login. " if status in (401, 403) else f"{_KEPT}Try again later. "
+            return sentence
+    status = error.response.status_code
+    if status == 401 and "credentials" in error.response.headers.get("X-Error-Message", ""):
+        return PrepError(f"{place} does not accept the token that is stored or in HF_TOKEN.", "Log in: hf auth login")
+    if status == 401:  # what the hub tells strangers about models that are private or do not exist
+        return _nobody(hub, place)
+    later = "Log in with a token: hf auth login. " if status == 403 else f"{_KEPT}Try again later. "
     return refuse(hub, f"{place} answers {status} for {hub}.", later)
 
 
-def _url(error: object) -> str:
-    return str(getattr(getattr(error, "response", None), "url", ""))
+def _nobody(hub: str, place: str) -> PrepError:
+    return PrepError(
+        f"There is no model {hub} at {place}, or it is private.",
+        f"Look for its name at {place}/{hub}; if it is private, log in with a token: hf auth login",
+    )

@@ -25,6 +25,7 @@ class Hub:
     commits: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)  # id: commit: name: bytes
     branches: dict[tuple[str, str], str] = field(default_factory=dict)  # (id, branch): commit
     gated: set[str] = field(default_factory=set)
+    token: str = ""  # the only one it accepts
     status: int = 0  # answer everything with it
     page: bytes = b""  # answer everything with it
     lies: dict[str, bytes] = field(default_factory=dict)  # name: what is sent instead of its bytes
@@ -68,6 +69,8 @@ def _answer(hub: Hub, at_store: bool) -> type[BaseHTTPRequestHandler]:
             hub.asked.append((self.command, path, {k.lower(): v for k, v in self.headers.items()}))
             if hub.status:
                 return self.say(hub.status, {})
+            if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+                return self.say(401, {"X-Error-Message": "Invalid credentials in Authorization header"})
             if hub.page:
                 return self.say(200, {"Content-Type": "text/html"}, hub.page)
             parts = path.strip("/").split("/")
@@ -87,7 +90,7 @@ def _answer(hub: Hub, at_store: bool) -> type[BaseHTTPRequestHandler]:
 
         def info(self, name: str, revision: str) -> None:
             if name not in hub.commits:
-                return self.say(401, {"X-Error-Message": "Invalid username or password."})
+                return self.say(404, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
             commit = hub.branches.get((name, revision), revision)
             if commit not in hub.commits[name]:
                 return self.say(404, {"X-Error-Code": "RevisionNotFound"})
