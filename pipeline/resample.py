@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -194,9 +195,10 @@ def _is_plain_webp(opened: Opened) -> bool:
 
 @lru_cache(1)
 def _vips() -> ModuleType:
-    """pyvips, told to leave threads to the engine and to remember nothing."""
+    """pyvips, told to leave threads to the engine, to remember nothing, and to keep its remarks to itself."""
     import pyvips
 
+    logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # what matters comes back as an error, row by row
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
     module: ModuleType = pyvips

@@ -283,3 +283,11 @@ def test_quiet_says_nothing_and_json_says_it_all(home):
     assert (done.stdout, done.stderr) == ("", "")
     rows = [json.loads(row) for row in prep("-C", home, "run", "--json").stdout.splitlines()]
     assert {"stage", "digest", "manifest", "found", "kept", "dropped", "pictures"} <= set(rows[0])
+
+
+def test_odd_pictures_leave_the_terminal_calm(home, tmp_path):
+    """Libraries have remarks about broken pictures; the row says what matters."""
+    good = (tmp_path / "raw" / "china.jpg").read_bytes()
+    (tmp_path / "raw" / "half.jpg").write_bytes(good[: len(good) // 2])
+    fill(tmp_path / "raw", photographs())
+    assert prep("-C", home, "crop", "--quiet").stderr == ""
