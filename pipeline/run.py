@@ -91,7 +91,7 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
     workspace.sweep()
     with Progress(plan.name, settings.quiet) as progress:
         if not plan.joined:
-            manifest = _work(plan.stages[0], source, target, (workspace, settings, progress))
+            manifest = _Job(plan.stages[0], source, workspace, settings, progress).run(target)
         else:
             members = [
                 bring(Plan(f"{plan.name}.{stage.name}", (stage,)), source, workspace, settings).manifest
@@ -139,44 +139,60 @@ def read_if_whole(path: Path) -> Manifest | None:
         return None
 
 
-def _work(stage: Stage, source: Manifest, target: Path, under: tuple[Workspace, Settings, Progress]) -> Manifest:
-    workspace, settings, progress = under
-    (step,) = expected(Plan(stage.name, (stage,)), source, workspace)
-    step = replace(step, libraries={name: importlib.metadata.version(name) for name in stage.libraries})
-    history = (*source.history, step)
-    if isinstance(stage, Whole):
-        return write_manifest(target, stage.run(source, workspace, progress), history)
-    parts = Parts(target.parent / ".parts" / f"{stage.name}-{step.key[:16]}")
-    pictures = itertools.count(1)
-    for batch in parts.record(_batches(stage, source, (workspace, settings), parts.done)):
-        for _ in roots(batch):
-            done = next(pictures)
-        progress(done + parts.done * stage.batch_size, source.counts.found)
-    manifest = write_manifest(target, parts.batches(), history)
-    parts.remove()
-    return manifest
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One stage at work on one manifest."""
 
+    stage: Stage
+    source: Manifest
+    workspace: Workspace
+    settings: Settings
+    progress: Progress
 
-def _batches(stage: Stage, source: Manifest, under: tuple[Workspace, Settings], done: int) -> Iterator[list[Record]]:
-    """Work on what is kept; what is dropped passes by. Every record that went in comes out."""
-    workspace, settings = under
-    waiting: deque[list[Record]] = deque()
+    def run(self, target: Path) -> Manifest:
+        """Do the work, batch by batch where the stage allows it, and write the manifest."""
+        (step,) = expected(Plan(self.stage.name, (self.stage,)), self.source, self.workspace)
+        step = replace(step, libraries={name: importlib.metadata.version(name) for name in self.stage.libraries})
+        history = (*self.source.history, step)
+        if isinstance(self.stage, Whole):
+            return write_manifest(target, self.stage.run(self.source, self.workspace, self.progress), history)
+        parts = Parts(target.parent / ".parts" / f"{self.stage.name}-{step.key[:16]}")
+        for _ in parts.record(self.batches(parts.done)):
+            pass  # a batch is safe on disk a few seconds after it was worked on
+        manifest = write_manifest(target, parts.batches(), history)
+        parts.remove()
+        return manifest
 
-    def feed() -> Iterator[list[Record]]:
-        for batch in itertools.islice(source.batches(stage.batch_size), done, None):
-            waiting.append(batch)
-            if kept := [record for record in batch if record.kept]:
-                yield kept
+    def batches(self, done: int) -> Iterator[list[Record]]:
+        """Work on what is kept, from batch `done` on; what is dropped passes by. Every record comes out again."""
+        waiting: deque[list[Record]] = deque()
+        counted, total = 0, self.source.counts.pictures
 
-    for result in settings.engine(stage, feed(), workspace, settings.workers):
-        while not any(record.kept for record in waiting[0]):
-            yield waiting.popleft()
-        batch = waiting.popleft()
-        merged = sorted([*result, *(record for record in batch if not record.kept)], key=lambda record: record.id)
-        if lost := roots(batch) ^ roots(merged):
-            raise AssertionError(f"{stage.name} lost or invented {lost}")
-        yield merged
-    yield from waiting
+        def feed() -> Iterator[list[Record]]:
+            nonlocal counted
+            for number, batch in enumerate(self.source.batches(self.stage.batch_size)):
+                kept = [record for record in batch if record.kept]
+                if number < done:
+                    counted += len(kept)
+                    continue
+                if number == done:
+                    self.progress(counted, total)
+                waiting.append(batch)
+                if kept:
+                    yield kept
+
+        for result in self.settings.engine(self.stage, feed(), self.workspace, self.settings.workers):
+            while not any(record.kept for record in waiting[0]):
+                yield waiting.popleft()
+            batch = waiting.popleft()
+            passing = [record for record in batch if not record.kept]
+            merged = sorted([*result, *passing], key=lambda record: record.id)
+            if lost := roots(batch) ^ roots(merged):
+                raise AssertionError(f"{self.stage.name} lost or invented {lost}")
+            yield merged
+            counted += len(batch) - len(passing)
+            self.progress(counted, total)
+        yield from waiting
 
 
 def _join(source: Manifest, members: list[Manifest]) -> Iterator[list[Record]]:
