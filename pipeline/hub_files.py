@@ -29,7 +29,7 @@ def choose(hub: str, names: tuple[str, ...], entry: Known | None, patterns: tupl
         refuse_strange(hub, name)
     below = f"{entry.below}/" if entry and entry.below else ""
     inside = [name.removeprefix(below) for name in names if name.startswith(below)]
-    inside = sorted(name for name in inside if name != RECORD and name != f"./{RECORD}")
+    inside = sorted(name for name in inside if name != RECORD)
     needs = patterns or (entry.files if entry else ())
     chosen = [name for name in inside if _fits(name, patterns)] if patterns else _usual(inside, needs)
     chosen = [name for name in chosen if name.endswith(TEXTS + WEIGHTS) or name in PICKLES]
@@ -45,8 +45,8 @@ def refuse_strange(hub: str, name: str) -> None:
     """PrepError for a name that leads out of the model's folder on any system; the list comes from strangers."""
     parts = PurePosixPath(name).parts
     strange = any(ord(letter) < 32 or letter in "\\:" for letter in name) or name.startswith(("/", "~"))
-    if strange or not parts or ".." in parts:
-        raise PrepError(f"{hub} lists a file {name!r}, which would lie outside its folder.", "Do not use this model.")
+    if strange or not parts or ".." in parts or str(PurePosixPath(name)) != name:
+        raise PrepError(f"{hub} lists a file {name!r}, which may lie outside its folder.", "Do not use this model.")
 
 
 def _usual(names: list[str], needs: tuple[str, ...]) -> list[str]:

@@ -84,7 +84,7 @@ def pull(wish: Wish, offline: bool = False, report: Report | None = None) -> Pul
     """
     if (here := _here(wish)) is not None:
         return here
-    if offline or _offline():
+    if offline:
         raise refuse(wish.hub, f"{wish.hub} is not on this machine, and {OFFLINE}.")
     with _alone(wish.hub), told(wish.hub, wish.place):
         plan = make_plan(wish)
@@ -222,14 +222,13 @@ def digest_of(path: Path, like: str) -> str:
 
 
 def _entry(source: Source, path: Path) -> dict[str, Entry]:
-    """What to record of a file; a pickle's tensors are written as safetensors, and it makes room for them."""
+    """What to record of a file; a pickle's tensors are written as safetensors, which take its place."""
     name = source.name
     sha = source.digest if len(source.digest) == 64 else file_sha256(path)  # a sha256 has just been compared
     if name not in PICKLES:
         return {name: Entry(path.stat().st_size, sha)}
     target = path.with_name(PICKLES[name])
     to_safetensors(path, target)
-    path.unlink()
     return {target.name: Entry(target.stat().st_size, file_sha256(target), f"{name} sha256:{sha}")}
 
 
@@ -280,12 +279,6 @@ def _check_space(plan: Plan, part: Path) -> None:
     free = shutil.disk_usage(part).free
     if (need := plan.size - there + _SPARE) > free:
         raise refuse(plan.wish.hub, f"{part.parent} has {human(free)} free; {plan.wish.hub} needs {human(need)} there.")
-
-
-def _offline() -> bool:
-    from huggingface_hub import is_offline_mode
-
-    return bool(is_offline_mode())
 
 
 @contextmanager

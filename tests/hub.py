@@ -26,6 +26,7 @@ class Hub:
     branches: dict[tuple[str, str], str] = field(default_factory=dict)  # (id, branch): commit
     gated: set[str] = field(default_factory=set)
     token: str = ""  # the only one it accepts
+    commit_said: str = ""  # with every file, instead of its own
     status: int = 0  # answer everything with it
     page: bytes = b""  # answer everything with it
     lies: dict[str, bytes] = field(default_factory=dict)  # name: what is sent instead of its bytes
@@ -106,7 +107,7 @@ def _answer(hub: Hub, at_store: bool) -> type[BaseHTTPRequestHandler]:
             data = hub.commits[name][commit].get(file)
             if data is None or file in hub.gone:
                 return self.say(404, {"X-Error-Code": "EntryNotFound"})
-            known = {"X-Repo-Commit": commit}
+            known = {"X-Repo-Commit": hub.commit_said or commit}
             if file.endswith(LARGE):
                 sha = hashlib.sha256(data).hexdigest()
                 known |= {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(data))}

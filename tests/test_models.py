@@ -195,6 +195,7 @@ def test_a_file_that_was_just_written_is_not_remembered(workspace, tmp_path):
     stamp = (folder / "model.onnx").stat()
     found = find_model(str(folder), workspace, ("model.onnx",))
     assert hashes(found, ["model.onnx"])[0].sha256 == sha(b"12")
+    assert not (models_folder() / ".sha256.json").exists()
     (folder / "model.onnx").write_bytes(b"34")
     os.utime(folder / "model.onnx", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert hashes(found, ["model.onnx"])[0].sha256 == sha(b"34")
@@ -408,6 +409,11 @@ REFUSALS = {
     "file vanished": (lambda hub: hub.gone.add("model.onnx"), "no longer there", "/tree/main"),
     "gated": (lambda hub: hub.gated.add(VIT), "is gated", f"/{VIT}, log in"),
     "forbidden": (lambda hub: setattr(hub, "status", 403), "answers 403", "hf auth login"),
+    "another commit": (
+        lambda hub: setattr(hub, "commit_said", "0" * 40),
+        f"config.json of commit {'0' * 40}, not",
+        "pull",
+    ),
     "down": (lambda hub: setattr(hub, "status", 503), "answers 503", "Try again later"),
     "too many": (lambda hub: setattr(hub, "status", 429), "answers 429", "Try again later"),
     "a web page": (
@@ -434,7 +440,7 @@ def test_a_refusal_is_one_sentence_and_what_to_do(hub, case):
         pull(wish(hub))
     assert wrong in caught.value.wrong and mend in caught.value.mend, caught.value
     assert "\n" not in caught.value.wrong + caught.value.mend
-    assert caught.value.__suppress_context__ and not home_of(VIT).exists()
+    assert not home_of(VIT).exists()
     if case == "gated":
         assert f"Accept them at {hub.url}/{VIT}" in caught.value.mend
 
@@ -617,6 +623,8 @@ def test_a_repository_without_the_weights_is_refused(files, entry, patterns):
 
 
 STRANGE = [
+    "./a.json",
+    "a//b.json",
     "../a.json",
     "a/../../b.json",
     "/etc/a.json",
@@ -632,7 +640,7 @@ STRANGE = [
 @pytest.mark.parametrize("name", STRANGE)
 def test_a_name_that_leads_out_of_the_folder_is_refused(hub, home, name):
     hub.add("a/evil", {"model.safetensors": b"1", name: b"{}"})
-    with pytest.raises(PrepError, match="would lie outside its folder"):
+    with pytest.raises(PrepError, match="may lie outside its folder"):
         pull(wish(hub, "a/evil"))
     assert [path.name for path in home.rglob("*")] in ([], [".a--evil.lock"])
 
