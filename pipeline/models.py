@@ -189,7 +189,8 @@ def known_sha256(path: Path) -> str:
     sha = file_sha256(path)
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED:
         with contextlib.suppress(OSError):  # a home that cannot be written only costs the time of reading again
-            fresh = _read_memory() | {key: {"stamp": stamp, "sha256": sha}}
+            there = {name: entry for name, entry in _read_memory().items() if Path(name).is_file()}
+            fresh = there | {key: {"stamp": stamp, "sha256": sha}}
             write_atomic(models_folder() / _MEMORY, json.dumps(fresh, indent=1, sort_keys=True).encode())
     return sha
 

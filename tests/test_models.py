@@ -187,6 +187,14 @@ def test_hashes_are_of_the_bytes_and_read_once(workspace, tmp_path, monkeypatch)
     os.utime(folder / "model.onnx", (old, old))
     assert hashes(found, ["model.onnx"]) == (Model("m/model.onnx", sha(b"34"), ""),)
     assert len(read) == 2 and tree(folder) == {"model.onnx": b"34"}
+    other = put(tmp_path / "n", model_onnx=b"5")
+    memory = models_folder() / ".sha256.json"
+    for gone, paths in ((None, {"m", "n"}), (folder, {"n"})):
+        if gone:
+            shutil.rmtree(gone)
+            (other / "model.onnx").write_bytes(b"6")
+        hashes(find_model(str(other), workspace, ("model.onnx",)), ["model.onnx"])
+        assert {Path(name).parent.name for name in json.loads(memory.read_text())} == paths
 
 
 def test_a_file_that_was_just_written_is_not_remembered(workspace, tmp_path):
