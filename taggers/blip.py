@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.models import Found
@@ -13,23 +14,20 @@ from pipeline.stage import opt
 from pipeline.workspace import Workspace
 from taggers.captioner import (
     Captioner,
-    Room,
     Said,
     check_class,
     find_folder,
     from_folder,
-    in_room,
     load_eye,
     load_model,
     load_tokenizer,
+    mend,
     pick_device,
     pick_dtype,
 )
-from taggers.generate import Form, Style, read, write
-from taggers.tagger import Look
-
-if TYPE_CHECKING:
-    import numpy as np
+from taggers.generate import Form, Ready, Style, joined, one_line, prepare, read, write
+from taggers.memory import Pieces
+from taggers.tagger import Look, Split
 
 BLIP, BLIP2 = "BlipForConditionalGeneration", "Blip2ForConditionalGeneration"
 # What Salesforce ran BLIP-2's language models with (LAVIS, blip2_opt.py and blip2_t5.py).
@@ -45,7 +43,6 @@ class Net:
     form: Form
     prompt: tuple[int, ...]  # tokens before the first new one, none of which is repeated in the caption
     start: int  # how many tokens the model's answer has before the new ones
-    room: Room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +79,9 @@ class Blip(Captioner):
             )
 
     def load(self, workspace: Workspace) -> Look:
-        return partial(look, open_net(self, workspace), self)
+        net = open_net(self, workspace)
+        pieces = Pieces(self.chunk, self.by)
+        return Split(partial(prepare, net.eye, self.seed), partial(infer, pieces, net, self))
 
 
 def open_net(blip: Blip, workspace: Workspace) -> Net:
@@ -97,8 +96,9 @@ def open_net(blip: Blip, workspace: Workspace) -> Net:
     eye = load_eye(found, config.vision_config.image_size)
     tokenizer = load_tokenizer(found)
     model = load_model(found, getattr(transformers, name), device, pick_dtype(blip.precision, device, half))
-    prompt, start, ends = (_blip if name == BLIP else _blip2)(found, config, tokenizer, blip.prompt)
-    return Net(model, eye, Form(tokenizer, ends, blip.by, name == BLIP), prompt, start, Room(blip.chunk))
+    prompt, start, ends = (_blip if name == BLIP else _blip2)(found, model.config, tokenizer, blip.prompt)
+    form = Form(tokenizer, ends, blip.by, joined if name == BLIP else one_line)
+    return Net(model, eye, form, prompt, start)
 
 
 def _blip(found: Found, config: Any, tokenizer: Any, prompt: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
@@ -110,42 +110,46 @@ def _blip(found: Found, config: Any, tokenizer: Any, prompt: str) -> tuple[tuple
 
 def _blip2(found: Found, config: Any, tokenizer: Any, prompt: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
     """BLIP-2's prompt starts with a place for every query; an encoder's prompt is no part of the answer."""
-    if config.image_token_index is None:
-        raise PrepError(
-            f"{found.folder / 'config.json'} has no image_token_index: this is an old revision of BLIP-2.",
-            "Get the present one: prep models pull NAME",
-        )
-    tokens = (config.image_token_index,) * config.num_query_tokens + tuple(tokenizer(prompt)["input_ids"])
+    config.image_token_index = place = image_token(found, config, len(tokenizer))
+    tokens = (place,) * config.num_query_tokens + tuple(tokenizer(prompt)["input_ids"])
     ends = config.text_config.eos_token_id
     start = 1 if config.text_config.is_encoder_decoder else len(tokens)
     return tokens, start, tuple(ends) if isinstance(ends, list) else (ends,)
 
 
-def look(net: Net, blip: Blip, pictures: list[np.ndarray]) -> list[list[Annotation]]:
+def image_token(found: Found, config: Any, known: int) -> int:
+    """The token that keeps a query's place in BLIP-2's prompt; PrepError when there is none.
+
+    Old revisions name none. Their vocabularies have rows to spare after the `known` tokens, of which
+    newer revisions took the first (50265 in blip2-opt); its own vector is never read.
+    """
+    if config.image_token_index is not None:
+        return int(config.image_token_index)
+    if known < config.text_config.vocab_size:
+        return known
+    raise PrepError(
+        f"{found.folder / 'config.json'} has no image_token_index, and no token is free for it.", mend(found)
+    )
+
+
+def infer(pieces: Pieces, net: Net, blip: Blip, ready: list[Ready]) -> list[list[Annotation]]:
     """A caption of each picture."""
-    said = in_room(net.room, partial(captions, net, blip), pictures)
+    said = pieces.run(partial(captions, net, blip), ready)
     return blip.annotations([_with_prompt(one, blip) for one in said])
 
 
-def captions(net: Net, blip: Blip, pictures: list[np.ndarray]) -> list[Said]:
-    """What the model writes about the pictures, as many as there are at once."""
+def captions(net: Net, blip: Blip, ready: Sequence[Ready]) -> list[Said]:
+    """What the model writes about the pictures, all at once."""
     import torch
 
-    pixels = net.eye(pictures).to(net.model.device, net.model.dtype)
-    tokens = torch.tensor([net.prompt] * len(pictures), device=net.model.device)
-    style = Style(
-        blip.max_tokens,
-        blip.min_tokens,
-        blip.beams,
-        blip.repetition_penalty,
-        blip.top_p if blip.sample else None,
-        blip.seed,
-    )
+    pixels = torch.stack([one.pixels for one in ready]).to(net.model.device, net.model.dtype)
+    tokens = torch.tensor([net.prompt] * len(ready), device=net.model.device)
+    given = {"pixel_values": pixels, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    top_p = blip.top_p if blip.sample else None
+    style = Style(blip.max_tokens, blip.min_tokens, blip.beams, blip.repetition_penalty, top_p)
     with torch.inference_mode():
-        generate = partial(
-            net.model.generate, pixel_values=pixels, input_ids=tokens, attention_mask=torch.ones_like(tokens)
-        )
-        return read(net.form, *write(generate, net.start, style, pictures))
+        done = write(partial(net.model.generate, **given), net.start, style, [one.seed for one in ready])
+    return read(net.form, *done)
 
 
 def _with_prompt(said: Said, blip: Blip) -> Said:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-R = TypeVar("R")
 log = logging.getLogger("prep")
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -55,13 +54,6 @@ class Said:
     text: str
     score: float | None  # 0 to 1
     cut: bool  # the limit of tokens ended it
-
-
-@dataclass(slots=True)
-class Room:
-    """How many pictures the memory has room for at once; learned while working."""
-
-    pictures: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,26 +265,3 @@ def pick_dtype(precision: str, device: torch.device, on_gpu: str = "float32") ->
     import torch
 
     return getattr(torch, precision if precision != "auto" else "float32" if device.type == "cpu" else on_gpu)
-
-
-def in_room(room: Room, work: Callable[[list[T]], list[R]], items: list[T]) -> list[R]:
-    """`work` on all items, so many at once as fit: where memory runs out, half as many from then on, and says so."""
-    import torch
-
-    done: list[R] = []
-    while len(done) < len(items):
-        batch = items[len(done) : len(done) + room.pictures]
-        try:
-            done += work(batch)
-            continue
-        except torch.OutOfMemoryError:
-            pass  # left before going on: the error's traceback holds the tensors
-        if len(batch) == 1:
-            raise PrepError(
-                "The GPU's memory does not suffice for a single picture.",
-                "Close what else uses it, take a smaller model, or run on the CPU: --device cpu",
-            )
-        room.pictures = len(batch) // 2
-        torch.cuda.empty_cache()
-        log.warning("The GPU's memory is full with %d pictures at once; going on with %d.", len(batch), room.pictures)
-    return done

@@ -26,7 +26,14 @@ class Style:
     beams: int = 1
     repetition_penalty: float = 1.0
     top_p: float | None = None  # None: the likeliest token, or beams; else drawn from the likeliest with this sum
-    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A picture as a model wants it."""
+
+    pixels: torch.Tensor  # 3 x side x side
+    seed: int  # of what is drawn for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +43,10 @@ class Form:
     tokenizer: Any
     ends: tuple[int, ...]  # any of these ends a caption
     by: str
-    pieces: bool  # BERT's tokens, which stand apart: man ' s t - shirt
+    tidy: Callable[[str], str]  # from decoded tokens to one line as people write it
 
 
-def write(generate: Callable[..., Any], start: int, style: Style, pictures: list[np.ndarray]) -> Any:
+def write(generate: Callable[..., Any], start: int, style: Style, seeds: list[int]) -> Any:
     """Call a model's `generate` in this style; new tokens begin at position `start` of its sequences.
 
     Returns the new tokens, B x T, and their log-probabilities. Drawing takes the likeliest token after
@@ -52,7 +59,7 @@ def write(generate: Callable[..., Any], start: int, style: Style, pictures: list
         num_beams=style.beams,
         do_sample=False,
         repetition_penalty=style.repetition_penalty,
-        logits_processor=None if style.top_p is None else [drawing(style.top_p, style.seed, pictures)],
+        logits_processor=None if style.top_p is None else [drawing(style.top_p, seeds)],
         return_dict_in_generate=True,
         output_logits=True,
     )
@@ -73,12 +80,12 @@ def log_probabilities(out: Any, tokens: torch.Tensor) -> torch.Tensor:
     return torch.cat(columns, 1).cpu() if columns else torch.zeros(len(tokens), 0)
 
 
-def drawing(top_p: float, seed: int, pictures: list[np.ndarray]) -> Callable[..., Any]:
+def drawing(top_p: float, seeds: list[int]) -> Callable[..., Any]:
     """A logits processor after which the largest score is a draw from the `top_p` nucleus, one generator a picture."""
     import torch
     from transformers import TopPLogitsWarper
 
-    generators = [torch.Generator().manual_seed(picture_seed(seed, picture)) for picture in pictures]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     nucleus = TopPLogitsWarper(top_p)
 
     def draw(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -89,6 +96,11 @@ def drawing(top_p: float, seed: int, pictures: list[np.ndarray]) -> Callable[...
         return result
 
     return draw
+
+
+def prepare(eye: Callable[[list[np.ndarray]], Any], seed: int, picture: np.ndarray) -> Ready:
+    """A picture through the model's eye, and what is drawn for it."""
+    return Ready(eye([picture])[0], picture_seed(seed, picture))
 
 
 def picture_seed(seed: int, picture: np.ndarray) -> int:
@@ -114,12 +126,17 @@ def read(form: Form, tokens: torch.Tensor, logs: torch.Tensor) -> list[Said]:
             )
         text = form.tokenizer.decode(row[:length], skip_special_tokens=True)
         score = round(math.exp(total / length), 4) if length else None
-        said.append(Said(joined(text) if form.pieces else " ".join(text.split()), score, end is None))
+        said.append(Said(form.tidy(text), score, end is None))
     return said
+
+
+def one_line(text: str) -> str:
+    """The text with single spaces between its words and no line ends."""
+    return " ".join(text.split())
 
 
 def joined(text: str) -> str:
     """A sentence of BERT's tokens as people write it: man's, t-shirt, "word"; other words stay as they are."""
-    text = re.sub(r"(\w) ?' ?(s|t|re|ve|ll|d|m)\b(?! ')", r"\1'\2", " ".join(text.split()))
+    text = re.sub(r"(\w) ?' ?(s|t|re|ve|ll|d|m)\b(?! ')", r"\1'\2", one_line(text))
     text = re.sub(r"(?<=\w) - (?=\w)", "-", text)
     return re.sub(r'" ([^"]*?) "', r'"\1"', text)

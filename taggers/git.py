@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,20 +14,19 @@ from pipeline.stage import opt
 from pipeline.workspace import Workspace
 from taggers.captioner import (
     Captioner,
-    Room,
     Said,
     check_class,
     find_folder,
     from_folder,
-    in_room,
     load_eye,
     load_model,
     load_tokenizer,
     pick_device,
     pick_dtype,
 )
-from taggers.generate import Form, Style, read, write
-from taggers.tagger import Look
+from taggers.generate import Form, Ready, Style, joined, read, write
+from taggers.memory import Pieces
+from taggers.tagger import Look, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,6 @@ class Net:
     model: Any
     eye: Any
     form: Form
-    room: Room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,8 @@ class Git(Captioner):
     )
 
     def load(self, workspace: Workspace) -> Look:
-        return partial(look, open_net(self, workspace), self)
+        net = open_net(self, workspace)
+        return Split(partial(prepare, net.eye, self.pad), partial(infer, Pieces(self.chunk, self.by), net, self))
 
     @property
     def cleans(self) -> bool:
@@ -90,27 +90,33 @@ def open_net(git: Git, workspace: Workspace) -> Net:
         raise PrepError(f"{found.name} captions films, not pictures.", "Take microsoft/git-large-coco, for instance.")
     eye, tokenizer = load_eye(found, config.vision_config.image_size), load_tokenizer(found)
     model = load_model(found, transformers.GitForCausalLM, device, pick_dtype(git.precision, device))
-    return Net(model, eye, Form(tokenizer, (config.eos_token_id,), git.by, True), Room(git.chunk))
+    return Net(model, eye, Form(tokenizer, (config.eos_token_id,), git.by, joined))
 
 
-def look(net: Net, git: Git, pictures: list[np.ndarray]) -> list[list[Annotation]]:
+def prepare(
+    eye: Callable[[list[np.ndarray]], Any], pad: Literal["crop", "edge", "white"], picture: np.ndarray
+) -> Ready:
+    """A picture through the model's eye, whole or its middle."""
+    return Ready(eye([picture if pad == "crop" else letterboxed(picture, pad)])[0], 0)
+
+
+def infer(pieces: Pieces, net: Net, git: Git, ready: list[Ready]) -> list[list[Annotation]]:
     """A caption of each picture."""
-    said = in_room(net.room, partial(captions, net, git), pictures)
+    said = pieces.run(partial(captions, net, git), ready)
     if git.cleans:
         said = [replace(one, text=without_writing(one.text)) for one in said]
     return git.annotations(said)
 
 
-def captions(net: Net, git: Git, pictures: list[np.ndarray]) -> list[Said]:
-    """What the model writes about the pictures, as many as there are at once."""
+def captions(net: Net, git: Git, ready: Sequence[Ready]) -> list[Said]:
+    """What the model writes about the pictures, all at once."""
     import torch
 
-    shown = pictures if git.pad == "crop" else [letterboxed(picture, git.pad) for picture in pictures]
-    pixels = net.eye(shown).to(net.model.device, net.model.dtype)
-    tokens = torch.full((len(pictures), 1), net.model.config.bos_token_id, device=net.model.device)
+    pixels = torch.stack([one.pixels for one in ready]).to(net.model.device, net.model.dtype)
+    tokens = torch.full((len(ready), 1), net.model.config.bos_token_id, device=net.model.device)
+    generate = partial(net.model.generate, pixel_values=pixels, input_ids=tokens)
     with torch.inference_mode():
-        generate = partial(net.model.generate, pixel_values=pixels, input_ids=tokens)
-        return read(net.form, *write(generate, 1, Style(git.max_tokens, beams=git.beams), pictures))
+        return read(net.form, *write(generate, 1, Style(git.max_tokens, beams=git.beams), []))
 
 
 def letterboxed(picture: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:

@@ -115,7 +115,7 @@ def write_blip2(folder: Path, side: int = 16) -> Path:
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     tokenizer.save_pretrained(folder)
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"model_type": "opt", "vocab_size": len(tokenizer), "ffn_dim": 48, "word_embed_proj_dim": 32}
+    text = {"model_type": "opt", "vocab_size": len(tokenizer) + 4, "ffn_dim": 48, "word_embed_proj_dim": 32}
     ids = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     config = Blip2Config(
         vision_config={**size, "intermediate_size": 48, "image_size": side, "patch_size": 8},
