@@ -6,10 +6,12 @@ import functools
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from pipeline.errors import PrepError
 from pipeline.record import Annotation, Record
 from pipeline.spelling import plain, spell
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace
+from stages.thresholds import Cut, chosen, read_rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,36 @@ class Merge(Stage):
         [], "Tag that comes right after the trigger where it is present, in the order given.", metavar="TAG"
     )
     trigger: str = opt("{token}", "What stands for the subject; {token} and {class} are filled in.", metavar="TEXT")
-    threshold: float = opt(0.35, "Lowest score of a tag that enters the caption.", low=0, high=1)
-    character_threshold: float = opt(0.85, "The same for tags that name a character.", low=0, high=1)
+    threshold: float = opt(
+        0.0,
+        "Lowest score of a tag that enters the caption; 0 takes each model's own, 0.35 where it has none.",
+        low=0,
+        high=1,
+    )
+    character_threshold: float = opt(
+        0.0,
+        "The same for tags that name a character; 0 takes each model's own, 0.85 where it has none.",
+        low=0,
+        high=1,
+    )
+    thresholds: tuple[str, ...] = opt(
+        [],
+        "Threshold of one tagger, model or category: 'wd14=0.4', 'wd14:wd-vit-tagger-v3=0.3', 'wd14/artist=0.9', "
+        "'/character=0.8'.",
+        metavar="WHOM=X",
+    )
+    mcut: bool = opt(
+        False, "Cut wd14's and deepdanbooru's tags at the largest gap between a picture's scores, not at a threshold."
+    )
     order: Literal["score", "name"] = opt("score", "Order of the tags: highest score first, or by name.")
     limit: int = opt(0, "Most tags in a caption; 0 for all.", low=0)
     underscores: bool = opt(False, "Write long_hair instead of long hair.")
     escape: bool = opt(False, "Write \\( and \\) for brackets in tags, as weighted prompts need.")
+
+    def check(self) -> None:
+        read_rules(self.thresholds)
+        if self.mcut and (self.threshold or self.character_threshold):
+            raise PrepError("merge: mcut and a threshold were both given.", "Leave one out; thresholds may stay.")
 
     def start(self, workspace: Workspace) -> Work:
         return functools.partial(_merge, self)
@@ -72,12 +98,10 @@ def absorbed(rule: str, subject: str) -> str:
 
 def _chosen(merge: Merge, annotations: tuple[Annotation, ...]) -> list[Annotation]:
     """Tags above their threshold, each once with its highest score, in the order asked for."""
+    cut = Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
     best: dict[str, Annotation] = {}
-    for a in annotations:
-        floor = merge.character_threshold if a.category == "character" else merge.threshold
+    for a in chosen(annotations, cut):
         score = 1.0 if a.score is None else a.score
-        if a.kind != "tag" or score < floor:
-            continue
         known = best.get(plain(a.text))
         if known is None or score > (1.0 if known.score is None else known.score):
             best[plain(a.text)] = a

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import PrepError
 from pipeline.record import Annotation
 from pipeline.spelling import KAOMOJI, plain, spell
 from stages.merge import Merge, absorbed, compose
+from stages.thresholds import Cut, chosen, mcut, read_rules
 from tests.make import record, tag
 
 APRON = (tag("1boy", 0.99), tag("facial_hair", 0.95), tag("apron", 0.9), tag("hammer", 0.4), tag("hat", 0.2))
@@ -105,3 +109,102 @@ def test_spelling():
     assert spell("cat_(animal)", escape=True) == "cat \\(animal\\)"
     assert spell("cat_(animal)", underscores=True) == "cat_(animal)"
     assert plain(" Long_Hair ") == "long hair"
+
+
+# --- thresholds ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("by", "general", "character"),
+    [
+        ("wd14", 0.35, 0.85),
+        ("wd14:my-own", 0.35, 0.85),
+        ("wd14:wd-v1-4-vit-tagger-v2", 0.3537, 0.85),
+        ("wd14:wd-v1-4-swinv2-tagger-v2", 0.3771, 0.85),
+        ("wd14:wd-vit-tagger-v3", 0.2614, 0.85),
+        ("wd14:wd-eva02-large-tagger-v3", 0.5296, 0.85),
+        ("deepdanbooru:any", 0.5, 0.5),
+    ],
+)
+def test_each_model_has_its_own_threshold_unless_one_is_given(by, general, character):
+    said = [
+        tag("on", general, by),
+        tag("below", general - 0.0001, by),
+        tag("hero", character, by, "character"),
+        tag("nobody", character - 0.0001, by, "character"),
+    ]
+    assert set(caption(said).split(", ")) == {"smith", "on", "hero"}
+    assert caption(said, {"threshold": 0.99, "character_threshold": 0.99}) == "smith"
+    assert caption(said, {"threshold": 0.01, "character_threshold": 0.01}).count(",") == 4
+
+
+def test_thresholds_by_tagger_model_and_category():
+    """The closest rule counts; a rule for a tagger is not one for its characters."""
+    a, b, c = "wd14:x", "wd14:y", "deepdanbooru:z"
+    said = [tag(f"{by}{n}", n / 10, by) for by in (a, b, c) for n in range(1, 10)]
+    said += [tag("hero", 0.7, a, "character"), tag("painter", 0.7, a, "artist")]
+
+    def least(*rules):
+        kept = [t.text for t in chosen(said, Cut(0, 0, read_rules(rules), False))]
+        ends = tuple(min((int(t[-1]) for t in kept if t.startswith(by)), default=None) for by in (a, b, c))
+        return ends, "hero" in kept, "painter" in kept
+
+    assert least() == ((4, 4, 5), False, True)
+    assert least("wd14=0.8") == ((8, 8, 5), False, False)
+    assert least("wd14=0.8", "wd14:y=0.2", "/character=0.7") == ((8, 2, 5), True, False)
+    assert least("wd14=0.8", "wd14/artist=0.6", "wd14:x/character=0.6", "/character=0.9") == ((8, 8, 5), True, True)
+    assert least("deepdanbooru=1", "wd14/general=0") == ((1, 1, None), False, True)
+
+
+@pytest.mark.parametrize("rule", ["0.4", "=0.4", "wd14", "wd14=", "wd14=x", "wd14=1.1", "wd14=-1", "wd14=nan", ""])
+def test_a_rule_that_is_none(rule):
+    with pytest.raises(PrepError, match="thresholds has"):
+        Merge(thresholds=(rule,))
+
+
+def test_mcut_cuts_in_the_middle_of_the_largest_gap():
+    assert mcut([]) == 0
+    assert mcut([0.95, 0.9, 0.3, 0.1]) == pytest.approx(0.6)
+    assert mcut([0.1, 0.9, 0.3, 0.95]) == pytest.approx(0.6)
+    assert mcut([0.99, 0.98, 0.97]) == pytest.approx(0.51)  # all that was left out lies below 0.05
+    assert mcut([0.9, 0.5, 0.1]) == pytest.approx(0.7)  # of equal gaps the highest
+    said = (
+        tag("1boy", 0.95, "wd14:x"),
+        tag("beard", 0.9, "wd14:x"),
+        tag("hat", 0.5, "wd14:x"),
+        tag("apron", 0.45, "wd14:x"),
+        tag("hero", 0.2, "wd14:x", "character"),
+        tag("villain", 0.08, "wd14:x", "character"),
+        tag("dark", 0.7, "basic"),
+        tag("bright", 0.3, "basic"),
+        tag("face", None, "basic"),
+    )
+    assert caption(said, {"mcut": True}) == "smith, face, 1boy, beard, dark, hero"
+    assert mcut([0.2, 0.08]) < 0.15 < 0.2  # the floor of characters counts
+    assert caption([tag("hero", 0.2, "wd14:x", "character")], {"mcut": True}) == "smith, hero"
+    assert caption([tag("hero", 0.14, "wd14:x", "character")], {"mcut": True}) == "smith"
+    assert caption(said, {"mcut": True, "thresholds": ("wd14=0.46",)}) == "smith, face, 1boy, beard, dark, hat, hero"
+    with pytest.raises(PrepError, match="mcut and a threshold"):
+        Merge(mcut=True, threshold=0.3)
+
+
+@given(st.lists(st.floats(0.05, 1), min_size=1, max_size=30))
+def test_mcut_separates_what_lies_furthest_apart(scores):
+    cut = mcut(scores)
+    above, below = [s for s in scores if s >= cut], [*(s for s in scores if s < cut), 0.05]
+    assert above and cut <= max(scores)
+    ranked = sorted([*scores, 0.05])
+    assert min(above) - max(below) == pytest.approx(max(b - a for a, b in itertools.pairwise(ranked)))
+
+
+@given(st.lists(tags, max_size=8), st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_threshold_never_lets_more_in(said, one, two):
+    low, high = sorted((max(one, 0.01), max(two, 0.01)))
+    strict, loose = (chosen(said, Cut(value, value, {}, False)) for value in (high, low))
+    assert [a for a in loose if a in strict] == strict
+
+
+def test_ratings_never_enter():
+    said = (Annotation("explicit", "rating", "rating", 0.99, "wd14:x"), tag("hat", 0.9, "wd14:x"))
+    for how in ({}, {"mcut": True}, {"thresholds": ("/rating=0",)}, {"threshold": 0.01}):
+        assert caption(said, how) == "smith, hat"
