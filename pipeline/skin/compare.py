@@ -1,0 +1,58 @@
+"""prep compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from pipeline.commands import compare as compare_command
+from pipeline.commands.compare_page import write_page
+from pipeline.skin.shell import tell, workspace_here
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.35,
+    metavar="X",
+    help="Score from which a tag counts as said, 0 to 1.  [0.35]",
+)
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="One page with the pictures in it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a picture.")
+def compare(names: tuple[str, ...], threshold: float, html: Path | None, as_json: bool) -> None:
+    """Show what several taggers say, side by side.
+
+    Of the pictures with these file names or ids, or of all: who gives which tag which score, what
+    all say, what only one says, and the captions one under another. One line a tag when piped.
+    """
+    workspace = workspace_here()
+    tagged = compare_command.Tagged.find(workspace)
+    found = compare_command.sheets(tagged, names, threshold)
+    if html is not None:
+        count = write_page(html, found, workspace, threshold)
+        tell(f"wrote {html}   {count:,} pictures", {"html": str(html), "pictures": count}, as_json)
+        return
+    if as_json:
+        for sheet in found:
+            tell("", compare_command.plain_sheet(sheet), True)
+    elif sys.stdout.isatty():
+        _show(found, threshold)
+    else:
+        for sheet in found:
+            for line in compare_command.lines(sheet):
+                click.echo(line)
+
+
+def _show(found: Iterable[compare_command.Sheet], threshold: float) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for sheet in found:
+        console.print(*compare_command.terminal(sheet, threshold), sep="\n")
+    marks = "   ".join(f"{mark} {words}" for mark, words in compare_command.MARKS.values() if mark)
+    console.print(f"[dim]{marks}   grey: below {threshold:g}[/dim]")

@@ -1,0 +1,393 @@
+"""Compare: who says what, what counts as agreement, and a page that no tag and no name can break."""
+
+import base64
+import io
+import json
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from pipeline.commands.compare import Tagged, counts, lines, plain_sheet, sheet, sheets, terminal
+from pipeline.commands.compare_page import article, page, write_page
+from pipeline.errors import PrepError
+from pipeline.manifest import write_manifest
+from pipeline.record import Annotation, Drop
+from pipeline.skin.compare import compare
+from pipeline.stage import Step
+from tests.fake import cropped
+from tests.make import record, tag
+from tests.make import workspace as make_workspace
+
+EVIL = "<script>alert('x')</script>"
+IMG = '"><img src=x onerror=alert(1)>'
+
+
+def rating(text, score, by):
+    return Annotation(text, "rating", "rating", score, by)
+
+
+def caption(text, by="blip", score=None):
+    return Annotation(text, "caption", "", score, by)
+
+
+def rows(annotations, threshold=0.35):
+    return {r.text: (r.agreement, r.scores) for r in sheet(record(1), annotations, threshold).rows}
+
+
+# --- what agreement is -------------------------------------------------------------------------------
+
+
+def test_agreement_of_three():
+    said = [
+        tag("long_hair", 0.9, "a"),
+        tag("hat", 0.8, "a"),
+        tag("cap", 0.5, "a"),
+        tag("sea", 0.6, "a"),
+        tag("nothing", 0.2, "a"),
+        tag("Long hair ", 0.4, "b"),
+        tag("hat", 0.35, "b"),
+        tag("cap", 0.34, "b"),
+        tag("long_hair", None, "c"),
+    ]
+    assert rows(said) == {
+        "long_hair": ("all", {"a": 0.9, "b": 0.4, "c": None}),
+        "hat": ("split", {"a": 0.8, "b": 0.35}),
+        "cap": ("split", {"a": 0.5, "b": 0.34}),
+        "sea": ("one", {"a": 0.6}),
+    }
+    assert list(rows(said)) == ["long_hair", "hat", "cap", "sea"]
+    assert counts(sheet(record(1), said, 0.35).rows) == "1 said by all, 2 disputed, 1 said by one only"
+
+
+def test_the_threshold_moves_it():
+    said = [tag("hat", 0.8, "a"), tag("hat", 0.3, "b")]
+    assert rows(said, 0.3)["hat"][0] == "all"
+    assert rows(said, 0.31)["hat"][0] == "split"
+    assert rows(said, 0.81) == {}
+
+
+def test_one_tagger_has_nobody_to_agree_with():
+    assert rows([tag("hat", 0.8, "a"), tag("sea", None, "a")]) == {
+        "sea": ("alone", {"a": None}),
+        "hat": ("alone", {"a": 0.8}),
+    }
+
+
+def test_a_captioner_does_not_vote_on_tags():
+    found = sheet(record(1), [tag("hat", 0.8, "a"), caption("A hat."), tag("hat", 0.9, "b")], 0.35)
+    assert found.voices == ("a", "b") and found.rows[0].agreement == "all"
+    assert [(a.by, a.text) for a in found.captions] == [("blip", "A hat.")]
+
+
+def test_a_tag_said_twice_counts_with_its_best_score():
+    assert rows([tag("hat", 0.2, "a"), tag("Hat", 0.7, "a")]) == {"hat": ("alone", {"a": 0.7})}
+
+
+def test_ratings_are_each_taggers_highest():
+    said = [rating("general", 0.2, "a"), rating("explicit", 0.3, "a"), rating("general", 0.9, "b")]
+    assert rows(said, 0.5) == {"explicit": ("split", {"a": 0.3}), "general": ("split", {"b": 0.9})}
+    said[1] = rating("explicit", 0.1, "a")
+    assert rows(said, 0.5) == {"general": ("all", {"a": 0.2, "b": 0.9})}
+
+
+SAID = st.lists(
+    st.builds(
+        tag,
+        st.sampled_from(["hat", "Hat", "long_hair", "long hair", "^_^"]),
+        st.none() | st.floats(0, 1),
+        st.sampled_from(["a", "b", "c"]),
+    ),
+    max_size=12,
+)
+
+
+@given(SAID, st.floats(0, 1))
+def test_marks_follow_from_the_scores(said, threshold):
+    found = sheet(record(1), said, threshold)
+    assert found.voices == tuple(dict.fromkeys(a.by for a in said))
+    for row in found.rows:
+        loud = {by for by, score in row.scores.items() if score is None or score >= threshold}
+        assert loud, "what nobody says is not shown"
+        expected = "split"
+        if len(found.voices) == 1:
+            expected = "alone"
+        elif loud == set(found.voices):
+            expected = "all"
+        elif len(row.scores) == 1:
+            expected = "one"
+        assert row.agreement == expected
+
+
+# --- which pictures, which manifests -------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return make_workspace(tmp_path / "smith")
+
+
+def write(workspace, name, records, *steps):
+    history = tuple(Step(step, 1, {}, "input") for step in steps or ("crop", name.removeprefix("tag.")))
+    write_manifest(workspace.manifest(name), [sorted(records, key=lambda r: r.id)], history)
+
+
+def found(workspace, *names, threshold=0.35):
+    return list(sheets(Tagged.find(workspace), names, threshold))
+
+
+def test_pictures_are_named_by_id_file_stem_or_path(workspace):
+    one, two = record(1, source="raw/a/one.x.jpg"), record(2, source="raw/b/two.jpg")
+    copy = replace(two, id=f"{two.id}-1", origin=two.id)
+    gone = record(3, drop=Drop("crop", "too small"))
+    write(workspace, "tag", [one, two, copy, gone])
+    for name in (one.id, "one.x.jpg", "one.x", "raw/a/one.x.jpg"):
+        assert [s.record for s in found(workspace, name)] == [one]
+    assert [s.record for s in found(workspace, copy.id)] == [copy]
+    assert {s.record.id for s in found(workspace)} == {one.id, two.id}, "no copies, none that were dropped"
+    assert [s.record for s in found(workspace, "two", gone.id)] == sorted([two, gone], key=lambda r: r.id)
+    with pytest.raises(PrepError, match=r"No picture is named 'tow.jpg'.\nDid you mean 'two.jpg'"):
+        found(workspace, "one.x", "tow.jpg")
+
+
+def test_nothing_tagged_is_said(workspace):
+    with pytest.raises(PrepError, match="First: prep tag"):
+        found(workspace)
+
+
+def test_single_manifests_add_what_the_joined_one_lacks(workspace):
+    one, two, three = (record(n) for n in (1, 2, 3))
+
+    def with_tags(name, by):
+        return [replace(r, annotations=(tag(f"{name}{n}", 0.9, by),)) for n, r in enumerate([one, two, three], 1)]
+
+    joined = with_tags("hat", "wd14")
+    write(workspace, "tag", joined, "crop", "wd14")
+    write(workspace, "tag.wd14", with_tags("other", "wd14"), "crop", "wd14")  # the same step: not read again
+    later = with_tags("sea", "clip")
+    recropped = replace(later[1], picture=replace(two.picture, pixels="f" * 64))
+    write(workspace, "tag.clip", [later[0], recropped], "crop", "clip")  # older: one crop differs, one is missing
+    write(workspace, "tag.old", with_tags("no", "wd14"), "crop", "old")  # signed by one who was heard already
+    said = {s.record.id: [r.text for r in s.rows] for s in found(workspace)}
+    assert said == {one.id: ["hat1", "sea1"], two.id: ["hat2"], three.id: ["hat3"]}
+    workspace.manifest("tag").unlink()
+    assert {t for s in found(workspace) for r in s.rows for t in [r.text]} >= {"sea1"}
+
+
+# --- output ----------------------------------------------------------------------------------------------
+
+
+def invoke(workspace, *args):
+    return CliRunner().invoke(compare, list(map(str, args)), obj=workspace.root, catch_exceptions=False)
+
+
+@pytest.fixture
+def tagged(workspace):
+    """Two pictures on disk, one with a name, a tag, a tagger and a caption that mean harm."""
+    pixels = np.random.default_rng(1).integers(0, 256, (600, 900, 3), np.uint8)
+    said = (tag(EVIL, 0.9, "a"), tag(IMG, 0.8, f"b:{EVIL}"), caption(f"A man. {IMG}"), tag("hat", 0.9, "a"))
+    said += (tag("hat", 0.1, f"b:{EVIL}"), Annotation(f"x{EVIL}", "measure", "", None, "files"))
+    bad = replace(cropped(workspace, "00", pixels), source=f"raw/{IMG}\n\x1b[31m.jpg", annotations=said)
+    plain = replace(
+        cropped(workspace, "01", pixels[:50, :50]), annotations=(tag("hat", 0.5, "a"), tag("hat", None, "b"))
+    )
+    write(workspace, "tag", [bad, plain])
+    return workspace
+
+
+def test_piped_it_is_one_line_a_tag(tagged):
+    done = invoke(tagged, "01")
+    assert done.output == "01\traw/01.jpg\ttag\tall\that\ta 0.50, b said\n"
+    for line in invoke(tagged).output.splitlines():
+        assert line.count("\t") == 5 and line.replace("\t", "").isprintable()
+
+
+def test_json_is_one_line_a_picture(tagged):
+    evil, plain = map(json.loads, invoke(tagged, "--json", "--threshold", "0.05").output.splitlines())
+    assert plain == {
+        "id": "01",
+        "source": "raw/01.jpg",
+        "taggers": ["a", "b"],
+        "tags": [
+            {"text": "hat", "kind": "tag", "category": "general", "agreement": "all", "scores": {"a": 0.5, "b": None}}
+        ],
+        "captions": [],
+        "measures": [],
+    }
+    assert [t["text"] for t in evil["tags"]] == ["hat", EVIL, IMG] and evil["captions"][0]["text"] == f"A man. {IMG}"
+
+
+def test_errors_are_prep_errors(tagged):
+    with pytest.raises(PrepError, match="No picture is named"):
+        invoke(tagged, "nobody")
+
+
+def shown(found, width=100):
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, highlight=False)
+    console.print(*terminal(found, 0.35), sep="\n")
+    return console.file.getvalue()
+
+
+def test_the_terminal_shows_columns_marks_and_never_obeys(tagged):
+    evil, plain = found(tagged)
+    text = shown(evil)
+    assert "\\x1b[31m" in text and "\x1b[31m" not in text and EVIL in text and IMG in text
+    header = next(line.split() for line in shown(plain).splitlines() if "category" in line)
+    row = next(line.split() for line in shown(plain).splitlines() if "hat" in line)
+    assert header == ["tag", "category", "a", "b"] and row == ["●", "hat", "general", "0.50", "said"]
+    (hat,) = (line.split() for line in text.splitlines() if " hat " in line)
+    assert hat == ["◐", "hat", "general", "0.90", "0.10"]
+    marked = sheet(record(1), [tag("[red]x[/red]", 0.9, "[b]"), caption("[link]", "[i]")], 0.35)
+    assert all(part in shown(marked) for part in ("[red]x[/red]", "[b]", "[link]", "[i]"))
+
+
+@given(st.integers(20, 140), st.text(max_size=30), SAID)
+def test_any_words_fit_any_terminal(width, words, said):
+    one = sheet(record(1, source=f"raw/{words}.jpg"), [*said, tag(words, 0.9, words), caption(words)], 0.35)
+    shown(one, width)
+    assert all("\n" not in line for line in lines(one))
+    json.dumps(plain_sheet(one))
+
+
+# --- the page ------------------------------------------------------------------------------------------------
+
+
+class Reader(HTMLParser):
+    """What a browser would see: elements with their attributes, and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self.open = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+        if name not in ("meta", "img", "br", "wbr"):
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+_PARTS = "html head meta title style body h1 h2 p span article figure figcaption img br wbr div table thead tbody tr"
+ELEMENTS = {*_PARTS.split(), "th", "td", "blockquote", "cite"}
+
+
+def check(text):
+    """A whole document that runs nothing and loads nothing; returns its reader."""
+    seen = Reader(text)
+    assert not seen.open
+    for name, attributes in seen.elements:
+        assert name in ELEMENTS, name
+        assert not [key for key in attributes if key.startswith("on") or key in ("href", "srcset", "action")]
+        assert attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+    assert "url(" not in text and "@import" not in text
+    return seen
+
+
+def test_the_page_holds_all_and_escapes_all(tagged, tmp_path):
+    target = tmp_path / "page.html"
+    done = invoke(tagged, "--html", target)
+    assert done.output == f"wrote {target}   2 pictures\n"
+    text = target.read_text(encoding="utf-8")
+    assert "<script" not in text and "<img src=x" not in text and "\x1b" not in text
+    seen = check(text)
+    words = "".join(seen.texts)
+    for part in (EVIL, IMG, f"A man. {IMG}", f"b:{EVIL}", f"x{EVIL}", "hat", "0.90", "said by all"):
+        assert part in words, part
+    policy = next(a["content"] for name, a in seen.elements if name == "meta" and "http-equiv" in a)
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    sizes = []
+    for attributes in (a for name, a in seen.elements if name == "img"):
+        image = Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2])))
+        assert image.format == "JPEG" and (str(image.width), str(image.height)) == (
+            attributes["width"],
+            attributes["height"],
+        )
+        sizes.append(image.size)
+    assert sizes == [(448, 299), (50, 50)], "shrunk, never enlarged"
+
+
+def test_the_thumbnail_is_the_picture(workspace):
+    half = np.zeros((300, 600, 3), np.uint8)
+    half[:, 300:] = (250, 120, 10)
+    one = sheet(cropped(workspace, "a", half), [], 0.35)
+    data = next(a["src"] for name, a in Reader(article(one, workspace, 0.35)).elements if name == "img")
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2])))).astype(int)
+    assert seen.shape == (224, 448, 3)
+    assert np.abs(seen[:, 10:200]).max() < 12 and np.abs(seen[:, 250:440] - [250, 120, 10]).max() < 12
+
+
+def test_cells_carry_scores_and_rows_their_mark(workspace):
+    one = sheet(record(1), [tag("long_hair", 0.914, "a"), tag("long hair", 0.2, "b"), tag("sea", 0.5, "b")], 0.35)
+    seen = Reader(article(one, workspace, 0.35))
+    cells = [a for name, a in seen.elements if name == "td" and a["class"].startswith("score")]
+    assert [(a["class"], a["style"]) for a in cells] == [
+        ("score", "--share: 91%"),
+        ("score low", "--share: 20%"),
+        ("score low", "--share: 0%"),
+        ("score", "--share: 50%"),
+    ]
+    assert [a["class"] for name, a in seen.elements if name == "tr" and a] == ["split", "one"]
+    assert [a["title"] for name, a in seen.elements if name == "td" and a["class"] == "mark"] == [
+        "disputed",
+        "said by one only",
+    ]
+    assert "picture missing" in seen.texts
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
+def test_any_words_stay_words(tmp_path_factory, source, word, by):
+    workspace = make_workspace(tmp_path_factory.getbasetemp() / "any")
+    said = [tag(word, 0.9, by), tag("x", 0.5, "z"), caption(word, by), Annotation(word, "measure", word, None, by)]
+    harmless = [tag("w", 0.9, "b"), tag("x", 0.5, "z"), caption("w", "b"), Annotation("w", "measure", "", None, "b")]
+    pages = [
+        page([article(sheet(record(1, source=name), them, 0.35), workspace, 0.35)], name, 0.35)
+        for name, them in ((source, said), ("raw/1.jpg", harmless))
+    ]
+    names = [[name for name, _ in check(text).elements if name != "wbr"] for text in pages]
+    if by != "z" and word != "x":
+        assert names[0] == names[1], "words add no element"
+
+
+def test_what_is_not_ours_stays(tagged, tmp_path):
+    for place, words in ((tmp_path, "is a folder"), (tmp_path / "no" / "p.html", "does not exist")):
+        with pytest.raises(PrepError, match=words):
+            invoke(tagged, "--html", place)
+    mine = tmp_path / "mine.html"
+    mine.write_text("<!doctype html> my page")
+    with pytest.raises(PrepError, match="is not a page that prep wrote"):
+        invoke(tagged, "--html", mine)
+    assert mine.read_text() == "<!doctype html> my page"
+    ours = tmp_path / "ours.html"
+    invoke(tagged, "--html", ours)
+    assert invoke(tagged, "--html", ours, "01").exit_code == 0
+    assert ours.read_text().count("<article>") == 1
+
+
+def test_a_missing_or_broken_picture_is_said_in_its_place(tagged, tmp_path):
+    shutil.rmtree(tagged.images)
+    assert write_page(tmp_path / "p.html", found(tagged), tagged, 0.35) == 2
+    assert (tmp_path / "p.html").read_text().count("picture missing") == 2
+    one = sheet(record(1, picture=None, drop=Drop("crop", f"too small {EVIL}")), [], 0.35)
+    text = "".join(check(page([article(one, tagged, 0.35)], "t", 0.35)).texts)
+    assert "not cropped" in text and f"dropped by crop: too small {EVIL}" in text and "Nothing was said" in text
+
+
+def test_a_manifest_cannot_reach_out_of_the_workspace(workspace):
+    one = record(1)
+    bad = replace(one, picture=replace(one.picture, path="../../etc/passwd"))
+    with pytest.raises(PrepError, match="outside"):
+        article(sheet(bad, [], 0.35), workspace, 0.35)
