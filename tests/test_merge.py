@@ -175,15 +175,18 @@ def test_mcut_cuts_in_the_middle_of_the_largest_gap():
         tag("apron", 0.45, "wd14:x"),
         tag("hero", 0.2, "wd14:x", "character"),
         tag("villain", 0.08, "wd14:x", "character"),
-        tag("dark", 0.7, "basic"),
-        tag("bright", 0.3, "basic"),
+        tag("dark", 0.9, "basic"),
+        tag("bright", 0.4, "basic"),
         tag("face", None, "basic"),
     )
-    assert caption(said, {"mcut": True}) == "smith, face, 1boy, beard, dark, hero"
+    assert caption(said, {"mcut": True}) == "smith, face, 1boy, beard, dark, bright, hero"
     assert mcut([0.2, 0.08]) < 0.15 < 0.2  # the floor of characters counts
     assert caption([tag("hero", 0.2, "wd14:x", "character")], {"mcut": True}) == "smith, hero"
     assert caption([tag("hero", 0.14, "wd14:x", "character")], {"mcut": True}) == "smith"
-    assert caption(said, {"mcut": True, "thresholds": ("wd14=0.46",)}) == "smith, face, 1boy, beard, dark, hat, hero"
+    assert (
+        caption(said, {"mcut": True, "thresholds": ("wd14=0.46",)})
+        == "smith, face, 1boy, beard, dark, hat, bright, hero"
+    )
     with pytest.raises(PrepError, match="mcut and a threshold"):
         Merge(mcut=True, threshold=0.3)
 

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taggers.tagger
+from pipeline.engines import local
+from pipeline.engines.ahead import Ahead
 from pipeline.errors import PrepError
 from pipeline.record import Annotation, Drop
 from pipeline.workspace import Workspace
-from taggers.tagger import Tagger
+from taggers.tagger import Split, Tagger
 from tests.fake import Fake, cropped
 
 
@@ -141,6 +143,100 @@ def test_pictures_are_read_while_the_model_is_busy(workspace, monkeypatch):
     assert ahead[0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Halves(Tagger):
+    """A tagger in two halves: the first notes the thread, the second says what came."""
+
+    name: ClassVar[str] = "halves"
+    threads: ClassVar[bool] = False
+    batch_size: ClassVar[int] = 4
+    readers: ClassVar[int] = 2
+
+    def load(self, workspace):
+        return Split(prepare_halves, infer_halves, 3)
+
+
+def prepare_halves(picture):
+    THREADS.append(threading.current_thread().name)
+    return int(picture.sum())
+
+
+def infer_halves(sums):
+    SEEN.append(sums)
+    return [[Annotation(str(one), "tag", "", None, "halves")] for one in sums]
+
+
+THREADS: list[str] = []
+
+
+def batches(workspace, count, size):
+    records = [cropped(workspace, f"{n:02}", noise(n)) for n in range(count)]
+    return [records[n : n + size] for n in range(0, count, size)]
+
+
+def test_a_split_look_is_prepared_in_threads_and_says_the_same(workspace):
+    THREADS.clear()
+    given = batches(workspace, 10, 4)
+    workspace.path(given[1][2].picture.path).unlink()
+    done = [record for batch in local.run(Halves(), iter(given), workspace, 2) for record in batch]
+    assert [r.id for r in done] == [f"{n:02}" for n in range(10)] and done[6].drop.reason == "picture missing"
+    assert [r.annotations[0].text for r in done if r.kept] == [str(noise(n).sum()) for n in range(10) if n != 6]
+    assert [len(sums) for sums in SEEN] == [3, 1, 2, 1, 2]
+    assert len(THREADS) == 9 and not any("Main" in name for name in THREADS)
+    one_by_one = [Halves().start(workspace)([record])[0] for batch in given for record in batch]
+    assert one_by_one == done
+    look = Split(prepare_halves, infer_halves)
+    assert look([noise(1), noise(2)])[1][0].text == str(noise(2).sum())
+
+
+def test_the_next_batch_is_read_while_the_model_looks_at_this_one(workspace):
+    """The model waits, at its first batch, for the last picture of the second; and no further is read."""
+    given = batches(workspace, 12, 4)
+    read, second = [], threading.Event()
+
+    def fetch(record):
+        read.append(record.id)
+        if len(read) >= 8:
+            second.set()
+        return record.id
+
+    def finish(records, fetched):
+        assert second.wait(10) and [record.id for record in records] == list(fetched)
+        return records
+
+    work = Ahead(fetch, finish, 2).over(iter(given))
+    assert next(work) == given[0]
+    assert sorted(read) == [f"{n:02}" for n in range(8)]  # the third batch waits until it is asked for
+    assert list(work) == given[1:] and len(read) == 12
+
+
+def test_an_error_ends_the_readers(workspace):
+    given = batches(workspace, 12, 4)
+    gate = threading.Event()
+    read = []
+
+    def fetch(record):
+        read.append(record.id)
+        return record.id if len(read) < 3 else gate.wait(0.2)
+
+    def finish(records, fetched):
+        raise PrepError("no")
+
+    with pytest.raises(PrepError, match="no"):
+        list(Ahead(fetch, finish, 1).over(iter(given)))
+    assert len(read) < 8
+    assert not any(thread.name.startswith("fetch") for thread in threading.enumerate())
+
+
+def test_what_fails_while_reading_is_raised_in_its_turn(workspace):
+    given = batches(workspace, 8, 4)
+    bad = [given[0], [replace(given[1][0], picture=None), *given[1][1:]]]
+    done = local.run(Halves(), iter(bad), workspace, 1)
+    assert len(next(done)) == 4
+    with pytest.raises(PrepError, match="has not been cropped"):
+        next(done)
+
+
 def test_a_model_that_says_too_little_is_a_bug_not_a_shorter_list(workspace):
     records = [cropped(workspace, name, noise(1)) for name in "ab"]
     with pytest.raises(ValueError, match="zip"):
@@ -155,7 +251,7 @@ def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
         Fake().start(workspace)([replace(record, picture=replace(record.picture, path="../x.png"))])
 
 
-@pytest.mark.parametrize("module", ["tagger", "wd14", "basic", "onnx_session"])
+@pytest.mark.parametrize("module", ["tagger", "wd14", "deepdanbooru", "basic", "onnx_session"])
 def test_importing_a_tagger_imports_nothing_heavy(module):
     heavy = "{'numpy', 'PIL', 'cv2', 'onnxruntime', 'torch', 'pyarrow'}"
     code = f"import sys, taggers.{module}; print({heavy} & set(sys.modules))"

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import json
+import logging
 import math
 
 import numpy as np
@@ -10,15 +12,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 from PIL import Image
 
 import taggers.onnx_session
+import taggers.onnx_tags
 from pipeline.errors import PrepError
 from pipeline.stage import Model
 from pipeline.workspace import Workspace
 from taggers.scores import Tag
-from taggers.wd14 import GET, Wd14, prepare
-from taggers.wd14_tags import read_csv
+from taggers.wd14 import GET, Wd14, prepare, prepare_first
+from taggers.wd14_tags import read_csv, read_json
 from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14
 
 NAMES = (*RATINGS, *TAGS, *CHARACTERS)
@@ -338,6 +342,252 @@ def test_no_folder_and_a_wrong_folder(workspace, tmp_path):
     for wrong in (tmp_path / "nowhere", write_wd14(tmp_path / "m") / "model.onnx"):
         with pytest.raises(PrepError, match="There is no model folder"):
             Wd14(model=str(wrong)).models(workspace)
+
+
+# --- cl_tagger's form ----------------------------------------------------------------------------
+
+CL = (
+    ("general", "Rating"),
+    ("explicit", "Rating"),
+    ("1girl", "General"),
+    ("long_hair", "General"),
+    ("eileen_collins", "Character"),
+    ("nasa", "Copyright"),
+    ("highres", "Meta"),
+    ("some_model", "Model"),
+    ("best_quality", "Quality"),
+    ("a_painter", "Artist"),
+)
+
+
+def write_cl(folder, model="model_optimized.onnx", side=48, dtype="FLOAT", older=False, batch="batch"):
+    """The form's files: logits = means of the three channels' cells @ matrix, from N x 3 x side x side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if older:
+        numbers = {str(n): text for n, (text, _) in enumerate(CL)}
+        plain = {"idx_to_tag": numbers, "tag_to_category": dict(CL)}
+    else:
+        plain = {str(n): {"tag": text, "category": word} for n, (text, word) in reversed(list(enumerate(CL)))}
+    (folder / "tag_mapping.json").write_text(json.dumps(plain), encoding="utf-8")
+    kind = getattr(onnx.TensorProto, dtype)
+    numbers = np.float32 if dtype == "FLOAT" else np.float16
+    ints = {"cells": [-1, 3, CELLS, 48 // CELLS, CELLS, 48 // CELLS], "axes": [3, 5], "flat": [-1, 27]}
+    constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in ints.items()]
+    constants.append(numpy_helper.from_array(weights(len(CL))[0].astype(numbers), "matrix"))
+    make = onnx.helper.make_node
+    nodes = [
+        make("Reshape", ["pixels", "cells"], ["split"]),
+        make("ReduceMean", ["split", "axes"], ["means"], keepdims=0),
+        make("Reshape", ["means", "flat"], ["row"]),
+        make("MatMul", ["row", "matrix"], ["logits"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "cl",
+        [onnx.helper.make_tensor_value_info("pixels", kind, (batch, 3, side, side))],
+        [onnx.helper.make_tensor_value_info("logits", kind, (batch, len(CL)))],
+        constants,
+    )
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(made, str(folder / model))
+    return folder
+
+
+def cl_scores(picture):
+    """Cell by cell: channel c of blue, green, red, from -1 to 1; then the sigmoid."""
+    array = by_hand(picture, 48).astype(np.float64) / 255 * 2 - 1
+    cell = 48 // CELLS
+    means = [
+        array[y * cell : (y + 1) * cell, x * cell : (x + 1) * cell, c].mean()
+        for c in range(3)
+        for y in range(CELLS)
+        for x in range(CELLS)
+    ]
+    return 1 / (1 + np.exp(-(np.array(means) @ weights(len(CL))[0])))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_array_of_the_other_form(shape):
+    picture = photo(*shape)
+    array = prepare_first(picture, 48)
+    assert array.dtype == np.float32 and array.shape == (3, 48, 48) and array.flags["C_CONTIGUOUS"]
+    assert np.abs(array - (by_hand(picture, 48) / 127.5 - 1).transpose(2, 0, 1)).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"model": "model.onnx"}, {"older": True}, {"dtype": "FLOAT16"}, {"batch": 1}, {"batch": 4}]
+)
+def test_the_other_form(workspace, tmp_path, how):
+    folder = write_cl(tmp_path / "cl_tagger_1_02", **how)
+    pictures = [photo(*shape) for shape in SHAPES]
+    for picture, record in zip(pictures, run(workspace, folder, pictures, floor=0), strict=True):
+        said = [(a.text, a.kind, a.category) for a in record.annotations]
+        assert said == [(text, "rating" if w == "Rating" else "tag", w.lower()) for text, w in CL]
+        assert {a.by for a in record.annotations} == {"wd14:cl_tagger_1_02"}
+        error = np.abs(np.array([a.score for a in record.annotations]) - cl_scores(picture)).max()
+        assert error < (5e-3 if "dtype" in how else 5.2e-5)
+    model, tags, form = Wd14(model=str(folder)).models(workspace)
+    assert model.name.endswith(how.get("model", "model_optimized.onnx")) and tags.name.endswith("tag_mapping.json")
+    assert "sigmoid" in form.revision
+
+
+def test_a_size_that_the_file_leaves_open_is_448(workspace, tmp_path):
+    folder = write_cl(tmp_path / "m", side="side")
+    seen = tagger_arrays(Wd14(model=str(folder), device="cpu"), workspace, photo(60, 80))
+    assert seen.shape == (3, 448, 448)
+
+
+def tagger_arrays(tagger, workspace, picture):
+    return tagger.load(workspace).prepare(picture)
+
+
+@given(st.dictionaries(st.text(), st.one_of(st.none(), st.text(), st.dictionaries(st.text(), st.text()))))
+@example({"0": {"tag": "a", "category": "General"}, "2": {"tag": "b", "category": "General"}})
+@example({"0": {"tag": "", "category": "General"}})
+@example({"0": {"tag": "a", "category": None}})
+@example({"idx_to_tag": {"0": "a"}, "tag_to_category": None})
+@example({"idx_to_tag": {"0": "a"}})
+def test_any_mapping_is_a_list_or_a_sentence(tmp_path_factory, plain):
+    path = tmp_path_factory.mktemp("j") / "tag_mapping.json"
+    path.write_text(json.dumps(plain))
+    with pytest.raises(PrepError) as caught:
+        read_json(path, GET)
+    assert str(path) in caught.value.wrong and "\n" not in caught.value.wrong
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"null", b"{}", b"[" * 100_000])
+def test_any_bytes_are_no_mapping(tmp_path, data):
+    path = tmp_path / "tag_mapping.json"
+    path.write_bytes(data)
+    with pytest.raises(PrepError):
+        read_json(path, GET)
+
+
+def cl_edit(change):
+    def edit(folder):
+        model = onnx.load(folder / "model_optimized.onnx")
+        change(model.graph)
+        onnx.save(model, folder / "model_optimized.onnx")
+
+    return edit
+
+
+def already_probabilities(graph):
+    graph.node[-1].output[0] = "before"
+    graph.node.append(onnx.helper.make_node("Sigmoid", ["before"], ["logits"]))
+
+
+def nan_matrix(graph):
+    matrix = next(i for i in graph.initializer if i.name == "matrix")
+    matrix.CopyFrom(numpy_helper.from_array(np.full((27, len(CL)), np.nan, np.float32), "matrix"))
+
+
+CL_BAD = {
+    "no model": (lose("model_optimized.onnx"), "lacks model"),
+    "fewer tags": (put("tag_mapping.json", b'{"0": {"tag": "a", "category": "Meta"}}'), "lists 1 tags"),
+    "a category more": (put("tag_mapping.json", b'{"0": {"tag": "a", "category": "Species"}}'), "'Species' is none of"),
+    "probabilities": (cl_edit(already_probabilities), "gives probabilities"),
+    "not a number": (cl_edit(nan_matrix), "nan"),
+    "the other layout": (
+        lambda folder: write_graph(folder / "model_optimized.onnx", len(CL), 48, 0),
+        "batch x 3 x side x side",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CL_BAD)
+def test_a_bad_folder_of_the_other_form(workspace, tmp_path, name):
+    spoil, words = CL_BAD[name]
+    folder = write_cl(tmp_path / "m")
+    spoil(folder)
+    with pytest.raises(PrepError) as caught:
+        run(workspace, folder, [photo(60, 80)])
+    assert words in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.mend
+
+
+# --- names, memory -------------------------------------------------------------------------------
+
+
+def test_a_pulled_model_is_found_by_its_hub_id_and_its_short_name(workspace, tmp_path):
+    write_wd14(tmp_path / "models" / "SmilingWolf--wd-vit-tagger-v3")
+    picture = photo(60, 80)
+    by_id, by_name, by_folder = (
+        run(workspace, name, [picture])[0]
+        for name in (
+            "SmilingWolf/wd-vit-tagger-v3",
+            "wd-vit-tagger-v3",
+            tmp_path / "models" / "SmilingWolf--wd-vit-tagger-v3",
+        )
+    )
+    assert by_id.annotations == by_name.annotations == by_folder.annotations
+    assert {a.by for a in by_id.annotations} == {"wd14:wd-vit-tagger-v3"}
+    with pytest.raises(PrepError, match="is not on this machine") as caught:
+        Wd14(model="wd-v1-4-moat-tagger-v2").models(workspace)
+    assert "prep models pull wd-v1-4-moat-tagger-v2" in caught.value.mend
+
+
+class Tight:
+    """A session with memory for so many pictures at once."""
+
+    def __init__(self, session, most, error):
+        self.session, self.most, self.error = session, most, error
+        self.sizes = []
+
+    def run(self, outputs, feed):
+        (array,) = feed.values()
+        self.sizes.append(len(array))
+        if len(array) > self.most:
+            raise self.error
+        return self.session.run(outputs, feed)
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+
+def tight(monkeypatch, most, error):
+    made = []
+    opened = taggers.onnx_tags.open_session
+    monkeypatch.setattr(
+        taggers.onnx_tags, "open_session", lambda *how: made.append(Tight(opened(*how), most, error)) or made[-1]
+    )
+    return made
+
+
+SAID = [
+    state.RuntimeException("bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 822083584"),
+    state.Fail("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size)"),
+    state.EPFail("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", SAID, ids=lambda error: type(error).__name__)
+def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, folder, monkeypatch, caplog, error):
+    pictures = [photo(40 + 7 * n, 50) for n in range(20)]
+    calm = run(workspace, folder, pictures, floor=0)
+    sessions = tight(monkeypatch, 3, error)
+    with caplog.at_level(logging.WARNING, "prep"):
+        after = run(workspace, folder, pictures, floor=0)
+    assert sessions[0].sizes == [8, 4, *[2] * 4, *[2] * 4, *[2] * 2]
+    assert [record.message for record in caplog.records] == [
+        "wd14:small-tagger ran out of memory with 8 pictures at once; it goes on with 4.",
+        "wd14:small-tagger ran out of memory with 4 pictures at once; it goes on with 2.",
+    ]
+    for one, other in zip(calm, after, strict=True):
+        assert [a.text for a in one.annotations] == [a.text for a in other.annotations]
+        pairs = zip(one.annotations, other.annotations, strict=True)
+        assert all(abs(a.score - b.score) < 1.01e-4 for a, b in pairs)
+
+
+def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, monkeypatch):
+    tight(monkeypatch, 0, SAID[0])
+    with pytest.raises(PrepError, match="out of memory with a single picture") as caught:
+        run(workspace, folder, [photo(40, 50)] * 3)
+    assert "--device cpu" in caught.value.mend
+    monkeypatch.undo()
+    tight(monkeypatch, 0, state.RuntimeException("some other fault"))
+    with pytest.raises(state.RuntimeException, match="some other fault"):
+        run(workspace, folder, [photo(40, 50)])
 
 
 # --- devices -------------------------------------------------------------------------------------
