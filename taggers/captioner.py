@@ -154,11 +154,14 @@ def load_model(found: Found, cls: Any, device: torch.device, dtype: Any) -> Any:
     """The model on its device, ready to write; PrepError when a file is damaged or does not belong to it."""
 
     def load() -> Any:
-        given = {"use_safetensors": True, "output_loading_info": True, "dtype": dtype}
+        given = {"use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": dtype}
         model, info = cls.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False, **given)
         if missing := sorted(info["missing_keys"]):
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise PrepError(f"{found.folder} lacks the weights {missing[0]}{more}.", mend(found))
+        if info["mismatched_keys"]:
+            other = min(str(key[0]) for key in info["mismatched_keys"])
+            raise PrepError(f"{found.folder}: {other} has another size than {CONFIG} says.", mend(found))
         return model.to(device).eval()
 
     return from_folder(found, load)

@@ -78,7 +78,7 @@ def write_blip(folder: Path, side: int = 32, end: float = 0.0) -> Path:
     return folder
 
 
-def bpe_tokenizer(folder: Path, special: tuple[str, ...]) -> int:
+def bpe_tokenizer(folder: Path, special: tuple[str, ...], **names: str):
     """A byte-level tokenizer as GPT-2's, OPT's and Qwen's: `special` first, then every byte and a few words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -91,9 +91,9 @@ def bpe_tokenizer(folder: Path, special: tuple[str, ...]) -> int:
         vocab_size=340, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator([TEXT] * 3, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
     fast.save_pretrained(folder)
-    return len(fast)
+    return fast
 
 
 def write_blip2(folder: Path, side: int = 16) -> Path:
