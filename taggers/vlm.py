@@ -66,7 +66,9 @@ class Vlm(Captioner):
     """
 
     name: ClassVar[str] = "vlm"
+    batch_size: ClassVar[int] = 8  # inputs of a large picture take 25 MB, and two batches wait
     chunk: ClassVar[int] = 4
+    readers: ClassVar[int] = 1  # a tokenizer's settings change while it works: two threads would trip over each other
 
     model: str = opt(
         "Qwen/Qwen3-VL-4B-Instruct",
@@ -80,7 +82,7 @@ class Vlm(Captioner):
     prompt: str = opt(
         "",
         "What the model is asked; {token} and {class} name the picture's subject, {absorbed} stands for what --avoid "
-        "lists. A part in [square brackets] is left out where a name in it stands for nothing, as for "
+        "lists. A part in square brackets is left out where a name in it stands for nothing, as for "
         "regularization pictures. None: a question for one or two sentences, or Florence-2's longest caption.",
     )
     system: str = opt("", "What the model is told before, such as 'You are a helpful image captioner.'.")
@@ -153,12 +155,13 @@ def open_net(vlm: Vlm, workspace: Workspace) -> Net:
     model = load_model(
         found, transformers.AutoModelForImageTextToText, device, "auto" if stored else pick_dtype(vlm.precision, device)
     )
-    settings = model.generation_config.eos_token_id
-    ends = settings if isinstance(settings, list) else [settings]
+    ends = model.generation_config.eos_token_id
+    ends = processor.tokenizer.eos_token_id if ends is None else ends
     net = Net(
         model,
         processor,
-        Form(processor.tokenizer, tuple(ends), vlm.by, answer),
+        # A copy: answers are read while a thread prepares the next questions.
+        Form(copy.deepcopy(processor.tokenizer), tuple(ends) if isinstance(ends, list) else (ends,), vlm.by, answer),
         PROMPTS.get(kind, CHAT_PROMPT),
     )
     from_folder(found, lambda: inputs(net, vlm, question(vlm.prompt or net.prompt, "a", "b", vlm.avoid), _blank()))
@@ -255,17 +258,18 @@ def captions(net: Net, vlm: Vlm, ready: Sequence[dict[str, torch.Tensor]]) -> li
         return scores
 
     with torch.inference_mode():
-        tokens = net.model.generate(**given, generation_config=greedy(net.model, vlm), logits_processor=[watch])
+        tokens = net.model.generate(**given, generation_config=greedy(net, vlm), logits_processor=[watch])
     start = 1 if net.model.config.is_encoder_decoder else given["input_ids"].shape[1]
     return read(net.form, tokens[:, start:], torch.stack(logs, 1).cpu())
 
 
-def greedy(model: Any, vlm: Vlm) -> Any:
+def greedy(net: Net, vlm: Vlm) -> Any:
     """The model's own settings for writing, but for chance, beams and length."""
-    settings = copy.deepcopy(model.generation_config)
+    settings = copy.deepcopy(net.model.generation_config)
     settings.max_length = settings.temperature = settings.top_p = settings.top_k = settings.min_p = None
     settings.do_sample, settings.num_beams, settings.early_stopping = False, 1, False
     settings.max_new_tokens = vlm.max_tokens
+    settings.eos_token_id = list(net.form.ends)
     return settings
 
 

@@ -204,6 +204,21 @@ def test_blip2_says_what_transformers_and_its_processor_say(workspace, folder2, 
         assert [" ".join(t.split()) for t in processor.batch_decode(free, skip_special_tokens=True)] == expected
 
 
+def test_blip2_with_an_encoder_says_what_transformers_says(workspace, tmp_path):
+    """The answer of T5 starts with a token of its own and does not repeat the prompt."""
+    from transformers import Blip2ForConditionalGeneration, Blip2Processor
+
+    folder = write_blip2(tmp_path / "t5", language="t5")
+    pictures = [photo(*shape) for shape in SHAPES]
+    model, processor = Blip2ForConditionalGeneration.from_pretrained(folder), Blip2Processor.from_pretrained(folder)
+    given = processor(text=["a photo of"] * 6, images=pictures, return_tensors="pt", input_data_format="channels_last")
+    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in pictures])).float()
+    ids = model.eval().generate(**given, max_new_tokens=30, do_sample=False)
+    said = say(workspace, folder, pictures, max_tokens=30, prompt="a photo of")
+    expected = [" ".join(text.split()) for text in processor.batch_decode(ids, skip_special_tokens=True)]
+    assert [one.text if one else "" for one in said] == expected and len(set(expected)) > 2
+
+
 def test_blip2_of_an_old_revision_keeps_the_queries_places_with_a_spare_token(workspace, folder2, tmp_path):
     """Old revisions name no image token; what it is makes no difference, as its vector is overwritten."""
     pictures = [photo(*shape) for shape in SHAPES]

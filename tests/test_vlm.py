@@ -122,6 +122,15 @@ def test_the_question_has_one_start_and_one_picture(workspace, models):
     assert ids.count(1) == 1 and ids[0] == 1 and ids.count(3) == 16
 
 
+def test_a_model_without_an_end_of_its_own_takes_the_tokenizers(workspace, models, tmp_path):
+    folder = shutil.copytree(models["joy"], tmp_path / "tiny-joy")
+    (folder / "generation_config.json").write_text('{"pad_token_id": 0}')
+    vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, max_tokens=9)
+    net = open_net(vlm, workspace)
+    assert net.form.ends == (2,) and taggers.vlm.greedy(net, vlm).eos_token_id == [2]
+    assert open_net(Vlm(model=str(models["qwen"]), device="cpu"), workspace).form.ends == (2, 0)
+
+
 def test_the_score_is_the_mean_probability_of_the_tokens(workspace, models):
     """Against one forward pass of LLaVA over the whole answer."""
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK, max_tokens=25)

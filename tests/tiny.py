@@ -96,8 +96,8 @@ def bpe_tokenizer(folder: Path, special: tuple[str, ...], **names: str):
     return fast
 
 
-def write_blip2(folder: Path, side: int = 16) -> Path:
-    """A folder of the form of Salesforce/blip2-opt-2.7b."""
+def write_blip2(folder: Path, side: int = 16, language: str = "opt") -> Path:
+    """A folder of the form of Salesforce/blip2-opt-2.7b, or of blip2-flan-t5-xl."""
     from transformers import Blip2Config, Blip2ForConditionalGeneration, GPT2TokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,12 +115,16 @@ def write_blip2(folder: Path, side: int = 16) -> Path:
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     tokenizer.save_pretrained(folder)
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = {"model_type": "opt", "vocab_size": len(tokenizer) + 4, "ffn_dim": 48, "word_embed_proj_dim": 32}
+    text = {
+        "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 200},
+        "t5": {"d_model": 32, "d_ff": 48, "d_kv": 16, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+    }[language]
+    text |= {"model_type": language, "vocab_size": len(tokenizer) + 4}
     ids = {"bos_token_id": 1, "eos_token_id": 1, "pad_token_id": 0}
     config = Blip2Config(
         vision_config={**size, "intermediate_size": 48, "image_size": side, "patch_size": 8},
         qformer_config={**size, "intermediate_size": 48, "vocab_size": 20, "encoder_hidden_size": 32},
-        text_config={**size, **text, **ids, "max_position_embeddings": 200},
+        text_config={**size, **text, **ids} if language == "opt" else {**text, **ids},
         num_query_tokens=4,
         image_token_index=2,
     )
