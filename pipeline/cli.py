@@ -12,7 +12,7 @@ import click
 
 from pipeline.errors import PrepError
 from pipeline.line import ORDER
-from pipeline.skin import look, models, stages, start
+from pipeline.skin import compare, look, models, stages, start
 from pipeline.skin.shell import Sections
 
 _PACKAGES = ("pipeline", "stages", "taggers", "training")
@@ -91,4 +91,4 @@ def cli(context: click.Context, folder: Path) -> None:
 cli.add("Begin", start.demo, start.init, start.run, start.status)
 cli.add("Stage by stage", *(stages.command(name) for name in ORDER))
 cli.add("Models", models.models)
-cli.add("Look, compare, replay", look.preview, look.diff, look.rebuild)
+cli.add("Look, compare, replay", look.preview, compare.compare, look.diff, look.rebuild)

@@ -19,6 +19,12 @@ from stages.build import Build
 from stages.crop import Crop
 from stages.merge import Merge
 from taggers.basic import Basic
+from taggers.blip import Blip
+from taggers.clip import Clip
+from taggers.deepdanbooru import DeepDanbooru
+from taggers.files import Files
+from taggers.git import Git
+from taggers.vlm import Vlm
 from taggers.wd14 import Wd14
 from training.train import Train
 
@@ -29,7 +35,16 @@ STAGES: dict[str, type[Stage]] = {
     "build": Build,
     "train": Train,
 }
-TAGGERS: dict[str, type[Stage]] = {"basic": Basic, "wd14": Wd14}
+TAGGERS: dict[str, type[Stage]] = {
+    "basic": Basic,
+    "wd14": Wd14,
+    "deepdanbooru": DeepDanbooru,
+    "blip": Blip,
+    "git": Git,
+    "vlm": Vlm,
+    "clip": Clip,
+    "files": Files,
+}
 ORDER = ("crop", "augment", "tag", "merge", "build", "train")
 TABLES: dict[str, type[Stage]] = {  # what prep.toml may hold, in the order in which `prep init` writes it
     "crop": Crop,

@@ -53,6 +53,6 @@ def _show(found: Iterable[compare_command.Sheet], threshold: float) -> None:
 
     console = Console(highlight=False)
     for sheet in found:
-        console.print(*compare_command.terminal(sheet, threshold), sep="\n")
+        console.print(*compare_command.terminal(sheet, threshold, console.width), sep="\n")
     marks = "   ".join(f"{mark} {words}" for mark, words in compare_command.MARKS.values() if mark)
     console.print(f"[dim]{marks}   grey: below {threshold:g}[/dim]")

@@ -36,7 +36,7 @@ class Sections(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, commands in self.sections.items():
             with formatter.section(section):
-                formatter.write_dl([(c.name or "", _first_sentence(c)) for c in commands], col_max=12)
+                formatter.write_dl([(c.name or "", _first_sentence(c)) for c in commands], col_max=14)
 
 
 def _first_sentence(command: click.Command) -> str:

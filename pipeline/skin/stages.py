@@ -10,7 +10,7 @@ from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag
 from pipeline.options import click_options, given
 from pipeline.run import Plan, Settings
 from pipeline.show import outcome_json, outcome_line
-from pipeline.skin.shell import engine_options, output_options, settings, tell, workspace_here
+from pipeline.skin.shell import Sections, engine_options, output_options, settings, tell, workspace_here
 from pipeline.stage import Options, Whole
 
 _TAG_HELP = """Say what each picture shows.
@@ -40,7 +40,7 @@ def _tag() -> click.Command:
     def callback(**_: Any) -> None:
         pass  # the taggers' callbacks only say what was given; the result callback works
 
-    group = click.Group(
+    group = Sections(
         "tag",
         chain=True,
         invoke_without_command=True,
@@ -49,8 +49,7 @@ def _tag() -> click.Command:
         subcommand_metavar="[TAGGER [OPTIONS]]...",
         help=_TAG_HELP,
     )
-    for name, cls in TAGGERS.items():
-        group.add_command(_tagger(name, cls))
+    group.add("Taggers", *(_tagger(name, cls) for name, cls in TAGGERS.items()))
 
     @group.result_callback()
     def work(
