@@ -72,10 +72,11 @@ class Files(Tagger):
         if not workspace.manifest("sources").is_file():
             return ()
         sources = Manifest.read(workspace.manifest("sources")).table(["source"]).column("source").to_pylist()
-        folders = sorted({workspace.source(source).parent for source in sources})
+        folders = {workspace.source(source).parent for source in sources}
+        named = {workspace.relative(path): path for folder in folders for path in _all_files(folder)}
         digest = hashlib.sha256()
-        for path in sorted({path for folder in folders for path in _all_files(folder)}):
-            digest.update(f"{workspace.relative(path)}\0".encode("utf-8", "surrogateescape"))
+        for name, path in sorted(named.items()):
+            digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
             try:
                 digest.update(hashlib.sha256(_bytes(path, _LARGEST_TABLE)).digest())
             except Fault as fault:
@@ -133,9 +134,7 @@ def read_shelf(folder: Path) -> Shelf:
     }
     order = list(READERS)
     sidecars: dict[str, tuple[Path, ...]] = {}
-    for file in sorted(
-        (f for f in files if f.suffix.lower() in READERS), key=lambda f: (order.index(f.suffix.lower()), f)
-    ):
+    for file in sorted((f for f in files if f.suffix.lower() in READERS), key=lambda f: order.index(f.suffix.lower())):
         sidecars[_nfc(file.stem)] = (*sidecars.get(_nfc(file.stem), ()), file)
     tables = [file for file in files if file.suffix.lower() in _TABLES and file.stem not in owners]
     return Shelf(sidecars, tuple(map(read_table, tables)))
@@ -229,7 +228,7 @@ def _names(folder: Path) -> list[Path]:
     """The files of a folder in order of their names; none of a folder that cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False))
+            return [Path(path) for path in sorted(e.path for e in entries if not e.is_dir(follow_symlinks=False))]
     except OSError:
         return []
 

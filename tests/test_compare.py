@@ -175,6 +175,7 @@ def test_single_manifests_add_what_the_joined_one_lacks(workspace):
     recropped = replace(later[1], picture=replace(two.picture, pixels="f" * 64))
     write(workspace, "tag.clip", [later[0], recropped], "crop", "clip")  # older: one crop differs, one is missing
     write(workspace, "tag.old", with_tags("no", "wd14"), "crop", "old")  # signed by one who was heard already
+    assert [m.path.stem for m in Tagged.find(workspace).others] == ["tag.clip", "tag.old"]
     said = {s.record.id: [r.text for r in s.rows] for s in found(workspace)}
     assert said == {one.id: ["hat1", "sea1"], two.id: ["hat2"], three.id: ["hat3"]}
     workspace.manifest("tag").unlink()
@@ -231,7 +232,7 @@ def test_errors_are_prep_errors(tagged):
 
 def shown(found, width=100):
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, highlight=False)
-    console.print(*terminal(found, 0.35), sep="\n")
+    console.print(*terminal(found, 0.35, width), sep="\n")
     return console.file.getvalue()
 
 
@@ -244,8 +245,11 @@ def test_the_terminal_shows_columns_marks_and_never_obeys(tagged):
     assert header == ["tag", "category", "a", "b"] and row == ["●", "hat", "general", "0.50", "said"]
     (hat,) = (line.split() for line in text.splitlines() if " hat " in line)
     assert hat == ["◐", "hat", "general", "0.90", "0.10"]
-    marked = sheet(record(1), [tag("[red]x[/red]", 0.9, "[b]"), caption("[link]", "[i]")], 0.35)
-    assert all(part in shown(marked) for part in ("[red]x[/red]", "[b]", "[link]", "[i]"))
+    narrow = shown(plain, 50)
+    assert "category" not in narrow and "0.50" in narrow and "said" in narrow, "scores before categories"
+    marked = sheet(record(1), [tag("[red]x[/red]", 0.9, "[b]", "[u]"), caption("[link]", "[i]")], 0.35)
+    assert all(part in shown(marked) for part in ("[red]x[/red]", "[b]", "[u]", "[link]", "[i]"))
+    assert "explicit (rating)" in shown(sheet(record(1), [rating("explicit", 0.9, "a")], 0.35), 30)
 
 
 @given(st.integers(20, 140), st.text(max_size=30), SAID)

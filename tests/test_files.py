@@ -297,6 +297,11 @@ def test_scores_and_categories_of_json_are_kept():
     ]
 
 
+def test_json_may_begin_with_a_mark(workspace, raw):
+    put(raw, "1.json", b"\xef\xbb\xbf" + json.dumps({"tags": "béret"}, ensure_ascii=False).encode())
+    assert said(workspace, "1.jpg") == [("tag", "béret")]
+
+
 BAD_JSON = {
     "": "is not JSON",
     "{": "is not JSON: Expecting property name enclosed in double quotes, line 1",
@@ -343,10 +348,10 @@ def test_any_bytes_are_rows(tmp_path_factory, data, name):
 
 
 def test_deep_objects_do_not_break_the_reader():
-    value = {"tags": {}}
-    for _ in range(500):
-        value = {"tags": {"general": value["tags"], "hat": 0.5}}
-    assert [a.text for a in from_value(value, "auto")] == ["hat"]
+    value = {}
+    for depth in range(5000):
+        value = {"general": value, f"hat{depth}": 0.5}
+    assert [a.text for a in from_value({"tags": value}, "auto")] == ["hat4998", "hat4999"], "one level deep"
 
 
 @given(st.binary(max_size=40))
@@ -396,6 +401,11 @@ def test_the_entry_whose_folders_match_wins(workspace, raw):
     for name in ("a/1.jpg", "b/1.jpg", "c/1.jpg"):
         put(raw, name, b"")
     assert [words(row) for row in said(workspace, "a/1.jpg", "b/1.jpg", "c/1.jpg")] == [["a"], ["b"], ["c"]]
+
+
+def test_of_two_entries_the_first_and_the_full_name_count(workspace, raw):
+    put(raw, "meta.json", {"1": {"tags": "stem"}, "1.jpg": {"tags": "first"}, "./1.jpg": {"tags": "second"}})
+    assert words(said(workspace, "1.jpg")) == ["first"]
 
 
 def test_hugging_faces_metadata(workspace, raw):

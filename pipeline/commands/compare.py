@@ -131,8 +131,8 @@ def plain_sheet(found: Sheet) -> dict[str, Any]:
     }
 
 
-def terminal(found: Sheet, threshold: float) -> Iterator[RenderableType]:
-    """A sheet for a terminal: heading, table of tags, captions one under another, measures."""
+def terminal(found: Sheet, threshold: float, width: int) -> Iterator[RenderableType]:
+    """A sheet for a terminal of `width` columns: heading, table of tags, captions one under another, measures."""
     from rich.padding import Padding
     from rich.text import Text
 
@@ -140,7 +140,7 @@ def terminal(found: Sheet, threshold: float) -> Iterator[RenderableType]:
     if found.record.drop:
         yield Text(f"dropped by {found.record.drop.stage}: {one_line(found.record.drop.reason)}", style="yellow")
     if found.rows:
-        yield _table(found, threshold)
+        yield _table(found, threshold, width)
     for a in found.captions:
         yield Text(one_line(a.by), style="cyan")
         yield Padding(Text(one_line(a.text)), (0, 0, 0, 2))
@@ -173,19 +173,20 @@ def counts(rows: Iterable[Row]) -> str:
     return ", ".join(parts) or f"{len(tags)} tags"
 
 
-def _table(found: Sheet, threshold: float) -> Table:
+def _table(found: Sheet, threshold: float, width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="dim")
     table.add_column("", width=1)
-    table.add_column("tag", overflow="fold")
-    table.add_column("category", style="dim", overflow="fold")
+    table.add_column("tag", overflow="fold", min_width=10)
+    wide = width >= 40 + 12 * len(found.voices)  # in a narrow terminal the scores need the room
+    if wide:
+        table.add_column("category", style="dim", overflow="fold")
     for voice in found.voices:
-        table.add_column(
-            Text(one_line(voice).replace(":", "\n", 1)), justify="right", overflow="fold", vertical="bottom"
-        )
+        name = Text(one_line(voice).replace(":", "\n", 1))
+        table.add_column(name, justify="right", overflow="fold", vertical="bottom", min_width=4)
     for row in found.rows:
         cells = [
             Text(number(row.scores[by]), style="" if passes(row.scores[by], threshold) else "dim")
@@ -194,12 +195,10 @@ def _table(found: Sheet, threshold: float) -> Table:
             for by in found.voices
         ]
         style = _STYLES[row.agreement]
-        table.add_row(
-            Text(MARKS[row.agreement][0], style=style),
-            Text(one_line(spell(row.text)), style=style),
-            row.category,
-            *cells,
-        )
+        category = [Text(one_line(row.category), style="dim")] if wide else []
+        words = one_line(spell(row.text)) + (" (rating)" if row.kind == "rating" and not wide else "")
+        mark, tag = Text(MARKS[row.agreement][0], style=style), Text(words, style=style)
+        table.add_row(mark, tag, *category, *cells)
     return table
 
 
