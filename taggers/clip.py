@@ -15,6 +15,7 @@ from pipeline.workspace import Workspace
 from taggers.clip_model import Net, embed_pictures, embed_texts, find_source, load_net
 from taggers.embeddings import Store, embed
 from taggers.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
+from taggers.memory import Pieces
 from taggers.tagger import Look, Tagger
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Clip(Tagger):
         source = find_source(self.model, self.pretrained, workspace)
         net = load_net(source, self.device)
         store = Store.of(workspace, source.key)
-        return partial(look, self, net, make_bank(net, labels, self), store)
+        pieces = Pieces(self.chunk, self.by)
+        return partial(look, self, (net, make_bank(net, labels, self), store, pieces))
 
 
 def make_bank(net: Net, labels: tuple[Label, ...], clip: Clip) -> Bank:
@@ -109,11 +111,16 @@ def make_bank(net: Net, labels: tuple[Label, ...], clip: Clip) -> Bank:
     return Bank(labels, np.stack([mean(side) for side, _ in sides]), np.stack([mean(side) for _, side in sides]))
 
 
-def look(clip: Clip, net: Net, bank: Bank, store: Store, pictures: list[np.ndarray]) -> list[list[Annotation]]:
+def look(clip: Clip, tools: tuple[Net, Bank, Store, Pieces], pictures: list[np.ndarray]) -> list[list[Annotation]]:
     """What the labels say about each picture, in the order of the label file."""
     import numpy as np
 
-    rows = embed(store, partial(embed_pictures, net), pictures)
+    net, bank, store, pieces = tools
+
+    def infer(unknown: list[np.ndarray]) -> np.ndarray:
+        return np.stack(pieces.run(lambda piece: list(embed_pictures(net, list(piece))), unknown))
+
+    rows = embed(store, infer, pictures)
     if not np.isfinite(rows).all():
         raise PrepError(f"{clip.by} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
     table = np.round(scores(bank, rows, net.scale), 4)

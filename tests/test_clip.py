@@ -294,6 +294,23 @@ def test_the_store_is_found_by_the_pictures_own_hash(workspace, tiny):
     assert Store.of(workspace, source.key).gather(keys[:1])[1] == []
 
 
+def test_half_as_many_pictures_go_on_when_memory_runs_out(workspace, tiny, monkeypatch, caplog):
+    pictures = [photo(40, 40, number) for number in range(5)]
+    expected = said(workspace, clip(tiny), pictures)
+    shutil.rmtree(workspace.cache)
+    sizes = []
+
+    def tight(net, pictures):
+        sizes.append(len(pictures))
+        if len(pictures) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return embed_pictures(net, pictures)
+
+    monkeypatch.setattr(taggers.clip, "embed_pictures", tight)
+    assert said(workspace, clip(tiny), pictures) == expected
+    assert sizes == [5, 2, 2, 1] and "goes on with 2" in caplog.text
+
+
 def test_numbers_that_are_none_are_said_and_never_kept(workspace, folder):
     tensors = load_file(folder / "open_clip_model.safetensors")
     tensors["visual.proj"][0, 0] = np.nan
