@@ -24,7 +24,7 @@ from taggers.blip import Blip, image_token, open_net
 from taggers.captioner import load_eye
 from taggers.generate import drawing, joined, picture_seed
 from tests.fake import cropped
-from tests.tiny import SPECIAL, WORDS, normal, photo, write_blip, write_blip2, write_git, write_processor
+from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 
 SHAPES = [(32, 32), (20, 90), (90, 20), (200, 300), (5, 7), (1, 1)]
 NAMES = (*SPECIAL, *WORDS)

@@ -20,9 +20,9 @@ from taggers.captioner import load_eye
 from taggers.generate import joined
 from taggers.git import Git, letterboxed, open_net, without_writing
 from tests.fake import cropped
-from tests.tiny import SPECIAL, WORDS, normal, photo, write_blip, write_git, write_processor
+from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_git, write_processor  # noqa: F401
 
-SHAPES = [(24, 24), (20, 90), (91, 20), (200, 300), (5, 7), (1, 1), (30, 31)]
+SHAPES = [(24, 24), (20, 90), (91, 20), (70, 110), (5, 7), (1, 1), (30, 31)]
 NAMES = (*SPECIAL, *WORDS)
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
 from taggers.vlm import CHAT_PROMPT, Vlm, answer, open_net, question
 from tests.fake import cropped
-from tests.tiny import photo
+from tests.tiny import one_thread, photo  # noqa: F401
 from tests.tiny_chat import JOY_CHAT, write_florence, write_joy, write_qwen
 
 SHAPES = [(40, 40), (64, 20), (20, 90), (64, 20), (41, 43)]
