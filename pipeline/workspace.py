@@ -96,7 +96,7 @@ class Workspace:
 
     def sweep(self) -> None:
         """Delete the half-written files that a killed prep left behind; only for who holds the lock."""
-        for pattern in ("images/??/.*.tmp", "manifests/.*.tmp", "manifests/.parts/*/.*.tmp", "cache/.*.tmp"):
+        for pattern in ("images/??/.*.tmp", "manifests/.*.tmp", "manifests/.parts/*/.*.tmp", "cache/**/.*.tmp"):
             for file in self.root.glob(pattern):
                 file.unlink()
 
