@@ -39,7 +39,7 @@ class Size:
     pictures: int
 
 
-SIZES = {"vit": Size(768, 12, 12, 16), "tiny": Size(192, 12, 3, 64)}
+SIZES = {"vit": Size(768, 12, 12, 16), "tiny": Size(192, 12, 3, 128)}
 
 
 def write_model(folder: Path, size: Size) -> Path:
@@ -285,7 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--pictures", type=int, help="instead of 16 for vit and 64 for tiny")
+    parser.add_argument("--pictures", type=int, help="instead of 16 for vit and 128 for tiny")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     options = parser.parse_args()
     for name in options.model:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MODEL, TAGS = "model.onnx", "selected_tags.csv"
 SIDE = 448  # pixels: what all of these models were trained with, should the file leave it open
 GET = (
-    "Get one, for instance SmilingWolf/wd-vit-tagger-v3: prep models pull wd-vit-tagger-v3\n"
+    "Get one, for instance SmilingWolf/wd-vit-tagger-v3: prep models pull wd-vit-tagger-v3. "
     f"Or copy its {MODEL} and {TAGS} into a folder of the model's name, then: prep tag wd14 --model FOLDER"
 )
 

@@ -204,7 +204,11 @@ def test_the_next_batch_is_read_while_the_model_looks_at_this_one(workspace):
         assert second.wait(10) and [record.id for record in records] == list(fetched)
         return records
 
-    work = Ahead(fetch, finish, 2).over(iter(given))
+    class Given(Halves):
+        def start(self, workspace):
+            return Ahead(fetch, finish, 2)
+
+    work = local.run(Given(), iter(given), workspace, 2)
     assert next(work) == given[0]
     assert sorted(read) == [f"{n:02}" for n in range(8)]  # the third batch waits until it is asked for
     assert list(work) == given[1:] and len(read) == 12
