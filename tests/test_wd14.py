@@ -565,13 +565,13 @@ SAID = [
 def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, folder, monkeypatch, caplog, error):
     pictures = [photo(40 + 7 * n, 50) for n in range(20)]
     calm = run(workspace, folder, pictures, floor=0)
-    sessions = tight(monkeypatch, 3, error)
+    sessions = tight(monkeypatch, 1, error)
     with caplog.at_level(logging.WARNING, "prep"):
         after = run(workspace, folder, pictures, floor=0)
-    assert sessions[0].sizes == [8, 4, *[2] * 4, *[2] * 4, *[2] * 2]
+    assert sessions[0].sizes == [4, 2, *[1] * 20]
     assert [record.message for record in caplog.records] == [
-        "wd14:small-tagger ran out of memory with 8 pictures at once; it goes on with 4.",
         "wd14:small-tagger ran out of memory with 4 pictures at once; it goes on with 2.",
+        "wd14:small-tagger ran out of memory with 2 pictures at once; it goes on with 1.",
     ]
     for one, other in zip(calm, after, strict=True):
         assert [a.text for a in one.annotations] == [a.text for a in other.annotations]
