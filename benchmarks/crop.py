@@ -111,7 +111,7 @@ def limit(task: Task) -> None:
     import numpy as np
     import pyvips
 
-    from pipeline.png import encode_png
+    from pipeline.imaging.png import encode_png
 
     if task.source.endswith(".webp"):
         pixels = cv2.imdecode(np.fromfile(task.source, np.uint8), cv2.IMREAD_COLOR)
@@ -227,7 +227,7 @@ def _psnr(workspace, record) -> float:
 
 def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
     """Every picture with the size prep would crop it to, so that all contenders make the same sizes."""
-    from pipeline.picture import upright_size
+    from pipeline.imaging.picture import upright_size
     from stages.bucket import choose
     from stages.crop import Crop
 

@@ -152,8 +152,8 @@ def write_pictures(home: Path, count: int) -> tuple[Any, Any]:
     import numpy as np
     from PIL import Image, ImageOps
 
+    from pipeline.imaging.picture import save
     from pipeline.manifest import write_manifest
-    from pipeline.picture import save
     from pipeline.record import Record
     from pipeline.stage import Step
     from pipeline.workspace import Workspace
@@ -176,7 +176,7 @@ def contenders(model: Path, workspace: Any, crops: Any, device: str) -> dict[str
     from PIL import Image
 
     from pipeline.engines import local
-    from pipeline.picture import load_rgb
+    from pipeline.imaging.picture import load_rgb
     from pipeline.run import Plan, Settings, bring
     from taggers.onnx_tags import open_net, split
     from taggers.scores import Listing
@@ -224,7 +224,7 @@ def contenders(model: Path, workspace: Any, crops: Any, device: str) -> dict[str
 
 def reading(workspace: Any, crops: Any) -> float:
     """Processor seconds in which one thread reads and prepares one picture: what no tagger can do without."""
-    from pipeline.picture import load_rgb
+    from pipeline.imaging.picture import load_rgb
     from taggers.wd14 import prepare
 
     paths = [workspace.path(record.picture.path) for record in crops.records()]

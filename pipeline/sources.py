@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PrepError
-from pipeline.picture import looks_like_picture
+from pipeline.imaging.picture import looks_like_picture
 from pipeline.recipe import Recipe, Regularization, Subject
 from pipeline.record import Drop, Record
 from pipeline.stage import Report

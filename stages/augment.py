@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
-from pipeline import picture
 from pipeline.errors import PrepError
+from pipeline.imaging import picture
 from pipeline.record import Record, Transform
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pipeline import picture, record
+from pipeline import record
 from pipeline.errors import PrepError
+from pipeline.imaging import picture
 from pipeline.record import Drop, Record
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.faces import find_faces
+from pipeline.imaging.faces import find_faces
 
 if TYPE_CHECKING:
     from numpy import ndarray

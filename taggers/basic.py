@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.faces import Box, find_faces
+from pipeline.imaging.faces import Box, find_faces
 from pipeline.record import Annotation, Kind
 from pipeline.stage import opt
 from pipeline.workspace import Workspace

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.models import Found
+from pipeline.models.store import Found
 from pipeline.record import Annotation
 from pipeline.stage import opt
 from pipeline.workspace import Workspace

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pipeline.errors import PrepError
-from pipeline.model_list import known
-from pipeline.models import Found, advice, check_folder, find_model, hashes
+from pipeline.models.known import known
+from pipeline.models.store import Found, advice, check_folder, find_model, hashes
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.models import known_sha256
+from pipeline.models.store import known_sha256
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace

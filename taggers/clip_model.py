@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from pipeline.models import find_model, hashes, known_sha256
+from pipeline.models.store import find_model, hashes, known_sha256
 from pipeline.stage import Model
 from pipeline.workspace import Workspace
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.models import Found, find_model, hashes
+from pipeline.models.store import Found, find_model, hashes
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace

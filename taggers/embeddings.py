@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.picture import pixel_hash
+from pipeline.imaging.picture import pixel_hash
 from pipeline.workspace import Workspace, write_atomic
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pipeline.decode import DAMAGE
 from pipeline.engines.ahead import Ahead
 from pipeline.errors import PrepError
-from pipeline.picture import load_rgb
+from pipeline.imaging.decode import DAMAGE
+from pipeline.imaging.picture import load_rgb
 from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import Stage, Work
 from pipeline.workspace import Workspace

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.models import Found
+from pipeline.models.store import Found
 from pipeline.record import Annotation, Drop, Record
 from pipeline.spelling import spell
 from pipeline.stage import Work, opt

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.models import Found, find_model, hashes
+from pipeline.models.store import Found, find_model, hashes
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
 from taggers.onnx_tags import Contract, open_net, split

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import picture
 from pipeline.errors import PrepError
+from pipeline.imaging import picture
 from pipeline.record import Record
 from pipeline.workspace import Workspace
 from stages.augment import Augment, draw, transforms

@@ -18,7 +18,7 @@ import taggers.blip
 import taggers.captioner
 import taggers.onnx_session
 from pipeline.errors import PrepError
-from pipeline.models import Found
+from pipeline.models.store import Found
 from pipeline.workspace import Workspace
 from taggers.blip import Blip, image_token, open_net
 from taggers.captioner import load_eye

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import taggers.clip
 import taggers.clip_model
 from pipeline.errors import PrepError
-from pipeline.picture import pixel_hash
+from pipeline.imaging.picture import pixel_hash
 from pipeline.workspace import Workspace
 from taggers.clip import Clip, make_bank, scores
 from taggers.clip_model import embed_pictures, embed_texts, find_source, load_net

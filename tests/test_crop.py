@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import picture
 from pipeline.errors import PrepError
+from pipeline.imaging import picture
 from pipeline.manifest import write_manifest
 from pipeline.record import Record
 from pipeline.workspace import Workspace

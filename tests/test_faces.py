@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-import pipeline.faces
-from pipeline.faces import find_faces, overlap
+import pipeline.imaging.faces
+from pipeline.imaging.faces import find_faces, overlap
 
 matplotlib = pytest.importorskip("matplotlib")
 skimage_data = pytest.importorskip("skimage.data")
@@ -64,7 +64,7 @@ def test_two_faces_come_largest_first():
 
 def test_a_face_that_two_searches_find_counts_once_and_keeps_the_first_box(monkeypatch):
     finds = iter([[(10, 10, 40, 40)], [(14, 12, 40, 40), (60, 10, 30, 30)], [(22, 22, 10, 10), (0, 60, 50, 50)]])
-    monkeypatch.setattr(pipeline.faces, "_find", lambda grey, search: next(finds))
+    monkeypatch.setattr(pipeline.imaging.faces, "_find", lambda grey, search: next(finds))
     assert find_faces(np.zeros((120, 120), np.uint8)) == [(0, 60, 50, 50), (10, 10, 40, 40), (60, 10, 30, 30)]
 
 
@@ -91,7 +91,7 @@ def test_threads_may_be_the_first_to_import_opencv():
 import sys, threading
 sys.setswitchinterval(1e-6)
 import numpy as np
-from pipeline.faces import find_faces
+from pipeline.imaging.faces import find_faces
 picture = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
 start = threading.Barrier(8)
 def work():

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import taggers.git
 from pipeline.errors import PrepError
-from pipeline.models import Found
+from pipeline.models.store import Found
 from pipeline.workspace import Workspace
 from taggers.captioner import load_eye
 from taggers.generate import joined

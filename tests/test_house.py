@@ -20,17 +20,11 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # Each may import those before it. What a package is not named with may import nothing of ours above it.
 FLOORS = (
     ("pipeline.errors", "pipeline.spelling", "pipeline.shape"),
-    ("pipeline.record", "pipeline.decode", "pipeline.colour", "pipeline.png", "pipeline.faces", "pipeline.resample"),
-    ("pipeline.stage", "pipeline.workspace", "pipeline.picture"),
+    ("pipeline.record",),
+    ("pipeline.stage", "pipeline.workspace"),
+    ("pipeline.imaging",),
     ("pipeline.manifest", "pipeline.options", "pipeline.progress"),
-    (
-        "pipeline.models",
-        "pipeline.model_list",
-        "pipeline.pull",
-        "pipeline.hub_files",
-        "pipeline.refusals",
-        "pipeline.tensors",
-    ),
+    ("pipeline.models",),
     ("pipeline.engines", "pipeline.parts", "pipeline.recipe"),
     ("pipeline.sources",),
     ("taggers",),

@@ -16,12 +16,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import pipeline.models
-import pipeline.pull
+import pipeline.models.pull
+import pipeline.models.store
 from pipeline.errors import PrepError
-from pipeline.hub_files import choose
-from pipeline.model_list import KNOWN, Known, known
-from pipeline.models import (
+from pipeline.models.hub_files import choose
+from pipeline.models.known import KNOWN, Known, known
+from pipeline.models.pull import Wish, part_of, pull
+from pipeline.models.store import (
     RECORD,
     Entry,
     Found,
@@ -36,7 +37,6 @@ from pipeline.models import (
     state_of,
     strangers,
 )
-from pipeline.pull import Wish, part_of, pull
 from pipeline.stage import Model
 from tests.hub import Hub, git_sha1, serve
 from tests.make import workspace as make_workspace
@@ -177,8 +177,8 @@ def test_hashes_are_of_the_bytes_and_read_once(workspace, tmp_path, monkeypatch)
     folder = put(tmp_path / "m", model_onnx=b"12")
     old = folder.stat().st_mtime - 3600
     read = []
-    monkeypatch.setattr(pipeline.models, "file_sha256", lambda path: read.append(path) or sha(path.read_bytes()))
-    monkeypatch.setattr(pipeline.models, "_SETTLED", -1)
+    monkeypatch.setattr(pipeline.models.store, "file_sha256", lambda path: read.append(path) or sha(path.read_bytes()))
+    monkeypatch.setattr(pipeline.models.store, "_SETTLED", -1)
     found = find_model(str(folder), workspace, ("model.onnx",))
     assert hashes(found, ["model.onnx"]) == (Model("m/model.onnx", sha(b"12"), ""),)
     assert hashes(found, ["model.onnx"]) == (Model("m/model.onnx", sha(b"12"), ""),)
@@ -210,7 +210,7 @@ def test_a_file_that_was_just_written_is_not_remembered(workspace, tmp_path):
 
 
 def test_a_home_that_cannot_be_written_or_read_only_costs_time(workspace, tmp_path, home, monkeypatch):
-    monkeypatch.setattr(pipeline.models, "_SETTLED", -1)
+    monkeypatch.setattr(pipeline.models.store, "_SETTLED", -1)
     home.write_bytes(b"a file where the folder should be")
     found = find_model(str(put(tmp_path / "m", model_onnx=b"12")), workspace, ("model.onnx",))
     assert hashes(found, ["model.onnx"])[0].sha256 == sha(b"12")
@@ -236,7 +236,7 @@ def test_the_list_is_a_table_of_different_things():
     for entry in KNOWN:
         assert entry.size > 1e8 and entry.files and entry.used_by in ("wd14", "deepdanbooru", "blip", "git", "clip")
         assert known(entry.name) is known(entry.hub) is entry
-        assert pipeline.models.hub_id(entry.name) == pipeline.models.hub_id(entry.hub) == entry.hub
+        assert pipeline.models.store.hub_id(entry.name) == pipeline.models.store.hub_id(entry.hub) == entry.hub
         assert "/" not in entry.name
 
 
@@ -357,7 +357,7 @@ def test_a_killed_pull_is_no_model(hub, home, workspace, tmp_path):
     """A real process, killed while bytes come in."""
     hub.add(VIT, FILES)
     code = (
-        "import os, signal, huggingface_hub.constants as c, pipeline.pull as p\n"
+        "import os, signal, huggingface_hub.constants as c, pipeline.models.pull as p\n"
         "c.DOWNLOAD_CHUNK_SIZE = 20_000\n"
         f"wish = p.Wish.of({VIT!r}, 'main', (), {hub.url!r})\n"
         "p.pull(wish, report=lambda done, total: done > 100000 and os.kill(os.getpid(), signal.SIGKILL))"
@@ -464,7 +464,7 @@ def test_a_full_disk_is_told_before_and_during(hub, monkeypatch):
     hub.add(VIT, FILES)
     usage = shutil.disk_usage("/")._replace(free=50_000_000)
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.pull.shutil, "disk_usage", lambda path: usage)
+        patch.setattr(pipeline.models.pull.shutil, "disk_usage", lambda path: usage)
         with pytest.raises(PrepError, match=r"has 50 MB free; .* needs 100 MB"):
             pull(wish(hub))
         assert hub.downloads() == []
@@ -472,14 +472,14 @@ def test_a_full_disk_is_told_before_and_during(hub, monkeypatch):
     def full(self, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline.pull._Counted, "write", full)
+    monkeypatch.setattr(pipeline.models.pull._Counted, "write", full)
     with pytest.raises(PrepError, match=r"The disk that holds .* is full"):
         pull(wish(hub))
 
 
 def test_two_pulls_of_one_model_do_not_mix(hub):
     hub.add(VIT, FILES)
-    with pipeline.pull._alone(VIT), pytest.raises(PrepError, match="Another prep is pulling"):
+    with pipeline.models.pull._alone(VIT), pytest.raises(PrepError, match="Another prep is pulling"):
         pull(wish(hub))
     pull(wish(hub))
 
@@ -704,7 +704,7 @@ def test_a_record_is_read_or_told_to_be_damaged(tmp_path_factory, data):
 
 # --- the command line ----------------------------------------------------------------------------
 
-PREP = "from pipeline import cli; from pipeline.skin.models import models; cli.cli.add_command(models); cli.main()"
+PREP = "from pipeline.cli import main; main()"
 
 
 def prep(*args, code=0, **env):

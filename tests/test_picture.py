@@ -18,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import decode, picture
+from pipeline.imaging import decode, picture
+from pipeline.imaging.resample import align
 from pipeline.record import Crop, Transform
-from pipeline.resample import align
 from pipeline.workspace import Workspace
 from tests.photographs import encoded, path, paths, photograph
 

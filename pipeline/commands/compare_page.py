@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.commands.compare import MARKS, Row, Sheet, counts, measure, number, one_line, passes
-from pipeline.decode import DAMAGE
 from pipeline.errors import PrepError
-from pipeline.picture import load_rgb
+from pipeline.imaging.decode import DAMAGE
+from pipeline.imaging.picture import load_rgb
 from pipeline.spelling import spell
 from pipeline.workspace import Workspace, write_atomic
 

@@ -82,7 +82,7 @@ def _picture(r: Record, workspace: Workspace, columns: int, rows: int) -> Text:
         return Text("(no picture)", style="dim")
     import cv2
 
-    from pipeline.picture import load_rgb
+    from pipeline.imaging.picture import load_rgb
 
     rgb = load_rgb(path)
     scale = min(columns / rgb.shape[1], 2 * rows / rgb.shape[0])

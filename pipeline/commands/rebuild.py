@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pipeline.errors import PrepError
+from pipeline.imaging.picture import Unreadable, encode_png, pixel_hash, render, transform
 from pipeline.manifest import Manifest
-from pipeline.picture import Unreadable, encode_png, pixel_hash, render, transform
 from pipeline.record import Record
 from pipeline.stage import Report
 from pipeline.workspace import Workspace, file_sha256, write_atomic

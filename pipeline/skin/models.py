@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from pipeline.errors import PrepError
-from pipeline.model_list import KNOWN, known
-from pipeline.models import advice, check, home_of, hub_id, human, models_folder, state_of, strangers
+from pipeline.models.known import KNOWN, known
+from pipeline.models.store import advice, check, home_of, hub_id, human, models_folder, state_of, strangers
 from pipeline.progress import Progress
 from pipeline.skin.shell import tell
 
@@ -58,8 +58,8 @@ def pull(
     safetensors, ONNX and text files are taken; where a model has none but a pickle, its tensors
     are read as such and written as safetensors.
     """
-    from pipeline.pull import Wish
-    from pipeline.pull import pull as pull_one
+    from pipeline.models.pull import Wish
+    from pipeline.models.pull import pull as pull_one
 
     for model in name:
         wish = Wish.of(model, revision, files)

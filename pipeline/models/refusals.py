@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.models import advice, home_of
+from pipeline.models.store import advice, home_of
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError

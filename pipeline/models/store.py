@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.model_list import KNOWN, known
+from pipeline.models.known import KNOWN, known
 from pipeline.stage import Model
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 

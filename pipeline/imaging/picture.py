@@ -8,11 +8,11 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.colour import to_srgb
-from pipeline.decode import MAX_PIXELS, TURNS, Unreadable, is_picture_name, looks_like_picture, open_picture
-from pipeline.png import encode_png
+from pipeline.imaging.colour import to_srgb
+from pipeline.imaging.decode import MAX_PIXELS, TURNS, Unreadable, is_picture_name, looks_like_picture, open_picture
+from pipeline.imaging.png import encode_png
+from pipeline.imaging.resample import Window, resample
 from pipeline.record import Crop, Picture, Transform
-from pipeline.resample import Window, resample
 from pipeline.workspace import Workspace, write_atomic
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline import colour, decode
-from pipeline.decode import Opened, Unreadable
+from pipeline.imaging import colour, decode
+from pipeline.imaging.decode import Opened, Unreadable
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from pipeline.errors import PrepError
-from pipeline.model_list import Known
-from pipeline.models import RECORD, advice
+from pipeline.models.known import Known
+from pipeline.models.store import RECORD, advice
 
 TEXTS = (".json", ".txt", ".csv", ".jinja")
 WEIGHTS = (".safetensors", ".onnx", ".onnx_data")
