@@ -150,11 +150,11 @@ CONTENDERS: dict[str, tuple[str, int, str]] = {  # name: function or 'prep', wor
     "kohya, 1 process": ("kohya", 1, ""),
     "img2dataset, 2 processes": ("img2dataset", 2, ""),
     "limit, 2 processes": ("limit", 2, ""),
-    "prep, 2 threads, centre": ("prep", 2, "centre"),
-    "prep, 2 threads, saliency": ("prep", 2, "saliency"),
-    "prep, 2 threads, face": ("prep", 2, "face"),
+    "prep, 2 cores, centre": ("prep", 2, "centre"),
+    "prep, 2 cores, saliency": ("prep", 2, "saliency"),
+    "prep, 2 cores, face": ("prep", 2, "face"),
 }
-MEASURED = "prep, 2 threads, saliency"  # the default, and more than the others do: they all cut at the centre
+MEASURED = "prep, 2 cores, saliency"  # the default, and more than the others do: they all cut at the centre
 
 
 def run_one(order: dict) -> dict:

@@ -36,7 +36,7 @@ class Crop(Stage):
     """Crop every picture to the size that suits its shape."""
 
     name: ClassVar[str] = "crop"
-    batch_size: ClassVar[int] = 8
+    batch_size: ClassVar[int] = 4
     draws: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "pyvips-binary", "opencv-python-headless", "isal", "numpy")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
 from pipeline.record import Annotation, Record
@@ -12,6 +12,9 @@ from pipeline.spelling import plain, spell
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace
 from stages.thresholds import Cut, chosen, read_rules
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,22 @@ class Merge(Stage):
         read_rules(self.thresholds)
         if self.mcut and (self.threshold or self.character_threshold):
             raise PrepError("merge: mcut and a threshold were both given.", "Leave one out; thresholds may stay.")
+
+    def suit(self, manifest: Manifest) -> None:
+        subjects = manifest.distinct("subject")
+        for rule in self.absorb:
+            owner, equals, tag = rule.partition("=")
+            if equals and owner and tag and owner not in subjects:
+                raise PrepError(
+                    f"merge: {rule!r} names {owner!r}, which is no subject's token.", "See prep.toml for those."
+                )
+        taggers = {step.stage for step in manifest.history}
+        for whom in read_rules(self.thresholds):
+            tagger = whom.partition("/")[0].partition(":")[0]
+            if tagger and tagger not in taggers:
+                raise PrepError(
+                    f"merge: thresholds names {tagger!r}, which has not tagged.", f"First: prep tag {tagger}"
+                )
 
     def start(self, workspace: Workspace) -> Work:
         return functools.partial(_merge, self)

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
+from pipeline.manifest import write_manifest
 from pipeline.record import Annotation
 from pipeline.spelling import KAOMOJI, plain, spell
+from pipeline.stage import Step
 from stages.merge import Merge, absorbed, compose
 from stages.thresholds import Cut, chosen, mcut, read_rules
 from tests.make import record, tag
@@ -211,3 +213,13 @@ def test_ratings_never_enter():
     said = (Annotation("explicit", "rating", "rating", 0.99, "wd14:x"), tag("hat", 0.9, "wd14:x"))
     for how in ({}, {"mcut": True}, {"thresholds": ("/rating=0",)}, {"threshold": 0.01}):
         assert caption(said, how) == "smith, hat"
+
+
+def test_rules_for_nobody_are_refused(tmp_path):
+    history = (Step("scan", 1, {}, "x"), Step("wd14", 1, {}, "y"))
+    source = write_manifest(tmp_path / "tag.parquet", [[record(1)]], history)
+    Merge(absorb=("smith=beard", "beard", "=_="), thresholds=("wd14:any=0.3", "/artist=0.9")).suit(source)
+    with pytest.raises(PrepError, match="'smth', which is no subject's token"):
+        Merge(absorb=("smth=beard",)).suit(source)
+    with pytest.raises(PrepError, match="'blip', which has not tagged"):
+        Merge(thresholds=("blip=0.3",)).suit(source)
