@@ -10,6 +10,7 @@ from pipeline.line import State
 from pipeline.manifest import Counts
 from pipeline.options import shown
 from pipeline.run import Outcome
+from pipeline.spelling import printable
 from pipeline.workspace import Workspace
 
 _MOST = 20  # rows of a list that a person reads; --json has all
@@ -77,7 +78,7 @@ def diff_lines(diff: Diff) -> Iterable[str]:
     for what, changes in kinds.items():
         yield f"{what}: {len(changes):,} pictures"
         for change in changes[:_MOST]:
-            yield f"  {change.id:<20} {change.source}"
+            yield f"  {change.id:<20} {printable(change.source)}"
             if change.before or change.after:
                 yield f"    - {_short(change.before)}"
                 yield f"    + {_short(change.after)}"
@@ -86,4 +87,4 @@ def diff_lines(diff: Diff) -> Iterable[str]:
 
 
 def _short(text: str) -> str:
-    return text or "(nothing)"
+    return printable(text) or "(nothing)"

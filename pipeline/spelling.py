@@ -1,4 +1,4 @@
-"""How tags are spelled: as Danbooru writes them, as captions want them, and as prep compares them."""
+"""How tags are spelled: as Danbooru writes them, as captions want them, as prep compares them, as terminals bear."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def spell(tag: str, underscores: bool = False, escape: bool = False) -> str:
 def plain(tag: str) -> str:
     """The form in which tags are compared: '1boy', ' 1boy ' and '1Boy' are one, so are 'long_hair' and 'long hair'."""
     return spell(tag.strip().lower())
+
+
+def printable(text: str) -> str:
+    """`text` on one line, control characters as escapes: file names and captions must not command a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.record import Annotation, Record
-from pipeline.spelling import plain, spell
+from pipeline.spelling import plain, printable, spell
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def sheet(record: Record, annotations: list[Annotation], threshold: float) -> Sh
 
 def lines(found: Sheet) -> Iterator[str]:
     """One line a tag or caption, tab-separated: id, source, kind, agreement, text, who said it."""
-    head = (found.record.id, one_line(found.record.source))
+    head = (found.record.id, printable(found.record.source))
     for row in found.rows:
         said = ", ".join(f"{by} {number(score)}" for by, score in row.scores.items())
-        yield "\t".join((*head, row.kind, row.agreement, one_line(spell(row.text)), one_line(said)))
+        yield "\t".join((*head, row.kind, row.agreement, printable(spell(row.text)), printable(said)))
     for a in (*found.captions, *found.measures):
-        yield "\t".join((*head, a.kind, "", one_line(a.text), one_line(f"{a.by} {number(a.score)}")))
+        yield "\t".join((*head, a.kind, "", printable(a.text), printable(f"{a.by} {number(a.score)}")))
 
 
 def plain_sheet(found: Sheet) -> dict[str, Any]:
@@ -136,17 +136,17 @@ def terminal(found: Sheet, threshold: float, width: int) -> Iterator[RenderableT
     from rich.padding import Padding
     from rich.text import Text
 
-    yield Text.assemble((one_line(found.record.source), "bold"), ("  " + found.record.id, "dim"))
+    yield Text.assemble((printable(found.record.source), "bold"), ("  " + found.record.id, "dim"))
     if found.record.drop:
-        yield Text(f"dropped by {found.record.drop.stage}: {one_line(found.record.drop.reason)}", style="yellow")
+        yield Text(f"dropped by {found.record.drop.stage}: {printable(found.record.drop.reason)}", style="yellow")
     if found.rows:
         yield _table(found, threshold, width)
     for a in found.captions:
-        yield Text(one_line(a.by), style="cyan")
-        yield Padding(Text(one_line(a.text)), (0, 0, 0, 2))
+        yield Text(printable(a.by), style="cyan")
+        yield Padding(Text(printable(a.text)), (0, 0, 0, 2))
     if scored := [measure(a) for a in found.measures if a.score is not None]:
-        yield Text(one_line(", ".join(scored)), style="dim")
-    yield from (Text(one_line(a.text), style="yellow") for a in found.measures if a.score is None)
+        yield Text(printable(", ".join(scored)), style="dim")
+    yield from (Text(printable(a.text), style="yellow") for a in found.measures if a.score is None)
     if not (found.rows or found.captions):
         yield Text("Nothing was said of it at this threshold.", style="dim")
     yield Text()
@@ -159,11 +159,6 @@ def measure(a: Annotation) -> str:
 
 def number(score: float | None) -> str:
     return "said" if score is None else f"{score:.2f}"
-
-
-def one_line(text: str) -> str:
-    """Names and tags may hold line ends and control characters; a terminal must not obey them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def counts(rows: Iterable[Row]) -> str:
@@ -185,7 +180,7 @@ def _table(found: Sheet, threshold: float, width: int) -> Table:
     if wide:
         table.add_column("category", style="dim", overflow="fold")
     for voice in found.voices:
-        name = Text(one_line(voice).replace(":", "\n", 1))
+        name = Text(printable(voice).replace(":", "\n", 1))
         table.add_column(name, justify="right", overflow="fold", vertical="bottom", min_width=4)
     for row in found.rows:
         cells = [
@@ -195,8 +190,8 @@ def _table(found: Sheet, threshold: float, width: int) -> Table:
             for by in found.voices
         ]
         style = _STYLES[row.agreement]
-        category = [Text(one_line(row.category), style="dim")] if wide else []
-        words = one_line(spell(row.text)) + (" (rating)" if row.kind == "rating" and not wide else "")
+        category = [Text(printable(row.category), style="dim")] if wide else []
+        words = printable(spell(row.text)) + (" (rating)" if row.kind == "rating" and not wide else "")
         mark, tag = Text(MARKS[row.agreement][0], style=style), Text(words, style=style)
         table.add_row(mark, tag, *category, *cells)
     return table

@@ -8,11 +8,11 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.commands.compare import MARKS, Row, Sheet, counts, measure, number, one_line, passes
+from pipeline.commands.compare import MARKS, Row, Sheet, counts, measure, number, passes
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import DAMAGE
 from pipeline.imaging.picture import load_rgb
-from pipeline.spelling import spell
+from pipeline.spelling import printable, spell
 from pipeline.workspace import Workspace, write_atomic
 
 _MARKER = "<!-- made by prep compare -->"
@@ -160,4 +160,4 @@ def _image(sheet: Sheet, workspace: Workspace) -> str:
 
 
 def _safe(text: str) -> str:
-    return html.escape(one_line(text), quote=True)
+    return html.escape(printable(text), quote=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.record import Record
+from pipeline.spelling import printable
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def lines(records: Iterator[Record]) -> Iterator[str]:
     for r in records:
         size = f"{r.picture.width}x{r.picture.height}" if r.picture else ""
         fate = r.drop.reason if r.drop else "kept"
-        yield "\t".join((r.id, r.role, size, fate, _one_line(r.source), r.caption or ", ".join(_best(r))))
+        yield "\t".join((r.id, r.role, size, fate, printable(r.source), printable(r.caption or ", ".join(_best(r)))))
 
 
 def page_size(rows: int) -> int:
@@ -48,7 +49,7 @@ def _words(r: Record) -> Text:
     from rich.text import Text
 
     text = Text()
-    text.append(_one_line(r.source) + "\n", style="bold")
+    text.append(printable(r.source) + "\n", style="bold")
     who = r.subject or f"{r.class_name}, regularization"
     size = f", {r.picture.width}x{r.picture.height}" if r.picture else ""
     text.append(f"{r.id}  {who}{size}\n", style="dim")
@@ -95,8 +96,3 @@ def _picture(r: Record, workspace: Workspace, columns: int, rows: int) -> Text:
         text.append("\n")
     text.right_crop(1)
     return text
-
-
-def _one_line(name: str) -> str:
-    """File names may hold line ends and control characters; a terminal must not obey them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

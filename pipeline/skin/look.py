@@ -19,6 +19,7 @@ from pipeline.progress import Progress
 from pipeline.record import Record
 from pipeline.show import diff_lines
 from pipeline.skin.shell import tell, workspace_here
+from pipeline.spelling import printable
 from pipeline.workspace import Workspace
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -106,7 +107,7 @@ def _verdict_lines(table: dict[State, list[Verdict]], replay: Replay, seconds: f
             continue
         lines.append(f"{state}: {len(verdicts):,} pictures")
         names = dict.fromkeys(verdict.detail for verdict in verdicts)
-        lines += [f"  {name}" for name in itertools.islice(names, _LISTED)]
+        lines += [f"  {printable(name)}" for name in itertools.islice(names, _LISTED)]
         lines += [f"  and {len(names) - _LISTED:,} more; --json lists all"] if len(names) > _LISTED else []
     if set(table) - {"same"} and (changed := other_libraries(replay.manifest)):
         lines.append(f"made with other versions: {'; '.join(changed)}")

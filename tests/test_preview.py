@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import numpy as np
+from rich.console import Console
+
+from pipeline.commands import preview
+from pipeline.imaging.picture import save
+from pipeline.record import Drop
+from tests import make
+
+
+def shown(home, records, columns=100, rows=40):
+    screen = io.StringIO()
+    console = Console(file=screen, width=columns, force_terminal=True, color_system="truecolor")
+    console.print(preview.page(records, home, columns, rows))
+    return screen.getvalue()
+
+
+def test_a_page_shows_the_pixels_and_the_words(tmp_path):
+    home = make.workspace(tmp_path)
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    rgb[:, :32], rgb[:, 32:] = (250, 10, 20), (30, 240, 40)
+    one = make.record(1, picture=save(home, rgb), caption="smith, apron")
+    text = shown(home, [one])
+    assert "38;2;250;10;20" in text and "48;2;30;240;40" in text
+    assert "smith, apron" in text and "raw/1.jpg" in text and "20% lost" in text
+
+
+def test_a_page_fits_the_terminal(tmp_path):
+    home = make.workspace(tmp_path)
+    tall = make.record(1, picture=save(home, np.full((640, 64, 3), 9, np.uint8)))
+    for rows in (16, 24, 60):
+        size = preview.page_size(rows)
+        assert shown(home, [tall] * size, rows=rows).count("\n") <= rows
+
+
+def test_names_cannot_command_the_terminal(tmp_path):
+    home = make.workspace(tmp_path)
+    evil = make.record(1, source="raw/\x1b[2Jgone\n.png", picture=None, crop=None)
+    assert "\x1b[2J" not in shown(home, [evil])
+    (line,) = preview.lines(iter([evil]))
+    assert "\x1b" not in line and "\n" not in line and line.count("\t") == 5
+
+
+def test_plain_lines_tell_the_caption_or_the_best_tags():
+    tagged = make.record(1, annotations=(make.tag("hat", 0.4), make.tag("beard", 0.9)))
+    dropped = dataclasses.replace(tagged, drop=Drop("crop", "too small"))
+    lines = list(preview.lines(iter([tagged, dropped])))
+    assert lines[0].endswith("\traw/1.jpg\tbeard 0.90, hat 0.40")
+    assert "\ttoo small\t" in lines[1]
