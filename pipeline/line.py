@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import PrepError
@@ -102,17 +102,19 @@ def full_line(recipe: Recipe) -> list[Plan]:
 def run_line(workspace: Workspace, recipe: Recipe, settings: Settings) -> Iterator[Outcome]:
     """Bring the whole line up to date, one stage after another; all options are checked before the first works."""
     plans = full_line(recipe)
-    source, _ = find_sources(workspace, recipe, settings)
+    source, found = find_sources(workspace, recipe, settings)
     for plan in plans:
         outcome = bring(plan, source, workspace, settings)
-        yield outcome
+        yield replace(outcome, others=found.others) if plan is plans[0] else outcome
         source = outcome.manifest
 
 
 def run_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings) -> Outcome:
     """Bring one stage up to date with the nearest earlier manifest there is."""
-    source = find_sources(workspace, recipe, settings)[0] if plan.name == "crop" else _input(plan, workspace)
-    return bring(plan, source, workspace, settings)
+    if plan.name != "crop":
+        return bring(plan, _input(plan, workspace), workspace, settings)
+    source, found = find_sources(workspace, recipe, settings)
+    return replace(bring(plan, source, workspace, settings), others=found.others)
 
 
 def states(workspace: Workspace, recipe: Recipe) -> Iterator[State]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["train", "reg"]
-Kind = Literal["tag", "caption", "rating", "measure"]
+Role = Literal["train", "reg", "val"]
+Kind = Literal["tag", "caption", "rating", "measure", "edit"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import importlib.metadata
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.engines.engine import Engine
@@ -50,6 +50,7 @@ class Outcome:
     before: Counts | None  # of the manifest it read, unless those are the sources
     worked: bool  # False: it was up to date
     seconds: float
+    others: dict[str, int] = field(default_factory=dict)  # files among the sources that are no pictures, by extension
 
     @property
     def counts(self) -> Counts:
@@ -105,23 +106,31 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
 def expected(plan: Plan, source: Manifest, workspace: Workspace) -> tuple[Step, ...]:
     """The history that the plan's stages would add to what they read."""
     return tuple(
-        Step(stage.name, stage.version, stage.params(), source.digest, stage.models(workspace)) for stage in plan.stages
+        Step(
+            stage.name,
+            stage.version,
+            stage.params() | stage.inputs(workspace),
+            source.digest,
+            stage.models(workspace),
+        )
+        for stage in plan.stages
     )
 
 
 def stale(plan: Plan, old: Manifest, source: Manifest, workspace: Workspace, steps: tuple[Step, ...]) -> str | None:
     """Why a manifest is not what its stage would write now, in a few words; None when it is."""
     had = {step.stage: step for step in old.history[len(source.history) :]}
-    for step in steps:
+    for stage, step in zip(plan.stages, steps, strict=True):
         before = had.get(step.stage)
         if before is None:
             return f"{step.stage} is new"
         if before.version != step.version:
             return f"prep's {step.stage} works differently now"
-        for name in step.params.keys() | before.params.keys():
+        for name in sorted(step.params.keys() | before.params.keys()):
             was, now = before.params.get(name), step.params.get(name)
             if was != now:
-                return f"{name} was {shown(was)}, is now {shown(now)}"
+                digests = name in stage.inputs(workspace)
+                return f"the {name} changed" if digests else f"{name} was {shown(was)}, is now {shown(now)}"
         if before.models != step.models:
             return f"the model of {step.stage} changed"
         if before.key != step.key:

@@ -33,7 +33,16 @@ def account(counts: Counts, before: Counts | None = None) -> str:
 
 def outcome_line(outcome: Outcome) -> str:
     state = f"{outcome.seconds:7.1f} s" if outcome.worked else "up to date"
-    return f"{outcome.name:<9}{state:>10}   {account(outcome.counts, outcome.before)}"
+    return f"{outcome.name:<9}{state:>10}   {account(outcome.counts, outcome.before)}{_beside(outcome.others)}"
+
+
+def _beside(others: dict[str, int]) -> str:
+    """'; 4 other files (.txt 3, .json 1)': what lay among the pictures and is none."""
+    if not others:
+        return ""
+    listed = ", ".join(f"{printable(suffix)} {count:,}" for suffix, count in others.items())
+    count = sum(others.values())
+    return f"; {count:,} other file{'s' if count > 1 else ''} ({listed})"
 
 
 def outcome_json(outcome: Outcome, workspace: Workspace) -> dict[str, Any]:
@@ -43,7 +52,9 @@ def outcome_json(outcome: Outcome, workspace: Workspace) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 3),
         "manifest": workspace.relative(outcome.manifest.path),
         "digest": outcome.manifest.digest,
-    } | counts_json(outcome.counts)
+        **counts_json(outcome.counts),
+        **({"other_files": outcome.others} if outcome.others else {}),
+    }
 
 
 def counts_json(counts: Counts) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.imaging.picture import looks_like_picture
@@ -179,15 +179,6 @@ def _repeated(record: Record, first: Record, copy: int) -> Record:
     """The same bytes once more: dropped, and in a class of its own when it is in training and regularization."""
     reason = "duplicate" if record.role == first.role else "in training and regularization"
     return replace(record, id=f"{first.id}-same{copy}", drop=Drop("scan", reason, f"the same file as {first.source}"))
-
-
-def describe(others: dict[str, int]) -> str:
-    """'.txt 3, .json 1': the files that are no pictures."""
-    return ", ".join(f"{suffix} {count}" for suffix, count in others.items())
-
-
-def stem(source: str) -> str:
-    return PurePosixPath(source).stem
 
 
 def roots(records: Iterable[Record]) -> set[str]:

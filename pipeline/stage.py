@@ -101,6 +101,10 @@ class Stage(Options):
         """The models the work will use; their hashes are part of the cache key."""
         return ()
 
+    def inputs(self, workspace: Workspace) -> dict[str, str]:
+        """Digests of what the work reads in the workspace beside its manifest, by name; part of the cache key."""
+        return {}
+
     def suit(self, manifest: Manifest) -> None:
         """Raise PrepError when an option asks for something that the manifest to be read does not hold."""
 
