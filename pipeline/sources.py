@@ -59,7 +59,7 @@ def scan(workspace: Workspace, recipe: Recipe, report: Report) -> Scan:
     for owner, path in found:
         at = seen[path]
         if isinstance(at, _Seen) and not at.picture:
-            others[path.suffix.lower() or "(none)"] += 1
+            others[path.suffix.lower() or "no extension"] += 1
             continue
         record = _record(owner, _name(workspace, path), at)
         if record.id in records:

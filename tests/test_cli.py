@@ -77,6 +77,17 @@ def test_one_bad_picture_never_stops_the_others(home, tmp_path):
     assert all(json.loads(line)["found"] == 10 for line in rest)
 
 
+def test_what_is_no_picture_is_told(home, tmp_path):
+    raw = tmp_path / "raw"
+    for name in ("astronaut.txt", "china.txt", "LICENSE", "tags.JSON"):
+        (raw / name).write_text("words")
+    assert crops(home)["other_files"] == {".json": 1, ".txt": 2, "no extension": 1}
+    (line,) = prep("-C", home, "crop").stdout.splitlines()
+    assert line.endswith("2 found = 2 kept + 0 dropped; 4 other files (.json 1, .txt 2, no extension 1)")
+    first, *rest = prep("-C", home, "run").stdout.splitlines()
+    assert first.endswith("no extension 1)") and not any("other file" in line for line in rest)
+
+
 @pytest.mark.parametrize(
     "name", ["a b.png", "新しい.png", "quo\"te'.png", "new\nline.png", "-rf.png", "$(x).png", "ümlaut.PNG"]
 )

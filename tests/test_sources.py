@@ -52,7 +52,7 @@ def test_pictures_are_found_by_content_and_other_files_counted(tmp_path):
     assert names == {
         f"raw/{n}" for n in ("a.png", "deep/er/B.JPeG", "c.webp", "really-webp.txt", "broken.png", "empty.jpg")
     }
-    assert found.others == {"(none)": 1, ".txt": 1}
+    assert found.others == {"no extension": 1, ".txt": 1}
     assert [r.id for r in found.records] == sorted(r.id for r in found.records)
     assert all(
         r.id == r.sha256[:16] and (r.subject, r.class_name, r.role) == ("smith", "man", "train") for r in found.records
