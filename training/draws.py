@@ -43,6 +43,7 @@ class Draw:
 
     sample: Sample
     number: int
+    epoch: int = 0  # from 0
 
 
 def read_samples(manifest: Manifest) -> list[Sample]:
@@ -127,7 +128,7 @@ def _subject_draws(samples: list[Sample], epoch: int) -> Iterator[Draw]:
     for sample in samples:
         if not sample.reg:
             for turn in range(sample.repeats):
-                yield Draw(sample, epoch * sample.repeats + turn)
+                yield Draw(sample, epoch * sample.repeats + turn, epoch)
 
 
 def _prior_draws(samples: list[Sample], epoch: int, seed: int) -> Iterator[Draw]:
@@ -142,7 +143,7 @@ def _prior_draws(samples: list[Sample], epoch: int, seed: int) -> Iterator[Draw]
     for name, pictures in pool.items():
         pictures.sort(key=lambda sample: seed_of(seed, "prior", sample.id))
         for position in range(epoch * need[name], (epoch + 1) * need[name]):
-            yield Draw(pictures[position % len(pictures)], position // len(pictures))
+            yield Draw(pictures[position % len(pictures)], position // len(pictures), epoch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,148 @@
+"""Prompts: what stays, what moves, what goes; the cases in which kohya's reader goes wrong."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import PrepError
+from tests.training_set import sample
+from training.captions import Captions, choose, parts, plain_prompt, prompt, split_tags
+from training.draws import Draw
+
+TAGS = "smith, beard, hat, apron, hammer, forge"
+
+
+def drawn(text=TAGS, number=0, epoch=0, seed=42, **options):
+    return prompt(Draw(sample(1, caption=text), number, epoch), Captions(**options), seed)
+
+
+def many(text=TAGS, draws=400, **options):
+    return [drawn(text, number, **options) for number in range(draws)]
+
+
+def test_without_options_the_caption_is_the_prompt():
+    assert drawn() == TAGS
+    assert drawn("a man, who says: (hello), [there]") == "a man, who says: (hello), [there]"
+    assert drawn("smith,beard, ,hat,\n apron,") == "smith, beard, hat, apron"  # kohya keeps empty tags
+    assert not Captions().varied
+
+
+def test_shuffling_leaves_the_first_in_place_and_loses_nothing():
+    prompts = many(shuffle_captions=True)
+    assert {p.split(", ")[0] for p in prompts} == {"smith"}
+    assert {tuple(sorted(p.split(", "))) for p in prompts} == {tuple(sorted(TAGS.split(", ")))}
+    seconds = Counter(p.split(", ")[1] for p in prompts)
+    assert len(seconds) == 5 and min(seconds.values()) > 400 / 5 * 0.6  # each of the five about as often
+    assert len(set(many(shuffle_captions=True, keep_tokens=0, draws=50))) > 40
+    kept = many(shuffle_captions=True, keep_tokens=3)
+    assert {p[: len("smith, beard, hat, ")] for p in kept} == {"smith, beard, hat, "} and len(set(kept)) == 6
+
+
+def test_a_separator_keeps_both_ends_and_never_enters_the_prompt():
+    text = "smith, man ||| beard, hat, apron ||| masterpiece"
+    prompts = many(text, shuffle_captions=True, keep_separator="|||")
+    assert all(p.startswith("smith, man, ") and p.endswith(", masterpiece") for p in prompts) and len(set(prompts)) == 6
+    # kohya leaves the signs in the prompt unless something is shuffled
+    assert drawn(text, keep_separator="|||") == "smith, man, beard, hat, apron, masterpiece"
+    assert drawn(f"{text} ||| x", keep_separator="|||").endswith("apron, masterpiece, x")
+    assert drawn("a, b", keep_separator="|||", tag_dropout=1.0) == "a"  # nothing kept in place: one stays
+
+
+def test_dropout_by_share_leaves_the_prompt_empty_prefix_included():
+    prompts = many(caption_dropout=0.25, caption_prefix="photo of", caption_suffix="outdoors", draws=2000)
+    assert set(prompts) == {"", f"photo of {TAGS} outdoors"}
+    assert 0.22 < prompts.count("") / 2000 < 0.28
+
+
+def test_dropout_by_epochs_counts_from_one():
+    empty = [epoch + 1 for epoch in range(9) if not drawn(epoch=epoch, caption_dropout_every=3)]
+    assert empty == [3, 6, 9]
+    with pytest.raises(PrepError, match="every caption empty"):  # kohya trains without any caption then
+        Captions(caption_dropout_every=1)
+    with pytest.raises(PrepError, match="caption_dropout is 1"):
+        Captions(caption_dropout=1.0)
+
+
+def test_tag_dropout_spares_what_is_kept_and_the_trigger():
+    prompts = many(tag_dropout=0.5, draws=2000)
+    assert all(p.split(", ")[0] == "smith" for p in prompts)
+    shares = Counter(tag for p in prompts for tag in p.split(", "))
+    assert all(0.46 < shares[tag] / 2000 < 0.54 for tag in TAGS.split(", ")[1:])
+    anywhere = many("beard, a photo of smith, hat", keep_tokens=0, tag_dropout=0.9)
+    assert all("a photo of smith" in p for p in anywhere)
+    assert all(many("beard, hat", keep_tokens=0, tag_dropout=1.0))  # kohya's may end with nothing
+
+
+def test_weights_are_not_torn():
+    text = "smith, (red hat, blue coat:1.3), [dark, night], name \\(series\\), apron"
+    assert split_tags(text) == ["smith", "(red hat, blue coat:1.3)", "[dark, night]", "name \\(series\\)", "apron"]
+    assert all("(red hat, blue coat:1.3)" in p for p in many(text, shuffle_captions=True, draws=50))
+    assert split_tags("a :), b, (c") == ["a :)", "b", "(c"]  # brackets that do not pair are plain signs
+
+
+def test_wildcards_draw_lines_and_choices():
+    text = "smith, {red|blue} hat\n\nsmith, {a|{b|c}} coat\n"
+    seen = set(many(text, wildcards=True))
+    assert seen == {f"smith, {x}" for x in ("red hat", "blue hat", "a coat", "b coat", "c coat")}
+    assert drawn(text) == "smith, {red|blue} hat smith, {a|{b|c}} coat"
+    every = many("one\ntwo", wildcards=True, caption_prefix="a", caption_suffix="z", draws=20)
+    assert set(every) == {"a one z", "a two z"}  # kohya puts them on the first and the last line only
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{a}", "a"),
+        ("{a|b} {c", "a {c"),
+        ("c} {a|b}", "c} a"),
+        (r"\{a|b\}", "{a|b}"),
+        (r"{\{|b}", "{"),
+        ("{}", ""),
+        ("{|b}", ""),
+        ("{a|{b|c}|d}", "a"),
+        ("{{b|c}|d}", "b"),
+    ],
+)
+def test_choices_without_chance_take_the_first(text, said):
+    assert choose(text, None) == said
+
+
+def test_the_plain_prompt_knows_no_chance():
+    picture = sample(1, caption="smith, {red|blue} hat\nother")
+    options = Captions(
+        shuffle_captions=True, caption_dropout=0.9, tag_dropout=0.9, wildcards=True, caption_prefix="photo of"
+    )
+    assert plain_prompt(picture, options) == "photo of smith, red hat"
+
+
+def test_same_stream_same_prompt():
+    options = {"shuffle_captions": True, "tag_dropout": 0.3}
+    assert many(**options, draws=50) == many(**options, draws=50)
+    assert many(**options, draws=50) != many(**options, draws=50, seed=43)
+
+
+WORDS = st.text("abcdefgh ()[]:.\\{}|", min_size=0, max_size=12)
+CAPTIONS = st.lists(WORDS, min_size=0, max_size=8).map(", ".join)
+
+
+@given(CAPTIONS, st.integers(0, 10), st.floats(0, 1), st.booleans())
+def test_every_tag_is_kept_or_dropped_and_none_invented(text, keep, share, shuffle):
+    options = Captions(keep_tokens=keep, tag_dropout=share, shuffle_captions=shuffle)
+    before = Counter(split_tags(" ".join(text.split())))
+    after = Counter(split_tags(prompt(Draw(sample(1, caption=text, subject="zzz"), 3), options, 1)))
+    front = Counter(parts(" ".join(text.split()), options)[0])
+    assert sum((after & before).values()) >= sum(front.values()) or not before
+    if not any(sign in text for sign in "()[]"):
+        assert not after - before and not front - after
+        assert bool(after) == bool(before)
+
+
+@given(st.text("ab{}|\\,\n ", max_size=40))
+def test_choices_always_end(text):
+    assert isinstance(choose(text, random.Random(0)), str)
+    assert choose(choose(text, None), None) is not None
