@@ -59,7 +59,7 @@ def test_a_mask_goes_where_the_picture_goes(change, orientation):
     picture = Image.merge("LA", (Image.fromarray(grey), Image.fromarray(grey)))
     stored = file(picture, "LA", orientation)
     upright = (300, 200) if orientation < 5 else (200, 300)
-    crop = cut(*upright, *(((150, 100), (10, 20, 64, 64)) if orientation < 5 else ((100, 150), (20, 10, 64, 64))))
+    crop = cut(*upright, *(((96, 64), (16, 0, 64, 64)) if orientation < 5 else ((64, 96), (0, 16, 64, 64))))
     shown = render(file(grey, "L", orientation), crop)
     shown = transform(shown, change) if change else shown
     mask = placed(alpha_of(stored), crop, change)
