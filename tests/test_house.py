@@ -20,9 +20,11 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # Each may import those before it. What a package is not named with may import nothing of ours above it.
 FLOORS = (
     ("pipeline.errors", "pipeline.spelling", "pipeline.shape"),
-    ("pipeline.record",),
+    ("pipeline.record", "training.tokens"),
+    ("pipeline.clip_tokens",),
     ("pipeline.stage", "pipeline.workspace"),
     ("pipeline.imaging",),
+    ("pipeline.edits", "pipeline.terms", "pipeline.filter"),
     ("pipeline.manifest", "pipeline.options", "pipeline.progress"),
     ("pipeline.models",),
     ("pipeline.engines", "pipeline.parts", "pipeline.recipe"),
@@ -30,6 +32,7 @@ FLOORS = (
     ("taggers",),
     ("stages",),
     ("training",),
+    ("pipeline.checks",),
     ("pipeline.run",),
     ("pipeline.line",),
     ("pipeline.commands",),
