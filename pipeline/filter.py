@@ -1,0 +1,195 @@
+"""The language that chooses pictures: tags, scores, subjects, roles, flags and names with AND, OR, NOT and brackets."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from pipeline.errors import PrepError
+from pipeline.record import Record, Role
+from pipeline.spelling import printable
+from pipeline.terms import WORDS, And, Not, Or, Part, Term, View
+
+_DEPTH = 50  # brackets within brackets
+_ROLES = get_args(Role)
+_KEYS = {  # what may stand before a colon, with an example
+    "score": "score:beard<0.5",
+    "subject": "subject:smith",
+    "class": "class:man",
+    "role": "role:reg",
+    "flag": "flag:unsure",
+    "caption": 'caption:"a man"',
+    "name": "name:*.jpg",
+    "tagger": "tagger:wd14",
+    "id": "id:0a1b*",
+}
+_KEY = re.compile(r"([A-Za-z_]\w*):")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_BOUND = re.compile(r"(\S*?)(<=|>=|<|>|=)(\d+(?:\.\d*)?|\.\d+)(?=[\s()]|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A question about pictures; without a part it is true of all. Its text, parsed, is the same filter."""
+
+    part: Part | None = None
+
+    def matches(self, record: Record) -> bool:
+        """Whether a record is meant; human edits are those that its manifest tells."""
+        return self.part is None or self.part(View.of(record))
+
+    def sees(self, view: View) -> bool:
+        """The same, where the caller knows better which tags and edits the picture has."""
+        return self.part is None or self.part(view)
+
+    def __str__(self) -> str:
+        return str(self.part or "")
+
+
+def parse(text: str) -> Filter:
+    """A filter from what a person wrote; PrepError says what is wrong and where.
+
+    Words side by side mean AND; OR binds less than AND, NOT binds most; in any case of letters.
+    """
+    reader = _Reader(text)
+    part = None if reader.done else reader.any_of(0)
+    if not reader.done:
+        raise reader.error("a closing bracket has no opening one")
+    return Filter(part)
+
+
+class _Reader:
+    """Reads a filter's text from left to right."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self._skip()
+
+    @property
+    def done(self) -> bool:
+        return self.at == len(self.text)
+
+    def any_of(self, depth: int) -> Part:
+        parts = [self.all_of(depth)]
+        while self._operator("OR"):
+            parts.append(self.all_of(depth))
+        return parts[0] if len(parts) == 1 else Or(tuple(_flat(parts, Or)))
+
+    def all_of(self, depth: int) -> Part:
+        parts = [self.one(depth)]
+        while self._operator("AND") or not (self.done or self._next(")") or self._operator("OR", take=False)):
+            parts.append(self.one(depth))
+        return parts[0] if len(parts) == 1 else And(tuple(_flat(parts, And)))
+
+    def one(self, depth: int) -> Part:
+        negated = False
+        while self._operator("NOT"):
+            negated = not negated
+        if depth > _DEPTH:
+            raise self.error(f"more than {_DEPTH} brackets are open")
+        if self.done or self._next(")") or any(self._operator(word, take=False) for word in ("AND", "OR")):
+            raise self.error("a tag or a condition is missing")
+        if self._next("("):
+            self._move(1)
+            part = self.any_of(depth + 1)
+            if not self._next(")"):
+                raise self.error("a bracket is not closed")
+            self._move(1)
+        else:
+            part = self.term()
+        if negated:
+            return part.part if isinstance(part, Not) else Not(part)
+        return part
+
+    def term(self) -> Term:
+        """A tag, a word such as 'dropped', or KEY:VALUE."""
+        if self._next('"'):
+            return Term("tag", self._quoted(), quoted=True)
+        key = _KEY.match(self.text, self.at)
+        if not key:
+            word = self._word()
+            return Term(word.lower()) if word.lower() in WORDS else Term("tag", word)
+        name = key[1].lower()
+        if name not in _KEYS:
+            close = difflib.get_close_matches(name, _KEYS, n=1)
+            meant = f"Did you mean {close[0]}:? " if close else f"Known: {', '.join(f'{k}:' for k in _KEYS)}. "
+            raise self.error(f"{key[0]!r} is unknown", f"{meant}A tag with a colon needs quotes.")
+        self.at = key.end()
+        return self._score() if name == "score" else self._value(name)
+
+    def _value(self, name: str) -> Term:
+        quoted = self._next('"')
+        text = "" if self.done else self._quoted() if quoted else self._word()
+        if not text:
+            raise self.error(f"{name}: says nothing", f"Such as {_KEYS[name]}.")
+        if name == "role" and text.lower() not in _ROLES:
+            raise self.error(f"there is no role {text!r}", f"It must be one of: {', '.join(_ROLES)}.")
+        return Term(name, text, quoted)
+
+    def _score(self) -> Term:
+        """score:TAG<0.5, the tag in quotes or not."""
+        name = self._quoted(skip=False) if self._next('"') else ""
+        found = _BOUND.match(self.text, self.at)
+        if not found or bool(found[1]) == bool(name) or float(found[3]) > 1:
+            raise self.error("score: needs a tag and a number from 0 to 1", f"Such as {_KEYS['score']}.")
+        self._move(found.end() - self.at)
+        return Term("score", name or found[1], bool(name), found[2], round(float(found[3]), 6))
+
+    def _quoted(self, skip: bool = True) -> str:
+        found = _QUOTED.match(self.text, self.at)
+        if not found:
+            raise self.error("a quote is not closed")
+        self.at = found.end()
+        if skip:
+            self._skip()
+        text = re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)
+        if not text.strip():
+            raise self.error("there is nothing between the quotes")
+        return text
+
+    def _word(self) -> str:
+        """Up to a space or the bracket that closes a group: cat_(animal) is one word."""
+        start, depth = self.at, 0
+        while self.at < len(self.text) and not self.text[self.at].isspace():
+            sign = self.text[self.at]
+            if sign == ")" and depth == 0:
+                break
+            depth += {"(": 1, ")": -1}.get(sign, 0)
+            self.at += 1
+        word = self.text[start : self.at]
+        self._skip()
+        return word
+
+    def _operator(self, word: str, take: bool = True) -> bool:
+        """Whether AND, OR or NOT comes next; it ends at a space or a bracket."""
+        end = self.at + len(word)
+        found = self.text[self.at : end].upper() == word and (self.text[end : end + 1] or " ") in "() \t\r\n"
+        if found and take:
+            self._move(len(word))
+        return found
+
+    def _next(self, sign: str) -> bool:
+        return self.text.startswith(sign, self.at)
+
+    def _move(self, by: int) -> None:
+        self.at += by
+        self._skip()
+
+    def _skip(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def error(self, wrong: str, mend: str = "") -> PrepError:
+        rest = printable(self.text[self.at : self.at + 20])
+        where = f"before {rest!r}" if rest else "at its end"
+        return PrepError(f"The filter is wrong {where}: {wrong}.", mend or "Such as: beard AND NOT (hat OR role:reg).")
+
+
+def _flat(parts: Iterable[Part], kind: type[And] | type[Or]) -> Iterator[Part]:
+    """The parts, those of the same kind opened up: brackets around them say nothing."""
+    for part in parts:
+        yield from part.parts if isinstance(part, And | Or) and isinstance(part, kind) else (part,)
