@@ -10,10 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import PrepError
-from pipeline.record import Drop
-from tests.training_set import manifest, placed, sample, workspace
-from training.draws import Draw, all_batches, chance, check_samples, epoch_batches, read_samples, seed_of
+from tests.training_set import sample
+from training.draws import Draw, all_batches, chance, epoch_batches, seed_of
 from training.objective import DDPM
 
 SIZES = st.sampled_from([(64, 64), (64, 128), (128, 64)])
@@ -102,35 +100,3 @@ def test_seed_of_is_a_plain_hash():
     wanted = int.from_bytes(hashlib.sha256(b"(42, 'ab', 3)").digest()[:8], "big") >> 1
     assert seed_of(42, "ab", 3) == wanted
     assert 0 <= wanted < 2**63
-
-
-def test_samples_are_the_kept_and_placed_records(tmp_path):
-    work = workspace(tmp_path)
-    records = [
-        placed(work, 1),
-        placed(work, 2, placed="dataset/train_x/10_smith man/b.png", caption=""),
-        placed(work, 3, placed=""),
-        placed(work, 4, drop=Drop("build", "a duplicate")),
-        placed(work, 5, role="reg"),
-        placed(work, 6, placed="dataset/train_x/no number/c.png", size=(64, 128)),
-    ]
-    found = {s.caption: s for s in read_samples(manifest(work, records))}
-    assert set(found) == {"smith, picture 1", "smith man", "man", "smith, picture 6"}
-    assert (found["smith, picture 1"].repeats, found["smith, picture 1"].folder) == (2, "2_smith man")
-    assert (found["smith man"].repeats, found["smith man"].subject) == (10, "smith")
-    assert (found["man"].reg, found["man"].repeats, found["man"].class_name) == (True, 1, "man")
-    assert (found["smith, picture 6"].repeats, found["smith, picture 6"].height) == (1, 128)
-
-
-@pytest.mark.parametrize(
-    ("samples", "said"),
-    [
-        ([], "no pictures to train on"),
-        ([sample(1, reg=True)], "no pictures to train on"),
-        ([sample(1), sample(2, width=500)], "500 x 64 pixels; the sides must be multiples of 8"),
-        ([sample(1), sample(2, reg=True, class_name="dog")], "class 'dog', but no subject"),
-    ],
-)
-def test_sets_that_cannot_be_trained_on(samples, said):
-    with pytest.raises(PrepError, match=said):
-        check_samples(samples, 8)

@@ -20,8 +20,8 @@ from tests.make import record
 from training.base import find_base
 from training.blueprint import Blueprint
 from training.checkpoint import Checkpoint, open_base
-from training.draws import Sample
 from training.mini import ensure_mini, mini_folder, write_model
+from training.samples import Sample
 
 # Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
 NARROW = Blueprint(unet=(32, 32, 64, 64), vae=(8, 8, 16, 16), vae_layers=2, text=64, text_layers=3)

@@ -9,7 +9,8 @@ from typing import Literal
 
 from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
-from training.draws import Draw, Sample, seed_of
+from training.draws import Draw, seed_of
+from training.samples import Sample
 
 _INNERMOST = re.compile(r"(?<!\\)\{((?:\\[{}]|[^{}])*)(?<!\\)\}")  # a choice without another one in it
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.draws import Sample
 from training.export import write_tensors
+from training.samples import Sample
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.draws import Draw, Sample, all_batches, chance, epoch_batches
+from training.draws import Draw, all_batches, chance, epoch_batches
 from training.rates import share
+from training.samples import Sample
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,8 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from training.draws import Sample, epoch_batches
+from training.draws import epoch_batches
+from training.samples import Sample
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest

@@ -17,12 +17,12 @@ from pipeline.workspace import write_atomic
 from training.adapters import inject, parameters, prove, settle
 from training.base import find_base
 from training.checkpoint import Checkpoint, open_base, published_name
-from training.draws import Sample, check_samples, read_samples
 from training.export import data_sha256, kohya_keys, write_tensors
 from training.families.sd1 import SD1
 from training.latents import Latents
 from training.loop import Job, Row, train
 from training.metadata import describe, provenance
+from training.samples import Sample, check_samples, read_samples
 
 if TYPE_CHECKING:
     import torch

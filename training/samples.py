@@ -1,0 +1,78 @@
+"""The pictures of a data set, as far as training needs them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PrepError
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture of the data set, as far as training needs it."""
+
+    id: str
+    path: str  # of the picture, relative to the workspace
+    pixels: str  # hash of its content
+    width: int
+    height: int
+    caption: str
+    subject: str
+    class_name: str
+    reg: bool
+    folder: str  # its folder in the data set, such as '10_smith man'
+    repeats: int  # how often an epoch shows it; of regularization pictures, the need decides
+
+
+def read_samples(manifest: Manifest) -> list[Sample]:
+    """The pictures that the manifest has placed in the data set, in its order.
+
+    A picture without caption is captioned with the text of its folder, as kohya does.
+    """
+    found = []
+    for batch in manifest.batches():
+        for record in batch:
+            if not record.kept or not record.placed or record.picture is None:
+                continue
+            folder = PurePosixPath(record.placed).parent.name
+            repeats, text = re.fullmatch(r"(?:(\d+)_)?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
+            found.append(
+                Sample(
+                    id=record.id,
+                    path=record.picture.path,
+                    pixels=record.picture.pixels,
+                    width=record.picture.width,
+                    height=record.picture.height,
+                    caption=record.caption or text,
+                    subject=record.subject,
+                    class_name=record.class_name,
+                    reg=record.role == "reg",
+                    folder=folder,
+                    repeats=int(repeats or 1),
+                )
+            )
+    return found
+
+
+def check_samples(samples: list[Sample], factor: int) -> None:
+    """Raise PrepError when there is nothing to train on, or something that cannot be trained on."""
+    if not any(sample.repeats for sample in samples if not sample.reg):
+        raise PrepError("The data set has no pictures to train on.", "Fill it first: prep build")
+    for sample in samples:
+        if sample.width % factor or sample.height % factor:
+            raise PrepError(
+                f"{sample.path} is {sample.width} x {sample.height} pixels; the sides must be multiples of {factor}.",
+                "Crop anew with --step 64, or a fixed size that can be divided.",
+            )
+    lonely = {s.class_name for s in samples if s.reg} - {s.class_name for s in samples if not s.reg}
+    if lonely:
+        raise PrepError(
+            f"There are regularization pictures of the class {min(lonely)!r}, but no subject of that class.",
+            "Give them the class of a subject, or switch them off: --prior-loss-weight 0",
+        )
