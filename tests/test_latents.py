@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, manifest, placed, workspace
-from training.samples import read_samples
 from training.families.sd1 import SD1
 from training.latents import Latents, read_pixels
+from training.samples import read_samples
 
 
 @pytest.fixture
