@@ -178,10 +178,10 @@ def contenders(model: Path, workspace: Any, crops: Any, device: str) -> dict[str
     from pipeline.engines import local
     from pipeline.imaging.picture import load_rgb
     from pipeline.run import Plan, Settings, bring
-    from taggers.onnx_tags import open_net, split
-    from taggers.scores import Listing
-    from taggers.wd14 import FORMS, Wd14, prepare
-    from taggers.wd14_tags import read_csv
+    from taggers.danbooru.onnx_tags import open_net, split
+    from taggers.danbooru.scores import Listing
+    from taggers.danbooru.wd14 import FORMS, Wd14, prepare
+    from taggers.danbooru.wd14_tags import read_csv
 
     tagger = Wd14(model=str(model), device=device)
     listing = Listing(read_csv(model / "selected_tags.csv", ""), "selected_tags.csv", "model.onnx", tagger.by, "")
@@ -225,7 +225,7 @@ def contenders(model: Path, workspace: Any, crops: Any, device: str) -> dict[str
 def reading(workspace: Any, crops: Any) -> float:
     """Processor seconds in which one thread reads and prepares one picture: what no tagger can do without."""
     from pipeline.imaging.picture import load_rgb
-    from taggers.wd14 import prepare
+    from taggers.danbooru.wd14 import prepare
 
     paths = [workspace.path(record.picture.path) for record in crops.records()]
     costs = []
@@ -261,7 +261,7 @@ def measure(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[
 
 def report(name: str, size: Size, runs: dict[str, list[Run]], cost: float) -> None:
     """Print one model's table, and whether prep keeps enough of the model's speed."""
-    from taggers.onnx_session import cores
+    from taggers.device import cores
 
     rate = {who: statistics.median(run.rate for run in found) for who, found in runs.items()}
     processor = {who: statistics.median(run.processor for run in found) for who, found in runs.items()}

@@ -19,13 +19,13 @@ from stages.build import Build
 from stages.crop import Crop
 from stages.merge import Merge
 from taggers.basic import Basic
-from taggers.blip import Blip
-from taggers.clip import Clip
-from taggers.deepdanbooru import DeepDanbooru
-from taggers.files import Files
-from taggers.git import Git
-from taggers.vlm import Vlm
-from taggers.wd14 import Wd14
+from taggers.beside.files import Files
+from taggers.captions.blip import Blip
+from taggers.captions.git import Git
+from taggers.captions.vlm import Vlm
+from taggers.clip.clip import Clip
+from taggers.danbooru.deepdanbooru import DeepDanbooru
+from taggers.danbooru.wd14 import Wd14
 from training.train import Train
 
 STAGES: dict[str, type[Stage]] = {

@@ -15,7 +15,7 @@ from pipeline.imaging.picture import load_rgb
 from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import Stage, Work
 from pipeline.workspace import Workspace
-from taggers.onnx_session import cores
+from taggers.device import cores
 
 if TYPE_CHECKING:
     import numpy as np

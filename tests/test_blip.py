@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import taggers.blip
-import taggers.captioner
-import taggers.onnx_session
+import taggers.captions.blip
+import taggers.captions.captioner
 from pipeline.errors import PrepError
 from pipeline.models.store import Found
 from pipeline.workspace import Workspace
-from taggers.blip import Blip, image_token, open_net
-from taggers.captioner import load_eye
-from taggers.generate import drawing, joined, picture_seed
+from taggers.captions.blip import Blip, image_token, open_net
+from taggers.captions.captioner import load_eye
+from taggers.captions.generate import drawing, joined, picture_seed
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 
@@ -83,7 +82,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, monkeypatch):
     pictures = [photo(*shape) for shape in SHAPES]
     blip, seen = Blip(model=str(folder), device="cpu"), []
     net = open_net(blip, workspace)
-    monkeypatch.setattr(taggers.blip, "open_net", lambda *_: net)
+    monkeypatch.setattr(taggers.captions.blip, "open_net", lambda *_: net)
     net.model.vision_model.register_forward_pre_hook(lambda m, a, k: seen.append(k["pixel_values"]), with_kwargs=True)
     blip.load(workspace)(pictures)
     assert np.abs(torch.cat(seen).numpy() - np.stack([squashed(p, 32) for p in pictures])).max() < 1e-5
@@ -374,21 +373,6 @@ def test_full_memory_halves_the_batch_says_so_and_goes_on(workspace, folder, mon
     assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
     said = [record.message for record in caplog.records if "memory" in record.message]
     assert len(said) == 2 and "6 pictures at once" in said[0]
-
-
-def test_a_gpu_asked_for_and_absent_or_present_and_unused_is_said(workspace, folder, monkeypatch, caplog):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 0)
-    monkeypatch.setattr(taggers.captioner, "gpus", lambda: 0)
-    with pytest.raises(PrepError, match="there is no CUDA GPU"):
-        Blip(model=str(folder), device="cuda").start(workspace)
-    assert Blip(model=str(folder)).start(workspace) and not caplog.records
-    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 1)
-    monkeypatch.setattr(taggers.captioner, "gpus", lambda: 1)
-    with pytest.raises(PrepError, match=r"There is a GPU, but torch .* cannot use it"):
-        Blip(model=str(folder), device="cuda").start(workspace)
-    assert Blip(model=str(folder)).start(workspace)
-    assert "the CPU works instead" in caplog.records[-1].message
 
 
 def test_options_that_exclude_each_other():

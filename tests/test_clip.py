@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-import taggers.clip
-import taggers.clip_model
+import taggers.clip.clip
+import taggers.clip.clip_model
 from pipeline.errors import PrepError
 from pipeline.imaging.picture import pixel_hash
 from pipeline.workspace import Workspace
-from taggers.clip import Clip, make_bank, scores
-from taggers.clip_model import embed_pictures, embed_texts, find_source, load_net
-from taggers.embeddings import Store, embed, fit, near_pairs, strangeness
-from taggers.labels import BUILT_IN, parse_labels
+from taggers.clip.clip import Clip, make_bank, scores
+from taggers.clip.clip_model import embed_pictures, embed_texts, find_source, load_net
+from taggers.clip.embeddings import Store, embed, fit, near_pairs, strangeness
+from taggers.clip.labels import BUILT_IN, parse_labels
 from tests.fake import cropped
 
 CONFIG = {
@@ -51,11 +51,9 @@ def photo(height, width, number=0):
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def write_clip(folder):
     """A CLIP folder as `push_to_hf_hub` writes it, with random weights that tell pictures and words apart."""
-    folder = tmp_path_factory.mktemp("models") / "tiny-clip"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     torch.manual_seed(7)
     model = open_clip.CLIP(**CONFIG)
     with torch.no_grad():
@@ -66,6 +64,11 @@ def tiny(tmp_path_factory):
     tensors = {name: value.numpy() for name, value in model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("models") / "tiny-clip")
 
 
 @pytest.fixture
@@ -88,7 +91,7 @@ def calls(monkeypatch):
         seen.append(len(pictures))
         return embed_pictures(net, pictures)
 
-    monkeypatch.setattr(taggers.clip, "embed_pictures", counted)
+    monkeypatch.setattr(taggers.clip.clip, "embed_pictures", counted)
     return seen
 
 
@@ -208,7 +211,7 @@ def test_several_templates_are_averaged_on_the_sphere(workspace, tiny):
 def test_any_embedding_gives_probabilities(rows, scale):
     labels = parse_labels("[g]\na\nb\nc\n[]\nd\ne | f", "x")
     rng = np.random.default_rng(3)
-    bank = taggers.clip.Bank(labels, *rng.normal(size=(2, 5, 4)).astype(np.float32))
+    bank = taggers.clip.clip.Bank(labels, *rng.normal(size=(2, 5, 4)).astype(np.float32))
     table = scores(bank, np.array(rows, np.float32), scale)
     assert np.isfinite(table).all() and table.min() >= 0 and table.max() <= 1
     assert np.allclose(table[:, :3].sum(axis=1), 1)
@@ -238,7 +241,7 @@ def test_the_label_embeddings_are_computed_once(workspace, tiny, monkeypatch):
         seen.append(texts)
         return embed_texts(net, texts)
 
-    monkeypatch.setattr(taggers.clip, "embed_texts", counted)
+    monkeypatch.setattr(taggers.clip.clip, "embed_texts", counted)
     work = clip(tiny).start(workspace)
     for number in range(3):
         work([cropped(workspace, f"{number:03}", photo(40, 40, number))])
@@ -306,7 +309,7 @@ def test_half_as_many_pictures_go_on_when_memory_runs_out(workspace, tiny, monke
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return embed_pictures(net, pictures)
 
-    monkeypatch.setattr(taggers.clip, "embed_pictures", tight)
+    monkeypatch.setattr(taggers.clip.clip, "embed_pictures", tight)
     assert said(workspace, clip(tiny), pictures) == expected
     assert sizes == [5, 2, 2, 1] and "goes on with 2" in caplog.text
 
@@ -383,8 +386,8 @@ def test_a_label_file_is_read():
 def test_signs_in_labels_are_signs():
     labels = parse_labels("=_=\n|_|\n#compass\n#\n# a comment\na{}b\n>:)\n", "x")
     assert [label.text for label in labels] == ["=_=", "|_|", "#compass", "a{}b", ">:)"]
-    assert taggers.clip.prompts("long_hair", ("{} {0}",)) == ("long hair {0}",)
-    assert taggers.clip.prompts("^_^", ("{}",)) == ("^_^",)
+    assert taggers.clip.clip.prompts("long_hair", ("{} {0}",)) == ("long hair {0}",)
+    assert taggers.clip.clip.prompts("^_^", ("{}",)) == ("^_^",)
 
 
 BAD_LABELS = {
@@ -456,7 +459,7 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
     configs = tmp_path / "configs"
     configs.mkdir()
     (configs / "ViT-tiny.json").write_text(json.dumps(CONFIG))
-    monkeypatch.setattr(taggers.clip_model, "_architectures", lambda: configs)
+    monkeypatch.setattr(taggers.clip.clip_model, "_architectures", lambda: configs)
     weights = shutil.copy(tiny / "open_clip_model.safetensors", tmp_path / "mine.safetensors")
     tagger = clip("ViT-tiny", pretrained="mine.safetensors")
     assert tagger.by == "clip:ViT-tiny" and tagger.models(workspace)[0].name == "ViT-tiny/mine.safetensors"
@@ -475,12 +478,12 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
 
 
 def test_weights_of_an_architecture_are_prepared_as_published():
-    siglip = taggers.clip_model._trained_with("ViT-B-16-SigLIP")
+    siglip = taggers.clip.clip_model._trained_with("ViT-B-16-SigLIP")
     assert (siglip["mean"], siglip["std"], siglip["resize_mode"]) == ((0.5,) * 3, (0.5,) * 3, "squash")
-    clip_mean = taggers.clip_model._trained_with("ViT-L-14-quickgelu")["mean"]
+    clip_mean = taggers.clip.clip_model._trained_with("ViT-L-14-quickgelu")["mean"]
     assert clip_mean == (0.48145466, 0.4578275, 0.40821073)
     with pytest.raises(PrepError, match="Weights of ViT-L-14 differ"):
-        taggers.clip_model._trained_with("ViT-L-14")
+        taggers.clip.clip_model._trained_with("ViT-L-14")
 
 
 def test_a_pytorch_file_is_read_as_tensors_only(workspace, tiny, folder):
@@ -555,15 +558,3 @@ def test_a_bad_model_is_one_sentence_and_what_to_do(workspace, folder, name, cap
 def test_no_model_is_named(workspace):
     with pytest.raises(PrepError, match="clip needs a model"):
         Clip().models(workspace)
-
-
-def test_a_gpu_that_is_asked_for_and_absent_is_said(workspace, tiny, monkeypatch):
-    import taggers.onnx_session
-
-    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 0)
-    with pytest.raises(PrepError, match="there is no CUDA GPU"):
-        clip(tiny, device="cuda").start(workspace)
-    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(PrepError, match="torch cannot use it"):
-        clip(tiny, device="auto").start(workspace)

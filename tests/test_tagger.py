@@ -255,7 +255,10 @@ def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
         Fake().start(workspace)([replace(record, picture=replace(record.picture, path="../x.png"))])
 
 
-@pytest.mark.parametrize("module", ["tagger", "wd14", "deepdanbooru", "basic", "onnx_session"])
+@pytest.mark.parametrize(
+    "module",
+    ["tagger", "basic", "danbooru.wd14", "danbooru.deepdanbooru", "captions.blip", "clip.clip", "beside.files"],
+)
 def test_importing_a_tagger_imports_nothing_heavy(module):
     heavy = "{'numpy', 'PIL', 'cv2', 'onnxruntime', 'torch', 'pyarrow'}"
     code = f"import sys, taggers.{module}; print({heavy} & set(sys.modules))"

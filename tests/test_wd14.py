@@ -15,14 +15,14 @@ from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 from PIL import Image
 
-import taggers.onnx_session
-import taggers.onnx_tags
+import taggers.danbooru.onnx_tags
 from pipeline.errors import PrepError
 from pipeline.stage import Model
 from pipeline.workspace import Workspace
-from taggers.scores import Tag
-from taggers.wd14 import GET, Wd14, prepare, prepare_first
-from taggers.wd14_tags import read_csv, read_json
+from taggers.danbooru.scores import Tag
+from taggers.danbooru.wd14 import GET, Wd14, prepare, prepare_first
+from taggers.danbooru.wd14_tags import read_csv, read_json
+from taggers.device import gpus
 from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14
 
 NAMES = (*RATINGS, *TAGS, *CHARACTERS)
@@ -546,9 +546,11 @@ class Tight:
 
 def tight(monkeypatch, most, error):
     made = []
-    opened = taggers.onnx_tags.open_session
+    opened = taggers.danbooru.onnx_tags.open_session
     monkeypatch.setattr(
-        taggers.onnx_tags, "open_session", lambda *how: made.append(Tight(opened(*how), most, error)) or made[-1]
+        taggers.danbooru.onnx_tags,
+        "open_session",
+        lambda *how: made.append(Tight(opened(*how), most, error)) or made[-1],
     )
     return made
 
@@ -593,24 +595,8 @@ def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, m
 # --- devices -------------------------------------------------------------------------------------
 
 
-def test_a_gpu_that_is_asked_for_and_absent_is_said(workspace, folder, monkeypatch):
-    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 0)
-    with pytest.raises(PrepError, match="there is no CUDA GPU"):
-        Wd14(model=str(folder), device="cuda").start(workspace)
-    assert Wd14(model=str(folder), device="auto").start(workspace)
-
-
-@pytest.mark.skipif(taggers.onnx_session.gpus() > 0, reason="there is a GPU")
-@pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_a_gpu_that_cannot_be_used_is_said_and_nothing_is_printed(workspace, folder, monkeypatch, capfd, device):
-    monkeypatch.setattr(taggers.onnx_session, "gpus", lambda: 1)
-    with pytest.raises(PrepError, match="There is a GPU, but onnxruntime cannot use it"):
-        Wd14(model=str(folder), device=device).start(workspace)
-    assert capfd.readouterr().out == ""
-
-
 @pytest.mark.gpu
-@pytest.mark.skipif(taggers.onnx_session.gpus() == 0, reason="there is no GPU")
+@pytest.mark.skipif(gpus() == 0, reason="there is no GPU")
 def test_the_gpu_says_what_the_cpu_says(workspace, folder):
     picture = photo(60, 80)
     record = cropped(workspace, "a", picture)

@@ -12,9 +12,9 @@ from pipeline.models.store import known_sha256
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
-from taggers.clip_model import Net, embed_pictures, embed_texts, find_source, load_net
-from taggers.embeddings import Store, embed
-from taggers.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
+from taggers.clip.clip_model import Net, embed_pictures, embed_texts, find_source, load_net
+from taggers.clip.embeddings import Store, embed
+from taggers.clip.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
 from taggers.memory import Pieces
 from taggers.tagger import Look, Tagger
 

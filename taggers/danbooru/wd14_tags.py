@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.record import Kind
-from taggers.scores import Tag
+from taggers.danbooru.scores import Tag
 
 # The number in the csv's category column, which is Danbooru's own, to kind and category.
 CATEGORIES: dict[int, tuple[Kind, str]] = {

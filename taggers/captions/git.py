@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.record import Annotation
 from pipeline.stage import opt
 from pipeline.workspace import Workspace
-from taggers.captioner import (
+from taggers.captions.captioner import (
     Captioner,
     Said,
     check_class,
@@ -21,10 +21,10 @@ from taggers.captioner import (
     load_eye,
     load_model,
     load_tokenizer,
-    pick_device,
     pick_dtype,
 )
-from taggers.generate import Form, Ready, Style, joined, read, write
+from taggers.captions.generate import Form, Ready, Style, joined, read, write
+from taggers.device import torch_device
 from taggers.memory import Pieces
 from taggers.tagger import Look, Split
 
@@ -84,7 +84,7 @@ def open_net(git: Git, workspace: Workspace) -> Net:
 
     found = find_folder(git.model, workspace)
     check_class(found, (GIT,), "git")
-    device = pick_device(git.device)
+    device = torch_device(git.device)
     config = from_folder(found, lambda: transformers.GitConfig.from_pretrained(found.folder, local_files_only=True))
     if config.num_image_with_embedding:
         raise PrepError(f"{found.name} captions films, not pictures.", "Take microsoft/git-large-coco, for instance.")

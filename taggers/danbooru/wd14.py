@@ -11,10 +11,10 @@ from pipeline.errors import PrepError
 from pipeline.models.store import Found, find_model, hashes
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
-from taggers.onnx_tags import Contract, open_net, split
-from taggers.scores import Listing, Tag
+from taggers.danbooru.onnx_tags import Contract, open_net, split
+from taggers.danbooru.scores import Listing, Tag
+from taggers.danbooru.wd14_tags import read_csv, read_json
 from taggers.tagger import Look, Tagger
-from taggers.wd14_tags import read_csv, read_json
 
 if TYPE_CHECKING:
     import numpy as np

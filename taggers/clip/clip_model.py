@@ -15,9 +15,11 @@ from pipeline.errors import PrepError
 from pipeline.models.store import find_model, hashes, known_sha256
 from pipeline.stage import Model
 from pipeline.workspace import Workspace
+from taggers.device import torch_device
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 CONFIG = "open_clip_config.json"
 # Names under which weights lie beside CONFIG, the first that is there is used: tensors only before pickles.
@@ -62,7 +64,7 @@ class Net:
     transform: Any  # PIL picture to normalized tensor, as the model was trained
     tokenize: Any
     scale: float  # what cosines are multiplied with before a softmax
-    device: str
+    device: torch.device
 
 
 def find_source(model: str, pretrained: str, workspace: Workspace) -> Source:
@@ -95,7 +97,7 @@ def load_net(source: Source, device: str) -> Net:
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     config, preprocess = read_config(source)
-    where = _device(device)
+    where = torch_device(device)
     net = _build(source, config)
     _fill(net, source)
     # The size is the tower's own, as open_clip has it; the rest is what the model was trained with.
@@ -217,19 +219,6 @@ def _tokenizer(source: Source, text: dict[str, Any]) -> Any:
         raise PrepError(
             f"{source.name} needs its tokenizer's files, and they are not in a folder with it.", GET
         ) from None
-
-
-def _device(device: str) -> str:
-    """Where the model runs; PrepError when a GPU is asked for or there, and torch cannot use it."""
-    import torch
-
-    from taggers.onnx_session import wants_gpu
-
-    if not wants_gpu(device):
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise PrepError("There is a GPU, but torch cannot use it.", "Install torch for CUDA, or use --device cpu.")
-    return "cuda"
 
 
 def _numbers(rows: Any) -> np.ndarray:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
+from taggers.device import cores, wants_gpu
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -48,28 +46,3 @@ def open_session(path: Path, device: str, mend: str) -> Any:
             "or run on the CPU: --device cpu",
         )
     return session
-
-
-def wants_gpu(device: str) -> bool:
-    """Whether to run on a GPU; PrepError when one is asked for and there is none."""
-    if device == "cpu":
-        return False
-    found = gpus() > 0
-    if device == "cuda" and not found:
-        raise PrepError("--device cuda was asked for, but there is no CUDA GPU here.", "Use --device auto or cpu.")
-    return found
-
-
-def gpus() -> int:
-    """How many CUDA devices the driver shows; asks the driver itself, which needs no torch (1.1 s to import)."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int()
-    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
-
-
-def cores() -> int:
-    """Cores that this process may use; onnxruntime's own count ignores containers' limits."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from taggers.captioner import Said
+from taggers.captions.captioner import Said
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,7 @@ from pipeline.record import Annotation, Drop, Record
 from pipeline.spelling import spell
 from pipeline.stage import Work, opt
 from pipeline.workspace import Workspace
-from taggers.captioner import (
+from taggers.captions.captioner import (
     CONFIG,
     Captioner,
     Said,
@@ -24,11 +24,11 @@ from taggers.captioner import (
     from_folder,
     load_model,
     mend,
-    pick_device,
     pick_dtype,
     read_json,
 )
-from taggers.generate import Form, one_line, read
+from taggers.captions.generate import Form, one_line, read
+from taggers.device import torch_device
 from taggers.memory import Pieces
 from taggers.tagger import Look, Split, tagging
 from taggers.tagger import read as read_picture
@@ -148,7 +148,7 @@ def open_net(vlm: Vlm, workspace: Workspace) -> Net:
             f"{found.folder} holds a model of another kind (type {kind}{own}).",
             "vlm takes models that transformers knows to answer to a picture and a text, such as Qwen-VL or LLaVA.",
         )
-    device = pick_device(vlm.device)
+    device = torch_device(vlm.device)
     # On a GPU the type in which the weights were published, on a CPU what it is fast with.
     stored = vlm.precision == "auto" and device.type != "cpu"
     processor = load_processor(found)

@@ -15,7 +15,6 @@ from pipeline.models.store import Found, advice, check_folder, find_model, hashe
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
-from taggers.onnx_session import gpus, wants_gpu
 from taggers.tagger import Tagger
 
 if TYPE_CHECKING:
@@ -243,24 +242,6 @@ def quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def pick_device(wanted: str) -> torch.device:
-    """The device of the name; auto takes a GPU if any. PrepError when one is asked for and cannot be had."""
-    import torch
-
-    if wanted == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():  # true of AMD's GPUs too, of which CUDA's driver knows nothing
-        return torch.device("cuda")
-    if wanted == "cuda" and wants_gpu(wanted):
-        raise PrepError(
-            f"There is a GPU, but torch {torch.__version__} cannot use it.",
-            "Install a torch with CUDA (pytorch.org/get-started), or run on the CPU: --device cpu",
-        )
-    if gpus():
-        log.warning("There is a GPU, but torch %s cannot use it: the CPU works instead.", torch.__version__)
-    return torch.device("cpu")
 
 
 def pick_dtype(precision: str, device: torch.device, on_gpu: str = "float32") -> Any:

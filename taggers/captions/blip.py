@@ -12,7 +12,7 @@ from pipeline.models.store import Found
 from pipeline.record import Annotation
 from pipeline.stage import opt
 from pipeline.workspace import Workspace
-from taggers.captioner import (
+from taggers.captions.captioner import (
     Captioner,
     Said,
     check_class,
@@ -22,10 +22,10 @@ from taggers.captioner import (
     load_model,
     load_tokenizer,
     mend,
-    pick_device,
     pick_dtype,
 )
-from taggers.generate import Form, Ready, Style, joined, one_line, prepare, read, write
+from taggers.captions.generate import Form, Ready, Style, joined, one_line, prepare, read, write
+from taggers.device import torch_device
 from taggers.memory import Pieces
 from taggers.tagger import Look, Split
 
@@ -90,7 +90,7 @@ def open_net(blip: Blip, workspace: Workspace) -> Net:
 
     found = find_folder(blip.model, workspace)
     name = check_class(found, (BLIP, BLIP2), "blip")
-    device = pick_device(blip.device)
+    device = torch_device(blip.device)
     config = from_folder(found, lambda: transformers.AutoConfig.from_pretrained(found.folder, local_files_only=True))
     half = HALF.get(config.text_config.model_type, "float32") if name == BLIP2 else "float32"
     eye = load_eye(found, config.vision_config.image_size)

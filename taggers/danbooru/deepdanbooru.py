@@ -14,12 +14,12 @@ from pipeline.models.store import Found, find_model, hashes
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
-from taggers import deepdanbooru_net
-from taggers.deepdanbooru_prepare import letterbox, letterbox_area
+from taggers.danbooru import deepdanbooru_net
+from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area
+from taggers.danbooru.onnx_tags import ON_GPU, Contract, open_net, split
+from taggers.danbooru.scores import Listing, Tag, annotate, check_scores
+from taggers.device import torch_device
 from taggers.memory import Pieces
-from taggers.onnx_session import wants_gpu
-from taggers.onnx_tags import ON_GPU, Contract, open_net, split
-from taggers.scores import Listing, Tag, annotate, check_scores
 from taggers.tagger import Look, Split, Tagger
 
 if TYPE_CHECKING:
@@ -99,19 +99,12 @@ def find(model: str, workspace: Workspace) -> tuple[Form, Found]:
 
 def load_torch(tagger: DeepDanbooru, folder: Path) -> Look:
     """AUTOMATIC1111's file: tensors by name, and the list of tags among them."""
-    import torch
 
     tensors, tags = read_weights(folder / WEIGHTS)
     listing = Listing([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.by, GET)
-    on_gpu = wants_gpu(tagger.device)
-    if on_gpu and not torch.cuda.is_available():
-        raise PrepError(
-            "There is a GPU, but torch cannot use it.",
-            "Install a torch that is built for its driver, or run on the CPU: --device cpu",
-        )
-    device = torch.device("cuda" if on_gpu else "cpu")
+    device = torch_device(tagger.device)
     network = deepdanbooru_net.build(tensors).to(device)
-    chunk = ON_GPU if on_gpu else ON_CPU
+    chunk = ON_CPU if device.type == "cpu" else ON_GPU
     infer = partial(_infer, partial(_scores, network, device, listing), Pieces(chunk, tagger.by), listing, tagger.floor)
     return Split(partial(letterbox, side=SIDE), infer, chunk)
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PrepError
 from pipeline.record import Annotation
+from taggers.danbooru.onnx_session import CUDA, open_session
+from taggers.danbooru.scores import Listing, annotate, check_scores
 from taggers.memory import Pieces
-from taggers.onnx_session import CUDA, open_session
-from taggers.scores import Listing, annotate, check_scores
 from taggers.tagger import Split
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Annotation, Record
 from pipeline.stage import Model, Work, opt
 from pipeline.workspace import Workspace
-from taggers.caption_text import BY, Fault, Form, decode, from_json, from_text, from_value, merged, parse
+from taggers.beside.caption_text import BY, Fault, Form, decode, from_json, from_text, from_value, merged, parse
 from taggers.tagger import Tagger, annotated
 
 READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one picture

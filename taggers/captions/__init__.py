@@ -1,0 +1,1 @@
+"""Captioners: models that write a sentence about each picture."""
