@@ -11,6 +11,7 @@ from pipeline.errors import PrepError
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
+    from pipeline.record import Crop, Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Sample:
     """A picture of the data set, as far as training needs it."""
 
     id: str
-    path: str  # of the picture, relative to the workspace
+    path: str  # of the picture in the workspace; empty: it is cut out of its source
     pixels: str  # hash of its content
     width: int
     height: int
@@ -28,6 +29,21 @@ class Sample:
     reg: bool
     folder: str  # its folder in the data set, such as '10_smith man'
     repeats: int  # how often an epoch shows it; of regularization pictures, the need decides
+    source: Source | None = None  # where it was cut out of; None in sets that only count
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.path or (self.source.path if self.source else self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The user's file that a picture was made of, and how."""
+
+    path: str  # relative to the workspace, maybe outside of it
+    crop: Crop
+    transform: Transform | None
 
 
 def read_samples(manifest: Manifest) -> list[Sample]:
@@ -41,7 +57,7 @@ def read_samples(manifest: Manifest) -> list[Sample]:
             if not record.kept or not record.placed or record.picture is None:
                 continue
             folder = PurePosixPath(record.placed).parent.name
-            repeats, text = re.fullmatch(r"(?:(\d+)_)?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
+            repeats, text = re.fullmatch(r"(?:(\d+)(?:_|$))?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
             found.append(
                 Sample(
                     id=record.id,
@@ -55,6 +71,7 @@ def read_samples(manifest: Manifest) -> list[Sample]:
                     reg=record.role == "reg",
                     folder=folder,
                     repeats=int(repeats or 1),
+                    source=Source(record.source, record.crop, record.transform) if record.crop else None,
                 )
             )
     return found
@@ -67,8 +84,8 @@ def check_samples(samples: list[Sample], factor: int) -> None:
     for sample in samples:
         if sample.width % factor or sample.height % factor:
             raise PrepError(
-                f"{sample.path} is {sample.width} x {sample.height} pixels; the sides must be multiples of {factor}.",
-                "Crop anew with --step 64, or a fixed size that can be divided.",
+                f"{sample.name} is {sample.width} x {sample.height} pixels; the sides must be multiples of {factor}.",
+                "Crop anew with --step 64; a folder of others becomes a workspace that crops it with: prep import",
             )
     lonely = {s.class_name for s in samples if s.reg} - {s.class_name for s in samples if not s.reg}
     if lonely:

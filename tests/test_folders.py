@@ -1,0 +1,132 @@
+"""Folders that others laid out: kohya's rules, without the places where its reader goes wrong."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import PrepError
+from pipeline.manifest import write_manifest
+from pipeline.workspace import Workspace
+from training.folders import Layout, read_folders
+from training.samples import read_samples
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+def picture(path, shade, size=(64, 64), **how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.linear_gradient("L").resize(size).convert("RGB")
+    image.putpixel((shade % size[0], 0), (shade, 255 - shade, 7))
+    image.save(path, **how)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Workspace(tmp_path / "ws")
+
+
+def found(home, tmp_path, reg=None):
+    return read_folders(Layout(tmp_path / "data", reg), home, nothing)
+
+
+def test_names_repeats_and_captions(home, tmp_path):
+    data = tmp_path / "data"
+    picture(data / "10_sks dog" / "a.png", 1)
+    picture(data / "10_sks dog" / "b.JPeG", 2, format="JPEG")  # kohya does not see .JPeG
+    (data / "10_sks dog" / "b.caption").write_text("sks, dog, grass")
+    picture(data / "1_000_cat" / "c.png", 3)
+    picture(data / "5" / "d.png", 4)
+    (data / "5" / "d.txt").write_bytes("\ufeffsomething  else\r\n\r\nsecond line\n".encode())
+    picture(tmp_path / "reg" / "1_dog" / "e.webp", 5)
+    made = found(home, tmp_path, tmp_path / "reg")
+    manifest = write_manifest(home.manifest("data"), [made.records], (made.step,))
+    samples = {s.source.path.split("/")[-1]: s for s in read_samples(manifest)}
+    assert {k: (s.repeats, s.caption, s.subject, s.class_name, s.reg) for k, s in samples.items()} == {
+        "a.png": (10, "sks dog", "sks", "dog", False),
+        "b.JPeG": (10, "sks, dog, grass", "sks", "dog", False),
+        "c.png": (1, "000_cat", "000_cat", "", False),
+        "d.png": (5, "something  else\nsecond line", "", "", False),  # no byte order mark in the first tag
+        "e.webp": (1, "dog", "", "dog", True),
+    }
+    assert made.remarks == ["3 pictures have no caption file: the name of their folder is their caption."]
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("10 sks", "does not begin with repeats"),
+        ("5-cat", "does not begin with repeats"),
+        ("-3_x", "does not begin with repeats"),
+        ("0_x", "its repeats are 0"),  # kohya says nothing
+        ("cats", "does not begin with repeats"),
+    ],
+)
+def test_what_kohya_passes_over_is_said(home, tmp_path, name, why):
+    picture(tmp_path / "data" / "1_x" / "a.png", 1)
+    picture(tmp_path / "data" / name / "b.png", 2)
+    made = found(home, tmp_path)
+    assert len(made.records) == 1
+    assert any(name in remark and why in remark for remark in made.remarks)
+
+
+def test_the_wrong_level_is_refused_with_the_right_one(home, tmp_path):
+    picture(tmp_path / "data" / "10_sks" / "a.png", 1)
+    with pytest.raises(PrepError, match="no folder such as") as error:
+        read_folders(Layout(tmp_path / "data" / "10_sks"), home, nothing)
+    assert str(tmp_path / "data") in error.value.mend
+    with pytest.raises(PrepError, match="does not exist"):
+        read_folders(Layout(tmp_path / "data", tmp_path / "nowhere"), home, nothing)
+
+
+def test_faults_are_rows_and_never_stop_the_others(home, tmp_path):
+    folder = tmp_path / "data" / "1_x"
+    good = picture(folder / "good.png", 1)
+    (folder / "copy.png").write_bytes(good.read_bytes())
+    (folder / "half.png").write_bytes(good.read_bytes()[:80])
+    picture(folder / "latin.png", 2)
+    (folder / "latin.txt").write_bytes("café".encode("latin-1"))
+    (folder / "notes.md").write_text("no picture")
+    made = found(home, tmp_path)
+    fates = {r.source.split("/")[-1]: r.drop.reason if r.drop else "" for r in made.records}
+    assert fates["copy.png"] == "" and fates["good.png"] == "duplicate"  # names decide, not the order of the disk
+    assert fates["latin.png"] == "caption is not UTF-8" and fates["half.png"] in ("truncated", "damaged")
+    assert len(fates) == 4
+
+
+def test_two_pictures_of_one_stem_are_told(home, tmp_path):
+    picture(tmp_path / "data" / "1_x" / "a.png", 1)
+    picture(tmp_path / "data" / "1_x" / "a.jpg", 2)
+    (tmp_path / "data" / "1_x" / "a.txt").write_text("x, hat")
+    made = found(home, tmp_path)
+    assert made.remarks == ["2 pictures are named 1_x/a: one caption file serves them all."]
+    assert {record.caption for record in made.records} == {"x, hat"}
+
+
+def test_underscores_in_folders_adopt_no_foreign_caption(home, tmp_path):
+    """kohya takes the last four parts of a path with underscores for a face's place."""
+    picture(tmp_path / "data" / "1_x" / "cat_1_2_3_4.png", 1)
+    (tmp_path / "data" / "1_x" / "cat.txt").write_text("someone else's")
+    assert found(home, tmp_path).records[0].caption == "x"
+
+
+def test_sizes_are_those_of_the_upright_picture(home, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(tmp_path / "data" / "1_x" / "a.jpg", 1, (96, 64), exif=exif)
+    (record,) = found(home, tmp_path).records
+    assert (record.picture.width, record.picture.height) == (64, 96)
+
+
+def test_the_digest_follows_content_and_captions(home, tmp_path):
+    picture(tmp_path / "data" / "1_x" / "a.png", 1)
+    steps = [found(home, tmp_path).step]
+    (tmp_path / "data" / "1_x" / "a.txt").write_text("x, hat")
+    steps.append(found(home, tmp_path).step)
+    (tmp_path / "data" / "1_x").rename(tmp_path / "data" / "2_x")
+    steps.append(found(home, tmp_path).step)
+    assert len({step.input for step in steps}) == 3
+    assert found(home, tmp_path).step == steps[-1]
