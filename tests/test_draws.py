@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.training_set import sample
 from training.draws import Draw, all_batches, chance, epoch_batches, seed_of
+from training.noise import Noise
 from training.objective import DDPM
 
 SIZES = st.sampled_from([(64, 64), (64, 128), (128, 64)])
@@ -73,24 +74,29 @@ def test_epochs_follow_one_another():
 
 def test_chance_is_the_samples_own():
     objective = DDPM(torch.linspace(0.99, 0.01, 1000))
-    one = chance(Draw(sample(1), 3), objective, (4, 8, 8), (42, 0.0))
-    again = chance(Draw(sample(1, caption="another"), 3), objective, (4, 8, 8), (42, 0.0))
+    one = chance(Draw(sample(1), 3), objective, (4, 8, 8), (42, Noise()))
+    again = chance(Draw(sample(1, caption="another"), 3), objective, (4, 8, 8), (42, Noise()))
     assert torch.equal(one.noise, again.noise)
     assert torch.equal(one.time, again.time)
     assert torch.equal(one.posterior, again.posterior)
     for draw, seed in ((Draw(sample(1), 4), 42), (Draw(sample(2), 3), 42), (Draw(sample(1), 3), 43)):
-        assert not torch.equal(one.noise, chance(draw, objective, (4, 8, 8), (seed, 0.0)).noise)
+        assert not torch.equal(one.noise, chance(draw, objective, (4, 8, 8), (seed, Noise())).noise)
     assert not torch.equal(one.noise, one.posterior)
 
 
 def test_noise_offset_moves_whole_channels():
     objective = DDPM(torch.linspace(0.99, 0.01, 1000))
-    plain, moved = (chance(Draw(sample(1), 0), objective, (4, 16, 16), (1, offset)) for offset in (0.0, 0.1))
+    plain, moved = (
+        chance(Draw(sample(1), 0), objective, (4, 16, 16), (1, Noise(noise_offset=offset))) for offset in (0.0, 0.1)
+    )
     change = moved.noise - plain.noise
     assert torch.equal(plain.time, moved.time)
     assert float(change.std((2, 3)).max()) < 1e-6
     assert float(change.abs().max()) > 0.01
-    means = [chance(Draw(sample(k), 0), objective, (4, 16, 16), (1, 0.5)).noise.mean((2, 3)) for k in range(100)]
+    means = [
+        chance(Draw(sample(k), 0), objective, (4, 16, 16), (1, Noise(noise_offset=0.5))).noise.mean((2, 3))
+        for k in range(100)
+    ]
     assert float(torch.stack(means).std()) == pytest.approx((0.5**2 + 1 / 256) ** 0.5, rel=0.1)
 
 

@@ -41,7 +41,7 @@ def job(samples, schedule=None, **options) -> Job:
     return Job(
         config=config,
         family=Toy(),
-        objective=ddpm(SCHEDULE | (schedule or {}), "auto", config.min_snr),
+        objective=ddpm(SCHEDULE | (schedule or {}), config),
         unet=weight,
         samples=samples,
         latent=latent,
@@ -66,7 +66,7 @@ def test_loss_is_the_published_formula(prediction, min_snr):
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for k, draw in enumerate(batch):
         mean, std = (x.numpy().astype(float) for x in made.latent(draw.sample))
-        luck = chance(draw, made.objective, mean.shape[1:], (42, 0.1))
+        luck = chance(draw, made.objective, mean.shape[1:], (42, made.config))
         noise, time = luck.noise.numpy().astype(float), int(luck.time)
         clean = mean + std * luck.posterior.numpy()
         a = alphas[time]

@@ -7,6 +7,7 @@ import torch
 
 from tests.training_set import checkpoint, workspace
 from training.families.sd1 import SD1
+from training.noise import Noise
 
 FAMILY = SD1()
 
@@ -59,5 +60,5 @@ def test_unet_is_told_noise_time_and_text(model):
 
 
 def test_objective_is_the_bases_own(model):
-    objective = FAMILY.objective(model, "auto", 5.0)
+    objective = FAMILY.objective(model, Noise(min_snr=5.0))
     assert (objective.prediction, objective.min_snr, len(objective.alphas)) == ("epsilon", 5.0, 1000)

@@ -14,6 +14,7 @@ from training.samples import Sample
 if TYPE_CHECKING:
     import torch
 
+    from training.noise import Noise
     from training.objective import Objective
 
 
@@ -83,23 +84,28 @@ class Chance:
     """All that is random about one draw of a sample, from the sample's own stream."""
 
     time: torch.Tensor  # (1,)
-    noise: torch.Tensor  # (1, C, h, w)
+    noise: torch.Tensor  # (1, C, h, w), what is to be predicted
+    mixed: torch.Tensor  # (1, C, h, w), what is mixed in: the same but for input perturbation
     posterior: torch.Tensor  # (1, C, h, w), standard normal: where in the VAE's distribution the latent lies
 
 
-def chance(draw: Draw, objective: Objective, shape: tuple[int, ...], settings: tuple[int, float]) -> Chance:
+def chance(draw: Draw, objective: Objective, shape: tuple[int, ...], settings: tuple[int, Noise]) -> Chance:
     """Time and noise of a draw: the same for the same (seed, record id, number), whatever is drawn beside it.
 
-    `settings` are the seed and the noise offset: a constant per channel that lets the model learn
-    overall brightness (https://www.crosslabs.org/blog/diffusion-with-offset-noise).
+    `settings` are the seed and the options. The noise offset is a constant per channel that lets the
+    model learn overall brightness (https://www.crosslabs.org/blog/diffusion-with-offset-noise); input
+    perturbation is noise that is not to be predicted (https://arxiv.org/abs/2301.11706).
     """
     import torch
 
-    seed, offset = settings
+    seed, config = settings
     stream = torch.Generator().manual_seed(seed_of(seed, draw.sample.id, draw.number))
-    time = objective.sample(stream)
+    time = objective.sample(stream, shape)
     noise = torch.randn(1, *shape, generator=stream)
     posterior = torch.randn(1, *shape, generator=stream)
-    if offset:
-        noise = noise + offset * torch.randn(1, shape[0], 1, 1, generator=stream)
-    return Chance(time, noise, posterior)
+    if config.noise_offset:
+        noise = noise + config.noise_offset * torch.randn(1, shape[0], 1, 1, generator=stream)
+    mixed = noise
+    if config.input_perturbation:
+        mixed = noise + config.input_perturbation * torch.randn(1, *shape, generator=stream)
+    return Chance(time, noise, mixed, posterior)

@@ -100,28 +100,29 @@ def errors(job: Job, batch: list[Draw]) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean squared error of each picture of a batch, and how much it counts, both (B,)."""
     import torch
 
-    clean, noise, time, prior = _tensors(job, batch)
-    noisy = job.objective.mix(clean, noise, time)
+    clean, noise, mixed, time, prior = _tensors(job, batch)
+    noisy = job.objective.mix(clean, mixed, time)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=job.config.half(job.device)):
         condition = job.condition([draw.sample.caption for draw in batch])
         prediction = job.family.forward(job.unet, noisy, job.objective.model_time(time), condition)
-    error = (prediction.float() - job.objective.target(clean, noise, time)).square().mean((1, 2, 3))
+    error = job.objective.loss(prediction, job.objective.target(clean, noise, time), time).mean((1, 2, 3))
     return error, job.objective.weight(time) * prior
 
 
-def _tensors(job: Job, batch: list[Draw]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Clean latents, noise, times and weights of a batch, on the device."""
+def _tensors(job: Job, batch: list[Draw]) -> tuple[torch.Tensor, ...]:
+    """Clean latents, noise to predict and noise to mix in, times and weights of a batch, on the device."""
     import torch
 
     config = job.config
     moments = [job.latent(draw.sample) for draw in batch]
     shape = tuple(moments[0][0].shape[1:])
-    chances = [chance(draw, job.objective, shape, (config.seed, config.noise_offset)) for draw in batch]
+    chances = [chance(draw, job.objective, shape, (config.seed, config)) for draw in batch]
     clean = torch.cat([mean + std * c.posterior for (mean, std), c in zip(moments, chances, strict=True)])
     noise = torch.cat([c.noise for c in chances])
+    mixed = torch.cat([c.mixed for c in chances])
     time = torch.cat([c.time for c in chances])
     prior = torch.tensor([config.prior_loss_weight if draw.sample.reg else 1.0 for draw in batch])
-    return clean.to(job.device), noise.to(job.device), time.to(job.device), prior.to(job.device)
+    return tuple(value.to(job.device) for value in (clean, noise, mixed, time, prior))
 
 
 def _look(losses: torch.Tensor, steps: list[tuple[int, list[Draw], float]], first: int) -> None:

@@ -97,7 +97,7 @@ def provenance(manifest: Manifest, objective: Objective, sha256: str) -> dict[st
     """The data set's digest, and the hash of the file's tensors under the names that readers know."""
     return {
         "prep_data_set": manifest.digest,
-        "modelspec.prediction_type": {"epsilon": "epsilon", "v_prediction": "v"}[objective.prediction],
+        "modelspec.prediction_type": {"v_prediction": "v"}.get(objective.prediction, objective.prediction),
         "modelspec.hash_sha256": f"0x{sha256}",
         "sshs_model_hash": sha256,
     }

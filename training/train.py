@@ -19,9 +19,10 @@ from training.base import find_base
 from training.checkpoint import Checkpoint, open_base, published_name
 from training.export import data_sha256, kohya_keys, write_tensors
 from training.families.sd1 import SD1
-from training.latents import Latents
+from training.latents import Latents, View
 from training.loop import Job, Row, train
 from training.metadata import describe, provenance
+from training.noise import Noise
 from training.samples import Sample, check_samples, read_samples
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _AT_ONCE = 16  # captions that are encoded together
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Whole):
+class Train(Noise, Whole):
     """Train a LoRA on the data set and write it to runs/."""
 
     name: ClassVar[str] = "train"
@@ -65,11 +66,6 @@ class Train(Whole):
     warmup: float = opt(0.0, "Share of the steps in which the learning rate climbs, 0 to 1.", low=0, high=1)
     seed: int = opt(42, "Seed of all that is random.", low=0)
     prior_loss_weight: float = opt(1.0, "Weight of regularization pictures; 0 leaves them out.", low=0)
-    min_snr: float = opt(0.0, "Gamma of min-SNR weighting, usually 5; 0 switches it off.", low=0)
-    noise_offset: float = opt(0.0, "Strength of the noise that is constant per channel, usually 0.1.", low=0, high=1)
-    prediction: Literal["auto", "epsilon", "v_prediction"] = opt(
-        "auto", "What the base model predicts; auto asks its configuration."
-    )
     precision: Literal["auto", "fp32", "bf16"] = opt(
         "auto", "Number format of the base while training; auto is bf16 on a GPU that has it, else fp32."
     )
@@ -77,6 +73,7 @@ class Train(Whole):
     device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where to train; auto takes a GPU if there is one.", key=False)
 
     def check(self) -> None:
+        Noise.check(self)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}", self.output) or self.output.endswith((".", " ")):
             raise PrepError(
                 f"train: output {self.output!r} cannot be a file name everywhere.",
@@ -127,7 +124,7 @@ class Train(Whole):
     def _save(self, run: _Run, trained: _Trained, manifest: Manifest, workspace: Workspace) -> None:
         """Write adapter, metrics and summary; the adapter gets its name when it is proven to load."""
         family, checkpoint = run.family, run.checkpoint
-        objective = family.objective(checkpoint, self.prediction, self.min_snr)
+        objective = family.objective(checkpoint, self)
         tensors: dict[str, torch.Tensor] = {}
         for part, weights in trained.weights.items():
             named = {published_name(part, name): value for name, value in weights.items()}
@@ -172,7 +169,7 @@ class _Run:
         dtype = torch.bfloat16 if config.half(device) else torch.float32
         latents = Latents(workspace, family, checkpoint.base.vae)
         read, normalise = latents.reader(), family.normaliser(checkpoint)
-        latents.prepare(self.samples, lambda: checkpoint.load("vae").to(device), report)
+        latents.prepare([View(sample) for sample in self.samples], lambda: checkpoint.load("vae").to(device), report)
         tokenizer, encoder = checkpoint.tokenizer(), checkpoint.load("text_encoder").to(device)
         modules = {"unet": checkpoint.load("unet").to(device, dtype), "text_encoder": encoder}
         for part in config.rates():
@@ -184,10 +181,10 @@ class _Run:
         job = Job(
             config=config,
             family=family,
-            objective=family.objective(checkpoint, config.prediction, config.min_snr).to(device),
+            objective=family.objective(checkpoint, config).to(device),
             unet=modules["unet"],
             samples=self.samples,
-            latent=lambda sample: normalise(read(sample)),
+            latent=lambda sample: normalise(read(View(sample))),
             condition=lambda captions: {name: value.to(device) for name, value in encode(captions).items()},
             groups=[(list(parameters(modules[part]).values()), rate) for part, rate in config.rates().items()],
             device=device,

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.checkpoint import Checkpoint
+    from training.noise import Noise
     from training.objective import Objective
 
 Condition = dict[
@@ -30,8 +31,8 @@ class Family(Protocol):
     def recognise(self, checkpoint: Checkpoint) -> None:
         """Raise PrepError, saying which family it is, when the model is not of this one."""
 
-    def objective(self, checkpoint: Checkpoint, prediction: str, min_snr: float) -> Objective:
-        """The objective the base model was trained with."""
+    def objective(self, checkpoint: Checkpoint, noise: Noise) -> Objective:
+        """The objective the base model was trained with, where the options do not say otherwise."""
 
     def encode_pictures(self, vae: Any, pixels: torch.Tensor) -> Moments:
         """The latents of pictures (B, 3, H, W) in -1 to 1."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from training.checkpoint import Checkpoint
     from training.families.family import Condition, Moments
+    from training.noise import Noise
 
 _ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
 _ELSE = "prep trains Stable Diffusion 1.x for now."
@@ -46,8 +47,8 @@ class SD1:
         if unet.get("cross_attention_dim") != text.get("hidden_size"):
             raise PrepError(f"U-Net and text encoder of {name} do not belong together.", "Copy the base model anew.")
 
-    def objective(self, checkpoint: Checkpoint, prediction: str, min_snr: float) -> DDPM:
-        return ddpm(checkpoint.config("scheduler"), prediction, min_snr)
+    def objective(self, checkpoint: Checkpoint, noise: Noise) -> DDPM:
+        return ddpm(checkpoint.config("scheduler"), noise)
 
     def encode_pictures(self, vae: Any, pixels: torch.Tensor) -> Moments:
         latent = vae.encode(pixels).latent_dist
