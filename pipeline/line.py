@@ -75,6 +75,8 @@ def stage_plan(name: str, recipe: Recipe, overrides: Mapping[str, Any]) -> Plan:
     table: dict[str, Any] = {**recipe.tables.get(name, {}), **overrides}
     if name == "build":  # repeats stand with their subjects in prep.toml
         table.setdefault("repeats", [f"{subject.token}={subject.repeats}" for subject in recipe.subjects])
+    if name == "merge":  # groups are tables of their own in prep.toml
+        table.setdefault("groups", [rule for group in recipe.groups for rule in group.rules])
     return Plan(name, (build(STAGES[name], table, f"{RECIPE}, [{name}]"),))
 
 
@@ -112,7 +114,7 @@ def run_line(workspace: Workspace, recipe: Recipe, settings: Settings) -> Iterat
 def run_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings) -> Outcome:
     """Bring one stage up to date with the nearest earlier manifest there is."""
     if plan.name != "crop":
-        return bring(plan, _input(plan, workspace), workspace, settings)
+        return bring(plan, read_by(plan, workspace), workspace, settings)
     source, found = find_sources(workspace, recipe, settings)
     return replace(bring(plan, source, workspace, settings), others=found.others)
 
@@ -135,7 +137,7 @@ def states(workspace: Workspace, recipe: Recipe) -> Iterator[State]:
             source, waiting = manifest, f"{plan.name} is not up to date" if why else ""
 
 
-def _input(plan: Plan, workspace: Workspace) -> Manifest:
+def read_by(plan: Plan, workspace: Workspace) -> Manifest:
     """What a stage on its own reads: the manifest of the nearest earlier stage that has one."""
     wanted = plan.stages[0].reads
     earlier = (wanted,) if wanted else ORDER[: ORDER.index(plan.name)][::-1]

@@ -32,10 +32,24 @@ class Regularization:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Pictures that belong together: files by pattern, or ids. Their captions share keywords."""
+
+    pictures: tuple[str, ...]
+    keywords: tuple[str, ...]
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """As merge's option `groups` takes them, one rule a pattern."""
+        return tuple(f"{picture}={', '.join(self.keywords)}" for picture in self.pictures)
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     subjects: tuple[Subject, ...]
     regularization: tuple[Regularization, ...]
     tables: Mapping[str, Mapping[str, Any]]  # per stage, as TOML gave it; checked when the stage is built
+    groups: tuple[Group, ...] = ()
 
     @classmethod
     def read(cls, path: Path, stages: tuple[str, ...]) -> Recipe:
@@ -44,7 +58,7 @@ class Recipe:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise PrepError(f"{path} cannot be read: {error}.", "Mend that line.") from None
-        refuse_unknown(data, ("subject", "regularization", *stages), RECIPE)
+        refuse_unknown(data, ("subject", "regularization", "group", *stages), RECIPE)
         subjects = tuple(_subject(table, n) for n, table in enumerate(_tables(data, "subject"), 1))
         regularization = tuple(_regularization(table) for table in _tables(data, "regularization"))
         if not subjects:
@@ -56,7 +70,8 @@ class Recipe:
         for name in stages:
             if not isinstance(data.get(name, {}), dict):
                 raise PrepError(f"{RECIPE}: {name} is {data[name]!r}.", f"It must be a table: [{name}].")
-        return cls(subjects, regularization, {name: data[name] for name in stages if name in data})
+        groups = tuple(_group(table, n) for n, table in enumerate(_tables(data, "group"), 1))
+        return cls(subjects, regularization, {name: data[name] for name in stages if name in data}, groups)
 
 
 def check_name(text: str, what: str) -> str:
@@ -95,6 +110,26 @@ def _regularization(table: Mapping[str, Any]) -> Regularization:
     where = f"{RECIPE}: regularization"
     refuse_unknown(table, ("class", "folder"), where)
     return Regularization(check_name(_text(table, "class", where), "class"), _text(table, "folder", where))
+
+
+def _group(table: Mapping[str, Any], number: int) -> Group:
+    where = f"{RECIPE}: group {number}"
+    refuse_unknown(table, ("pictures", "keywords"), where)
+    pictures, keywords = (_texts(table, key, where) for key in ("pictures", "keywords"))
+    if bad := next((picture for picture in pictures if "=" in picture), None):
+        raise PrepError(
+            f"{where}: {bad!r} has an equals sign.", "Write ? in its place: any character."
+        )
+    if bad := next((word for word in keywords if "," in word), None):
+        raise PrepError(f"{where}: the keyword {bad!r} has a comma.", "Write it as two keywords.")
+    return Group(pictures, keywords)
+
+
+def _texts(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    value = table.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(text, str) and text.strip() for text in value):
+        raise PrepError(f"{where} has no {key}.", f'Add: {key} = ["..."]')
+    return tuple(value)
 
 
 def _text(table: Mapping[str, Any], key: str, where: str) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pipeline.edits import Edits
 from pipeline.errors import PrepError
-from pipeline.record import Annotation, Record
-from pipeline.spelling import plain, spell
+from pipeline.record import Record
 from pipeline.stage import Stage, Work, opt
-from pipeline.workspace import Workspace
-from stages.thresholds import Cut, chosen, read_rules
+from pipeline.workspace import Workspace, file_sha256
+from stages.compose import Composer
+from stages.groups import Group, refuse_empty
+from stages.plan import read_plan
+from stages.rewrite import read_rewrites
+from stages.template import DEFAULT, parse
+from stages.thresholds import read_rules
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -28,11 +33,33 @@ class Merge(Stage):
     absorb: tuple[str, ...] = opt(
         [], "Tag the subject always has: it goes into the trigger. 'smith=beard' for one subject.", metavar="TAG"
     )
-    remove: tuple[str, ...] = opt([], "Tag to leave out of every caption.", metavar="TAG")
+    remove: tuple[str, ...] = opt(
+        [],
+        "Tag to leave out of every caption; 'word:hat' for all with that word, 'regex:^hat' for a pattern (RE2).",
+        metavar="TAG",
+    )
+    replace: tuple[str, ...] = opt(
+        [],
+        "Tag to write another way, 'hat=cap'; 'word:gray=grey' for a word in tags and sentences, "
+        "'regex:^(.*) hat$=\\1 cap' for a pattern (RE2).",
+        metavar="OLD=NEW",
+    )
     add: tuple[str, ...] = opt([], "Keyword to append to every caption.", metavar="TAG")
+    groups: tuple[str, ...] = opt(
+        [],
+        "Keywords for some pictures, by file or id: 'smith-1*.jpg=full body, studio'; otherwise prep.toml's [[group]].",
+        metavar="PICTURES=TAGS",
+    )
     first: tuple[str, ...] = opt(
         [], "Tag that comes right after the trigger where it is present, in the order given.", metavar="TAG"
     )
+    template: str = opt(
+        DEFAULT,
+        "Form of the caption; a place that is empty goes, with what stands around it up to the commas.",
+        metavar="TEXT",
+    )
+    prefix: str = opt("", "What {prefix} stands for in the template: words before all others.", metavar="TEXT")
+    suffix: str = opt("", "What {suffix} stands for in the template: words after all others.", metavar="TEXT")
     trigger: str = opt("{token}", "What stands for the subject; {token} and {class} are filled in.", metavar="TEXT")
     threshold: float = opt(
         0.0,
@@ -57,15 +84,41 @@ class Merge(Stage):
     )
     order: Literal["score", "name"] = opt("score", "Order of the tags: highest score first, or by name.")
     limit: int = opt(0, "Most tags in a caption; 0 for all.", low=0)
+    token_limit: int = opt(
+        0, "Most CLIP tokens in a caption, 75 fit one window; tags go from the end. 0 for any number.", low=0
+    )
+    synonyms: bool = opt(False, "Write tags that mean the same in one way, by prep's table of kinds and yours.")
+    drop_implied: bool = opt(False, "Leave out tags that another one implies: hat beside straw hat.")
+    kinds: str = opt(
+        "",
+        "TOML file that extends prep's table of kinds (stages/kinds.toml): synonyms, implications, protected kinds.",
+        key=False,
+        metavar="FILE",
+    )
     underscores: bool = opt(False, "Write long_hair instead of long hair.")
     escape: bool = opt(False, "Write \\( and \\) for brackets in tags, as weighted prompts need.")
 
     def check(self) -> None:
         read_rules(self.thresholds)
+        read_rewrites(self.replace, self.remove)
+        parse(self.template)
+        for rule in self.groups:
+            Group.read(rule)
         if self.mcut and (self.threshold or self.character_threshold):
             raise PrepError("merge: mcut and a threshold were both given.", "Leave one out; thresholds may stay.")
 
+    def inputs(self, workspace: Workspace) -> dict[str, str]:
+        """Digests of the accepted plan, of people's edits and of the user's table of kinds; empty without."""
+        plan = read_plan(workspace)
+        table = workspace.source(self.kinds)
+        return {
+            "plan": plan.digest if plan else "",
+            "edits": Edits.read(workspace).digest,
+            "kinds": file_sha256(table) if self.kinds and table.is_file() else "",
+        }
+
     def suit(self, manifest: Manifest) -> None:
+        refuse_empty(tuple(map(Group.read, self.groups)), manifest)
         subjects = manifest.distinct("subject")
         for rule in self.absorb:
             owner, equals, tag = rule.partition("=")
@@ -82,52 +135,8 @@ class Merge(Stage):
                 )
 
     def start(self, workspace: Workspace) -> Work:
-        return functools.partial(_merge, self)
+        return functools.partial(_merge, Composer.of(self, workspace))
 
 
-def compose(merge: Merge, record: Record) -> str:
-    """The caption of one record; a pure function of its annotations and the options.
-
-    Regularization pictures show the class without the subject: their caption begins with the
-    class, and nothing is absorbed.
-    """
-    train = record.role == "train"
-    trigger = record.class_name
-    if train:
-        trigger = merge.trigger.replace("{token}", record.subject).replace("{class}", record.class_name)
-    gone = {plain(tag) for tag in merge.remove} | {plain(trigger)}
-    if train:
-        gone |= {tag for rule in merge.absorb if (tag := absorbed(rule, record.subject))}
-    tags = [tag for tag in _chosen(merge, record.annotations) if plain(tag.text) not in gone]
-    front = {plain(tag): place for place, tag in enumerate(merge.first)}
-    tags.sort(key=lambda tag: front.get(plain(tag.text), len(front)))  # stable: the rest keeps its order
-    words = [spell(tag.text, merge.underscores, merge.escape) for tag in tags[: merge.limit or None]]
-    sentences = [" ".join(a.text.split()) for a in record.annotations if a.kind == "caption"]
-    parts = dict.fromkeys(part for part in (trigger, *sentences, *words, *merge.add) if part)
-    return ", ".join(parts)
-
-
-def absorbed(rule: str, subject: str) -> str:
-    """The plain tag that a rule absorbs for a subject: 'beard' for all, 'smith=beard' for smith; else empty."""
-    owner, equals, tag = rule.partition("=")
-    if equals and owner and tag:  # a face such as '=_=' begins with its sign
-        return plain(tag) if owner == subject else ""
-    return plain(rule)
-
-
-def _chosen(merge: Merge, annotations: tuple[Annotation, ...]) -> list[Annotation]:
-    """Tags above their threshold, each once with its highest score, in the order asked for."""
-    cut = Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
-    best: dict[str, Annotation] = {}
-    for a in chosen(annotations, cut):
-        score = 1.0 if a.score is None else a.score
-        known = best.get(plain(a.text))
-        if known is None or score > (1.0 if known.score is None else known.score):
-            best[plain(a.text)] = a
-    if merge.order == "name":
-        return sorted(best.values(), key=lambda a: plain(a.text))
-    return sorted(best.values(), key=lambda a: (-(1.0 if a.score is None else a.score), plain(a.text)))
-
-
-def _merge(merge: Merge, records: list[Record]) -> list[Record]:
-    return [replace(record, caption=compose(merge, record)) for record in records]
+def _merge(composer: Composer, records: list[Record]) -> list[Record]:
+    return [composer.merged(record) for record in records]

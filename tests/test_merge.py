@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,15 +12,23 @@ from pipeline.manifest import write_manifest
 from pipeline.record import Annotation
 from pipeline.spelling import KAOMOJI, plain, spell
 from pipeline.stage import Step
-from stages.merge import Merge, absorbed, compose
+from pipeline.workspace import Workspace
+from stages.compose import Composer, absorbed
+from stages.merge import Merge
 from stages.thresholds import Cut, chosen, mcut, read_rules
 from tests.make import record, tag
+
+NOWHERE = Workspace(Path("nowhere"))  # without a plan, without edits
 
 APRON = (tag("1boy", 0.99), tag("facial_hair", 0.95), tag("apron", 0.9), tag("hammer", 0.4), tag("hat", 0.2))
 
 
 def caption(annotations=APRON, options=None, **changes):
-    return compose(Merge(**(options or {})), record(1, annotations=tuple(annotations), **changes))
+    return (
+        Composer.of(Merge(**(options or {})), NOWHERE)
+        .compose(record(1, annotations=tuple(annotations), **changes))
+        .caption
+    )
 
 
 def test_row_a4_the_worked_example():
@@ -95,9 +104,9 @@ options = st.builds(
 @given(st.lists(tags, max_size=8), options)
 def test_merging_twice_gives_the_same_and_keeps_what_taggers_said(said, how):
     merge = Merge(**how)
-    (once,) = merge.start(None)([record(1, annotations=tuple(said))])
+    (once,) = merge.start(NOWHERE)([record(1, annotations=tuple(said))])
     assert once.annotations == tuple(said)
-    assert merge.start(None)([once]) == [once]
+    assert merge.start(NOWHERE)([once]) == [once]
 
 
 @pytest.mark.parametrize("face", sorted(KAOMOJI))

@@ -1,0 +1,181 @@
+"""The caption of one record: which tags stay, which go into the trigger, what people changed, in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pipeline.clip_tokens import Tokens
+from pipeline.edits import Edit, Edits, reworded
+from pipeline.record import Annotation, Drop, Record
+from pipeline.spelling import plain, spell
+from pipeline.workspace import Workspace
+from stages.fates import HUMAN, Fate, What, arranged, best, edited, edited_parts, once
+from stages.groups import Group, keywords
+from stages.kinds import Kinds, read_kinds
+from stages.plan import Plan, read_plan
+from stages.rewrite import Rule, read_rewrites, rewritten, sentence
+from stages.template import fill, parse
+from stages.thresholds import Cut, chosen, read_rules
+
+if TYPE_CHECKING:
+    from stages.merge import Merge
+
+Going = Mapping[str, tuple[What, str]]  # by plain tag: whether it is absorbed or dropped, and why
+Parts = Mapping[str, Sequence[str]]  # what the template's places take
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A caption, and what became of every tag; those that are kept stand in the caption's order."""
+
+    caption: str
+    fates: tuple[Fate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Composer:
+    """All that decides captions, made ready once a worker: the options, the plan, people's edits."""
+
+    merge: Merge
+    cut: Cut
+    rules: tuple[Rule, ...]
+    kinds: Kinds
+    going: Mapping[str, Going]  # by subject; '' for those that nothing is said of
+    edits: Edits
+    groups: tuple[Group, ...]
+    segments: tuple[str, ...]
+    tokens: Tokens | None  # only where tokens limit captions
+
+    @classmethod
+    def of(cls, merge: Merge, workspace: Workspace) -> Composer:
+        """Read what the workspace decides; PrepError where a file of it is damaged."""
+        return cls(
+            merge=merge,
+            cut=Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut),
+            rules=read_rewrites(merge.replace, merge.remove),
+            kinds=read_kinds(workspace.source(merge.kinds) if merge.kinds else None),
+            going=going(merge.absorb, read_plan(workspace) or Plan(())),
+            edits=Edits.read(workspace),
+            groups=tuple(map(Group.read, merge.groups)),
+            segments=parse(merge.template),
+            tokens=Tokens.load() if merge.token_limit else None,
+        )
+
+    def merged(self, record: Record) -> Record:
+        """A record with its caption, and with people's edits among its annotations; dropped where they say so."""
+        edits = self.edits.of(record.id)
+        said = tuple(a for a in record.annotations if a.kind != "edit")
+        noted = tuple(Annotation(_about(edit), "edit", edit.what, None, HUMAN) for edit in edits)
+        drop = Drop("merge", "dropped by hand") if any(edit.what == "drop" for edit in edits) else record.drop
+        return replace(record, annotations=said + noted, caption=self.compose(record).caption, drop=drop)
+
+    def compose(self, record: Record) -> Composed:
+        """The caption of one record: a pure function of its annotations, the options, the plan and the edits."""
+        edits = self.edits.of(record.id)
+        fates = arranged(edited(self._sorted_out(record), edits), self.merge.first, self.merge.order == "name")
+        parts = self._parts(record, edits)
+        fates = self._limited(fates, parts)
+        if edits and edits[0].what == "set":  # a caption written by hand is taken as it is, trigger or not
+            return Composed(reworded(edits[0].text, edits[1:]), tuple(fates))
+        return Composed(self._filled(fates, parts), tuple(fates))
+
+    def _sorted_out(self, record: Record) -> list[Fate]:
+        """Every tag above its threshold, the surest first: renamed, and out where rules or the plan say so."""
+        fates = once(map(self._renamed, best(chosen(record.annotations, self.cut))))
+        trigger = plain(self._trigger(record))
+        gone: Going = {trigger: ("dropped", "the trigger says it")}
+        if record.role != "reg":
+            gone = {**self.going.get(record.subject, self.going[""]), **gone}
+        fates = [f.out(*gone[f.plain]) if f.kept and f.plain in gone else f for f in fates]
+        return _without_implied(fates, self.kinds) if self.merge.drop_implied else fates
+
+    def _renamed(self, a: Annotation) -> Fate:
+        text = rewritten(a.text, self.rules)
+        if text is None:
+            return Fate(a, a.text, "dropped", "removed by a rule")
+        return Fate(a, self.kinds.synonyms.get(plain(text), text) if self.merge.synonyms else text)
+
+    def _trigger(self, record: Record) -> str:
+        """What stands for the subject; regularization pictures show the class without it."""
+        if record.role == "reg":
+            return record.class_name
+        return self.merge.trigger.replace("{token}", record.subject).replace("{class}", record.class_name)
+
+    def _parts(self, record: Record, edits: Sequence[Edit]) -> Parts:
+        """What the template's places take, but for the tags."""
+        sentences = [sentence(a.text, self.rules) for a in record.annotations if a.kind == "caption"]
+        return {
+            "trigger": [self._trigger(record)],
+            "token": [record.subject],
+            "class": [record.class_name],
+            "captions": edited_parts(sentences, edits),
+            "groups": edited_parts(keywords(self.groups, record), edits),
+            "add": edited_parts(self.merge.add, edits),
+            "prefix": [self.merge.prefix],
+            "suffix": [self.merge.suffix],
+        }
+
+    def _limited(self, fates: list[Fate], parts: Parts) -> list[Fate]:
+        """Leave out whole tags from the end until the caption keeps to its limits; never a part of one."""
+        kept = [number for number, fate in enumerate(fates) if fate.kept]
+        few = kept[: self.merge.limit or None]
+        fit = few if self.tokens is None else few[: self._fitting([fates[n] for n in few], parts)]
+        gone = dict.fromkeys(kept[len(fit) :], "over the limit of tokens") | dict.fromkeys(
+            kept[len(few) :], "over the limit of tags"
+        )
+        return [f.out("dropped", gone[n]) if n in gone else f for n, f in enumerate(fates)]
+
+    def _fitting(self, fates: list[Fate], parts: Parts) -> int:
+        """How many of the tags fit into the limit of tokens: found by halving, as more tags are never fewer tokens."""
+        assert self.tokens is not None
+        low, high, middle = 0, len(fates), len(fates)  # most captions fit as they are
+        while low < high:
+            if self.tokens.count(self._filled(fates[:middle], parts)) <= self.merge.token_limit:
+                low = middle
+            else:
+                high = middle - 1
+            middle = (low + high + 1) // 2
+        return low
+
+    def _filled(self, fates: Iterable[Fate], parts: Parts) -> str:
+        words = [spell(fate.text, self.merge.underscores, self.merge.escape) for fate in fates if fate.kept]
+        return fill(self.segments, {**parts, "tags": words})
+
+
+def going(absorb: tuple[str, ...], plan: Plan) -> dict[str, Going]:
+    """What leaves the captions of each subject, by the plan and by the recipe's own list, which wins.
+
+    The list is exact; only the plan also drops what an absorbed tag implies, and shows it.
+    """
+    owners = {rule.partition("=")[0] for rule in absorb}
+    subjects = {"", *owners, *(row.subject for row in plan.rows)}
+    return {subject: _going(subject, absorb, plan) for subject in subjects}
+
+
+def _going(subject: str, absorb: tuple[str, ...], plan: Plan) -> Going:
+    return {
+        **dict.fromkeys(plan.tags("drop", subject), ("dropped", "dropped by the plan")),
+        **dict.fromkeys(plan.tags("absorb", subject), ("absorbed", "absorbed by the plan")),
+        **{tag: ("absorbed", "listed in absorb") for rule in absorb if (tag := absorbed(rule, subject))},
+    }
+
+
+def absorbed(rule: str, subject: str) -> str:
+    """The plain tag that a rule absorbs for a subject: 'beard' for all, 'smith=beard' for smith; else empty."""
+    owner, equals, tag = rule.partition("=")
+    if equals and owner and tag:  # a face such as '=_=' begins with its sign
+        return plain(tag) if owner == subject else ""
+    return plain(rule)
+
+
+def _without_implied(fates: list[Fate], kinds: Kinds) -> list[Fate]:
+    """Leave out what a kept tag implies: hat beside straw hat."""
+    implied = {parent: fate.plain for fate in fates if fate.kept for parent in kinds.parents(fate.plain)}
+    return [f.out("dropped", f"implied by {implied[f.plain]}") if f.kept and f.plain in implied else f for f in fates]
+
+
+def _about(edit: Edit) -> str:
+    """What an edit concerns, as the manifest tells it: 'hat', or 'hat -> cap'."""
+    return f"{edit.text} -> {edit.other}" if edit.other else edit.text

@@ -1,0 +1,185 @@
+"""The merge plan: what becomes of each tag of each subject, as suggested, accepted, changed and taken back."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from pipeline.errors import PrepError
+from pipeline.shape import shape
+from pipeline.spelling import plain
+from pipeline.workspace import Workspace, write_atomic
+from stages.kinds import Kinds
+
+Action = Literal["absorb", "review", "drop", "keep"]  # in the order in which people want to see them
+Rules = Mapping[Action, tuple[str, ...]]  # 'beard' for all subjects, 'smith=beard' for one
+SUGGESTED, PLAN, EARLIER = "decisions/suggested.parquet", "decisions/plan.parquet", "decisions/plan.earlier"
+MINE = "you decided so"
+_META = b"prep plan"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tag of one subject: the evidence, what becomes of it, and why."""
+
+    subject: str
+    tag: str  # in prep's plain form
+    count: float  # pictures that have it; near-duplicates count as one picture
+    coverage: float  # their share of the subject's pictures, 0 to 1
+    prior: float | None  # share of other pictures that have it; None: nobody knows
+    pmi: float | None  # bits
+    z: float | None
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All rows, and what they were made of."""
+
+    rows: tuple[Row, ...]
+    source: str = ""  # digest of the manifest that was counted
+    notes: tuple[str, ...] = ()  # what was counted and how, in sentences
+
+    @property
+    def digest(self) -> str:
+        """sha256 over what changes captions, the absorbed and the dropped tags; empty if there are none."""
+        found = [(r.subject, r.tag, r.action) for r in sorted(self.rows, key=_order) if r.action in ("absorb", "drop")]
+        return hashlib.sha256(json.dumps(found, ensure_ascii=False).encode()).hexdigest() if found else ""
+
+    def tags(self, action: Action, subject: str) -> frozenset[str]:
+        return frozenset(row.tag for row in self.rows if row.action == action and row.subject == subject)
+
+    def changed(self, rules: Rules, kinds: Kinds) -> Plan:
+        """The plan after decisions of the user's; absorbing a tag drops what it implies, unless that is protected.
+
+        What the user names is never changed by an implication. PrepError for a tag or a subject that the plan
+        does not have, and for a tag that is to become two things.
+        """
+        wanted = [
+            (row.subject, row.tag, action)
+            for action, given in rules.items()
+            for rule in given
+            for row in self._named(rule)
+        ]
+        decided: dict[tuple[str, str], tuple[Action, str]] = {}
+        for subject, tag, action in wanted:
+            if decided.get((subject, tag), (action, ""))[0] != action:
+                raise PrepError(
+                    f"{tag!r} of {subject} cannot {action} and {decided[subject, tag][0]}.", "Name it once."
+                )
+            decided[subject, tag] = (action, MINE)
+        for subject, tag, action in wanted if "absorb" in rules else ():
+            for parent in kinds.parents(tag) if action == "absorb" else ():
+                if not kinds.protection(parent):
+                    decided.setdefault((subject, parent), ("drop", f"implied by {tag}, which is absorbed"))
+        return replace(self, rows=tuple(_decided(row, decided) for row in self.rows))
+
+    def accepted(self, before: Plan | None, kinds: Kinds) -> Plan:
+        """This suggestion with all that the user decided in the plan before, about tags that are gone as well."""
+        mine = [row for row in before.rows if row.reason == MINE] if before else []
+        known = {(row.subject, row.tag) for row in self.rows}
+        gone = tuple(row for row in mine if (row.subject, row.tag) not in known)
+        rules: dict[Action, tuple[str, ...]] = {}
+        for row in mine:
+            rules[row.action] = (*rules.get(row.action, ()), f"{row.subject}={row.tag}")
+        return replace(self, rows=self.rows + gone).changed(rules, kinds)
+
+    def _named(self, rule: str) -> list[Row]:
+        """The rows that a rule means."""
+        owner, tag = split_rule(rule, {row.subject for row in self.rows})
+        if found := [row for row in self.rows if row.tag == tag and owner in ("", row.subject)]:
+            return found
+        close = difflib.get_close_matches(tag, {row.tag for row in self.rows}, n=1)
+        mend = f"Did you mean {close[0]!r}?" if close else "See the tags: prep merge --suggest"
+        raise PrepError(f"The plan has no tag {rule!r}.", mend)
+
+
+def split_rule(rule: str, subjects: Iterable[str]) -> tuple[str, str]:
+    """The subject, empty for all, and the plain tag of 'beard' or 'smith=beard'; '=_=' is a tag."""
+    owner, equals, tag = rule.partition("=")
+    return (owner, plain(tag)) if equals and tag and owner in set(subjects) else ("", plain(rule))
+
+
+def read_plan(workspace: Workspace, name: str = PLAN) -> Plan | None:
+    """The plan of that name; None when there is none, PrepError when it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = workspace.path(name)
+    if not path.is_file():
+        return None
+    try:
+        table = pq.read_table(path)
+        head = json.loads((table.schema.metadata or {})[_META])
+        if head["format"] > _FORMAT:
+            raise PrepError(f"{path} was written by a newer prep.", "Update prep to read it.")
+        rows = tuple(shape(Row).value(row) for row in table.to_pylist())
+        if strange := {row.action for row in rows} - set(get_args(Action)):
+            raise ValueError(f"there is no action {min(strange)!r}")
+        return Plan(rows, head["source"], tuple(head["notes"]))
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        about = str(error).strip().split("\n")[0]
+        raise PrepError(f"{path} is damaged: {about}.", "Take the last change back: prep merge --undo") from None
+
+
+def write_plan(workspace: Workspace, plan: Plan, name: str = PLAN) -> None:
+    """Write a plan whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    head = {"format": _FORMAT, "source": plan.source, "notes": plan.notes}
+    meta = {_META: json.dumps(head, ensure_ascii=False).encode()}
+    schema = pa.schema(list(shape(Row).arrow()), metadata=meta)
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(map(shape(Row).row, plan.rows)), schema=schema), file, compression="zstd")
+    write_atomic(workspace.path(name), file.getvalue())
+
+
+def decide(workspace: Workspace, plan: Plan) -> bool:
+    """Let a plan count from now on; the one before can come back. False when it says what is said already.
+
+    A crash between the two writes leaves one step of undo that changes nothing.
+    """
+    path = workspace.path(PLAN)
+    if path.is_file():
+        if read_plan(workspace) == plan:
+            return False
+        earlier = _earlier(workspace)
+        number = 1 + (int(earlier[-1].stem) if earlier else 0)
+        write_atomic(workspace.path(f"{EARLIER}/{number:06d}.parquet"), path.read_bytes())
+    write_plan(workspace, plan)
+    return True
+
+
+def undo(workspace: Workspace) -> Plan | None:
+    """Bring the plan before the last change back; None when that was no plan. PrepError when there is no change."""
+    path = workspace.path(PLAN)
+    if earlier := _earlier(workspace):
+        earlier[-1].replace(path)
+        return read_plan(workspace)
+    if not path.is_file():
+        raise PrepError("There is no plan to take back.", "Make one: prep merge --suggest, then prep merge --accept")
+    path.unlink()
+    return None
+
+
+def _earlier(workspace: Workspace) -> list[Path]:
+    """The plans before, oldest first."""
+    return sorted(path for path in workspace.path(EARLIER).glob("*.parquet") if path.stem.isdecimal())
+
+
+def _decided(row: Row, decided: Mapping[tuple[str, str], tuple[Action, str]]) -> Row:
+    action, reason = decided.get((row.subject, row.tag), (row.action, row.reason))
+    return replace(row, action=action, reason=reason)
+
+
+def _order(row: Row) -> tuple[str, str]:
+    return row.subject, row.tag
