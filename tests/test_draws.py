@@ -106,3 +106,24 @@ def test_seed_of_is_a_plain_hash():
     wanted = int.from_bytes(hashlib.sha256(b"(42, 'ab', 3)").digest()[:8], "big") >> 1
     assert seed_of(42, "ab", 3) == wanted
     assert 0 <= wanted < 2**63
+
+
+@given(st.lists(st.tuples(SIZES, st.integers(1, 4)), min_size=1, max_size=12), st.integers(2, 5), st.integers(0, 3))
+def test_repeat_fills_every_batch_and_drop_leaves_none_unfilled(pictures, batch, epoch):
+    samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(pictures)]
+    plan = Counter({s.id: s.repeats for s in samples})
+    sizes = Counter((s.width, s.height) for s in samples for _ in range(s.repeats))
+    filled, cut = (epoch_batches(samples, epoch, batch, 7, policy) for policy in ("repeat", "drop"))
+    assert all(len(drawn) == batch for drawn in (*filled, *cut))
+    assert len(filled) == sum(-(-count // batch) for count in sizes.values())
+    assert len(cut) == sum(count // batch for count in sizes.values())
+    assert not plan - Counter(d.sample.id for drawn in filled for d in drawn)
+    assert not Counter(d.sample.id for drawn in cut for d in drawn) - plan
+    turns = [(d.sample.id, d.number) for drawn in filled for d in drawn]
+    assert len(set(turns)) == len(turns)  # a filler is another draw of its picture, not the same again
+
+
+def test_what_is_dropped_changes_from_epoch_to_epoch():
+    samples = [sample(k, repeats=1) for k in range(5)]
+    seen = [{d.sample.id for drawn in epoch_batches(samples, e, 4, 1, "drop") for d in drawn} for e in range(12)]
+    assert all(len(ids) == 4 for ids in seen) and len(set.union(*seen)) == 5 and len(set(map(frozenset, seen))) > 2

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from training.samples import Sample
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from training.noise import Noise
     from training.objective import Objective
+
+
+Underfilled = Literal["smaller", "repeat", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,14 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def epoch_batches(samples: list[Sample], epoch: int, batch: int, seed: int) -> list[list[Draw]]:
+def epoch_batches(
+    samples: list[Sample], epoch: int, batch: int, seed: int, underfilled: Underfilled = "smaller"
+) -> list[list[Draw]]:
     """The batches of one epoch in random order; none mixes sizes, and every picture comes as often as planned.
 
-    A size whose pictures do not fill the last batch gets a smaller one.
+    What is left of a size and does not fill a batch makes a smaller one, or is filled up with
+    pictures of its size drawn once more, or is dropped; the order is another in every epoch, and so
+    is what is dropped.
     """
     order = random.Random(seed_of(seed, "epoch", epoch))
     drawn = [*_subject_draws(samples, epoch), *_prior_draws(samples, epoch, seed)]
@@ -43,18 +51,43 @@ def epoch_batches(samples: list[Sample], epoch: int, batch: int, seed: int) -> l
     sizes: dict[tuple[int, int], list[Draw]] = defaultdict(list)
     for draw in drawn:
         sizes[draw.sample.width, draw.sample.height].append(draw)
+    if batch > 1:
+        sizes = {size: _FILL[underfilled](group, batch) for size, group in sizes.items()}
     batches = [group[at : at + batch] for group in sizes.values() for at in range(0, len(group), batch)]
+    if underfilled == "smaller" and sum(map(len, batches)) != len(drawn):
+        raise AssertionError(f"epoch {epoch + 1} shows {sum(map(len, batches))} pictures, not the planned {len(drawn)}")
     order.shuffle(batches)
     return batches
 
 
-def all_batches(samples: list[Sample], batch: int, seed: int) -> Iterator[tuple[int, list[Draw]]]:
+def all_batches(
+    samples: list[Sample], batch: int, seed: int, underfilled: Underfilled = "smaller"
+) -> Iterator[tuple[int, list[Draw]]]:
     """Epoch after epoch without end: the epoch's number from 0, and a batch."""
     epoch = 0
     while True:
-        for drawn in epoch_batches(samples, epoch, batch, seed):
+        for drawn in epoch_batches(samples, epoch, batch, seed, underfilled):
             yield epoch, drawn
         epoch += 1
+
+
+def _filled(group: list[Draw], batch: int) -> list[Draw]:
+    """A whole number of batches: the first of the group come once more, with chances of their own."""
+    lack = -len(group) % batch
+    again = itertools.islice(itertools.cycle(group), lack)
+    return [*group, *(replace(draw, number=-1 - draw.number - k * _FAR) for k, draw in enumerate(again))]
+
+
+def _cut(group: list[Draw], batch: int) -> list[Draw]:
+    return group[: len(group) - len(group) % batch]
+
+
+_FAR = 1 << 32  # more than a run has turns: keeps a filler's chance apart from all others
+_FILL: dict[Underfilled, Callable[[list[Draw], int], list[Draw]]] = {
+    "smaller": lambda group, batch: group,
+    "repeat": _filled,
+    "drop": _cut,
+}
 
 
 def _subject_draws(samples: list[Sample], epoch: int) -> Iterator[Draw]:

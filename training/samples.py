@@ -5,13 +5,51 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
+from pipeline.stage import Options, opt
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.record import Crop, Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Options):
+    """Which pictures are trained on, and how often each is seen."""
+
+    data: str = opt(
+        "",
+        "Train on this folder of kohya's layout, the parent of folders such as '10_smith man', instead of the "
+        "workspace's own data set.",
+        metavar="DIR",
+        key=False,  # its content is
+    )
+    reg_data: str = opt(
+        "", "Folder of regularization pictures for --data, the parent of '1_man'.", metavar="DIR", key=False
+    )
+    prior_loss_weight: float = opt(1.0, "Weight of regularization pictures; 0 leaves them out.", low=0)
+    underfilled: Literal["smaller", "repeat", "drop"] = opt(
+        "smaller",
+        "What becomes of the pictures of a size that do not fill a batch: a smaller batch, one filled up by repeating "
+        "some, or none, other ones in every epoch.",
+    )
+    flip: bool = opt(False, "Mirror half of the draws.")
+    masks: str = opt(
+        "",
+        "What of a picture counts: 'alpha' for the transparency of its source, or a folder of masks with the same "
+        "names, white where it counts. Regularization pictures count whole.",
+        metavar="DIR",
+        key=False,  # what they hold is
+    )
+    mask_floor: float = opt(0.0, "What the masked-out part still counts, 0 to 1.", low=0, high=1)
+
+    def check(self) -> None:
+        if self.reg_data and not self.data:
+            raise PrepError("train: reg_data was given without data.", "Give both, or use the workspace's own set.")
+        if self.mask_floor and not self.masks:
+            raise PrepError("train: mask_floor was given without masks.", "Add: --masks alpha")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +92,8 @@ def read_samples(manifest: Manifest) -> list[Sample]:
     found = []
     for batch in manifest.batches():
         for record in batch:
-            if not record.kept or not record.placed or record.picture is None:
-                continue
+            if not record.kept or not record.placed or record.picture is None or record.role == "val":
+                continue  # what is held out for validation is never trained on
             folder = PurePosixPath(record.placed).parent.name
             repeats, text = re.fullmatch(r"(?:(\d+)(?:_|$))?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
             found.append(
