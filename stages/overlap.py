@@ -1,8 +1,16 @@
-"""Which pictures of one set look like a picture of another, by perceptual hash."""
+"""Which pictures look alike, by perceptual hash: those of two sets, and the groups within one."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
 _CHUNK = 8_000_000  # pairs compared at a time: 64 MB
+_JOINED = 1_000_000  # pairs found that are joined at a time: 16 MB
 
 
 def near(ones: list[str], others: list[str], bits: int) -> list[int | None]:
@@ -24,3 +32,91 @@ def near(ones: list[str], others: list[str], bits: int) -> list[int | None]:
         found = distance[np.arange(len(best)), best] <= bits
         result += [int(index) if hit else None for index, hit in zip(best, found, strict=True)]
     return result
+
+
+def groups(hashes: list[str], bits: int) -> list[int]:
+    """For each hash the number of its group: hashes at most `bits` bits apart share one, and whoever shares with them.
+
+    Groups are numbered from 0 in the order in which they first appear. Hashes are 16 hex digits. Two of them that
+    differ in at most `bits` bits are equal in at least one of `bits` + 1 bands of their bits (the pigeonhole
+    principle), so only pairs with an equal band are compared, and yet none is missed.
+    """
+    import numpy as np
+
+    if not hashes:
+        return []
+    values, places = np.unique(np.array([int(h, 16) for h in hashes], np.uint64), return_inverse=True)
+    parent = np.arange(len(values))
+    for mask in _masks(values, bits):
+        for ones, others in _alike(values, mask, bits):
+            parent = _joined(parent, ones, others)
+    _, first, numbers = np.unique(parent[places], return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    return list(map(int, rank[numbers]))
+
+
+def _masks(values: ndarray, bits: int) -> list[int]:
+    """The bands to compare by; one band of no bits, which is all pairs, where the bands would choose as many."""
+    import numpy as np
+
+    edges = [64 * band // (bits + 1) for band in range(bits + 2)]
+    masks = [(1 << high) - (1 << low) for low, high in itertools.pairwise(edges)] if bits else []
+    runs = [np.unique(values & np.uint64(mask), return_counts=True)[1] for mask in masks]
+    return masks if sum(int(run @ run) for run in runs) < len(values) ** 2 else [0]
+
+
+def _alike(values: ndarray, mask: int, bits: int) -> Iterator[tuple[ndarray, ndarray]]:
+    """The indices of pairs at most `bits` apart whose masked bits are equal, some at a time.
+
+    In the order of their masked bits each value is compared with the next, the one after, and so on to the end of
+    its run of equals: memory grows with the values, not with the pairs.
+    """
+    import numpy as np
+
+    order = np.argsort(values & np.uint64(mask), kind="stable")
+    ordered = values[order]
+    keys = ordered & np.uint64(mask)
+    end = np.searchsorted(keys, keys, side="right")
+    found: list[ndarray] = []
+    count = 0
+    at = np.arange(len(values))
+    for step in range(1, len(values)):
+        at = at[at + step < end[at]]
+        if not len(at):
+            break
+        hits = at[np.bitwise_count(ordered[at] ^ ordered[at + step]) <= bits]
+        if len(hits):
+            found.append(order[np.stack([hits, hits + step])])
+            count += len(hits)
+        if count > _JOINED or len(found) > 1000:
+            yield _pair(found)
+            found, count = [], 0
+    if found:
+        yield _pair(found)
+
+
+def _pair(found: list[ndarray]) -> tuple[ndarray, ndarray]:
+    import numpy as np
+
+    ones, others = np.concatenate(found, axis=1)
+    return ones, others
+
+
+def _joined(parent: ndarray, ones: ndarray, others: ndarray) -> ndarray:
+    """A forest whose every node names its root, with pairs of nodes brought under one root each.
+
+    Roots hook onto the least root they are paired with, then every path is halved until it is flat; rounds of this
+    are few, and each is a handful of passes over whole arrays.
+    """
+    import numpy as np
+
+    while True:
+        one, other = parent[ones], parent[others]
+        apart = one != other
+        if not apart.any():
+            return parent
+        ones, others, one, other = ones[apart], others[apart], one[apart], other[apart]
+        parent = parent.copy()
+        np.minimum.at(parent, np.maximum(one, other), np.minimum(one, other))
+        while not np.array_equal(parent, shorter := parent[parent]):
+            parent = shorter
