@@ -10,7 +10,19 @@ from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.options import build, refuse_unknown
 from pipeline.recipe import Recipe
-from pipeline.run import Outcome, Plan, Settings, bring, expected, find_sources, read_if_whole, scan_step, stale
+from pipeline.run import (
+    Outcome,
+    Plan,
+    Settings,
+    bring,
+    expected,
+    find_sources,
+    own_manifest,
+    own_source,
+    read_if_whole,
+    scan_step,
+    stale,
+)
 from pipeline.sources import scan
 from pipeline.stage import Stage
 from pipeline.workspace import RECIPE, Workspace
@@ -106,7 +118,7 @@ def run_line(workspace: Workspace, recipe: Recipe, settings: Settings) -> Iterat
     plans = full_line(recipe)
     source, found = find_sources(workspace, recipe, settings)
     for plan in plans:
-        outcome = bring(plan, source, workspace, settings)
+        outcome = bring(plan, own_source(plan, workspace, settings) or source, workspace, settings)
         yield replace(outcome, others=found.others) if plan is plans[0] else outcome
         source = outcome.manifest
 
@@ -114,7 +126,7 @@ def run_line(workspace: Workspace, recipe: Recipe, settings: Settings) -> Iterat
 def run_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings) -> Outcome:
     """Bring one stage up to date with the nearest earlier manifest there is."""
     if plan.name != "crop":
-        return bring(plan, read_by(plan, workspace), workspace, settings)
+        return bring(plan, own_source(plan, workspace, settings) or read_by(plan, workspace), workspace, settings)
     source, found = find_sources(workspace, recipe, settings)
     return replace(bring(plan, source, workspace, settings), others=found.others)
 
@@ -126,6 +138,9 @@ def states(workspace: Workspace, recipe: Recipe) -> Iterator[State]:
     waiting = "" if source is not None and source.history == (step,) else "pictures were added, removed or changed"
     for plan in full_line(recipe):
         manifest = read_if_whole(workspace.manifest(plan.name))
+        if (own := plan.stages[0].own_source(workspace, lambda done, total: None)) is not None:
+            source = read_if_whole(own_manifest(plan, workspace))
+            waiting = "" if source is not None and source.history == own[1:] else "its folder was changed"
         if manifest is None:
             yield State(plan.name, None, "not run yet")
             waiting, source = waiting or f"{plan.name} has not run", None

@@ -51,6 +51,7 @@ class Outcome:
     worked: bool  # False: it was up to date
     seconds: float
     others: dict[str, int] = field(default_factory=dict)  # files among the sources that are no pictures, by extension
+    notes: tuple[str, ...] = ()  # what the stage says of the manifest beside the account
 
     @property
     def counts(self) -> Counts:
@@ -64,11 +65,25 @@ def find_sources(workspace: Workspace, recipe: Recipe, settings: Settings) -> tu
     if not any(record.role == "train" for record in found.records):
         folders = ", ".join(subject.folder for subject in recipe.subjects)
         raise PrepError(f"There are no pictures in {folders}.", "Put pictures there, or change 'folder' in prep.toml.")
-    step = scan_step(found)
-    target = workspace.manifest("sources")
+    return _written(workspace.manifest("sources"), found.records, scan_step(found)), found
+
+
+def own_source(plan: Plan, workspace: Workspace, settings: Settings) -> Manifest | None:
+    """The manifest of what a stage works on instead of an earlier stage's; None as a rule."""
+    with Progress("read", settings.quiet) as progress:
+        own = plan.stages[0].own_source(workspace, progress)
+    return own and _written(own_manifest(plan, workspace), *own)
+
+
+def own_manifest(plan: Plan, workspace: Workspace) -> Path:
+    return workspace.manifest(f"{plan.name}.source")
+
+
+def _written(target: Path, records: list[Record], step: Step) -> Manifest:
+    """The manifest of these records, written only when another step made what is there."""
     if (old := read_if_whole(target)) is not None and old.history == (step,):
-        return old, found
-    return write_manifest(target, [found.records], (step,)), found
+        return old
+    return write_manifest(target, [records], (step,))
 
 
 def scan_step(found: Scan) -> Step:
@@ -86,7 +101,7 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
     old = read_if_whole(target)
     before = source.counts if source.path.stem != "sources" else None
     if old is not None and stale(plan, old, source, workspace, steps) is None:
-        return Outcome(plan.name, old, before, False, 0.0)
+        return Outcome(plan.name, old, before, False, 0.0, notes=_notes(plan, old))
     for stage in plan.stages:
         stage.suit(source)
     workspace.sweep()
@@ -100,7 +115,11 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
             ]
             steps = tuple(member.history[-1] for member in members)
             manifest = write_manifest(target, _join(source, members), source.history + steps)
-        return Outcome(plan.name, manifest, before, True, progress.seconds)
+        return Outcome(plan.name, manifest, before, True, progress.seconds, notes=_notes(plan, manifest))
+
+
+def _notes(plan: Plan, manifest: Manifest) -> tuple[str, ...]:
+    return tuple(note for stage in plan.stages for note in stage.notes(manifest))
 
 
 def expected(plan: Plan, source: Manifest, workspace: Workspace) -> tuple[Step, ...]:

@@ -105,8 +105,16 @@ class Stage(Options):
         """Digests of what the work reads in the workspace beside its manifest, by name; part of the cache key."""
         return {}
 
+    def own_source(self, workspace: Workspace, report: Report) -> tuple[list[Record], Step] | None:
+        """Records that it works on instead of an earlier stage's, and the step that made them; None as a rule."""
+        return None
+
     def suit(self, manifest: Manifest) -> None:
         """Raise PrepError when an option asks for something that the manifest to be read does not hold."""
+
+    def notes(self, manifest: Manifest) -> tuple[str, ...]:
+        """What a person should know of the manifest that the stage wrote, beside the account; a line each."""
+        return ()
 
     def missing(self, manifest: Manifest, workspace: Workspace) -> str:
         """What the stage once wrote and is no longer there, in a few words; empty when all is."""

@@ -72,6 +72,11 @@ class Workspace:
         """The user's file that a record came from; may lie outside the workspace, is only ever read."""
         return Path(os.path.normpath(self.root / relative))
 
+    def given(self, text: str) -> Path:
+        """A path as a user gave it: looked up in the workspace first, as prep.toml means it, then in the current folder."""
+        inside = self.root / Path(text).expanduser()
+        return inside if inside.exists() else Path.cwd() / Path(text).expanduser()
+
     def relative(self, path: Path) -> str:
         """`path` as manifests store it: relative to the workspace, with forward slashes."""
         return Path(os.path.relpath(path, self.root)).as_posix()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.workspace import Workspace
+from tests.shell import prep
 from training.folders import Layout, read_folders
 from training.samples import read_samples
 
@@ -52,7 +54,7 @@ def test_names_repeats_and_captions(home, tmp_path):
         "d.png": (5, "something  else\nsecond line", "", "", False),  # no byte order mark in the first tag
         "e.webp": (1, "dog", "", "dog", True),
     }
-    assert made.remarks == ["3 pictures have no caption file: the name of their folder is their caption."]
+    assert made.remarks == ["2 pictures have no caption file: the name of their folder is their caption."]
 
 
 @pytest.mark.parametrize(
@@ -130,3 +132,24 @@ def test_the_digest_follows_content_and_captions(home, tmp_path):
     steps.append(found(home, tmp_path).step)
     assert len({step.input for step in steps}) == 3
     assert found(home, tmp_path).step == steps[-1]
+
+
+def test_train_on_a_folder_from_the_command_line(tmp_path):
+    """In a workspace that has built nothing; a second time nothing is to do, until the folder changes."""
+    for k in range(2):
+        picture(tmp_path / "theirs" / "2_sks dog" / f"{k}.png", k)
+    picture(tmp_path / "reg" / "1_dog" / "r.png", 9)
+    prep("init", tmp_path / "ws", "--subject", "sks", "dog", tmp_path / "theirs")
+    how = ("--data", tmp_path / "theirs", "--reg-data", tmp_path / "reg", "--steps", 2, "--rank", 2, "--output", "t")
+    said = prep("-C", tmp_path / "ws", "train", *how)
+    assert "3 found = 3 kept + 0 dropped" in said.stdout
+    assert "2 pictures have no caption file" in said.stderr
+    rows = pq.read_table(tmp_path / "ws/runs/t/metrics.parquet").to_pylist()
+    assert len(rows) == 2
+    assert "up to date" in prep("-C", tmp_path / "ws", "train", *how).stdout
+    (tmp_path / "theirs" / "2_sks dog" / "0.txt").write_text("sks, a ball")
+    assert "up to date" not in prep("-C", tmp_path / "ws", "train", *how).stdout
+    picture(tmp_path / "theirs" / "2_sks dog" / "odd.png", 5, (60, 64))
+    assert (
+        "60 x 64 pixels; the sides must be multiples of 8" in prep("-C", tmp_path / "ws", "train", *how, code=1).stderr
+    )

@@ -104,7 +104,7 @@ def _doubtful(pictures: list[tuple[_Folder, Path]]) -> Iterator[str]:
     for (parent, stem), count in Counter((path.parent.name, path.stem) for _, path in pictures).items():
         if count > 1:
             yield f"{count} pictures are named {printable(f'{parent}/{stem}')}: one caption file serves them all."
-    if bare := sum(1 for folder, path in pictures if folder.text and _caption_file(path) is None):
+    if bare := sum(1 for folder, path in pictures if folder.text and not folder.reg and _caption_file(path) is None):
         yield f"{bare:,} pictures have no caption file: the name of their folder is their caption."
 
 

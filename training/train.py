@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,30 +17,34 @@ from pipeline.stage import Model, Whole, opt
 from pipeline.workspace import write_atomic
 from training.adapters import inject, parameters, prove, settle
 from training.base import find_base
+from training.captions import Captions
 from training.checkpoint import Checkpoint, open_base, published_name
 from training.export import data_sha256, kohya_keys, write_tensors
 from training.families.sd1 import SD1
+from training.folders import Layout, read_folders
 from training.latents import Latents, View
 from training.loop import Job, Row, train
 from training.metadata import describe, provenance
 from training.noise import Noise
-from training.samples import Sample, check_samples, read_samples
+from training.samples import Data, Sample, check_samples, read_samples
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.manifest import Manifest
     from pipeline.record import Record
-    from pipeline.stage import Report
+    from pipeline.stage import Report, Step
     from pipeline.workspace import Workspace
     from training.families.family import Condition, Family
+
+log = logging.getLogger(__name__)
 
 _PARTS = ("unet", "text_encoder")
 _AT_ONCE = 16  # captions that are encoded together
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Noise, Whole):
+class Train(Data, Captions, Noise, Whole):
     """Train a LoRA on the data set and write it to runs/."""
 
     name: ClassVar[str] = "train"
@@ -65,7 +70,6 @@ class Train(Noise, Whole):
     )
     warmup: float = opt(0.0, "Share of the steps in which the learning rate climbs, 0 to 1.", low=0, high=1)
     seed: int = opt(42, "Seed of all that is random.", low=0)
-    prior_loss_weight: float = opt(1.0, "Weight of regularization pictures; 0 leaves them out.", low=0)
     precision: Literal["auto", "fp32", "bf16"] = opt(
         "auto", "Number format of the base while training; auto is bf16 on a GPU that has it, else fp32."
     )
@@ -73,7 +77,8 @@ class Train(Noise, Whole):
     device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where to train; auto takes a GPU if there is one.", key=False)
 
     def check(self) -> None:
-        Noise.check(self)
+        for part in (Data, Captions, Noise):
+            part.check(self)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}", self.output) or self.output.endswith((".", " ")):
             raise PrepError(
                 f"train: output {self.output!r} cannot be a file name everywhere.",
@@ -87,6 +92,16 @@ class Train(Noise, Whole):
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         base = find_base(self.base, workspace)
         return (Model(base.name, base.sha256, base.revision),)
+
+    def own_source(self, workspace: Workspace, report: Report) -> tuple[list[Record], Step] | None:
+        """The folders that --data names, instead of what build laid out."""
+        if not self.data:
+            return None
+        reg = workspace.given(self.reg_data) if self.reg_data else None
+        found = read_folders(Layout(workspace.given(self.data), reg), workspace, report)
+        for remark in found.remarks:
+            log.warning(remark)
+        return found.records, found.step
 
     def missing(self, manifest: Manifest, workspace: Workspace) -> str:
         return "" if self.file(workspace).is_file() else f"{self.file(workspace).name} is"
