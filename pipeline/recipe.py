@@ -10,7 +10,10 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.options import refuse_unknown
+from pipeline.record import Role
 from pipeline.workspace import RECIPE
+
+GENERATED = "generated"  # the workspace's folder of painted regularization pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Subject:
     class_name: str
     folder: str
     repeats: int = 10
+    validation: str = ""  # folder of pictures of it that are held out; empty: none but those that build holds out
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,19 @@ class Regularization:
 
     class_name: str
     folder: str
+    generate: int = 0  # how many `prep generate` paints into the folder; 0: they are the user's
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of pictures: whose they are, and what they are for."""
+
+    path: str
+    token: str  # empty for regularization
+    class_name: str
+    role: Role
+    generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,15 @@ class Recipe:
     tables: Mapping[str, Mapping[str, Any]]  # per stage, as TOML gave it; checked when the stage is built
     groups: tuple[Group, ...] = ()
 
+    @property
+    def folders(self) -> tuple[Folder, ...]:
+        """Where the pictures lie: those to train on, those held out, then regularization."""
+        return (
+            *(Folder(s.folder, s.token, s.class_name, "train") for s in self.subjects),
+            *(Folder(s.validation, s.token, s.class_name, "val") for s in self.subjects if s.validation),
+            *(Folder(r.folder, "", r.class_name, "reg", bool(r.generate)) for r in self.regularization),
+        )
+
     @classmethod
     def read(cls, path: Path, stages: tuple[str, ...]) -> Recipe:
         """Read prep.toml; PrepError for broken TOML, unknown keys, and names that cannot become folders."""
@@ -66,12 +92,13 @@ class Recipe:
                 f"{RECIPE} names no subject.", 'Add one: [[subject]] token = "smith", class = "man", folder = "raw"'
             )
         _refuse_twins([s.token for s in subjects], "token")
-        _refuse_twins([*(s.folder for s in subjects), *(r.folder for r in regularization)], "folder")
         for name in stages:
             if not isinstance(data.get(name, {}), dict):
                 raise PrepError(f"{RECIPE}: {name} is {data[name]!r}.", f"It must be a table: [{name}].")
         groups = tuple(_group(table, n) for n, table in enumerate(_tables(data, "group"), 1))
-        return cls(subjects, regularization, {name: data[name] for name in stages if name in data}, groups)
+        recipe = cls(subjects, regularization, {name: data[name] for name in stages if name in data}, groups)
+        _refuse_twins([folder.path for folder in recipe.folders], "folder")
+        return recipe
 
 
 def check_name(text: str, what: str) -> str:
@@ -98,18 +125,29 @@ def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _subject(table: Mapping[str, Any], number: int) -> Subject:
     where = f"{RECIPE}: subject {number}"
-    refuse_unknown(table, ("token", "class", "folder", "repeats"), where)
+    refuse_unknown(table, ("token", "class", "folder", "repeats", "validation"), where)
     token, class_name, folder = (_text(table, key, where) for key in ("token", "class", "folder"))
     repeats = table.get("repeats", 10)
     if type(repeats) is not int or repeats < 1:
         raise PrepError(f"{where}: repeats is {repeats!r}.", "It must be a whole number from 1 up.")
-    return Subject(check_name(token, "token"), check_name(class_name, "class"), folder, repeats)
+    held_out = _text(table, "validation", where) if "validation" in table else ""
+    return Subject(check_name(token, "token"), check_name(class_name, "class"), folder, repeats, held_out)
 
 
 def _regularization(table: Mapping[str, Any]) -> Regularization:
     where = f"{RECIPE}: regularization"
-    refuse_unknown(table, ("class", "folder"), where)
-    return Regularization(check_name(_text(table, "class", where), "class"), _text(table, "folder", where))
+    refuse_unknown(table, ("class", "folder", "generate", "prompt"), where)
+    class_name = check_name(_text(table, "class", where), "class")
+    if "generate" not in table and "prompt" not in table:
+        return Regularization(class_name, _text(table, "folder", where))
+    count, prompt = table.get("generate"), _text(table, "prompt", where)
+    if type(count) is not int or count < 1:
+        raise PrepError(f"{where}: generate is {count!r}.", "It must be the number of pictures, from 1 up.")
+    if "folder" in table:
+        raise PrepError(
+            f"{where} has a folder and generate.", f"Leave the folder out: they go to {GENERATED}/{class_name}/."
+        )
+    return Regularization(class_name, f"{GENERATED}/{class_name}", count, prompt)
 
 
 def _group(table: Mapping[str, Any], number: int) -> Group:
@@ -117,9 +155,7 @@ def _group(table: Mapping[str, Any], number: int) -> Group:
     refuse_unknown(table, ("pictures", "keywords"), where)
     pictures, keywords = (_texts(table, key, where) for key in ("pictures", "keywords"))
     if bad := next((picture for picture in pictures if "=" in picture), None):
-        raise PrepError(
-            f"{where}: {bad!r} has an equals sign.", "Write ? in its place: any character."
-        )
+        raise PrepError(f"{where}: {bad!r} has an equals sign.", "Write ? in its place: any character.")
     if bad := next((word for word in keywords if "," in word), None):
         raise PrepError(f"{where}: the keyword {bad!r} has a comma.", "Write it as two keywords.")
     return Group(pictures, keywords)

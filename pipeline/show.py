@@ -33,7 +33,8 @@ def account(counts: Counts, before: Counts | None = None) -> str:
 
 def outcome_line(outcome: Outcome) -> str:
     state = f"{outcome.seconds:7.1f} s" if outcome.worked else "up to date"
-    return f"{outcome.name:<9}{state:>10}   {account(outcome.counts, outcome.before)}{_beside(outcome.others)}"
+    line = f"{outcome.name:<9}{state:>10}   {account(outcome.counts, outcome.before)}{_beside(outcome.others)}"
+    return "\n".join((line, *(f"{'':<22}{printable(note)}" for note in outcome.notes)))
 
 
 def _beside(others: dict[str, int]) -> str:
@@ -54,6 +55,7 @@ def outcome_json(outcome: Outcome, workspace: Workspace) -> dict[str, Any]:
         "digest": outcome.manifest.digest,
         **counts_json(outcome.counts),
         **({"other_files": outcome.others} if outcome.others else {}),
+        **({"notes": list(outcome.notes)} if outcome.notes else {}),
     }
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.imaging.picture import looks_like_picture
-from pipeline.recipe import Recipe, Regularization, Subject
+from pipeline.recipe import GENERATED, Folder, Recipe
 from pipeline.record import Drop, Record
 from pipeline.stage import Report
 from pipeline.workspace import Workspace, write_atomic
 
 _RACY_NS = 2_000_000_000  # a file changed this shortly before the scan may change again unseen: hash it again next time
+_SETS = {"train": "training", "val": "validation", "reg": "regularization"}
+_OWN = ("manifests", "images", "dataset", "decisions", GENERATED, "cache", "runs")  # prep's folders in a workspace
 _JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes leave behind
 
 
@@ -45,8 +47,11 @@ def scan(workspace: Workspace, recipe: Recipe, report: Report) -> Scan:
 
     A file is read once; while its size and times stay, its hash is remembered in the workspace's cache.
     """
-    owners: tuple[Subject | Regularization, ...] = (*recipe.subjects, *recipe.regularization)
-    folders = [workspace.source(owner.folder) for owner in owners]
+    owners = recipe.folders
+    folders = [workspace.source(owner.path) for owner in owners]
+    for owner, folder in zip(owners, folders, strict=True):
+        if owner.generated and not folder.is_dir():
+            raise PrepError(f"{owner.path}/ has not been painted yet.", "First: prep generate")
     found = [
         (owner, path)
         for owner, folder in zip(owners, folders, strict=True)
@@ -125,7 +130,8 @@ def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[P
     """Files below `folder` in order of their names; folders that have another owner, and prep's own, are left out."""
     if not folder.is_dir():
         raise PrepError(f"The folder {folder} does not exist.", f"Make it, or change 'folder' in {workspace.recipe}.")
-    own = {workspace.root / name for name in ("manifests", "images", "dataset", "cache", "runs")}
+    own = {workspace.root / name for name in _OWN}
+    painted = workspace.root / GENERATED
     visited = set[tuple[int, int]]()
     waiting = [folder]
     while waiting:
@@ -146,7 +152,8 @@ def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[P
             if entry.name.startswith(".") or entry.name in _JUNK or path == workspace.recipe:
                 continue
             if not _is_folder(entry):
-                yield path
+                if here.parent != painted or entry.name != f"{GENERATED}.json":
+                    yield path
             elif path not in own and path not in folders:
                 below.append(path)
         waiting += reversed(below)
@@ -164,12 +171,12 @@ def _name(workspace: Workspace, path: Path) -> str:
     return workspace.relative(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _record(owner: Subject | Regularization, source: str, at: _Seen | str) -> Record:
-    subject, role = (owner.token, "train") if isinstance(owner, Subject) else ("", "reg")
+def _record(owner: Folder, source: str, at: _Seen | str) -> Record:
+    subject, role = owner.token, owner.role
     if isinstance(at, str):
         id = hashlib.sha256(source.encode()).hexdigest()[:16]
-        return Record(id, source, "", subject, owner.class_name, role, drop=Drop("scan", "cannot be read", at))  # type: ignore[arg-type]
-    record = Record(at.sha256[:16], source, at.sha256, subject, owner.class_name, role)  # type: ignore[arg-type]
+        return Record(id, source, "", subject, owner.class_name, role, drop=Drop("scan", "cannot be read", at))
+    record = Record(at.sha256[:16], source, at.sha256, subject, owner.class_name, role)
     if "\\udc" in source:
         return replace(record, drop=Drop("scan", "name is not UTF-8", "rename the file"))
     return record
@@ -177,7 +184,7 @@ def _record(owner: Subject | Regularization, source: str, at: _Seen | str) -> Re
 
 def _repeated(record: Record, first: Record, copy: int) -> Record:
     """The same bytes once more: dropped, and in a class of its own when it is in training and regularization."""
-    reason = "duplicate" if record.role == first.role else "in training and regularization"
+    reason = "duplicate" if record.role == first.role else f"in {_SETS[first.role]} and {_SETS[record.role]}"
     return replace(record, id=f"{first.id}-same{copy}", drop=Drop("scan", reason, f"the same file as {first.source}"))
 
 

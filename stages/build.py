@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import filecmp
 import logging
-import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,11 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from pipeline.errors import PrepError
+from pipeline.link import link
 from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import Report, Whole, opt
 from pipeline.workspace import Workspace, safe_name
-from stages.layout import Fate, Wish, plan, read_repeats
+from stages.layout import Fate, Wish, caption_bytes, plan, read_repeats, used
 
 log = logging.getLogger("prep")
 
@@ -26,7 +26,7 @@ log = logging.getLogger("prep")
 class Build(Whole):
     """Lay out the folders that a trainer reads.
 
-    dataset/train_NAME/10_smith man/ and dataset/reg_NAME/10_man/, a caption beside each picture.
+    dataset/train_NAME/10_smith man/, reg_NAME/10_man/ and val_NAME/1_smith man/, a caption beside each picture.
     """
 
     name: ClassVar[str] = "build"
@@ -44,6 +44,19 @@ class Build(Whole):
         low=0,
         high=32,
     )
+    rotation: int = opt(
+        0,
+        "Whose turn it is where there are more regularization pictures than drawings: 1 takes those after the "
+        "first ones in the seed's order, 2 the next, until all had their turn.",
+        low=0,
+    )
+    validation: float = opt(
+        0.0,
+        "Share of each subject's pictures held out for validation, near-duplicates and copies together, at least "
+        "one; 0 for none.",
+        low=0,
+        high=0.9,
+    )
     caption_extension: Literal[".txt", ".caption"] = opt(".txt", "Ending of the caption files; kohya must be told it.")
     seed: int = opt(0, "Decides which pictures are taken where not all are.", low=0)
 
@@ -53,7 +66,13 @@ class Build(Whole):
 
     def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
         wish = Wish(
-            self.title or workspace.root.name, self.repeats, self.regularization, self.near_duplicate, self.seed
+            self.title or workspace.root.name,
+            self.repeats,
+            self.regularization,
+            self.near_duplicate,
+            self.seed,
+            self.validation,
+            self.rotation,
         )
         fates = plan(wish, manifest.records())
         target, partial = workspace.dataset, workspace.root / "dataset.partial"
@@ -74,6 +93,9 @@ class Build(Whole):
             yield after
         _publish(partial, target, workspace)
 
+    def notes(self, manifest: Manifest) -> tuple[str, ...]:
+        return tuple(used(manifest))
+
     def missing(self, manifest: Manifest, workspace: Workspace) -> str:
         """Whether a picture or caption of the data set is gone or another than was written."""
         there = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
@@ -84,7 +106,7 @@ class Build(Whole):
             caption = there.get(str(PurePosixPath(placed).with_suffix(self.caption_extension)))
             if placed not in there or caption is None:
                 return "a file of dataset/ is"
-            if caption.read_bytes() != words.encode():
+            if caption.read_bytes() != caption_bytes(words):
                 return "a caption as prep wrote it is"
         return ""
 
@@ -94,10 +116,11 @@ def _placed(record: Record, fate: Fate | None, workspace: Workspace) -> Record:
         return record
     if fate.drop is not None:
         return replace(record, drop=fate.drop)
-    stem = safe_name(PurePosixPath(record.source).stem)[:40]
+    # A picture that came out of a data set of prep's already has an id in its name: names do not grow.
+    stem = re.sub(r"-[0-9a-f]{16}(-[0-9]+)?$", "", safe_name(PurePosixPath(record.source).stem))[:40]
     placed = f"{workspace.dataset.name}/{fate.folder}/{stem}-{record.id}.png"
-    if fate.role == record.role:
-        return replace(record, placed=placed)
+    if fate.role != "reg" or record.role == "reg":
+        return replace(record, placed=placed, role=fate.role)
     # A picture that the split turned into regularization shows its class, not the subject.
     return replace(record, placed=placed, role=fate.role, subject="", caption=record.class_name)
 
@@ -105,17 +128,12 @@ def _placed(record: Record, fate: Fate | None, workspace: Workspace) -> Record:
 def _lay(record: Record, path: Path, extension: str, workspace: Workspace) -> None:
     """One picture, linked or copied, and its caption."""
     assert record.picture is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
     picture = workspace.path(record.picture.path)
     try:
-        os.link(picture, path)
+        link(picture, path)
     except FileNotFoundError:
         raise PrepError(f"{picture} is gone.", "Make it again: prep run") from None
-    except OSError as error:  # file systems without hard links, and links across two of them
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
-            raise
-        shutil.copyfile(picture, path)
-    path.with_suffix(extension).write_bytes(record.caption.encode())
+    path.with_suffix(extension).write_bytes(caption_bytes(record.caption))
 
 
 def _publish(partial: Path, target: Path, workspace: Workspace) -> None:
@@ -149,7 +167,7 @@ def _not_ours(target: Path, partial: Path, workspace: Workspace) -> str:
         for record in manifest.records():
             if record.placed:
                 expected[record.placed] = None
-                expected[str(PurePosixPath(record.placed).with_suffix(extension))] = record.caption.encode()
+                expected[str(PurePosixPath(record.placed).with_suffix(extension))] = caption_bytes(record.caption)
     for path in sorted(target.rglob("*")):
         name = path.relative_to(workspace.root).as_posix()
         if not path.is_file() or (name in expected and expected[name] in (None, path.read_bytes())):

@@ -1,17 +1,24 @@
-"""Where each picture goes in the data set: folders, repeats, and a regularization set balanced class by class."""
+"""Where each picture goes in the data set: folders, repeats, validation, a regularization set balanced by class."""
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
-from pipeline.record import Drop, Record
+from pipeline.record import Drop, Record, Role
 from pipeline.workspace import safe_name
 from stages.overlap import near
+from stages.split import Card, Split, draw
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+
+_SETS: dict[Role, str] = {"train": "training", "val": "validation", "reg": "regularization"}
+_TRAIN: Role = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class Wish:
     regularization: Literal["folder", "split", "none"]
     near_duplicate: int
     seed: int
+    validation: float = 0.0
+    rotation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,77 +39,125 @@ class Fate:
     """What becomes of one picture: its folder in the data set and its role, or why it is left out."""
 
     folder: str = ""
-    role: Literal["train", "reg"] = "train"
+    role: Role = "train"
     drop: Drop | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Card:
-    """The little of a record that placing it needs; a data set's cards fit in memory."""
+class Shelf:
+    """A folder of the data set, as row A7 names it: `train_x/10_smith man`, `reg_x/1_man`, `val_x/1_smith man`.
 
-    id: str
-    root: str
-    token: str
+    A subject whose token is its class stands there once: `10_1girl`.
+    """
+
+    role: Role
+    repeats: int
+    token: str  # empty for regularization
     class_name: str
-    role: Literal["train", "reg"]
-    phash: str
+
+    @property
+    def text(self) -> str:
+        """What kohya captions pictures with that have no caption."""
+        return " ".join(dict.fromkeys(filter(None, (self.token, self.class_name))))
+
+    def folder(self, title: str) -> str:
+        return f"{self.role}_{title}/{self.repeats}_{self.text}"
+
+
+def read_shelf(folder: str) -> Shelf | None:
+    """What a folder's name says, as kohya's reader takes it; None if that would pass it over.
+
+    The first word is the token, the rest the class; a parent that begins with reg or val has that role.
+    """
+    parent, _, name = folder.rpartition("/")
+    match = re.fullmatch(r"([0-9]{1,9})(?:_(.*))?", name, re.DOTALL)
+    if match is None or not int(match[1]):
+        return None
+    text = match[2] or ""
+    role = next((role for role in _SETS if re.match(rf"{role}(?![a-z])", parent.rpartition("/")[2])), _TRAIN)
+    if role == "reg":
+        return Shelf(role, int(match[1]), "", text)
+    token, _, class_name = text.partition(" ")
+    return Shelf(role, int(match[1]), token, class_name or token)
 
 
 def plan(wish: Wish, records: Iterable[Record]) -> dict[str, Fate]:
     """Every kept picture's place, by id.
 
-    Regularization pictures are balanced class by class: as many drawings of a class in an epoch as
-    training has of it (pictures x repeats), never more, so that kohya's own balancing adds none.
+    Regularization pictures are balanced class by class: an epoch draws as many of a class as training
+    has of it (pictures x repeats), so that kohya's own balancing adds none and leaves none out.
     """
-    cards = [_card(record) for record in records if record.kept and record.picture]
-    if wish.regularization == "split":
-        cards = _split(cards, wish.seed)
-    fates: dict[str, Fate] = {}
+    cards = _with_roles(wish, [Card.of(record) for record in records if record.kept and record.picture])
     title = safe_name(wish.title)
     repeats = defaultdict(lambda: 10, read_repeats(wish.repeats))
-    train = [card for card in cards if card.role == "train"]
+    role = {name: [card for card in cards if card.role == name] for name in _SETS}
     drawings: dict[str, int] = defaultdict(int)
-    for card in train:
+    fates: dict[str, Fate] = {}
+    for card in role["train"]:
         drawings[card.class_name] += repeats[card.token]
-        fates[card.id] = Fate(f"train_{title}/{repeats[card.token]}_{card.token} {card.class_name}")
-    reg = [card for card in cards if card.role == "reg"]
+        fates[card.id] = Fate(Shelf("train", repeats[card.token], card.token, card.class_name).folder(title))
+    fates |= _seen_before(role["val"], role["train"], wish.near_duplicate)
+    for card in role["val"]:
+        copy = Fate(drop=Drop("build", "copy of a validation picture", f"of picture {card.root}"))
+        place = Fate(Shelf("val", 1, card.token, card.class_name).folder(title), "val")
+        fates.setdefault(card.id, copy if card.copy else place)
     if wish.regularization == "none":
-        return fates | {card.id: Fate(drop=Drop("build", "regularization is off")) for card in reg}
-    twins = near([card.phash for card in reg], [card.phash for card in train], wish.near_duplicate)
-    for card, twin in zip(reg, twins, strict=True):
-        if twin is not None:
-            fates[card.id] = Fate(
-                drop=Drop("build", "also in the training set", f"looks like picture {train[twin].id}")
-            )
-    alone = [card for card in reg if card.id not in fates]
+        return fates | {card.id: Fate(drop=Drop("build", "regularization is off")) for card in role["reg"]}
+    fates |= _seen_before(role["reg"], role["train"] + role["val"], wish.near_duplicate)
+    alone = [card for card in role["reg"] if card.id not in fates]
     for class_name in sorted({card.class_name for card in alone}):
         mine = [card for card in alone if card.class_name == class_name]
-        fates |= _balanced(mine, drawings.get(class_name, 0), f"reg_{title}", wish.seed)
+        fates |= _balanced(mine, drawings.get(class_name, 0), title, wish)
     return fates
 
 
-def _balanced(cards: list[_Card], wanted: int, parent: str, seed: int) -> dict[str, Fate]:
-    """Regularization pictures of one class: at most `wanted` drawings, the pictures chosen by the seed."""
+def _with_roles(wish: Wish, cards: list[Card]) -> list[Card]:
+    """The cards after the splits that the wish asks for: row A9's half for regularization, then validation."""
+    if wish.regularization == "split":
+        half = _split(wish, cards, "reg", 0.5)
+        cards = [replace(card, token="", role="reg") if card.root in half else card for card in cards]
+    if wish.validation:
+        held = _split(wish, cards, "val", wish.validation)
+        cards = [replace(card, role="val") if card.root in held else card for card in cards]
+    return cards
+
+
+def _split(wish: Wish, cards: list[Card], role: Role, share: float) -> set[str]:
+    train = [card for card in cards if card.role == "train"]
+    return Split(role, share, wish.near_duplicate, wish.seed).taken(train)
+
+
+def _seen_before(cards: list[Card], others: list[Card], bits: int) -> dict[str, Fate]:
+    """The fates of pictures that look like one that stands in another set already: they are in no set twice."""
+    fates = {}
+    for card, twin in zip(cards, near([c.phash for c in cards], [c.phash for c in others], bits), strict=True):
+        if twin is not None:
+            reason = f"also in the {_SETS[others[twin].role]} set"
+            fates[card.id] = Fate(drop=Drop("build", reason, f"looks like picture {others[twin].id}"))
+    return fates
+
+
+def _balanced(cards: list[Card], wanted: int, title: str, wish: Wish) -> dict[str, Fate]:
+    """Exactly `wanted` drawings of one class's pictures, in the seed's order from where the rotation stands.
+
+    With fewer pictures than drawings some are repeated once more than others; with more, some are left out.
+    """
     class_name = cards[0].class_name
     if wanted == 0:
         drop = Drop("build", "no training pictures of this class", class_name)
         return {card.id: Fate(drop=drop) for card in cards}
-    chosen = sorted(cards, key=lambda card: _draw(seed, card.id))[:wanted]
-    taken = {card.id for card in chosen}
-    folder = f"{parent}/{max(1, wanted // len(chosen))}_{class_name}"
+    order = sorted(cards, key=lambda card: draw(wish.seed, card.id))
+    begin = wish.rotation * wanted % len(order)
+    each, more = divmod(wanted, len(order))
     surplus = Drop(
         "build", "more regularization than training pictures", f"{wanted} drawings of {class_name} are enough"
     )
-    return {card.id: Fate(folder, "reg") if card.id in taken else Fate(drop=surplus) for card in cards}
-
-
-def _split(cards: list[_Card], seed: int) -> list[_Card]:
-    """Row A9: half of each subject's pictures become regularization; a picture's copies stay with it."""
-    chosen = set[str]()
-    for token in sorted({card.token for card in cards if card.role == "train"}):
-        mine = sorted({card.root for card in cards if card.token == token}, key=lambda root: _draw(seed, root))
-        chosen |= set(mine[: len(mine) // 2])
-    return [replace(card, token="", role="reg") if card.root in chosen else card for card in cards]
+    fates = {}
+    for place, card in enumerate(order[begin:] + order[:begin]):
+        repeats = each + (place < more)
+        folder = Shelf("reg", repeats, "", class_name).folder(title)
+        fates[card.id] = Fate(folder, "reg") if repeats else Fate(drop=surplus)
+    return fates
 
 
 def read_repeats(entries: tuple[str, ...]) -> dict[str, int]:
@@ -114,12 +171,29 @@ def read_repeats(entries: tuple[str, ...]) -> dict[str, int]:
     return table
 
 
-def _draw(seed: int, id: str) -> str:
-    return hashlib.sha256(f"{seed}/{id}".encode()).hexdigest()
+def caption_bytes(caption: str) -> bytes:
+    """A caption as its file holds it. An empty one is an empty line: kohya's reader stops at a file of no bytes."""
+    return (caption or "\n").encode()
 
 
-def _card(record: Record) -> _Card:
-    assert record.picture is not None
-    return _Card(
-        record.id, record.id.split("-")[0], record.subject, record.class_name, record.role, record.picture.phash
-    )
+def used(manifest: Manifest) -> Iterator[str]:
+    """'validation: 4 of 40 smith', 'regularization: used 20 of 60 man': what a build made of what it was given."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = manifest.table(["role", "subject", "class_name", "placed", "drop"])
+    dropper = pc.struct_field(table["drop"], "stage")
+    given = pc.or_kleene(pc.not_equal(table["placed"], ""), pc.fill_null(pc.equal(dropper, "build"), False))
+    flat = pa.table([table["role"], table["subject"], table["class_name"], pc.not_equal(table["placed"], "")], _COLUMNS)
+    counts: dict[tuple[str, str, bool], int] = defaultdict(int)
+    for row in flat.filter(given).group_by(list(_COLUMNS)).aggregate([([], "count_all")]).to_pylist():
+        name = row["class"] if row["role"] == "reg" else row["subject"]
+        counts[row["role"], name, row["placed"]] += row["count_all"]
+    for token in sorted({name for role, name, placed in counts if role == "val" and placed}):
+        held = counts["val", token, True]
+        yield f"validation: {held:,} of {held + counts['train', token, True]:,} {token}"
+    for name in sorted({name for role, name, _ in counts if role == "reg"}):
+        yield f"regularization: used {(n := counts['reg', name, True]):,} of {n + counts['reg', name, False]:,} {name}"
+
+
+_COLUMNS = ("role", "subject", "class", "placed")

@@ -7,7 +7,9 @@ import pytest
 
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
+from pipeline.record import Drop
 from pipeline.run import Plan, bring
+from pipeline.show import outcome_line
 from stages.build import Build
 from tests.make import record, workspace
 from tests.shell import files
@@ -156,3 +158,40 @@ def test_repeats_of_nobody_are_a_mistake(tmp_path):
     home, source = setting(tmp_path, people(1))
     with pytest.raises(PrepError, match="'smit', which is no subject's token"):
         go(home, source, repeats=("smit=2",))
+
+
+def test_a_share_is_held_out_for_validation_with_its_captions(tmp_path):
+    home, source = setting(tmp_path, people(10))
+    built = go(home, source, validation=0.2)
+    held = [r for r in built.manifest.records() if r.role == "val"]
+    assert len(held) == 2 and all(r.subject == "smith" and r.caption.startswith("smith, word") for r in held)
+    assert {r.placed.rpartition("/")[0] for r in held} == {"dataset/val_smith/1_smith man"}
+    assert sum("/val_smith/" in name for name in map("/{}".format, files(home.dataset))) == 4
+
+
+def test_it_says_how_much_was_used(tmp_path):
+    others = [record(100 + n, subject="", role="reg", caption="man") for n in range(60)]
+    others.append(record(200, subject="", role="reg", drop=Drop("crop", "too small")))
+    home, source = setting(tmp_path, people(10) + others)
+    built = go(home, source, validation=0.2, repeats=("smith=3",))
+    assert built.notes == ("validation: 2 of 10 smith", "regularization: used 24 of 60 man")
+    assert go(home, source, validation=0.2, repeats=("smith=3",)).notes == built.notes
+    assert outcome_line(built).splitlines()[1] == " " * 22 + "validation: 2 of 10 smith"
+
+
+def test_an_empty_caption_is_an_empty_line(tmp_path):
+    """Kohya's reader stops at a caption file of no bytes (facts 1.2)."""
+    home, source = setting(tmp_path, [record(1, caption="")])
+    go(home, source)
+    (caption,) = home.dataset.rglob("*.txt")
+    assert caption.read_bytes() == b"\n"
+    assert not go(home, source).worked
+
+
+def test_names_do_not_grow_from_build_to_build(tmp_path):
+    records = [record(1, source="raw/beach-0123456789abcdef.png"), record(2, source="raw/hut-0123456789abcdef-2.png")]
+    home, source = setting(tmp_path, records)
+    go(home, source)
+    assert {p.name for p in home.dataset.rglob("*.png")} == {
+        f"{name}-{r.id}.png" for name, r in zip(("beach", "hut"), records, strict=True)
+    }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from pipeline.recipe import Recipe, Subject, check_name
+from pipeline.recipe import Folder, Recipe, Regularization, Subject, check_name
 
 STAGES = ("crop", "tag")
 SMITH = '[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n'
@@ -49,3 +49,32 @@ def test_mistakes_are_told(tmp_path, text, told):
 
 def test_names_of_any_script_pass():
     assert check_name("Schmidt-Müller 史密斯", "token") == "Schmidt-Müller 史密斯"
+
+
+def test_regularization_pictures_that_prep_paints(tmp_path):
+    recipe = read(tmp_path, SMITH + '[[regularization]]\nclass = "man"\ngenerate = 100\nprompt = "photo of a man"\n')
+    assert recipe.regularization == (Regularization("man", "generated/man", 100, "photo of a man"),)
+    assert recipe.folders[1] == Folder("generated/man", "", "man", "reg", generated=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("generate = 0\nprompt = 'a'", "generate is 0"),
+        ("generate = true\nprompt = 'a'", "generate is True"),
+        ("prompt = 'a'", "generate is None"),
+        ("generate = 3", "has no prompt"),
+        ("generate = 3\nprompt = 'a'\nfolder = 'men'", "has a folder and generate"),
+        ("", "has no folder"),
+    ],
+)
+def test_regularization_tables_that_say_too_little_or_too_much(tmp_path, lines, told):
+    with pytest.raises(PrepError, match=told):
+        read(tmp_path, f"{SMITH}[[regularization]]\nclass = 'man'\n{lines}\n")
+
+
+def test_a_subject_with_pictures_held_out(tmp_path):
+    recipe = read(tmp_path, SMITH + 'validation = "held"\n')
+    assert recipe.folders == (Folder("raw", "smith", "man", "train"), Folder("held", "smith", "man", "val"))
+    with pytest.raises(PrepError, match="names the folder 'raw' twice"):
+        read(tmp_path, SMITH + 'validation = "RAW"\n')

@@ -208,3 +208,25 @@ def test_paths_from_a_manifest_stay_inside(tmp_path):
     for bad in ("../x", "/etc/passwd", "images/../../x", "", "."):
         with pytest.raises(PrepError, match="outside"):
             home.path(bad)
+
+
+def test_pictures_held_out_and_painted_ones_have_their_roles(tmp_path):
+    home = workspace(tmp_path)
+    painted = '[[regularization]]\nclass = "man"\ngenerate = 2\nprompt = "a man"\n'
+    home.recipe.write_text(home.recipe.read_text() + 'validation = "held"\n' + painted)
+    one = picture(home.root / "raw" / "a.png", 1)
+    picture(home.root / "held" / "b.png", 2)
+    shutil.copy(one, home.root / "held" / "a.png")
+    with pytest.raises(PrepError, match="has not been painted yet.\nFirst: prep generate"):
+        look(home)
+    picture(home.root / "generated" / "man" / "00000.png", 3)
+    (home.root / "generated" / "man" / "generated.json").write_text("{}")
+    found = look(home)
+    assert found.others == {}
+    assert {(r.source, r.subject, r.role) for r in found.records} == {
+        ("raw/a.png", "smith", "train"),
+        ("held/a.png", "smith", "val"),
+        ("held/b.png", "smith", "val"),
+        ("generated/man/00000.png", "", "reg"),
+    }
+    assert fates(found)["held/a.png"] == "in training and validation"

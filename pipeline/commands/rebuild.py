@@ -17,6 +17,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import Report
 from pipeline.workspace import Workspace, file_sha256, write_atomic
+from stages.layout import caption_bytes
 
 State = Literal["same", "same pixels, other bytes", "other pixels", "source missing", "source changed"]
 
@@ -104,7 +105,7 @@ class Replay:
         place = self.target.path(record.placed or record.picture.path)
         write_atomic(place, png)
         if record.placed:
-            write_atomic(place.with_suffix(self._extension), record.caption.encode())
+            write_atomic(place.with_suffix(self._extension), caption_bytes(record.caption))
         if hashlib.sha256(png).hexdigest() == record.picture.file:
             return Verdict(record, "same")
         same = pixel_hash(rgb) == record.picture.pixels
