@@ -1,154 +1,51 @@
-"""How much of a model's own speed prep's tagging keeps: python benchmarks/tag.py [--rounds 5] [--model vit tiny].
+"""How much of a model's own speed prep's tagging keeps: python benchmarks/tag.py [--rounds 5] [--model vit tiny blip].
 
-Three contenders take turns, round after round, with one and the same loaded model:
-  bare   the model in a loop on arrays that lie ready in memory, in prep's batches: nobody is faster;
-  prep   `prep tag wd14` without the start of Python and the loading: read, prepare, infer, write the manifest;
+Four contenders take turns, round after round, with one and the same weights:
+  bare   the model in a loop on arrays that lie ready in memory, as its library runs it, in the batches that are
+         its fastest (wd14, four) or prep's own (blip, 16);
+  prep   `prep tag` without the start of Python and the loading: read, prepare, infer, write the manifest;
+  limit  prep's way of calling the model, on arrays that lie ready: what reading costs is the rest;
   loop   what most tools do: open, prepare, infer, one picture after another.
-The models are vision transformers of WD14's form with random weights, written by this script: `vit`
-is of the size of wd-vit-tagger-v3 (patches of 16, width 768, 12 layers, 10,861 tags), `tiny` has a
-quarter of the width. The pictures are photographs in the sizes that `prep crop` gives at 512 pixels.
+The models have random weights: `vit` is of the size of wd-vit-tagger-v3 (patches of 16, width 768, 12 layers,
+10,861 tags), `tiny` has a quarter of the width; `blip` has BLIP's form at half of BLIP base's width and writes
+20 tokens. The pictures are photographs in the sizes that `prep crop` gives at 512 pixels.
+
+    python benchmarks/tag.py --memory 100000
+
+measures instead what `prep tag wd14` holds at most with so many records, each with about 100 tags.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-SIDE, PATCH, TAGS = 448, 16, 10_861
+from benchmarks.tag_models import SIDE, SIZES, write_blip, write_glance, write_model
+
 TO_REACH = 0.95  # of the bare model's pictures per second
+PICTURES = {"vit": 16, "tiny": 128, "blip": 32}
+SIZES_OF_CROPS = ((512, 512), (448, 576), (576, 448), (384, 640))
+BARE_BATCH = 4  # on two cores faster than 2, 8 and 16
+TOKENS = 20
+PREP = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
 
-@dataclass(frozen=True)
-class Size:
-    """A vision transformer, and how many pictures show its speed."""
+def write_pictures(home: Path, count: int, records: int = 0, scale: int = 1) -> tuple[Any, Any]:
+    """A workspace with `count` different pictures as `prep crop` leaves them, and their manifest.
 
-    width: int
-    layers: int
-    heads: int
-    pictures: int
-
-
-SIZES = {"vit": Size(768, 12, 12, 16), "tiny": Size(192, 12, 3, 128)}
-
-
-def write_model(folder: Path, size: Size) -> Path:
-    """A folder of WD14's form: model.onnx with random weights, and a selected_tags.csv of as many tags."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    folder.mkdir(parents=True)
-    with (folder / "selected_tags.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("tag_id", "name", "category", "count"))
-        writer.writerows((n, f"tag_{n}", 9 if n < 4 else 0 if n < 8110 else 4, 1) for n in range(TAGS))
-    net = Transformer(size)
-    graph = helper.make_graph(
-        net.nodes,
-        "vit",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ("batch_size", SIDE, SIDE, 3))],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ("batch_size", TAGS))],
-        net.weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.save(model, str(folder / "model.onnx"))
-    return folder
-
-
-class Transformer:
-    """The nodes and weights of a vision transformer, written down layer by layer."""
-
-    def __init__(self, size: Size) -> None:
-        import numpy as np
-
-        self.random = np.random.default_rng(0)
-        self.nodes: list[Any] = []
-        self.weights: list[Any] = []
-        x = self.node("Transpose", "input", perm=[0, 3, 1, 2])
-        x = self.node("Mul", x, self.values(np.float32(1 / 255)))
-        x = self.node("Conv", x, self.matrix(size.width, 3, PATCH, PATCH), strides=[PATCH, PATCH])
-        x = self.node("Reshape", x, self.values(np.array([0, size.width, -1], np.int64)))
-        x = self.node("Transpose", x, perm=[0, 2, 1])
-        x = self.node("Add", x, self.matrix(1, (SIDE // PATCH) ** 2, size.width))
-        for _ in range(size.layers):
-            x = self.node("Add", x, self.attention(self.norm(x, size.width), size))
-            x = self.node("Add", x, self.feed_forward(self.norm(x, size.width), size.width))
-        x = self.node("ReduceMean", self.norm(x, size.width), self.values(np.array([1], np.int64)), keepdims=0)
-        x = self.node("Add", self.node("MatMul", x, self.matrix(size.width, TAGS)), self.values(np.float32(-6)))
-        self.node("Sigmoid", x, to="output")
-
-    def attention(self, x: str, size: Size) -> str:
-        import numpy as np
-
-        split = self.values(np.array([0, 0, size.heads, -1], np.int64))
-        query, key, value = (
-            self.node(
-                "Transpose", self.node("Reshape", self.node("MatMul", x, self.square(size.width)), split), perm=order
-            )
-            for order in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
-        )
-        scores = self.node(
-            "Mul", self.node("MatMul", query, key), self.values(np.float32((size.width / size.heads) ** -0.5))
-        )
-        mixed = self.node(
-            "Transpose", self.node("MatMul", self.node("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3]
-        )
-        joined = self.node("Reshape", mixed, self.values(np.array([0, 0, -1], np.int64)))
-        return self.node("MatMul", joined, self.square(size.width))
-
-    def feed_forward(self, x: str, width: int) -> str:
-        import numpy as np
-
-        x = self.node("MatMul", x, self.matrix(width, 4 * width))
-        bell = self.node("Erf", self.node("Mul", x, self.values(np.float32(0.5**0.5))))
-        x = self.node(
-            "Mul", self.node("Mul", x, self.node("Add", bell, self.values(np.float32(1)))), self.values(np.float32(0.5))
-        )
-        return self.node("MatMul", x, self.matrix(4 * width, width))
-
-    def norm(self, x: str, width: int) -> str:
-        import numpy as np
-
-        return self.node(
-            "LayerNormalization", x, self.values(np.ones(width, np.float32)), self.values(np.zeros(width, np.float32))
-        )
-
-    def square(self, width: int) -> str:
-        return self.matrix(width, width)
-
-    def matrix(self, *shape: int) -> str:
-        import numpy as np
-
-        return self.values((self.random.standard_normal(shape, np.float32) * 0.02).astype(np.float32))
-
-    def values(self, array: Any) -> str:
-        import numpy as np
-        from onnx import numpy_helper
-
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(np.asarray(array), name))
-        return name
-
-    def node(self, operator: str, *inputs: str, to: str = "", **attributes: Any) -> str:
-        from onnx import helper
-
-        name = to or f"x{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-
-def write_pictures(home: Path, count: int) -> tuple[Any, Any]:
-    """A workspace with `count` different pictures as `prep crop` leaves them, and their manifest."""
+    `records` more than that share the pictures; their sides are divided by `scale`.
+    """
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -161,47 +58,106 @@ def write_pictures(home: Path, count: int) -> tuple[Any, Any]:
 
     workspace = Workspace(home)
     sources = [Image.open(path).convert("RGB") for path in photographs() if path.stat().st_size > 100_000]
-    sizes = ((512, 512), (448, 576), (576, 448), (384, 640))
-    records = []
+    saved = []
     for n in range(count):
-        image = ImageOps.fit(sources[n % len(sources)], sizes[n % 4], centering=(n / count, 1 - n / count))
-        picture = save(workspace, np.asarray(image))
-        records.append(Record(f"{n:016x}", f"raw/{n}.jpg", "0" * 64, "x", "thing", "train", picture=picture))
-    return workspace, write_manifest(workspace.manifest("crop"), [records], (Step("crop", 1, {}, ""),))
+        size = tuple(side // scale for side in SIZES_OF_CROPS[n % 4])
+        image = ImageOps.fit(sources[n % len(sources)], size, centering=(n / count, 1 - n / count))
+        saved.append(save(workspace, np.asarray(image)))
+    total = max(count, records)
+    rows = (Record(f"{n:016x}", f"raw/{n}.jpg", "0" * 64, "x", "thing", "train") for n in range(total))
+    cropped = ([replace(row, picture=saved[n % count])] for n, row in enumerate(rows))
+    return workspace, write_manifest(workspace.manifest("crop"), cropped, (Step("crop", 1, {}, ""),))
 
 
-def contenders(model: Path, workspace: Any, crops: Any, device: str) -> dict[str, Callable[[], int]]:
+@dataclass(frozen=True)
+class Bench:
+    """A model that is loaded once, and the ways of calling it."""
+
+    tagger: Any
+    look: Any  # prep's
+    bare: Callable[[Any], Any]  # one batch
+    batch: int
+    alone: Callable[[Any], Any]  # a PIL picture, prepared and looked at as most tools do
+
+
+def wd14(folder: Path, workspace: Any, device: str) -> Bench:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+
+    from taggers.danbooru.onnx_session import CPU, CUDA
+    from taggers.danbooru.wd14 import Wd14
+    from taggers.device import cores, wants_gpu
+
+    tagger = Wd14(model=str(folder), device=device)
+    look = tagger.load(workspace)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores()
+    providers = [CUDA, CPU] if wants_gpu(device) else [CPU]
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=providers)
+
+    def bare(batch: Any) -> Any:
+        return session.run(["output"], {"input": batch})[0]
+
+    def alone(image: Any) -> Any:
+        longest = max(image.size)
+        square = Image.new("RGB", (longest, longest), (255, 255, 255))
+        square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
+        array = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)[None, :, :, ::-1]
+        return [n for n, score in enumerate(bare(np.ascontiguousarray(array))[0]) if float(score) > 0.35]
+
+    return Bench(tagger, look, bare, look.chunk if wants_gpu(device) else BARE_BATCH, alone)
+
+
+def blip(folder: Path, workspace: Any, device: str) -> Bench:
+    import torch
+    from transformers import AutoProcessor, BlipForConditionalGeneration
+
+    from taggers.captions.blip import Blip
+    from taggers.device import torch_device
+
+    tagger = Blip(model=str(folder), device=device, max_tokens=TOKENS)
+    look = tagger.load(workspace)
+    model = BlipForConditionalGeneration.from_pretrained(folder).to(torch_device(device)).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+
+    def bare(batch: Any) -> Any:
+        with torch.inference_mode():
+            return model.generate(pixel_values=batch.to(model.device), max_new_tokens=TOKENS)
+
+    def alone(image: Any) -> Any:
+        pixels = processor(images=image, return_tensors="pt")["pixel_values"]
+        return processor.decode(bare(pixels)[0], skip_special_tokens=True)
+
+    return Bench(tagger, look, bare, tagger.chunk, alone)
+
+
+def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[], int]]:
     """What is to be timed: functions that tag all pictures once and return their number."""
     import numpy as np
+    import torch
     from PIL import Image
 
     from pipeline.engines import local
     from pipeline.imaging.picture import load_rgb
     from pipeline.run import Plan, Settings, bring
-    from taggers.danbooru.onnx_tags import open_net, split
-    from taggers.danbooru.scores import Listing
-    from taggers.danbooru.wd14 import FORMS, Wd14, prepare
-    from taggers.danbooru.wd14_tags import read_csv
 
-    tagger = Wd14(model=str(model), device=device)
-    listing = Listing(read_csv(model / "selected_tags.csv", ""), "selected_tags.csv", "model.onnx", tagger.by, "")
-    net = open_net(model / "model.onnx", listing, FORMS[0].contract, device)
-    look = split(net, listing, lambda picture: prepare(picture, net.side), tagger.floor)
-
-    class Loaded(Wd14):
+    class Loaded(type(bench.tagger)):  # type: ignore[misc]
         def load(self, workspace):
-            return look
+            return bench.look
 
-    loaded = Loaded(model=str(model), device=device)
+    loaded = Loaded(**{option.name: getattr(bench.tagger, option.name) for option in bench.tagger.options()})
     paths = [workspace.path(record.picture.path) for record in crops.records() if record.kept]
-    arrays = [prepare(load_rgb(path), SIDE) for path in paths]
-    ready = [np.stack(arrays[n : n + look.chunk]) for n in range(0, len(arrays), look.chunk)]
-
-    def run(batch: Any) -> Any:
-        return net.session.run([net.output], {net.input: batch})[0]
+    ready = [bench.look.prepare(load_rgb(path)) for path in paths]
+    stack = np.stack if isinstance(ready[0], np.ndarray) else lambda ones: torch.stack([one.pixels for one in ones])
+    batches = [stack(ready[n : n + bench.batch]) for n in range(0, len(ready), bench.batch)]
+    chunk = bench.look.chunk or bench.tagger.chunk
 
     def bare() -> int:
-        return sum(len(run(batch)) for batch in ready)
+        return sum(len(bench.bare(batch)) for batch in batches)
+
+    def limit() -> int:
+        return sum(len(bench.look.infer(ready[n : n + chunk])) for n in range(0, len(ready), chunk))
 
     def prep() -> int:
         workspace.manifest("tag").unlink(missing_ok=True)
@@ -209,30 +165,20 @@ def contenders(model: Path, workspace: Any, crops: Any, device: str) -> dict[str
         return done.manifest.counts.kept
 
     def loop() -> int:
-        for path in paths:
-            image = Image.open(path).convert("RGB")
-            longest = max(image.size)
-            square = Image.new("RGB", (longest, longest), (255, 255, 255))
-            square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
-            array = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)[None, :, :, ::-1]
-            scores = run(np.ascontiguousarray(array))[0]
-            [(tag.text, float(score)) for tag, score in zip(listing.tags, scores, strict=True) if score > 0.35]
-        return len(paths)
+        return len([bench.alone(Image.open(path).convert("RGB")) for path in paths])
 
-    return {"bare": bare, "prep": prep, "loop": loop}
+    return {"bare": bare, "prep": prep, "limit": limit, "loop": loop}
 
 
-def reading(workspace: Any, crops: Any) -> float:
+def reading(bench: Bench, workspace: Any, crops: Any) -> float:
     """Processor seconds in which one thread reads and prepares one picture: what no tagger can do without."""
     from pipeline.imaging.picture import load_rgb
-    from taggers.danbooru.wd14 import prepare
 
-    paths = [workspace.path(record.picture.path) for record in crops.records()]
     costs = []
-    for path in paths:
-        start = time.process_time()
-        prepare(load_rgb(path), SIDE)
-        costs.append(time.process_time() - start)
+    for record in crops.records():
+        start = time.thread_time()
+        bench.look.prepare(load_rgb(workspace.path(record.picture.path)))
+        costs.append(time.thread_time() - start)
     return statistics.median(costs)
 
 
@@ -259,44 +205,73 @@ def measure(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[
     return runs
 
 
-def report(name: str, size: Size, runs: dict[str, list[Run]], cost: float) -> None:
+def report(name: str, pictures: int, runs: dict[str, list[Run]], cost: float) -> None:
     """Print one model's table, and whether prep keeps enough of the model's speed."""
     from taggers.device import cores
 
+    size = SIZES[name]
     rate = {who: statistics.median(run.rate for run in found) for who, found in runs.items()}
     processor = {who: statistics.median(run.processor for run in found) for who, found in runs.items()}
-    print(f"\n{name}: width {size.width}, {size.layers} layers, {SIDE} pixels; {size.pictures} pictures, medians\n")
+    print(f"\n{name}: width {size.width}, {size.layers} layers; {pictures} pictures, {cores()} cores, medians\n")
     print(f"{'contender':12}{'a second':>10}{'spread':>9}{'of bare':>10}{'processor ms':>14}")
     for who, found in runs.items():
         spread = (max(run.rate for run in found) - min(run.rate for run in found)) / rate[who]
         print(f"{who:12}{rate[who]:10.2f}{spread:9.0%}{rate[who] / rate['bare']:10.2f}{1000 * processor[who]:14.1f}")
     # Round by round: what else the machine does meets neighbours alike.
     share = statistics.median(ours.rate / bare.rate for ours, bare in zip(runs["prep"], runs["bare"], strict=True))
-    spent = processor["bare"] / processor["prep"]
     verdict = "reached    " if share >= TO_REACH else "not reached"
-    print(f"\n{verdict}  prep at no less than {TO_REACH} of the bare model, round by round: {share:.3f}", end=" ")
-    print(f"(by processor time, whatever else ran: {spent:.3f})")
-    most = processor["bare"] / (processor["bare"] + cost)
-    print(f"Reading a picture takes {1000 * cost:.1f} ms of a core. Where the model works on the same cores")
-    print(f"(here {cores()}), nobody passes {most:.3f}; with the model on a GPU that bound falls away.")
+    print(f"\n{verdict}  prep at no less than {TO_REACH} of the bare model, round by round: {share:.3f}")
+    print(f"Reading and preparing a picture takes {1000 * cost:.1f} ms of a core.")
+
+
+def memory(records: int) -> None:
+    """Print what `prep tag wd14` holds at most with so many records, and with a tenth."""
+    for count in (records // 10, records):
+        with tempfile.TemporaryDirectory(prefix="prep-tag-") as folder:
+            home = Path(folder) / "workspace"
+            model = write_glance(Path(folder) / "glance-tagger")
+            _, crops = write_pictures(home, 64, count, scale=8)
+            (home / "prep.toml").write_text('[[subject]]\ntoken = "x"\nclass = "thing"\nfolder = "raw"\n')
+            start = time.perf_counter()
+            command = [*PREP, "-C", str(home), "tag", "--quiet", "wd14", "--model", str(model)]
+            peak = _peak(command)
+            took = time.perf_counter() - start
+            size = (home / "manifests" / "tag.parquet").stat().st_size
+            print(
+                f"{crops.counts.kept:,} records: {peak:,.0f} MB at most, {took:.0f} s, manifest of {size / 1e6:.0f} MB"
+            )
+
+
+def _peak(command: list[str]) -> float:
+    """Megabytes of a process at its largest, measured by a parent of its own that starts nothing else."""
+    watch = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", watch, *command], check=True, capture_output=True, text=True)
+    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6  # kilobytes, but for macOS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--pictures", type=int, help="instead of 16 for vit and 128 for tiny")
+    parser.add_argument("--pictures", type=int, help=f"instead of {PICTURES}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--memory", type=int, metavar="RECORDS", help="measure memory instead, with so many records")
     options = parser.parse_args()
+    if options.memory:
+        memory(options.memory)
+        return
     for name in options.model:
-        size = SIZES[name]
-        size = Size(size.width, size.layers, size.heads, options.pictures or size.pictures)
+        count = options.pictures or PICTURES[name]
         with tempfile.TemporaryDirectory(prefix="prep-tag-") as folder:
             os.environ["PREP_MODELS"] = folder
-            model = write_model(Path(folder) / f"{name}-tagger", size)
-            workspace, crops = write_pictures(Path(folder) / "workspace", size.pictures)
-            runs = measure(contenders(model, workspace, crops, options.device), options.rounds)
-            report(name, size, runs, reading(workspace, crops))
+            model = (write_blip if name == "blip" else write_model)(Path(folder) / f"{name}-tagger", SIZES[name])
+            workspace, crops = write_pictures(Path(folder) / "workspace", count)
+            bench = (blip if name == "blip" else wd14)(model, workspace, options.device)
+            runs = measure(contenders(bench, workspace, crops), options.rounds)
+            report(name, count, runs, reading(bench, workspace, crops))
 
 
 if __name__ == "__main__":

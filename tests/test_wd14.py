@@ -5,6 +5,8 @@ import hashlib
 import json
 import logging
 import math
+import threading
+import time
 
 import numpy as np
 import onnx
@@ -19,6 +21,7 @@ import taggers.danbooru.onnx_tags
 from pipeline.errors import PrepError
 from pipeline.stage import Model
 from pipeline.workspace import Workspace
+from taggers.danbooru.onnx_session import CPU, CUDA
 from taggers.danbooru.scores import Tag
 from taggers.danbooru.wd14 import GET, Wd14, prepare, prepare_first
 from taggers.danbooru.wd14_tags import read_csv, read_json
@@ -527,30 +530,43 @@ def test_a_pulled_model_is_found_by_its_hub_id_and_its_short_name(workspace, tmp
 
 
 class Tight:
-    """A session with memory for so many pictures at once."""
+    """A session with memory for so many pictures at once, in one call or in several."""
 
-    def __init__(self, session, most, error):
-        self.session, self.most, self.error = session, most, error
+    def __init__(self, session, most, error, on_gpu):
+        self.session, self.most, self.error, self.on_gpu = session, most, error, on_gpu
         self.sizes = []
+        self.inside, self.turn = 0, threading.Lock()
 
     def run(self, outputs, feed):
         (array,) = feed.values()
-        self.sizes.append(len(array))
-        if len(array) > self.most:
-            raise self.error
-        return self.session.run(outputs, feed)
+        with self.turn:
+            self.sizes.append(len(array))
+            self.inside += len(array)
+            full = self.inside > self.most
+        try:
+            time.sleep(0 if self.on_gpu else 0.02)  # so that lanes meet
+            if full:
+                raise self.error
+            return self.session.run(outputs, feed)
+        finally:
+            with self.turn:
+                self.inside -= len(array)
+
+    def get_providers(self):
+        return [CUDA, CPU] if self.on_gpu else [CPU]
 
     def __getattr__(self, name):
         return getattr(self.session, name)
 
 
-def tight(monkeypatch, most, error):
+def tight(monkeypatch, most, error, lanes=1):
+    """Sessions with little memory, on a pretended GPU or on a CPU of so many lanes."""
     made = []
-    opened = taggers.danbooru.onnx_tags.open_session
+    here = taggers.danbooru.onnx_tags
+    opened = here.open_session
+    monkeypatch.setattr(here, "lanes", lambda device: lanes)
     monkeypatch.setattr(
-        taggers.danbooru.onnx_tags,
-        "open_session",
-        lambda *how: made.append(Tight(opened(*how), most, error)) or made[-1],
+        here, "open_session", lambda *how: made.append(Tight(opened(*how), most, error, lanes == 1)) or made[-1]
     )
     return made
 
@@ -570,15 +586,25 @@ def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, fo
     sessions = tight(monkeypatch, 1, error)
     with caplog.at_level(logging.WARNING, "prep"):
         after = run(workspace, folder, pictures, floor=0)
-    assert sessions[0].sizes == [4, 2, *[1] * 20]
+    assert sessions[0].sizes == [20, 10, 5, 2, *[1] * 20]
     assert [record.message for record in caplog.records] == [
-        "wd14:small-tagger ran out of memory with 4 pictures at once; it goes on with 2.",
-        "wd14:small-tagger ran out of memory with 2 pictures at once; it goes on with 1.",
+        f"wd14:small-tagger ran out of memory with {had} pictures at once; it goes on with {has}."
+        for had, has in ((20, 10), (10, 5), (5, 2), (2, 1))
     ]
     for one, other in zip(calm, after, strict=True):
         assert [a.text for a in one.annotations] == [a.text for a in other.annotations]
         pairs = zip(one.annotations, other.annotations, strict=True)
         assert all(abs(a.score - b.score) < 1.01e-4 for a, b in pairs)
+
+
+def test_lanes_that_do_not_fit_together_take_turns(workspace, folder, monkeypatch, caplog):
+    """Three threads of a CPU, memory for one: what is left is one picture after another, with the same scores."""
+    pictures = [photo(40 + 7 * n, 50) for n in range(14)]
+    calm = run(workspace, folder, pictures, floor=0)
+    sessions = tight(monkeypatch, 1, SAID[0], lanes=3)
+    with caplog.at_level(logging.WARNING, "prep"):
+        assert run(workspace, folder, pictures, floor=0) == calm
+    assert set(sessions[0].sizes) == {1} and "it goes on with 1." in caplog.records[-1].message
 
 
 def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, monkeypatch):

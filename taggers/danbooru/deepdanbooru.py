@@ -16,7 +16,7 @@ from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area
-from taggers.danbooru.onnx_tags import ON_GPU, Contract, open_net, split
+from taggers.danbooru.onnx_tags import AT_ONCE, Contract, open_net, split
 from taggers.danbooru.scores import Listing, Tag, annotate, check_scores
 from taggers.device import torch_device
 from taggers.memory import Pieces
@@ -104,7 +104,7 @@ def load_torch(tagger: DeepDanbooru, folder: Path) -> Look:
     listing = Listing([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.by, GET)
     device = torch_device(tagger.device)
     network = deepdanbooru_net.build(tensors).to(device)
-    chunk = ON_CPU if device.type == "cpu" else ON_GPU
+    chunk = ON_CPU if device.type == "cpu" else AT_ONCE
     infer = partial(_infer, partial(_scores, network, device, listing), Pieces(chunk, tagger.by), listing, tagger.floor)
     return Split(partial(letterbox, side=SIDE), infer, chunk)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PrepError
 from pipeline.record import Annotation
-from taggers.danbooru.onnx_session import CUDA, open_session
+from taggers.danbooru.onnx_session import CUDA, lanes, open_session
 from taggers.danbooru.scores import Listing, annotate, check_scores
 from taggers.memory import Pieces
 from taggers.tagger import Split
@@ -24,9 +25,8 @@ LAYOUTS: dict[Layout, tuple[int, int, int, str]] = {  # where the channels, heig
     "NCHW": (1, 2, 3, "batch x 3 x side x side"),
 }
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16"}
-# Pictures at once. Two to four are the fastest on two cores (vision transformers of width 192 and 768); on a GPU
-# 32, or what memory allows.
-ON_CPU, ON_GPU = 4, 32
+AT_ONCE = 32  # pictures in one call on a GPU, or what memory allows
+ROUNDS = 4  # pictures for each lane of a CPU before they wait for one another: what runs on when one is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,10 @@ class Net:
     output: str
     dtype: str
     side: int  # pixels
-    batch: int  # pictures it takes at once; 0: any number
+    batch: int  # pictures in one call; 0: any number
     logits: bool
+    lanes: Executor  # threads that call it
+    together: int  # pictures that are on their way through it
 
 
 def open_net(path: Path, listing: Listing, contract: Contract, device: str) -> Net:
@@ -71,8 +73,21 @@ def open_net(path: Path, listing: Listing, contract: Contract, device: str) -> N
             f"{path} has {found} outputs, but {listing.file} beside it lists {tags} tags: they do not match.",
             listing.mend,
         )
-    batch = source.shape[0] if isinstance(source.shape[0], int) and source.shape[0] > 0 else 0
-    return Net(session, source.name, scores[0].name, _FLOATS[source.type], side, batch, contract.logits)
+    fixed = source.shape[0] if isinstance(source.shape[0], int) and source.shape[0] > 0 else 0
+    # On a CPU each call has one picture, whose scores then do not depend on its neighbours at all.
+    on_gpu = CUDA in session.get_providers()
+    batch, threads = fixed or (0 if on_gpu else 1), lanes(device)
+    return Net(
+        session,
+        source.name,
+        scores[0].name,
+        _FLOATS[source.type],
+        side,
+        batch,
+        contract.logits,
+        ThreadPoolExecutor(threads, thread_name_prefix="lane"),
+        AT_ONCE if on_gpu else threads * ROUNDS * batch,
+    )
 
 
 def _side(shape: list[Any], contract: Contract) -> int:
@@ -88,9 +103,8 @@ def split(net: Net, listing: Listing, prepare: Callable[[np.ndarray], np.ndarray
     """The model's look; `prepare` makes the array it takes, and scores from `floor` up are said."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    chunk = ON_GPU if CUDA in net.session.get_providers() else ON_CPU
-    pieces = Pieces(chunk, listing.by, (state.RuntimeException, state.Fail, state.EPFail))
-    return Split(prepare, partial(infer, net, listing, floor, pieces), chunk)
+    pieces = Pieces(net.together, listing.by, (state.RuntimeException, state.Fail, state.EPFail))
+    return Split(prepare, partial(infer, net, listing, floor, pieces), AT_ONCE)
 
 
 def infer(net: Net, listing: Listing, floor: float, pieces: Pieces, arrays: list[np.ndarray]) -> list[list[Annotation]]:
@@ -101,13 +115,26 @@ def infer(net: Net, listing: Listing, floor: float, pieces: Pieces, arrays: list
 def _rows(net: Net, listing: Listing, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     import numpy as np
 
-    ready = np.stack(arrays).astype(net.dtype, copy=False)
-    runs = [net.session.run([net.output], {net.input: batch})[0] for batch in _batches(ready, net.batch)]
-    scores: np.ndarray = np.concatenate(runs).astype(np.float32, copy=False)[: len(arrays)]
+    def run(batch: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = net.session.run([net.output], {net.input: batch.astype(net.dtype, copy=False)})[0]
+        return rows
+
+    runs = [net.lanes.submit(run, batch) for batch in _batches(arrays, net.batch or len(arrays))]
+    wait(runs, return_when=FIRST_EXCEPTION)
+    wait([one for one in runs if not one.cancel()])  # after a fault too: who tries again with less finds memory free
+    scores: np.ndarray = np.concatenate(_results(runs)).astype(np.float32, copy=False)[: len(arrays)]
     if net.logits:
         scores = sigmoid(scores, listing)
     check_scores(scores, len(arrays), listing)
     return list(scores)
+
+
+def _results(runs: list[Future[np.ndarray]]) -> list[np.ndarray]:
+    """What all of them gave; raises the fault of the one that had one."""
+    for fault in (one.exception() for one in runs if not one.cancelled()):
+        if fault:
+            raise fault
+    return [one.result() for one in runs]
 
 
 def sigmoid(logits: np.ndarray, listing: Listing) -> np.ndarray:
@@ -122,10 +149,10 @@ def sigmoid(logits: np.ndarray, listing: Listing) -> np.ndarray:
     return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
 
 
-def _batches(ready: np.ndarray, limit: int) -> Iterator[np.ndarray]:
-    """Pieces the model takes: all at once, or exactly `limit` pictures each, the last one filled up with zeros."""
+def _batches(arrays: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """Batches of exactly `size` pictures, the last one filled up with zeros."""
     import numpy as np
 
-    for start in range(0, len(ready), limit or len(ready)):
-        piece = ready[start : start + (limit or len(ready))]
-        yield np.pad(piece, ((0, limit - len(piece)), (0, 0), (0, 0), (0, 0))) if len(piece) < limit else piece
+    for start in range(0, len(arrays), size):
+        batch = np.stack(arrays[start : start + size]) if size > 1 else arrays[start][np.newaxis]
+        yield np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))) if len(batch) < size else batch
