@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.errors import PrepError
 from pipeline.imaging.decode import Unreadable
 from pipeline.imaging.picture import render, transform
 from pipeline.record import Crop, Transform
-from training.masks import alpha_of, grey_of, masked_mean, placed, reduced
+from pipeline.workspace import Workspace
+from tests.training_set import sample
+from training.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
+from training.samples import Source
 
 
 def disc(width, height):
@@ -86,9 +91,58 @@ def test_opaque_pictures_have_no_mask():
 def test_reduced_is_the_mean_of_each_cell():
     mask = np.zeros((16, 24), np.uint8)
     mask[:8, :8] = 255
-    mask[:4, 8:16] = 255
-    assert reduced(mask, 8, 0.0).tolist() == [[[[1.0, 0.5, 0.0], [0.0, 0.0, 0.0]]]]
-    assert reduced(mask, 8, 0.1).min() == pytest.approx(0.1)
+    mask[:4, 8:16] = 254
+    assert reduced(mask, 8).tolist() == [[255, 127, 0], [0, 0, 0]]
+    assert tensor(reduced(mask, 8), 0.1, False).tolist()[0][0][0] == pytest.approx([1, 127 / 255, 0.1])
+    assert tensor(reduced(mask, 8), 0.0, True).tolist()[0][0][0] == pytest.approx([0, 127 / 255, 1])
+
+
+def made(home, name, reg=False, change=None):
+    crop = cut(300, 200, (96, 64), (16, 0, 64, 64))
+    return sample(int(name[0], 36), reg=reg, source=Source(f"raw/{name}", crop, change))
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+def test_masks_of_a_set_by_alpha(tmp_path, caplog):
+    home = Workspace(tmp_path)
+    (tmp_path / "raw").mkdir()
+    grey = Image.fromarray(disc(300, 200))
+    clear = Image.merge("LA", (grey, grey))
+    (tmp_path / "raw" / "a.png").write_bytes(file(clear, "LA"))
+    (tmp_path / "raw" / "b.png").write_bytes(file(disc(300, 200)))
+    (tmp_path / "raw" / "c.png").write_bytes(file(Image.merge("LA", (grey, grey.point(lambda v: 0))), "LA"))
+    samples = [made(home, "a.png"), made(home, "b.png"), made(home, "c.png"), made(home, "a.png", reg=True)]
+    samples.append(replace(made(home, "a.png", change=CHANGES[1]), id="mirrored"))
+    found = Masks("alpha", home, 8).read(samples, nothing)
+    assert set(found) == {samples[0].id, samples[2].id, "mirrored"}
+    first = found[samples[0].id]
+    assert first.shape == (8, 8) and first.dtype == np.uint8 and first.max() == 255 and first.min() == 0
+    assert np.abs(found["mirrored"].astype(int) - first[:, ::-1]).max() <= 1
+    assert caplog.messages == [
+        "1 of 4 pictures have no mask and count whole",
+        "1 masks leave nothing that counts, that of images/12.png first",
+    ]
+
+
+def test_masks_of_a_set_by_files(tmp_path):
+    home = Workspace(tmp_path)
+    (tmp_path / "masks" / "deep").mkdir(parents=True)
+    (tmp_path / "masks" / "deep" / "a.png").write_bytes(file(disc(600, 400)))
+    (tmp_path / "masks" / "notes.txt").write_text("no mask")
+    masks = Masks("masks", home, 8)
+    samples = [made(home, "a.jpg"), made(home, "b.jpg")]
+    assert set(masks.read(samples, nothing)) == {samples[0].id}
+    before = masks.digest()
+    (tmp_path / "masks" / "deep" / "a.png").write_bytes(file(255 - disc(600, 400)))
+    assert masks.digest() != before and masks.digest() == masks.digest()
+    (tmp_path / "masks" / "deep" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(PrepError, match="cannot be read"):
+        masks.read(samples, nothing)
+    with pytest.raises(PrepError, match="does not exist"):
+        Masks("nowhere", home, 8).read(samples, nothing)
 
 
 @given(st.integers(0, 9999), st.floats(0.01, 1))
