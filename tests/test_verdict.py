@@ -1,0 +1,100 @@
+"""Verdicts on curves whose answer is known."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.verdict import _T, Evaluation, best_of, judge, out_of_patience, paired
+
+
+def curve(validation, train=None, pictures=8, noise=0.002, seed=0):
+    """Evaluations every 100 steps; every picture has a level of its own and a little noise on each step."""
+    chance = random.Random(seed)
+    levels = {f"v{k}": chance.uniform(-0.05, 0.05) for k in range(pictures)}
+    train = train or validation
+    return [
+        Evaluation(
+            step * 100,
+            {"t1": low, "t2": low},
+            {id: middle + level + chance.gauss(0, noise) for id, level in levels.items()},
+            {},
+        )
+        for step, (middle, low) in enumerate(zip(validation, train, strict=True))
+    ]
+
+
+def words(evaluations):
+    return [verdict.word for verdict in judge(evaluations)]
+
+
+def test_a_valley():
+    found = judge(curve([0.30, 0.25, 0.20, 0.18, 0.18, 0.22, 0.30], [0.30, 0.24, 0.19, 0.15, 0.12, 0.08, 0.04]))
+    assert [verdict.word for verdict in found] == ["underfit", "underfit", "good", "good", "overfit", "overfit"]
+    assert sum(verdict.best for verdict in found) == 1 and found[2].best != found[3].best
+    assert "worse than step" in found[0].reason and "+0.2" in found[5].reason
+
+
+def test_still_falling_is_good_at_its_end_and_underfit_before():
+    assert words(curve([0.3, 0.27, 0.24, 0.21])) == ["underfit", "underfit", "good"]
+
+
+def test_nothing_learnt_is_underfit():
+    assert words(curve([0.3, 0.3, 0.3], noise=0.01)) == ["underfit", "underfit"]
+
+
+def test_overfit_from_the_beginning():
+    """The base is the best: every checkpoint is certainly worse than it."""
+    assert words(curve([0.2, 0.25, 0.3])) == ["overfit", "overfit"]
+
+
+def test_differences_within_their_noise_are_no_verdict():
+    """0.002 apart with pictures that scatter by 0.02: as good as each other."""
+    found = words(curve([0.30, 0.20, 0.198, 0.202], noise=0.02, pictures=6))
+    assert found == ["good", "good", "good"]
+
+
+def test_pairing_sees_what_the_scatter_of_pictures_hides():
+    """Pictures differ by up to 0.1, checkpoints by 0.01 with 0.002 of noise."""
+    assert words(curve([0.30, 0.20, 0.21]))[1] == "overfit"
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 2])
+def test_too_few_pictures_for_a_verdict(pictures):
+    found = judge(curve([0.3, 0.2], pictures=pictures))
+    assert found[0].word == "unsure" and f"{pictures} validation pictures" in found[0].reason
+
+
+def test_paired_by_hand():
+    found = paired({"a": 1.0, "b": 2.0, "c": 4.0, "gone": 1.0}, {"a": 1.5, "b": 2.1, "c": 4.3, "new": 9.0})
+    assert found.mean == pytest.approx(0.3)
+    assert found.margin == pytest.approx(4.303 * 0.2 / math.sqrt(3))
+    assert not found.certain and paired({"a": 0.0}, {"a": 9.0}).certain is False
+
+
+def test_the_quantiles_are_students():
+    stats = pytest.importorskip("scipy.stats")
+    for freedom, value in enumerate(_T, 1):
+        assert value == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-4)
+
+
+def test_patience():
+    falling = curve([0.5, 0.4, 0.3, 0.2], noise=0)
+    assert not any(out_of_patience(falling[: k + 1], 1) for k in range(4))
+    valley = curve([0.5, 0.3, 0.4, 0.35, 0.4], noise=0)
+    assert [out_of_patience(valley[: k + 1], 2) for k in range(5)] == [False, False, False, True, True]
+    assert not out_of_patience(valley, 0) and not out_of_patience(curve([1, 2, 3], pictures=0), 1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(0, 99))
+def test_there_is_one_best_and_it_is_never_overfit(middles, seed):
+    evaluations = curve(middles, seed=seed)
+    best = best_of(evaluations)
+    found = judge(evaluations)
+    assert sum(verdict.best for verdict in found) == (best.step != 0)
+    assert all(verdict.word != "overfit" for verdict in found if verdict.best)
+    assert all(verdict.word != "overfit" for verdict in found if verdict.step < best.step)
