@@ -106,6 +106,17 @@ class Manifest:
         }
         return len(set(wanted) - there)
 
+    def tables(self, columns: list[str], as_dictionary: list[str] | None = None) -> Iterator[pa.Table]:
+        """Some columns row group by row group, for questions about sets of any size.
+
+        Columns of `as_dictionary` come as their distinct texts and a number a row: `annotations.list.element.text`.
+        """
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path, read_dictionary=as_dictionary) as file:
+            for number in range(file.num_row_groups):
+                yield file.read_row_group(number, columns=columns)
+
     def table(self, columns: list[str]) -> pa.Table:
         """Some columns as one Arrow table, for questions about the whole set; 'picture.phash' names a nested one."""
         import pyarrow.parquet as pq

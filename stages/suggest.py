@@ -1,0 +1,180 @@
+"""prep merge --suggest: which tags belong to a subject rather than to its pictures, with the evidence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.spelling import plain
+from pipeline.stage import Options, opt
+from pipeline.workspace import Workspace
+from stages.census import Tally, census
+from stages.compose import absorbed
+from stages.evidence import Evidence, evidence, evidence_beside
+from stages.kinds import Kinds, read_kinds
+from stages.plan import Action, Plan, Row
+from stages.priors import Priors, find_priors
+from stages.rewrite import read_rewrites, rewritten
+from stages.thresholds import Cut, read_rules
+from stages.weights import MANY, Set
+
+if TYPE_CHECKING:
+    from stages.merge import Merge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggest(Options):
+    """When a tag belongs to the subject. A tag must pass all of coverage, PMI and z to be absorbed."""
+
+    name: ClassVar[str] = "merge --suggest"
+
+    coverage: float = opt(
+        0.6, "Share of a subject's pictures that a tag must be said of to be absorbed.", low=0, high=1
+    )
+    review: float = opt(0.5, "Share from which a tag that is as telling is put to you for review.", low=0, high=1)
+    pmi: float = opt(1.0, "Least pointwise mutual information in bits: 1 is twice as often as elsewhere.", low=0)
+    z: float = opt(2.6, "Least distance from chance in standard errors.", low=0)
+    strength: float = opt(10.0, "Pictures that what is known of other pictures counts for.", low=0.1)
+    share: float = opt(0.2, "Share from which a second hair or eye colour makes prep ask.", low=0, high=1)
+    same: int = opt(6, "Pictures of one subject within so many bits of perceptual hash count once.", low=0, high=32)
+    counts: str = opt(
+        "",
+        "selected_tags.csv to take a tag's share among other pictures from; that of the model that tagged otherwise.",
+        metavar="FILE",
+    )
+
+    def check(self) -> None:
+        if self.review > self.coverage:
+            raise PrepError(
+                f"merge: review is {self.review:g}, above coverage, {self.coverage:g}.", "Review lies below it."
+            )
+
+
+def suggest(how: Suggest, merge: Merge, manifest: Manifest, workspace: Workspace) -> Plan:
+    """What to do with every tag of every subject: a plan to look at, which changes nothing until it is accepted."""
+    kinds = read_kinds(workspace.source(merge.kinds) if merge.kinds else None)
+    rules = read_rewrites(merge.replace, merge.remove)
+
+    def rename(tag: str) -> str | None:
+        new = rewritten(tag, rules)
+        return new if new is None or not merge.synonyms else kinds.synonyms.get(plain(new), new)
+
+    cut = Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
+    found = census(manifest, cut, rename, how.same)
+    counted = {one: found[one] for one in sorted(found, key=lambda one: (one.subject, one.class_name))}
+    priors = find_priors(manifest, how.counts, workspace, rename)
+    rows: list[Row] = []
+    for one, tally in counted.items():
+        if one.subject:
+            beside = counted.get(Set("", one.class_name))
+            rows += judged(how, merge.absorb, kinds, _weighed(how, one, (tally, beside), priors))
+    return Plan(tuple(rows), manifest.digest, tuple(_notes(counted, priors, how)))
+
+
+def _weighed(how: Suggest, one: Set, tallies: tuple[Tally, Tally | None], priors: Priors) -> list[Row]:
+    """A subject's tags with their evidence, not judged yet: the most common first."""
+    tally, beside = tallies
+    rows = []
+    for tag, count in tally.tags.items():
+        found = _evidence(how, (count, tally.pictures), (tag, beside), priors)
+        coverage = min(1.0, round(count / tally.pictures, 6))
+        row = Row(one.subject, tag, count, coverage, None, None, None, "keep", "")
+        rows.append(replace(row, prior=found.prior, pmi=found.pmi, z=found.z) if found else row)
+    return sorted(rows, key=lambda row: (-row.coverage, row.tag))
+
+
+def _evidence(
+    how: Suggest, counted: tuple[float, float], other: tuple[str, Tally | None], priors: Priors
+) -> Evidence | None:
+    """None where nobody counted the tag elsewhere."""
+    tag, beside = other
+    prior = priors.shares.get(tag)
+    if beside is not None and beside.pictures:
+        return evidence_beside(counted, (beside.tags.get(tag, 0.0), beside.pictures), prior, how.strength)
+    return None if prior is None else evidence(*counted, prior, how.strength)
+
+
+def judged(how: Suggest, absorb: tuple[str, ...], kinds: Kinds, rows: list[Row]) -> list[Row]:
+    """One subject's rows with what to do and why; the recipe's own list comes first, whatever the evidence."""
+    rows = [_as(row, *_verdict(how, kinds, row)) for row in rows]
+    rows = list(_asked(how, kinds, rows))
+    listed = {tag for rule in absorb if (tag := absorbed(rule, rows[0].subject))} if rows else set()
+    rows = [_as(row, "absorb", "listed in absorb") if row.tag in listed else row for row in rows]
+    return list(_implied(how, kinds, rows))
+
+
+def _verdict(how: Suggest, kinds: Kinds, row: Row) -> tuple[Action, str]:
+    """What the evidence says of one tag on its own."""
+    share = f"in {row.coverage:.0%} of the pictures"
+    if row.tag in kinds.noise:
+        return "drop", "about the post, not the picture"
+    if kind := kinds.protection(row.tag):
+        return "keep", f"{kind}: stays changeable"
+    if row.coverage < how.review:
+        return "keep", share
+    if row.pmi is None or row.z is None or row.prior is None:
+        if row.coverage < how.coverage:
+            return "keep", share
+        return "review", f"{share}; how common it is elsewhere is not known"
+    times = f"{2**row.pmi:.1f} times as often as elsewhere"
+    if row.z < how.z:
+        return "keep", f"{share}, {times}: that may be chance"
+    if row.pmi < how.pmi:
+        if kinds.is_feature(row.tag) and row.coverage >= how.coverage:
+            return "absorb", f"{share}, a part of the body"
+        return "keep", f"{share}, but only {times}"
+    if row.coverage < how.coverage:
+        return "review", f"{share}, {times}: absorb it if the subject always has it"
+    return "absorb", f"{share}, {times}"
+
+
+def _asked(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
+    """Let the user decide where two tags of which a subject has one are both common."""
+    common: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        if (group := kinds.group(row.tag)) and row.coverage >= how.share:
+            common[group].append(row.tag)
+    for row in rows:
+        group = kinds.group(row.tag)
+        rivals = [tag for tag in common.get(group, ()) if tag != row.tag]
+        if row.action == "absorb" and rivals:
+            row = _as(row, "review", f"{group}: {' and '.join(rivals)} is common too; which one is the subject's?")
+        yield row
+
+
+def _implied(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
+    """Drop what absorbed tags imply; what is said without them as well is put to the user."""
+    absorbed = {row.tag: row.coverage for row in rows if row.action == "absorb"}
+    by: Mapping[str, str] = {
+        parent: tag for tag in sorted(absorbed, key=absorbed.__getitem__) for parent in kinds.parents(tag)
+    }
+    for row in rows:
+        tag = by.get(row.tag, "")
+        if tag and row.action in ("keep", "review") and not kinds.protection(row.tag):
+            if row.coverage - absorbed[tag] > how.share:
+                row = _as(row, "review", f"implied by {tag}, which is absorbed, but also said without it")
+            else:
+                row = _as(row, "drop", f"implied by {tag}, which is absorbed")
+        yield row
+
+
+def _as(row: Row, action: Action, reason: str) -> Row:
+    return replace(row, action=action, reason=reason)
+
+
+def _notes(counted: Mapping[Set, Tally], priors: Priors, how: Suggest) -> Iterator[str]:
+    """What was counted and how, in sentences."""
+    beside = {one.class_name for one in counted if not one.subject}
+    for one, tally in counted.items():
+        if not one.subject:
+            continue
+        near = f" ({tally.records:,} with copies and near-duplicates)" if tally.records > tally.pictures + 0.5 else ""
+        other = f"regularization {one.class_name}" if one.class_name in beside else ""
+        told = " and ".join(filter(None, (other, priors.about)))
+        yield f"{one.subject}: {tally.pictures:,.0f} pictures{near}. Elsewhere: {told}."
+        if tally.records > MANY and how.same:
+            yield f"{one.subject}: of more than {MANY:,} pictures only equal hashes count as near-duplicates."

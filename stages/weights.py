@@ -1,0 +1,131 @@
+"""What each record counts for: augmented copies and near-duplicates of a picture weigh one together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.manifest import Manifest
+from stages.overlap import groups
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+MANY = 100_000  # pictures of a set; of more, only equal hashes count as near-duplicates
+_COLUMNS = ["id", "subject", "class_name", "role", "picture.phash", "drop.stage"]
+_ID = 16  # letters of an id before the number of a copy
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Whose pictures: a subject's, or a class's regularization pictures."""
+
+    subject: str  # empty for regularization
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The sets of a manifest; of every record the number of its set, -1 if it was dropped, and what it weighs."""
+
+    sets: tuple[Set, ...]
+    numbers: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def pictures(self) -> list[float]:
+        """How many pictures each set has, near-duplicates counted once."""
+        import numpy as np
+
+        kept = self.numbers >= 0
+        return np.bincount(self.numbers[kept], self.weights[kept], len(self.sets)).round(6).tolist()  # type: ignore[no-any-return]
+
+    @property
+    def records(self) -> list[int]:
+        import numpy as np
+
+        return np.bincount(self.numbers[self.numbers >= 0], minlength=len(self.sets)).tolist()  # type: ignore[no-any-return]
+
+
+def weigh(manifest: Manifest, bits: int) -> Weights:
+    """Weigh every record of a manifest, row group by row group; memory holds some 50 bytes a record.
+
+    Near-duplicates are pictures of one set whose perceptual hashes differ by at most `bits` of 64 bits, in chains
+    too. Each of n near-duplicates weighs 1/n, so a tag that only some of them have counts in part.
+    """
+    import numpy as np
+
+    sets: dict[Set, int] = {}
+    parts = [_row_group(table, sets) for table in manifest.tables(_COLUMNS)]
+    if not parts:
+        return Weights((), np.empty(0, np.int32), np.empty(0))
+    numbers, roots, hashes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    new = np.append(True, (roots[1:] != roots[:-1]).any(axis=1))  # copies stand after the record they were made of
+    kept = np.flatnonzero(numbers >= 0)
+    _, heads, family = np.unique(np.cumsum(new)[kept], return_index=True, return_inverse=True)
+    group = np.arange(len(heads))
+    for number in range(len(sets)):
+        mine = np.flatnonzero((numbers[kept[heads]] == number) & (hashes[kept[heads]] != 0))
+        group[mine] = mine[_first_alike(hashes[kept[heads[mine]]], bits)]
+    weights = np.zeros(len(numbers))
+    weights[kept] = 1 / np.bincount(group[family])[group[family]]
+    return Weights(tuple(sets), numbers, weights)
+
+
+def _first_alike(hashes: np.ndarray, bits: int) -> np.ndarray:
+    """For each picture the first that it is a near-duplicate of, itself if there is none."""
+    import numpy as np
+
+    near = hashes if len(hashes) > MANY or not bits else np.array(groups([f"{h:016x}" for h in hashes], bits))
+    _, first, which = np.unique(near, return_index=True, return_inverse=True)
+    return first[which]
+
+
+def _row_group(table: pa.Table, sets: dict[Set, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every record: the number of its set, its root's id as two numbers, its hash; 0 where it has none."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows, first = _distinct(table.select(["role", "subject", "class_name"]))
+    known = [_set(*(table[name][row].as_py() for name in ("role", "subject", "class_name"))) for row in first]
+    numbers = np.array([sets.setdefault(one, len(sets)) for one in known], np.int32)[rows]
+    numbers[pc.is_valid(table["drop"]).to_numpy()] = -1
+    ids = pc.utf8_slice_codeunits(pc.ascii_rpad(table["id"], _ID), 0, _ID)
+    phash = pc.fill_null(pc.struct_field(table["picture"], "phash").cast(pa.string()), "0" * _ID)
+    return numbers, _letters(ids).view(np.uint64), _number(_letters(phash))
+
+
+def _set(role: str, subject: str, class_name: str) -> Set:
+    return Set("" if role == "reg" else subject, class_name)
+
+
+def _distinct(table: pa.Table) -> tuple[np.ndarray, list[int]]:
+    """For each row the number of its kind, and the first row of each kind, in order."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    key = np.zeros(table.num_rows, np.int64)
+    for column in table.columns:
+        codes = pc.dictionary_encode(column.combine_chunks())
+        key = key * len(codes.dictionary) + codes.indices.to_numpy()
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    return which, first.tolist()
+
+
+def _letters(texts: pa.ChunkedArray) -> np.ndarray:
+    """Texts of 16 ASCII letters each as rows of bytes, without a Python object a text."""
+    import numpy as np
+
+    array = texts.combine_chunks()
+    start = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)[0] if len(array) else 0
+    return np.frombuffer(array.buffers()[2] or b"", np.uint8, len(array) * _ID, int(start)).reshape(-1, _ID)
+
+
+def _number(letters: np.ndarray) -> np.ndarray:
+    """Rows of 16 hex digits as numbers of 64 bits."""
+    import numpy as np
+
+    nibbles = np.where(letters > ord("9"), (letters | 32) - ord("a") + 10, letters - ord("0")).astype(np.uint8)
+    return (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").astype(np.uint64).reshape(-1)
