@@ -10,11 +10,12 @@ from pipeline.errors import PrepError
 from tests.training_set import checkpoint, narrow, workspace
 from training.adapters import inject, parameters, prove, settle
 from training.checkpoint import published_name
-from training.export import kohya_keys, write_tensors
+from training.export import adapter_keys, write_tensors
 from training.families.sd1 import SD1
 
 FAMILY = SD1()
 PARTS = ("unet", "text_encoder")
+SIZE = torch.zeros(1, 6)
 
 # Of one block of each part, as sd-scripts' documentation and files in the wild have them.
 UNET_BLOCK = [
@@ -46,7 +47,7 @@ def trained(model):
     parts = {}
     for part in PARTS:
         parts[part] = model.load(part)
-        inject(parts[part], FAMILY.targets[part], (4, 2.0), 1)
+        inject(parts[part], FAMILY.targets[part].linear, (4, 2.0), 1)
         stream = torch.Generator().manual_seed(5)
         for name, weight in parameters(parts[part]).items():
             if "lora_B" in name:
@@ -59,17 +60,17 @@ def write(path, trained, dtype=torch.float32) -> dict[str, torch.Tensor]:
     tensors = {}
     for part, module in trained.items():
         named = {published_name(part, name): value for name, value in settle(module, dtype).items()}
-        tensors |= kohya_keys(named, FAMILY.prefixes[part], 2.0)
+        tensors |= adapter_keys(named, FAMILY, part, 2.0)
     write_tensors(path, tensors, {"ss_v2": "False"})
-    return {part: FAMILY.probe(part, module, CACHE["tokenizer"]) for part, module in trained.items()}
+    return {part: FAMILY.probe(part, module, CACHE["tokenizers"]) for part, module in trained.items()}
 
 
 CACHE = {}
 
 
 @pytest.fixture(autouse=True)
-def tokenizer(model):
-    CACHE.setdefault("tokenizer", model.tokenizer())
+def tokenizers(model):
+    CACHE.setdefault("tokenizers", model.tokenizers())
 
 
 def test_key_names_are_kohyas(trained, tmp_path):
@@ -90,7 +91,7 @@ def test_new_adapters_change_nothing_and_follow_the_seed(model):
     drawn = []
     for seed in (1, 1, 2):
         unet = model.load("unet")
-        inject(unet, FAMILY.targets["unet"], (4, 4.0), seed)
+        inject(unet, FAMILY.targets["unet"].linear, (4, 4.0), seed)
         assert torch.equal(FAMILY.probe("unet", unet, None), plain)
         drawn.append({name: weight.clone() for name, weight in parameters(unet).items()})
     first, again, other = drawn
@@ -109,7 +110,7 @@ def test_gradient_reaches_only_the_adapters(trained):
     unet = trained["unet"]
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     text = torch.randn(1, 77, 64, requires_grad=True)
-    FAMILY.forward(unet, torch.randn(1, 4, 16, 16), torch.tensor([3]), {"text": text}).square().mean().backward()
+    FAMILY.forward(unet, torch.randn(1, 4, 16, 16), torch.tensor([3]), {"text": text}, SIZE).square().mean().backward()
     adapters = parameters(unet)
     touched = {name for name, weight in unet.named_parameters() if weight.grad is not None}
     assert {name.replace(".default", "") for name in touched} == set(adapters)
@@ -126,10 +127,10 @@ def test_a_diffusers_pipeline_loads_the_file_with_equal_output(model, trained, t
 
     answers = write(tmp_path / "x.safetensors", trained, dtype)
     pipeline = StableDiffusionPipeline.from_pretrained(model.folder, local_files_only=True)
-    plain = {part: FAMILY.probe(part, getattr(pipeline, part), pipeline.tokenizer) for part in PARTS}
+    plain = {part: FAMILY.probe(part, getattr(pipeline, part), {"text_encoder": pipeline.tokenizer}) for part in PARTS}
     pipeline.load_lora_weights(tmp_path, weight_name="x.safetensors")
     for part in PARTS:
-        loaded = FAMILY.probe(part, getattr(pipeline, part), pipeline.tokenizer)
+        loaded = FAMILY.probe(part, getattr(pipeline, part), {"text_encoder": pipeline.tokenizer})
         torch.testing.assert_close(loaded, answers[part], atol=1e-5, rtol=1e-5)
         assert float((loaded - plain[part]).abs().max()) > 0.01
 
@@ -179,7 +180,7 @@ def test_settled_weights_are_those_of_the_file(trained, dtype):
 
 def test_an_adapter_without_effect_is_refused(model, tmp_path):
     unet = model.load("unet")
-    inject(unet, FAMILY.targets["unet"], (4, 2.0), 1)
+    inject(unet, FAMILY.targets["unet"].linear, (4, 2.0), 1)
     answers = write(tmp_path / "x.safetensors", {"unet": unet})
     with pytest.raises(PrepError, match="leaves the unet as it was"):
         prove(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
+import time
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from tests.training_set import narrow, shared, workspace
-from training.base import PARTS, find_base
+from tests.training_set import SD1_PARTS as PARTS
+from tests.training_set import checkpoint, narrow, shared, workspace
+from training.base import find_base
 from training.mini import SHA256, VAE_SHA256, ensure_mini
 
 
@@ -44,50 +50,82 @@ def test_single_file_is_known_by_its_bytes_also_after_it_changed(tmp_path):
 
 def test_hash_is_remembered(tmp_path, monkeypatch):
     work = workspace(tmp_path / "w")
-    before = find_base(str(narrow()), work)
-    monkeypatch.setattr("training.base.file_sha256", lambda path: pytest.fail("hashed again"))
-    assert find_base(str(narrow()), work) == before
+    copy = shutil.copytree(narrow(), tmp_path / "copy")
+    old = time.time() - 10
+    for file in copy.rglob("*.safetensors"):
+        os.utime(file, (old, old))
+    monkeypatch.setattr("pipeline.models.store._SETTLED", 0)  # a file this young is hashed each time
+    before = find_base(str(copy), work)
+    monkeypatch.setattr("pipeline.models.store.file_sha256", lambda path: pytest.fail("hashed again"))
+    assert find_base(str(copy), work) == before
 
 
-def test_damaged_memory_of_hashes_is_made_again(tmp_path):
-    work = workspace(tmp_path / "w")
-    before = find_base(str(narrow()), work)
-    for content in (b"{broken", b"[]", b'{"x": 1}'):
-        (work.cache / "hashes.json").write_bytes(content)
-        assert find_base(str(narrow()), work) == before
+def pulled(folder, hub: str, commit: str) -> None:
+    """A model as prep models pull leaves it."""
+    home = folder / hub.replace("/", "--")
+    shutil.copytree(ensure_mini(shared()), home)
+    files = {path.relative_to(home).as_posix(): path for path in home.rglob("*") if path.is_file()}
+    entries = {name: {"size": path.stat().st_size, "sha256": ""} for name, path in files.items()}
+    (home / "prep-model.json").write_text(json.dumps({"name": hub, "revision": commit, "files": entries}))
 
 
-def hub_cache(folder, repository: str, commit: str) -> None:
-    """A model in the hub's cache, laid out as huggingface_hub leaves it."""
-    place = folder / f"models--{repository.replace('/', '--')}"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text(commit)
-    shutil.copytree(ensure_mini(shared()), place / "snapshots" / commit)
-
-
-def test_hub_id_is_taken_from_the_local_cache(tmp_path, monkeypatch):
+def test_hub_id_is_a_pulled_model(tmp_path, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    hub_cache(tmp_path, "some-one/tiny-sd", commit)
+    monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
+    pulled(tmp_path / "models", "some-one/tiny-sd", commit)
     work = workspace(tmp_path / "w")
     base = find_base("some-one/tiny-sd", work)
     assert (base.name, base.revision) == ("some-one/tiny-sd", commit)
     assert base.sha256 == find_base("mini", work).sha256
+    assert find_base("some-one/tiny-sd@01234567", work) == base
+    with pytest.raises(PrepError) as caught:
+        find_base("some-one/tiny-sd@89abcdef", work)
+    assert caught.value.wrong == "some-one/tiny-sd is on this machine, but of the commit 0123456789ab, not 89abcdef."
+    assert caught.value.mend == "Get the other one: prep models pull some-one/tiny-sd --revision 89abcdef"
 
 
-def test_hub_id_without_network_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+def test_hub_id_that_was_not_pulled_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
     with pytest.raises(PrepError) as caught:
         find_base("some-one/not-here", workspace(tmp_path / "w"))
-    assert "some-one/not-here is not on this machine" in caught.value.wrong
-    assert "hf download some-one/not-here" in caught.value.mend
-    assert "--base FOLDER" in caught.value.mend
+    assert caught.value.wrong == "The model some-one/not-here is not on this machine."
+    assert caught.value.mend.startswith("Get it: prep models pull some-one/not-here")
+
+
+def test_weights_in_several_files(tmp_path):
+    """As large models are kept: an index names the files, whose hashes count in their order."""
+    copy = shutil.copytree(narrow(), tmp_path / "copy")
+    unet = copy / "unet"
+    tensors = load_file(unet / PARTS["unet"])
+    (unet / PARTS["unet"]).unlink()
+    names = sorted(tensors)
+    half = len(names) // 2
+    files = {f"diffusion_pytorch_model-0000{k}-of-00002.safetensors": names[half * (k - 1) :][:half] for k in (1, 2)}
+    files["diffusion_pytorch_model-00002-of-00002.safetensors"] = names[half:]
+    for file, some in files.items():
+        save_file({name: tensors[name] for name in some}, unet / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: file for file, some in files.items() for name in some}}
+    listed = unet / "diffusion_pytorch_model.safetensors.index.json"
+    listed.write_text(json.dumps(index))
+    work = workspace(tmp_path / "w")
+    shared_out = checkpoint(work, str(copy))
+    ours, theirs = shared_out.load("unet").state_dict(), checkpoint(work, str(narrow())).load("unet").state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert shared_out.base.sha256 != find_base(str(narrow()), work).sha256
+    (unet / "diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(PrepError, match=r"has no diffusion_pytorch_model-00002-of-00002.safetensors, which its index"):
+        find_base(str(copy), work)
+    listed.write_text(json.dumps({"weight_map": {"x": "../../other.safetensors"}}))
+    with pytest.raises(PrepError, match=r"has no other\.safetensors, which its index names"):
+        find_base(str(copy), work)
+    listed.write_text("{")
+    with pytest.raises(PrepError, match="is damaged"):
+        find_base(str(copy), work)
 
 
 @pytest.mark.parametrize("text", ["", "nothing", "missing.safetensors", "some/missing.ckpt", "/no/such/model", "a b/c"])
 def test_what_names_no_model(tmp_path, text):
-    with pytest.raises(PrepError, match=r"no base model|no unet/config\.json"):
+    with pytest.raises(PrepError, match=r"no base model|no unet/config\.json|is not on this machine"):
         find_base(text, workspace(tmp_path))
 
 
@@ -106,5 +144,5 @@ def test_folder_with_pickles_only(tmp_path):
 
 def test_other_files_are_no_models(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"x")
-    with pytest.raises(PrepError, match="is not a base model that prep reads"):
+    with pytest.raises(PrepError, match="is not a model that prep reads"):
         find_base(str(tmp_path / "model.gguf"), workspace(tmp_path / "w"))

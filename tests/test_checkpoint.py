@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
-from tests.training_set import NARROW, checkpoint, narrow, workspace
-from training.base import PARTS
+from tests.training_set import NARROW, SD1_PARTS, checkpoint, narrow, workspace
 from training.checkpoint import read_tensors
 from training.families.sd1 import SD1
+from training.families.table import recognise
 from training.survey import survey
 
 LEVELS, LAYERS = 4, NARROW.unet_layers
@@ -91,7 +91,7 @@ def original(name: str, table: dict[str, str], inner: dict[str, str]) -> str:
 
 def single_file() -> dict[str, torch.Tensor]:
     """The narrow model as one checkpoint in the original layout."""
-    unet, vae, text = (load_file(narrow() / part / file) for part, file in PARTS.items())
+    unet, vae, text = (load_file(narrow() / part / file) for part, file in SD1_PARTS.items())
     found = {}
     for name, value in unet.items():
         inner = RESNET if ".resnets." in name else {}
@@ -118,13 +118,13 @@ def file(request, tmp_path_factory):
 def test_single_file_is_the_same_model_as_the_folder(file, tmp_path):
     work = workspace(tmp_path)
     one, other = checkpoint(work, str(file)), checkpoint(work, str(narrow()))
-    SD1().recognise(one)
-    for part in PARTS:
+    assert recognise(one).name == "sd_v1"
+    for part in SD1_PARTS:
         ours, theirs = one.load(part).state_dict(), other.load(part).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), part
     for part in ("unet", "text_encoder"):
-        answers = [SD1().probe(part, model.load(part), model.tokenizer()) for model in (one, other)]
+        answers = [SD1().probe(part, model.load(part), model.tokenizers()) for model in (one, other)]
         assert torch.equal(*answers), part
 
 
@@ -148,15 +148,16 @@ def test_survey_of_the_real_sizes():
     assert (blueprint.unet_layers, blueprint.unet_heads) == (2, 8)
     assert blueprint.vae == (128, 256, 512, 512)
     assert (blueprint.vae_layers, blueprint.vae_scale) == (2, 0.18215)
-    assert (blueprint.text, blueprint.text_layers) == (768, 12)
+    assert [(text.width, text.layers) for text in blueprint.texts] == [(768, 12)]
     configs = blueprint.configs()
     assert (configs["unet/config.json"]["norm_num_groups"], configs["vae/config.json"]["norm_num_groups"]) == (32, 32)
     assert (configs["text_encoder/config.json"]["num_attention_heads"]) == 12
 
 
 FOREIGN = {
-    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": "Stable Diffusion XL",
-    "cond_stage_model.model.transformer.resblocks.0.ln_1.weight": "Stable Diffusion 2.x",
+    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": "whole Stable Diffusion XL .* no U-Net",
+    "conditioner.embedders.0.model.ln_final.weight": "Stable Diffusion XL refiner",
+    "cond_stage_model.model.transformer.resblocks.0.ln_1.weight": "whole Stable Diffusion 2.x .* no U-Net",
     "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": "Stable Diffusion 3",
     "double_blocks.0.img_attn.qkv.weight": "Flux",
     "lora_unet_mid_block_attentions_0_proj_in.alpha": "LoRA",
@@ -188,23 +189,23 @@ def test_a_lost_weight_is_noticed(tmp_path, lost, said):
     save_file(tensors, tmp_path / "model.safetensors")
     model = checkpoint(workspace(tmp_path / "w"), str(tmp_path / "model.safetensors"))
     with pytest.raises(PrepError, match=said):
-        for part in PARTS:
+        for part in SD1_PARTS:
             model.load(part)
 
 
 def test_a_weight_lost_from_a_folder_is_named(tmp_path):
     copy = shutil.copytree(narrow(), tmp_path / "copy")
     for part, lost in (("unet", "conv_out.bias"), ("text_encoder", "text_model.final_layer_norm.bias")):
-        tensors = load_file(copy / part / PARTS[part])
+        tensors = load_file(copy / part / SD1_PARTS[part])
         del tensors[lost]
-        save_file(tensors, copy / part / PARTS[part], {"format": "pt"})
+        save_file(tensors, copy / part / SD1_PARTS[part], {"format": "pt"})
         with pytest.raises(PrepError, match=rf"{part} lacks the weight .*{lost.split('.')[-2]}"):
             checkpoint(workspace(tmp_path / part), str(copy)).load(part)
 
 
 def test_truncated_weights_of_a_folder(tmp_path):
     copy = shutil.copytree(narrow(), tmp_path / "copy")
-    for part, name in PARTS.items():
+    for part, name in SD1_PARTS.items():
         whole = (copy / part / name).read_bytes()
         (copy / part / name).write_bytes(whole[: len(whole) // 2])
         with pytest.raises(PrepError, match="cannot be loaded"):
@@ -250,11 +251,12 @@ def test_truncated_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("part", "change", "said"),
     [
-        ("unet", {"addition_embed_type": "text_time"}, "Stable Diffusion XL"),
-        ("unet", {"use_linear_projection": True, "cross_attention_dim": 1024}, "Stable Diffusion 2"),
+        ("unet", {"addition_embed_type": "text_time"}, "Stable Diffusion XL model without its text_encoder_2"),
+        ("unet", {"use_linear_projection": True, "cross_attention_dim": 1024}, "do not belong together"),
+        ("vae", {"latent_channels": 16}, "The VAE makes latents of 16 channels; copy takes 4"),
         ("unet", {"in_channels": 9}, "inpainting"),
         ("unet", {"cross_attention_dim": 768}, "do not belong together"),
-        ("unet", {"_class_name": "SomethingElse"}, "not a Stable Diffusion 1.x model"),
+        ("unet", {"_class_name": "SomethingElse"}, "of no family that prep trains: its denoiser is a SomethingElse"),
     ],
 )
 def test_folders_of_other_families_are_refused(tmp_path, part, change, said):
@@ -262,11 +264,11 @@ def test_folders_of_other_families_are_refused(tmp_path, part, change, said):
     config = copy / part / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     with pytest.raises(PrepError, match=said):
-        SD1().recognise(checkpoint(workspace(tmp_path / "w"), str(copy)))
+        recognise(checkpoint(workspace(tmp_path / "w"), str(copy)))
 
 
 def test_configuration_that_is_not_json(tmp_path):
     copy = shutil.copytree(narrow(), tmp_path / "copy")
     (copy / "unet" / "config.json").write_text("{")
     with pytest.raises(PrepError, match=r"config\.json is not JSON"):
-        SD1().recognise(checkpoint(workspace(tmp_path / "w"), str(copy)))
+        recognise(checkpoint(workspace(tmp_path / "w"), str(copy)))

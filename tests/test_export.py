@@ -72,7 +72,7 @@ def test_kohya_names():
         "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_A.weight": torch.zeros(4, 32),
         "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_B.weight": torch.ones(32, 4),
     }
-    named = kohya_keys(weights, "lora_unet", 8.0)
+    named = kohya_keys(weights, lambda path: f"lora_unet_{path.replace('.', '_')}", 8.0)
     module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0"
     assert named.keys() == {f"{module}.lora_down.weight", f"{module}.lora_up.weight", f"{module}.alpha"}
     assert named[f"{module}.lora_down.weight"].shape == (4, 32)
@@ -83,4 +83,4 @@ def test_kohya_names():
 
 def test_unknown_weights_are_not_passed_over():
     with pytest.raises(KeyError):
-        kohya_keys({"a.b.lora_magnitude_vector.weight": torch.zeros(2)}, "lora_unet", 1.0)
+        kohya_keys({"a.b.lora_magnitude_vector.weight": torch.zeros(2)}, str, 1.0)

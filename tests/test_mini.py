@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import PrepError
 from tests.training_set import NARROW, checkpoint, shared, workspace
-from training.base import PARTS
+from tests.training_set import SD1_PARTS as PARTS
 from training.mini import SHA256, VAE_SHA256, ensure_mini, mini_folder, seeded
 
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from tests.training_set import checkpoint, workspace
+from training.families.family import TextSettings
 from training.families.sd1 import SD1
 from training.noise import Noise
 
 FAMILY = SD1()
+SIZE = torch.zeros(2, 6)
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +20,10 @@ def model(tmp_path_factory):
 
 
 def test_text_is_clips_last_layer_of_the_padded_tokens(model):
-    tokenizer, encoder = model.tokenizer(), model.load("text_encoder")
+    tokenizers, encoder = model.tokenizers(), model.load("text_encoder")
+    tokenizer = tokenizers["text_encoder"]
     with torch.no_grad():
-        ours = FAMILY.encode_text(tokenizer, encoder, ["smith, apron", ""])["text"]
+        ours = FAMILY.encode_text(tokenizers, {"text_encoder": encoder}, ["smith, apron", ""], TextSettings())["text"]
         # 29502 and so on are CLIP's numbers of the words; the rest is the end token, as padding too.
         smith = torch.tensor([[49406, *tokenizer("smith, apron").input_ids[1:-1], *[49407] * 73]])
         nothing = torch.tensor([[49406, *[49407] * 76]])
@@ -31,14 +34,16 @@ def test_text_is_clips_last_layer_of_the_padded_tokens(model):
 
 @pytest.mark.parametrize(("words", "long"), [(75, False), (76, True), (300, True)])
 def test_token_limit(model, words, long):
-    assert FAMILY.too_long(model.tokenizer(), " ".join(["man"] * words)) is long
+    assert FAMILY.too_long(model.tokenizers(), " ".join(["man"] * words), TextSettings()) is long
 
 
 def test_what_is_beyond_the_limit_has_no_effect(model):
-    tokenizer, encoder = model.tokenizer(), model.load("text_encoder")
+    tokenizers, encoder = model.tokenizers(), model.load("text_encoder")
     start = " ".join(["man"] * 75)
     with torch.no_grad():
-        texts = FAMILY.encode_text(tokenizer, encoder, [start, f"{start} in a hat"])["text"]
+        texts = FAMILY.encode_text(tokenizers, {"text_encoder": encoder}, [start, f"{start} in a hat"], TextSettings())[
+            "text"
+        ]
     assert torch.equal(texts[0], texts[1])
 
 
@@ -52,11 +57,11 @@ def test_unet_is_told_noise_time_and_text(model):
     noisy, text = torch.randn(2, 4, 8, 8), torch.randn(2, 77, 64)
     time = torch.tensor([1, 900])
     with torch.no_grad():
-        ours = FAMILY.forward(unet, noisy, time, {"text": text})
+        ours = FAMILY.forward(unet, noisy, time, {"text": text}, SIZE)
         wanted = unet(sample=noisy, timestep=time, encoder_hidden_states=text).sample
         assert torch.equal(ours, wanted)
         for other in ((noisy + 1, time, text), (noisy, time.flip(0), text), (noisy, time, text.flip(0))):
-            assert not torch.allclose(FAMILY.forward(unet, other[0], other[1], {"text": other[2]}), wanted)
+            assert not torch.allclose(FAMILY.forward(unet, other[0], other[1], {"text": other[2]}, SIZE), wanted)
 
 
 def test_objective_is_the_bases_own(model):

@@ -17,14 +17,17 @@ from pipeline.record import Record
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
 from tests.make import record
-from training.base import find_base
-from training.blueprint import Blueprint
+from training.base import PARTS, find_base
+from training.blueprint import Blueprint, Text
 from training.checkpoint import Checkpoint, open_base
 from training.mini import ensure_mini, mini_folder, write_model
 from training.samples import Sample
 
 # Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
-NARROW = Blueprint(unet=(32, 32, 64, 64), vae=(8, 8, 16, 16), vae_layers=2, text=64, text_layers=3)
+NARROW = Blueprint(unet=(32, 32, 64, 64), vae=(8, 8, 16, 16), vae_layers=2, texts=(Text(64, 3),))
+
+# The parts of Stable Diffusion 1.x and 2.x, with their files.
+SD1_PARTS = {part: PARTS[part] for part in ("unet", "vae", "text_encoder")}
 
 # Several test processes on few cores: torch's threads would wait for each other, spinning.
 torch.set_num_threads(1)

@@ -59,6 +59,22 @@ def settle(module: Any, dtype: torch.dtype) -> Tensors:
     return saved
 
 
+def load_adapter(path: Path, family: Family, part: str, module: Any) -> None:
+    """Load a part's adapters from a file into a fresh module, by diffusers' own loader of the family."""
+    import diffusers.loaders
+
+    loader = getattr(diffusers.loaders, family.loader)
+    about = {"unet_config": module.config} if part == "unet" else {}  # names blocks as the file counts them
+    found = loader.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True, **about)
+    state, alphas = found if isinstance(found, tuple) else (found, None)
+    if part == "unet":
+        loader.load_lora_into_unet(dict(state), alphas, module)
+    elif part == "transformer":
+        loader.load_lora_into_transformer(dict(state), module)
+    else:
+        loader.load_lora_into_text_encoder(dict(state), alphas, module, prefix=part)
+
+
 def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Tensors, dtype: torch.dtype) -> None:
     """Load an adapter file with diffusers into a fresh base and compare it with the trained model.
 
@@ -66,16 +82,12 @@ def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Tensors, 
     otherwise than the trained one did, or just as the base does. `dtype` is what the base was
     rounded to while training.
     """
-    from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loader
-
-    state, alphas = Loader.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True)
-    load = {"unet": Loader.load_lora_into_unet, "text_encoder": Loader.load_lora_into_text_encoder}
-    tokenizer = checkpoint.tokenizer()
+    tokenizers = checkpoint.tokenizers()
     for part, trained in answers.items():
         fresh = checkpoint.load(part).to(dtype).float()
-        plain = family.probe(part, fresh, tokenizer)
-        load[part](dict(state), alphas, fresh)
-        loaded = family.probe(part, fresh, tokenizer)
+        plain = family.probe(part, fresh, tokenizers)
+        load_adapter(path, family, part, fresh)
+        loaded = family.probe(part, fresh, tokenizers)
         change = float((trained - plain).abs().max())
         error = float((trained - loaded).abs().max())
         if not change:

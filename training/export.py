@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,20 +14,41 @@ from pipeline.workspace import write_atomic
 if TYPE_CHECKING:
     import torch
 
+    from training.families.family import Family
+
     Tensors = dict[str, torch.Tensor]
 
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 _ENDS = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
 
 
-def kohya_keys(weights: Tensors, prefix: str, alpha: float) -> Tensors:
-    """peft's names to kohya's: 'a.b.lora_A.weight' becomes '<prefix>_a_b.lora_down.weight', with one alpha each."""
+def adapter_keys(weights: Tensors, family: Family, part: str, alpha: float) -> Tensors:
+    """peft's names to the family's: kohya's, with one alpha each, or diffusers', where the weights hold alpha."""
+    return (
+        kohya_keys(weights, partial(family.key, part), alpha)
+        if family.kohya
+        else plain_keys(weights, partial(family.key, part), alpha)
+    )
+
+
+def plain_keys(weights: Tensors, key: Callable[[str], str], alpha: float) -> Tensors:
+    """diffusers' names: '<key of a.b>.lora_A.weight'. They have no alpha, so the second matrix is scaled by it."""
+    named: Tensors = {}
+    for name, value in weights.items():
+        path, end = name.rsplit(".", 2)[0], name.split(".")[-2] + ".weight"
+        scale = alpha / value.shape[1] if end == "lora_B.weight" else 1.0
+        named[f"{key(path)}.{end}"] = (value.float() * scale).to(value.dtype)
+    return named
+
+
+def kohya_keys(weights: Tensors, key: Callable[[str], str], alpha: float) -> Tensors:
+    """kohya's names: 'a.b.lora_A.weight' becomes '<key of a.b>.lora_down.weight', with one alpha each."""
     import torch
 
     named: Tensors = {}
     for name, value in weights.items():
         path, end = name.rsplit(".", 2)[0], name.split(".")[-2] + ".weight"
-        module = f"{prefix}_{path.replace('.', '_')}"
+        module = key(path)
         named[f"{module}.{_ENDS[end]}"] = value
         named[f"{module}.alpha"] = torch.tensor(alpha, dtype=value.dtype)
     return named

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PrepError
 from pipeline.workspace import file_sha256
 from training.base import PARTS, joined_sha256
-from training.blueprint import Blueprint, write_skeleton
+from training.blueprint import Blueprint, Text, write_skeleton
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +32,7 @@ MINI = Blueprint(
     vae=(8, 16, 32, 32),
     vae_layers=1,
     vae_scale=2.0,
-    text=64,
-    text_layers=2,
+    texts=(Text(64, 2),),
 )
 
 
@@ -67,7 +66,7 @@ def ensure_mini(cache: Path) -> Path:
 
 def weights_sha256(folder: Path) -> str:
     """The hash of a diffusers folder's weights; empty when some are missing."""
-    files = [folder / part / file for part, file in PARTS.items()]
+    files = [folder / part / PARTS[part] for part in ("unet", "vae", "text_encoder")]
     return joined_sha256([file_sha256(file) for file in files]) if all(file.is_file() for file in files) else ""
 
 
@@ -77,11 +76,11 @@ def write_model(folder: Path, blueprint: Blueprint) -> None:
     from training.export import write_tensors
 
     write_skeleton(folder, blueprint)
-    for part, file in PARTS.items():
+    for part in [part for part in PARTS if (folder / part).is_dir()]:
         weights = empty_part(folder, part).state_dict()
         names = {name: published_name(part, name) for name in weights}
         tensors = {names[name]: seeded(f"{part}.{names[name]}", value) for name, value in weights.items()}
-        write_tensors(folder / part / file, tensors, {"format": "pt"})
+        write_tensors(folder / part / PARTS[part], tensors, {"format": "pt"})
 
 
 def seeded(name: str, like: torch.Tensor) -> torch.Tensor:

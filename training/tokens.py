@@ -47,8 +47,8 @@ def vocabulary(merges: list[str]) -> dict[str, int]:
     return {token: k for k, token in enumerate([*letters, *(x + "</w>" for x in letters), *pieces, START, END])}
 
 
-def tokenizer_files() -> dict[str, str]:
-    """A tokenizer folder as transformers reads it: file name to content."""
+def tokenizer_files(pad: str = END) -> dict[str, str]:
+    """A tokenizer folder as transformers reads it: file name to content; short captions are filled up with `pad`."""
     merges = merge_table()
     settings = {
         "tokenizer_class": "CLIPTokenizer",
@@ -56,7 +56,7 @@ def tokenizer_files() -> dict[str, str]:
         "do_lower_case": True,
         "bos_token": START,
         "eos_token": END,
-        "pad_token": END,
+        "pad_token": pad,
         "unk_token": END,
     }
     return {
