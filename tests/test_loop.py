@@ -13,8 +13,9 @@ from tests.training_set import checkpoint, sample, workspace
 from training.adapters import inject, parameters
 from training.draws import Draw, chance
 from training.families.sd1 import SD1
-from training.loop import Job, count_steps, errors, train
+from training.loop import Job, count_steps, errors, prepare, train
 from training.objective import ddpm
+from training.optimizers import Group
 from training.train import Train
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -24,7 +25,7 @@ CPU = torch.device("cpu")
 class Toy:
     """A family whose model multiplies the noisy latent by a number, plus what the caption and the time say."""
 
-    def forward(self, model, noisy, time, condition):
+    def forward(self, model, noisy, time, condition, size):
         return model * noisy + condition["text"].view(-1, 1, 1, 1) + time.view(-1, 1, 1, 1) / 1000
 
 
@@ -32,9 +33,9 @@ def job(samples, schedule=None, **options) -> Job:
     """A job with the toy family; a sample's latent is made of its id."""
     weight = torch.tensor(0.5, requires_grad=True)
 
-    def latent(sample):
-        stream = torch.Generator().manual_seed(int(sample.id, 16))
-        mean = torch.randn(1, 4, sample.height // 8, sample.width // 8, generator=stream)
+    def latent(draw):
+        stream = torch.Generator().manual_seed(int(draw.sample.id, 16))
+        mean = torch.randn(1, 4, draw.sample.height // 8, draw.sample.width // 8, generator=stream)
         return mean, torch.full_like(mean, 0.1)
 
     config = Train(**{"learning_rate": 1e-2, "batch": 3} | options)
@@ -42,11 +43,13 @@ def job(samples, schedule=None, **options) -> Job:
         config=config,
         family=Toy(),
         objective=ddpm(SCHEDULE | (schedule or {}), config),
-        unet=weight,
+        denoiser=weight,
         samples=samples,
         latent=latent,
+        mask=lambda draw: None,
+        prompt=lambda draw: draw.sample.caption,
         condition=lambda captions: {"text": torch.tensor([float(len(caption)) / 100 for caption in captions])},
-        groups=[([weight], config.learning_rate)],
+        groups=[Group("toy", {"weight": weight}, config.learning_rate)],
         device=CPU,
     )
 
@@ -61,11 +64,11 @@ def test_loss_is_the_published_formula(prediction, min_snr):
     samples = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3)]
     made = job(samples, {"prediction_type": prediction}, min_snr=min_snr, prior_loss_weight=0.3, noise_offset=0.1)
     batch = [Draw(samples[0], 4), Draw(samples[1], 0), Draw(samples[2], 1)]
-    error, weight = errors(made, batch)
+    error, weight = errors(made, prepare(made, batch))
 
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for k, draw in enumerate(batch):
-        mean, std = (x.numpy().astype(float) for x in made.latent(draw.sample))
+        mean, std = (x.numpy().astype(float) for x in made.latent(draw))
         luck = chance(draw, made.objective, mean.shape[1:], (42, made.config))
         noise, time = luck.noise.numpy().astype(float), int(luck.time)
         clean = mean + std * luck.posterior.numpy()
@@ -86,11 +89,11 @@ def test_first_step_moves_against_the_weighted_gradient(monkeypatch):
     monkeypatch.setattr("torch.optim.AdamW", lambda groups, weight_decay: sgd(groups))
     samples = [sample(1, repeats=1), sample(2, repeats=1, reg=True, subject="")]
     made = job(samples, batch=2, steps=1, prior_loss_weight=0.25, learning_rate=1e-3)
-    probe = dataclasses.replace(made, unet=torch.tensor(0.5, requires_grad=True))
-    one, two = (errors(probe, [Draw(s, 0)])[0][0] for s in samples)
+    probe = dataclasses.replace(made, denoiser=torch.tensor(0.5, requires_grad=True))
+    one, two = (errors(probe, prepare(probe, [Draw(s, 0)]))[0][0] for s in samples)
     ((one + 0.25 * two) / 2).backward()
     train(made, nothing)
-    assert float(made.unet.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.unet.grad), rel=1e-5)
+    assert float(made.denoiser.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.denoiser.grad), rel=1e-5)
 
 
 def test_rows_say_what_was_done():
@@ -115,9 +118,9 @@ def test_rows_say_what_was_done():
 def test_logged_loss_is_the_unweighted_mean_of_each_kind():
     samples = [sample(1, repeats=2), sample(2, repeats=1, reg=True, subject="")]
     made = job(samples, batch=4, steps=1, prior_loss_weight=0.1, min_snr=5.0)
-    fresh = dataclasses.replace(made, unet=torch.tensor(0.5))
-    subject = [float(errors(fresh, [Draw(samples[0], k)])[0]) for k in range(2)]
-    prior = [float(errors(fresh, [Draw(samples[1], k)])[0]) for k in range(2)]
+    fresh = dataclasses.replace(made, denoiser=torch.tensor(0.5))
+    subject = [float(errors(fresh, prepare(fresh, [Draw(samples[0], k)]))[0]) for k in range(2)]
+    prior = [float(errors(fresh, prepare(fresh, [Draw(samples[1], k)]))[0]) for k in range(2)]
     (row,) = train(made, nothing)
     assert row.loss == pytest.approx(sum(subject) / 2, rel=1e-5)
     assert row.prior_loss == pytest.approx(sum(prior) / 2, rel=1e-5)
@@ -170,17 +173,17 @@ def test_overfitting_one_batch(tmp_path):
     """Shown the same two draws over and over, the real adapters learn them."""
     model = checkpoint(workspace(tmp_path))
     unet = model.load("unet")
-    inject(unet, SD1.targets["unet"], (16, 16.0), 1)
+    inject(unet, SD1.targets["unet"].linear, (16, 16.0), 1)
     samples = [sample(1), sample(2)]
     text = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(0))
     made = dataclasses.replace(
-        job(samples), family=SD1(), unet=unet, condition=lambda captions: {"text": text[: len(captions)]}
+        job(samples), family=SD1(), denoiser=unet, condition=lambda captions: {"text": text[: len(captions)]}
     )
     batch = [Draw(samples[0], 0), Draw(samples[1], 0)]
     optimizer = torch.optim.AdamW(list(parameters(unet).values()), lr=5e-3)
     losses = []
     for _ in range(60):
-        loss = errors(made, batch)[0].mean()
+        loss = errors(made, prepare(made, batch))[0].mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

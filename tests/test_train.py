@@ -252,7 +252,7 @@ def test_a_failed_run_leaves_the_earlier_file(tmp_path, monkeypatch):
     file, _ = run(work, made)
     before = file.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("training.train.prove", lambda *given: (_ for _ in ()).throw(PrepError("no proof")))
+        patched.setattr("training.publish.prove", lambda *given: (_ for _ in ()).throw(PrepError("no proof")))
         with pytest.raises(PrepError, match="no proof"):
             run(work, made, seed=9)
     assert file.read_bytes() == before

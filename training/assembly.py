@@ -1,0 +1,159 @@
+"""From base model, options and pictures to the job that the loop trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PrepError
+from training.adapters import inject, parameters, settle
+from training.captions import plain_prompt, prompt
+from training.families.family import TextSettings
+from training.latents import Latents, View
+from training.loop import Job
+from training.optimizers import Group
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.stage import Report
+    from pipeline.workspace import Workspace
+    from training.checkpoint import Checkpoint
+    from training.families.family import Condition, Family, Modules
+    from training.samples import Sample
+    from training.train import Train
+
+_AT_ONCE = 16  # prompts that are encoded together
+_KEPT = 4096  # prompts whose encoding is remembered where they vary: 1.2 GB of Stable Diffusion 1.x
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of."""
+
+    config: Train
+    family: Family
+    checkpoint: Checkpoint
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to train, and what it takes to publish it."""
+
+    plan: Plan
+    job: Job
+    modules: dict[str, Any]  # the parts that learn
+    tokenizers: Modules
+    too_long: list[str]  # ids of the records whose captions' ends are cut off
+    dtype: torch.dtype  # in which the base is held
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves behind."""
+
+    weights: dict[str, dict[str, torch.Tensor]]  # part to its adapters, in the type they are saved in
+    answers: dict[str, torch.Tensor]  # part to its answer to the family's probe
+    dtype: torch.dtype  # in which the base was held
+
+
+def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
+    """Load the base, cache what can be cached, put the adapters in."""
+    import torch
+
+    config, family, checkpoint = plan.config, plan.family, plan.checkpoint
+    device = find_device(config.device)
+    dtype = torch.bfloat16 if config.half(device) else torch.float32
+    latents = Latents(workspace, family, checkpoint.base.vae)
+    read, normalise = latents.reader(), family.normaliser(checkpoint)
+    latents.prepare([View(sample) for sample in plan.samples], lambda: checkpoint.load("vae").to(device), report)
+    rates = _rates(config, family)
+    tokenizers = checkpoint.tokenizers()
+    modules = {part: checkpoint.load(part).to(device) for part in checkpoint.encoders()}
+    settings = TextSettings(config.caption_tokens, config.clip_skip)
+    encode = _live(family, tokenizers, dict(modules), settings)
+    if rates.keys() <= {family.denoiser}:
+        encode = _cached(encode, [] if config.varied else sorted({plain_prompt(s, config) for s in plan.samples}))
+        modules = {}
+    modules[family.denoiser] = checkpoint.load(family.denoiser).to(device, dtype)
+    for part in rates:
+        inject(modules[part], family.targets[part].linear, (config.rank, config.alpha or config.rank), config.seed)
+    job = Job(
+        config=config,
+        family=family,
+        objective=family.objective(checkpoint, config).to(device),
+        denoiser=modules[family.denoiser],
+        samples=plan.samples,
+        latent=lambda draw: normalise(read(View(draw.sample))),
+        mask=lambda draw: None,
+        prompt=lambda draw: prompt(draw, config, config.seed),
+        condition=lambda prompts: {name: value.to(device) for name, value in encode(prompts).items()},
+        groups=[Group(part, _named(part, modules[part]), rate) for part, rate in rates.items()],
+        device=device,
+    )
+    cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), settings)]
+    return Run(plan, job, {part: modules[part] for part in rates}, tokenizers, cut, dtype)
+
+
+def settled(run: Run) -> Trained:
+    """The trained adapters as they are saved, and how the parts answer with them."""
+    import torch
+
+    saved = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[run.plan.config.save_precision]
+    trained = {part: module.to("cpu").float() for part, module in run.modules.items()}
+    return Trained(
+        weights={part: settle(module, saved) for part, module in trained.items()},
+        answers={part: run.plan.family.probe(part, module, run.tokenizers) for part, module in trained.items()},
+        dtype=run.dtype,
+    )
+
+
+def find_device(wanted: str) -> torch.device:
+    import torch
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise PrepError("There is no GPU that torch can use.", "Train on the processor: --device cpu")
+    return torch.device("cuda" if wanted == "auto" and torch.cuda.is_available() else wanted.replace("auto", "cpu"))
+
+
+def _rates(config: Train, family: Family) -> dict[str, float]:
+    """The learning rate of each part that learns."""
+    rates = dict.fromkeys(family.targets, config.text_encoder_rate) | {family.denoiser: config.learning_rate}
+    return {part: rate for part, rate in rates.items() if rate}
+
+
+def _named(part: str, module: Any) -> dict[str, torch.Tensor]:
+    return {f"{part}.{name}": weight for name, weight in parameters(module).items()}
+
+
+def _live(
+    family: Family, tokenizers: Modules, encoders: Modules, settings: TextSettings
+) -> Callable[[list[str]], Condition]:
+    return lambda prompts: family.encode_text(tokenizers, encoders, prompts, settings)
+
+
+def _cached(encode: Callable[[list[str]], Condition], known: list[str]) -> Callable[[list[str]], Condition]:
+    """Encode every prompt once; those that are known now, at once."""
+    import torch
+
+    table: dict[str, Condition] = {}
+
+    def learn(prompts: list[str]) -> None:
+        with torch.no_grad():
+            for at in range(0, len(prompts), _AT_ONCE):
+                some = prompts[at : at + _AT_ONCE]
+                found = encode(some)
+                for k, text in enumerate(some):
+                    table[text] = {name: value[k].cpu() for name, value in found.items()}
+
+    def look_up(wanted: list[str]) -> Condition:
+        if len(table) > max(_KEPT, len(known)):
+            table.clear()
+        learn([text for text in dict.fromkeys(wanted) if text not in table])
+        rows = [table[text] for text in wanted]
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+    learn(known)
+    return look_up
