@@ -17,14 +17,15 @@ from pipeline.record import Record
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
 from tests.make import record
+from tests.narrow import NARROW as MODELS
+from tests.narrow import write_narrow
 from training.base import PARTS, find_base
-from training.blueprint import Blueprint, Text
 from training.checkpoint import Checkpoint, open_base
-from training.mini import ensure_mini, mini_folder, write_model
+from training.mini import ensure_mini, mini_folder
 from training.samples import Sample
 
 # Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
-NARROW = Blueprint(unet=(32, 32, 64, 64), vae=(8, 8, 16, 16), vae_layers=2, texts=(Text(64, 3),))
+NARROW = MODELS["sd1"]
 
 # The parts of Stable Diffusion 1.x and 2.x, with their files.
 SD1_PARTS = {part: PARTS[part] for part in ("unet", "vae", "text_encoder")}
@@ -42,10 +43,11 @@ def shared() -> Path:
 
 
 @functools.cache
-def narrow() -> Path:
-    """A diffusers folder of the narrow model."""
-    write_model(shared() / "narrow", NARROW)
-    return shared() / "narrow"
+def narrow(kind: str = "sd1") -> Path:
+    """A diffusers folder of the narrow model of a family: sd1, sd2, sdxl or sd35."""
+    folder = shared() / ("narrow" if kind == "sd1" else kind)
+    write_narrow(folder, kind)
+    return folder
 
 
 def workspace(folder: Path) -> Workspace:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from training.families.clip import last_layers, too_long
 from training.families.family import Targets, TextSettings
+from training.families.text import last_layers, too_long
 from training.families.whole import check_whole, check_width, unet_of
 from training.objective import DDPM, ddpm
 

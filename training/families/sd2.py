@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from training.families.clip import refuse_clip_skip
 from training.families.sd1 import SD1, is_v2
+from training.families.text import refuse_clip_skip
 from training.families.whole import check_whole, check_width, unet_of
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from training.families.clip import penultimate, refuse_clip_skip, too_long
 from training.families.family import Targets, TextSettings
 from training.families.sd1 import CLIP
+from training.families.text import penultimate, refuse_clip_skip, too_long
 from training.families.whole import check_whole
 from training.objective import FlowMatch, flow_match
 

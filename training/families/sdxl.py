@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from training.families.clip import penultimate, refuse_clip_skip
 from training.families.family import Targets, TextSettings
 from training.families.sd1 import CLIP, SD1, UNET
+from training.families.text import penultimate, refuse_clip_skip
 from training.families.whole import check_whole, check_width, unet_of
 
 if TYPE_CHECKING:
