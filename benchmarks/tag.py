@@ -248,7 +248,7 @@ def _peak(command: list[str]) -> float:
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    done = subprocess.run([sys.executable, "-c", watch, *command], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", watch, *command], check=True, stdout=subprocess.PIPE, text=True)
     return int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 1e6  # kilobytes, but for macOS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,6 +39,7 @@ from taggers.captions.vlm import Vlm
 from taggers.clip.clip import Clip
 from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
+from taggers.tagger import Tagger
 from training.train import Train
 
 STAGES: dict[str, type[Stage]] = {
@@ -47,7 +49,7 @@ STAGES: dict[str, type[Stage]] = {
     "build": Build,
     "train": Train,
 }
-TAGGERS: dict[str, type[Stage]] = {
+TAGGERS: dict[str, type[Tagger]] = {
     "basic": Basic,
     "wd14": Wd14,
     "deepdanbooru": DeepDanbooru,
@@ -67,6 +69,10 @@ TABLES: dict[str, type[Stage]] = {  # what prep.toml may hold, in the order in w
     "train": Train,
 }
 _ALWAYS = ("crop", "tag", "merge", "build")  # part of `prep run` whether or not prep.toml has their table
+
+
+# The tagger, and what tells a further setting of it apart: part of a file's name and of every signature.
+_SETTING = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +101,26 @@ def stage_plan(name: str, recipe: Recipe, overrides: Mapping[str, Any]) -> Plan:
 def tag_plan(recipe: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> Plan:
     """The taggers that were named, else those with a table [tag.NAME] in the recipe, else the built-in one."""
     tables = recipe.tables.get("tag", {})
-    refuse_unknown(tables, TAGGERS, f"{RECIPE}, [tag]")
+    refuse_unknown((name for name in tables if tagger_class(name) is None), TAGGERS, f"{RECIPE}, [tag]")
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise PrepError(f"{RECIPE}, [tag]: {name} is {table!r}.", f"It must be a table: [tag.{name}].")
     names = list(overrides or tables or ("basic",))
-    stages = [
-        build(TAGGERS[name], {**tables.get(name, {}), **overrides.get(name, {})}, f"{RECIPE}, [tag.{name}]")
-        for name in names
-    ]
+    stages = [_tagger(name, {**tables.get(name, {}), **overrides.get(name, {})}) for name in names]
     return Plan("tag", tuple(stages), joined=True)
+
+
+def tagger_class(name: str) -> type[Tagger] | None:
+    """What stands behind a tagger's name, or behind the name of a further setting of it: blip-nucleus is a Blip."""
+    return TAGGERS.get(name.partition("-")[0]) if _SETTING.fullmatch(name) else None
+
+
+def _tagger(name: str, table: Mapping[str, Any]) -> Tagger:
+    cls = tagger_class(name)
+    if cls is None:
+        raise AssertionError(f"{name} was to be refused before")
+    tagger = build(cls, table, f"{RECIPE}, [tag.{name}]")
+    return tagger if name == cls.name else replace(tagger, called=name)
 
 
 def full_line(recipe: Recipe) -> list[Plan]:

@@ -20,6 +20,11 @@ class Annotation:
     by: str
 
 
+def tagger_of(by: str) -> str:
+    """The tagger that signs so: blip of 'blip-nucleus:blip-image-captioning-large'; its own names have no dash."""
+    return by.partition(":")[0].partition("-")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Crop:
     """Where a picture was cut out of its upright source, and what became of it.

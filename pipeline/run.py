@@ -110,7 +110,7 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
             manifest = _Job(plan.stages[0], source, workspace, settings, progress).run(target)
         else:
             members = [
-                bring(Plan(f"{plan.name}.{stage.name}", (stage,)), source, workspace, settings).manifest
+                bring(Plan(f"{plan.name}.{stage.label}", (stage,)), source, workspace, settings).manifest
                 for stage in plan.stages
             ]
             steps = tuple(member.history[-1] for member in members)
@@ -126,7 +126,7 @@ def expected(plan: Plan, source: Manifest, workspace: Workspace) -> tuple[Step, 
     """The history that the plan's stages would add to what they read."""
     return tuple(
         Step(
-            stage.name,
+            stage.label,
             stage.version,
             stage.params() | stage.inputs(workspace),
             source.digest,
@@ -179,12 +179,12 @@ class _Job:
 
     def run(self, target: Path) -> Manifest:
         """Do the work, batch by batch where the stage allows it, and write the manifest."""
-        (step,) = expected(Plan(self.stage.name, (self.stage,)), self.source, self.workspace)
+        (step,) = expected(Plan(self.stage.label, (self.stage,)), self.source, self.workspace)
         step = replace(step, libraries={name: importlib.metadata.version(name) for name in self.stage.libraries})
         history = (*self.source.history, step)
         if isinstance(self.stage, Whole):
             return write_manifest(target, self.stage.run(self.source, self.workspace, self.progress), history)
-        parts = Parts(target.parent / ".parts" / f"{self.stage.name}-{step.key[:16]}")
+        parts = Parts(target.parent / ".parts" / f"{self.stage.label}-{step.key[:16]}")
         for _ in parts.record(self.batches(parts.done)):
             pass  # a batch is safe on disk a few seconds after it was worked on
         manifest = write_manifest(target, parts.batches(), history)
@@ -216,7 +216,7 @@ class _Job:
             passing = [record for record in batch if not record.kept]
             merged = sorted([*result, *passing], key=lambda record: record.id)
             if lost := roots(batch) ^ roots(merged):
-                raise AssertionError(f"{self.stage.name} lost or invented {lost}")
+                raise AssertionError(f"{self.stage.label} lost or invented {lost}")
             yield merged
             counted += len(batch) - len(passing)
             self.progress(counted, total)

@@ -94,6 +94,11 @@ class Stage(Options):
     draws: ClassVar[bool] = False  # the work writes pictures to images/
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
 
+    @property
+    def label(self) -> str:
+        """What a manifest's history calls the stage; a tagger may stand there several times."""
+        return self.name
+
     def start(self, workspace: Workspace) -> Work:
         raise NotImplementedError
 

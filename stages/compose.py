@@ -17,7 +17,7 @@ from stages.kinds import Kinds, read_kinds
 from stages.plan import Plan, read_plan
 from stages.rewrite import Rule, read_rewrites, rewritten, sentence
 from stages.template import fill, parse
-from stages.thresholds import Cut, chosen, read_rules
+from stages.thresholds import Cut, chosen
 
 if TYPE_CHECKING:
     from stages.merge import Merge
@@ -53,7 +53,7 @@ class Composer:
         """Read what the workspace decides; PrepError where a file of it is damaged."""
         return cls(
             merge=merge,
-            cut=Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut),
+            cut=merge.cut,
             rules=read_rewrites(merge.replace, merge.remove),
             kinds=read_kinds(workspace.source(merge.kinds) if merge.kinds else None),
             going=going(merge.absorb, read_plan(workspace) or Plan(())),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.edits import Edits
 from pipeline.errors import PrepError
-from pipeline.record import Record
+from pipeline.record import Record, tagger_of
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace, file_sha256
 from stages.compose import Composer
@@ -16,7 +16,7 @@ from stages.groups import Group, refuse_empty
 from stages.plan import read_plan
 from stages.rewrite import read_rewrites
 from stages.template import DEFAULT, parse
-from stages.thresholds import read_rules
+from stages.thresholds import Cut, read_rules
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -47,7 +47,7 @@ class Merge(Stage):
     add: tuple[str, ...] = opt([], "Keyword to append to every caption.", metavar="TAG")
     groups: tuple[str, ...] = opt(
         [],
-        "Keywords for some pictures, by file or id: 'smith-1*.jpg=full body, studio'; otherwise prep.toml's [[group]].",
+        "Keywords for some pictures, by file or id: 'smith-1*.jpg=full body, studio'; as tables: prep.toml, group.",
         metavar="PICTURES=TAGS",
     )
     first: tuple[str, ...] = opt(
@@ -117,6 +117,11 @@ class Merge(Stage):
             "kinds": file_sha256(table) if self.kinds and table.is_file() else "",
         }
 
+    @property
+    def cut(self) -> Cut:
+        """Which tags count, as the options say."""
+        return Cut(self.threshold, self.character_threshold, read_rules(self.thresholds), self.mcut)
+
     def suit(self, manifest: Manifest) -> None:
         refuse_empty(tuple(map(Group.read, self.groups)), manifest)
         subjects = manifest.distinct("subject")
@@ -126,7 +131,7 @@ class Merge(Stage):
                 raise PrepError(
                     f"merge: {rule!r} names {owner!r}, which is no subject's token.", "See prep.toml for those."
                 )
-        taggers = {step.stage for step in manifest.history}
+        taggers = {name for step in manifest.history for name in (step.stage, tagger_of(step.stage))}
         for whom in read_rules(self.thresholds):
             tagger = whom.partition("/")[0].partition(":")[0]
             if tagger and tagger not in taggers:

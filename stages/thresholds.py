@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import PrepError
-from pipeline.record import Annotation
+from pipeline.record import Annotation, tagger_of
 
 # Tags and characters. Where precision equals recall, as the models' own pages give it (for tags); a page that
 # gives none, and a model that is not listed, has the pair of SmilingWolf's own space.
@@ -36,16 +36,22 @@ class Cut:
 
     tag: float  # 0: each model's own
     character: float  # 0: each model's own
-    rules: dict[str, float]  # by 'TAGGER', 'TAGGER:MODEL', either with '/CATEGORY', or '/CATEGORY'
+    rules: dict[str, float]  # by 'TAGGER', 'TAGGER-NAME', 'TAGGER:MODEL', either with '/CATEGORY', or '/CATEGORY'
     gap: bool  # MCut instead of the models' own
+
+    @classmethod
+    def at(cls, score: float) -> Cut:
+        """The same threshold for every tag of every model."""
+        given = score or -1.0  # 0 would be each model's own
+        return cls(given, given, {}, False)
 
     def rule(self, a: Annotation) -> float | None:
         """The user's own threshold for such a tag, the closest rule first; a character needs one that says so."""
         if not self.rules:
             return None
-        tagger = a.by.partition(":")[0]
-        places = [f"{a.by}/{a.category}", f"{tagger}/{a.category}", f"/{a.category}"]
-        places += [a.by, tagger] if a.category != "character" else []
+        names = dict.fromkeys((a.by, a.by.partition(":")[0], tagger_of(a.by)))
+        places = [*(f"{name}/{a.category}" for name in names), f"/{a.category}"]
+        places += names if a.category != "character" else []
         return next((self.rules[place] for place in places if place in self.rules), None)
 
     def lowest(self, a: Annotation) -> float:
@@ -59,8 +65,7 @@ class Cut:
 
 def own(by: str) -> tuple[float, float]:
     """The thresholds of the model or the tagger that signs so: for tags, for characters."""
-    tagger, _, model = by.partition(":")
-    return OWN.get(model) or OWN.get(tagger) or PLAIN
+    return OWN.get(by.partition(":")[2]) or OWN.get(tagger_of(by)) or PLAIN
 
 
 def read_rules(rules: Iterable[str]) -> dict[str, float]:
@@ -114,6 +119,6 @@ def _gaps(tags: list[Annotation], cut: Cut) -> dict[tuple[str, bool], float]:
     """The cut of each tagger's tags and of its characters."""
     groups: defaultdict[tuple[str, bool], list[float]] = defaultdict(list)
     for a in tags:
-        if a.by.partition(":")[0] in GAPS and a.score is not None and cut.rule(a) is None:
+        if tagger_of(a.by) in GAPS and a.score is not None and cut.rule(a) is None:
             groups[_group(a)].append(a.score)
     return {group: max(mcut(scores), CHARACTER_FLOOR * group[1]) for group, scores in groups.items()}

@@ -6,14 +6,15 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pipeline.engines.ahead import Ahead
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import DAMAGE
 from pipeline.imaging.picture import load_rgb
+from pipeline.models.known import short_name
 from pipeline.record import Annotation, Drop, Record
-from pipeline.stage import Stage, Work
+from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace
 from taggers.device import cores
 
@@ -47,10 +48,16 @@ class Tagger(Stage):
     chunk: ClassVar[int] = 8  # pictures in one call of what `load` returned
     readers: ClassVar[int] = 0  # threads that decode pictures while the model is busy; 0: one a core
 
+    called: str = ""  # a name of its own, such as blip-nucleus, where a second setting stands beside the first
+
+    @property
+    def label(self) -> str:
+        return self.called or self.name
+
     @property
     def by(self) -> str:
         """Who signs the annotations."""
-        return self.name
+        return self.label
 
     def load(self, workspace: Workspace) -> Look:
         """Load the weights, once per worker; what comes back says one list of annotations a picture.
@@ -63,10 +70,32 @@ class Tagger(Stage):
         return tagging(self, self.load(workspace), workspace)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Modelled(Tagger):
+    """A tagger that looks through a model of others."""
+
+    batch_size: ClassVar[int] = 32
+    threads: ClassVar[bool] = False
+
+    model: str = opt("", "Model.", key=False, metavar="MODEL")
+    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
+
+    @property
+    def by(self) -> str:
+        return f"{self.label}:{short_name(self.model)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Modelled):
+    """One that gives each tag of its list a score."""
+
+    floor: float = opt(0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1)
+
+
 def tagging(tagger: Tagger, look: Look, workspace: Workspace) -> Ahead:
     """The tagger's work: pictures are read and prepared ahead, then looked at in chunks."""
     split = look if isinstance(look, Split) else Split(_as_it_is, look)
-    fetch = partial(_fetch, tagger.name, split.prepare, workspace)
+    fetch = partial(_fetch, tagger.label, split.prepare, workspace)
     finish = partial(_finish, tagger.by, split.infer, split.chunk or tagger.chunk)
     return Ahead(fetch, finish, tagger.readers or min(cores(), MOST_READERS))
 

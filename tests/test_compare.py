@@ -19,13 +19,16 @@ from pipeline.commands.compare import Tagged, counts, lines, plain_sheet, sheet,
 from pipeline.commands.compare_page import article, page, write_page
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
+from pipeline.pages.document import document
 from pipeline.record import Annotation, Drop
 from pipeline.skin.compare import compare
 from pipeline.stage import Step
+from stages.thresholds import Cut
 from tests.fake import cropped
 from tests.make import record, tag
 from tests.make import workspace as make_workspace
 
+CUT = Cut.at(0.35)
 EVIL = "<script>alert('x')</script>"
 IMG = '"><img src=x onerror=alert(1)>'
 
@@ -39,7 +42,7 @@ def caption(text, by="blip", score=None):
 
 
 def rows(annotations, threshold=0.35):
-    return {r.text: (r.agreement, r.scores) for r in sheet(record(1), annotations, threshold).rows}
+    return {r.text: (r.agreement, r.scores) for r in sheet(record(1), annotations, Cut.at(threshold)).rows}
 
 
 # --- what agreement is -------------------------------------------------------------------------------
@@ -64,7 +67,7 @@ def test_agreement_of_three():
         "sea": ("one", {"a": 0.6}),
     }
     assert list(rows(said)) == ["long_hair", "hat", "cap", "sea"]
-    assert counts(sheet(record(1), said, 0.35).rows) == "1 said by all, 2 disputed, 1 said by one only"
+    assert counts(sheet(record(1), said, CUT).rows) == "1 said by all, 2 disputed, 1 said by one only"
 
 
 def test_the_threshold_moves_it():
@@ -72,6 +75,18 @@ def test_the_threshold_moves_it():
     assert rows(said, 0.3)["hat"][0] == "all"
     assert rows(said, 0.31)["hat"][0] == "split"
     assert rows(said, 0.81) == {}
+
+
+def test_each_model_is_heard_at_the_threshold_that_merge_has_for_it():
+    """0.3 is enough of one model, not of another; a character needs more; a second setting has its tagger's."""
+    by = {"swin": "wd14-swin:wd-swinv2-tagger-v3", "eva": "wd14:wd-eva02-large-tagger-v3", "dd": "deepdanbooru-2:mine"}
+    said = [tag("hat", 0.3, by["swin"]), tag("hat", 0.5, by["eva"]), tag("hat", 0.5, by["dd"])]
+    said += [tag("smith", 0.84, by["swin"], "character"), tag("smith", 0.86, by["eva"], "character")]
+    (smith, hat) = sorted(sheet(record(1), said, Cut(0, 0, {}, False)).rows, key=lambda row: row.text)[::-1]
+    assert hat.agreement == "split" and hat.loud == {by["swin"], by["dd"]}
+    assert smith.loud == {by["eva"]}
+    (hat,) = sheet(record(1), said[:3], Cut(0, 0, {"wd14": 0.5, "wd14-swin": 0.25}, False)).rows
+    assert hat.agreement == "all"
 
 
 def test_one_tagger_has_nobody_to_agree_with():
@@ -82,7 +97,7 @@ def test_one_tagger_has_nobody_to_agree_with():
 
 
 def test_a_captioner_does_not_vote_on_tags():
-    found = sheet(record(1), [tag("hat", 0.8, "a"), caption("A hat."), tag("hat", 0.9, "b")], 0.35)
+    found = sheet(record(1), [tag("hat", 0.8, "a"), caption("A hat."), tag("hat", 0.9, "b")], CUT)
     assert found.voices == ("a", "b") and found.rows[0].agreement == "all"
     assert [(a.by, a.text) for a in found.captions] == [("blip", "A hat.")]
 
@@ -111,7 +126,7 @@ SAID = st.lists(
 
 @given(SAID, st.floats(0, 1))
 def test_marks_follow_from_the_scores(said, threshold):
-    found = sheet(record(1), said, threshold)
+    found = sheet(record(1), said, Cut.at(threshold))
     assert found.voices == tuple(dict.fromkeys(a.by for a in said))
     for row in found.rows:
         loud = {by for by, score in row.scores.items() if score is None or score >= threshold}
@@ -140,7 +155,7 @@ def write(workspace, name, records, *steps):
 
 
 def found(workspace, *names, threshold=0.35):
-    return list(sheets(Tagged.find(workspace), names, threshold))
+    return list(sheets(Tagged.find(workspace), names, Cut.at(threshold)))
 
 
 def test_pictures_are_named_by_id_file_stem_or_path(workspace):
@@ -217,12 +232,26 @@ def test_json_is_one_line_a_picture(tagged):
         "source": "raw/01.jpg",
         "taggers": ["a", "b"],
         "tags": [
-            {"text": "hat", "kind": "tag", "category": "general", "agreement": "all", "scores": {"a": 0.5, "b": None}}
+            {
+                "text": "hat",
+                "kind": "tag",
+                "category": "general",
+                "agreement": "all",
+                "scores": {"a": 0.5, "b": None},
+                "said_by": ["a", "b"],
+            }
         ],
         "captions": [],
         "measures": [],
     }
     assert [t["text"] for t in evil["tags"]] == ["hat", EVIL, IMG] and evil["captions"][0]["text"] == f"A man. {IMG}"
+
+
+def test_without_a_threshold_it_is_the_recipes(workspace):
+    write(workspace, "tag", [replace(record(1), annotations=(tag("hat", 0.3, "a"), tag("sea", 0.4, "a")))])
+    assert [line.split("\t")[4] for line in invoke(workspace).output.splitlines()] == ["sea"]
+    workspace.recipe.write_text(workspace.recipe.read_text() + '[merge]\nthresholds = ["a=0.3"]\n')
+    assert [line.split("\t")[4] for line in invoke(workspace).output.splitlines()] == ["sea", "hat"]
 
 
 def test_errors_are_prep_errors(tagged):
@@ -232,7 +261,7 @@ def test_errors_are_prep_errors(tagged):
 
 def shown(found, width=100):
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, highlight=False)
-    console.print(*terminal(found, 0.35, width), sep="\n")
+    console.print(*terminal(found, width), sep="\n")
     return console.file.getvalue()
 
 
@@ -247,14 +276,14 @@ def test_the_terminal_shows_columns_marks_and_never_obeys(tagged):
     assert hat == ["◐", "hat", "general", "0.90", "0.10"]
     narrow = shown(plain, 50)
     assert "category" not in narrow and "0.50" in narrow and "said" in narrow, "scores before categories"
-    marked = sheet(record(1), [tag("[red]x[/red]", 0.9, "[b]", "[u]"), caption("[link]", "[i]")], 0.35)
+    marked = sheet(record(1), [tag("[red]x[/red]", 0.9, "[b]", "[u]"), caption("[link]", "[i]")], CUT)
     assert all(part in shown(marked) for part in ("[red]x[/red]", "[b]", "[u]", "[link]", "[i]"))
-    assert "explicit (rating)" in shown(sheet(record(1), [rating("explicit", 0.9, "a")], 0.35), 30)
+    assert "explicit (rating)" in shown(sheet(record(1), [rating("explicit", 0.9, "a")], CUT), 30)
 
 
 @given(st.integers(20, 140), st.text(max_size=30), SAID)
 def test_any_words_fit_any_terminal(width, words, said):
-    one = sheet(record(1, source=f"raw/{words}.jpg"), [*said, tag(words, 0.9, words), caption(words)], 0.35)
+    one = sheet(record(1, source=f"raw/{words}.jpg"), [*said, tag(words, 0.9, words), caption(words)], CUT)
     shown(one, width)
     assert all("\n" not in line for line in lines(one))
     json.dumps(plain_sheet(one))
@@ -311,7 +340,9 @@ def test_the_page_holds_all_and_escapes_all(tagged, tmp_path):
     for part in (EVIL, IMG, f"A man. {IMG}", f"b:{EVIL}", f"x{EVIL}", "hat", "0.90", "said by all"):
         assert part in words, part
     policy = next(a["content"] for name, a in seen.elements if name == "meta" and "http-equiv" in a)
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    )
     sizes = []
     for attributes in (a for name, a in seen.elements if name == "img"):
         image = Image.open(io.BytesIO(base64.b64decode(attributes["src"].partition(",")[2])))
@@ -326,16 +357,16 @@ def test_the_page_holds_all_and_escapes_all(tagged, tmp_path):
 def test_the_thumbnail_is_the_picture(workspace):
     half = np.zeros((300, 600, 3), np.uint8)
     half[:, 300:] = (250, 120, 10)
-    one = sheet(cropped(workspace, "a", half), [], 0.35)
-    data = next(a["src"] for name, a in Reader(article(one, workspace, 0.35)).elements if name == "img")
+    one = sheet(cropped(workspace, "a", half), [], CUT)
+    data = next(a["src"] for name, a in Reader(article(one, workspace)).elements if name == "img")
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2])))).astype(int)
     assert seen.shape == (224, 448, 3)
     assert np.abs(seen[:, 10:200]).max() < 12 and np.abs(seen[:, 250:440] - [250, 120, 10]).max() < 12
 
 
 def test_cells_carry_scores_and_rows_their_mark(workspace):
-    one = sheet(record(1), [tag("long_hair", 0.914, "a"), tag("long hair", 0.2, "b"), tag("sea", 0.5, "b")], 0.35)
-    seen = Reader(article(one, workspace, 0.35))
+    one = sheet(record(1), [tag("long_hair", 0.914, "a"), tag("long hair", 0.2, "b"), tag("sea", 0.5, "b")], CUT)
+    seen = Reader(article(one, workspace))
     cells = [a for name, a in seen.elements if name == "td" and a["class"].startswith("score")]
     assert [(a["class"], a["style"]) for a in cells] == [
         ("score", "--share: 91%"),
@@ -358,7 +389,7 @@ def test_any_words_stay_words(tmp_path_factory, source, word, by):
     said = [tag(word, 0.9, by), tag("x", 0.5, "z"), caption(word, by), Annotation(word, "measure", word, None, by)]
     harmless = [tag("w", 0.9, "b"), tag("x", 0.5, "z"), caption("w", "b"), Annotation("w", "measure", "", None, "b")]
     pages = [
-        page([article(sheet(record(1, source=name), them, 0.35), workspace, 0.35)], name, 0.35)
+        document(page([article(sheet(record(1, source=name), them, CUT), workspace)], name, "0.35"))
         for name, them in ((source, said), ("raw/1.jpg", harmless))
     ]
     names = [[name for name, _ in check(text).elements if name != "wbr"] for text in pages]
@@ -372,7 +403,7 @@ def test_what_is_not_ours_stays(tagged, tmp_path):
             invoke(tagged, "--html", place)
     mine = tmp_path / "mine.html"
     mine.write_text("<!doctype html> my page")
-    with pytest.raises(PrepError, match="is not a page that prep wrote"):
+    with pytest.raises(PrepError, match="is not a page that prep compare wrote"):
         invoke(tagged, "--html", mine)
     assert mine.read_text() == "<!doctype html> my page"
     ours = tmp_path / "ours.html"
@@ -383,10 +414,10 @@ def test_what_is_not_ours_stays(tagged, tmp_path):
 
 def test_a_missing_or_broken_picture_is_said_in_its_place(tagged, tmp_path):
     shutil.rmtree(tagged.images)
-    assert write_page(tmp_path / "p.html", found(tagged), tagged, 0.35) == 2
+    assert write_page(tmp_path / "p.html", found(tagged), tagged, "0.35") == 2
     assert (tmp_path / "p.html").read_text().count("picture missing") == 2
-    one = sheet(record(1, picture=None, drop=Drop("crop", f"too small {EVIL}")), [], 0.35)
-    text = "".join(check(page([article(one, tagged, 0.35)], "t", 0.35)).texts)
+    one = sheet(record(1, picture=None, drop=Drop("crop", f"too small {EVIL}")), [], CUT)
+    text = "".join(check(document(page([article(one, tagged)], "t", "0.35"))).texts)
     assert "not cropped" in text and f"dropped by crop: too small {EVIL}" in text and "Nothing was said" in text
 
 
@@ -394,4 +425,4 @@ def test_a_manifest_cannot_reach_out_of_the_workspace(workspace):
     one = record(1)
     bad = replace(one, picture=replace(one.picture, path="../../etc/passwd"))
     with pytest.raises(PrepError, match="outside"):
-        article(sheet(bad, [], 0.35), workspace, 0.35)
+        article(sheet(bad, [], CUT), workspace)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,10 +17,18 @@ import taggers.tagger
 from pipeline.engines import local
 from pipeline.engines.ahead import Ahead
 from pipeline.errors import PrepError
-from pipeline.record import Annotation, Drop
+from pipeline.line import TAGGERS, read_recipe, tag_plan, tagger_class
+from pipeline.manifest import Manifest, write_manifest
+from pipeline.record import Annotation, Drop, tagger_of
+from pipeline.skin.stages import command
+from pipeline.stage import Step
 from pipeline.workspace import Workspace
+from stages.merge import Merge
+from stages.thresholds import chosen
 from taggers.tagger import Split, Tagger
-from tests.fake import Fake, cropped
+from tests.fake import Fake, cropped, write_wd14
+from tests.make import workspace as make_workspace
+from tests.tiny import one_thread, write_blip  # noqa: F401
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,3 +273,79 @@ def test_importing_a_tagger_imports_nothing_heavy(module):
     code = f"import sys, taggers.{module}; print({heavy} & set(sys.modules))"
     root = Path(__file__).parents[1]
     assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=root).strip() == "set()"
+
+
+# --- two settings of one tagger ----------------------------------------------------------------------
+
+
+def invoke(workspace, *args):
+    return CliRunner().invoke(command("tag"), list(map(str, args)), obj=workspace.root, catch_exceptions=False)
+
+
+@pytest.fixture
+def smith(tmp_path, monkeypatch):
+    """A workspace of three cropped pictures."""
+    monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
+    made = make_workspace(tmp_path / "smith")
+    records = [cropped(made, f"{n:016x}", noise(n, 48, 48)) for n in range(3)]
+    write_manifest(made.manifest("crop"), [records], (Step("crop", 1, {}, ""),))
+    return made
+
+
+def said_by(manifest):
+    return {a.by for record in manifest.records() for a in record.annotations}
+
+
+def test_two_models_of_one_tagger_stand_side_by_side(smith, tmp_path):
+    """Two wd14 models and two BLIP settings in one manifest, told apart in files, history and signatures."""
+    one, two = write_wd14(tmp_path / "one-tagger"), write_wd14(tmp_path / "two-tagger", tags=("hat", "sea"))
+    blip = write_blip(tmp_path / "blip-base")
+    taggers = ["wd14", "--model", one, "wd14-b", "--model", two]
+    taggers += ["blip", "--model", blip, "--max-tokens", 6, "blip-nucleus", "--model", blip, "--max-tokens", 6]
+    assert invoke(smith, "--quiet", *taggers, "--sample", "--seed", 3).exit_code == 0
+    manifest = Manifest.read(smith.manifest("tag"))
+    assert [step.stage for step in manifest.history] == ["crop", "wd14", "wd14-b", "blip", "blip-nucleus"]
+    signed = {"wd14:one-tagger", "wd14-b:two-tagger", "blip:blip-base", "blip-nucleus:blip-base"}
+    assert said_by(manifest) == signed
+    assert [step.params.get("sample") for step in manifest.history[3:]] == [False, True]
+    files = {path.stem for path in smith.manifest("tag").parent.glob("tag*")}
+    assert files == {"tag", "tag.wd14", "tag.wd14-b", "tag.blip", "tag.blip-nucleus"}
+
+
+def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
+    """And merge's thresholds reach a setting, or all of its tagger."""
+    one, two = write_wd14(tmp_path / "one-tagger"), write_wd14(tmp_path / "two-tagger")
+    tables = f'[tag.wd14]\nmodel = "{one}"\n[tag.wd14-b]\nmodel = "{two}"\nfloor = 0.5\n'
+    smith.recipe.write_text(smith.recipe.read_text() + tables)
+    recipe = read_recipe(smith)
+    plan = tag_plan(recipe, {})
+    assert [(type(s).__name__, s.label, s.by, s.floor) for s in plan.stages] == [
+        ("Wd14", "wd14", "wd14:one-tagger", 0.05),
+        ("Wd14", "wd14-b", "wd14-b:two-tagger", 0.5),
+    ]
+    assert invoke(smith, "--quiet").exit_code == 0
+    assert said_by(Manifest.read(smith.manifest("tag"))) == {"wd14:one-tagger", "wd14-b:two-tagger"}
+    for rules, kept in (([], {"wd14", "wd14-b"}), (["wd14-b=1"], {"wd14"}), (["wd14=1", "wd14-b=0.1"], {"wd14-b"})):
+        merge = Merge(thresholds=tuple(rules))
+        merge.suit(Manifest.read(smith.manifest("tag")))
+        them = [a for record in Manifest.read(smith.manifest("tag")).records() for a in record.annotations]
+        assert {a.by.partition(":")[0] for a in chosen(them, merge.cut) if a.category == "general"} == kept
+    with pytest.raises(PrepError, match="names 'blip', which has not tagged"):
+        Merge(thresholds=("blip=0.2",)).suit(Manifest.read(smith.manifest("tag")))
+
+
+def test_names_that_nobody_could_tell_apart_or_that_are_none(smith, tmp_path):
+    with pytest.raises(PrepError, match="basic was named twice") as caught:
+        invoke(smith, "basic", "basic")
+    assert caught.value.mend == "Give the second a name of its own, such as basic-2."
+    for name in ("wd15", "wd15-b", "basic-", "basic-B", "basic-a.b", "basic-../x", "basic--x", "-b"):
+        assert tagger_class(name) is None
+        assert invoke(smith, "--", name).exit_code == 2
+    assert tagger_class("basic-2") is TAGGERS["basic"] and tagger_class("basic-x-2") is TAGGERS["basic"]
+    assert not any("-" in name for name in TAGGERS), "what tagger_of takes apart"
+
+
+@given(st.sampled_from(sorted(TAGGERS)), st.from_regex(r"(-[a-z0-9]{1,5}){0,2}", fullmatch=True), st.text(max_size=9))
+def test_a_signature_leads_back_to_its_tagger(tagger, name, model):
+    assert tagger_of(f"{tagger}{name}:{model}") == tagger
+    assert tagger_class(tagger + name) is TAGGERS[tagger]

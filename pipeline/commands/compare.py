@@ -13,6 +13,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Annotation, Record
 from pipeline.spelling import plain, printable, spell
 from pipeline.workspace import Workspace
+from stages.thresholds import Cut, chosen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,6 +40,7 @@ class Row:
     kind: str  # tag or rating
     category: str
     scores: dict[str, float | None]  # by tagger; None: said without a score
+    loud: frozenset[str]  # taggers that say it: whose score is enough for a caption
     agreement: Agreement
 
     @property
@@ -76,7 +78,7 @@ class Tagged:
         return cls(main, tuple(single for single in singles if single.history[-1].key not in known))
 
 
-def sheets(tagged: Tagged, names: tuple[str, ...], threshold: float) -> Iterator[Sheet]:
+def sheets(tagged: Tagged, names: tuple[str, ...], cut: Cut) -> Iterator[Sheet]:
     """The sheets of the pictures named by id, file name or path, in order of their ids; of all kept ones without names.
 
     Augmented copies are only shown where their own id is named. PrepError for a name that no picture has.
@@ -87,17 +89,23 @@ def sheets(tagged: Tagged, names: tuple[str, ...], threshold: float) -> Iterator
         annotations = list(record.annotations)
         for find in finders:
             annotations += _added(find(record.id), record, {a.by for a in annotations})
-        yield sheet(record, annotations, threshold)
+        yield sheet(record, annotations, cut)
 
 
-def sheet(record: Record, annotations: list[Annotation], threshold: float) -> Sheet:
-    """Compare what is said of one picture; tags are the same when prep's plain form of them is."""
+def sheet(record: Record, annotations: list[Annotation], cut: Cut) -> Sheet:
+    """Compare what is said of one picture; tags are the same when prep's plain form of them is.
+
+    A tagger says a tag when merge, with the same `cut`, would take it.
+    """
     voices = tuple(dict.fromkeys(a.by for a in annotations if a.kind in ("tag", "rating")))
     tags: dict[str, list[Annotation]] = {}
     for a in annotations:
         if a.kind == "tag":
             tags.setdefault(plain(a.text), []).append(a)
-    rows = [_row(said, voices, threshold) for said in tags.values()]
+    loud: dict[str, set[str]] = {}
+    for a in chosen(annotations, cut):
+        loud.setdefault(plain(a.text), set()).add(a.by)
+    rows = [_row(said, voices, frozenset(loud.get(text, ()))) for text, said in tags.items()]
     rows = [row for row in rows if row.agreement != "below"]
     order = list(MARKS)
     rows.sort(key=lambda row: (order.index(row.agreement), -row.best, plain(row.text)))
@@ -124,6 +132,7 @@ def plain_sheet(found: Sheet) -> dict[str, Any]:
         "taggers": list(found.voices),
         "tags": [
             {"text": r.text, "kind": r.kind, "category": r.category, "agreement": r.agreement, "scores": r.scores}
+            | {"said_by": [by for by in r.scores if by in r.loud]}
             for r in found.rows
         ],
         "captions": [{"by": a.by, "text": a.text, "score": a.score} for a in found.captions],
@@ -131,7 +140,7 @@ def plain_sheet(found: Sheet) -> dict[str, Any]:
     }
 
 
-def terminal(found: Sheet, threshold: float, width: int) -> Iterator[RenderableType]:
+def terminal(found: Sheet, width: int) -> Iterator[RenderableType]:
     """A sheet for a terminal of `width` columns: heading, table of tags, captions one under another, measures."""
     from rich.padding import Padding
     from rich.text import Text
@@ -140,7 +149,7 @@ def terminal(found: Sheet, threshold: float, width: int) -> Iterator[RenderableT
     if found.record.drop:
         yield Text(f"dropped by {found.record.drop.stage}: {printable(found.record.drop.reason)}", style="yellow")
     if found.rows:
-        yield _table(found, threshold, width)
+        yield _table(found, width)
     for a in found.captions:
         yield Text(printable(a.by), style="cyan")
         yield Padding(Text(printable(a.text)), (0, 0, 0, 2))
@@ -168,7 +177,7 @@ def counts(rows: Iterable[Row]) -> str:
     return ", ".join(parts) or f"{len(tags)} tags"
 
 
-def _table(found: Sheet, threshold: float, width: int) -> Table:
+def _table(found: Sheet, width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -184,7 +193,7 @@ def _table(found: Sheet, threshold: float, width: int) -> Table:
         table.add_column(name, justify="right", overflow="fold", vertical="bottom", min_width=4)
     for row in found.rows:
         cells = [
-            Text(number(row.scores[by]), style="" if passes(row.scores[by], threshold) else "dim")
+            Text(number(row.scores[by]), style="" if by in row.loud else "dim")
             if by in row.scores
             else Text("\u00b7", style="dim")
             for by in found.voices
@@ -197,19 +206,14 @@ def _table(found: Sheet, threshold: float, width: int) -> Table:
     return table
 
 
-def passes(score: float | None, threshold: float) -> bool:
-    """Whether a tagger says a tag: without a score, or with one from the threshold up."""
-    return score is None or score >= threshold
-
-
-def _row(said: list[Annotation], voices: tuple[str, ...], threshold: float) -> Row:
+def _row(said: list[Annotation], voices: tuple[str, ...], loud: frozenset[str]) -> Row:
     scores: dict[str, float | None] = {}
     for a in said:
         old = scores.get(a.by, 0.0)
         scores[a.by] = None if a.score is None or old is None else max(a.score, old)
     ordered = {by: scores[by] for by in voices if by in scores}
-    loud = sum(passes(score, threshold) for score in ordered.values())
-    return Row(said[0].text, "tag", said[0].category, ordered, _agreement(loud, len(ordered), len(voices)))
+    agreement = _agreement(len(loud), len(ordered), len(voices))
+    return Row(said[0].text, "tag", said[0].category, ordered, loud, agreement)
 
 
 def _agreement(loud: int, heard: int, voices: int) -> Agreement:
@@ -231,7 +235,8 @@ def _ratings(annotations: list[Annotation]) -> Iterator[Row]:
             winners[a.by] = a
     for text in dict.fromkeys(a.text for a in winners.values()):
         scores = {by: a.score for by, a in winners.items() if a.text == text}
-        yield Row(text, "rating", "rating", scores, _agreement(len(scores), len(winners), len(winners)))
+        agreement = _agreement(len(scores), len(winners), len(winners))
+        yield Row(text, "rating", "rating", scores, frozenset(scores), agreement)
 
 
 def _kept(manifest: Manifest) -> Iterator[Record]:

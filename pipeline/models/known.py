@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,12 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _CLIP, 3_940_000_000, "clip"),
 )
+
+
+def short_name(model: str) -> str:
+    """The last part of a model's hub id: the same for its short name, its id, and the folder that holds the pull."""
+    entry = known(model)
+    return PurePath(entry.hub if entry else model).name.rpartition("--")[2]
 
 
 def known(model: str) -> Known | None:

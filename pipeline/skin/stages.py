@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag_plan
+from pipeline.errors import PrepError
+from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag_plan, tagger_class
 from pipeline.options import click_options, given
 from pipeline.run import Plan, Settings
 from pipeline.show import outcome_json, outcome_line
@@ -16,6 +17,7 @@ from pipeline.stage import Options, Whole
 _TAG_HELP = """Say what each picture shows.
 
 By one tagger or several side by side, each with its options; without a name, those of prep.toml.
+A second setting of a tagger has a name of its own after a dash: blip blip-nucleus --sample.
 """
 
 
@@ -34,13 +36,21 @@ def _stage(name: str) -> click.Command:
     return click.Command(name, params=[*click_options(cls), *how], callback=callback, help=_doc(cls))
 
 
+class Taggers(Sections):
+    """Taggers by their names; any may stand there again under a name of its own, such as blip-nucleus."""
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        cls = tagger_class(name)
+        return super().get_command(ctx, name) or (_tagger(name, cls) if cls else None)
+
+
 def _tag() -> click.Command:
     """A chain, so that `prep tag wd14 --model DIR basic` runs both, each with its own options."""
 
     def callback(**_: Any) -> None:
         pass  # the taggers' callbacks only say what was given; the result callback works
 
-    group = Sections(
+    group = Taggers(
         "tag",
         chain=True,
         invoke_without_command=True,
@@ -56,6 +66,8 @@ def _tag() -> click.Command:
         chosen: list[tuple[str, dict[str, Any]]], engine: str, workers: int | None, quiet: bool, as_json: bool
     ) -> None:
         recipe = read_recipe(workspace_here())
+        if twice := next((name for n, (name, _) in enumerate(chosen) if name in dict(chosen[:n])), None):
+            raise PrepError(f"{twice} was named twice.", f"Give the second a name of its own, such as {twice}-2.")
         _bring(tag_plan(recipe, dict(chosen)), settings(engine, workers, quiet), as_json)
 
     return group

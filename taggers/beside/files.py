@@ -9,7 +9,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
@@ -92,7 +92,8 @@ class Files(Tagger):
             tables = [*shelf(path.parent).tables]
             for folder in path.parent.parents[:_LEVELS]:
                 tables += map(table, above(folder))
-            return annotated(record, BY, list(said_of(path, shelf(path.parent), tables, self.form)))
+            said = said_of(path, shelf(path.parent), tables, self.form)
+            return annotated(record, self.by, [replace(one, by=self.by) for one in said])
 
         return partial(_each, look_up)
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pipeline.errors import PrepError
-from pipeline.models.known import known
 from pipeline.models.store import Found, advice, check_folder, find_model, hashes
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
-from taggers.tagger import Tagger
+from taggers.tagger import Modelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,29 +55,18 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Captioner(Tagger):
+class Captioner(Modelled):
     """A tagger that writes one sentence about each picture with a transformers model."""
 
-    batch_size: ClassVar[int] = 32
     chunk: ClassVar[int] = 16
-    threads: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "torch", "transformers")
 
-    model: str = opt("", "Model.", key=False, metavar="MODEL")
     max_tokens: int = opt(
         120, "Most tokens (about three quarters of a word each) in a caption; few models write so many.", low=1
     )
-    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = opt(
         "auto", "Numbers that the model calculates with; auto is what its authors use."
     )
-
-    @property
-    def by(self) -> str:
-        """The tagger and the last part of the model's name, the same for its short name, hub id and folder."""
-        entry = known(self.model)
-        name = Path(entry.hub if entry else self.model).name
-        return f"{self.name}:{name.rpartition('--')[2]}"
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         found = find_folder(self.model, workspace)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.errors import PrepError
+from pipeline.models.known import short_name
 from pipeline.record import Annotation
 from pipeline.stage import opt
 from pipeline.workspace import Workspace
@@ -75,7 +76,7 @@ class Git(Captioner):
 
     @property
     def cleans(self) -> bool:
-        return self.clean == "on" or (self.clean == "auto" and "textcaps" in self.by)
+        return self.clean == "on" or (self.clean == "auto" and "textcaps" in short_name(self.model))
 
 
 def open_net(git: Git, workspace: Workspace) -> Net:

@@ -112,7 +112,7 @@ def _split(net: Net, vlm: Vlm, text: str) -> Split:
 
 def fetch(net: Net, vlm: Vlm, workspace: Workspace, record: Record) -> dict[str, torch.Tensor] | Drop:
     """The record's picture and what is asked about it, as the model wants them, or why there is no picture."""
-    picture = read_picture(vlm.name, workspace, record)
+    picture = read_picture(vlm.label, workspace, record)
     if isinstance(picture, Drop):
         return picture
     return inputs(net, vlm, question(vlm.prompt or net.prompt, record.subject, record.class_name, vlm.avoid), picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.models.store import known_sha256
@@ -16,7 +16,7 @@ from taggers.clip.clip_model import Net, embed_pictures, embed_texts, find_sourc
 from taggers.clip.embeddings import Store, embed
 from taggers.clip.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
 from taggers.memory import Pieces
-from taggers.tagger import Look, Tagger
+from taggers.tagger import Look, Scored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ class Bank:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip(Tagger):
+class Clip(Scored):
     """Tags from a list of your own, judged by a CLIP model of open_clip, without any training.
 
     Labels of one [group] exclude each other: their scores are a softmax over the group. Any other
@@ -42,7 +42,6 @@ class Clip(Tagger):
 
     name: ClassVar[str] = "clip"
     batch_size: ClassVar[int] = 64
-    threads: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("open-clip-torch", "torch", "pillow")
 
     model: str = opt(
@@ -67,17 +66,11 @@ class Clip(Tagger):
     against: tuple[str, ...] = opt(
         ["a photo without {}"], "What a label without group and opposite is weighed against.", metavar="TEXT"
     )
-    floor: float = opt(0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1)
-    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
 
     def check(self) -> None:
         for option, templates in (("template", self.template), ("against", self.against)):
             if bad := [text for text in templates if "{}" not in text] or ([] if templates else [""]):
                 raise PrepError(f"clip: {option} is {bad[0]!r}.", "It must hold {} where the label goes.")
-
-    @property
-    def by(self) -> str:
-        return f"{self.name}:{Path(self.model).name}"
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         own = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()

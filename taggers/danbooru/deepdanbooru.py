@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.models.store import Found, find_model, hashes
@@ -20,7 +20,7 @@ from taggers.danbooru.onnx_tags import AT_ONCE, Contract, open_net, split
 from taggers.danbooru.scores import Listing, Tag, annotate, check_scores
 from taggers.device import torch_device
 from taggers.memory import Pieces
-from taggers.tagger import Look, Split, Tagger
+from taggers.tagger import Look, Scored, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,15 +39,13 @@ GET = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepDanbooru(Tagger):
+class DeepDanbooru(Scored):
     """Danbooru tags and a rating, as in AUTOMATIC1111's web UI, or from a KichangKim project in ONNX form.
 
     Every score from `floor` up is kept, and all ratings; merge applies the thresholds.
     """
 
     name: ClassVar[str] = "deepdanbooru"
-    batch_size: ClassVar[int] = 32
-    threads: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "opencv-python-headless", "torch")
 
     model: str = opt(
@@ -56,12 +54,6 @@ class DeepDanbooru(Tagger):
         key=False,
         metavar="NAME|FOLDER",
     )
-    floor: float = opt(0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1)
-    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
-
-    @property
-    def by(self) -> str:
-        return f"{self.name}:{Path(self.model).name.rpartition('--')[2]}"
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         form, found = find(self.model, workspace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.models.store import Found, find_model, hashes
@@ -14,7 +14,7 @@ from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_tags import Contract, open_net, split
 from taggers.danbooru.scores import Listing, Tag
 from taggers.danbooru.wd14_tags import read_csv, read_json
-from taggers.tagger import Look, Tagger
+from taggers.tagger import Look, Scored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ class Form:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wd14(Tagger):
+class Wd14(Scored):
     """Danbooru tags, characters and a rating, from SmilingWolf's WD14 models (v1.4, v3) or cl_tagger, in ONNX form.
 
     Every score from `floor` up is kept, and all ratings; merge applies the thresholds. Scores are
@@ -48,8 +48,6 @@ class Wd14(Tagger):
     """
 
     name: ClassVar[str] = "wd14"
-    batch_size: ClassVar[int] = 32
-    threads: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
 
     model: str = opt(
@@ -60,12 +58,6 @@ class Wd14(Tagger):
         key=False,
         metavar="NAME|FOLDER",
     )
-    floor: float = opt(0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1)
-    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
-
-    @property
-    def by(self) -> str:
-        return f"{self.name}:{short_name(self.model)}"
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         form, file, found = find(self.model, workspace)
@@ -76,11 +68,6 @@ class Wd14(Tagger):
         listing = Listing(form.read(found.folder / form.tags, GET), form.tags, file, self.by, GET)
         net = open_net(found.folder / file, listing, form.contract, self.device)
         return split(net, listing, lambda picture: form.prepare(picture, net.side), self.floor)
-
-
-def short_name(model: str) -> str:
-    """The last part of a hub id, or of a folder's name where a pulled model lies (ORG--NAME)."""
-    return Path(model).name.rpartition("--")[2]
 
 
 def find(model: str, workspace: Workspace) -> tuple[Form, str, Found]:
