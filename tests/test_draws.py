@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training_set import sample
-from training.draws import Draw, all_batches, chance, epoch_batches, seed_of
+from training.draws import Draw, all_batches, chance, epoch_batches, mirrored, seed_of
 from training.noise import Noise
 from training.objective import DDPM
 
@@ -127,3 +127,10 @@ def test_what_is_dropped_changes_from_epoch_to_epoch():
     samples = [sample(k, repeats=1) for k in range(5)]
     seen = [{d.sample.id for drawn in epoch_batches(samples, e, 4, 1, "drop") for d in drawn} for e in range(12)]
     assert all(len(ids) == 4 for ids in seen) and len(set.union(*seen)) == 5 and len(set(map(frozenset, seen))) > 2
+
+
+def test_half_of_the_draws_are_mirrored_each_by_its_own_coin():
+    draws = [Draw(sample(k), n) for k in range(20) for n in range(50)]
+    sides = [mirrored(draw, 42) for draw in draws]
+    assert 440 < sum(sides) < 560 and sides == [mirrored(draw, 42) for draw in draws]
+    assert sides != [mirrored(draw, 43) for draw in draws]

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PrepError
 from training.adapters import inject, parameters, settle
 from training.captions import plain_prompt, prompt
+from training.draws import Draw, mirrored
 from training.families.family import TextSettings
 from training.latents import Latents, View
 from training.loop import Job
+from training.masks import Masks, tensor
 from training.optimizers import Group
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
     dtype = torch.bfloat16 if config.half(device) else torch.float32
     latents = Latents(workspace, family, checkpoint.base.vae)
     read, normalise = latents.reader(), family.normaliser(checkpoint)
-    latents.prepare([View(sample) for sample in plan.samples], lambda: checkpoint.load("vae").to(device), report)
+    views = [View(sample, side) for sample in plan.samples for side in ((False, True) if config.flip else (False,))]
+    latents.prepare(views, lambda: checkpoint.load("vae").to(device), report)
     rates = _rates(config, family)
     tokenizers = checkpoint.tokenizers()
     modules = {part: checkpoint.load(part).to(device) for part in checkpoint.encoders()}
@@ -86,8 +89,8 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
         objective=family.objective(checkpoint, config).to(device),
         denoiser=modules[family.denoiser],
         samples=plan.samples,
-        latent=lambda draw: normalise(read(View(draw.sample))),
-        mask=lambda draw: None,
+        latent=lambda draw: normalise(read(View(draw.sample, _turned(config, draw)))),
+        mask=_masks(plan, workspace, report),
         prompt=lambda draw: prompt(draw, config, config.seed),
         condition=lambda prompts: {name: value.to(device) for name, value in encode(prompts).items()},
         groups=[Group(part, _named(part, modules[part]), rate) for part, rate in rates.items()],
@@ -95,6 +98,24 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
     )
     cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), settings)]
     return Run(plan, job, {part: modules[part] for part in rates}, tokenizers, cut, dtype)
+
+
+def _turned(config: Train, draw: Draw) -> bool:
+    return config.flip and mirrored(draw, config.seed)
+
+
+def _masks(plan: Plan, workspace: Workspace, report: Report) -> Callable[[Draw], torch.Tensor | None]:
+    """A function from a draw to its mask; it mirrors with the picture."""
+    config = plan.config
+    if not config.masks:
+        return lambda draw: None
+    found = Masks(config.masks, workspace, plan.family.factor).read(plan.samples, report)
+
+    def mask(draw: Draw) -> torch.Tensor | None:
+        own = found.get(draw.sample.id)
+        return None if own is None else tensor(own, config.mask_floor, _turned(config, draw))
+
+    return mask
 
 
 def settled(run: Run) -> Trained:

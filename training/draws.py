@@ -36,6 +36,11 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
+def mirrored(draw: Draw, seed: int) -> bool:
+    """Whether this draw shows its picture mirrored, where half of them shall: by a coin of its own."""
+    return bool(seed_of(seed, "mirror", draw.sample.id, draw.number) & 1)
+
+
 def epoch_batches(
     samples: list[Sample], epoch: int, batch: int, seed: int, underfilled: Underfilled = "smaller"
 ) -> list[list[Draw]]:

@@ -19,6 +19,7 @@ from training.families.table import recognise
 from training.folders import Layout, read_folders
 from training.learning import Learning
 from training.loop import train
+from training.masks import Masks
 from training.noise import Noise
 from training.publish import publish
 from training.samples import Data, check_samples, read_samples
@@ -71,6 +72,10 @@ class Train(Data, Captions, Learning, Noise, Saving, Whole):
         base = with_vae(find_base(self.base, workspace), self.vae, workspace)
         own = Model(base.name, base.sha256, base.revision)
         return (own, Model("vae", base.vae)) if self.vae else (own,)
+
+    def inputs(self, workspace: Workspace) -> dict[str, str]:
+        """The masks beside the pictures; the transparency of sources is part of what the manifest names."""
+        return {"masks": Masks(self.masks, workspace, 1).digest()} if self.masks else {}
 
     def own_source(self, workspace: Workspace, report: Report) -> tuple[list[Record], Step] | None:
         """The folders that --data names, instead of what build laid out."""
