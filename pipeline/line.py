@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.checks.check import check, refuse
+from pipeline.checks.facts import Aims
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.options import build, refuse_unknown
@@ -134,7 +136,8 @@ def run_line(workspace: Workspace, recipe: Recipe, settings: Settings) -> Iterat
     plans = full_line(recipe)
     source, found = find_sources(workspace, recipe, settings)
     for plan in plans:
-        outcome = bring(plan, own_source(plan, workspace, settings) or source, workspace, settings)
+        source = own_source(plan, workspace, settings) or source
+        outcome = _bring(plan, source, workspace, recipe, settings)
         yield replace(outcome, others=found.others) if plan is plans[0] else outcome
         source = outcome.manifest
 
@@ -142,9 +145,27 @@ def run_line(workspace: Workspace, recipe: Recipe, settings: Settings) -> Iterat
 def run_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings) -> Outcome:
     """Bring one stage up to date with the nearest earlier manifest there is."""
     if plan.name != "crop":
-        return bring(plan, own_source(plan, workspace, settings) or read_by(plan, workspace), workspace, settings)
+        source = own_source(plan, workspace, settings) or read_by(plan, workspace)
+        return _bring(plan, source, workspace, recipe, settings)
     source, found = find_sources(workspace, recipe, settings)
     return replace(bring(plan, source, workspace, settings), others=found.others)
+
+
+def aims(recipe: Recipe, plan: Plan | None = None) -> Aims:
+    """What the rules of prep check must know of the training that is planned, or that prep.toml asks for."""
+    train = (plan or stage_plan("train", recipe, {})).stages[0]
+    assert isinstance(train, Train)
+    repeats = {subject.token: subject.repeats for subject in recipe.subjects}
+    return Aims(train.batch, train.caption_tokens, train.keep_separator, repeats)
+
+
+def _bring(plan: Plan, source: Manifest, workspace: Workspace, recipe: Recipe, settings: Settings) -> Outcome:
+    """Bring a place up to date; nothing is trained on a set with errors unless the user wants it."""
+    if plan.name == "train" and not settings.unchecked:
+        old = read_if_whole(workspace.manifest(plan.name))
+        if old is None or stale(plan, old, source, workspace, expected(plan, source, workspace)):
+            refuse(check(source, workspace, aims(recipe, plan)))
+    return bring(plan, source, workspace, settings)
 
 
 def states(workspace: Workspace, recipe: Recipe) -> Iterator[State]:

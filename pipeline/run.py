@@ -39,6 +39,7 @@ class Settings:
     engine: Engine
     workers: int
     quiet: bool = False
+    unchecked: bool = False  # train whatever prep check finds
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,10 @@ def output_options() -> list[click.Option]:
     ]
 
 
+def unchecked_option() -> click.Option:
+    return click.Option(["--unchecked"], is_flag=True, help="Train even where prep check finds errors.")
+
+
 def engine_options() -> list[click.Option]:
     engines = click.Choice(list(ENGINES))
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -11,7 +12,15 @@ from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag
 from pipeline.options import click_options, given
 from pipeline.run import Plan, Settings
 from pipeline.show import outcome_json, outcome_line
-from pipeline.skin.shell import Sections, engine_options, output_options, settings, tell, workspace_here
+from pipeline.skin.shell import (
+    Sections,
+    engine_options,
+    output_options,
+    settings,
+    tell,
+    unchecked_option,
+    workspace_here,
+)
 from pipeline.stage import Options, Whole
 
 _TAG_HELP = """Say what each picture shows.
@@ -29,10 +38,12 @@ def command(name: str) -> click.Command:
 def _stage(name: str) -> click.Command:
     def callback(quiet: bool, as_json: bool, engine: str = "local", workers: int | None = None, **values: Any) -> None:
         recipe = read_recipe(workspace_here())
-        _bring(stage_plan(name, recipe, given(values)), settings(engine, workers, quiet), as_json)
+        how = replace(settings(engine, workers, quiet), unchecked=bool(values.pop("unchecked", False)))
+        bring_here(stage_plan(name, recipe, given(values)), how, as_json)
 
     cls = STAGES[name]
     how = output_options() if issubclass(cls, Whole) else engine_options()  # a whole manifest has no engine
+    how += [unchecked_option()] if name == "train" else []
     return click.Command(name, params=[*click_options(cls), *how], callback=callback, help=_doc(cls))
 
 
@@ -68,7 +79,7 @@ def _tag() -> click.Command:
         recipe = read_recipe(workspace_here())
         if twice := next((name for n, (name, _) in enumerate(chosen) if name in dict(chosen[:n])), None):
             raise PrepError(f"{twice} was named twice.", f"Give the second a name of its own, such as {twice}-2.")
-        _bring(tag_plan(recipe, dict(chosen)), settings(engine, workers, quiet), as_json)
+        bring_here(tag_plan(recipe, dict(chosen)), settings(engine, workers, quiet), as_json)
 
     return group
 
@@ -80,7 +91,8 @@ def _tagger(name: str, cls: type[Options]) -> click.Command:
     return click.Command(name, params=list(click_options(cls)), callback=callback, help=_doc(cls))
 
 
-def _bring(plan: Plan, how: Settings, as_json: bool) -> None:
+def bring_here(plan: Plan, how: Settings, as_json: bool) -> None:
+    """Bring a stage of this workspace up to date and say what came of it."""
     workspace = workspace_here()
     with workspace.lock():
         outcome = run_one(plan, workspace, read_recipe(workspace), how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -49,10 +50,11 @@ def init(folder: Path, subject: tuple[tuple[str, str, str], ...], regularization
 
 
 @click.command()
+@click.option("--unchecked", is_flag=True, help="Train even where prep check finds errors.")
 @with_engine
-def run(settings: Settings, as_json: bool) -> None:
+def run(settings: Settings, as_json: bool, unchecked: bool) -> None:
     """Bring everything up to date, from crop to train."""
-    _run(workspace_here(), settings, as_json)
+    _run(workspace_here(), replace(settings, unchecked=unchecked), as_json)
 
 
 @click.command()

@@ -1,0 +1,167 @@
+"""What is wrong with captions, one at a time: empty, without the trigger, too long, misread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.checks.facts import Facts, Look
+from pipeline.checks.finding import Hit
+from pipeline.spelling import printable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def empty(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Captions of nothing but spaces."""
+    import pyarrow.compute as pc
+
+    bare = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(look.page.column("caption"), "")), "")
+    yield Hit(
+        "error",
+        "empty caption",
+        "The caption is empty: kohya's trainer stops at it, prep's shows the folder's name to the model instead.",
+        'Write one: prep edit NAME --set "..."; or leave the picture out: prep edit NAME --drop',
+        look.page.rows[bare.to_numpy(zero_copy_only=False)],
+    )
+
+
+def trigger_missing(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Captions of a subject's pictures that do not name it."""
+    subjects, tokens = look.page.words("subject")
+    for number, token in enumerate(tokens):
+        if token and facts.triggered:
+            mine = subjects == number
+            yield Hit(
+                "error",
+                "trigger missing",
+                f"The caption does not name {printable(token)!r}, so what the picture shows is bound to other words.",
+                f'prep edit NAME --add "{printable(token)}"',
+                look.page.rows[mine & ~_naming(look, token)],
+            )
+
+
+def subject_in_regularization(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Regularization captions that name a subject: they teach the model that anybody is the subject."""
+    prior = look.page.equal("role", "reg")
+    for token in sorted(facts.subjects) if prior.any() else ():
+        yield Hit(
+            "error",
+            "subject in regularization",
+            f"A regularization picture's caption names {printable(token)!r}: the model would learn that others are it.",
+            f'prep edit NAME --remove "{printable(token)}", or take the picture out of the folder',
+            look.page.rows[prior & _naming(look, token)],
+        )
+
+
+def class_missing(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Regularization captions without the class that they should keep."""
+    prior = look.page.equal("role", "reg")
+    classes, names = look.page.words("class_name")
+    for number, name in enumerate(names) if prior.any() else ():
+        if name:
+            yield Hit(
+                "warning",
+                "class missing",
+                f"A regularization picture's caption does not name its class, {printable(name)!r}: "
+                "it keeps the model from forgetting something else.",
+                f'prep edit NAME --add "{printable(name)}"',
+                look.page.rows[prior & (classes == number) & ~_naming(look, name)],
+            )
+
+
+def too_long(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Captions of more tokens than the model is told."""
+    limit = facts.aims.tokens
+    longer = "" if limit >= 225 else f"; or let training read more: --caption-tokens {limit + 75}"
+    yield Hit(
+        "warning",
+        "caption too long",
+        f"The caption has more than {limit} CLIP tokens; the model never sees its end.",
+        f"prep merge --token-limit {limit}{longer}",
+        look.page.rows[look.chunks.tokens(len(look.page)) > limit],
+    )
+
+
+def absorbed_still_there(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Captions that say what the trigger alone shall stand for."""
+    subjects, tokens = look.page.words("subject")
+    for number, token in enumerate(tokens):
+        mine = subjects == number
+        for tag in sorted(facts.absorbed.get(token, ())):
+            said = look.chunks.captions(look.chunks.holding(tag), len(look.page))
+            yield Hit(
+                "warning",
+                "absorbed tag still there",
+                f"{printable(tag)!r} is absorbed into {printable(token)!r}, and yet the caption says it: "
+                "the feature stays bound to the word.",
+                f"A sentence or an edit brought it in: prep edit NAME --replace {_quoted(tag)} '...'",
+                look.page.rows[mine & said],
+            )
+
+
+def second_line(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Captions of several lines, or with signs that nobody sees."""
+    import pyarrow.compute as pc
+
+    caption = look.page.column("caption")
+    for pattern, message in (
+        (r"[^\s][\r\n]+\s*[^\s]", "The caption has a second line: kohya's reader ignores it."),
+        (
+            r"[\x{feff}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}\x00-\x08\x0e-\x1f\x7f]",
+            "The caption holds signs that nobody sees (a byte order mark, zero-width or control characters): "
+            "the model reads them as tokens.",
+        ),
+        (r"\|\|\|", "The caption holds '|||', and training is not told that this ends the part that stays in place."),
+    )[: 2 if facts.aims.separator == "|||" else 3]:
+        found = pc.fill_null(pc.match_substring_regex(caption, pattern), False).to_numpy(zero_copy_only=False)
+        yield Hit("warning", "caption misread", message, 'prep edit NAME --set "..."', look.page.rows[found])
+
+
+def untidy(look: Look, facts: Facts) -> Iterator[Hit]:
+    """Captions with an empty tag, or the same tag twice."""
+    import numpy as np
+
+    chunks, count = look.chunks, len(look.page)
+    some = np.bincount(chunks.rows, minlength=count) > 1
+    hollow = chunks.captions(chunks.mask(n for n, c in enumerate(chunks.distinct) if not c.plain.strip(",")), count)
+    spelled = {chunk.plain: code for code, chunk in enumerate(chunks.distinct)}
+    same = np.array([spelled[chunk.plain] for chunk in chunks.distinct])[chunks.codes]
+    _, first = np.unique(chunks.rows * len(chunks.distinct) + same, return_index=True)
+    again = np.ones(len(chunks.rows), bool)
+    again[first] = False
+    twice = np.zeros(count, bool)
+    twice[chunks.rows[again]] = True
+    for rows, message in (
+        (hollow & some, "The caption has an empty tag: two commas with nothing between, or one at an end."),
+        (twice & ~hollow, "The caption says the same tag twice."),
+    ):
+        yield Hit("note", "untidy caption", message, 'prep edit NAME --set "..."', look.page.rows[rows])
+
+
+def _naming(look: Look, phrase: str) -> np.ndarray:
+    """Which captions hold a phrase as whole words."""
+    import pyarrow.compute as pc
+
+    if "," not in phrase:
+        return look.chunks.captions(look.chunks.holding(phrase), len(look.page))
+    found = pc.match_substring(look.page.column("caption"), phrase, ignore_case=True)  # it lies in several pieces
+    result: np.ndarray = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    return result
+
+
+def _quoted(text: str) -> str:
+    return "'" + printable(text).replace("'", "") + "'"
+
+
+RULES: tuple[Callable[[Look, Facts], Iterator[Hit]], ...] = (
+    empty,
+    trigger_missing,
+    subject_in_regularization,
+    second_line,
+    class_missing,
+    absorbed_still_there,
+    too_long,
+    untidy,
+)

@@ -1,0 +1,225 @@
+"""The whole set in small: a few numbers a picture, so that ten million of them fit in memory."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.checks.facts import Look
+from pipeline.checks.pages import Page, coded
+from pipeline.spelling import plain
+from stages.overlap import groups
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# How many bits of their perceptual hashes near-identical pictures may differ in, up to how many pictures. Comparing
+# a million at 6 bits takes minutes, at 2 bits seconds.
+NEAR = ((100_000, 6), (1_500_000, 2))
+ROLES = ("train", "reg", "val")
+_ROOT = 16  # digits of an id that name the source: 'id-k' is a copy of 'id'
+_BROAD = {"simple background", "blurry background", "background"}  # say little about what is behind the subject
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """One entry per picture in every array; `subject` and `class_name` number the words of the lists."""
+
+    rows: np.ndarray  # int32: where it stands in the set
+    root: np.ndarray  # uint64: its source picture, shared by all copies of it
+    pixels: np.ndarray  # uint64: its content
+    caption: np.ndarray  # uint64: its caption
+    role: np.ndarray  # int8: number in ROLES
+    subject: np.ndarray  # int16
+    class_name: np.ndarray  # int16
+    repeats: np.ndarray  # int32: how often an epoch shows it
+    width: np.ndarray  # int32
+    height: np.ndarray  # int32
+    lost: np.ndarray  # float32: share of the source cut away
+    upscale: np.ndarray  # float32: how much the source was enlarged
+    sharpness: np.ndarray  # float32, 0 to 1; NaN where nobody measured it
+    features: np.ndarray  # int8, a column per exclusive group: the value that the caption names
+    group: np.ndarray  # int32: near-identical pictures share one
+    near: int  # bits of the hashes in which those may differ; -1: nobody looked
+    subjects: list[str]
+    classes: list[str]
+    scenes: dict[tuple[int, str], int]  # subject and background tag: pictures that have it
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of(self, role: str) -> np.ndarray:
+        """Which pictures have a role."""
+        found: np.ndarray = self.role == ROLES.index(role)
+        return found
+
+
+@dataclass(slots=True)
+class _Words:
+    """Words numbered in the order in which they come."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, page: Page, name: str) -> np.ndarray:
+        import numpy as np
+
+        codes, words = page.words(name)
+        known = [self.numbers.setdefault(word, len(self.numbers)) for word in words]
+        numbers: np.ndarray = np.array([*known, -1], np.int16)[codes]
+        return numbers
+
+
+def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -> Cards | None:
+    """The cards of all pictures, from pages and the features that their captions name; None when there is none.
+
+    `repeats` by subject count where a picture has no folder yet.
+    """
+    import numpy as np
+
+    subjects, classes, scenes = _Words(), _Words(), Counter[tuple[int, str]]()
+    parts: list[dict[str, Any]] = []
+    for look, features in looks:
+        page = look.page
+        subject = subjects(page, "subject")
+        sharpness = _annotated(page, subject, scenes)
+        parts.append(
+            {
+                "rows": page.rows.astype(np.int32),
+                "root": _hashed(page, "id", _ROOT),
+                "pixels": _hashed(page, "picture.pixels"),
+                "phash": _digits(page.column("picture.phash")),
+                "caption": _hashed(page, "caption"),
+                "role": _roles(page),
+                "subject": subject,
+                "class_name": classes(page, "class_name"),
+                "repeats": _repeats(page, repeats),
+                "width": page.numbers("picture.width", 0).astype(np.int32),
+                "height": page.numbers("picture.height", 0).astype(np.int32),
+                "lost": page.numbers("crop.lost", 0).astype(np.float32),
+                "upscale": page.numbers("crop.upscale", 1).astype(np.float32),
+                "sharpness": sharpness,
+                "features": features,
+            }
+        )
+    if not parts:
+        return None
+    # Column by column, the parts going as they are joined: never all of both in memory.
+    joined: dict[str, Any] = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    joined |= {"subjects": list(subjects.numbers), "classes": list(classes.numbers), "scenes": dict(scenes)}
+    group, near = _alike(joined.pop("phash"))
+    return Cards(**joined, group=group, near=near)
+
+
+def pair(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """One uint64 for each pair of numbers: another pair, another number, up to the chance of a 64-bit hash."""
+    import numpy as np
+
+    numbers: np.ndarray = ones.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + others.astype(np.uint64)
+    return numbers
+
+
+def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
+    """Groups of near-identical pictures, and the bits they were compared at; -1 where there are too many to compare."""
+    import numpy as np
+
+    alone = np.arange(len(phash), dtype=np.int32)
+    bits = next((bits for most, bits in NEAR if len(phash) <= most), -1)
+    if bits < 0:
+        return alone, bits
+    known = phash != 0
+    found = np.array(groups([f"{value:016x}" for value in phash[known].tolist()], bits), np.int32)
+    alone[known] = len(phash) + found
+    return alone, bits
+
+
+def _hashed(page: Page, name: str, digits: int | None = None) -> np.ndarray:
+    """64 bits of each text of a column, or of its beginning: the same text, the same number; 0 for none."""
+    import pandas as pd
+    import pyarrow.compute as pc
+
+    column = page.column(name)
+    if digits:
+        column = pc.utf8_slice_codeunits(column, 0, digits)
+    # Two different texts of ten million share a number with a chance of 3 in a million.
+    texts = pc.fill_null(column, "").to_numpy(zero_copy_only=False)
+    numbers: np.ndarray = pd.util.hash_array(texts, categorize=False)
+    numbers[texts == ""] = 0
+    return numbers
+
+
+def _digits(column: Any) -> np.ndarray:
+    """16 hex digits as a number; 0 for what is none."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    good = pc.fill_null(pc.match_substring_regex(column, "^[0-9a-f]{16}$"), False)
+    whole = pc.if_else(good, column, "0" * 16).cast(pa.binary()).cast(pa.binary(16))
+    letters = np.frombuffer(whole.buffers()[1], np.uint8)[16 * whole.offset : 16 * (whole.offset + len(whole))]
+    nibbles = np.where(letters >= ord("a"), letters - ord("a") + 10, letters - ord("0")).reshape(-1, 8, 2)
+    numbers: np.ndarray = np.ascontiguousarray(nibbles[..., 0] << 4 | nibbles[..., 1]).view(">u8").ravel()
+    return numbers.astype(np.uint64)
+
+
+def _roles(page: Page) -> np.ndarray:
+    import numpy as np
+
+    codes, words = page.words("role")
+    known = np.array([ROLES.index(word) if word in ROLES else -1 for word in [*words, ""]], np.int8)
+    roles: np.ndarray = known[codes]
+    return roles
+
+
+def _repeats(page: Page, repeats: Mapping[str, int]) -> np.ndarray:
+    """The number in front of the folder's name; without a folder the subject's repeats, and 1 for the others."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    folders, names = coded(
+        pc.struct_field(pc.extract_regex(page.column("placed"), r"(?:^|/)(?P<n>\d{1,9})_?[^/]*/[^/]*$"), "n")
+    )
+    told = np.array([int(name) if name else 0 for name in [*names, ""]], np.int32)[folders]
+    subjects, tokens = page.words("subject")
+    asked = np.array([repeats.get(token, 1) for token in [*tokens, ""]], np.int32)[subjects]
+    found: np.ndarray = np.where(told > 0, told, asked)
+    return found
+
+
+def _annotated(page: Page, subject: np.ndarray, scenes: Counter[tuple[int, str]]) -> np.ndarray:
+    """The sharpness that a tagger measured; counts the background tags of each subject on the way."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lists = page.column("annotations")
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(lists)
+    texts, words = coded(pc.struct_field(flat, "text"))
+    kinds, names = coded(pc.struct_field(flat, "kind"))
+    scores = pc.fill_null(pc.struct_field(flat, "score"), 1.0).to_numpy(zero_copy_only=False)
+    sharpness = np.full(len(page), np.nan, np.float32)
+    measured = _is(texts, words, {"sharpness"}) & _is(kinds, names, {"measure"})
+    sharpness[rows[measured]] = scores[measured]
+    places = {word for word in words if scene(word)}
+    shown = np.flatnonzero(_is(texts, words, places) & _is(kinds, names, {"tag"}) & (scores >= 0.5))
+    # A picture that two taggers agree about counts once.
+    pairs = np.unique(np.stack([rows[shown], texts[shown]], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
+    for (who, word), count in Counter(zip(subject[pairs[:, 0]].tolist(), pairs[:, 1].tolist(), strict=True)).items():
+        scenes[who, scene(words[word])] += count
+    return sharpness
+
+
+@functools.lru_cache(100_000)
+def scene(tag: str) -> str:
+    """A tag as the background it names, such as 'white background'; empty if it names none in particular."""
+    shown = plain(tag)
+    return shown if shown.endswith(" background") and shown not in _BROAD else ""
+
+
+def _is(codes: np.ndarray, words: list[str], wanted: set[str]) -> np.ndarray:
+    import numpy as np
+
+    found: np.ndarray = np.array([*(word in wanted for word in words), False])[codes]
+    return found

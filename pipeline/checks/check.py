@@ -1,0 +1,88 @@
+"""All rules over one set: a single pass over its manifest, then over its cards; findings come worst first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.checks import bucket_rules, caption_rules, contradiction_rules, picture_rules, set_rules, trigger_rules
+from pipeline.checks.cards import Cards, deal
+from pipeline.checks.chunks import Cutter
+from pipeline.checks.contradiction_rules import features
+from pipeline.checks.facts import Aims, Facts, Look, facts_of
+from pipeline.checks.finding import Finding, Hit, Tally
+from pipeline.checks.measures import fill
+from pipeline.checks.pages import Page, names, pages
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.stage import Report
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+log = logging.getLogger("prep")
+
+CAPTION_RULES = caption_rules.RULES  # about one caption each
+SET_RULES = (  # about the set as a whole, in the order in which people should hear of it
+    *set_rules.RULES,
+    *contradiction_rules.RULES,
+    *trigger_rules.RULES,
+    *bucket_rules.RULES,
+    *picture_rules.RULES,
+)
+
+
+def check(
+    manifest: Manifest, workspace: Workspace, aims: Aims | None = None, report: Report | None = None
+) -> Iterator[Finding]:
+    """What is wrong with what a manifest would have trained, worst first.
+
+    With `report`, pictures that no tagger measured are opened and measured once, which is remembered; without it
+    only what is recorded counts. PrepError when the manifest or the merge plan is damaged.
+    """
+    facts, tally = facts_of(manifest, workspace, aims or Aims()), Tally()
+    cards = deal(read(pages(manifest), facts, tally), facts.aims.repeats)
+    if cards is None:
+        tally.add([Hit("error", "no pictures", "There is no picture to train on.", "prep status says what is to do")])
+    else:
+        if report is not None:
+            tally.add(_gone(manifest, workspace))
+            cards = fill(cards, manifest, workspace, report)
+        tally.add(judge(cards, facts))
+    yield from tally.findings(lambda rows: names(manifest, rows))
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise PrepError when there are errors; say on standard error that there are warnings."""
+    found = list(findings)
+    errors = [finding for finding in found if finding.severity == "error"]
+    if errors:
+        told = ", ".join(f"{one.rule} ({one.count:,})" if one.count else one.rule for one in errors)
+        raise PrepError(
+            f"The data set should not be trained on: {told}.", "See: prep check; or train all the same: --unchecked"
+        )
+    if warned := sum(finding.severity == "warning" for finding in found):
+        log.warning("prep check has %d warning%s about the data set", warned, "s" if warned > 1 else "")
+
+
+def read(found: Iterable[Page], facts: Facts, tally: Tally) -> Iterator[tuple[Look, np.ndarray]]:
+    """Pages and what their captions say of features, after the rules about captions have seen them."""
+    cutter = Cutter()
+    for page in found:
+        look = Look(page, cutter(page.column("caption")))
+        for rule in CAPTION_RULES:
+            tally.add(rule(look, facts))
+        yield look, features(look)
+
+
+def judge(cards: Cards, facts: Facts) -> Iterator[Hit]:
+    """What the rules about the whole set say."""
+    for rule in SET_RULES:
+        yield from rule(cards, facts)
+
+
+def _gone(manifest: Manifest, workspace: Workspace) -> Iterator[Hit]:
+    if count := manifest.missing_pictures(workspace):
+        yield Hit("error", "pictures gone", f"{count:,} pictures of the set are not in images/.", "prep run")

@@ -1,0 +1,95 @@
+"""What captions contradict: two hair colours in one, or different ones under pictures that look the same."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from pipeline.checks.cards import Cards, pair
+from pipeline.checks.facts import Facts, Look
+from pipeline.checks.finding import Hit
+from stages.kinds import Kinds, read_kinds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SEVERAL = -1  # the caption names more than one value
+
+
+@functools.cache
+def families() -> Mapping[str, Mapping[str, int]]:
+    """By exclusive group the number, from 1, of each value; one that implies another, as very long hair, shares it."""
+    kinds = read_kinds()
+    return {group: _numbered(sorted(values), kinds) for group, values in sorted(kinds.exclusive.items())}
+
+
+def features(look: Look) -> np.ndarray:
+    """Which value of each exclusive group a caption names, int8 of shape (captions, groups).
+
+    0 where it names none, SEVERAL where it names more; a caption about several people may, and counts as 0.
+    """
+    import numpy as np
+
+    chunks, count = look.chunks, len(look.page)
+    found = np.zeros((count, len(families())), np.int8)
+    known = [_values().get(chunk.plain, (-1, 0)) for chunk in chunks.distinct]
+    columns, numbers = np.array(known, np.int8).reshape(-1, 2)[chunks.codes].T
+    for column in range(found.shape[1]):
+        rows, values = chunks.rows[columns == column], numbers[columns == column]
+        found[rows, column] = values
+        found[rows[found[rows, column] != values], column] = SEVERAL  # another value was written over this one
+    people = chunks.mask(code for code, chunk in enumerate(chunks.distinct) if chunk.people)
+    found[chunks.captions(people, count)] = 0
+    return found
+
+
+def in_one_caption(cards: Cards, facts: Facts) -> Iterator[Hit]:
+    """Captions of one person that name two values of what one person has once."""
+    for column, group in enumerate(families()):
+        yield Hit(
+            "warning",
+            "contradiction",
+            f"The caption names more than one {group}.",
+            "Take out what the picture does not show: prep edit NAME --remove TAG",
+            cards.rows[cards.features[:, column] == SEVERAL],
+        )
+
+
+def between_pictures(cards: Cards, facts: Facts) -> Iterator[Hit]:
+    """Near-identical pictures, and copies of one, whose captions name different values."""
+    import numpy as np
+
+    chosen = ~cards.of("reg")
+    for column, group in enumerate(families()):
+        said = np.flatnonzero(chosen & (cards.features[:, column] > 0))
+        _, kin = np.unique(cards.group[said], return_inverse=True)
+        _, first = np.unique(pair(kin, cards.features[said, column]), return_index=True)
+        yield Hit(
+            "warning",
+            "contradiction",
+            f"The captions of near-identical pictures name a different {group}.",
+            "See which is right and mend the others: prep edit NAME --replace WRONG RIGHT",
+            cards.rows[said[np.bincount(kin[first], minlength=1)[kin] > 1]],
+        )
+
+
+@functools.cache
+def _values() -> Mapping[str, tuple[int, int]]:
+    """By tag the column of its group, and its number there."""
+    return {
+        tag: (column, number) for column, numbers in enumerate(families().values()) for tag, number in numbers.items()
+    }
+
+
+def _numbered(values: list[str], kinds: Kinds) -> dict[str, int]:
+    """Values linked by an implication get the number of the first of them."""
+    numbers: dict[str, int] = {}
+    for number, value in enumerate(values, 1):
+        kin = {value} | {other for other in values if value in kinds.parents(other) or other in kinds.parents(value)}
+        known = [numbers[other] for other in values if other in kin and other in numbers]
+        numbers |= dict.fromkeys(kin, min(known, default=number))
+    return numbers
+
+
+RULES: tuple[Callable[[Cards, Facts], Iterator[Hit]], ...] = (in_one_caption, between_pictures)

@@ -1,0 +1,71 @@
+"""prep check: what is wrong with what would be trained on, for people and machines."""
+
+from __future__ import annotations
+
+import posixpath
+import textwrap
+from collections.abc import Iterator
+
+import click
+
+from pipeline.checks.finding import NAMED, SEVERITIES, Finding, Severity
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.spelling import printable
+from pipeline.workspace import Workspace
+
+_COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}
+_INDENT = " " * 10
+_LATEST = ("build", "merge")
+_JOINT = "\u00a0"  # a space within a name: lines do not break there
+_LONG = 10  # letters of a folder that are not worth repeating
+
+
+def target(workspace: Workspace) -> Manifest:
+    """What would be trained on: build's manifest, or else merge's; PrepError when there is neither."""
+    for name in _LATEST:
+        if workspace.manifest(name).is_file():
+            return Manifest.read(workspace.manifest(name))
+    raise PrepError("There are no captions to check yet.", "First: prep merge")
+
+
+def lines(findings: list[Finding], width: int) -> Iterator[str]:
+    """Each finding in a few lines of at most `width` columns: severity and rule, message, pictures, fix."""
+    home = _home([name for finding in findings for name in finding.pictures])
+    if home:
+        yield from (f"Pictures are named from {printable(home)} on.", "")
+    for finding in findings:
+        severity = click.style(f"{finding.severity:<10}", fg=_COLOURS[finding.severity], bold=True)
+        count = f"   {_counted(finding.count, 'picture')}" if finding.count else ""
+        yield f"{severity}{click.style(finding.rule, bold=True)}{count}"
+        yield from _wrapped(finding.message, width)
+        if finding.pictures:
+            named = ", ".join(printable(name[len(home) :]).replace(" ", _JOINT) for name in finding.pictures)
+            more = finding.count > NAMED
+            yield from (click.style(line, dim=True) for line in _wrapped(named + ", ..." * more, width))
+        if finding.fix:
+            yield from _wrapped(finding.fix, width, "-> ")
+        yield ""
+
+
+def summary(findings: list[Finding], what: str) -> str:
+    """'1 error, 2 warnings in manifests/build.parquet'."""
+    counts = [(sum(finding.severity == severity for finding in findings), severity) for severity in SEVERITIES]
+    told = ", ".join(_counted(count, severity) for count, severity in counts if count) or "Nothing wrong"
+    return f"{told} in {printable(what)}"
+
+
+def _home(names: list[str]) -> str:
+    """The folder, with its slash, in which all the pictures lie, where that spares much reading."""
+    shared = posixpath.commonpath([posixpath.dirname(name) for name in names]) if names else ""
+    return f"{shared}/" if len(shared) > _LONG else ""
+
+
+def _wrapped(text: str, width: int, lead: str = "") -> list[str]:
+    rest = _INDENT + " " * len(lead)
+    lines = textwrap.wrap(text, width, initial_indent=_INDENT + lead, subsequent_indent=rest, break_on_hyphens=False)
+    return [line.replace(_JOINT, " ") for line in lines]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
