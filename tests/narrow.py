@@ -27,7 +27,7 @@ NARROW: dict[str, Blueprint] = {
         **_SIZES,
     ),
 }
-_WORDS = [
+_WORDS = ["a", "photo", "of", "man", "smith", "picture", "in", "the", "house", "with", "apron", "hat", ","]
     "a",
     "photo",
     "of",

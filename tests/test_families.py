@@ -1,0 +1,175 @@
+"""Every family from end to end: its text is its pipeline's, and what is trained loads there with equal output."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import diffusers
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import PrepError
+from tests.training_set import checkpoint, manifest, narrow, placed, workspace
+from training.checkpoint import published_name, quiet
+from training.families.family import TextSettings
+from training.families.table import FAMILIES, recognise
+from training.noise import Noise
+from training.train import Train
+
+KINDS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd35": "sd35"}
+FAMILY = {kind: next(family for family in FAMILIES if family.name == name) for kind, name in KINDS.items()}
+CAPTIONS = ["a photo of smith, man", "", "hat"]
+
+
+def opened(folder, base):
+    return checkpoint(workspace(folder / "w"), str(base))
+
+
+def pipeline(kind):
+    quiet()
+    found = getattr(diffusers, FAMILY[kind].pipeline).from_pretrained(narrow(kind), local_files_only=True)
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def paint(pipe):
+    stream = torch.Generator().manual_seed(1)
+    options = {"num_inference_steps": 2, "width": 64, "height": 64, "output_type": "np", "generator": stream}
+    return torch.from_numpy(pipe("a photo of smith, man", **options).images[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_folder_is_recognised(tmp_path, kind):
+    assert recognise(opened(tmp_path, narrow(kind))).name == KINDS[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_is_the_pipelines(tmp_path, kind):
+    model, pipe = opened(tmp_path, narrow(kind)), pipeline(kind)
+    encoders = {part: model.load(part) for part in model.encoders()}
+    with torch.no_grad():
+        ours = FAMILY[kind].encode_text(model.tokenizers(), encoders, CAPTIONS, TextSettings())
+        more = [None, None] if kind == "sd35" else []
+        theirs = (
+            pipe.encode_prompt(CAPTIONS, "cpu", 1, False)
+            if kind in ("sd1", "sd2")
+            else pipe.encode_prompt(CAPTIONS, *more, do_classifier_free_guidance=False)
+        )
+    assert torch.equal(ours["text"], theirs[0])
+    if "pooled" in ours:
+        assert torch.equal(ours["pooled"], theirs[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rates", [{}, {"text_encoder_rate": 2e-2}], ids=["denoiser", "with text"])
+def test_what_is_trained_loads_in_diffusers_with_equal_output(tmp_path, kind, rates):
+    """The file's matrices, put into a second pipeline's weights by the published formula, give the same picture."""
+    work = workspace(tmp_path)
+    data = manifest(work, [placed(work, k) for k in range(2)])
+    stage = Train(
+        base=str(narrow(kind)), steps=2, learning_rate=2e-2, rank=4, alpha=2.0, save_precision="fp32", **rates
+    )
+    list(stage.run(data, work, lambda done, total: None))
+    file = stage.file(work)
+
+    loaded, merged = pipeline(kind), pipeline(kind)
+    plain = paint(loaded)
+    loaded.load_lora_weights(file.parent, weight_name=file.name)
+    used = merge(merged, FAMILY[kind], load_file(file))
+    assert used == {name.split(".lora_")[0].removesuffix(".alpha") for name in load_file(file)}
+    torch.testing.assert_close(paint(loaded), paint(merged), atol=1e-4, rtol=1e-3)
+    assert float((paint(loaded) - plain).abs().max()) > 1e-3
+    assert {FAMILY[kind].denoiser} | ({"text_encoder"} if rates else set()) <= parts_of(FAMILY[kind], used)
+
+
+def parts_of(family, names):
+    return {part for part, prefix in family.prefixes.items() if any(name.startswith(prefix) for name in names)}
+
+
+def merge(pipe, family, tensors):
+    """W + alpha / rank * up @ down for every module of the file; the names of those that were found."""
+    used = set()
+    down, up = ("lora_down", "lora_up") if family.kohya else ("lora_A", "lora_B")
+    for part in family.targets:
+        for path, module in getattr(pipe, part).named_modules():
+            key = family.key(part, published_name(part, path))
+            if f"{key}.{down}.weight" not in tensors:
+                continue
+            used.add(key)
+            first, second = tensors[f"{key}.{down}.weight"].flatten(1), tensors[f"{key}.{up}.weight"].flatten(1)
+            scale = float(tensors[f"{key}.alpha"]) / len(first) if family.kohya else 1.0
+            module.weight.data += (scale * second @ first).view(module.weight.shape)
+    return used
+
+
+def edited(folder, kind, part, change):
+    """A copy of a narrow model with another configuration of a part; None takes the part out."""
+    copy = shutil.copytree(narrow(kind), folder / "copy")
+    if change is None:
+        shutil.rmtree(copy / part)
+    else:
+        config = copy / part / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "change", "said"),
+    [
+        ("sd1", "vae", None, "copy is not a diffusers folder of a whole model: it has no vae/config.json."),
+        ("sd35", "text_encoder_2", None, "copy is a Stable Diffusion 3.5 model without its text_encoder_2."),
+        ("sdxl", "text_encoder_2", None, "copy is a Stable Diffusion XL model without its text_encoder_2."),
+        ("sdxl", "unet", {"in_channels": 9}, "copy takes 9 channels: an inpainting model."),
+        ("sd2", "unet", {"in_channels": 5}, "copy takes 5 channels: not the plain model."),
+        ("sd2", "text_encoder", {"hidden_size": 128}, "U-Net and text encoder of copy do not belong together."),
+        ("sdxl", "text_encoder_2", {"projection_dim": 64}, "U-Net and text encoder of copy do not belong together."),
+        ("sd35", "vae", {"latent_channels": 4}, "The VAE makes latents of 4 channels; copy takes 16."),
+        (
+            "sd35",
+            "transformer",
+            {"_class_name": "FluxTransformer2DModel"},
+            "copy is of no family that prep trains: its denoiser is a FluxTransformer2DModel.",
+        ),
+    ],
+)
+def test_models_that_cannot_be_trained_are_told_in_one_sentence(tmp_path, kind, part, change, said):
+    with pytest.raises(PrepError) as caught:
+        recognise(opened(tmp_path, edited(tmp_path, kind, part, change)))
+    assert caught.value.wrong.replace(f"{tmp_path}/", "") == said
+
+
+def test_a_refiner_is_told_from_the_base(tmp_path):
+    folder = edited(tmp_path, "sdxl", "text_encoder", None)
+    with pytest.raises(PrepError, match=r"no text_encoder/config\.json"):
+        recognise(opened(tmp_path, folder))
+
+
+@pytest.mark.parametrize("kind", ["sd2", "sdxl", "sd35"])
+def test_clip_skip_is_for_the_first_family_only(kind):
+    FAMILY["sd1"].check_text(TextSettings(clip_skip=2))
+    FAMILY[kind].check_text(TextSettings(tokens=225))
+    with pytest.raises(PrepError) as caught:
+        FAMILY[kind].check_text(TextSettings(clip_skip=2))
+    assert caught.value.wrong == (
+        f"train: clip_skip is 2, but {FAMILY[kind].title} always takes the layer it was made with."
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_objective_is_the_bases_own(tmp_path, kind):
+    objective = FAMILY[kind].objective(opened(tmp_path, narrow(kind)), Noise())
+    assert objective.prediction == ("flow" if kind == "sd35" else "epsilon")
+    if kind == "sd35":
+        assert objective.shift == 3.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_latents_are_normalised_as_the_pipelines_decode_them(tmp_path, kind):
+    model = opened(tmp_path, narrow(kind))
+    config = pipeline(kind).vae.config
+    mean, std = FAMILY[kind].normaliser(model)((torch.tensor([1.5]), torch.tensor([0.5])))
+    shift = config.shift_factor or 0.0
+    assert float(mean) == pytest.approx((1.5 - shift) * config.scaling_factor)
+    assert float(std) == pytest.approx(0.5 * config.scaling_factor)
