@@ -28,26 +28,6 @@ NARROW: dict[str, Blueprint] = {
     ),
 }
 _WORDS = ["a", "photo", "of", "man", "smith", "picture", "in", "the", "house", "with", "apron", "hat", ","]
-    "a",
-    "photo",
-    "of",
-    "man",
-    "smith",
-    "picture",
-    "in",
-    "the",
-    "house",
-    "with",
-    "apron",
-    "hat",
-    "0",
-    "1",
-    "2",
-    "3",
-    "4",
-    "5",
-    ",",
-]
 
 
 def write_narrow(folder: Path, kind: str) -> None:
