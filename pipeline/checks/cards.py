@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.checks.columns import Page, coded
 from pipeline.checks.facts import Look
-from pipeline.checks.pages import Page, coded
 from pipeline.spelling import plain
 from stages.overlap import groups
 

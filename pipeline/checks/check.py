@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from pipeline.checks import bucket_rules, caption_rules, contradiction_rules, picture_rules, set_rules, trigger_rules
 from pipeline.checks.cards import Cards, deal
 from pipeline.checks.chunks import Cutter
+from pipeline.checks.columns import Page, names, pages
 from pipeline.checks.contradiction_rules import features
 from pipeline.checks.facts import Aims, Facts, Look, facts_of
 from pipeline.checks.finding import Finding, Hit, Tally
 from pipeline.checks.measures import fill
-from pipeline.checks.pages import Page, names, pages
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.stage import Report

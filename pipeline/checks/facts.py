@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.checks.chunks import Chunks
-from pipeline.checks.pages import Page
+from pipeline.checks.columns import Page
 from pipeline.clip_tokens import WINDOW
 from pipeline.manifest import Manifest
 from pipeline.workspace import Workspace

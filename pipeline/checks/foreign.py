@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.checks.cards import deal
 from pipeline.checks.check import judge, read
+from pipeline.checks.columns import Page
 from pipeline.checks.facts import Aims, Facts
 from pipeline.checks.finding import Finding, Hit, Severity, Tally
-from pipeline.checks.folders import Fault, Item, Place, contents, ending_of, places
 from pipeline.checks.measures import measure
-from pipeline.checks.pages import Page
+from pipeline.checks.reader import Fault, Item, Place, contents, ending_of, places
 from pipeline.imaging.decode import Unreadable, open_picture
 from pipeline.imaging.picture import phash, thumbnail
 from pipeline.manifest import to_arrow

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checks.cards import Cards, scene
-from pipeline.checks.pages import pages
+from pipeline.checks.columns import pages
 from pipeline.imaging.picture import load_rgb
 from pipeline.manifest import Manifest
 from pipeline.stage import Report

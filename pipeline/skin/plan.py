@@ -1,0 +1,31 @@
+"""prep plan."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from pipeline.commands import plan as plan_command
+from pipeline.line import read_recipe, stage_plan
+from pipeline.options import given
+from pipeline.skin.shell import tell, workspace_here
+from training.train import Train
+
+
+@click.command()
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Pictures per step.  [prep.toml's]")
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Times through the data set.  [prep.toml's]")
+@click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
+def plan(batch: int | None, epochs: int | None, as_json: bool) -> None:
+    """Say what training will do, and what is usual.
+
+    How often an epoch shows each subject and its class, which sizes fill their batches, how many steps that makes,
+    and what is usual for a set like this: steps, rates, vectors, repeats that balance the subjects.
+    """
+    workspace = workspace_here()
+    asked = given({"batch": batch, "epochs": epochs})
+    train = stage_plan("train", read_recipe(workspace), asked).stages[0]
+    assert isinstance(train, Train)
+    found = plan_command.make_plan(workspace, train)
+    tell("\n".join(plan_command.lines(found)), dataclasses.asdict(found), as_json)
