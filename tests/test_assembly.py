@@ -89,4 +89,26 @@ def test_prompts_follow_the_options(home):
 
 @pytest.mark.parametrize("tokens", [75, 150, 225])
 def test_caption_tokens_reach_the_encoder(home, tokens):
-    assert job_of(home, caption_tokens=tokens).condition(["sks"])["text"].shape == (1, tokens + 2, 64)
+    caption = home[1][0].caption
+    assert job_of(home, caption_tokens=tokens).condition([caption])["text"].shape == (1, tokens + 2, 64)
+
+
+def test_weights_multiply_what_their_words_say(home):
+    """Of 'sks, (hat:2)' the third token counts double; the text read is that without brackets."""
+    from training.families.family import TextSettings
+
+    work, _ = home
+    model = checkpoint(work)
+    family, tokenizers = recognise(model), model.tokenizers()
+    encoders = {"text_encoder": model.load("text_encoder")}
+    with torch.no_grad():
+        plain, weighted, raw = (
+            family.encode_text(tokenizers, encoders, [caption], TextSettings(weighted=weighted))["text"][0]
+            for caption, weighted in (("sks, hat", True), ("sks, (hat:2)", True), ("sks, (hat:2)", False))
+        )
+    ids = tokenizers["text_encoder"]("sks, hat").input_ids
+    (hat,) = tokenizers["text_encoder"]("hat", add_special_tokens=False).input_ids
+    place = ids.index(hat)
+    assert torch.allclose(weighted[place], 2 * plain[place])
+    others = [k for k in range(77) if k != place]
+    assert torch.equal(weighted[others], plain[others]) and not torch.equal(raw, plain)

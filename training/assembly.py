@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,11 @@ from pipeline.errors import PrepError
 from training.adapters import inject, parameters, settle
 from training.captions import plain_prompt, prompt
 from training.draws import Draw, mirrored
-from training.families.family import TextSettings
 from training.latents import Latents, View
 from training.loop import Job
 from training.masks import Masks, tensor
 from training.optimizers import Group
+from training.texts import Texts
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from training.samples import Sample
     from training.train import Train
 
-_AT_ONCE = 16  # prompts that are encoded together
-_KEPT = 4096  # prompts whose encoding is remembered where they vary: 1.2 GB of Stable Diffusion 1.x
+_KEPT = 1024  # prompts whose encoding is remembered where they vary: 0.24 GB of Stable Diffusion 1.x
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,7 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
     latents.prepare(views, lambda: checkpoint.load("vae").to(device), report)
     rates = _rates(config, family)
     tokenizers = checkpoint.tokenizers()
-    modules = {part: checkpoint.load(part).to(device) for part in checkpoint.encoders()}
-    settings = TextSettings(config.caption_tokens, config.clip_skip)
-    encode = _live(family, tokenizers, dict(modules), settings)
-    if rates.keys() <= {family.denoiser}:
-        encode = _cached(encode, [] if config.varied else sorted({plain_prompt(s, config) for s in plan.samples}))
-        modules = {}
+    encode, modules = _text(plan, device, workspace, report)
     modules[family.denoiser] = checkpoint.load(family.denoiser).to(device, dtype)
     for part in rates:
         inject(modules[part], family.targets[part].linear, (config.rank, config.alpha or config.rank), config.seed)
@@ -96,7 +91,7 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
         groups=[Group(part, _named(part, modules[part]), rate) for part, rate in rates.items()],
         device=device,
     )
-    cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), settings)]
+    cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), config.text)]
     return Run(plan, job, {part: modules[part] for part in rates}, tokenizers, cut, dtype)
 
 
@@ -149,32 +144,45 @@ def _named(part: str, module: Any) -> dict[str, torch.Tensor]:
     return {f"{part}.{name}": weight for name, weight in parameters(module).items()}
 
 
-def _live(
-    family: Family, tokenizers: Modules, encoders: Modules, settings: TextSettings
-) -> Callable[[list[str]], Condition]:
-    return lambda prompts: family.encode_text(tokenizers, encoders, prompts, settings)
+def _text(
+    plan: Plan, device: torch.device, workspace: Workspace, report: Report
+) -> tuple[Callable[[list[str]], Condition], dict[str, Any]]:
+    """What prompts tell the denoiser, and the encoders where they must stay loaded because they learn.
+
+    Where they do not, every prompt is encoded once: ahead and kept on disk where all are known,
+    else as they come.
+    """
+    config, family, checkpoint = plan.config, plan.family, plan.checkpoint
+
+    def load() -> dict[str, Any]:
+        return {part: checkpoint.load(part).to(device) for part in checkpoint.encoders()}
+
+    def live(modules: dict[str, Any]) -> Callable[[list[str]], Condition]:
+        tokenizers = checkpoint.tokenizers()
+        return lambda prompts: family.encode_text(tokenizers, modules, prompts, config.text)
+
+    if not _rates(config, family).keys() <= {family.denoiser}:
+        modules = load()
+        return live(modules), dict(modules)
+    if config.endless:
+        return _as_they_come(live(load())), {}
+    texts = Texts(workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}")
+    prompts = {plain_prompt(sample, config) for sample in plan.samples} | ({""} if config.varied else set())
+    texts.prepare(sorted(prompts), lambda: live(load()), report)
+    return texts.reader(), {}
 
 
-def _cached(encode: Callable[[list[str]], Condition], known: list[str]) -> Callable[[list[str]], Condition]:
-    """Encode every prompt once; those that are known now, at once."""
+def _as_they_come(encode: Callable[[list[str]], Condition]) -> Callable[[list[str]], Condition]:
+    """Encode a prompt when it is first asked for, alone, and remember the latest."""
     import torch
 
-    table: dict[str, Condition] = {}
-
-    def learn(prompts: list[str]) -> None:
+    @functools.lru_cache(_KEPT)
+    def one(prompt: str) -> Condition:
         with torch.no_grad():
-            for at in range(0, len(prompts), _AT_ONCE):
-                some = prompts[at : at + _AT_ONCE]
-                found = encode(some)
-                for k, text in enumerate(some):
-                    table[text] = {name: value[k].cpu() for name, value in found.items()}
+            return {name: value[0].cpu() for name, value in encode([prompt]).items()}
 
-    def look_up(wanted: list[str]) -> Condition:
-        if len(table) > max(_KEPT, len(known)):
-            table.clear()
-        learn([text for text in dict.fromkeys(wanted) if text not in table])
-        rows = [table[text] for text in wanted]
+    def look_up(prompts: list[str]) -> Condition:
+        rows = [one(prompt) for prompt in prompts]
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
-    learn(known)
     return look_up

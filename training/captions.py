@@ -10,6 +10,7 @@ from typing import Literal
 from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
 from training.draws import Draw, seed_of
+from training.families.family import TextSettings
 from training.samples import Sample
 
 _INNERMOST = re.compile(r"(?<!\\)\{((?:\\[{}]|[^{}])*)(?<!\\)\}")  # a choice without another one in it
@@ -54,15 +55,19 @@ class Captions(Options):
             )
 
     @property
+    def endless(self) -> bool:
+        """Whether a picture's prompts are too many to know ahead."""
+        return bool(self.shuffle_captions or self.tag_dropout or self.wildcards)
+
+    @property
     def varied(self) -> bool:
         """Whether a picture's prompt may differ from draw to draw."""
-        return bool(
-            self.shuffle_captions
-            or self.caption_dropout
-            or self.caption_dropout_every
-            or self.tag_dropout
-            or self.wildcards
-        )
+        return bool(self.endless or self.caption_dropout or self.caption_dropout_every)
+
+    @property
+    def text(self) -> TextSettings:
+        """How the text encoder is asked."""
+        return TextSettings(self.caption_tokens, self.clip_skip, self.weighted_captions)
 
 
 def prompt(draw: Draw, captions: Captions, seed: int) -> str:

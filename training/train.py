@@ -14,7 +14,6 @@ from training.assembly import Plan, assemble
 from training.base import find_base, with_vae
 from training.captions import Captions
 from training.checkpoint import open_base
-from training.families.family import TextSettings
 from training.families.table import recognise
 from training.folders import Layout, read_folders
 from training.learning import Learning
@@ -97,7 +96,7 @@ class Train(Data, Captions, Learning, Noise, Saving, Whole):
         checkpoint = open_base(with_vae(find_base(self.base, workspace), self.vae, workspace), workspace.cache)
         family = recognise(checkpoint)
         family.objective(checkpoint, self)  # refuses options that the base cannot be trained with
-        family.check_text(TextSettings(self.caption_tokens, self.clip_skip))
+        family.check_text(self.text)
         samples = [sample for sample in read_samples(manifest) if self.prior_loss_weight or not sample.reg]
         check_samples(samples, family.multiple)
         run = assemble(Plan(self, family, checkpoint, samples), workspace, report)

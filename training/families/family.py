@@ -27,6 +27,7 @@ class TextSettings:
 
     tokens: int = 75  # without start and end; encoded in pieces of 75
     clip_skip: int = 1  # layers from the end; 1: the last
+    weighted: bool = False  # captions may hold weights: (word:1.2)
 
 
 @dataclass(frozen=True, slots=True)
