@@ -13,96 +13,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
-from tests.training_set import NARROW, SD1_PARTS, checkpoint, narrow, workspace
-from training.checkpoint import read_tensors
+from tests.original import single_file, vae_name, vae_value
+from tests.training_set import SD1_PARTS, checkpoint, narrow, workspace
+from training.base import find_base, with_vae
+from training.checkpoint import open_base, read_tensors
 from training.families.sd1 import SD1
 from training.families.table import recognise
+from training.noise import Noise
 from training.survey import survey
-
-LEVELS, LAYERS = 4, NARROW.unet_layers
-
-# The original layout's names inside a block, from its published code (CompVis/latent-diffusion).
-RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
-
-
-def unet_names() -> dict[str, str]:
-    """Beginning of a diffusers name to that of the original one."""
-    names = {
-        "time_embedding.linear_1": "time_embed.0",
-        "time_embedding.linear_2": "time_embed.2",
-        "conv_in": "input_blocks.0.0",
-        "conv_norm_out": "out.0",
-        "conv_out": "out.2",
-        "mid_block.resnets.0": "middle_block.0",
-        "mid_block.attentions.0": "middle_block.1",
-        "mid_block.resnets.1": "middle_block.2",
-    }
-    for level in range(LEVELS):
-        for k in range(LAYERS):
-            block = f"input_blocks.{1 + level * (LAYERS + 1) + k}"
-            names[f"down_blocks.{level}.resnets.{k}"] = f"{block}.0"
-            names[f"down_blocks.{level}.attentions.{k}"] = f"{block}.1"
-        names[f"down_blocks.{level}.downsamplers.0.conv"] = f"input_blocks.{(level + 1) * (LAYERS + 1)}.0.op"
-        for k in range(LAYERS + 1):
-            block = f"output_blocks.{level * (LAYERS + 1) + k}"
-            names[f"up_blocks.{level}.resnets.{k}"] = f"{block}.0"
-            names[f"up_blocks.{level}.attentions.{k}"] = f"{block}.1"
-        # After attention where the level has it; the coarsest has none.
-        last = f"output_blocks.{level * (LAYERS + 1) + LAYERS}.{2 if level else 1}.conv"
-        names[f"up_blocks.{level}.upsamplers.0.conv"] = last
-    return names
-
-
-def vae_names() -> dict[str, str]:
-    names = {}
-    for side, kind, layers in (("encoder", "down", NARROW.vae_layers), ("decoder", "up", NARROW.vae_layers + 1)):
-        for level in range(LEVELS):
-            original = level if kind == "down" else LEVELS - 1 - level
-            for k in range(layers):
-                names[f"{side}.{kind}_blocks.{level}.resnets.{k}"] = f"{side}.{kind}.{original}.block.{k}"
-            names[f"{side}.{kind}_blocks.{level}.{kind}samplers.0"] = f"{side}.{kind}.{original}.{kind}sample"
-        for k in range(2):
-            names[f"{side}.mid_block.resnets.{k}"] = f"{side}.mid.block_{k + 1}"
-        names[f"{side}.mid_block.attentions.0"] = f"{side}.mid.attn_1"
-        names[f"{side}.conv_norm_out"] = f"{side}.norm_out"
-    return names
-
-
-def original(name: str, table: dict[str, str], inner: dict[str, str]) -> str:
-    """A diffusers name in the original layout: the block by its beginning, then the layer within it."""
-    for ours, theirs in table.items():
-        if name.startswith(f"{ours}."):
-            rest = name.removeprefix(f"{ours}.")
-            for part, named in inner.items():
-                if rest.startswith(f"{part}."):
-                    rest = f"{named}.{rest.removeprefix(f'{part}.')}"
-                    break
-            return f"{theirs}.{rest}"
-    return name
-
-
-def single_file() -> dict[str, torch.Tensor]:
-    """The narrow model as one checkpoint in the original layout."""
-    unet, vae, text = (load_file(narrow() / part / file) for part, file in SD1_PARTS.items())
-    found = {}
-    for name, value in unet.items():
-        inner = RESNET if ".resnets." in name else {}
-        found[f"model.diffusion_model.{original(name, unet_names(), inner)}"] = value
-    for name, value in vae.items():
-        attention = ".attentions." in name
-        inner = VAE_ATTENTION if attention else {"conv_shortcut": "nin_shortcut"}
-        linear = attention and value.dim() == 2  # a 1 x 1 convolution there
-        found[f"first_stage_model.{original(name, vae_names(), inner)}"] = value[:, :, None, None] if linear else value
-    found |= {f"cond_stage_model.transformer.{name}": value for name, value in text.items()}
-    return {name: value.contiguous() for name, value in found.items()}
 
 
 @pytest.fixture(scope="module", params=["safetensors", "ckpt"])
@@ -126,6 +44,103 @@ def test_single_file_is_the_same_model_as_the_folder(file, tmp_path):
     for part in ("unet", "text_encoder"):
         answers = [SD1().probe(part, model.load(part), model.tokenizers()) for model in (one, other)]
         assert torch.equal(*answers), part
+
+
+@pytest.mark.parametrize("kind", ["sd2", "sdxl"])
+def test_single_files_of_the_later_families(tmp_path, kind):
+    """The same weights and answers as from the folder, OpenCLIP's layout included."""
+    save_file(single_file(kind), tmp_path / "model.safetensors")
+    work = workspace(tmp_path / "w")
+    one, other = checkpoint(work, str(tmp_path / "model.safetensors")), checkpoint(work, str(narrow(kind)))
+    family = recognise(one)
+    assert family.name == recognise(other).name
+    for part in ("unet", "vae", *family.encoders):
+        ours, theirs = one.load(part).state_dict(), other.load(part).state_dict()
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs), part
+    for part in ("unet", *family.encoders):
+        answers = [family.probe(part, model.load(part), model.tokenizers()) for model in (one, other)]
+        assert torch.equal(*answers), part
+
+
+def predicted(folder, tensors, metadata=None, **options):
+    """What prep takes a single file's model to predict."""
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata)
+    model = checkpoint(workspace(folder / "w"), str(folder / "model.safetensors"))
+    objective = recognise(model).objective(model, Noise(**options))
+    return objective.prediction, float(objective.alphas[-1]) == 0
+
+
+def test_single_files_say_what_they_predict(tmp_path):
+    """By tensors named v_pred and ztsnr, by metadata, by settings beside the file, or else by the family."""
+    mark = {"v_pred": torch.zeros(0)}
+    xl, two = single_file("sdxl"), single_file("sd2")
+    assert predicted(tmp_path / "1", xl) == ("epsilon", False)
+    assert predicted(tmp_path / "2", xl | mark) == ("v_prediction", False)
+    assert predicted(tmp_path / "3", xl | mark | {"ztsnr": torch.zeros(0)}) == ("v_prediction", True)
+    assert predicted(tmp_path / "4", two, {"modelspec.prediction_type": "v"}) == ("v_prediction", False)
+    assert predicted(tmp_path / "5", two, {"modelspec.prediction_type": "epsilon"}) == ("epsilon", False)
+    (tmp_path / "6").mkdir()
+    (tmp_path / "6" / "model.yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
+    assert predicted(tmp_path / "6", two) == ("v_prediction", False)
+    assert predicted(tmp_path / "7", two, prediction="epsilon") == ("epsilon", False)
+    with pytest.raises(PrepError) as caught:
+        predicted(tmp_path / "8", two)
+    assert caught.value.wrong == "The base model's file does not say whether it predicts the noise or v."
+    assert "--prediction v_prediction" in caught.value.mend
+
+
+def other_vae(folder, kind="sd1", scale=1.5):
+    """The folder of a VAE with other weights, of a family's shape."""
+    copy = shutil.copytree(narrow(kind) / "vae", folder / f"vae-{kind}")
+    tensors = {name: value * scale for name, value in load_file(copy / SD1_PARTS["vae"]).items()}
+    save_file(tensors, copy / SD1_PARTS["vae"], {"format": "pt"})
+    return copy, tensors
+
+
+def test_another_vae_from_folder_or_file(tmp_path):
+    folder, tensors = other_vae(tmp_path)
+    save_file(tensors, tmp_path / "new.safetensors")
+    old = {vae_name(name): vae_value(name, value).contiguous() for name, value in tensors.items()}
+    save_file(old, tmp_path / "old.safetensors")
+    save_file({f"first_stage_model.{name}": value for name, value in old.items()}, tmp_path / "oldest.safetensors")
+    work = workspace(tmp_path / "w")
+    plain = find_base(str(narrow()), work)
+    hashes = set()
+    for vae in (folder, *(tmp_path / f"{name}.safetensors" for name in ("new", "old", "oldest"))):
+        base = with_vae(plain, str(vae), work)
+        model = open_base(base, work.cache)
+        assert recognise(model).name == "sd_v1"
+        found = model.load("vae").state_dict()
+        assert all(torch.equal(found[name], value) for name, value in tensors.items()), vae
+        hashes.add(base.vae)
+        assert base.sha256 == plain.sha256
+    assert len(hashes | {plain.vae}) == 5  # latents of different files never meet in the cache
+    assert with_vae(plain, "", work) == plain
+
+
+@pytest.mark.parametrize(
+    ("vae", "said"),
+    [
+        ("nothing", "There is no VAE 'nothing'"),
+        ("empty", "is not the folder of a VAE: it has no config.json"),
+        ("sd35", "The VAE makes latents of 16 channels; narrow takes 4"),
+        ("sdxl", "its latents are scaled by 0.13025, those of narrow by 0.18215"),
+        ("small.safetensors", "small.safetensors is not a VAE of the base model's shape"),
+    ],
+)
+def test_vaes_that_do_not_fit(tmp_path, vae, said):
+    work = workspace(tmp_path / "w")
+    (tmp_path / "empty").mkdir()
+    save_file({"encoder.down_blocks.0.resnets.0.conv1.weight": torch.zeros(2)}, tmp_path / "small.safetensors")
+    place = str(other_vae(tmp_path, vae)[0]) if vae.startswith("sd") else str(tmp_path / vae)
+    with pytest.raises(PrepError, match=said):
+        model = open_base(
+            with_vae(find_base(str(narrow()), work), place if vae != "nothing" else vae, work), work.cache
+        )
+        recognise(model)
+        model.load("vae")
 
 
 def test_survey_of_the_real_sizes():

@@ -31,13 +31,14 @@ class Checkpoint:
 
     def config(self, part: str) -> dict[str, Any]:
         """The configuration of a part; empty when the model has no such part."""
-        own = self.base.vae_path if part == "vae" else None  # another VAE than the model's
-        folder = own if own and own.is_dir() else self.folder / part
-        file = folder / ("scheduler_config.json" if part == "scheduler" else "config.json")
-        try:
-            return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
-        except ValueError:
-            raise PrepError(f"{file} is not JSON.", _AGAIN) from None
+        other = self.base.vae_path if part == "vae" else None
+        if other and other.is_dir():
+            return _read_json(other / "config.json")
+        return _read_json(self.folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json"))
+
+    def own_vae(self) -> dict[str, Any]:
+        """The configuration of the model's own VAE, also where another one is used."""
+        return _read_json(self.folder / "vae" / "config.json")
 
     def load(self, part: str) -> Any:
         """The module of a part: frozen, float32, on the CPU, and with every one of its weights."""
@@ -141,12 +142,19 @@ def quiet() -> None:
         logging.disable_progress_bar()
 
 
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+    except ValueError:
+        raise PrepError(f"{file} is not JSON.", _AGAIN) from None
+
+
 def _class(folder: Path) -> Any:
     """The class that holds a part, which its configuration names."""
     import diffusers
     import transformers
 
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = _read_json(folder / "config.json")
     name = str(config.get("_class_name") or (config.get("architectures") or ["nothing"])[0])
     # Without a class name, as in files from before there were any, each part is what it was then.
     name = (

@@ -236,6 +236,11 @@ def ddpm(schedule: dict[str, Any], noise: Noise) -> DDPM:
     """The objective of a diffusers scheduler configuration, where the options do not say otherwise."""
     refuse(noise, FLOW, "the base model is not trained by flow matching")
     says = schedule.get("prediction_type", "epsilon") if noise.prediction == "auto" else noise.prediction
+    if says == "unknown":  # of a single file of Stable Diffusion 2.x
+        raise PrepError(
+            "The base model's file does not say whether it predicts the noise or v.",
+            "Say it: --prediction v_prediction for the models of 768 pixels, --prediction epsilon for those of 512.",
+        )
     if says not in ("epsilon", "v_prediction", "sample"):
         raise PrepError(f"The base model predicts {says!r}.", "prep trains epsilon, v_prediction and sample.")
     zero = {"auto": bool(schedule.get("rescale_betas_zero_snr")), "on": True, "off": False}[noise.zero_snr]

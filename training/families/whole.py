@@ -29,10 +29,16 @@ def check_whole(family: Family, checkpoint: Checkpoint, channels: int, optional:
     if takes != channels:
         kind = "an inpainting model" if channels == 4 and takes == 9 else "not the plain model"
         raise PrepError(f"{name} takes {takes} channels: {kind}.", "Use the model's plain version.")
-    makes = checkpoint.config("vae").get("latent_channels", 4)
+    vae, own = checkpoint.config("vae"), checkpoint.own_vae()
+    makes = vae.get("latent_channels", 4)
     if makes != channels:
         raise PrepError(
             f"The VAE makes latents of {makes} channels; {name} takes {channels}.", "Use the VAE of the same family."
+        )
+    if (ours := vae.get("scaling_factor")) != (theirs := own.get("scaling_factor")):
+        raise PrepError(
+            f"The VAE is another family's: its latents are scaled by {ours}, those of {name} by {theirs}.",
+            "Use the VAE of the same family.",
         )
 
 
