@@ -1,0 +1,1 @@
+"""HTML pages: one file each that needs no network, with the pictures in it."""

@@ -1,0 +1,129 @@
+"""Which pictures a page shows, and all it says of each: bounded, whatever the size of the set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.clip_tokens import Tokens
+from pipeline.manifest import Manifest
+from pipeline.pages.thumbnails import Thumbnail, thumbnails
+from pipeline.record import Record
+from pipeline.report.columns import records
+from pipeline.report.facts import Facts
+from pipeline.report.measure import Measured
+from pipeline.report.tags import cut_of, merge_of
+from pipeline.spelling import plain, spell
+from pipeline.stage import Report
+from pipeline.workspace import Workspace
+from stages.fates import best
+from stages.thresholds import Cut, chosen
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.checks.cards import Cards
+
+SIDE = 288  # pixels: the longer side of a thumbnail, for sharp screens nearly twice what is shown
+GROUPS = 24  # groups of look-alikes on the page
+DROPPED = 12  # pictures on the page for each reason
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One tag above its threshold."""
+
+    text: str
+    score: float | None
+    written: bool  # whether the caption has it; True where there is no caption yet
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture on the page."""
+
+    record: Record
+    thumb: Thumbnail | None
+    tags: tuple[Said, ...]
+    tokens: int  # of the caption
+    sharpness: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """The pictures of a page by their rows, and those of the contact sheet in its order."""
+
+    shown: dict[int, Shown]
+    sheet: tuple[int, ...]
+
+
+def gather(manifest: Manifest, workspace: Workspace, measured: Measured, most: int, report: Report) -> Gallery:
+    """The pictures of the contact sheet, at most `most`, and those that the facts name."""
+    sheet = choose(measured, most)
+    found = records(manifest, {*sheet, *named(measured.facts)})
+    pictures = [record.picture for record in found.values() if record.picture]
+    thumbs = thumbnails(pictures, workspace, SIDE, report)
+    cut, tokens, sharp = cut_of(merge_of(manifest, workspace)), Tokens.load(), _sharpness(measured.cards)
+    shown = {
+        row: Shown(
+            record,
+            thumbs[record.picture.path] if record.picture else None,
+            tuple(_said(record, cut)),
+            tokens.count(record.caption),
+            sharp.get(row),
+        )
+        for row, record in found.items()
+    }
+    return Gallery(shown, tuple(sheet))
+
+
+def choose(measured: Measured, most: int) -> list[int]:
+    """Rows of at most `most` pictures: originals before copies, spread evenly; by role, subject and id.
+
+    Ids are hashes, so evenly spread ones are a fair sample.
+    """
+    import numpy as np
+
+    cards = measured.cards
+    if cards is None:
+        return []
+    originals, copies = np.flatnonzero(measured.originals), np.flatnonzero(~measured.originals)
+    chosen = _spread(originals, most)
+    chosen = np.concatenate([chosen, _spread(copies, most - len(chosen))])
+    order = np.lexsort((cards.rows[chosen], cards.subject[chosen], cards.role[chosen]))
+    rows: list[int] = cards.rows[chosen[order]].tolist()
+    return rows
+
+
+def named(facts: Facts) -> Iterator[int]:
+    """The rows that a page's sections show beside the contact sheet."""
+    for scale in (facts.lost, facts.enlarged, facts.sharpness):
+        yield from (one.row for one, _ in scale.worst)
+    for alike in facts.likeness.listed[:GROUPS]:
+        yield from (one.row for one in alike.pictures)
+    for dropped in facts.dropped:
+        yield from (one.row for one, _ in dropped.listed[:DROPPED])
+
+
+def _spread(places: np.ndarray, count: int) -> np.ndarray:
+    """`count` of some places, evenly spread."""
+    import numpy as np
+
+    if len(places) <= count:
+        return places
+    return places[np.linspace(0, len(places) - 1, count).round().astype(np.int64)] if count > 0 else places[:0]
+
+
+def _said(record: Record, cut: Cut) -> Iterator[Said]:
+    written = {plain(part.replace("\\", "")) for part in record.caption.split(", ")}
+    for a in best(chosen(record.annotations, cut)):
+        yield Said(spell(a.text), a.score, not record.caption or plain(a.text) in written)
+
+
+def _sharpness(cards: Cards | None) -> dict[int, float]:
+    """Measured sharpness by row."""
+    if cards is None:
+        return {}
+    pairs: Iterable[tuple[int, float]] = zip(cards.rows.tolist(), cards.sharpness.tolist(), strict=True)
+    return {row: value for row, value in pairs if value == value}

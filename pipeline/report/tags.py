@@ -1,0 +1,74 @@
+"""How often tags are said and written, and how close each is to a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.line import read_recipe, stage_plan
+from pipeline.manifest import Manifest
+from pipeline.options import build
+from pipeline.report.facts import Bond, TagCount
+from pipeline.workspace import Workspace
+from stages.census import _Names, _said, _said_by_gaps
+from stages.merge import Merge
+from stages.suggest import Suggest, suggest
+from stages.thresholds import Cut, read_rules
+
+if TYPE_CHECKING:
+    from pipeline.checks.cards import Cards
+
+_MOST = 100  # tags told one by one
+_BONDS = 25  # tags told of a subject
+
+
+def merge_of(manifest: Manifest, workspace: Workspace) -> Merge:
+    """The merge that wrote a manifest's captions; before there was one, that of prep.toml."""
+    params: Mapping[str, Any] | None = next((s.params for s in manifest.history if s.stage == "merge"), None)
+    if params is None:
+        merge = stage_plan("merge", read_recipe(workspace), {}).stages[0]
+        assert isinstance(merge, Merge)
+        return merge
+    known = {option.name for option in Merge.options() if option.metadata["key"]}
+    return build(Merge, {name: value for name, value in params.items() if name in known}, str(manifest.path))
+
+
+def cut_of(merge: Merge) -> Cut:
+    """Which tags count as said: merge's own thresholds."""
+    return Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
+
+
+def tag_counts(
+    manifest: Manifest, cards: Cards, merge: Merge, written: Mapping[str, int]
+) -> tuple[list[TagCount], int]:
+    """The most frequent tags of the set's pictures, and how many different ones there are; each counts once a picture.
+
+    `written` counts the captions that have a part.
+    """
+    import numpy as np
+
+    names = _Names(lambda tag: tag)
+    inside = np.zeros(0, bool)
+    counts = np.zeros(0, np.int64)
+    cut = cut_of(merge)
+    for rows, tags in (_said_by_gaps if cut.gap else _said)(manifest, cut, names):
+        if len(rows) and len(inside) <= rows.max():
+            inside = np.zeros(int(rows.max()) + 1, bool)
+            inside[cards.rows[cards.rows < len(inside)]] = True
+        more = np.bincount(tags[inside[rows]], minlength=len(names.numbers))
+        counts = np.pad(counts, (0, len(more) - len(counts))) + more
+    heard = {tag: int(counts[number]) for tag, number in names.numbers.items() if counts[number]}
+    found = [TagCount(tag, heard.get(tag, 0), written.get(tag, 0)) for tag in {**heard, **written}]
+    found.sort(key=lambda one: (-max(one.said, one.written), one.tag))
+    return found[:_MOST], len(found)
+
+
+def bonds(manifest: Manifest, merge: Merge, workspace: Workspace) -> dict[str, tuple[Bond, ...]]:
+    """By subject its most frequent tags, with the evidence of `prep merge --suggest`."""
+    plan = suggest(Suggest(), merge, manifest, workspace)
+    found: dict[str, list[Bond]] = {}
+    for row in sorted(plan.rows, key=lambda row: (-row.coverage, row.tag)):
+        mine = found.setdefault(row.subject, [])
+        if len(mine) < _BONDS:
+            mine.append(Bond(row.tag, row.coverage, row.prior, row.pmi, row.z, row.action, row.reason))
+    return {subject: tuple(found[subject]) for subject in sorted(found)}

@@ -1,0 +1,136 @@
+"""A real browser for tests: Debian's chromium without a window, spoken to over pipes in its own protocol."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--remote-debugging-pipe",
+)
+_PATIENCE = 60.0  # seconds for one answer
+
+
+@dataclass
+class Tab:
+    """One page of the browser."""
+
+    read: int
+    write: int
+    session: str = ""
+    number: int = 0
+    waiting: bytes = b""
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer; what else comes is kept in `events`."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.write, json.dumps(message).encode() + b"\0")
+        while (found := self._next()).get("id") != self.number:
+            self.events.append(found)
+        assert "error" not in found, f"{method}: {found['error']}"
+        return found["result"]
+
+    def open(self, path: Path) -> None:
+        """Load a page from disk and wait until it is there."""
+        self.call("Page.navigate", url=path.as_uri())
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            self.events.append(self._next())
+
+    def ask(self, script: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """One key, as a user presses it."""
+        text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
+        code = {"windowsVirtualKeyCode": {"Enter": 13, "Tab": 9}[key]} if key in ("Enter", "Tab") else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text, **code)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, **code)
+
+    def look(self, width: int, height: int, dark: bool = False) -> None:
+        """The size of the window in CSS pixels, and the colours that the user's system asks for."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def shot(self, path: Path) -> None:
+        """What the window shows, as a PNG."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def complaints(self) -> list[str]:
+        """What the console would say: errors, refusals of the page's policy, failed scripts."""
+        self.ask("0")
+        kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [json.dumps(event["params"]) for event in self.events if event.get("method") in kinds]
+
+    def loaded(self) -> set[str]:
+        """The schemes of all that the page asked for."""
+        asked = [event["params"]["request"]["url"] for event in self.events if event.get("method") == _ASKED]
+        return {url.partition(":")[0] for url in asked}
+
+    def _next(self) -> dict[str, Any]:
+        end = time.monotonic() + _PATIENCE
+        while b"\0" not in self.waiting:
+            assert select.select([self.read], [], [], max(0.0, end - time.monotonic()))[0], "the browser says nothing"
+            more = os.read(self.read, 1 << 20)
+            assert more, "the browser has ended"
+            self.waiting += more
+        line, _, self.waiting = self.waiting.partition(b"\0")
+        return json.loads(line)
+
+
+_START = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
+_ASKED = "Network.requestWillBeSent"
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[Tab]:
+    """A browser of its own with one empty tab; its user data lie in `folder`."""
+    inward, outward = os.pipe(), os.pipe()  # its file descriptors 3 and 4
+    ends = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (inward[0], outward[1])]
+    command = [sys.executable, "-c", _START, *map(str, ends), CHROMIUM, *_QUIET, f"--user-data-dir={folder}"]
+    process = subprocess.Popen(command, pass_fds=ends, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for fd in (*ends, inward[0], outward[1]):
+        os.close(fd)
+    tab = Tab(outward[0], inward[1])
+    try:
+        target = tab.call("Target.createTarget", url="about:blank")["targetId"]
+        tab.session = tab.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            tab.call(f"{domain}.enable")
+        yield tab
+    finally:
+        for fd in (outward[0], inward[1]):
+            os.close(fd)
+        process.terminate()
+        process.wait(30)
