@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ from pipeline.workspace import Workspace
 
 What = Literal["add", "remove", "replace", "set", "reset", "flag", "unflag", "drop", "restore"]
 JOURNAL = "decisions/edits.jsonl"
+BY_HAND = "dropped by hand"  # the reason in manifests
 _WORDLESS = ("reset", "drop", "restore")
 _PATIENCE = 30.0  # seconds to wait for another prep that is writing the journal; a write takes milliseconds
 
@@ -41,7 +43,7 @@ class Edit:
             raise PrepError(f"{self.what} names nothing.", "Say what, such as 'long hair'.")
         if self.what == "replace" and not self.other.strip():
             raise PrepError(f"replace does not say what comes in place of {self.text!r}.", "Use remove to take it out.")
-        for text in (self.text, self.other):
+        for text in () if self.what == "set" else (self.text, self.other):  # `set` is verbatim, as imports need it
             if not text.isprintable():  # captions are one line, and hidden characters train as nobody sees
                 raise PrepError(
                     f"{self.what}: {printable(text)!r} is not one plain line.", "Leave out what is escaped."
@@ -50,7 +52,7 @@ class Edit:
     def __str__(self) -> str:
         """'add long hair', 'replace hat by cap': what the edit does, in words."""
         words = (self.what, self.text, f"by {self.other}" if self.other else "")
-        return " ".join(word for word in words if word)
+        return printable(" ".join(word for word in words if word))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,25 @@ class Edits:
         found = [(id, [(e.what, e.text, e.other) for e in self.of(id)]) for id in self.ids]
         return hashlib.sha256(json.dumps(found, ensure_ascii=False).encode()).hexdigest() if found else ""
 
+    def owners(self, ids: Iterable[str]) -> list[str]:
+        """For whom to write an edit of all these: not for copies that take it over from their root."""
+        ids = dict.fromkeys(ids)
+        return [id for id in ids if (root := id.partition("-")[0]) == id or root not in ids or self._own(id)]
+
+    def copy(self) -> Edits:
+        """The journal as it was read, which later edits leave alone."""
+        twin = copy.copy(self)
+        twin._entries, twin._done, twin._undone = dict(self._entries), dict(self._done), list(self._undone)
+        twin._numbers = {id: list(numbers) for id, numbers in self._numbers.items()}
+        return twin
+
+    def supposing(self, ids: Iterable[str], edits: Iterable[Edit]) -> Edits:
+        """The journal as it would be after an edit; writes nothing."""
+        after = self.copy()
+        after._number += 1
+        after._add(Entry(after._number, tuple(ids), tuple(edits)))
+        return after
+
     def append(self, workspace: Workspace, ids: Iterable[str], edits: Iterable[Edit]) -> Entry | None:
         """Decide `edits` for the records `ids`, as one step of undo; on disk when this returns.
 
@@ -116,6 +137,12 @@ class Edits:
             line = {"n": self._number + 1, "ids": ids, "edits": list(map(_plain, edits))}
             self._write(workspace, line)
             return self._entries[self._number]
+
+    def append_each(self, workspace: Workspace, decisions: Iterable[tuple[str, Edit]]) -> None:
+        """Decide one edit each for many records, as an import does: one write, a step of undo each."""
+        with self._writing(workspace):
+            numbered = enumerate(decisions, self._number + 1)
+            self._write(workspace, *({"n": n, "ids": [id], "edits": [_plain(edit)]} for n, (id, edit) in numbered))
 
     def undo(self, workspace: Workspace) -> Entry | None:
         """Take back the last entry that counts, whoever made it; None when there is none."""
@@ -171,11 +198,11 @@ class Edits:
         except Timeout:
             raise PrepError(f"Another prep keeps {JOURNAL} to itself.", "End it, then try again.") from None
 
-    def _write(self, workspace: Workspace, line: dict[str, Any]) -> None:
-        """Append one line, after cutting off a torn one, and wait until the disk has it."""
+    def _write(self, workspace: Workspace, *lines: dict[str, Any]) -> None:
+        """Append whole lines, after cutting off a torn one, and wait until the disk has it."""
         path = workspace.path(JOURNAL)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        data = b"".join(json.dumps(x, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for x in lines)
         with path.open("ab+") as file:
             file.truncate(self._at)
             file.seek(max(0, self._at - 1))
@@ -209,6 +236,9 @@ class Edits:
                 "Mend that line or delete it; the others stay.",
             ) from None
         self._number = number
+
+    def _own(self, id: str) -> bool:
+        return any(number in self._done for number in self._numbers.get(id, ()))
 
     def _add(self, entry: Entry) -> None:
         if not all(isinstance(id, str) for id in entry.ids):

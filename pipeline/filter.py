@@ -45,6 +45,10 @@ class Filter:
         """The same, where the caller knows better which tags and edits the picture has."""
         return self.part is None or self.part(view)
 
+    def asks(self, key: str) -> bool:
+        """Whether the filter has a condition of this name, such as 'dropped'."""
+        return any(term.key == key for term in _terms(self.part))
+
     def __str__(self) -> str:
         return str(self.part or "")
 
@@ -193,3 +197,15 @@ def _flat(parts: Iterable[Part], kind: type[And] | type[Or]) -> Iterator[Part]:
     """The parts, those of the same kind opened up: brackets around them say nothing."""
     for part in parts:
         yield from part.parts if isinstance(part, And | Or) and isinstance(part, kind) else (part,)
+
+
+def _terms(part: Part | None) -> Iterator[Term]:
+    """All conditions of a filter."""
+    match part:
+        case Term():
+            yield part
+        case Not():
+            yield from _terms(part.part)
+        case And() | Or():
+            for one in part.parts:
+                yield from _terms(one)

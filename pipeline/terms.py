@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import get_args
@@ -14,7 +14,7 @@ from pipeline.spelling import plain, printable
 
 CERTAIN = 0.35  # a tag counts from this score on, as wd14's; `score:` asks for any other
 WORDS = ("dropped", "edited")  # conditions without a value
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
+COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
     "<": operator.lt,
@@ -35,22 +35,25 @@ class View:
     @classmethod
     def of(cls, record: Record, edits: tuple[Edit, ...] | None = None) -> View:
         """A record with edits of the journal, or with those that merge noted in its manifest."""
-        if edits is None:
-            edits = effective(_noted(record))
-        caption = record.caption
-        tags = {
-            plain(a.text) for a in record.annotations if a.kind == "tag" and (a.score is None or a.score >= CERTAIN)
-        }
-        tags |= _parts(caption)
+        tags = tags_of_caption(record.caption)
+        for a in record.annotations:
+            if a.kind == "tag" and (a.score is None or a.score >= CERTAIN):
+                tags.add(plain(a.text))
+        return cls(record, (), record.caption, frozenset(tags)).after(_noted(record) if edits is None else edits)
+
+    def after(self, edits: Iterable[Edit]) -> View:
+        """The same picture after edits; a caption that has them already stays as it is."""
+        edits = effective(edits)
+        caption, tags = self.caption, set(self.tags)
         for edit in edits:
+            old = plain(edit.text)
             if edit.what == "set":
-                caption = edit.text
-                tags = _parts(caption)
+                caption, tags = edit.text, tags_of_caption(edit.text)
             elif edit.what in ("add", "remove", "replace"):
                 caption = reworded(caption, (edit,))
-                new = {"add": edit.text, "remove": "", "replace": edit.other if plain(edit.text) in tags else ""}
-                tags = (tags - {plain(edit.text)}) | {plain(word) for word in (new[edit.what],) if word}
-        return cls(record, edits, caption, frozenset(tags))
+                new = {"add": old, "replace": plain(edit.other) if old in tags else ""}.get(edit.what, "")
+                tags = (tags - {old}) | ({new} - {""})
+        return View(self.record, edits, caption, frozenset(tags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,11 @@ class Term:
         """Whether `text` is what the term says, whatever the case."""
         wanted = self.text.casefold()
         return wanted == text.casefold() if self.quoted else _glob(wanted, text.casefold())
+
+    def fits_tag(self) -> Callable[[str], bool]:
+        """The question whether a tag in plain form is meant."""
+        wanted = plain(self.text)
+        return wanted.__eq__ if self.quoted or "*" not in wanted else lambda tag: _glob(wanted, tag)
 
     def __str__(self) -> str:
         text = _quote(self.text) if self.quoted else self.text
@@ -120,10 +128,7 @@ def _dropped(term: Term, view: View) -> bool:
 
 
 def _tag(term: Term, view: View) -> bool:
-    wanted = plain(term.text)
-    if term.quoted or "*" not in wanted:
-        return wanted in view.tags
-    return any(_glob(wanted, tag) for tag in view.tags)
+    return any(map(term.fits_tag(), view.tags))
 
 
 def _score(term: Term, view: View) -> bool:
@@ -132,9 +137,8 @@ def _score(term: Term, view: View) -> bool:
     for a in view.record.annotations:
         if a.kind == "tag":
             best[plain(a.text)] = max(best.get(plain(a.text), 0.0), 1.0 if a.score is None else a.score)
-    wanted = plain(term.text)
-    found = [wanted] if term.quoted or "*" not in wanted else [tag for tag in best if _glob(wanted, tag)]
-    return any(_COMPARE[term.compare](best[tag], term.number) for tag in found if tag in best)
+    fits = term.fits_tag()
+    return any(COMPARE[term.compare](score, term.number) for tag, score in best.items() if fits(tag))
 
 
 def _name(term: Term, view: View) -> bool:
@@ -180,7 +184,7 @@ def _glob(pattern: str, text: str) -> bool:
     return True
 
 
-def _parts(caption: str) -> set[str]:
+def tags_of_caption(caption: str) -> set[str]:
     """The tags of a caption in plain form, brackets unescaped."""
     parts = caption.replace("\\(", "(").replace("\\)", ")").split(",")
     return {plain(part) for part in parts} - {""}

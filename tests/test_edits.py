@@ -183,7 +183,7 @@ def test_a_torn_last_line_is_ignored_with_a_warning_and_cut_off(tmp_path, caplog
         ('{"n":2,"ids":[3],"edits":[]}', "an id is no text"),
         ('{"n":2,"ids":["a"],"edits":[{"what":"burn"}]}', "There is no edit 'burn'."),
         ('{"n":2,"ids":["a"],"edits":[{"what":"add","text":3}]}', "'int' object"),
-        ('{"n":2,"ids":["a"],"edits":[{"what":"set","text":"a\\nb"}]}', "not one plain line"),
+        ('{"n":2,"ids":["a"],"edits":[{"what":"add","text":"a\\nb"}]}', "not one plain line"),
         ("[" * 5000, "recursion"),
     ],
 )
@@ -223,7 +223,7 @@ def test_two_readers_follow_each_other(tmp_path):
         ("burn", "hat", "", "There is no edit 'burn'."),
         ("add", " ", "", "add names nothing."),
         ("replace", "hat", "", "replace does not say what comes in place of 'hat'."),
-        ("set", "one\ntwo", "", "set: 'one\\\\ntwo' is not one plain line."),
+        ("flag", "one\ntwo", "", "flag: 'one\\\\ntwo' is not one plain line."),
         ("add", "\x1b[2J", "", "add: '\\\\x1b[2J' is not one plain line."),
     ],
 )
@@ -290,3 +290,14 @@ def test_a_hundred_thousand_pictures_at_once(tmp_path):
     edits.append(place, ids, [HAT])
     assert edits.of(ids[-1]) == (HAT,) and len(edits.ids) == 100_000
     assert (place.root / JOURNAL).stat().st_size < 2_000_000
+
+
+def test_many_captions_are_set_at_once_and_verbatim(tmp_path):
+    home = workspace(tmp_path)
+    captions = ["one\ntwo\r\n\tthree", "", "\u3000family \U0001f468\u200d\U0001f469 \\(x\\), , a ", "\u2028\x1b[2J"]
+    Edits.read(home).append_each(home, ((f"{n:016x}", Edit("set", text)) for n, text in enumerate(captions)))
+    read = Edits.read(home)
+    assert [read.of(f"{n:016x}") for n in range(4)] == [(Edit("set", text),) for text in captions]
+    assert str(Edit("set", "one\ntwo")) == r"set one\ntwo"
+    read.undo(home)
+    assert len(Edits.read(home).ids) == 3

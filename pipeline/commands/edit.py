@@ -1,0 +1,108 @@
+"""prep edit: the same decision about one picture, those of a filter, or all; with its effect before it is made."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from pipeline.edits import Edit, Edits
+from pipeline.errors import PrepError
+from pipeline.filter import Filter, parse
+from pipeline.record import Record
+from pipeline.review.state import Review, rows_of
+from pipeline.review.table import Table
+from pipeline.spelling import plain
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which pictures: those named, those of a filter, or all."""
+
+    names: tuple[str, ...] = ()
+    filter: str = ""
+    everything: bool = False
+
+    def __post_init__(self) -> None:
+        given = [bool(self.names), bool(self.filter.strip()), self.everything]
+        if sum(given) != 1:
+            raise PrepError(
+                "edit does not know which pictures." if not any(given) else "edit was told twice which pictures.",
+                "Name one or more by file name or id, or give --filter 'beard NOT role:reg', or --all.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an edit does to one picture."""
+
+    record: Record
+    before: str
+    after: str
+    notes: tuple[str, ...] = ()  # of flags and drops: 'flag unsure', 'drop'
+
+
+def choose(table: Table, wanted: Wanted) -> list[int]:
+    """The rows of the pictures that are meant; PrepError when there are none."""
+    if wanted.names:
+        return sorted({row for name in wanted.names for row in _named(table, name)})
+    rows: list[int] = rows_of(table, parse(wanted.filter) if wanted.filter else Filter()).tolist()
+    if not rows:
+        raise PrepError(f"No picture is meant by {wanted.filter!r}.", _close_tag(table, wanted.filter))
+    return rows
+
+
+def owners(review: Review, rows: list[int]) -> list[str]:
+    """The ids for which an edit of these rows is written."""
+    return review.edits.owners(review.table.records[row].id for row in rows)
+
+
+def changes(review: Review, rows: list[int], before: Edits, after: Edits) -> Iterator[Change]:
+    """The pictures whose caption, flags or place in the set differ between two states of the journal."""
+    earlier, later = replace(review.composer, edits=before), replace(review.composer, edits=after)
+    for row in rows:
+        record = review.table.record(row)
+        old, new = before.of(record.id), after.of(record.id)
+        if old == new:
+            continue
+        was, now, notes = earlier.compose(record).caption, later.compose(record).caption, _notes(old, new)
+        if was != now or notes:
+            yield Change(record, was, now, notes)
+
+
+def concerned(review: Review, ids: tuple[str, ...]) -> list[int]:
+    """The rows that edits of these ids concern, copies included."""
+    return sorted(review.table.concerned(ids))
+
+
+def _notes(old: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[str, ...]:
+    """What came and went but for the caption: 'flag unsure', 'not flag unsure'."""
+    before, now = ({str(e): e for e in edits if e.what in ("flag", "drop")} for edits in (old, new))
+    return (*(f"not {one}" for one in before if one not in now), *(one for one in now if one not in before))
+
+
+def _named(table: Table, name: str) -> list[int]:
+    """The rows of one name: an id, a root's id with its copies, a path, or a file name with or without its ending."""
+    if found := sorted(table.concerned([name])):
+        return found
+    rows = [row for row, record in enumerate(table.records) if name in _names(record)]
+    if not rows:
+        known = {one: None for record in table.records for one in _names(record)}
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise PrepError(
+            f"No picture is called {name!r}.",
+            f"Close: {', '.join(close)}." if close else "prep preview lists names and ids.",
+        )
+    return rows
+
+
+def _names(record: Record) -> tuple[str, ...]:
+    path = PurePosixPath(record.source)
+    return (path.name, path.stem, record.source, record.id)
+
+
+def _close_tag(table: Table, text: str) -> str:
+    """The tag that was probably meant, where the filter is one word."""
+    close = difflib.get_close_matches(plain(text.strip('" ')), table.words, n=3)
+    return f"Close tags: {', '.join(close)}." if close else "prep edit --help shows what a filter may say."

@@ -1,0 +1,319 @@
+"""The review as a full-screen terminal application: keys to decisions, state to the screen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from rich.text import Text
+from textual import on, work
+from textual.app import App, ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Static
+
+from pipeline.edits import Edit
+from pipeline.filter import parse
+from pipeline.review.colours import CSS, NIGHT, PAPER
+from pipeline.review.help import Help
+from pipeline.review.pictures import Screen, erase
+from pipeline.review.portrait import Portrait
+from pipeline.review.prompt import Prompt, Question
+from pipeline.review.rows import Rows
+from pipeline.review.state import Review, rows_of
+from pipeline.review.words import about, caption, counted, listed, told
+from pipeline.spelling import printable
+
+WIDE = 112  # columns from which the tags have a place of their own
+FLAG = "unsure"  # what `f` offers
+_FOOT = (  # the important first: a narrow terminal shows fewer
+    ("/", "filter"),
+    ("space", "choose"),
+    ("a", "add"),
+    ("r", "remove"),
+    ("e", "write"),
+    ("u", "undo"),
+    ("t", "tags"),
+    ("f", "flag"),
+    ("d", "drop"),
+    ("p", "replace"),
+    ("*", "choose all"),
+)
+
+
+class ReviewApp(App[None]):
+    """prep review."""
+
+    CSS = CSS
+    TITLE = "prep review"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS = [
+        Binding("slash", "filter", "filter"),
+        Binding("space", "choose", "choose"),
+        Binding("asterisk", "choose_all", "choose all"),
+        Binding("escape", "leave", "back"),
+        Binding("a", "ask_add", "add"),
+        Binding("r", "ask_remove", "remove"),
+        Binding("p", "ask_replace", "replace"),
+        Binding("e", "ask_set", "write"),
+        Binding("x", "reset", "reset"),
+        Binding("f", "flag", "flag"),
+        Binding("d", "drop", "drop"),
+        Binding("u", "undo", "undo"),
+        Binding("U,ctrl+r", "redo", "redo"),
+        Binding("t", "tags", "tags"),
+        Binding("l", "light", "light or dark"),
+        Binding("enter", "only_tag", "filter by tag"),
+        Binding("question_mark", "help", "keys"),
+        Binding("q", "quit", "end"),
+    ]
+
+    def __init__(self, review: Review, terminal: Screen) -> None:
+        super().__init__()
+        self.review = review
+        self.terminal = terminal
+        self.counts: list[tuple[str, int]] = []
+        self.present: frozenset[str] = frozenset()
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="head")
+        with Horizontal(id="body"):
+            yield Rows(self._picture_line, "no picture is left", id="pictures")
+            with Vertical(id="middle"):
+                yield Portrait(self.terminal, id="portrait")
+                yield Static(id="about")
+                yield Static(id="caption")
+            yield Rows(self._tag_line, "no tags", id="tags")
+        yield Prompt(id="prompt")
+        yield Static(id="foot")
+
+    def on_mount(self) -> None:
+        for theme in (NIGHT, PAPER):
+            self.register_theme(theme)
+        self.theme = NIGHT.name
+        self.set_class(self.size.width >= WIDE, "wide")
+        self.query_one("#pictures").focus()
+        self.refill()
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width >= WIDE, "wide")
+        self._foot()
+
+    # --- what is shown ------------------------------------------------------------------------
+
+    def refill(self) -> None:
+        """Show everything anew: after a filter or a decision."""
+        self.query_one("#pictures", Rows).fill(len(self.review.rows), self.review.at)
+        self.look()
+        self.count()
+
+    def look(self) -> None:
+        """Show the picture at hand."""
+        review, portrait = self.review, self.query_one(Portrait)
+        record, row = review.record, review.row
+        words, facts = Text(), Text()
+        picture, self.present = None, frozenset[str]()
+        if record is not None and row is not None:
+            view = review.table.view(row)
+            facts, words = about(record, view), caption(review.composed(record), view.edits)
+            self.present = view.tags
+            picture = review.workspace.path(record.picture.path) if record.picture else None
+        self.query_one("#about", Static).update(facts)
+        self.query_one("#caption", Static).update(words)
+        portrait.show(picture)
+        self.query_one("#tags").refresh()
+        self._head()
+
+    @work(exclusive=True, group="count")
+    async def count(self) -> None:
+        """Count the tags of the pictures shown, off this thread."""
+        tags = self.query_one("#tags", Rows)
+        before = self.counts[tags.at][0] if self.counts else ""
+        self.counts = await asyncio.to_thread(self.review.table.counts, self.review.rows)
+        tags.fill(len(self.counts), next((n for n, (tag, _) in enumerate(self.counts) if tag == before), 0))
+
+    def _picture_line(self, number: int, width: int) -> Text:
+        row = int(self.review.rows[number])
+        return listed(self.review.table.view(row), row in self.review.chosen)
+
+    def _tag_line(self, number: int, width: int) -> Text:
+        tag, count = self.counts[number]
+        return counted(tag, count, tag in self.present, width)
+
+    def _head(self) -> None:
+        review = self.review
+        shown = len(review.rows)
+        left = Text(" prep review", style="bold")
+        left.append(f"  {printable(review.workspace.root.name)}", style="dim")
+        right = Text(f"{review.at + 1 if shown else 0:,} of {shown:,}")
+        right.append("" if not review.wanted.part else f" ({review.total:,} in all)", style="dim")
+        if review.wanted.part:
+            right = Text.assemble((f"{printable(str(review.wanted))}   ", "#8fb3d9"), right)
+        if review.chosen:
+            right = Text.assemble((f"\u2713 {len(review.chosen):,} chosen   ", "#8fc99b"), right)
+        room = self.size.width - right.cell_len - 1
+        left.truncate(max(0, room), pad=True)
+        self.query_one("#head", Static).update(Text.assemble(left, right))
+
+    def _foot(self) -> None:
+        """As many keys as fit, the important first; the way to all of them at the right."""
+        text, end = Text(" ", no_wrap=True), _keys(("?", "keys"), *((("q", "end"),) if self.size.width > 90 else ()))
+        for pair in _FOOT:
+            if text.cell_len + _keys(pair).cell_len + end.cell_len > self.size.width:
+                break
+            text.append_text(_keys(pair))
+        text.truncate(max(0, self.size.width - end.cell_len), pad=True)
+        self.query_one("#foot", Static).update(text.append_text(end))
+
+    def say(self, sentence: str, wrong: bool = False) -> None:
+        """One sentence in the place of the keys, until the next key."""
+        style = "#d98a8a" if wrong else "#8fc99b"
+        self.query_one("#foot", Static).update(Text(f" {sentence}", style=style, no_wrap=True, overflow="ellipsis"))
+
+    # --- looking ------------------------------------------------------------------------------
+
+    @on(Rows.Moved, "#pictures")
+    def moved(self, event: Rows.Moved) -> None:
+        self.review.at = event.at
+        self.look()
+        self._foot()
+
+    def action_choose(self) -> None:
+        self.review.toggle()
+        self.query_one("#pictures", Rows).action_move(1)
+        self.query_one("#pictures").refresh()
+        self._head()
+
+    def action_choose_all(self) -> None:
+        self.review.choose_all()
+        self.query_one("#pictures").refresh()
+        self._head()
+
+    def action_leave(self) -> None:
+        """First choose none, then end the filter."""
+        if self.review.chosen:
+            self.review.chosen.clear()
+            self.query_one("#pictures").refresh()
+            self._head()
+        elif self.review.wanted.part:
+            self.filter("")
+
+    def action_tags(self) -> None:
+        """Where both do not fit, the tags take the place of the pictures."""
+        self.toggle_class("tags")
+        shown = self.has_class("tags") or self.has_class("wide")
+        self.query_one("#tags" if self.has_class("tags") and shown else "#pictures").focus()
+
+    def action_light(self) -> None:
+        self.theme = PAPER.name if self.theme == NIGHT.name else NIGHT.name
+
+    def action_help(self) -> None:
+        portrait = self.query_one(Portrait)
+        portrait.send(erase(self.terminal))
+
+        def back(_: None) -> None:
+            portrait.call_after_refresh(portrait.paint)
+
+        self.push_screen(Help(), back)
+
+    def action_filter(self) -> None:
+        self.ask(Question("filter", str(self.review.wanted), self.filter, self._words(), check=parse))
+
+    def action_only_tag(self) -> None:
+        """On a tag: show the pictures that have it; if that is the filter already, all."""
+        if tag := self._tag():
+            text = f'"{tag}"' if " " in tag or "*" in tag or ":" in tag or "(" in tag else tag
+            self.filter("" if str(self.review.wanted) == text else text)
+
+    @work(exclusive=True, group="filter")
+    async def filter(self, text: str) -> None:
+        """Show what a filter leaves; worked out off this thread."""
+        wanted = parse(text)
+        rows = await asyncio.to_thread(rows_of, self.review.table, wanted)
+        self.review.show(wanted, rows)
+        self.refill()
+        self._foot()
+
+    # --- deciding -----------------------------------------------------------------------------
+
+    def action_ask_add(self) -> None:
+        self.ask(Question(f"add to {self._whom()}", self._tag(), self._each("add"), self._words()))
+
+    def action_ask_remove(self) -> None:
+        words = sorted({tag for row in self.review.targets for tag in self.review.table.view(row).tags})
+        self.ask(Question(f"remove from {self._whom()}", self._tag(), self._each("remove"), words))
+
+    def action_ask_replace(self) -> None:
+        def old(text: str) -> None:
+            def new(other: str) -> None:
+                self.decide(Edit("replace", text.strip(), other.strip()))
+
+            self.ask(Question(f"in place of {text.strip()}", "", new, self._words()))
+
+        self.ask(Question(f"replace in {self._whom()}", self._tag(), old, self._words()))
+
+    def action_ask_set(self) -> None:
+        record = self.review.record
+        if record is None:
+            return
+        now = self.review.composed(record).caption
+        self.ask(
+            Question(f"caption of {self._whom()}", now, lambda text: self.decide(Edit("set", text.strip())), long=True)
+        )
+
+    def action_reset(self) -> None:
+        self.decide(Edit("reset"))
+
+    def action_flag(self) -> None:
+        self.decide(Edit("unflag" if self.review.flagged(FLAG) else "flag", FLAG))
+
+    def action_drop(self) -> None:
+        self.decide(Edit("restore" if self.review.dropped() else "drop"))
+
+    def action_undo(self) -> None:
+        self._after(told(self.review.undo(), "took back: ", "There is nothing to undo."))
+
+    def action_redo(self) -> None:
+        self._after(told(self.review.redo(), "again: ", "There is nothing to redo."))
+
+    def decide(self, *edits: Edit) -> None:
+        """Write a decision to disk, then show what came of it."""
+        self._after(told(self.review.decide(edits), "", "There is no picture to decide about."))
+
+    def ask(self, question: Question) -> None:
+        self.query_one(Prompt).ask(question)
+
+    @on(Prompt.Closed)
+    def closed(self) -> None:
+        """Back to the list, unless the answer asked on."""
+        if not self.query_one(Prompt).display:
+            self.query_one("#tags" if self.has_class("tags") else "#pictures").focus()
+
+    def _each(self, what: str) -> Callable[[str], None]:
+        """An answer with commas as one decision of several edits."""
+
+        def decide(text: str) -> None:
+            self.decide(*(Edit(what, part.strip()) for part in text.split(",") if part.strip()))  # type: ignore[arg-type]
+
+        return decide
+
+    def _after(self, sentence: str) -> None:
+        self.refill()
+        self.say(sentence)
+
+    def _whom(self) -> str:
+        count = len(self.review.targets)
+        return "this picture" if not self.review.chosen else f"{count:,} chosen picture{'s' if count > 1 else ''}"
+
+    def _tag(self) -> str:
+        """The tag at hand while the tags have the focus."""
+        tags = self.query_one("#tags", Rows)
+        return self.counts[tags.at][0] if tags.has_focus and self.counts else ""
+
+    def _words(self) -> Iterable[str]:
+        return [tag for tag, _ in self.counts]
+
+
+def _keys(*pairs: tuple[str, str]) -> Text:
+    """Keys and what they do, as the foot shows them."""
+    return Text.assemble(*(part for key, what in pairs for part in ((key, "bold"), (f" {what}  ", "dim"))))

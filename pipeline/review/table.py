@@ -1,0 +1,284 @@
+"""All pictures of a manifest as columns: what filters ask and what tags are counted, for 100,000 pictures at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pipeline.edits import BY_HAND, Edits
+from pipeline.errors import PrepError
+from pipeline.filter import Filter
+from pipeline.manifest import Manifest, from_arrow
+from pipeline.record import Drop, Record
+from pipeline.spelling import plain
+from pipeline.terms import CERTAIN, COMPARE, And, Not, Or, Part, Term, View, tags_of_caption
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy import ndarray
+
+_COLUMNS = ["id", "source", "subject", "class_name", "role", "caption", "drop"]
+_NO_TAGS: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What taggers said, one entry per tag or other annotation, in order of the pictures."""
+
+    row: ndarray  # int32: whose
+    word: ndarray  # int32: which of the table's words, a tag in plain form; -1 if it is no tag
+    score: ndarray  # float64; 1 where a tagger gave none
+    by: ndarray  # int32: which of the table's taggers; -1 if a human's edit
+
+
+@dataclass(slots=True)
+class Table:
+    """Pictures by row; those with edits have a view of their own that says what became of them."""
+
+    arrow: pa.Table
+    records: list[Record]  # without annotations and geometry: cheap enough to hold
+    words: list[str]
+    taggers: list[str]
+    said: Said
+    has_row: ndarray  # with has_word: which picture has which tag, by score or in its caption; sorted
+    has_word: ndarray
+    rows: dict[str, int] = field(default_factory=dict)  # by id
+    copies: dict[str, list[int]] = field(default_factory=dict)  # by the id of the root, the root itself included
+    unedited: dict[int, View] = field(default_factory=dict)  # of pictures whose manifest tells edits: without them
+    edited: dict[int, View] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, manifest: Manifest) -> Table:
+        """Load a manifest's columns: about 1.5 kB a picture with 30 tags, and no picture."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        texts = [f"annotations.list.element.{name}" for name in ("text", "kind", "category", "by")]
+        try:
+            arrow = pq.read_table(manifest.path, read_dictionary=texts)
+            return _table(arrow)
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            about = str(error).strip().split("\n")[0]
+            raise PrepError(f"{manifest.path} is damaged: {about}", "Delete it and run its stage again.") from None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def record(self, row: int) -> Record:
+        """One picture with all that is known of it."""
+        return from_arrow(self.arrow.slice(row, 1))[0]
+
+    def view(self, row: int) -> View:
+        """What a filter sees of one picture, its scores apart."""
+        return self.edited.get(row) or self.before(row)
+
+    def before(self, row: int) -> View:
+        """The same without edits."""
+        record = self.records[row]
+        return self.unedited.get(row) or View(record, (), record.caption, self.tags(row))
+
+    def tags(self, row: int) -> frozenset[str]:
+        """The tags that a picture has without edits, in plain form."""
+        import numpy as np
+
+        start, end = np.searchsorted(self.has_row, [row, row + 1])
+        return frozenset(self.words[word] for word in self.has_word[start:end])
+
+    def concerned(self, ids: Iterable[str]) -> set[int]:
+        """The rows that edits of these ids concern: themselves and, for a root, its copies."""
+        found: set[int] = set()
+        for id in ids:
+            found.update(self.copies.get(id, ()) if "-" not in id else [self.rows[id]] if id in self.rows else [])
+        return found
+
+    def follow(self, edits: Edits, rows: Iterable[int]) -> None:
+        """Work out again what edits make of some pictures."""
+        for row in rows:
+            if now := edits.of(self.records[row].id):
+                self.edited[row] = self.before(row).after(now)
+            elif row in self.unedited:
+                self.edited[row] = self.unedited[row]
+            else:
+                self.edited.pop(row, None)
+
+    def forget_noted(self, caption: Callable[[Record], str]) -> None:
+        """Let the journal alone say what people edited, not what the last merge noted of it."""
+        for row in {*self.said.row[self.said.by < 0].tolist()}:
+            record = self.record(row)
+            record = replace(record, annotations=tuple(a for a in record.annotations if a.kind != "edit"))
+            view = View.of(replace(record, caption=caption(record)), ())
+            self.unedited[row] = self.edited[row] = replace(view, record=self.records[row])
+
+    def mask(self, wanted: Filter) -> ndarray:
+        """Which pictures a filter means: bool of shape (pictures,)."""
+        import numpy as np
+
+        return np.ones(len(self), bool) if wanted.part is None else self._part(wanted.part)
+
+    def counts(self, rows: ndarray) -> list[tuple[str, int]]:
+        """How many of the pictures `rows` have each tag, the most frequent first."""
+        import numpy as np
+
+        mask = np.zeros(len(self), bool)
+        mask[rows] = True
+        shown = [row for row in self.edited if mask[row]]
+        mask[list(self.edited)] = False
+        numbers = np.bincount(self.has_word[mask[self.has_row]], minlength=len(self.words))
+        found = Counter({self.words[word]: int(numbers[word]) for word in np.flatnonzero(numbers)})
+        for row in shown:
+            found.update(self.edited[row].tags)
+        return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+
+    def _part(self, part: Part) -> Any:
+        import numpy as np
+
+        match part:
+            case Not():
+                return np.logical_not(self._part(part.part))
+            case And():
+                return np.all([self._part(one) for one in part.parts], axis=0)
+            case Or():
+                return np.any([self._part(one) for one in part.parts], axis=0)
+            case Term():
+                return _MASKS.get(part.key, _by_view)(self, part)
+
+
+def _by_tag(table: Table, term: Term) -> ndarray:
+    mask = _rows(table, table.has_row[_in(table.has_word, _meant(term, table.words))])
+    for row, view in table.edited.items():
+        mask[row] = term(view)
+    return mask
+
+
+def _by_score(table: Table, term: Term) -> ndarray:
+    """The highest score of each tag that is meant, picture by picture."""
+    import numpy as np
+
+    said = table.said
+    at = np.flatnonzero(_in(said.word, _meant(term, table.words)))
+    if not len(at):
+        return np.zeros(len(table), bool)
+    pair = said.row[at].astype(np.int64) * len(table.words) + said.word[at]
+    order = np.argsort(pair, kind="stable")
+    starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    best: Any = np.maximum.reduceat(said.score[at][order], starts)
+    return _rows(table, said.row[at][order][starts][COMPARE[term.compare](best, term.number)])
+
+
+def _by_tagger(table: Table, term: Term) -> ndarray:
+    meant = [n for n, by in enumerate(table.taggers) if term.like(by) or term.like(by.partition(":")[0])]
+    return _rows(table, table.said.row[_in(table.said.by, meant)])
+
+
+def _by_view(table: Table, term: Term) -> ndarray:
+    """Conditions on what every picture has once: names, roles, captions, flags."""
+    import numpy as np
+
+    edited = table.edited
+    views = (edited.get(row) or View(r, (), r.caption, _NO_TAGS) for row, r in enumerate(table.records))
+    return np.fromiter(map(term, views), bool, len(table))
+
+
+_MASKS: Mapping[str, Callable[[Table, Term], ndarray]] = {"tag": _by_tag, "score": _by_score, "tagger": _by_tagger}
+
+
+def _meant(term: Term, words: list[str]) -> list[int]:
+    fits = term.fits_tag()
+    return [n for n, word in enumerate(words) if fits(word)]
+
+
+def _in(values: ndarray, wanted: list[int]) -> Any:
+    """Which of `values` are among `wanted`; as a table of all codes, which costs one look a value."""
+    import numpy as np
+
+    known = np.zeros(max(int(values.max(initial=0)), *wanted, 0) + 2, bool)
+    known[wanted] = True
+    known[-1] = False  # where -1, no tag, looks
+    return known[values]
+
+
+def _rows(table: Table, rows: ndarray) -> ndarray:
+    import numpy as np
+
+    mask = np.zeros(len(table), bool)
+    mask[rows] = True
+    return mask
+
+
+class _Codes(dict[str, int]):
+    """Numbers for texts, in the order in which they come."""
+
+    def __missing__(self, text: str) -> int:
+        self[text] = len(self)
+        return self[text]
+
+
+def _table(arrow: pa.Table) -> Table:
+    import numpy as np
+
+    words, taggers = _Codes(), _Codes()
+    said, captioned, first = [], [], 0
+    for batch in arrow.to_batches():
+        said.append(_said(batch, first, words, taggers))
+        captioned.append(_captioned(batch, first, words))
+        first += batch.num_rows
+    row, word, score, by = (
+        (np.concatenate(parts) for parts in zip(*said, strict=True)) if said else [np.zeros(0, int)] * 4
+    )
+    sure = (word >= 0) & (score >= CERTAIN)
+    count = max(1, len(words))
+    scored = row[sure].astype(np.int64) * count + word[sure]
+    pairs = np.unique(np.concatenate([scored, *(rows * count + codes for rows, codes in captioned)]))
+    records = list(map(_light, arrow.select(_COLUMNS).to_pylist()))
+    has_row, has_word = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
+    table = Table(arrow, records, list(words), list(taggers), Said(row, word, score, by), has_row, has_word)
+    for number, record in enumerate(records):
+        table.rows[record.id] = number
+        table.copies.setdefault(record.id.partition("-")[0], []).append(number)
+    return table
+
+
+def _said(batch: pa.RecordBatch, first: int, words: _Codes, taggers: _Codes) -> tuple[ndarray, ...]:
+    """Row, word, score and tagger of each annotation in a batch whose first picture is in row `first`."""
+    import numpy as np
+
+    lists = batch.column("annotations")
+    text, kind, _, score, by = lists.flatten().flatten()
+    kinds = np.array(kind.dictionary.to_pylist())[kind.indices.to_numpy()] if len(kind) else np.zeros(0, str)
+    is_tag, is_edit = kinds == "tag", kinds == "edit"
+    row = np.repeat(np.arange(first, first + len(lists), dtype=np.int32), lists.value_lengths().fill_null(0).to_numpy())
+    word = np.where(is_tag, _coded(text, is_tag, lambda one: words[plain(one)]), -1)
+    said_by = np.where(is_edit, -1, _coded(by, ~is_edit, taggers.__getitem__))
+    return row, word.astype(np.int32), score.fill_null(1.0).to_numpy(), said_by.astype(np.int32)
+
+
+def _coded(texts: pa.DictionaryArray, wanted: ndarray, code: Callable[[str], int]) -> Any:
+    """The codes of texts, each different one looked up once; only those of the `wanted` places mean anything."""
+    import numpy as np
+
+    indices = texts.indices.to_numpy()
+    codes = np.full(len(texts.dictionary) + 1, -1, np.int64)
+    for n in np.unique(indices[wanted]).tolist():
+        codes[n] = code(texts.dictionary[n].as_py())
+    return codes[indices]
+
+
+def _captioned(batch: pa.RecordBatch, first: int, words: _Codes) -> tuple[ndarray, ndarray]:
+    """Row and word of each tag in a batch's captions."""
+    import numpy as np
+
+    rows: list[int] = []
+    codes: list[int] = []
+    for row, caption in enumerate(batch.column("caption").to_pylist(), first):
+        tags = tags_of_caption(caption) if caption else ()
+        rows += [row] * len(tags)
+        codes += [words[tag] for tag in tags]
+    return np.array(rows, np.int64), np.array(codes, np.int64)
+
+
+def _light(plain_row: dict[str, Any]) -> Record:
+    drop = plain_row.pop("drop")
+    by_hand = drop and drop["reason"] == BY_HAND  # the journal knows whether that still holds
+    return Record(sha256="", drop=Drop(**drop) if drop and not by_hand else None, **plain_row)

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from textual.widgets import Input, Static
+
+from pipeline.edits import Edits
+from pipeline.review.app import ReviewApp
+from pipeline.review.help import Help
+from pipeline.review.pictures import Screen
+from pipeline.review.portrait import Portrait
+from pipeline.review.prompt import Caption, Prompt
+from pipeline.review.rows import Rows
+from pipeline.review.state import Review
+from tests.review_set import review_set
+
+
+class Pilot:
+    """The review at work, and what it shows in words."""
+
+    def __init__(self, app, pilot):
+        self.app, self.pilot = app, pilot
+
+    async def press(self, *keys):
+        await self.pilot.press(*keys)
+        await self.settle()
+
+    async def type(self, text):
+        await self.press(
+            *(
+                {" ": "space", ",": "comma", ":": "colon", "<": "less_than_sign", ".": "full_stop"}.get(c, c)
+                for c in text
+            )
+        )
+
+    async def settle(self):
+        for _ in range(3):
+            await self.app.workers.wait_for_complete()
+            await self.pilot.pause()
+
+    def text(self, id):
+        return self.app.query_one(id, Static).content.plain
+
+    def lines(self, id="#pictures"):
+        rows = self.app.query_one(id, Rows)
+        return [rows.line(n, 28).plain for n in range(rows.count)]
+
+    @property
+    def screen(self):
+        return [str(line.text) for line in self.app.screen._compositor.render_strips()]
+
+    def journal(self):
+        """All edits that are on disk, by file name."""
+        place = self.app.review.workspace
+        edits = Edits.read(place)
+        return {
+            r.source.removeprefix("raw/") + r.id[16:]: [str(e) for e in found]
+            for r in self.app.review.table.records
+            if (found := edits.of(r.id))
+        }
+
+
+def drive(folder, script, size=(80, 24), count=6):
+    async def main():
+        place = review_set(folder, count)
+        app = ReviewApp(Review.open(place), Screen("blocks"))
+        async with app.run_test(size=size) as pilot:
+            hand = Pilot(app, pilot)
+            await hand.settle()
+            await script(hand)
+
+    asyncio.run(main())
+
+
+def test_it_shows_the_picture_its_caption_and_what_left_it(tmp_path):
+    async def script(hand):
+        assert hand.text("#head").split() == ["prep", "review", tmp_path.name, "1", "of", "6"]
+        assert len(hand.lines()) == 6 and "  copy 1 of 1.jpg" in hand.lines()[-1] + "".join(hand.lines())
+        first = hand.app.review.record
+        assert hand.text("#about").startswith(first.source[4:] + "  smith")
+        assert hand.text("#caption").startswith("smith")
+        assert "1boy  beard  listed in absorb" in hand.text("#caption")
+        portrait = hand.app.query_one(Portrait)
+        red, blue = portrait.drawing.blocks[0][0], portrait.drawing.blocks[0][-1]
+        assert red[0] > 200 and blue[0] == 0
+        assert all(len(line) == 80 for line in hand.screen) and len(hand.screen) == 24
+
+    drive(tmp_path, script)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 10), (200, 60), (112, 30)])
+def test_every_size_has_a_head_a_list_and_a_foot(tmp_path, size):
+    async def script(hand):
+        assert hand.screen[0].startswith(" prep review")
+        assert "? keys" in hand.screen[-1] and hand.screen[-1].startswith(" / filter")
+        assert hand.app.query_one("#tags").display == (size[0] >= 112)
+        await hand.press("question_mark")
+        assert isinstance(hand.app.screen, Help)
+        await hand.press("escape")
+        assert not isinstance(hand.app.screen, Help)
+
+    drive(tmp_path, script, size)
+
+
+def test_moving(tmp_path):
+    async def script(hand):
+        review = hand.app.review
+        for key, at in (
+            ("down", 1),
+            ("j", 2),
+            ("k", 1),
+            ("end", 5),
+            ("down", 5),
+            ("home", 0),
+            ("up", 0),
+            ("pagedown", 5),
+        ):
+            await hand.press(key)
+            assert review.at == hand.app.query_one("#pictures", Rows).at == at, key
+            assert hand.text("#about").startswith(review.record.source[4:])
+        await hand.pilot.click("#pictures", offset=(3, 2))
+        await hand.settle()
+        assert review.at == 2
+
+    drive(tmp_path, script)
+
+
+def test_add_remove_replace_and_write_by_hand(tmp_path):
+    async def script(hand):
+        await hand.press("slash")
+        await hand.type("name:4")
+        await hand.press("enter")
+        await hand.press("a")
+        assert hand.screen[-2].startswith(" add to this picture ")
+        await hand.type("bow, long cape")
+        await hand.press("enter")
+        assert hand.journal() == {"4.jpg": ["add bow", "add long cape"]}, "on disk at once"
+        assert hand.text("#foot") == " add bow; add long cape \u00b7 1 picture"
+        assert hand.text("#caption").startswith("smith, bow, long cape, apron, hat")
+        await hand.press("r")
+        await hand.type("hat")
+        await hand.press("enter")
+        await hand.press("p")
+        await hand.type("hammer")
+        await hand.press("enter")
+        assert hand.screen[-2].startswith(" in place of hammer ")
+        await hand.type("axe")
+        await hand.press("enter")
+        assert hand.journal()["4.jpg"] == ["add bow", "add long cape", "remove hat", "replace hammer by axe"]
+        assert "axe" in hand.text("#caption") and "hat  removed by hand" in hand.text("#caption")
+        await hand.press("e")
+        writing = hand.app.query_one(Caption)
+        assert writing.text.startswith("smith, bow, long cape, apron")
+        await hand.press("ctrl+a", "delete")
+        writing.text = ""
+        await hand.type("a smith, by hand")
+        await hand.press("enter")
+        assert hand.journal() == {"4.jpg": ["set a smith, by hand"]}
+        assert hand.text("#caption").startswith("a smith, by hand\nwritten by hand")
+        await hand.press("x")
+        assert hand.journal() == {}
+        for _ in range(5):
+            await hand.press("u")
+        assert hand.text("#foot") == " took back: add bow; add long cape \u00b7 1 picture"
+        await hand.press("u")
+        assert hand.text("#foot") == " There is nothing to undo."
+        await hand.press("U", "U")
+        assert hand.journal()["4.jpg"] == ["add bow", "add long cape", "remove hat"]
+
+    drive(tmp_path, script)
+
+
+def test_a_batch_on_all_that_a_filter_leaves(tmp_path):
+    async def script(hand):
+        await hand.press("slash")
+        await hand.type("hammer NOT hat")
+        await hand.press("enter")
+        assert hand.text("#head").endswith("hammer AND NOT hat   1 of 2 (6 in all)")
+        shown = {line.split()[0] for line in hand.lines()}
+        assert shown == {"2.jpg", "3.jpg"}
+        await hand.press("asterisk", "r")
+        assert hand.screen[-2].startswith(" remove from 2 chosen pictures ")
+        await hand.type("ham")
+        assert hand.app.query_one("#short", Input)._suggestion == "hammer"
+        await hand.press("right", "enter")
+        assert hand.journal() == {name: ["remove hammer"] for name in shown}
+        await hand.press("f")
+        assert all("\u2691" in line for line in hand.lines())
+        await hand.press("f", "d")
+        assert hand.journal() == {name: ["remove hammer", "drop"] for name in shown}
+        await hand.press("d", "u", "u")
+        await hand.press("escape")
+        assert not hand.app.review.chosen and hand.app.review.wanted.part
+        await hand.press("escape")
+        assert len(hand.lines()) == 6
+
+    drive(tmp_path, script)
+
+
+def test_choosing_one_by_one(tmp_path):
+    async def script(hand):
+        await hand.press("space", "down", "space")
+        assert [line.startswith("\u2713") for line in hand.lines()] == [True, False, True, False, False, False]
+        assert "\u2713 2 chosen" in hand.text("#head")
+        await hand.press("up", "space")
+        assert sorted(hand.app.review.chosen) == [int(hand.app.review.rows[0])]
+
+    drive(tmp_path, script)
+
+
+def test_tags_are_counted_filter_and_offer_themselves(tmp_path):
+    async def script(hand):
+        assert [line.split() for line in hand.lines("#tags")][:3] == [["1boy", "6"], ["beard", "6"], ["apron", "5"]]
+        await hand.press("t")
+        assert hand.app.query_one("#tags").has_focus and not hand.app.query_one("#pictures").display
+        await hand.press("down", "down", "enter")
+        assert str(hand.app.review.wanted) == "apron" and hand.app.review.rows.size == 5
+        await hand.press("enter")
+        assert hand.app.review.wanted.part is None
+        await hand.press("r")
+        assert hand.app.query_one("#short", Input).value == "apron"
+        await hand.press("escape")
+        assert hand.app.query_one("#tags").has_focus
+        await hand.press("t")
+        assert hand.app.query_one("#pictures").has_focus and hand.journal() == {}
+
+    drive(tmp_path, script)
+
+
+def test_what_is_wrong_is_said_while_it_is_typed_and_nothing_is_lost(tmp_path):
+    async def script(hand):
+        await hand.press("slash")
+        await hand.type("role:boss")
+        assert hand.text("#wrong") == "there is no role 'boss'."
+        await hand.press("enter")
+        assert hand.app.query_one(Prompt).display and hand.app.query_one("#short", Input).value == "role:boss"
+        await hand.press("escape")
+        assert not hand.app.query_one(Prompt).display and hand.app.review.wanted.part is None
+        await hand.press("a", "space", "enter")
+        assert hand.journal() == {}
+        await hand.press("p", "h", "enter", "escape")
+        assert hand.journal() == {}
+
+    drive(tmp_path, script)
+
+
+def test_a_filter_that_leaves_nothing(tmp_path):
+    async def script(hand):
+        await hand.press("slash")
+        await hand.type("nothing")
+        await hand.press("enter")
+        assert hand.screen[1].strip().startswith("no picture is left")
+        for key in ("a", "x", "f", "d", "e", "space", "asterisk", "down"):
+            await hand.press(key)
+            await hand.press("escape") if hand.app.query_one(Prompt).display else None
+        assert hand.journal() == {}
+
+    drive(tmp_path, script)
+
+
+def test_a_picture_whose_file_is_gone(tmp_path):
+    async def script(hand):
+        path = hand.app.review.workspace.path(hand.app.review.record.picture.path)
+        path.unlink()
+        hand.app.query_one(Portrait).draw.cache_clear()
+        hand.app.look()
+        await hand.settle()
+        assert any("the picture's file is gone" in line for line in hand.screen)
+        path.write_bytes(b"no picture")
+        hand.app.look()
+        await hand.settle()
+        assert hand.app.query_one(Portrait).drawing is None
+
+    drive(tmp_path, script)
+
+
+def test_a_graphics_protocol_writes_over_blank_lines_and_gives_way_to_the_help(tmp_path, monkeypatch):
+    async def main():
+        app = ReviewApp(Review.open(review_set(tmp_path)), Screen("kitty", (10, 20)))
+        sent = []
+        async with app.run_test(size=(80, 24)) as pilot:
+            hand = Pilot(app, pilot)
+            monkeypatch.setattr(app.query_one(Portrait), "send", sent.append)
+            await hand.press("down")
+            portrait = app.query_one(Portrait)
+            left, top = portrait.corner
+            place = f"\x1b7\x1b[{portrait.region.y + top + 1};{portrait.region.x + left + 1}H\x1b_G"
+            assert sent[-1].startswith(place) and sent[-1].endswith("\x1b8")
+            assert not any("\u2580" in line for line in hand.screen)
+            await hand.press("question_mark")
+            assert sent[-1] == "\x1b_Ga=d,d=I,i=7309,q=2\x1b\\"
+            await hand.press("escape")
+            assert sent[-1].startswith(place)
+
+    asyncio.run(main())
+
+
+def test_light_and_dark(tmp_path):
+    async def script(hand):
+        dark = hand.app.theme
+        await hand.press("l")
+        assert (dark, hand.app.theme) == ("prep-night", "prep-paper")
+        await hand.press("l")
+        assert hand.app.theme == dark
+
+    drive(tmp_path, script)
+
+
+def test_a_list_draws_only_what_is_in_sight(tmp_path):
+    async def script(hand):
+        rows = hand.app.query_one("#pictures", Rows)
+        drawn = []
+        line = rows.line
+        rows.line = lambda n, width: drawn.append(n) or line(n, width)
+        rows.line_count = rows.count
+        await hand.press("end")
+        assert hand.app.review.at == 300 and len(set(drawn)) <= 2 * 24
+
+    drive(tmp_path, script, count=301)

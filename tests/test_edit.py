@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.commands.edit import Wanted
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from tests.make import record
+from tests.review_set import review_set
+from tests.shell import fill, photographs, prep
+
+
+@pytest.fixture
+def place(tmp_path):
+    return review_set(tmp_path)
+
+
+def edit(place, *args, code=0):
+    return prep("-C", place.root, "edit", *args, code=code)
+
+
+def lines(place, *args):
+    return [json.loads(line) for line in edit(place, *args, "--json").stdout.splitlines()]
+
+
+def test_one_picture_by_name_and_what_to_do_next(place):
+    done = edit(place, "4.jpg", "--remove", "hat", "--add", "bow", "--replace", "hammer", "axe", "--flag", "unsure")
+    assert done.stdout.splitlines() == [
+        "1 of 1 pictures changed: remove hat; replace hammer by axe; add bow; flag unsure",
+        "next: prep merge    back: prep edit --undo",
+    ]
+    (change,) = lines(place, "4", "--set", "by hand", "--drop", "--dry-run")
+    assert change == {
+        "id": record(4).id,
+        "source": "raw/4.jpg",
+        "before": "smith, bow, apron, long hair, axe",
+        "after": "by hand",
+        "notes": ["drop"],
+    }
+
+
+def test_a_dry_run_shows_and_writes_nothing(place):
+    shown = edit(place, "--filter", "hat AND role:train", "--replace", "hat", "cap", "--flag", "x", "--dry-run").stdout
+    assert shown.splitlines() == [
+        f"{record(4).id:<20} raw/4.jpg",
+        "  - smith, apron, hat, long hair, hammer",
+        "  + smith, apron, cap, long hair, hammer",
+        "  flag x",
+        "1 of 1 pictures would change: replace hat by cap; flag x",
+        "nothing was written",
+    ]
+    assert not (place.root / "decisions").exists()
+
+
+def test_all_means_all_that_are_kept_and_counts_what_changes(place):
+    done = edit(place, "--all", "--remove", "hammer")
+    assert done.stdout.startswith("4 of 6 pictures changed: remove hammer\n")
+    assert len(lines(place, "--undo")) == 4
+    assert edit(place, "--redo").stdout.startswith("4 pictures changed: again remove hammer\n")
+    assert edit(place, "--undo").stdout.startswith("4 pictures changed: took back remove hammer\n")
+    assert edit(place, "--undo", code=1).stderr.startswith("prep: There is nothing to undo.")
+
+
+def test_a_root_takes_its_copy_along_and_a_copy_can_differ(place):
+    root, copy = record(1).id, f"{record(1).id}-1"
+    assert {change["id"] for change in lines(place, "1.jpg", "--add", "sign")} == {root, copy}
+    (change,) = lines(place, copy, "--remove", "sign")
+    assert change["id"] == copy and "sign" in change["before"] and "sign" not in change["after"]
+    journal = (place.root / "decisions" / "edits.jsonl").read_text().splitlines()
+    assert [json.loads(line)["ids"] for line in journal] == [[root], [copy]]
+
+
+def test_reset_restore_and_unflag_take_back(place):
+    edit(place, "2.jpg", "--set", "x", "--flag", "a", "--drop")
+    (change,) = lines(place, "2.jpg", "--reset", "--unflag", "a", "--restore")
+    assert change["before"] == "x" and change["after"].startswith("smith, a man at work")
+    assert change["notes"] == ["not flag a", "not drop"]
+    assert lines(place, "2.jpg", "--reset") == []
+
+
+@pytest.mark.parametrize(
+    ("args", "wrong", "mend"),
+    [
+        (["--add", "x"], "edit does not know which pictures.", "Name one or more by file name or id"),
+        (["4.jpg", "--all", "--add", "x"], "edit was told twice which pictures.", "Name one or more"),
+        (["4.jpg"], "edit needs one thing to do.", "Such as --add hat"),
+        (["4.jpg", "--undo", "--add", "x"], "edit needs one thing to do.", "Such as --add hat"),
+        (["4.jgp", "--add", "x"], "No picture is called '4.jgp'.", "Close: 4.jpg"),
+        (["--filter", "hammr", "--add", "x"], "No picture is meant by 'hammr'.", "Close tags: hammer."),
+        (
+            ["--filter", "(", "--add", "x"],
+            "The filter is wrong at its end: a tag or a condition is missing.",
+            "Such as",
+        ),
+        (["4.jpg", "--add", " "], "add names nothing.", "Say what"),
+        (["4.jpg", "--set", "a\nb"], "set: 'a\\nb' is not one plain line.", "Trainers read one line only."),
+    ],
+)
+def test_what_cannot_be_is_said(place, args, wrong, mend):
+    done = edit(place, *args, code=1)
+    first, second = done.stderr.splitlines()
+    assert first == f"prep: {wrong}" and second.strip().startswith(mend)
+    assert not (place.root / "decisions").exists() and done.stdout == ""
+
+
+def test_wanted_is_one_of_three():
+    assert Wanted(("a",)) and Wanted((), "beard") and Wanted((), "", True)
+    with pytest.raises(PrepError, match="does not know"):
+        Wanted((), "  ")
+
+
+def captions(folder):
+    """Captions of the merged manifest by file name, and what people did."""
+    return {
+        r.source.rpartition("/")[2]: (r.caption, [a.text for a in r.annotations if a.kind == "edit"], r.drop)
+        for r in Manifest.read(folder / "manifests" / "merge.parquet").records()
+        if "-" not in r.id
+    }
+
+
+def test_edits_survive_tagging_anew_over_the_real_line(tmp_path):
+    photos = fill(tmp_path / "raw", photographs()[:4])
+    names = sorted(path.name for path in photos.iterdir())
+    folder = tmp_path / "w"
+    prep("init", folder, "--subject", "smith", "man", photos)
+    for stage in (["crop", "--resolution", "128"], ["tag", "basic"], ["merge"]):
+        prep("-C", folder, *stage, "-q")
+    kept = [name for name, (_, _, drop) in captions(folder).items() if drop is None]
+    assert len(kept) >= 3, names
+    before = captions(folder)
+    first, second, third = kept[:3]
+    prep("-C", folder, "edit", first, "--set", "smith, written by hand")
+    prep("-C", folder, "edit", second, "--add", "a sign")
+    prep("-C", folder, "edit", third, "--drop")
+    assert "the edits changed" in prep("-C", folder, "status").stdout
+    for again in (["merge"], ["tag", "basic", "--margin", "0.5"], ["merge", "--threshold", "0.9"]):
+        done = prep("-C", folder, *again, code=None)
+        if again[0] == "tag" and done.returncode:  # another option that changes what basic says
+            prep("-C", folder, "tag", "basic", "--faces" if "faces" in done.stderr else "-q")
+        if again[0] == "merge":
+            after = captions(folder)
+            assert after[first][0] == "smith, written by hand"
+            assert after[second][0].split(", ")[:2] == ["smith", "a sign"]
+            assert after[third][2].reason == "dropped by hand"
+            assert [after[name][1] for name in kept[:3]] == [["smith, written by hand"], ["a sign"], [""]]
+    for _ in range(3):
+        prep("-C", folder, "edit", "--undo")
+    prep("-C", folder, "merge", "-q")
+    assert {name: caption for name, (caption, _, _) in captions(folder).items()} == {
+        name: caption for name, (caption, _, _) in before.items()
+    }
