@@ -69,18 +69,18 @@ class Plan:
             for rule in given
             for row in self._named(rule)
         ]
-        decided: dict[tuple[str, str], tuple[Action, str]] = {}
+        decided: dict[tuple[str, str], Action] = {}
         for subject, tag, action in wanted:
-            if decided.get((subject, tag), (action, ""))[0] != action:
-                raise PrepError(
-                    f"{tag!r} of {subject} cannot {action} and {decided[subject, tag][0]}.", "Name it once."
-                )
-            decided[subject, tag] = (action, MINE)
-        for subject, tag, action in wanted if "absorb" in rules else ():
-            for parent in kinds.parents(tag) if action == "absorb" else ():
-                if not kinds.protection(parent):
-                    decided.setdefault((subject, parent), ("drop", f"implied by {tag}, which is absorbed"))
-        return replace(self, rows=tuple(_decided(row, decided) for row in self.rows))
+            if decided.setdefault((subject, tag), action) != action:
+                raise PrepError(f"{tag!r} is named to {decided[subject, tag]} and to {action}.", "Name it once.")
+        implied = {
+            (subject, parent): tag
+            for (subject, tag), action in decided.items()
+            if action == "absorb"
+            for parent in kinds.parents(tag)
+            if not kinds.protection(parent)
+        }
+        return replace(self, rows=tuple(_decided(row, decided, implied) for row in self.rows))
 
     def accepted(self, before: Plan | None, kinds: Kinds) -> Plan:
         """This suggestion with all that the user decided in the plan before, about tags that are gone as well."""
@@ -176,9 +176,14 @@ def _earlier(workspace: Workspace) -> list[Path]:
     return sorted(path for path in workspace.path(EARLIER).glob("*.parquet") if path.stem.isdecimal())
 
 
-def _decided(row: Row, decided: Mapping[tuple[str, str], tuple[Action, str]]) -> Row:
-    action, reason = decided.get((row.subject, row.tag), (row.action, row.reason))
-    return replace(row, action=action, reason=reason)
+def _decided(row: Row, decided: Mapping[tuple[str, str], Action], implied: Mapping[tuple[str, str], str]) -> Row:
+    """A row after decisions, and after what they imply for tags that nobody decided about."""
+    key = row.subject, row.tag
+    if key in decided:
+        return replace(row, action=decided[key], reason=MINE)
+    if key in implied and row.reason != MINE and row.action in ("keep", "review"):
+        return replace(row, action="drop", reason=f"implied by {implied[key]}, which is absorbed")
+    return row
 
 
 def _order(row: Row) -> tuple[str, str]:

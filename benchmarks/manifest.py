@@ -1,0 +1,299 @@
+"""What questions about a whole manifest cost: one or ten million pictures in prep's real schema.
+
+    python benchmarks/manifest.py [--rows 1000000] [--rounds 3] [--folder DIR]
+
+Counting tags and replacing one tag everywhere, each beside the bare pyarrow pass over the same file that does nothing
+but that; then `prep merge --suggest` and `prep check`. Every measurement is a process of its own, which tells its peak
+memory; rounds are interleaved, and what is printed is the median with the least and the most.
+
+The manifest: row groups of prep's size, 5 to 25 of 10,000 tags a picture as common as Zipf's law makes them, scores, a
+sentence, a caption, two taggers, two subjects and a regularization set; one picture in fifty is a near-duplicate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+TAGS = 10_000
+WORDS = ("hair", "eyes", "shirt", "skirt", "hat", "ribbon", "ears", "tail", "glasses", "coat")
+TEXT = "annotations.list.element.text"
+KEPT = 50  # row groups whose rows come again in a larger manifest
+EDITED = "hair_7"  # the tag that is replaced: some 1% of all
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="Keep the manifest here; made once.")
+    parser.add_argument("--measure", choices=list(WORK), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measured(options.measure, options.folder)))
+        return
+    with tempfile.TemporaryDirectory(prefix="prep-manifest-") as folder:
+        home = options.folder or Path(folder)
+        make(home, options.rows)
+        size = (home / "manifests" / "tag.parquet").stat().st_size / 1e6
+        print(f"{options.rows:,} pictures, {size:,.0f} MB of Parquet")
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in WORK}
+        for _ in range(options.rounds):
+            for name in WORK:
+                found[name].append(apart(name, home))
+        report(found, options.rows)
+
+
+def report(found: dict[str, list[dict[str, float]]], rows: int) -> None:
+    seconds = {name: statistics.median(run["seconds"] for run in runs) for name, runs in found.items()}
+    for name, runs in found.items():
+        every = sorted(run["seconds"] for run in runs)
+        peak = max(run["peak"] for run in runs)
+        beside = f"{seconds[name] / seconds[YARDSTICK[name]]:.1f} times the bare pass" if name in YARDSTICK else ""
+        each = f"{seconds[name] / rows * 1e6:.1f} s a million" if name not in YARDSTICK else beside
+        print(f"{name:<16}{seconds[name]:7.2f} s ({every[0]:.2f} to {every[-1]:.2f}){peak:8,.0f} MB   {each}")
+
+
+def apart(name: str, home: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, "--measure", name, "--folder", str(home)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def measured(name: str, home: Path) -> dict[str, float]:
+    """Seconds of the work without imports, and the process's peak memory in megabytes."""
+    import pyarrow.compute
+    import pyarrow.parquet  # noqa: F401
+
+    began = time.perf_counter()
+    WORK[name](home)
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def make(home: Path, rows: int) -> None:
+    """A workspace with a manifest of `rows` records as taggers leave it, made by columns."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline.manifest import ROWS, schema
+
+    target = home / "manifests" / "tag.parquet"
+    if target.is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (home / "prep.toml").write_text('[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n')
+    head = {
+        "format": 1,
+        "digest": "0" * 64,
+        "counts": {"found": rows, "kept": rows, "pictures": rows, "dropped": {}},
+        "history": [{"stage": "scan", "version": 1, "params": {}, "input": "", "models": [], "libraries": {}}],
+    }
+    random = np.random.default_rng(0)
+    names = pa.array([f"{first}_{second}" for first in WORDS for second in range(TAGS // len(WORDS))])
+    shares = 1 / np.arange(5, TAGS + 5)
+    edges = np.cumsum(shares / shares.sum())
+    made: list = []
+    with pq.ParquetWriter(target, schema(), compression="zstd", write_page_checksum=True) as writer:
+        for start in range(0, rows, ROWS):
+            count = min(ROWS, rows - start)
+            if len(made) < KEPT:
+                made.append(pa.table(row_group(start, count, random, (names, edges)), schema=schema()))
+                writer.write_table(made[-1])
+            else:  # the same pictures again under other ids and hashes
+                writer.write_table(renewed(made[start // ROWS % KEPT].slice(0, count), start, random))
+        writer.add_key_value_metadata({b"prep": json.dumps(head).encode()})
+
+
+def renewed(table, start: int, random):
+    """The same rows as other pictures."""
+    import pyarrow as pa
+
+    count = table.num_rows
+    picture = table.column("picture").combine_chunks()
+    parts = {field.name: picture.field(n) for n, field in enumerate(picture.type)}
+    parts["phash"] = pa.array([f"{h:016x}" for h in random.integers(1, 2**63, count).tolist()])
+    columns = {
+        "id": pa.array([f"{n * 977 + 1:016x}" for n in range(start, start + count)]),
+        "picture": pa.StructArray.from_arrays(list(parts.values()), fields=list(picture.type)),
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    return table
+
+
+def row_group(start: int, count: int, random, tags) -> list:
+    """The columns of `count` records whose ids follow each other."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from pipeline.manifest import schema
+
+    names, edges = tags
+    number = np.arange(start, start + count)
+    ids = pa.array([f"{n * 977 + 1:016x}" for n in number.tolist()])
+    shas = pa.array([f"{n * 977 + 1:016x}{n:048x}" for n in number.tolist()])
+    phash = random.integers(1, 2**63, count)
+    twins = np.flatnonzero(random.random(count) < 0.02)[1:]
+    phash[twins] = phash[twins - 1] ^ 1
+    kind = number % 10  # eight of ten show one of two subjects, two are regularization
+    pick = lambda values: pa.array(np.array(values)[np.minimum(kind // 4, 2)])  # noqa: E731
+    lengths = random.integers(5, 26, count) + 1  # the last is a sentence
+    offsets = np.append(0, np.cumsum(lengths)).astype(np.int32)
+    total, last = int(offsets[-1]), offsets[1:] - 1
+    codes = np.searchsorted(edges, random.random(total)).astype(np.int32)
+    texts = names.take(pa.array(np.minimum(codes, len(names) - 1))).to_numpy(zero_copy_only=False)
+    texts[last] = [f"a photo of a man who holds the {n % 977}th thing of {n}" for n in number.tolist()]
+    is_last = np.zeros(total, bool)
+    is_last[last] = True
+    said = pa.StructArray.from_arrays(
+        [
+            pa.array(texts, pa.string()),
+            pa.array(np.where(is_last, "caption", "tag")),
+            pa.array(np.where(is_last, "", "general")),
+            pa.array(random.random(total).round(4), mask=is_last),
+            pa.array(np.where(is_last, "blip:blip-large", "wd14:wd-vit-tagger-v3")),
+        ],
+        fields=list(schema().field("annotations").type.value_type),
+    )
+    picture = {"path": shas, "width": 512, "height": 512, "pixels": shas, "file": shas}
+    picture["phash"] = pa.array([f"{h:016x}" for h in phash.tolist()])
+    heads = pa.ListArray.from_arrays(pa.array(offsets), said.field(0))
+    filled = {
+        "caption": pc.binary_join(pc.list_slice(heads, 0, 12), ", "),
+        "id": ids,
+        "source": pa.array([f"raw/{n}.jpg" for n in number.tolist()]),
+        "sha256": shas,
+        "subject": pick(["smith", "anna", ""]),
+        "class_name": pick(["man", "woman", "man"]),
+        "role": pick(["train", "train", "reg"]),
+        "picture": nested(schema().field("picture").type, picture, count),
+        "annotations": pa.ListArray.from_arrays(pa.array(offsets), said),
+    }
+    for name in ("crop", "transform", "drop"):
+        filled[name] = pa.nulls(count, schema().field(name).type)
+    return [filled[field.name] if field.name in filled else pa.array([""] * count) for field in schema()]
+
+
+def nested(kind, values: dict, count: int):
+    """A column of structs; a whole number stands for itself in every row."""
+    import pyarrow as pa
+
+    arrays = [pa.array([v] * count) if isinstance(v := values[field.name], int) else v for field in kind]
+    return pa.StructArray.from_arrays(arrays, fields=list(kind))
+
+
+def bare_count(home: Path) -> None:
+    """Tag frequencies and nothing else: the text column as a dictionary, row group by row group."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    counts = Counter[str]()
+    with pq.ParquetFile(home / "manifests" / "tag.parquet", read_dictionary=[TEXT]) as file:
+        for number in range(file.num_row_groups):
+            for batch in file.read_row_group(number, columns=[TEXT]).to_batches():
+                text = batch.column(0).flatten().field(0)
+                found = np.bincount(text.indices.to_numpy(zero_copy_only=False), minlength=len(text.dictionary))
+                counts.update(dict(zip(text.dictionary.to_pylist(), found.tolist(), strict=True)))
+
+
+def prep_count(home: Path) -> None:
+    """prep's census: by subject, above thresholds, once a picture, near-duplicates as one."""
+    from pipeline.manifest import Manifest
+    from stages.census import census
+    from stages.thresholds import Cut
+
+    census(Manifest.read(home / "manifests" / "tag.parquet"), Cut(0, 0, {}, False), str, 6)
+
+
+def bare_edit(home: Path) -> None:
+    """One tag replaced in every list, by its entry in each row group's dictionary, and all columns written again."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    target = home / "bare.parquet"
+    with pq.ParquetFile(home / "manifests" / "tag.parquet", read_dictionary=[TEXT]) as file:
+        writer = None
+        for number in range(file.num_row_groups):
+            table = file.read_row_group(number)
+            at = table.schema.get_field_index("annotations")
+            lists = table.column(at).combine_chunks()
+            text, *others = (lists.values.field(n) for n in range(lists.values.type.num_fields))
+            words = pc.replace_with_mask(text.dictionary, pc.equal(text.dictionary, EDITED), pa.scalar("cap"))
+            new = pa.StructArray.from_arrays(
+                [pa.DictionaryArray.from_arrays(text.indices, words), *others], fields=list(lists.values.type)
+            )
+            table = table.set_column(at, table.field(at), pa.ListArray.from_arrays(lists.offsets, new))
+            writer = writer or pq.ParquetWriter(target, table.schema, compression="zstd")
+            writer.write_table(table)
+        writer.close()
+    target.unlink()
+
+
+def prep_edit(home: Path) -> None:
+    """The same decision as prep keeps it: which pictures have the tag, and one entry of the journal about them.
+
+    The manifest stays as the taggers left it; the next merge writes it into the captions.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from pipeline.edits import JOURNAL, Edit, Edits
+    from pipeline.manifest import Manifest
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace(home)
+    workspace.path(JOURNAL).unlink(missing_ok=True)
+    ids: list[str] = []
+    for table in Manifest.read(home / "manifests" / "tag.parquet").tables(["id", TEXT], [TEXT]):
+        lists = table.column("annotations").combine_chunks()
+        text = lists.values.field(0)
+        at = pc.index(text.dictionary, EDITED).as_py()
+        holders = np.searchsorted(lists.offsets.to_numpy(), np.flatnonzero(text.indices.to_numpy() == at), "right") - 1
+        ids += table.column("id").take(np.unique(holders)).to_pylist()
+    Edits.read(workspace).append(workspace, ids, [Edit("replace", EDITED, "cap")])
+    assert len(ids) > 1000
+
+
+def check(home: Path) -> None:
+    """All rules of prep check but those that open pictures."""
+    from pipeline.checks.check import check as work
+    from pipeline.manifest import Manifest
+    from pipeline.workspace import Workspace
+
+    list(work(Manifest.read(home / "manifests" / "tag.parquet"), Workspace(home)))
+
+
+def suggest(home: Path) -> None:
+    from pipeline.manifest import Manifest
+    from pipeline.workspace import Workspace
+    from stages.merge import Merge
+    from stages.suggest import Suggest
+    from stages.suggest import suggest as work
+
+    work(Suggest(), Merge(), Manifest.read(home / "manifests" / "tag.parquet"), Workspace(home))
+
+
+YARDSTICK = {"count": "bare count", "edit": "bare edit"}
+WORK = {
+    "bare count": bare_count,
+    "count": prep_count,
+    "bare edit": bare_edit,
+    "edit": prep_edit,
+    "suggest": suggest,
+    "check": check,
+}
+
+if __name__ == "__main__":
+    main()
