@@ -30,9 +30,10 @@ def empty(look: Look, facts: Facts) -> Iterator[Hit]:
 def trigger_missing(look: Look, facts: Facts) -> Iterator[Hit]:
     """Captions of a subject's pictures that do not name it."""
     subjects, tokens = look.page.words("subject")
+    shown = ~look.page.equal("role", "reg")
     for number, token in enumerate(tokens):
         if token and facts.triggered:
-            mine = subjects == number
+            mine = shown & (subjects == number)
             yield Hit(
                 "error",
                 "trigger missing",

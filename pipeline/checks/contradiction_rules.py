@@ -63,14 +63,17 @@ def between_pictures(cards: Cards, facts: Facts) -> Iterator[Hit]:
     chosen = ~cards.of("reg")
     for column, group in enumerate(families()):
         said = np.flatnonzero(chosen & (cards.features[:, column] > 0))
-        _, kin = np.unique(cards.group[said], return_inverse=True)
-        _, first = np.unique(pair(kin, cards.features[said, column]), return_index=True)
+        differing = np.zeros(len(said), bool)
+        for kin in (cards.group[said], cards.root[said]):
+            _, kin = np.unique(kin, return_inverse=True)
+            _, first = np.unique(pair(kin, cards.features[said, column]), return_index=True)
+            differing |= np.bincount(kin[first], minlength=1)[kin] > 1
         yield Hit(
             "warning",
             "contradiction",
-            f"The captions of near-identical pictures name a different {group}.",
+            f"The captions of near-identical pictures, or of one and its copies, name a different {group}.",
             "See which is right and mend the others: prep edit NAME --replace WRONG RIGHT",
-            cards.rows[said[np.bincount(kin[first], minlength=1)[kin] > 1]],
+            cards.rows[said[differing]],
         )
 
 
