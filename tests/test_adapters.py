@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, narrow, workspace
-from training.adapters import inject, parameters, prove, settle
 from training.checkpoint import published_name
 from training.export import adapter_keys, write_tensors
 from training.families.sd1 import SD1
+from training.methods.adapters import inject, parameters, prove, settle
 
 FAMILY = SD1()
 PARTS = ("unet", "text_encoder")

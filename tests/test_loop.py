@@ -10,10 +10,10 @@ import torch
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, sample, workspace
-from training.adapters import inject, parameters
 from training.draws import Draw, chance
 from training.families.sd1 import SD1
 from training.loop import Job, count_steps, errors, prepare, train
+from training.methods.adapters import inject, parameters
 from training.objective import ddpm
 from training.optimizers import Group
 from training.train import Train

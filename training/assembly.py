@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.adapters import inject, parameters, settle
 from training.captions import plain_prompt, prompt
 from training.draws import Draw, mirrored
 from training.latents import Latents, View
 from training.loop import Job
 from training.masks import Masks, tensor
-from training.optimizers import Group
+from training.methods.method import Materials
+from training.methods.table import METHODS
 from training.texts import Texts
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pipeline.stage import Report
     from pipeline.workspace import Workspace
     from training.checkpoint import Checkpoint
-    from training.families.family import Condition, Family, Modules
+    from training.families.family import Condition, Family
+    from training.methods.method import Trainee
     from training.samples import Sample
     from training.train import Train
 
@@ -46,19 +47,8 @@ class Run:
 
     plan: Plan
     job: Job
-    modules: dict[str, Any]  # the parts that learn
-    tokenizers: Modules
+    trainee: Trainee
     too_long: list[str]  # ids of the records whose captions' ends are cut off
-    dtype: torch.dtype  # in which the base is held
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run leaves behind."""
-
-    weights: dict[str, dict[str, torch.Tensor]]  # part to its adapters, in the type they are saved in
-    answers: dict[str, torch.Tensor]  # part to its answer to the family's probe
-    dtype: torch.dtype  # in which the base was held
 
 
 def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
@@ -76,8 +66,10 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
     tokenizers = checkpoint.tokenizers()
     encode, modules = _text(plan, device, workspace, report)
     modules[family.denoiser] = checkpoint.load(family.denoiser).to(device, dtype)
-    for part in rates:
-        inject(modules[part], family.targets[part].linear, (config.rank, config.alpha or config.rank), config.seed)
+    learning = {part: modules[part] for part in rates}
+    trainee = METHODS[config.method](
+        Materials(config, family, checkpoint, learning, tokenizers, rates, plan.samples, dtype)
+    )
     job = Job(
         config=config,
         family=family,
@@ -88,11 +80,11 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
         mask=_masks(plan, workspace, report),
         prompt=lambda draw: prompt(draw, config, config.seed),
         condition=lambda prompts: {name: value.to(device) for name, value in encode(prompts).items()},
-        groups=[Group(part, _named(part, modules[part]), rate) for part, rate in rates.items()],
+        groups=trainee.groups(),
         device=device,
     )
     cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), config.text)]
-    return Run(plan, job, {part: modules[part] for part in rates}, tokenizers, cut, dtype)
+    return Run(plan, job, trainee, cut)
 
 
 def _turned(config: Train, draw: Draw) -> bool:
@@ -113,19 +105,6 @@ def _masks(plan: Plan, workspace: Workspace, report: Report) -> Callable[[Draw],
     return mask
 
 
-def settled(run: Run) -> Trained:
-    """The trained adapters as they are saved, and how the parts answer with them."""
-    import torch
-
-    saved = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[run.plan.config.save_precision]
-    trained = {part: module.to("cpu").float() for part, module in run.modules.items()}
-    return Trained(
-        weights={part: settle(module, saved) for part, module in trained.items()},
-        answers={part: run.plan.family.probe(part, module, run.tokenizers) for part, module in trained.items()},
-        dtype=run.dtype,
-    )
-
-
 def find_device(wanted: str) -> torch.device:
     import torch
 
@@ -136,12 +115,8 @@ def find_device(wanted: str) -> torch.device:
 
 def _rates(config: Train, family: Family) -> dict[str, float]:
     """The learning rate of each part that learns."""
-    rates = dict.fromkeys(family.targets, config.text_encoder_rate) | {family.denoiser: config.learning_rate}
-    return {part: rate for part, rate in rates.items() if rate}
-
-
-def _named(part: str, module: Any) -> dict[str, torch.Tensor]:
-    return {f"{part}.{name}": weight for name, weight in parameters(module).items()}
+    rates = config.rates() | {family.denoiser: config.learning_rate}
+    return {part: rates[part] for part in family.targets if rates.get(part)}
 
 
 def _text(

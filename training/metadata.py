@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from training.checkpoint import Checkpoint
     from training.families.family import Family
-    from training.loop import Row
     from training.objective import Objective
     from training.train import Train
 
 
-def describe(config: Train, samples: list[Sample], rows: list[Row], model: tuple[Family, Checkpoint]) -> dict[str, str]:
-    """All that depends on the run and its pictures; no time, host or path, so equal runs give equal files."""
+def describe(
+    config: Train, samples: list[Sample], done: tuple[int, int], model: tuple[Family, Checkpoint]
+) -> dict[str, str]:
+    """All that depends on the run and its pictures; no time, host or path, so equal runs give equal files.
+
+    `done` are the steps done, and the epochs begun.
+    """
     family, checkpoint = model
     triggers = sorted({sample.subject for sample in samples if sample.subject})
     sizes = Counter((sample.width, sample.height) for sample in samples)
@@ -32,38 +36,41 @@ def describe(config: Train, samples: list[Sample], rows: list[Row], model: tuple
         "modelspec.resolution": f"{common[0]}x{common[1]}",
         "modelspec.trigger_phrase": ", ".join(triggers),
         "ss_base_model_version": family.name,
-        "ss_v2": False,
+        "ss_v2": family.name == "sd_v2",
         "ss_sd_model_name": checkpoint.base.name,
         "ss_new_sd_model_hash": checkpoint.base.sha256,
         "ss_new_vae_hash": checkpoint.base.vae,
         "ss_output_name": config.output,
-        "ss_network_module": "networks.lora",
-        "ss_network_dim": config.rank,
-        "ss_network_alpha": config.alpha or config.rank,
         "ss_resolution": f"({common[0]}, {common[1]})",
-        **_of_run(config, rows),
+        **_of_run(config, *done),
         **_of_pictures(samples, config),
     }
+    return told(found)
+
+
+def told(values: dict[str, Any]) -> dict[str, str]:
+    """Values as a safetensors header holds them: text, and dictionaries as JSON."""
     return {
         key: json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-        for key, value in found.items()
+        for key, value in values.items()
     }
 
 
-def _of_run(config: Train, rows: list[Row]) -> dict[str, Any]:
+def _of_run(config: Train, steps: int, epochs: int) -> dict[str, Any]:
     return {
         "ss_learning_rate": config.learning_rate,
         "ss_unet_lr": config.learning_rate,
         "ss_text_encoder_lr": config.text_encoder_rate,
-        "ss_optimizer": "torch.optim.adamw.AdamW(weight_decay=0.01)",
-        "ss_max_grad_norm": 1.0,
+        "ss_optimizer": config.optimizer,
+        "ss_max_grad_norm": config.clip,
+        "ss_gradient_accumulation_steps": config.accumulate,
         "ss_lr_scheduler": config.scheduler,
-        "ss_lr_warmup_steps": round(config.warmup * len(rows)),
-        "ss_max_train_steps": len(rows),
-        "ss_steps": len(rows),
-        "ss_epoch": rows[-1].epoch,
-        "ss_num_epochs": rows[-1].epoch,
-        "ss_total_batch_size": config.batch,
+        "ss_lr_warmup_steps": round(config.warmup * steps),
+        "ss_max_train_steps": steps,
+        "ss_steps": steps,
+        "ss_epoch": epochs,
+        "ss_num_epochs": epochs,
+        "ss_total_batch_size": config.batch * config.accumulate,
         "ss_seed": config.seed,
         "ss_noise_offset": config.noise_offset,
         "ss_min_snr_gamma": config.min_snr,
@@ -84,7 +91,7 @@ def _of_pictures(samples: list[Sample], config: Train) -> dict[str, Any]:
     return {
         "ss_num_train_images": sum(sample.repeats for sample in samples if not sample.reg),
         "ss_num_reg_images": sum(1 for sample in samples if sample.reg),
-        "ss_num_batches_per_epoch": len(epoch_batches(samples, 0, config.batch, config.seed)),
+        "ss_num_batches_per_epoch": len(epoch_batches(samples, 0, config.batch, config.seed, config.underfilled)),
         "ss_dataset_dirs": folders[False],
         "ss_reg_dataset_dirs": folders[True],
         "ss_tag_frequency": {folder: dict(counts.most_common()) for folder, counts in sorted(tags.items())},

@@ -5,53 +5,38 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.workspace import write_atomic
-from training.adapters import prove
-from training.assembly import Run, settled
-from training.checkpoint import published_name
-from training.export import adapter_keys, data_sha256, write_tensors
-from training.loop import Row
-from training.metadata import describe, provenance
+from training.assembly import Run
+from training.export import data_sha256, write_tensors
+from training.metadata import describe, provenance, told
 
 if TYPE_CHECKING:
-    import torch
-
     from pipeline.manifest import Manifest
 
 
-def publish(run: Run, rows: list[Row], manifest: Manifest, file: Path) -> None:
-    """Write adapter, metrics and summary; the adapter gets its name when it is proven to load."""
-    config, family, checkpoint = run.plan.config, run.plan.family, run.plan.checkpoint
-    trained = settled(run)
-    tensors: dict[str, torch.Tensor] = {}
-    for part, weights in trained.weights.items():
-        named = {published_name(part, name): value for name, value in weights.items()}
-        tensors |= adapter_keys(named, family, part, config.alpha or config.rank)
-    about = describe(config, run.plan.samples, rows, (family, checkpoint))
-    about |= provenance(manifest, run.job.objective, data_sha256(tensors))
-    draft = file.with_name(f"{config.output}.unproven.safetensors")
-    write_tensors(draft, tensors, about)
-    prove(draft, family, checkpoint, trained.answers, trained.dtype)
-    write_atomic(file.with_name("metrics.parquet"), _metrics(rows))
+_TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+MAIN = ".safetensors"  # the end of the name of a run's main file
+
+
+def publish(run: Run, done: tuple[int, int], manifest: Manifest, file: Path) -> None:
+    """Write what was trained and a summary; the files get their names when they are proven to load.
+
+    `done` are the steps done, and the epochs begun.
+    """
+    import torch
+
+    plan, trainee = run.plan, run.trainee
+    config = plan.config
+    files = trainee.settle(getattr(torch, _TYPES[config.save_precision]))
+    about = describe(config, plan.samples, done, (plan.family, plan.checkpoint)) | told(trainee.about())
+    about |= provenance(manifest, run.job.objective, data_sha256(files[MAIN]))
+    drafts = {end: file.with_name(f"{config.output}.unproven{end}") for end in files}
+    for end, draft in drafts.items():
+        write_tensors(draft, files[end], about)
+    trainee.prove(drafts)
     summary = {"train": dataclasses.asdict(config), "too_long": run.too_long, "metadata": about}
     write_atomic(file.with_name("run.json"), json.dumps(summary, indent=2, ensure_ascii=False).encode())
-    draft.replace(file)
-
-
-def _metrics(rows: list[Row]) -> bytes:
-    """The rows as a Parquet file: what the run saw and how it went."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=_schema()), sink)
-    return bytes(sink.getvalue())
-
-
-def _schema() -> Any:
-    import pyarrow as pa
-
-    kinds = {"int": pa.int32(), "float": pa.float64(), "float | None": pa.float64(), "list[str]": pa.list_(pa.string())}
-    return pa.schema([(field.name, kinds[str(field.type)]) for field in dataclasses.fields(Row)])
+    for end in sorted(drafts, key=lambda end: end == MAIN):  # the main file last: it says that all is done
+        drafts[end].replace(file.with_name(f"{config.output}{end}"))

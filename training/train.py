@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pipeline.stage import Model, Whole, opt
+from pipeline.stage import Model, Step, Whole, opt
 from training.assembly import Plan, assemble
 from training.base import find_base, with_vae
 from training.captions import Captions
 from training.checkpoint import open_base
+from training.course import Place, begin, follow
 from training.families.table import recognise
 from training.folders import Layout, read_folders
 from training.learning import Learning
-from training.loop import train
 from training.masks import Masks
+from training.methods.method import Method
 from training.noise import Noise
 from training.publish import publish
+from training.ranks import find_ranks
+from training.rates import OWN_COURSE
 from training.samples import Data, check_samples, read_samples
 from training.saving import Saving
 
@@ -29,14 +32,14 @@ if TYPE_CHECKING:
 
     from pipeline.manifest import Manifest
     from pipeline.record import Record
-    from pipeline.stage import Report, Step
+    from pipeline.stage import Report
     from pipeline.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Data, Captions, Learning, Noise, Saving, Whole):
+class Train(Data, Captions, Method, Learning, Noise, Saving, Whole):
     """Train a LoRA on the data set and write it to runs/."""
 
     name: ClassVar[str] = "train"
@@ -56,15 +59,13 @@ class Train(Data, Captions, Learning, Noise, Saving, Whole):
         metavar="PATH",
         key=False,  # its weights' hash is
     )
-    rank: int = opt(16, "Rank of the adapters: their size.", low=1, high=1024)
-    alpha: float = opt(0.0, "The adapters' strength is alpha divided by rank; 0 makes it 1.", low=0)
     precision: Literal["auto", "fp32", "bf16"] = opt(
         "auto", "Number format of the base while training; auto is bf16 on a GPU that has it, else fp32."
     )
     device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where to train; auto takes a GPU if there is one.", key=False)
 
     def check(self) -> None:
-        for part in (Data, Captions, Learning, Noise, Saving):
+        for part in (Data, Captions, Method, Learning, Noise, Saving):
             part.check(self)
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
@@ -100,11 +101,26 @@ class Train(Data, Captions, Learning, Noise, Saving, Whole):
         samples = [sample for sample in read_samples(manifest) if self.prior_loss_weight or not sample.reg]
         check_samples(samples, family.multiple)
         run = assemble(Plan(self, family, checkpoint, samples), workspace, report)
-        publish(run, train(run.job, report), manifest, self.file(workspace))
+        file = self.file(workspace)
+        course = begin(run.job, Place(file.parent, self.key(manifest, workspace)), find_ranks())
+        last = follow(run.job, course, report)
+        course.ledger.finish(file.parent)
+        with course.learner.averaged():
+            publish(run, (last.number, last.epoch) if last else (course.done, course.epoch), manifest, file)
         yield from manifest.batches()
 
     def file(self, workspace: Workspace) -> Path:
         return workspace.runs / self.output / f"{self.output}.safetensors"
+
+    def key(self, manifest: Manifest, workspace: Workspace) -> str:
+        """The same key, the same course: a checkpoint of it can be gone on from.
+
+        Where the rates do not depend on how long the run is to be, it may become longer.
+        """
+        params = self.params() | self.inputs(workspace)
+        if self.scheduler in ("constant", OWN_COURSE):
+            params = {name: value for name, value in params.items() if name not in ("steps", "epochs")}
+        return Step(self.name, self.version, params, manifest.digest, self.models(workspace)).key
 
     def half(self, device: torch.device) -> bool:
         """Whether the base is held in bfloat16."""

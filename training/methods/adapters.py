@@ -7,17 +7,64 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
+from training.checkpoint import published_name
 from training.draws import seed_of
+from training.export import adapter_keys
+from training.optimizers import Group
 
 if TYPE_CHECKING:
     import torch
 
     from training.checkpoint import Checkpoint
     from training.families.family import Family
+    from training.methods.method import Materials
 
     Tensors = dict[str, torch.Tensor]
 
 _NAME = "default"  # peft's name for the only adapter
+
+
+class Adapters:
+    """LoRA on the linear modules of each part that learns; see Trainee for what each member is."""
+
+    def __init__(self, materials: Materials) -> None:
+        self.materials = materials
+        self.answers: Tensors = {}  # part to its answer to the family's probe, once it is settled
+        config, family = materials.config, materials.family
+        for part, module in materials.modules.items():
+            inject(module, family.targets[part].linear, (config.rank, self.alpha), config.seed)
+
+    @property
+    def alpha(self) -> float:
+        return self.materials.config.alpha or self.materials.config.rank
+
+    def groups(self) -> list[Group]:
+        rates = self.materials.rates
+        return [
+            Group(part, {f"{part}.{name}": weight for name, weight in parameters(module).items()}, rates[part])
+            for part, module in self.materials.modules.items()
+        ]
+
+    def settle(self, dtype: torch.dtype) -> dict[str, Tensors]:
+        family, tensors = self.materials.family, dict[str, "torch.Tensor"]()
+        for part, module in self.materials.modules.items():
+            module.to("cpu").float()
+            named = {published_name(part, name): value for name, value in settle(module, dtype).items()}
+            self.answers[part] = family.probe(part, module, self.materials.tokenizers)
+            tensors |= adapter_keys(named, family, part, self.alpha)
+        return {".safetensors": tensors}
+
+    def about(self) -> dict[str, Any]:
+        config = self.materials.config
+        return {
+            "ss_network_module": "networks.lora",
+            "ss_network_dim": config.rank,
+            "ss_network_alpha": self.alpha,
+        }
+
+    def prove(self, files: dict[str, Path]) -> None:
+        found = self.materials
+        prove(files[".safetensors"], found.family, found.checkpoint, self.answers, found.dtype)
 
 
 def inject(module: Any, targets: str, size: tuple[int, float], seed: int) -> None:
