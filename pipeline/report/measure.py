@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.checks.cards import ROLES, Cards, deal
+from pipeline.checks.columns import pages
 from pipeline.checks.measures import fill
-from pipeline.checks.pages import pages
 from pipeline.checks.picture_rules import BLURRED, ENLARGED, LOST
 from pipeline.line import read_recipe
 from pipeline.manifest import Manifest

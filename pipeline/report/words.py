@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.checks.chunks import Cutter
+from pipeline.checks.columns import Page
 from pipeline.checks.contradiction_rules import features
 from pipeline.checks.facts import Look
-from pipeline.checks.pages import Page
 from pipeline.clip_tokens import WINDOW
 from pipeline.report.facts import Captions
 from pipeline.report.histogram import Gauge, histogram
