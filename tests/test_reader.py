@@ -108,7 +108,10 @@ def test_captions_that_are_not_there(made):
     assert set(told) == {"caption missing"} and told["caption missing"].pictures == ("10_smthx man/0.png",)
     for path in made.rglob("*.txt"):
         path.unlink()
-    assert {rule: one.severity for rule, one in look(made).items()} == {"no captions": "note", "shared caption": "warning"}
+    assert {rule: one.severity for rule, one in look(made).items()} == {
+        "no captions": "note",
+        "shared caption": "warning",
+    }
 
 
 def test_a_name_of_five_parts_borrows_a_caption(made):
