@@ -12,7 +12,21 @@ import click
 
 from pipeline.errors import PrepError
 from pipeline.line import ORDER
-from pipeline.skin import compare, look, models, stages, start
+from pipeline.skin import (
+    check,
+    compare,
+    edit,
+    exchange,
+    generate,
+    look,
+    merge,
+    models,
+    plan,
+    report,
+    review,
+    stages,
+    start,
+)
 from pipeline.skin.shell import Sections
 
 _PACKAGES = ("pipeline", "stages", "taggers", "training")
@@ -27,7 +41,7 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except PrepError as error:
-        _end(error.wrong, error.mend)
+        _end(error.wrong, error.mend, error.code)
     except click.exceptions.Exit as exit:
         sys.exit(exit.exit_code)
     except click.ClickException as error:
@@ -89,6 +103,21 @@ def cli(context: click.Context, folder: Path) -> None:
 
 
 cli.add("Begin", start.demo, start.init, start.run, start.status)
-cli.add("Stage by stage", *(stages.command(name) for name in ORDER))
+cli.add(
+    "Stage by stage",
+    generate.command(),
+    *(merge.command() if name == "merge" else stages.command(name) for name in ORDER),
+)
+cli.add("Decide by hand", review.review, edit.edit)
 cli.add("Models", models.models)
-cli.add("Look, compare, replay", look.preview, compare.compare, look.diff, look.rebuild)
+cli.add("Exchange", exchange.export, exchange.import_)
+cli.add(
+    "Look, compare, replay",
+    check.check,
+    plan.plan,
+    look.preview,
+    report.report,
+    compare.compare,
+    look.diff,
+    look.rebuild,
+)

@@ -12,6 +12,23 @@ class PrepError(Exception):
     def __str__(self) -> str:
         return f"{self.wrong}\n{self.mend}" if self.mend else self.wrong
 
+    @property
+    def code(self) -> int:
+        """prep's exit code."""
+        return 1
+
     def __reduce__(self) -> tuple[type["PrepError"], tuple[str, str]]:
         """Pickle both sentences, so that a Ray actor's error reaches the user whole."""
         return (PrepError, (self.wrong, self.mend))
+
+
+class Stopped(PrepError):
+    """The user, or the system, asked prep to end; what it did is saved. Its exit code is the shell's for that signal."""
+
+    def __init__(self, wrong: str, mend: str, signal: int) -> None:
+        super().__init__(wrong, mend)
+        self.signal = signal
+
+    @property
+    def code(self) -> int:
+        return 128 + self.signal

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
+import torch.utils._python_dispatch
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, sample, workspace
 from training.draws import Draw, chance
 from training.families.sd1 import SD1
+from training.learner import make_learner
 from training.loop import Job, count_steps, errors, prepare, train
 from training.methods.adapters import inject, parameters
 from training.objective import ddpm
 from training.optimizers import Group
+from training.ranks import Ranks
 from training.train import Train
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -38,7 +42,7 @@ def job(samples, schedule=None, **options) -> Job:
         mean = torch.randn(1, 4, draw.sample.height // 8, draw.sample.width // 8, generator=stream)
         return mean, torch.full_like(mean, 0.1)
 
-    config = Train(**{"learning_rate": 1e-2, "batch": 3} | options)
+    config = Train(**{"learning_rate": 1e-2, "batch": 3, "save_every_epochs": 0} | options)
     return Job(
         config=config,
         family=Toy(),
@@ -54,8 +58,12 @@ def job(samples, schedule=None, **options) -> Job:
     )
 
 
-def nothing(done, total):
-    """Report to nobody."""
+def run(made, *watchers, done=0):
+    """Train a job; its steps."""
+    steps = []
+    learner = make_learner(made.groups, made.config, Ranks())
+    train(made, learner, done, [lambda step: bool(steps.append(step)), *watchers])
+    return steps
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -83,90 +91,127 @@ def test_loss_is_the_published_formula(prediction, min_snr):
         assert float(weight[k]) == pytest.approx(wanted, rel=1e-3)
 
 
-def test_first_step_moves_against_the_weighted_gradient(monkeypatch):
+def test_first_step_moves_against_the_weighted_gradient():
     """Plain gradient descent in place of AdamW shows the loss whose gradient is taken."""
-    sgd = torch.optim.SGD
-    monkeypatch.setattr("torch.optim.AdamW", lambda groups, weight_decay: sgd(groups))
     samples = [sample(1, repeats=1), sample(2, repeats=1, reg=True, subject="")]
-    made = job(samples, batch=2, steps=1, prior_loss_weight=0.25, learning_rate=1e-3)
+    options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "clip": 0.0}
+    made = job(samples, batch=2, steps=1, prior_loss_weight=0.25, learning_rate=1e-3, **options)
     probe = dataclasses.replace(made, denoiser=torch.tensor(0.5, requires_grad=True))
     one, two = (errors(probe, prepare(probe, [Draw(s, 0)]))[0][0] for s in samples)
     ((one + 0.25 * two) / 2).backward()
-    train(made, nothing)
+    (step,) = run(made)
+    assert float(made.denoiser.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.denoiser.grad), rel=1e-5)
+    assert float(step.norm) == pytest.approx(abs(float(probe.denoiser.grad)), rel=1e-5)
+
+
+def test_accumulated_batches_are_one_large_batch():
+    """The gradient of a step is that of all its pictures alike, whatever sizes they have."""
+    samples = [sample(k, repeats=1, width=64 if k < 5 else 128) for k in range(7)]
+    options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "clip": 0.0, "learning_rate": 1e-3}
+    made = job(samples, batch=2, accumulate=99, epochs=1, **options)
+    probe = dataclasses.replace(made, denoiser=torch.tensor(0.5, requires_grad=True))
+    sum(errors(probe, prepare(probe, [Draw(s, 0)]))[0][0] / 7 for s in samples).backward()
+    (step,) = run(made)
+    assert [len(shown.draws) for shown in step.shown].count(2) == 3
     assert float(made.denoiser.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.denoiser.grad), rel=1e-5)
 
 
-def test_rows_say_what_was_done():
+def test_accumulation_stays_within_an_epoch():
+    samples = [sample(k, repeats=1) for k in range(5)]
+    steps = run(job(samples, batch=1, accumulate=2, epochs=2))
+    assert [len(step.shown) for step in steps] == [2, 2, 1, 2, 2, 1]
+    assert [step.epoch_ends for step in steps] == [False, False, True, False, False, True]
+
+
+def test_steps_say_what_was_done():
     samples = [sample(1, repeats=1), sample(2, repeats=1, reg=True, subject=""), sample(3, repeats=1, width=128)]
     samples.append(sample(4, repeats=1, reg=True, subject=""))
     made = job(samples, batch=2, epochs=3, scheduler="linear")
-    told = []
-    rows = train(made, lambda done, total: told.append((done, total)))
+    steps = run(made)
     total = count_steps(made.config, samples)
-    assert told == [(k + 1, total) for k in range(total)]
-    assert [row.step for row in rows] == list(range(1, total + 1))
-    assert {row.epoch for row in rows} == {1, 2, 3}
-    np.testing.assert_allclose([row.learning_rate for row in rows], [1e-2 * (1 - k / total) for k in range(total)])
-    reg = {s.id for s in samples if s.reg}
-    for row in rows:
-        assert (row.prior_loss is None) == (not reg & set(row.ids))
-        assert (row.loss is None) == (not set(row.ids) - reg)
-        assert row.width == (128 if samples[2].id in row.ids else 64)
-    assert sum(len(row.ids) for row in rows) == 3 * 4  # two subject turns and as many regularization turns an epoch
+    assert [step.number for step in steps] == list(range(1, total + 1))
+    assert [step.last for step in steps] == [False] * (total - 1) + [True]
+    assert {step.epoch for step in steps} == {1, 2, 3}
+    assert sum(step.epoch_ends for step in steps) == 3
+    np.testing.assert_allclose([step.rate for step in steps], [1e-2 * (1 - k / total) for k in range(total)])
+    shown = [shown for step in steps for shown in step.shown]
+    assert all(len({draw.sample.width for draw in batch.draws}) == 1 for batch in shown)
+    assert sum(len(batch.draws) for batch in shown) == 3 * 4  # two subject turns, as many regularization turns an epoch
 
 
-def test_logged_loss_is_the_unweighted_mean_of_each_kind():
+def test_shown_errors_are_unweighted():
     samples = [sample(1, repeats=2), sample(2, repeats=1, reg=True, subject="")]
     made = job(samples, batch=4, steps=1, prior_loss_weight=0.1, min_snr=5.0)
     fresh = dataclasses.replace(made, denoiser=torch.tensor(0.5))
-    subject = [float(errors(fresh, prepare(fresh, [Draw(samples[0], k)]))[0]) for k in range(2)]
-    prior = [float(errors(fresh, prepare(fresh, [Draw(samples[1], k)]))[0]) for k in range(2)]
-    (row,) = train(made, nothing)
-    assert row.loss == pytest.approx(sum(subject) / 2, rel=1e-5)
-    assert row.prior_loss == pytest.approx(sum(prior) / 2, rel=1e-5)
+    (step,) = run(made)
+    (shown,) = step.shown
+    for draw, error, weight in zip(shown.draws, shown.error, shown.weight, strict=True):
+        alone = errors(fresh, prepare(fresh, [draw]))
+        assert (float(error), float(weight)) == pytest.approx([float(value) for value in alone], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rhythm", "wanted"), [((0, 1), [3, 6]), ((0, 2), [6]), ((2, 0), [2, 4, 6]), ((4, 1), [3, 4, 6]), ((0, 0), [6])]
+)
+def test_when_something_is_due(rhythm, wanted):
+    steps = run(job([sample(k, repeats=1) for k in range(3)], batch=1, epochs=2))
+    assert [step.number for step in steps if step.due(*rhythm)] == wanted
+
+
+def test_a_watcher_ends_the_run_after_all_were_asked():
+    asked = []
+    steps = run(
+        job([sample(1)], batch=1, steps=9), lambda step: step.number == 4, lambda step: bool(asked.append(step))
+    )
+    assert len(steps) == len(asked) == 4
+
+
+def test_a_run_that_goes_on_sees_what_it_would_have_seen():
+    samples = [sample(k) for k in range(3)]
+    made = job(samples, batch=2, epochs=3)
+    whole = [[shown.draws for shown in step.shown] for step in run(made)]
+    assert [[shown.draws for shown in step.shown] for step in run(made, done=4)] == whole[4:]
+    assert run(made, done=len(whole)) == []
+
+
+def test_no_batch_at_all():
+    with pytest.raises(PrepError, match="No size has the 3 pictures of a batch"):
+        count_steps(Train(batch=3, underfilled="drop"), [sample(1, repeats=2)])
 
 
 def test_number_of_steps():
     samples = [sample(k, repeats=3) for k in range(5)]
     assert count_steps(Train(epochs=4, batch=2), samples) == 4 * 8
     assert count_steps(Train(epochs=4, batch=2, steps=11), samples) == 11
-    assert len(train(job(samples, steps=11), nothing)) == 11
+    assert len(run(job(samples, steps=11))) == 11
+    assert count_steps(Train(epochs=4, batch=2, accumulate=3), samples) == 4 * 3
 
 
-@pytest.mark.parametrize("bad_step", [1, 30])
-def test_a_loss_that_is_not_finite_names_the_batch(bad_step):
-    samples = [sample(k) for k in range(6)]
-    made = job(samples, steps=40)
-    calls = []
+class Calls(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts the operations that torch does, by name."""
 
-    def condition(captions):
-        calls.append(captions)
-        text = torch.zeros(len(captions))
-        return {"text": text * float("nan") if len(calls) == bad_step else text}
+    def __init__(self):
+        super().__init__()
+        self.counts = collections.Counter()
 
-    with pytest.raises(PrepError) as caught:
-        train(dataclasses.replace(made, condition=condition), nothing)
-    assert f"step {bad_step} is not finite" in caught.value.wrong
-    for k in range(6):
-        assert (samples[k].id in caught.value.wrong) == (samples[k].caption in calls[bad_step - 1])
-    assert len(calls) < bad_step + 25
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[func.overloadpacket.__name__] += 1
+        return func(*args, **kwargs or {})
 
 
-def test_no_value_leaves_the_device_in_a_step_that_does_not_look(monkeypatch):
-    """On a GPU every .item() or .tolist() waits; between looks there is none."""
-    samples = [sample(k) for k in range(4)]
-    calls = []
-    for name in ("item", "tolist", "__float__", "__bool__"):
-        plain = getattr(torch.Tensor, name)
-        monkeypatch.setattr(torch.Tensor, name, lambda self, plain=plain: (calls.append(1), plain(self))[1])
-    made = job(samples, steps=20)
-    monkeypatch.setattr("training.loop._look", lambda *given: None)
-    monkeypatch.setattr("training.loop._rows", lambda *given: [])
-    monkeypatch.setattr("torch.optim.AdamW", lambda groups, weight_decay: torch.optim.SGD(groups))
-    calls.clear()
-    made = dataclasses.replace(made, condition=lambda captions: {"text": torch.zeros(len(captions))})
-    train(made, nothing)
-    assert calls == []
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd-nesterov", "lion", "adafactor"])
+def test_no_value_leaves_the_device_and_every_step_costs_the_same(optimizer):
+    """On a GPU every .item() or .tolist() waits; steps without a look have none, and none grow from epoch to epoch."""
+    if optimizer == "lion":
+        pytest.importorskip("lion_pytorch")
+    samples = [sample(k, repeats=1) for k in range(8)]
+    made = job(samples, batch=2, accumulate=2, epochs=3, optimizer=optimizer, ema=0.9)
+    counts = []
+    with Calls() as calls:
+        run(made, lambda step: bool(counts.append(calls.counts.copy()) or calls.counts.clear()))
+    assert not any(count[name] for count in counts for name in ("_local_scalar_dense", "nonzero", "equal"))
+    assert counts[2] == counts[3] == counts[4] == counts[5]
+    assert counts[3].total() > 50
 
 
 def test_overfitting_one_batch(tmp_path):

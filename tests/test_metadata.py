@@ -9,7 +9,6 @@ import torch
 
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
 from training.families.sd1 import SD1
-from training.loop import Row
 from training.metadata import describe, provenance
 from training.objective import DDPM
 from training.train import Train
@@ -23,9 +22,8 @@ def said(tmp_path):
         sample(3, caption="tom, grass", repeats=4, folder="4_tom cat", subject="tom", class_name="cat", width=128),
         sample(4, caption="man", repeats=1, folder="1_man", subject="", reg=True),
     ]
-    rows = [Row(k + 1, k // 5 + 1, 0.5, None, 1e-4, 64, 64, ["x"]) for k in range(10)]
     config = Train(output="smith-v1", rank=8, alpha=4.0, warmup=0.2, scheduler="cosine", text_encoder_rate=5e-5)
-    return describe(config, samples, rows, (SD1(), checkpoint(workspace(tmp_path))))
+    return describe(config, samples, (10, 2), (SD1(), checkpoint(workspace(tmp_path))))
 
 
 def test_every_value_is_text(said):

@@ -58,7 +58,7 @@ def test_folder_of_the_run(trained):
     work, _, file, _ = trained
     assert file == work.runs / "smith-v1" / "smith-v1.safetensors"
     names = {path.name for path in file.parent.iterdir()}
-    assert names == {"smith-v1.safetensors", "metrics.parquet", "run.json"}
+    assert names == {"smith-v1.safetensors", "metrics.parquet", "seen.parquet", "run.json", "checkpoints"}
     assert Train(output="smith-v1").missing(trained[1], work) == ""
     assert Train(output="other").missing(trained[1], work) == "other.safetensors is"
 
@@ -66,13 +66,33 @@ def test_folder_of_the_run(trained):
 def test_metrics_answer_what_it_trained_on(trained):
     _, made, file, _ = trained
     table = pq.read_table(file.with_name("metrics.parquet"))
-    assert table.column_names == ["step", "epoch", "loss", "prior_loss", "learning_rate", "width", "height", "ids"]
+    assert table.column_names == [
+        *("step", "epoch", "loss", "prior_loss", "learning_rate", "norm", "width", "height", "ids")
+    ]
     rows = table.to_pylist()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     usable = {record.id for record in made.records() if record.kept and record.placed}
     assert {id for row in rows for id in row["ids"]} <= usable
     assert all(row["learning_rate"] == 1e-3 for row in rows)
     assert all(0 < loss < 10 for row in rows for loss in (row["loss"], row["prior_loss"]) if loss is not None)
+
+
+def test_seen_names_every_picture_with_its_prompt(trained):
+    _, made, file, _ = trained
+    rows = pq.read_table(file.with_name("seen.parquet")).to_pylist()
+    steps = pq.read_table(file.with_name("metrics.parquet")).to_pylist()
+    assert [(step["step"], step["epoch"], id) for step in steps for id in step["ids"]] == [
+        (row["step"], row["epoch"], row["id"]) for row in rows
+    ]
+    records = {record.id: record for record in made.records()}
+    for row in rows:
+        record = records[row["id"]]
+        assert (row["prompt"], row["reg"]) == (record.caption, record.role == "reg")
+        assert (row["width"], row["height"]) == (record.picture.width, record.picture.height)
+        assert row["weight"] == 1.0
+    for step in steps:
+        losses = [row["loss"] for row in rows if row["step"] == step["step"] and not row["reg"]]
+        assert step["loss"] == (pytest.approx(sum(losses) / len(losses)) if losses else None)
 
 
 def test_file_says_where_it_comes_from(trained):

@@ -8,6 +8,9 @@ from typing import ClassVar, Literal
 from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
 
+OWN_RATE = ("dadaptation", "prodigy")  # optimizers that find the rate; what is given is a factor of it
+_PLAIN = ("sgd-nesterov", "sgd-nesterov8bit", "adafactor")  # those that have no use for beta2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learning(Options):
@@ -17,17 +20,117 @@ class Learning(Options):
 
     steps: int = opt(0, "Training steps; 0 takes those of the epochs.", low=0)
     epochs: int = opt(10, "Times that the data set, with its repeats, is gone through.", low=1)
-    batch: int = opt(1, "Pictures per step.", low=1)
-    learning_rate: float = opt(1e-4, "Learning rate of the U-Net; 0 leaves it as it is.", low=0)
+    batch: int = opt(1, "Pictures that are shown at once, of all GPUs together.", low=1)
+    accumulate: int = opt(1, "Batches that make one step: as if a batch were that much larger.", low=1)
+    learning_rate: float = opt(1e-4, "Learning rate of the U-Net or transformer; 0 leaves it as it is.", low=0)
     text_encoder_rate: float = opt(0.0, "Learning rate of the text encoder; 0 leaves it as it is.", low=0)
-    scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = opt(
-        "constant", "How the learning rate goes on."
+    text_encoder_2_rate: float = opt(
+        -1.0, "Learning rate of the second text encoder, where the base has one; -1 is that of the first.", low=-1
     )
+    optimizer: Literal[
+        "adamw",
+        "adamw8bit",
+        "adam",
+        "adafactor",
+        "lion",
+        "sgd-nesterov",
+        "sgd-nesterov8bit",
+        "dadaptation",
+        "prodigy",
+    ] = opt("adamw", "What moves the weights. dadaptation and prodigy find the rate by themselves: give the rate 1.")
+    weight_decay: float = opt(
+        -1.0,
+        "Share of the weights, times the rate, that a step takes away; -1 is the optimizer's usual one: "
+        "0 of adam, adafactor and sgd-nesterov, else 0.01.",
+        low=-1,
+        high=1,
+    )
+    beta1: float = opt(0.9, "Share of the gradients' running mean that each step keeps.", low=0, high=0.9999)
+    beta2: float = opt(
+        0.0,
+        "The same of their squares' mean; 0 is the optimizer's usual one: 0.99 of lion, else 0.999.",
+        low=0,
+        high=0.99999,
+    )
+    clip: float = opt(1.0, "Largest norm of all gradients together; 0 clips none.", low=0)
+    ema: float = opt(
+        0.0,
+        "Decay of a running average of the weights, such as 0.999; the average is what is saved. 0: none.",
+        low=0,
+        high=0.99999,
+    )
+    scheduler: Literal[
+        "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "adafactor"
+    ] = opt("constant", "How the learning rate goes on; adafactor is that optimizer's own course.")
     warmup: float = opt(0.0, "Share of the steps in which the learning rate climbs, 0 to 1.", low=0, high=1)
+    cycles: int = opt(1, "Times that cosine_with_restarts falls from the full rate.", low=1)
+    power: float = opt(1.0, "Power of the polynomial schedule; 1 is linear.", low=0.01)
     seed: int = opt(42, "Seed of all that is random.", low=0)
 
     def check(self) -> None:
-        if not self.learning_rate and not self.text_encoder_rate:
-            raise PrepError("train: both learning rates are 0.", "Give at least one, for example: --learning-rate 1e-4")
-        if self.warmup and self.scheduler == "constant":
-            raise PrepError("train: the constant scheduler has no warm-up.", "Use: --scheduler constant_with_warmup")
+        wrong = next((text for holds, *text in self._contradictions() if holds), None)
+        if wrong:
+            raise PrepError(f"train: {wrong[0]}", wrong[1])
+
+    def rates(self) -> dict[str, float]:
+        """The full rate of each part but the denoiser, whose name depends on the base."""
+        second = self.text_encoder_rate if self.text_encoder_2_rate < 0 else self.text_encoder_2_rate
+        return {"text_encoder": self.text_encoder_rate, "text_encoder_2": second}
+
+    def _contradictions(self) -> list[tuple[bool, str, str]]:
+        """Whether it holds, what is wrong, what to do."""
+        rates = [rate for rate in (self.learning_rate, *self.rates().values()) if rate]
+        own = self.optimizer in OWN_RATE
+        return [
+            (not rates, "all learning rates are 0.", "Give at least one, for example: --learning-rate 1e-4"),
+            (
+                own and min(rates, default=1) < 0.01,
+                f"{self.optimizer} finds the rate by itself; {min(rates, default=0):g} of that is next to nothing.",
+                "Use: --learning-rate 1",
+            ),
+            (
+                own and len(set(rates)) > 1,
+                f"{self.optimizer} finds one rate for all parts.",
+                "Give all parts the same one, or 0 to those that shall stay as they are.",
+            ),
+            (
+                self.warmup > 0 and self.scheduler == "constant",
+                "the constant scheduler has no warm-up.",
+                "Use: --scheduler constant_with_warmup",
+            ),
+            (
+                self.warmup > 0 and self.scheduler == "adafactor",
+                "the adafactor scheduler has a course of its own, without warm-up.",
+                "Use: --warmup 0",
+            ),
+            (
+                self.scheduler == "adafactor" and self.optimizer != "adafactor",
+                f"the adafactor scheduler is the optimizer adafactor's own, not {self.optimizer}'s.",
+                "Use: --optimizer adafactor",
+            ),
+            (
+                self.scheduler == "adafactor" and self.learning_rate not in (0, 1e-4),
+                "the adafactor scheduler finds the rate by itself, so learning_rate has no effect.",
+                "Leave it out, or use another scheduler.",
+            ),
+            (
+                self.cycles > 1 and self.scheduler != "cosine_with_restarts",
+                f"cycles has no effect on the scheduler {self.scheduler}.",
+                "Use: --scheduler cosine_with_restarts",
+            ),
+            (
+                self.power != 1 and self.scheduler != "polynomial",
+                f"power has no effect on the scheduler {self.scheduler}.",
+                "Use: --scheduler polynomial",
+            ),
+            (
+                self.beta2 > 0 and self.optimizer in _PLAIN,
+                f"beta2 has no effect on the optimizer {self.optimizer}.",
+                "Leave it out.",
+            ),
+            (
+                self.beta1 != 0.9 and self.optimizer == "adafactor",
+                "beta1 has no effect on the optimizer adafactor, which keeps no mean of gradients.",
+                "Leave it out.",
+            ),
+        ]

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.draws import Draw, all_batches, chance, epoch_batches
+from training.draws import Draw, chance, epoch_batches, seed_of
 from training.families.family import size_of
 from training.masks import masked_mean
-from training.optimizers import Group, make_optimizer
-from training.rates import share
+from training.optimizers import Group
 from training.samples import Sample
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.stage import Report
     from training.families.family import Condition, Family, Moments
+    from training.learner import Learner
     from training.objective import Objective
     from training.train import Train
-
-_LOOK_EVERY = 25  # steps between looks at the losses: each look waits for the device
 
 
 @dataclass(frozen=True)
@@ -60,61 +56,90 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What a step did."""
+class Shown:
+    """A batch that was shown: its draws, of all processes, and what this process found of its share."""
 
-    step: int  # from 1
+    draws: list[Draw]
+    error: torch.Tensor  # of each picture, unweighted, on the device
+    weight: torch.Tensor  # how much it counted
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step did, and where the run stands after it."""
+
+    number: int  # from 1
+    total: int
     epoch: int  # from 1
-    loss: float | None  # mean squared error over the step's subject pictures, unweighted
-    prior_loss: float | None  # the same over its regularization pictures
-    learning_rate: float  # of the first group
-    width: int
-    height: int
-    ids: list[str]
+    epoch_ends: bool
+    shown: list[Shown]
+    rate: float  # of the first group
+    norm: torch.Tensor  # of the gradient, before it was clipped
+
+    @property
+    def last(self) -> bool:
+        return self.number == self.total
+
+    def due(self, every_steps: int, every_epochs: int) -> bool:
+        """Whether it is time for what is done every so many steps, every so many epochs, and at the end."""
+        by_step = every_steps > 0 and self.number % every_steps == 0
+        by_epoch = every_epochs > 0 and self.epoch_ends and self.epoch % every_epochs == 0
+        return by_step or by_epoch or self.last
+
+
+Watcher = Callable[[Step], bool]  # is called after each step; True ends the run
+
+
+def epoch_steps(config: Train, samples: list[Sample], epoch: int) -> list[list[list[Draw]]]:
+    """The steps of an epoch from 0, each a list of the batches that make it."""
+    batches = epoch_batches(samples, epoch, config.batch, config.seed, config.underfilled)
+    if not batches:
+        raise PrepError(
+            f"No size has the {config.batch} pictures of a batch, so underfilled drop leaves none.",
+            "Use a smaller batch, or: --underfilled smaller",
+        )
+    return [batches[at : at + config.accumulate] for at in range(0, len(batches), config.accumulate)]
 
 
 def count_steps(config: Train, samples: list[Sample]) -> int:
     """The steps of the whole run: as given, or those of all epochs."""
     if config.steps:
         return config.steps
-    kind = config.underfilled
-    return sum(len(epoch_batches(samples, epoch, config.batch, config.seed, kind)) for epoch in range(config.epochs))
+    return sum(len(epoch_steps(config, samples, epoch)) for epoch in range(config.epochs))
 
 
-def train(job: Job, report: Report) -> list[Row]:
-    """Train the job's weights in place; one row per step.
-
-    PrepError, with the ids of the batch, when a loss is not finite.
-    """
+def train(job: Job, learner: Learner, done: int, watchers: Sequence[Watcher]) -> None:
+    """Train the learner's weights in place, from after step `done` until the last or until a watcher ends it."""
     import torch
 
-    config = job.config
-    total = count_steps(config, job.samples)
-    optimizer = make_optimizer(job.groups, config)
-    weights = [weight for group in job.groups for weight in group.weights.values()]
-    losses = torch.zeros(total, config.batch, device=job.device)
-    steps: list[tuple[int, list[Draw], float]] = []
+    config, ranks, total = job.config, learner.ranks, count_steps(job.config, job.samples)
+    for number, epoch, ends, batches in _course(job, done, total):
+        torch.manual_seed(seed_of(config.seed, "step", number, ranks.number))  # of what draws inside the model
+        rate = learner.pace(number - 1, total)
+        pictures = sum(len(draws) for draws in batches)
+        shown = []
+        for draws in batches:
+            error, weight = errors(job, prepare(job, ranks.share(draws)))
+            ((error * weight).sum() / pictures).backward()  # type: ignore[no-untyped-call]
+            shown.append(Shown(draws, error.detach(), weight))
+        norm = learner.update(number - 1)
+        step = Step(number, total, epoch, ends, shown, rate, norm)
+        answers = [watch(step) for watch in watchers]
+        if any(answers):
+            break
 
-    batches = itertools.islice(all_batches(job.samples, config.batch, config.seed, config.underfilled), total)
-    for step, (epoch, draws) in enumerate(batches):
-        factor = share(config.scheduler, step, total, config.warmup)
-        for group, known in zip(optimizer.param_groups, job.groups, strict=True):
-            group["lr"] = known.pace(step) if known.pace else known.rate * factor
 
-        error, weight = errors(job, prepare(job, draws))
-        loss = (error * weight).mean()
-
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-        losses[step, : len(draws)] = error.detach()
-        steps.append((epoch, draws, float(optimizer.param_groups[0]["lr"])))
-        if (step + 1) % _LOOK_EVERY == 0 or step + 1 == total:
-            _look(losses, steps, step + 1 - (step % _LOOK_EVERY + 1))
-        report(step + 1, total)
-    return _rows(losses, steps)
+def _course(job: Job, done: int, total: int) -> Iterator[tuple[int, int, bool, list[list[Draw]]]]:
+    """The steps after `done`: number, epoch from 1, whether the epoch ends with it, and its batches."""
+    number = 0
+    for epoch in itertools.count():
+        steps = epoch_steps(job.config, job.samples, epoch)
+        for left, batches in zip(range(len(steps) - 1, -1, -1), steps, strict=True):
+            number += 1
+            if number > done:
+                yield number, epoch + 1, left == 0, batches
+            if number == total:
+                return
 
 
 def errors(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -157,37 +182,3 @@ def prepare(job: Job, draws: list[Draw]) -> Batch:
         if all(mask is None for mask in masks)
         else torch.cat([whole if mask is None else mask for mask in masks]).to(job.device),
     )
-
-
-def _look(losses: torch.Tensor, steps: list[tuple[int, list[Draw], float]], first: int) -> None:
-    """Stop at the first step since `first` whose loss is not finite."""
-    for step, row in enumerate(losses[first : len(steps)].tolist(), first):
-        if not all(map(math.isfinite, row)):
-            ids = ", ".join(draw.sample.id for draw in steps[step][1])
-            raise PrepError(
-                f"The loss of step {step + 1} is not finite; its batch holds the records {ids}.",
-                "Lower the learning rate, or look at these pictures and captions with: prep preview",
-            )
-
-
-def _rows(losses: torch.Tensor, steps: list[tuple[int, list[Draw], float]]) -> list[Row]:
-    rows = []
-    for step, (found, (epoch, batch, rate)) in enumerate(zip(losses.tolist(), steps, strict=True)):
-        pairs = list(zip(found, batch, strict=False))
-        rows.append(
-            Row(
-                step=step + 1,
-                epoch=epoch + 1,
-                loss=_mean([loss for loss, draw in pairs if not draw.sample.reg]),
-                prior_loss=_mean([loss for loss, draw in pairs if draw.sample.reg]),
-                learning_rate=rate,
-                width=batch[0].sample.width,
-                height=batch[0].sample.height,
-                ids=[draw.sample.id for draw in batch],
-            )
-        )
-    return rows
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -1,0 +1,83 @@
+"""Several processes that train together, one per GPU: who takes which pictures, and what they add up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+_AT_ONCE = 1 << 26  # bytes of gradients that travel together
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process among its siblings; alone, everything is its own and nothing travels."""
+
+    number: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and tells."""
+        return self.number == 0
+
+    def share(self, all_of_them: Sequence[T]) -> list[T]:
+        """What of a batch this process takes: every count-th, so that the whole is the same for any count."""
+        return list(all_of_them[self.number :: self.count])
+
+    def spread(self, own: torch.Tensor, total: int) -> torch.Tensor:
+        """The values of this process's share at their places among all `total`, zeros elsewhere."""
+        if self.count == 1:
+            return own
+        whole = own.new_zeros(total)
+        whole[self.number :: self.count] = own
+        return whole
+
+    def add(self, tensors: list[torch.Tensor]) -> None:
+        """Replace each tensor by its sum over all processes, in place."""
+        import torch
+        import torch.distributed
+
+        if self.count == 1:
+            return
+        waiting: list[torch.Tensor] = []
+        for at, tensor in enumerate(tensors, 1):
+            waiting.append(tensor)
+            if at == len(tensors) or sum(t.numel() * t.element_size() for t in waiting) >= _AT_ONCE:
+                flat = torch.cat([part.reshape(-1) for part in waiting])
+                torch.distributed.all_reduce(flat)
+                sums = torch.split(flat, [part.numel() for part in waiting])
+                torch._foreach_copy_(waiting, [s.view_as(part) for s, part in zip(sums, waiting, strict=True)])
+                waiting = []
+
+    def largest(self, number: int) -> int:
+        """The largest of a number of each process."""
+        import torch
+        import torch.distributed
+
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        value = torch.tensor(number, device=device)
+        torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
+        return int(value)
+
+    def wait(self) -> None:
+        """Wait until every process has come this far."""
+        import torch.distributed
+
+        if self.count > 1:
+            torch.distributed.barrier()
+
+
+def find_ranks() -> Ranks:
+    """This process among those that `accelerate launch` or torchrun started; alone when none did."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Ranks()
+    from accelerate import PartialState
+
+    state = PartialState()
+    return Ranks(state.process_index, state.num_processes)
