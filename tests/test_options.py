@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.errors import PrepError
-from pipeline.options import build, click_options, given
+from pipeline.options import build, click_options, given, sections
 from pipeline.stage import Stage, opt
+from tests.shell import prep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +69,13 @@ def test_every_option_and_default_is_in_the_help():
     text = CliRunner().invoke(click.Command("toy", params=click_options(Toy)), ["--help"]).output
     for words in ("--size", "512", "Side, in pixels.", "--mirror / --no-mirror", "[face|centre]", "0.5"):
         assert words in text
+
+
+def test_sections_name_every_option_once_the_stages_own_first():
+    from training.train import Train
+
+    found = sections(Train)
+    assert next(iter(found)) == "Train" and {"Data", "Captions", "Learning", "Noise"} <= set(found)
+    assert sorted(name for names in found.values() for name in names) == sorted(f.name for f in Train.options())
+    said = prep("train", "--help").stdout
+    assert said.index("\nOptions:") < said.index("\nCaptions:\n  --shuffle-captions") < said.index("\nRunning:")

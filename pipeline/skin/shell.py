@@ -39,6 +39,23 @@ class Sections(click.Group):
                 formatter.write_dl([(c.name or "", _first_sentence(c)) for c in commands], col_max=14)
 
 
+class Parted(click.Command):
+    """A command whose help lists its options by the parts of the stage that read them."""
+
+    def __init__(self, *args: Any, parts: dict[str, list[str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parts = parts
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = {param.name: row for param in self.get_params(ctx) if (row := param.get_help_record(ctx))}
+        first, *others = self.parts
+        for part in (first, *others):
+            with formatter.section("Options" if part == first else part):
+                formatter.write_dl([rows.pop(name) for name in self.parts[part]])
+        with formatter.section("Running"):
+            formatter.write_dl(list(rows.values()))
+
+
 def _first_sentence(command: click.Command) -> str:
     """What the list of commands says of one; the rest stands in its own help."""
     return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."

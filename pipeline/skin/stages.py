@@ -9,10 +9,11 @@ import click
 
 from pipeline.errors import PrepError
 from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag_plan, tagger_class
-from pipeline.options import click_options, given
+from pipeline.options import click_options, given, sections
 from pipeline.run import Plan, Settings
 from pipeline.show import outcome_json, outcome_line
 from pipeline.skin.shell import (
+    Parted,
     Sections,
     engine_options,
     output_options,
@@ -44,7 +45,10 @@ def _stage(name: str) -> click.Command:
     cls = STAGES[name]
     how = output_options() if issubclass(cls, Whole) else engine_options()  # a whole manifest has no engine
     how += [unchecked_option()] if name == "train" else []
-    return click.Command(name, params=[*click_options(cls), *how], callback=callback, help=_doc(cls))
+    params = [*click_options(cls), *how]
+    if len(parts := sections(cls)) > 1:
+        return Parted(name, parts=parts, params=params, callback=callback, help=_doc(cls))
+    return click.Command(name, params=params, callback=callback, help=_doc(cls))
 
 
 class Taggers(Sections):
