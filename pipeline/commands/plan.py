@@ -186,7 +186,7 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
         )
     yield from _table(sizes, "<>>>>")
     yield ""
-    held = f"; {plan.validation:,} pictures held out for validation" if plan.validation else ""
+    held = f"; {_counted(plan.validation, 'picture')} held out for validation" if plan.validation else ""
     last = "as given" if plan.given else f"{_counted(plan.epochs, 'epoch')}"
     yield f"{_counted(plan.steps_per_epoch, 'step')} an epoch, {last}: {_counted(plan.steps, 'step')} in all{held}"
     yield ""
