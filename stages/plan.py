@@ -182,7 +182,7 @@ def _decided(row: Row, decided: Mapping[tuple[str, str], Action], implied: Mappi
     if key in decided:
         return replace(row, action=decided[key], reason=MINE)
     if key in implied and row.reason != MINE and row.action in ("keep", "review"):
-        return replace(row, action="drop", reason=f"implied by {implied[key]}, which is absorbed")
+        return replace(row, action="drop", reason=f"implied by {implied[key]}")
     return row
 
 

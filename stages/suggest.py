@@ -109,27 +109,24 @@ def judged(how: Suggest, absorb: tuple[str, ...], kinds: Kinds, rows: list[Row])
 
 def _verdict(how: Suggest, kinds: Kinds, row: Row) -> tuple[Action, str]:
     """What the evidence says of one tag on its own."""
-    share = f"in {row.coverage:.0%} of the pictures"
     if row.tag in kinds.noise:
         return "drop", "about the post, not the picture"
     if kind := kinds.protection(row.tag):
         return "keep", f"{kind}: stays changeable"
     if row.coverage < how.review:
-        return "keep", share
-    if row.pmi is None or row.z is None or row.prior is None:
-        if row.coverage < how.coverage:
-            return "keep", share
-        return "review", f"{share}; how common it is elsewhere is not known"
-    times = f"{2**row.pmi:.1f} times as often as elsewhere"
+        return "keep", f"below {how.review:.0%}"
+    if row.pmi is None or row.z is None:
+        least = f"below {how.coverage:.0%}"
+        return ("keep", least) if row.coverage < how.coverage else ("review", "elsewhere not known")
+    times = f"{2**row.pmi:.1f} times as often"
     if row.z < how.z:
-        return "keep", f"{share}, {times}: that may be chance"
+        return "keep", f"{times}: may be chance"
     if row.pmi < how.pmi:
-        if kinds.is_feature(row.tag) and row.coverage >= how.coverage:
-            return "absorb", f"{share}, a part of the body"
-        return "keep", f"{share}, but only {times}"
+        features = kinds.is_feature(row.tag) and row.coverage >= how.coverage
+        return ("absorb", "a part of the body") if features else ("keep", f"only {times}")
     if row.coverage < how.coverage:
-        return "review", f"{share}, {times}: absorb it if the subject always has it"
-    return "absorb", f"{share}, {times}"
+        return "review", f"{times}, but below {how.coverage:.0%}"
+    return "absorb", times
 
 
 def _asked(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
@@ -141,8 +138,8 @@ def _asked(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
     for row in rows:
         group = kinds.group(row.tag)
         rivals = [tag for tag in common.get(group, ()) if tag != row.tag]
-        if row.action == "absorb" and rivals:
-            row = _as(row, "review", f"{group}: {' and '.join(rivals)} is common too; which one is the subject's?")
+        if row.action in ("absorb", "review") and rivals:
+            row = _as(row, "review", f"{group}: also {' and '.join(rivals)}")
         yield row
 
 
@@ -156,9 +153,9 @@ def _implied(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
         tag = by.get(row.tag, "")
         if tag and row.action in ("keep", "review") and not kinds.protection(row.tag):
             if row.coverage - absorbed[tag] > how.share:
-                row = _as(row, "review", f"implied by {tag}, which is absorbed, but also said without it")
+                row = _as(row, "review", f"implied by {tag}, but also said without it")
             else:
-                row = _as(row, "drop", f"implied by {tag}, which is absorbed")
+                row = _as(row, "drop", f"implied by {tag}")
         yield row
 
 

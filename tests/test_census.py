@@ -22,7 +22,7 @@ RULES = read_rewrites(("hat=cap",), ("solo",))
 tags = st.builds(
     tag,
     st.sampled_from(["hat", "cap", "Hat", "long_hair", "solo", "o_o"]),
-    st.one_of(st.none(), st.floats(0, 1)),
+    st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.5, 0.7, 0.9])),
     st.sampled_from(["wd14:x", "wd14:wd-vit-tagger-v3", "basic", "deepdanbooru"]),
     st.sampled_from(["general", "character"]),
 )
@@ -72,6 +72,12 @@ def test_sentences_of_a_million_pictures_are_not_taken_for_tags(tmp_path):
     asked = []
     census(manifest(tmp_path / "tag.parquet", sentences), OWN, lambda t: asked.append(t) or t, 0)
     assert asked == ["hat"]
+
+
+def test_a_score_at_the_threshold_is_enough(tmp_path):
+    made = [record(n, annotations=(tag("hat", score),)) for n, score in enumerate((0.4999, 0.5, 0.5001))]
+    (tally,) = census(manifest(tmp_path / "tag.parquet", made), Cut(0.5, 0, {}, False), str, 0).values()
+    assert tally.tags == {"hat": 2}
 
 
 def test_an_empty_manifest(tmp_path):

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.cli import cli
+from pipeline.edits import Edit, Edits
 from pipeline.errors import PrepError
-from pipeline.manifest import write_manifest
+from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation
 from pipeline.spelling import KAOMOJI, plain, spell
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
 from stages.compose import Composer, absorbed
 from stages.merge import Merge
+from stages.plan import PLAN
 from stages.thresholds import Cut, chosen, mcut, read_rules
-from tests.make import record, tag
+from tests.make import record, tag, workspace
+from tests.worked_table import list_of_tags, manifest, records
 
 NOWHERE = Workspace(Path("nowhere"))  # without a plan, without edits
 
@@ -232,3 +238,143 @@ def test_rules_for_nobody_are_refused(tmp_path):
         Merge(absorb=("smth=beard",)).suit(source)
     with pytest.raises(PrepError, match="'blip', which has not tagged"):
         Merge(thresholds=("blip=0.3",)).suit(source)
+
+
+# --- the plan on the command line ----------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A workspace whose pictures were tagged as in the worked table."""
+    found = workspace(tmp_path, '[merge]\nabsorb = ["solo"]\n')
+    list_of_tags(tmp_path / "selected_tags.csv")
+    (tmp_path / "manifests").mkdir()
+    manifest(found.manifest("tag"), records())
+    return found
+
+
+def merge(home, *arguments):
+    """What prep merge prints; mistakes of the user's are raised."""
+    done = CliRunner().invoke(cli, ["-C", str(home.root), "merge", *arguments])
+    if isinstance(done.exception, PrepError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def captions(home):
+    return [r.caption for r in Manifest.read(home.manifest("merge")).records()]
+
+
+def suggest(home, *arguments):
+    return merge(home, "--suggest", "--counts", "selected_tags.csv", *arguments)
+
+
+def test_suggest_shows_and_changes_nothing(home):
+    lines = [line.split("\t") for line in suggest(home).splitlines()]
+    assert lines[0] == [
+        "smith", "blonde hair", "absorb", "100%", "18%", "2.07", "6.73",
+        "4.2 times as often",
+    ]  # fmt: skip
+    assert [line[2] for line in lines] == ["absorb"] * 10 + ["review"] + ["keep"] * 6
+    assert not home.manifest("merge").exists() and not home.path(PLAN).exists()
+    rows = [json.loads(line) for line in suggest(home, "--json", "--coverage", "0.5").splitlines()]
+    assert {row["tag"]: row["action"] for row in rows}["mole under eye"] == "absorb"
+
+
+def test_accept_change_and_undo(home):
+    suggest(home)
+    told = merge(home, "--accept", "--keep", "blue eyes", "--quiet")
+    assert told == ""
+    assert captions(home)[0].startswith("smith, 1girl, blue eyes, ")
+    assert not any("fox ears" in caption or "solo" in caption for caption in captions(home))
+    first = captions(home)
+    told = merge(home, "--absorb", "mole under eye", "--drop", "smile")
+    assert told.splitlines()[0] == f"{'plan':<22}10 absorbed, 1 dropped, 6 kept"
+    assert told.splitlines()[1].strip() == "back: prep merge --undo"
+    assert not any("mole" in caption or "smile" in caption for caption in captions(home))
+    assert "up to date" in merge(home)
+    assert "the last change is taken back" in merge(home, "--undo")
+    assert captions(home) == first
+    assert "none any more" in merge(home, "--undo")
+    assert all("blonde hair" in caption for caption in captions(home))
+    with pytest.raises(PrepError, match="There is no plan to take back"):
+        merge(home, "--undo")
+
+
+def test_merging_twice_gives_the_same_manifest(home):
+    suggest(home)
+    merge(home, "--accept")
+    digest = Manifest.read(home.manifest("merge")).digest
+    home.manifest("merge").unlink()
+    merge(home)
+    assert Manifest.read(home.manifest("merge")).digest == digest
+    assert "as it was" in merge(home, "--accept")
+    assert Manifest.read(home.manifest("merge")).digest == digest
+
+
+def test_absorb_is_for_once_without_a_plan_and_for_good_with_one(home):
+    merge(home, "--absorb", "smile")
+    assert not any("smile" in caption for caption in captions(home))
+    merge(home)
+    assert any("smile" in caption for caption in captions(home))
+    suggest(home)
+    merge(home, "--accept")
+    merge(home, "--absorb", "smile")
+    merge(home)
+    assert not any("smile" in caption for caption in captions(home))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--accept",), "There is no suggestion yet"),
+        (("--keep", "smile"), "--keep changes a plan, and there is none yet"),
+        (("--suggest", "--drop", "smile"), "--drop does not go with --suggest"),
+        (("--suggest", "--accept"), "--suggest and --accept do not go together"),
+        (("--pmi", "2"), "--pmi is about suggestions"),
+        (("--replace", "hat"), "replace has 'hat'"),
+        (("--template", "{tag}"), "the template has"),
+        (("--kinds", "none.toml"), "no table of kinds"),
+        (("--groups", "9.jpg.png=a"), "No picture fits the group"),
+    ],
+)
+def test_what_does_not_go(home, arguments, told):
+    with pytest.raises(PrepError, match=told):
+        merge(home, *arguments)
+
+
+def test_a_suggestion_of_other_tags_is_not_accepted(home):
+    suggest(home)
+    home.manifest("tag").unlink()
+    manifest(home.manifest("tag"), records()[1:])
+    with pytest.raises(PrepError, match="The tags changed since the last suggestion"):
+        merge(home, "--accept")
+
+
+def test_what_people_decided_makes_merge_stale_and_says_so(home):
+    suggest(home)
+    stage = Merge(absorb=("solo",))
+    before = stage.inputs(home)
+    merge(home)
+    assert before == {"plan": "", "edits": "", "kinds": ""}
+    Edits.read(home).append(home, [records()[0].id], [Edit("set", "by hand")])
+    assert "25 found" in merge(home)
+    assert captions(home)[0] == "by hand"
+    (home.root / "my.toml").write_text("[synonyms]\nkitsune = ['fox ears']\n")
+    with_kinds = Merge(kinds="my.toml", synonyms=True)
+    digest = with_kinds.inputs(home)["kinds"]
+    (home.root / "my.toml").write_text("[synonyms]\nfox = ['fox ears']\n")
+    assert with_kinds.inputs(home)["kinds"] != digest
+    merge(home, "--kinds", "my.toml", "--synonyms")
+    assert any(", fox," in caption for caption in captions(home))
+
+
+def test_groups_of_the_recipe(home):
+    recipe = home.recipe.read_text() + '[[group]]\npictures = ["1.jpg", "2?.jpg"]\nkeywords = ["studio", "full body"]\n'
+    home.recipe.write_text(recipe)
+    merge(home)
+    found = {r.source: r.caption for r in Manifest.read(home.manifest("merge")).records()}
+    meant = {"raw/1.jpg", *(f"raw/{n}.jpg" for n in range(20, 25))}
+    assert {source for source, caption in found.items() if caption.endswith(", studio, full body")} == meant
+    assert {source for source, caption in found.items() if "studio" in caption} == meant

@@ -46,7 +46,7 @@ def test_the_list_beside_the_model_that_tagged(tmp_path, monkeypatch):
 
 def test_names_are_counted_as_captions_write_them(tmp_path):
     path = tmp_path / "list.csv"
-    path.write_text("name,category,count\ngeneral,9,100\ngray_hair,0,10\ngrey_hair,0,30\nsolo,0,50\n")
+    path.write_text("name,category,count\ngeneral,9,100\ngrey_hair,0,30\ngray_hair,0,10\nsolo,0,50\n")
     rename = {"gray_hair": "grey hair", "solo": None}
     assert read_priors(path, lambda tag: rename.get(tag, tag)).shares == {"grey hair": 0.3}
 

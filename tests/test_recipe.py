@@ -78,3 +78,26 @@ def test_a_subject_with_pictures_held_out(tmp_path):
     assert recipe.folders == (Folder("raw", "smith", "man", "train"), Folder("held", "smith", "man", "val"))
     with pytest.raises(PrepError, match="names the folder 'raw' twice"):
         read(tmp_path, SMITH + 'validation = "RAW"\n')
+
+
+def test_groups_become_rules_of_merge(tmp_path):
+    text = SMITH + '[[group]]\npictures = ["a*.jpg", "b.jpg"]\nkeywords = ["studio", "full body"]\n'
+    (group,) = read(tmp_path, text).groups
+    assert group.rules == ("a*.jpg=studio, full body", "b.jpg=studio, full body")
+    assert read(tmp_path, SMITH).groups == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('picture = ["a"]\nkeywords = ["b"]', "Did you mean 'pictures'"),
+        ('pictures = ["a"]', "group 1 has no keywords"),
+        ('pictures = "a"\nkeywords = ["b"]', "group 1 has no pictures"),
+        ('pictures = [" "]\nkeywords = ["b"]', "group 1 has no pictures"),
+        ('pictures = ["a=b.jpg"]\nkeywords = ["b"]', "has an equals sign"),
+        ('pictures = ["a"]\nkeywords = ["b, c"]', "has a comma"),
+    ],
+)
+def test_what_is_no_group(tmp_path, table, told):
+    with pytest.raises(PrepError, match=told):
+        read(tmp_path, f"{SMITH}[[group]]\n{table}\n")

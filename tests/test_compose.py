@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.clip_tokens import Tokens
+from pipeline.edits import Edit, Edits
+from pipeline.record import Annotation
+from pipeline.spelling import plain
+from pipeline.workspace import Workspace
+from stages.compose import Composer
+from stages.fates import best
+from stages.merge import Merge
+from stages.plan import Plan, Row, decide
+from stages.thresholds import chosen
+from tests.make import record, tag
+
+HAIR = (tag("1boy", 0.99), tag("gray_hair", 0.95), tag("straw_hat", 0.9), tag("hat", 0.8), tag("smile", 0.7))
+SAID = (*HAIR, Annotation("A man with  gray hair", "caption", "", None, "blip"))
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Workspace(tmp_path)
+
+
+def row(tag, action, subject="smith"):
+    return Row(subject, tag, 1, 1, None, None, None, action, "")
+
+
+def caption(home, annotations=SAID, /, record_number=1, **options):
+    return Composer.of(Merge(**options), home).compose(record(record_number, annotations=annotations)).caption
+
+
+def test_every_tag_has_one_fate_with_its_reason(home):
+    decide(home, Plan((row("1boy", "absorb"), row("hat", "drop"), row("smile", "keep"), row("gray hair", "review"))))
+    Edits.read(home).append(home, [record(1).id], [Edit("remove", "smile"), Edit("add", "scarf")])
+    merge = Merge(absorb=("straw hat",), replace=("gray_hair=grey hair",), limit=1)
+    composed = Composer.of(merge, home).compose(record(1, annotations=HAIR))
+    assert composed.caption == "smith, scarf"
+    assert {f.said.text: (f.text, f.what, f.why) for f in composed.fates} == {
+        "1boy": ("1boy", "absorbed", "absorbed by the plan"),
+        "gray_hair": ("grey hair", "dropped", "over the limit of tags"),
+        "straw_hat": ("straw_hat", "absorbed", "listed in absorb"),
+        "hat": ("hat", "dropped", "dropped by the plan"),
+        "smile": ("smile", "dropped", "removed by hand"),
+        "scarf": ("scarf", "kept", ""),
+    }
+
+
+def test_the_plan_is_by_subject_and_the_recipes_list_wins(home):
+    decide(home, Plan((row("hat", "keep"), row("smile", "absorb"), row("1boy", "absorb", "anna"))))
+    assert caption(home, HAIR) == "smith, 1boy, gray hair, straw hat, hat"
+    assert caption(home, HAIR, absorb=("hat",)) == "smith, 1boy, gray hair, straw hat"
+    composer = Composer.of(Merge(absorb=("hat",)), home)
+    reg = record(1, annotations=HAIR, role="reg", subject="")
+    assert composer.compose(reg).caption == "man, 1boy, gray hair, straw hat, hat, smile"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "smith, A man with gray hair, 1boy, gray hair, straw hat, hat, smile"),
+        (
+            {"template": "{prefix} {trigger} {class}, {tags}. {captions}, {suffix}", "prefix": "photo of"},
+            "photo of smith man, 1boy, gray hair, straw hat, hat, smile. A man with gray hair",
+        ),
+        ({"template": "{trigger}, {tags}", "synonyms": True}, "smith, 1boy, grey hair, straw hat, hat, smile"),
+        ({"template": "{trigger}, {tags}", "drop_implied": True}, "smith, 1boy, gray hair, straw hat, smile"),
+        ({"replace": ("word:gray=grey",), "limit": 2}, "smith, A man with grey hair, 1boy, grey hair"),
+        ({"replace": ("straw_hat=hat",), "template": "{tags}"}, "1boy, gray hair, hat, smile"),
+        ({"remove": ("word:hat", "regex:^1"), "template": "{tags}"}, "gray hair, smile"),
+        (
+            {"groups": ("1.jpg=studio", "2.jpg=outside"), "add": ("photo",), "template": "{groups}, {add}"},
+            "studio, photo",
+        ),
+        ({"first": ("smile", "hat"), "template": "{tags}"}, "smile, hat, 1boy, gray hair, straw hat"),
+    ],
+)
+def test_options(home, options, expected):
+    assert caption(home, **options) == expected
+
+
+def test_a_limit_of_tokens_leaves_out_whole_tags_from_the_end(home):
+    tokens = Tokens.load()
+    full = caption(home, HAIR)
+    for limit in range(1, tokens.count(full) + 1):
+        said = caption(home, HAIR, token_limit=limit)
+        parts = full.split(", ")
+        assert said.split(", ") == parts[: len(said.split(", "))]
+        assert tokens.count(said) <= limit or said == "smith"
+        more = ", ".join(parts[: len(said.split(", ")) + 1])
+        assert said == full or tokens.count(more) > limit
+    assert caption(home, HAIR, token_limit=75) == full
+    assert caption(home, HAIR, token_limit=75, limit=1) == "smith, 1boy"
+    fates = Composer.of(Merge(token_limit=4, limit=4), home).compose(record(1, annotations=HAIR)).fates
+    assert [f.why for f in fates if f.what == "dropped"] == ["over the limit of tokens"] * 3 + [
+        "over the limit of tags"
+    ]
+
+
+def test_human_edits_by_record_and_by_root(home):
+    edits = Edits.read(home)
+    one, copy, two = record(1), record(1, id=f"{record(1).id}-1", origin=record(1).id), record(2)
+    edits.append(home, [one.id], [Edit("replace", "hat", "cap"), Edit("remove", "A man with gray hair")])
+    edits.append(home, [two.id], [Edit("set", "just this, hat")])
+    composer = Composer.of(Merge(), home)
+
+    def said(record):
+        return composer.compose(record).caption
+
+    from dataclasses import replace
+
+    expected = "smith, 1boy, gray hair, straw hat, cap, smile"
+    assert said(replace(one, annotations=SAID)) == said(replace(copy, annotations=SAID)) == expected
+    assert said(replace(two, annotations=SAID)) == "just this, hat"  # verbatim: no trigger is forced in
+    edits.append(home, [two.id], [Edit("remove", "hat")])
+    composer = Composer.of(Merge(), home)
+    assert said(replace(two, annotations=SAID)) == "just this"
+
+
+def test_edits_are_noted_and_drop_the_picture(home):
+    edits = Edits.read(home)
+    edits.append(home, [record(1).id], [Edit("replace", "hat", "cap"), Edit("flag", "unsure"), Edit("drop")])
+    composer = Composer.of(Merge(), home)
+    merged = composer.merged(record(1, annotations=HAIR))
+    assert merged.annotations == (
+        *HAIR,
+        Annotation("hat -> cap", "edit", "replace", None, "human"),
+        Annotation("unsure", "edit", "flag", None, "human"),
+        Annotation("", "edit", "drop", None, "human"),
+    )
+    assert (merged.drop.stage, merged.drop.reason) == ("merge", "dropped by hand")
+    assert composer.merged(merged) == merged
+    edits.append(home, [record(1).id], [Edit("reset"), Edit("restore"), Edit("unflag", "unsure")])
+    again = Composer.of(Merge(), home).merged(record(1, annotations=merged.annotations))
+    assert again.annotations == HAIR and again.kept  # what was taken back leaves no note
+
+
+words = st.sampled_from(["hat", "straw_hat", "Hat", "gray_hair", "grey hair", "smile", "1boy", "smith", "o_o"])
+said = st.lists(
+    st.one_of(
+        st.builds(tag, words, st.one_of(st.none(), st.floats(0, 1)), st.sampled_from(["wd14:x", "basic"])),
+        st.builds(Annotation, words, st.just("caption"), st.just(""), st.none(), st.just("blip")),
+    ),
+    max_size=8,
+).map(tuple)
+plans = st.lists(st.builds(row, words.map(plain), st.sampled_from(["absorb", "drop", "keep", "review"])), max_size=5)
+edits = st.lists(
+    st.one_of(
+        st.builds(Edit, st.sampled_from(["add", "remove", "flag", "set"]), words),
+        st.builds(Edit, st.just("replace"), words, words),
+        st.sampled_from([Edit("drop"), Edit("reset")]),
+    ),
+    max_size=4,
+)
+options = st.fixed_dictionaries(
+    {
+        "limit": st.integers(0, 3),
+        "token_limit": st.sampled_from([0, 5, 75]),
+        "synonyms": st.booleans(),
+        "drop_implied": st.booleans(),
+        "order": st.sampled_from(["score", "name"]),
+        "remove": st.sampled_from([(), ("word:hat",), ("smile",)]),
+        "replace": st.sampled_from([(), ("hat=cap",), (r"regex:^(\w+) hair$=\1",)]),
+        "absorb": st.sampled_from([(), ("hat",), ("smith=1boy", "anna=smile")]),
+    }
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(said, plans, edits, options, st.sampled_from(["train", "reg"]))
+def test_the_laws_of_merging(annotations, rows, changes, how, role):
+    """Tags in = kept + absorbed + dropped; the caption holds what is kept; merging twice gives the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Workspace(Path(folder))
+        decide(home, Plan(tuple(rows)))
+        one = record(1, annotations=annotations, role=role, subject="smith" if role == "train" else "")
+        Edits.read(home).append(home, [one.id], changes)
+        merge = Merge(**how)
+        composer = Composer.of(merge, home)
+        composed = composer.compose(one)
+        mine = [f for f in composed.fates if f.said.by == "human"]
+        assert sorted(f.said.text for f in composed.fates if f not in mine) == sorted(
+            a.text for a in best(chosen(annotations, composer.cut))
+        )
+        assert {f.what for f in composed.fates} <= {"kept", "absorbed", "dropped"}
+        assert all(bool(f.why) != f.kept for f in composed.fates)
+        kept = [f.text.replace("_", " ") if f.text != "o_o" else f.text for f in composed.fates if f.kept]
+        if not any(e.what == "set" for e in composer.edits.of(one.id)):
+            parts = composed.caption.split(", ")
+            assert len(parts) == len(set(parts)) and set(kept) <= set(parts)
+            assert parts[0] == ("smith" if role == "train" else "man")
+        assert not merge.limit or len(kept) <= merge.limit
+        (once,) = merge.start(home)([one])
+        assert once.caption == composed.caption
+        assert merge.start(home)([once]) == [once]
