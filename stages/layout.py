@@ -177,7 +177,7 @@ def caption_bytes(caption: str) -> bytes:
 
 
 def used(manifest: Manifest) -> Iterator[str]:
-    """'validation: 4 of 40 smith', 'regularization: used 20 of 60 man': what a build made of what it was given."""
+    """'validation: 4 of smith, beside 36 to train on', 'regularization: used 20 of 60 man': what became of them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -191,7 +191,7 @@ def used(manifest: Manifest) -> Iterator[str]:
         counts[row["role"], name, row["placed"]] += row["count_all"]
     for token in sorted({name for role, name, placed in counts if role == "val" and placed}):
         held = counts["val", token, True]
-        yield f"validation: {held:,} of {held + counts['train', token, True]:,} {token}"
+        yield f"validation: {held:,} of {token}, beside {counts['train', token, True]:,} to train on"
     for name in sorted({name for role, name, _ in counts if role == "reg"}):
         yield f"regularization: used {(n := counts['reg', name, True]):,} of {n + counts['reg', name, False]:,} {name}"
 

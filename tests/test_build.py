@@ -174,9 +174,9 @@ def test_it_says_how_much_was_used(tmp_path):
     others.append(record(200, subject="", role="reg", drop=Drop("crop", "too small")))
     home, source = setting(tmp_path, people(10) + others)
     built = go(home, source, validation=0.2, repeats=("smith=3",))
-    assert built.notes == ("validation: 2 of 10 smith", "regularization: used 24 of 60 man")
+    assert built.notes == ("validation: 2 of smith, beside 8 to train on", "regularization: used 24 of 60 man")
     assert go(home, source, validation=0.2, repeats=("smith=3",)).notes == built.notes
-    assert outcome_line(built).splitlines()[1] == " " * 22 + "validation: 2 of 10 smith"
+    assert outcome_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, beside 8 to train on"
 
 
 def test_an_empty_caption_is_an_empty_line(tmp_path):

@@ -217,7 +217,7 @@ def test_pictures_held_out_and_painted_ones_have_their_roles(tmp_path):
     one = picture(home.root / "raw" / "a.png", 1)
     picture(home.root / "held" / "b.png", 2)
     shutil.copy(one, home.root / "held" / "a.png")
-    with pytest.raises(PrepError, match="has not been painted yet.\nFirst: prep generate"):
+    with pytest.raises(PrepError, match=r"has not been painted yet\.\nFirst: prep generate"):
         look(home)
     picture(home.root / "generated" / "man" / "00000.png", 3)
     (home.root / "generated" / "man" / "generated.json").write_text("{}")

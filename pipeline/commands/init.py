@@ -30,6 +30,8 @@ class Beginning:
     subjects: tuple[tuple[str, str, str], ...]  # token, class, folder
     regularization: tuple[tuple[str, str], ...] = ()  # class, folder
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # per table, what is not the default
+    repeats: Mapping[str, int] = field(default_factory=dict)  # per token, where not 10
+    validation: Mapping[str, str] = field(default_factory=dict)  # per token, the folder of pictures held out
 
 
 def init(folder: Path, beginning: Beginning, stages: Mapping[str, type[Options]]) -> Workspace:
@@ -40,7 +42,7 @@ def init(folder: Path, beginning: Beginning, stages: Mapping[str, type[Options]]
     if not beginning.subjects:
         raise PrepError("No subject was named.", f"prep init {folder} --subject smith man PICTURES")
     parts = [_HEAD]
-    parts += [_subject(workspace, *entry) for entry in beginning.subjects]
+    parts += [_subject(workspace, entry, beginning) for entry in beginning.subjects]
     parts += [_regularization(workspace, *entry) for entry in beginning.regularization]
     options: dict[str, Mapping[str, Any]] = {"crop": _focus(beginning), **beginning.options}
     parts += [_table(name, stage, options.get(name, {})) for name, stage in stages.items()]
@@ -66,12 +68,16 @@ def _folder(name: str, workspace: Workspace) -> str:
     return name if path.is_absolute() else Path(os.path.relpath(path.resolve(), workspace.root)).as_posix()
 
 
-def _subject(workspace: Workspace, token: str, class_name: str, folder: str) -> str:
+def _subject(workspace: Workspace, entry: tuple[str, str, str], beginning: Beginning) -> str:
+    token, class_name, folder = entry
     check_name(token, "token")
     check_name(class_name, "class")
-    lines = ("[[subject]]", f"token = {_toml(token)}", f"class = {_toml(class_name)}")
-    where = f"folder = {_toml(_folder(folder, workspace))}"
-    return "\n".join((*lines, where, "repeats = 10  # how often an epoch shows each picture", ""))
+    lines = ["[[subject]]", f"token = {_toml(token)}", f"class = {_toml(class_name)}"]
+    lines.append(f"folder = {_toml(_folder(folder, workspace))}")
+    lines.append(f"repeats = {beginning.repeats.get(token, 10)}  # how often an epoch shows each picture")
+    if held := beginning.validation.get(token):
+        lines.append(f"validation = {_toml(_folder(held, workspace))}  # held out: never trained on")
+    return "\n".join((*lines, ""))
 
 
 def _regularization(workspace: Workspace, class_name: str, folder: str) -> str:

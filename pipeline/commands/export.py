@@ -1,0 +1,108 @@
+"""prep export: the built data set as other tools want it, linked or copied, never over anything."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import PrepError
+from pipeline.exchange.item import Form, Item, checked
+from pipeline.exchange.layouts import Layout
+from pipeline.manifest import Manifest
+from pipeline.spelling import printable
+from pipeline.stage import Report
+from pipeline.workspace import Workspace
+
+_BOM = "\ufeff"
+# What kohya's reader would ignore or misread in a caption, and what is said of it.
+_DOUBTS: tuple[tuple[Callable[[str], bool], str], ...] = (
+    (lambda text: not text.strip(), "empty: they are an empty line, as kohya's reader stops at a file of no bytes"),
+    (
+        lambda text: bool(re.search(r"[\r\n]", text)),
+        "of several lines: kohya's reader takes the first unless told --enable_wildcard",
+    ),
+    (
+        lambda text: text.startswith(_BOM),
+        "with a byte order mark, left out: it would be part of the first tag",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and what its reader should know."""
+
+    pictures: Counter[str] = field(default_factory=Counter)  # by folder
+    doubts: Counter[str] = field(default_factory=Counter)
+    extension: str = ".txt"  # of the caption files
+
+    @property
+    def notes(self) -> list[str]:
+        return [f"{count:,} captions {why}" for why, count in self.doubts.items()]
+
+
+def export(workspace: Workspace, layout: Layout, target: Path, shard: int, report: Report) -> Exported:
+    """Write the built data set to `target`, whole or not at all; PrepError if there is anything already."""
+    manifest = _built(workspace)
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise PrepError(f"{target} exists already.", "Name one that does not: nothing is overwritten.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    form = _form(manifest, shard)
+    done = Exported(extension=form.extension)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        items = _counted(_items(manifest, workspace, done), done, manifest.counts.pictures, report)
+        layout.write(checked(items), draft / "set", form)
+        if target.is_dir():
+            target.rmdir()
+        (draft / "set").rename(target)
+    finally:
+        shutil.rmtree(draft)
+    return done
+
+
+def _built(workspace: Workspace) -> Manifest:
+    if not workspace.manifest("build").is_file():
+        raise PrepError("There is no data set yet.", "First: prep build")
+    manifest = Manifest.read(workspace.manifest("build"))
+    if not manifest.counts.pictures:
+        raise PrepError("The data set holds no pictures.", "See why: prep status")
+    return manifest
+
+
+def _form(manifest: Manifest, shard: int) -> Form:
+    """How the set is written, as far as its history says: build's captions, crop's resolution."""
+    params = {step.stage: step.params for step in manifest.history}
+    return Form(
+        str(params.get("build", {}).get("caption_extension", ".txt")),
+        int(params.get("crop", {}).get("resolution", 0)),
+        shard,
+    )
+
+
+def _items(manifest: Manifest, workspace: Workspace, done: Exported) -> Iterator[Item]:
+    """The placed pictures in order of their places, their captions as a reader takes them."""
+    table = manifest.table(["placed", "caption", "picture"]).sort_by("placed")
+    for batch in table.to_batches(10_000):
+        for row in batch.to_pylist():
+            if not row["placed"]:
+                continue
+            picture, caption = workspace.path(row["picture"]["path"]), row["caption"].rstrip("\r\n")
+            if not picture.is_file():
+                raise PrepError(f"{printable(str(picture))} is gone.", "Make it again: prep run")
+            if "\0" in caption:
+                raise PrepError(f"The caption of {printable(row['placed'])} holds a zero byte.", "Mend it: prep edit")
+            done.doubts.update(why for doubtful, why in _DOUBTS if doubtful(caption))
+            yield Item(picture, row["placed"].partition("/")[2], caption.removeprefix(_BOM))
+
+
+def _counted(items: Iterator[Item], done: Exported, total: int, report: Report) -> Iterator[Item]:
+    for number, item in enumerate(items, 1):
+        done.pictures[item.folder] += 1
+        yield item
+        report(number, total)

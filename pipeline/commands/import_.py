@@ -1,0 +1,222 @@
+"""prep import: a data set of another tool as a workspace: its subjects, its repeats, its captions word for word."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.commands.init import Beginning, init
+from pipeline.edits import Edit, Edits
+from pipeline.errors import PrepError
+from pipeline.exchange.item import Item
+from pipeline.exchange.layouts import find_reader
+from pipeline.exchange.unpack import is_archive, unpack
+from pipeline.imaging.picture import Unreadable, upright_size
+from pipeline.line import ORDER, TABLES
+from pipeline.recipe import Recipe
+from pipeline.record import Record
+from pipeline.sources import scan
+from pipeline.spelling import printable
+from pipeline.stage import Report
+from pipeline.workspace import Workspace
+from stages.layout import Shelf
+
+PICTURES = "pictures"  # the workspace's folder of pictures that were copied or unpacked
+_LOOK_AT = 1000  # pictures whose sizes tell whether the set is cropped already
+_STEPS = (64, 32, 16, 8)  # multiples of which a cropped picture's sides may be
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import made of a set."""
+
+    workspace: Workspace
+    layout: str
+    pictures: Counter[tuple[str, str, str]]  # by set, token and class
+    captions: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How to import: whose pictures they are where no name tells, and whether to copy them."""
+
+    subject: tuple[str, str] | None = None  # token and class
+    copy: bool = False
+
+
+def import_set(source: Path, folder: Path, wish: Wish, report: Report) -> Imported:
+    """Make the workspace `folder` of the set at `source`; the set itself is only read.
+
+    PrepError if `folder` holds a workspace or pictures already, for a hostile archive, and for a
+    set whose subjects cannot be told apart. Then nothing of the new workspace stays.
+    """
+    workspace = Workspace(folder.resolve())
+    new = workspace.root / PICTURES
+    if workspace.recipe.exists() or new.exists():
+        raise PrepError(f"{folder} holds a workspace already.", "Name another folder.")
+    if not source.exists():
+        raise PrepError(f"{printable(str(source))} does not exist.", "Name a folder, a zip or tar shards.")
+    fresh = not workspace.root.exists()
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    try:
+        return _import(source, workspace, wish, report)
+    except BaseException:
+        shutil.rmtree(workspace.root if fresh else new, ignore_errors=True)
+        if not fresh:
+            workspace.recipe.unlink(missing_ok=True)
+        raise
+
+
+def _import(source: Path, workspace: Workspace, wish: Wish, report: Report) -> Imported:
+    new = workspace.root / PICTURES
+    packed = is_archive(source)
+    if packed:
+        unpack(source, new)
+    root = new if packed else source.resolve()
+    reader = find_reader(root)
+    if not (reader.whole or wish.subject) and any(map(_nameless, reader.read(root, ""))):
+        raise PrepError(
+            f"{printable(str(source))} does not say whose pictures they are.", "Say it: --subject TOKEN CLASS"
+        )
+    items = list(reader.read(root, " ".join(dict.fromkeys(wish.subject or ()))))
+    if not items:
+        raise PrepError(f"There are no pictures in {printable(str(source))}.", "Name the folder that holds them.")
+    if wish.copy and not packed:
+        items = [_copied(item, new) for item in items]
+    shelves = _shelves(items)
+    _begin(workspace, _homes(items, shelves, packed), shelves, items)
+    return _with_captions(items, shelves, Imported(workspace, reader.about, Counter(), 0, ()), report)
+
+
+def _nameless(item: Item) -> bool:
+    """Whether nothing in the set says what the picture is for."""
+    return not item.shelf.text
+
+
+def _copied(item: Item, new: Path) -> Item:
+    place = new / item.place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with item.picture.open("rb") as old, place.open("xb") as file:
+        shutil.copyfileobj(old, file, 1 << 20)
+    return replace(item, picture=place)
+
+
+def _shelves(items: Iterable[Item]) -> dict[str, Shelf]:
+    """What the folders of the set are for. Where two of one role begin with the same word, all of it is the token."""
+    shelves = {item.folder: item.shelf for item in items}
+    for role in ("train", "val"):
+        begun = Counter(shelf.token for shelf in shelves.values() if shelf.role == role)
+        for folder, shelf in shelves.items():
+            if shelf.role != "reg" and begun[shelf.token] > 1:
+                shelves[folder] = replace(shelf, token=shelf.text, class_name=shelf.text)
+    return shelves
+
+
+def _homes(items: Iterable[Item], shelves: Mapping[str, Shelf], packed: bool) -> dict[str, Path]:
+    """The folder on disk of each folder of the set; PrepError if one holds pictures of two."""
+    homes: dict[str, Path] = {}
+    for item in items:
+        here = item.picture.parent
+        homes[item.folder] = Path(os.path.commonpath((homes.get(item.folder, here), here)))
+    for item in items:
+        owners = [folder for folder, home in homes.items() if item.picture.is_relative_to(home)]
+        nearest = max(owners, key=lambda folder: (len(homes[folder].parts), folder == item.folder))
+        if nearest != item.folder or sum(homes[folder] == homes[nearest] for folder in owners) > 1:
+            mend = "Unpack it and import the folder with --copy." if packed else "Let prep copy them apart: --copy"
+            raise PrepError(
+                f"Pictures of different sets lie in one folder, {printable(str(item.picture.parent))}.", mend
+            )
+    return homes
+
+
+def _begin(workspace: Workspace, homes: Mapping[str, Path], shelves: Mapping[str, Shelf], items: list[Item]) -> None:
+    """Write the recipe: subjects with their folders and repeats, regularization, and the size of cropped pictures."""
+    of: dict[str, dict[str, tuple[Shelf, str]]] = {"train": {}, "val": {}}
+    regularization = []
+    for folder, shelf in shelves.items():
+        home = os.path.relpath(homes[folder])  # which the recipe makes relative to the workspace
+        if shelf.role == "reg":
+            regularization.append((shelf.class_name, home))
+        elif shelf.token in of[shelf.role]:
+            raise PrepError(
+                f"Two folders are of the subject {printable(shelf.text)!r}, with repeats of their own.",
+                "Put their pictures into one, or give one another name.",
+            )
+        else:
+            of[shelf.role][shelf.token] = (shelf, home)
+    if lost := of["val"].keys() - of["train"].keys():
+        raise PrepError(f"{printable(min(lost))!r} has validation pictures and none to train on.", "Leave them out.")
+    subjects = tuple((shelf.token, shelf.class_name, home) for shelf, home in of["train"].values())
+    beginning = Beginning(
+        subjects,
+        tuple(regularization),
+        {"crop": _crop(items), "build": {"title": _title(shelves)}},
+        {token: shelf.repeats for token, (shelf, _) in of["train"].items()},
+        {token: home for token, (_, home) in of["val"].items()},
+    )
+    init(workspace.root, beginning, TABLES)
+
+
+def _title(shelves: Mapping[str, Shelf]) -> str:
+    """NAME of train_NAME in the set: the folders that prep builds are called the same."""
+    parent = next((folder for folder, shelf in shelves.items() if shelf.role == "train"), "").rpartition("/")[0]
+    return parent.rpartition("/")[2].removeprefix("train_")
+
+
+def _crop(items: Sequence[Item]) -> dict[str, Any]:
+    """Crop's options under which pictures that were cropped already stay as they are; none where they were not."""
+    few = items[:: math.ceil(len(items) / _LOOK_AT)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sizes = {size for size in pool.map(lambda item: _size(item.picture), few) if size}
+    step = next((step for step in _STEPS if all(side % step == 0 for size in sizes for side in size)), 0)
+    if not sizes or not step:
+        return {}
+    area, sides = max(width * height for width, height in sizes), [side for size in sizes for side in size]
+    resolution = math.isqrt(area - 1) + 1  # the least whose buckets hold all these sizes
+    options = {"resolution": resolution} | ({} if step == _STEPS[0] else {"step": step})
+    if min(sides) < resolution // 2 or max(sides) > resolution * 2:
+        options |= {"min_side": min(sides), "max_side": max(sides)}
+    return options if min(sides) >= _STEPS[0] else {}
+
+
+def _size(picture: Path) -> tuple[int, int] | None:
+    try:
+        return upright_size(picture.read_bytes())
+    except (Unreadable, OSError):
+        return None
+
+
+def _with_captions(items: list[Item], shelves: Mapping[str, Shelf], done: Imported, report: Report) -> Imported:
+    """Every caption as an edit of its record, so that no tagger changes it; and what did not come along."""
+    workspace = done.workspace
+    at = {workspace.relative(item.picture): item for item in items}
+    found = scan(workspace, Recipe.read(workspace.recipe, ORDER), report)
+    mine = [(record, at[record.source]) for record in found.records if record.source in at]
+    kept = [(record, item) for record, item in mine if record.kept]
+    edits = [(record.id, Edit("set", item.caption)) for record, item in kept if item.caption is not None]
+    Edits.read(workspace).append_each(workspace, edits)
+    pictures = Counter[tuple[str, str, str]]()
+    for _, item in kept:
+        shelf = shelves[item.folder]
+        pictures[shelf.role, shelf.token, shelf.class_name] += 1
+    notes = tuple(_notes(mine, len(found.records) - len(mine)))
+    return replace(done, pictures=pictures, captions=len(edits), notes=notes)
+
+
+def _notes(mine: list[tuple[Record, Item]], others: int) -> Iterator[str]:
+    for reason, count in Counter(record.drop.reason for record, _ in mine if record.drop).items():
+        yield f"{count:,} pictures left out: {reason}"
+    if bare := sum(item.caption is None for record, item in mine if record.kept):
+        yield f"{bare:,} pictures have no caption: prep tag and prep merge write one"
+    if lines := sum(len((item.caption or "").splitlines()) > 1 for record, item in mine if record.kept):
+        yield f"{lines:,} captions have several lines and keep them"
+    if others:
+        yield f"{others:,} more pictures lie in the folders, which the set does not name"

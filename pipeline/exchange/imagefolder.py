@@ -1,0 +1,108 @@
+"""Hugging Face's imagefolder: the splits train/ and validation/, each with a metadata.jsonl."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.errors import PrepError
+from pipeline.exchange.item import Form, Item, caption_beside, folders_in, text_of
+from pipeline.link import link
+from pipeline.record import Role
+from pipeline.spelling import printable
+from stages.layout import Shelf, read_shelf
+from taggers.beside.caption_text import Fault, parse
+
+TABLES = ("metadata.jsonl", "metadata.csv")
+_SPLITS: dict[Role, str] = {"train": "train", "reg": "train", "val": "validation"}
+_HELD = ("val", "test", "dev")  # how the names of splits begin that nobody trains on
+_TEXTS = ("text", "caption", "prompt", "description")  # columns that hold captions, the first that exists
+# Without it the split of a file is guessed from all its folders' names, and 'train_test-shots/' is in two.
+_CARD = """\
+---
+configs:
+- config_name: default
+  data_files:
+{splits}---
+"""
+
+
+def write(items: Iterable[Item], target: Path, form: Form) -> None:
+    """Lay out pictures, linked or copied, with a line a picture: file_name, text, role, token, class, repeats."""
+    splits = []
+    ordered = sorted(items, key=lambda item: (_SPLITS[item.shelf.role], item.place))
+    for split, group in itertools.groupby(ordered, key=lambda item: _SPLITS[item.shelf.role]):
+        splits.append(f"  - split: {split}\n    path: {split}/**\n")
+        lines = []
+        for item in group:
+            link(item.picture, target / split / item.place)
+            lines.append(json.dumps(_row(item), ensure_ascii=False) + "\n")
+        (target / split / TABLES[0]).write_bytes("".join(lines).encode())
+    (target / "README.md").write_bytes(_CARD.format(splits="".join(splits)).encode())
+
+
+def recognise(source: Path) -> bool:
+    """Whether a folder or one below it holds a metadata.jsonl or .csv."""
+    return bool(_tables(source))
+
+
+def read(source: Path, usual: str) -> Iterator[Item]:
+    """The picture of every line, at the place that its file name or its columns say, else in the folder `usual`."""
+    for table in _tables(source):
+        held = any(table.parent.name.startswith(name) for name in _HELD) and table.parent != source
+        for row in _rows(table):
+            yield _item(table, row, f"{'val_x' if held else 'train_x'}/{1 if held else 10}_{usual}")
+
+
+def _row(item: Item) -> dict[str, Any]:
+    shelf = item.shelf
+    about = {"role": shelf.role, "token": shelf.token, "class": shelf.class_name, "repeats": shelf.repeats}
+    return {"file_name": item.place, "text": item.text, **about}
+
+
+def _item(table: Path, row: Mapping[str, Any], usual: str) -> Item:
+    name = row["file_name"]
+    if not isinstance(name, str) or ".." in PurePosixPath(name).parts or name.startswith("/"):
+        raise PrepError(f"{table} names {printable(str(name))!r}, which lies outside its folder.", "Leave it out.")
+    picture = table.parent / PurePosixPath(name)
+    if not picture.is_file():
+        raise PrepError(f"{table} names {printable(name)!r}, which is not there.", "Take its line out, or fetch it.")
+    caption = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
+    folder = name.rpartition("/")[0]
+    if read_shelf(folder) is None:
+        folder = _by_columns(row) or usual
+    return Item(picture, f"{folder}/{picture.name}", caption_beside(picture) if caption is None else caption)
+
+
+def _by_columns(row: Mapping[str, Any]) -> str:
+    """The folder that the columns of a line name; empty if they name none."""
+    role, token, class_name = (str(row.get(key) or "") for key in ("role", "token", "class"))
+    repeats = str(row.get("repeats", ""))
+    if role not in _SPLITS or not class_name or not repeats.isdecimal():
+        return ""
+    return Shelf(role, int(repeats), token, class_name).folder("x")
+
+
+def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
+    """The lines of a table; PrepError for one that cannot be read or names no file."""
+    text = text_of(table)
+    lines: Iterable[Any] = csv.DictReader(io.StringIO(text, newline="")) if table.suffix == ".csv" else text.split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            row = parse(line) if isinstance(line, str) else line
+            if not isinstance(row, dict) or "file_name" not in row:
+                raise Fault("names no file_name")
+        except Fault as fault:
+            raise PrepError(f"{table}, line {number}: {fault}.", "Mend that line.") from None
+        yield row
+
+
+def _tables(source: Path) -> list[Path]:
+    folders = [source, *folders_in(source)]
+    found = (next((folder / name for name in TABLES if (folder / name).is_file()), None) for folder in folders)
+    return [table for table in found if table is not None]

@@ -1,0 +1,106 @@
+"""One picture of a data set as it passes between tools: its file, its place in the set and its caption."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import PrepError
+from pipeline.imaging.picture import is_picture_name
+from pipeline.spelling import printable
+from stages.layout import Shelf, read_shelf
+from taggers.beside.caption_text import Fault, decode
+
+CAPTIONS = (".txt", ".caption")  # endings of caption files; the first that exists counts
+_JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes leave behind
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A picture, its place in the set, and its caption verbatim; None where there is no caption."""
+
+    picture: Path  # only ever read
+    place: str  # 'train_x/10_smith man/a.png', with forward slashes
+    caption: str | None
+
+    @property
+    def folder(self) -> str:
+        return self.place.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.place.rpartition("/")[2]
+
+    @property
+    def shelf(self) -> Shelf:
+        """What its folder says; PrepError for one that kohya's reader would pass over."""
+        if shelf := read_shelf(self.folder):
+            return shelf
+        raise PrepError(f"{printable(self.place)} lies in no folder such as '10_smith man'.", "Build anew: prep build")
+
+    @property
+    def text(self) -> str:
+        """The caption as kohya's reader would have it: without one that of the folder."""
+        return self.shelf.text if self.caption is None else self.caption
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a set is written, beside what it holds."""
+
+    extension: str = ".txt"  # of caption files
+    resolution: int = 0  # side of the square whose area the pictures have at most; 0: unknown
+    shard: int = 2**28  # bytes of a tar shard at most, where a picture is not larger
+
+
+def checked(items: Iterable[Item]) -> Iterator[Item]:
+    """The items as they come; PrepError for a place outside of the set, or one whose caption file is another's."""
+    known = set[str]()
+    for item in items:
+        parts = PurePosixPath(item.place).parts
+        if ".." in parts or not item.folder or item.place.startswith("/") or not item.place.isprintable():
+            raise PrepError(f"{printable(item.place)!r} is no place in a data set.", "Use a manifest you trust.")
+        stem = str(PurePosixPath(item.place).with_suffix("")).casefold()
+        if stem in known:
+            raise PrepError(
+                f"Two pictures are named {printable(stem)!r} and would share one caption.", "Rename one, build anew."
+            )
+        known.add(stem)
+        yield item
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, by their names' endings, in order; not those of folders below."""
+    return [path for path in _entries(folder) if path.is_file() and is_picture_name(path.name)]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders of a folder in order, but hidden ones and junk."""
+    return [path for path in _entries(folder) if path.is_dir() and path.name not in _JUNK]
+
+
+def caption_beside(picture: Path) -> str | None:
+    """The caption in the file of the picture's name, verbatim but for a byte order mark and the last line's end.
+
+    None if there is no such file; PrepError for one that is not UTF-8.
+    """
+    for ending in CAPTIONS:
+        file = picture.with_suffix(ending)
+        if file.is_file():
+            return text_of(file)
+    return None
+
+
+def text_of(file: Path) -> str:
+    """A text file's content without a byte order mark and the last line's end; PrepError if it is not UTF-8."""
+    try:
+        return decode(file.read_bytes()).rstrip("\r\n")
+    except Fault as fault:
+        raise PrepError(f"{printable(str(file))} {fault}.", "Save it as UTF-8, then import again.") from None
+
+
+def _entries(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return [Path(path) for path in sorted(entry.path for entry in entries if not entry.name.startswith("."))]

@@ -1,0 +1,113 @@
+"""Kohya's metadata form: a meta.json per folder that captions its pictures, and one dataset.toml over them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PrepError
+from pipeline.exchange.item import Form, Item, pictures_in
+from pipeline.link import link
+from pipeline.spelling import printable
+from stages.layout import read_shelf
+from taggers.beside.caption_text import Fault, parse
+
+CONFIG, TABLE = "dataset.toml", "meta.json"
+_HEAD = """\
+# A data set for kohya's trainer: start it in this folder with --dataset_config dataset.toml
+# Regularization pictures are a subset like the others: this form knows no other loss weight than 1 for them.
+[general]
+enable_bucket = true
+bucket_no_upscale = true
+
+[[datasets]]
+"""
+_SUBSET = """
+[[datasets.subsets]]
+image_dir = {folder}
+metadata_file = {table}
+num_repeats = {repeats}
+"""
+
+
+def write(items: Iterable[Item], target: Path, form: Form) -> None:
+    """Lay out pictures, linked or copied, their captions by file name, and the configuration that names all.
+
+    Keys hold the pictures' extensions and no folder, as kohya's reader joins them to image_dir.
+    Validation pictures are laid out too, but no subset names them: kohya's reader has no such
+    thing for this form and would train on them.
+    """
+    lines = [_HEAD, f"resolution = {form.resolution}\n" if form.resolution else ""]
+    for folder, group in itertools.groupby(items, key=lambda item: item.folder):
+        captions = {}
+        for item in group:
+            link(item.picture, target / item.place)
+            captions[item.name] = {"caption": item.text}
+        table = json.dumps(captions, indent=1, ensure_ascii=False, sort_keys=True)
+        (target / folder / TABLE).write_text(table, encoding="utf-8", newline="\n")
+        if item.shelf.role != "val":
+            names = {"folder": _toml(folder), "table": _toml(f"{folder}/{TABLE}"), "repeats": item.shelf.repeats}
+            lines.append(_SUBSET.format(**names))
+    (target / CONFIG).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def recognise(source: Path) -> bool:
+    """Whether a folder holds a dataset.toml whose subsets have metadata."""
+    config = source / CONFIG
+    return config.is_file() and (any("metadata_file" in subset for subset in _subsets(config)) or bool(_held(source)))
+
+
+def read(source: Path, usual: str) -> Iterator[Item]:
+    """The pictures of every subset with what the metadata says of them, and the validation folders beside."""
+    named = set[Path]()
+    for subset in _subsets(source / CONFIG):
+        folder, table = source / subset.get("image_dir", ""), source / subset.get("metadata_file", "")
+        named.add(table)
+        yield from _folder(source, folder, table, int(subset.get("num_repeats", 1)))
+    for table in _held(source):
+        if table not in named:
+            yield from _folder(source, table.parent, table, None)
+
+
+def _held(source: Path) -> list[Path]:
+    """The metadata of validation folders, which no subset names."""
+    return sorted(source.glob(f"val_*/*/{TABLE}"))
+
+
+def _folder(source: Path, folder: Path, table: Path, repeats: int | None) -> Iterator[Item]:
+    """The pictures of one subset, at the place that their folder's name says."""
+    try:
+        entries = parse(table.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, Fault) as error:
+        raise PrepError(f"{printable(str(table))} cannot be read: {error}.", f"Mend it, or mend {CONFIG}.") from None
+    if not isinstance(entries, dict):
+        raise PrepError(f"{printable(str(table))} is no table of captions by file name.", "Mend it.")
+    inside = folder.is_relative_to(source) and (shelf := read_shelf(folder.name)) and repeats in (None, shelf.repeats)
+    place = folder.relative_to(source).as_posix() if inside else f"train/{repeats}_{folder.name}"
+    for picture in pictures_in(folder):
+        entry = next((entries[key] for key in (picture.name, picture.stem, str(picture)) if key in entries), None)
+        yield Item(picture, f"{place}/{picture.name}", _caption(entry))
+
+
+def _caption(entry: Any) -> str | None:
+    """Caption and tags as kohya's reader joins them: by a comma alone."""
+    if not isinstance(entry, dict):
+        return None
+    parts = [entry[key] for key in ("caption", "tags") if isinstance(entry.get(key), str)]
+    return ",".join(parts) if parts else None
+
+
+def _subsets(config: Path) -> list[dict[str, Any]]:
+    try:
+        plain = tomllib.loads(config.read_text(encoding="utf-8"))
+        return [subset for dataset in plain.get("datasets", []) for subset in dataset.get("subsets", [])]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        raise PrepError(f"{config} cannot be read: {error}.", "Mend that line.") from None
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,66 @@
+"""WebDataset: tar shards in which a picture, its caption and its facts follow one another, the same bytes each time."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from pipeline.errors import PrepError
+from pipeline.exchange.item import Form, Item
+from pipeline.spelling import printable
+
+_BLOCK = 512
+_OVERHEAD = 6 * 3 * _BLOCK  # headers of one sample's three files, with room for long names
+
+
+def write(items: Iterable[Item], target: Path, form: Form) -> None:
+    """Write shards `train_x-000000.tar` of at most `form.shard` bytes, or of one picture where that is larger."""
+    target.mkdir(parents=True)
+    for parent, group in itertools.groupby(items, key=lambda item: item.folder.partition("/")[0]):
+        for number, samples in enumerate(_shards(group, form.shard)):
+            with (
+                (target / f"{parent}-{number:06d}.tar").open("xb") as file,
+                tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+            ):
+                for item in samples:
+                    _add(tar, item)
+
+
+def _shards(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """The items in lists that fit into a shard."""
+    shard: list[Item] = []
+    size = 2 * _BLOCK * 10  # the end of a tar file
+    for item in items:
+        room = item.picture.stat().st_size + len(item.text.encode()) + _OVERHEAD
+        if shard and size + room > most:
+            yield shard
+            shard, size = [], 2 * _BLOCK * 10
+        shard.append(item)
+        size += room
+    if shard:
+        yield shard
+
+
+def _add(tar: tarfile.TarFile, item: Item) -> None:
+    """One sample: the files whose names are the same up to the first dot."""
+    key = str(PurePosixPath(item.place).with_suffix(""))
+    if "." in key.rpartition("/")[2]:
+        raise PrepError(f"The name {printable(item.name)} has two dots, which WebDataset cannot tell apart.", "Rename.")
+    facts = json.dumps(dataclasses.asdict(item.shelf), ensure_ascii=False, sort_keys=True)
+    with item.picture.open("rb") as file:
+        tar.addfile(_member(item.place, item.picture.stat().st_size), file)
+    for ending, text in ((".txt", item.text), (".json", facts)):
+        data = text.encode()
+        tar.addfile(_member(key + ending, len(data)), io.BytesIO(data))
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    """A member without anything of this day or this machine: no time, no owner."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o644
+    return member

@@ -1,0 +1,31 @@
+"""A zip whose caption names match its picture names, in kohya's folders: the same bytes each time."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from pipeline.exchange.item import Form, Item
+from stages.layout import caption_bytes
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can tell
+_UNIX, _PLAIN_FILE = 3, 0o100644 << 16
+
+
+def write(items: Iterable[Item], target: Path, form: Form) -> None:
+    """Write one zip file; stored, as pictures do not shrink, so that its bytes depend on no library's version."""
+    with zipfile.ZipFile(target, "x") as archive:
+        for item in items:
+            with item.picture.open("rb") as old, archive.open(_member(item.place), "w", force_zip64=True) as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+            if item.caption is not None:
+                name = str(PurePosixPath(item.place).with_suffix(form.extension))
+                archive.writestr(_member(name), caption_bytes(item.caption))
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, _EPOCH)
+    member.create_system, member.external_attr = _UNIX, _PLAIN_FILE
+    return member

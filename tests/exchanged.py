@@ -1,0 +1,45 @@
+"""Data sets for the tests of exchange: items of every kind, and a workspace that has built one."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from pipeline.exchange.item import Item
+from stages.layout import Shelf
+
+WORD = st.text(string.ascii_letters + string.digits + "_é写真'", min_size=1, max_size=8)
+WORDS = st.lists(WORD, min_size=1, max_size=3).map(" ".join)
+# Everything a caption file can hold, but for zero bytes, a byte order mark at its head, and the last line's end.
+CAPTION = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40).map(
+    lambda text: text.lstrip("\ufeff").rstrip("\r\n")
+)
+STEM = st.text(string.ascii_lowercase + string.digits + "-", max_size=8).map(
+    "a{}".format
+)  # no 'con', as systems refuse
+SHELF = st.builds(
+    lambda role, repeats, token, class_name: Shelf(role, repeats, "" if role == "reg" else token, class_name),
+    st.sampled_from(["train", "val", "reg"]),
+    st.integers(1, 99),
+    WORD,
+    WORDS,
+)
+SET = st.lists(st.tuples(SHELF, STEM, CAPTION), min_size=1, max_size=6, unique_by=lambda e: (e[0].folder("x"), e[1]))
+
+
+def items(folder: Path, entries: list[tuple[Shelf, str, str]]) -> list[Item]:
+    """The items of a drawn set, in order of their places, each with a picture file of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for number, (shelf, stem, caption) in enumerate(entries):
+        picture = folder / f"{number}.png"
+        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]) * number)
+        made.append(Item(picture, f"{shelf.folder('x')}/{stem}.png", caption))
+    return sorted(made, key=lambda item: item.place)
+
+
+def said(found: list[Item]) -> list[tuple[str, str | None, bytes]]:
+    """What a set says, whatever files it lies in."""
+    return sorted((item.place, item.caption, item.picture.read_bytes()) for item in found)

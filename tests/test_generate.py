@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.commands.generate import Generate, Painted, generate, read_record
+from pipeline.errors import PrepError
+from pipeline.line import ORDER
+from pipeline.recipe import Recipe
+from pipeline.workspace import write_atomic
+from tests.make import workspace
+from tests.shell import files
+
+MEN = '\n[[regularization]]\nclass = "man"\ngenerate = 5\nprompt = "photo of a man"\n[crop]\nresolution = 64\n'
+
+
+def fake(asked, stop=99):
+    """A painter that fills each picture with its seed, and dies after `stop` of them."""
+
+    def paint(base, paintings, home, report):
+        for number, painting in enumerate(paintings):
+            if number == stop:
+                raise KeyboardInterrupt
+            asked.append(painting)
+            yield Image.fromarray(np.full((painting.height, painting.width, 3), painting.seed, np.uint8))
+            report(number + 1, len(paintings))
+
+    return paint
+
+
+def go(home, paint, **options):
+    recipe = Recipe.read(home.recipe, ORDER)
+    return list(generate(home, recipe, Generate(**options), paint, lambda done, total: None))
+
+
+def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):
+    home = workspace(tmp_path, MEN)
+    asked = []
+    assert go(home, fake(asked), seed=7) == [Painted("generated/man", 5, 5)]
+    assert [(p.seed, p.prompt, p.width, p.height) for p in asked] == [
+        (seed, "photo of a man", 64, 64) for seed in range(7, 12)
+    ]
+    entry = json.loads((home.root / "generated/man/generated.json").read_text())["00002.png"]
+    assert len(entry.pop("base_sha256")) == 64
+    assert entry == {
+        "prompt": "photo of a man",
+        "negative": "",
+        "width": 64,
+        "height": 64,
+        "steps": 25,
+        "scale": 7.0,
+        "seed": 9,
+        "sampler": "auto",
+        "base": "mini",
+    }
+    assert np.asarray(Image.open(home.root / "generated/man/00002.png"))[0, 0].tolist() == [9, 9, 9]
+
+
+def test_after_a_stop_it_goes_on_where_it_was(tmp_path):
+    home, other = workspace(tmp_path / "a", MEN), workspace(tmp_path / "b", MEN)
+    with pytest.raises(KeyboardInterrupt):
+        go(home, fake([], stop=2))
+    assert len(read_record(home.root / "generated/man")) == 2
+    asked = []
+    assert go(home, fake(asked)) == [Painted("generated/man", 3, 5)]
+    assert [p.seed for p in asked] == [2, 3, 4]
+    go(other, fake([]))
+    assert files(home.root / "generated") == files(other.root / "generated")
+
+
+def test_nothing_is_painted_twice_not_even_what_was_deleted(tmp_path):
+    home = workspace(tmp_path, MEN)
+    go(home, fake([]))
+    (home.root / "generated/man/00001.png").unlink()
+    assert go(home, fake(None)) == [Painted("generated/man", 0, 5)]
+    home.recipe.write_text(home.recipe.read_text().replace("generate = 5", "generate = 6"))
+    asked = []
+    go(home, fake(asked))
+    assert [p.seed for p in asked] == [5]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "told"),
+    [
+        (("photo of", "drawing of"), {}, "another prompt: photo of a man"),
+        (("64", "128"), {}, "another width: 64"),
+        (("a", "a"), {"seed": 3}, "another seed: 0"),
+        (("a", "a"), {"sampler": "ddim"}, "another sampler: auto"),
+    ],
+)
+def test_pictures_made_otherwise_are_not_mixed_and_never_deleted(tmp_path, change, options, told):
+    home = workspace(tmp_path, MEN)
+    go(home, fake([]))
+    before = files(home.root / "generated")
+    head, _, tail = home.recipe.read_text().partition("[[reg")
+    home.recipe.write_text(head + "[[reg" + tail.replace(*change))
+    with pytest.raises(PrepError, match=told):
+        go(home, fake(None), **options)
+    assert files(home.root / "generated") == before
+
+
+def test_without_a_wish_and_with_a_damaged_record(tmp_path):
+    home = workspace(tmp_path)
+    with pytest.raises(PrepError, match="asks for no painted pictures"):
+        go(home, fake(None))
+    write_atomic(tmp_path / "x" / "generated.json", b'{"a": ')
+    with pytest.raises(PrepError, match="is damaged"):
+        read_record(tmp_path / "x")

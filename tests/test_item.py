@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PrepError
+from pipeline.exchange.item import Item, caption_beside, checked
+
+
+@pytest.mark.parametrize("place", ["../a.png", "x/../../a.png", "/etc/a.png", "a.png", "x/a\x1b[2J.png", "x/a\n.png"])
+def test_a_place_outside_of_the_set_is_refused(place):
+    with pytest.raises(PrepError, match="is no place in a data set") as told:
+        list(checked([Item(Path("a.png"), place, "")]))
+    assert "\x1b" not in str(told.value)
+
+
+@pytest.mark.parametrize("other", ["train/1_x/a.jpg", "train/1_x/A.png"])
+def test_two_pictures_never_share_a_caption(other):
+    """Kohya's reader gives a.png and a.jpg the same caption file (facts 1.2)."""
+    items = [Item(Path("a.png"), place, "") for place in ("train/1_x/a.png", "train/2_x/a.png", other)]
+    with pytest.raises(PrepError, match="Two pictures are named"):
+        list(checked(items))
+    assert len(list(checked(items[:2]))) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"smith, hat", "smith, hat"),
+        (b"\xef\xbb\xbfsmith\r\n", "smith"),
+        (b" smith \n\n", " smith "),
+        (b"one\r\ntwo\n", "one\r\ntwo"),
+        (b"\n", ""),
+        (b"", ""),
+    ],
+)
+def test_a_caption_is_read_word_for_word(tmp_path, data, text):
+    (tmp_path / "a.caption").write_bytes(data)
+    assert caption_beside(tmp_path / "a.png") == text
+    assert caption_beside(tmp_path / "b.png") is None
+
+
+def test_txt_comes_before_caption_and_utf16_is_refused(tmp_path):
+    (tmp_path / "a.caption").write_text("old")
+    (tmp_path / "a.txt").write_text("new")
+    assert caption_beside(tmp_path / "a.png") == "new"
+    (tmp_path / "a.txt").write_bytes("new".encode("utf-16"))
+    with pytest.raises(PrepError, match=r"a\.txt is UTF-16, not UTF-8\."):
+        caption_beside(tmp_path / "a.png")
