@@ -80,7 +80,7 @@ class Family(Protocol):
     def forward(
         self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> Any:
-        """The model's prediction, (B, C, h, w); `size` (B, 6) as `size_of` gives it."""
+        """The model's prediction, (B, C, h, w), computed in its own number format; `size` (B, 6) as by `size_of`."""
 
     def key(self, part: str, path: str) -> str:
         """What adapter files call a module of a part."""

@@ -79,7 +79,8 @@ class SD1:
     def forward(
         self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
-        prediction: torch.Tensor = model(noisy, time, encoder_hidden_states=condition["text"], return_dict=False)[0]
+        text = condition["text"].to(model.dtype)
+        prediction: torch.Tensor = model(noisy.to(model.dtype), time, encoder_hidden_states=text, return_dict=False)[0]
         return prediction
 
     def key(self, part: str, path: str) -> str:

@@ -99,12 +99,17 @@ class SD35:
     ) -> torch.Tensor:
         import torch
 
-        text, width = condition["text"], model.config.joint_attention_dim
+        text, pooled = (condition[name].to(model.dtype) for name in ("text", "pooled"))
+        width = model.config.joint_attention_dim
         if text.shape[-1] < width:  # no T5: only the denoiser knows how wide its text would be
             wide = torch.nn.functional.pad(text, (0, width - text.shape[-1]))
             text = torch.cat([wide, wide.new_zeros(len(wide), _T5_TOKENS, width)], dim=1)
         prediction: torch.Tensor = model(
-            noisy, encoder_hidden_states=text, pooled_projections=condition["pooled"], timestep=time, return_dict=False
+            noisy.to(model.dtype),
+            encoder_hidden_states=text,
+            pooled_projections=pooled,
+            timestep=time,
+            return_dict=False,
         )[0]
         return prediction
 

@@ -73,9 +73,11 @@ class SDXL(SD1):
     def forward(
         self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
-        added = {"text_embeds": condition["pooled"], "time_ids": size}
+        # Sizes stay in float32: bfloat16 knows no 1016.
+        text, pooled = (condition[name].to(model.dtype) for name in ("text", "pooled"))
+        added = {"text_embeds": pooled, "time_ids": size}
         prediction: torch.Tensor = model(
-            noisy, time, encoder_hidden_states=condition["text"], added_cond_kwargs=added, return_dict=False
+            noisy.to(model.dtype), time, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False
         )[0]
         return prediction
 

@@ -49,7 +49,7 @@ class Trainee(Protocol):
     """A base model made ready to learn by one method."""
 
     def groups(self) -> list[Group]:
-        """The weights that learn, with their rates; all in float32."""
+        """The weights that learn, with their rates; the learner keeps those of other formats in float32 too."""
 
     def settle(self, dtype: torch.dtype) -> dict[str, Tensors]:
         """Round what was trained to the type it is saved in, in place; the files to write, by the end of their names.
