@@ -40,7 +40,7 @@ class Generate(Options):
 
     name: ClassVar[str] = "generate"
 
-    base: str = opt("", "Base model; the one of [train] if empty.")
+    base: str = opt("", "Base model; the one to train on if empty.")
     sampler: Sampler = opt("auto", "Sampler; auto takes the usual one of the base's family.")  # noqa: RUF009
     steps: int = opt(25, "Steps of the sampler.", low=1, high=1000)
     scale: float = opt(7.0, "Classifier-free guidance; 1 does without.", low=1)
