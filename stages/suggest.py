@@ -43,7 +43,7 @@ class Suggest(Options):
     same: int = opt(6, "Pictures of one subject within so many bits of perceptual hash count once.", low=0, high=32)
     counts: str = opt(
         "",
-        "selected_tags.csv to take a tag's share among other pictures from; that of the model that tagged otherwise.",
+        "List of tags with their counts elsewhere, a selected_tags.csv; by default that of the model that tagged.",
         metavar="FILE",
     )
 

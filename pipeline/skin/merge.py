@@ -33,6 +33,21 @@ What prep.toml lists in absorb is always absorbed, whatever the plan says.
 """
 
 
+class Parted(click.Command):
+    """A command whose help lists its options by section."""
+
+    def __init__(self, sections: dict[str, list[click.Option]], **how: Any) -> None:
+        super().__init__("merge", params=[option for options in sections.values() for option in options], **how)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        *others, (last, options) = self.sections.items()
+        for title, found in (*others, (last, [*options, *filter(None, [self.get_help_option(ctx)])])):
+            rows = [row for option in found if (row := option.get_help_record(ctx)) is not None]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
 def command() -> click.Command:
     """The stage's command, with the options of the plan."""
     decisions = [
@@ -42,8 +57,13 @@ def command() -> click.Command:
         click.Option(["--keep"], multiple=True, metavar="TAG", help="Tag of the plan that stays in the captions."),
         click.Option(["--drop"], multiple=True, metavar="TAG", help="Tag of the plan to leave out, not absorbed."),
     ]
-    params: list[click.Parameter] = [*decisions, *click_options(Merge), *click_options(Suggest), *engine_options()]
-    return click.Command("merge", params=params, callback=_merge, help=_HELP)
+    sections = {
+        "The plan": decisions,
+        "What --suggest takes for the subject's own": click_options(Suggest),
+        "Captions": click_options(Merge),
+        "How to run": engine_options(),
+    }
+    return Parted(sections, callback=_merge, help=_HELP)
 
 
 def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **values: Any) -> None:
@@ -65,8 +85,8 @@ def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **value
     kinds = read_kinds(workspace.source(merge.kinds) if merge.kinds else None)
     with workspace.lock():
         said = _changed(workspace, source, wanted, rules, kinds)
-    if said and not (quiet or as_json):
-        click.echo("\n".join(said))
+    if said:
+        tell("\n".join(said), {"plan": [line.removeprefix("plan").strip() for line in said]}, as_json, quiet)
     bring_here(plan, how, as_json)
 
 
