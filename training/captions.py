@@ -41,7 +41,7 @@ class Captions(Options):
     clip_skip: int = opt(
         1, "Which layer of the text encoder counts from its end, 1 the last; Stable Diffusion 1.x only.", low=1, high=12
     )
-    weighted_captions: bool = opt(False, "Read (word:1.2), (word) and [word] in captions as weights.")
+    weighted_captions: bool = opt(False, "Read brackets in captions as weights, such as (word:1.2), as WebUI does.")
 
     def check(self) -> None:
         if self.caption_dropout_every == 1:
