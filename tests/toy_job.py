@@ -1,0 +1,45 @@
+"""A job without a model for the tests of the loop: a number that learns to undo noise."""
+
+from __future__ import annotations
+
+import torch
+
+from training.loop import Job
+from training.objective import ddpm
+from training.optimizers import Group
+from training.train import Train
+
+SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+CPU = torch.device("cpu")
+
+
+class Toy:
+    """A family whose model multiplies the noisy latent by a number, plus what the caption and the time say."""
+
+    def forward(self, model, noisy, time, condition, size):
+        return model * noisy + condition["text"].view(-1, 1, 1, 1) + time.view(-1, 1, 1, 1) / 1000
+
+
+def job(samples, schedule=None, **options) -> Job:
+    """A job with the toy family; a sample's latent is made of its id."""
+    weight = torch.tensor(0.5, requires_grad=True)
+
+    def latent(draw):
+        stream = torch.Generator().manual_seed(int(draw.sample.id, 16))
+        mean = torch.randn(1, 4, draw.sample.height // 8, draw.sample.width // 8, generator=stream)
+        return mean, torch.full_like(mean, 0.1)
+
+    config = Train(**{"learning_rate": 1e-2, "batch": 3, "save_every_epochs": 0} | options)
+    return Job(
+        config=config,
+        family=Toy(),
+        objective=ddpm(SCHEDULE | (schedule or {}), config),
+        denoiser=weight,
+        samples=samples,
+        latent=latent,
+        mask=lambda draw: None,
+        prompt=lambda draw: draw.sample.caption,
+        condition=lambda captions: {"text": torch.tensor([float(len(caption)) / 100 for caption in captions])},
+        groups=[Group("toy", {"weight": weight}, config.learning_rate)],
+        device=CPU,
+    )
