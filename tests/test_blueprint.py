@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from training.blueprint import Blueprint, write_skeleton
+from training.blueprint import PLANS, Blueprint, write_skeleton
 from training.checkpoint import empty_part
 from training.mini import MINI
 
@@ -27,6 +27,17 @@ def test_parts_have_the_published_sizes(skeleton, part):
     with torch.device("meta"):
         model = empty_part(skeleton, part)
     assert sum(weight.numel() for weight in model.parameters()) == PUBLISHED[part]
+
+
+def test_the_second_generation_has_its_published_sizes(tmp_path):
+    """866 M and 340 M parameters; 64 numbers per head, where the first has 8 heads everywhere."""
+    write_skeleton(tmp_path, PLANS["sd2"])
+    with torch.device("meta"):
+        parts = {part: empty_part(tmp_path, part) for part in PUBLISHED}
+    counts = {part: sum(weight.numel() for weight in model.parameters()) for part, model in parts.items()}
+    assert counts == {"unet": 865_910_724, "vae": 83_653_863, "text_encoder": 340_387_840}
+    blocks = [level.attentions[0].transformer_blocks[0] for level in parts["unet"].down_blocks[:3]]
+    assert [block.attn1.heads for block in blocks] == [5, 10, 20]
 
 
 def test_heads_and_norms_are_the_published_ones(skeleton):

@@ -144,14 +144,9 @@ def _course(job: Job, done: int, total: int) -> Iterator[tuple[int, int, bool, l
 
 def errors(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The error of each picture of a batch, and how much it counts, both (B,)."""
-    import torch
-
     noisy = job.objective.mix(batch.clean, batch.mixed, batch.time)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=job.config.half(job.device)):
-        condition = job.condition(batch.prompts)
-        prediction = job.family.forward(
-            job.denoiser, noisy, job.objective.model_time(batch.time), condition, batch.size
-        )
+    condition = job.condition(batch.prompts)
+    prediction = job.family.forward(job.denoiser, noisy, job.objective.model_time(batch.time), condition, batch.size)
     target = job.objective.target(batch.clean, batch.noise, batch.time)
     error = masked_mean(job.objective.loss(prediction, target, batch.time), batch.mask)
     return error, job.objective.weight(batch.time) * batch.prior
