@@ -74,8 +74,8 @@ def terminal(plan: Plan) -> Iterator[RenderableType]:
         kept = [row for row in rows if row.action == "keep"]
         yield Text(printable(subject), style="bold")
         yield _table([row for row in rows if row.action != "keep"] + kept[:_KEPT])
-        if more := len(kept) - _KEPT:
-            yield Text(f"and {more:,} rarer tags that stay; --json lists all" if more > 0 else "", style="dim")
+        if (more := len(kept) - _KEPT) > 0:
+            yield Text(f"and {more:,} rarer tags that stay; --json lists all\n", style="dim")
     yield from (Text(printable(note), style="dim") for note in plan.notes)
 
 
