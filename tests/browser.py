@@ -57,7 +57,8 @@ class Tab:
         return found["result"]
 
     def open(self, path: Path) -> None:
-        """Load a page from disk and wait until it is there."""
+        """Load a page from disk and wait until it is there; forgets what was heard of the page before."""
+        self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())

@@ -1,4 +1,4 @@
-"""A small set with everything a report tells of: copies, look-alikes, drops, hostile words, two subjects, three roles."""
+"""A small set with all that a report tells of: copies, look-alikes, drops, hostile words, subjects and roles."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def alike(facts: Facts, gallery: Gallery) -> str:
     return (
         f'<section id="alike"><h2>Near-duplicates</h2>\n<p class="soft">{count(found.groups, "group")} of '
         f"{count(found.pictures, 'picture')}: each within {found.bits} of 64 bits of perceptual hash of another, "
-        f"augmented copies left out.{left}</p><p>{across}</p>\n{groups}</section>"
+        f'augmented copies left out.{left}{across}</p>\n<div class="groups">{groups}</div></section>'
     )
 
 

@@ -1,0 +1,313 @@
+"""The report's page: hostile words stay words, its size is bounded, and a real browser finds nothing to complain of."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pipeline.commands.report import plain, write
+from pipeline.manifest import write_manifest
+from pipeline.pages.document import document
+from pipeline.record import Annotation
+from pipeline.report.gallery import choose, gather
+from pipeline.report.measure import measure
+from pipeline.report.page import page
+from pipeline.skin.report import report
+from tests.browser import CHROMIUM, browser
+from tests.make import workspace
+from tests.report_set import EVIL, HISTORY, IMG, make_set
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+def silent(done, total):
+    pass
+
+
+def paint(space, manifest):
+    """Pictures for the records, each of one colour."""
+    for number, one in enumerate(r for r in manifest.records() if r.picture):
+        path = space.path(one.picture.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = (one.picture.height, one.picture.width, 3)
+        Image.fromarray(np.full(size, (number * 37 % 256, 90, 140), np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory):
+    space, manifest = make_set(tmp_path_factory.mktemp("report"), 40)
+    paint(space, manifest)
+    return space, manifest
+
+
+class Reader(HTMLParser):
+    """What a browser would see: elements with their attributes, and text; all that is opened is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self.open = [], "", []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+        if name not in ("meta", "img", "br", "input"):
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, data):
+        self.words += data
+
+    def having(self, key, value):
+        return [a for _, a in self.elements if a.get(key) == value]
+
+
+def made(space, manifest, most=300):
+    measured = measure(manifest, space, silent)
+    return document(page(measured.facts, gather(manifest, space, measured, most, silent)))
+
+
+def test_hostile_words_stay_words(painted):
+    text = made(*painted)
+    seen = Reader(text)
+    for name, attributes in seen.elements:
+        assert not [key for key in attributes if key.startswith("on") or key in ("srcset", "action")], name
+        assert attributes.get("href", "#").startswith("#")
+        assert attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+    assert sum(name == "script" for name, _ in seen.elements) == 1
+    assert EVIL in seen.words and IMG in seen.words
+    assert EVIL not in text and IMG not in text
+
+
+def test_hostile_words_add_no_element(tmp_path):
+    """The same set with and without them: the same elements, but for histograms, whose bars follow the words' length."""
+    space, manifest = make_set(tmp_path / "evil", 30)
+    tame = [
+        dataclasses.replace(
+            r, source=r.source.replace(EVIL, "a").replace(IMG, "b"), caption=r.caption.replace(EVIL, "c")
+        )
+        for r in manifest.records()
+    ]
+    other = workspace(tmp_path / "tame")
+    quiet = write_manifest(other.manifest("merge"), [tame], HISTORY)
+    ours, theirs = (Reader(made(s, m)) for s, m in ((space, manifest), (other, quiet)))
+    bars = {"tr", "th", "td", "span"}
+    ours, theirs = (Counter(name for name, _ in seen.elements if name not in bars) for seen in (ours, theirs))
+    assert ours == theirs
+
+
+def test_all_pictures_or_as_many_as_asked_for(painted):
+    space, manifest = painted
+    total = manifest.counts.pictures
+    whole, some = Reader(made(space, manifest)), Reader(made(space, manifest, most=10))
+    assert len(whole.having("class", "plate")) == total and f"All {total} pictures." in whole.words
+    assert len(some.having("class", "plate")) == 10
+    assert f"10 of {total} pictures, spread evenly" in some.words and f"{total - 10} are left out here" in some.words
+
+
+def test_originals_come_before_copies_and_lie_evenly(painted):
+    space, manifest = painted
+    measured = measure(manifest, space, silent)
+    records = list(manifest.records())
+    originals = [n for n, r in enumerate(records) if r.kept and r.transform is None]
+    copies = [n for n, r in enumerate(records) if r.kept and r.transform]
+    for most in (0, 1, 5, len(originals), len(originals) + 2, 999):
+        chosen = choose(measured, most)
+        assert len(set(chosen)) == len(chosen) == min(most, len(originals) + len(copies))
+        assert len(set(chosen) & set(copies)) == max(0, len(chosen) - len(originals))
+    places = sorted(originals.index(row) for row in choose(measured, 5))
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    assert places[0] == 0 and places[-1] == len(originals) - 1 and max(gaps) - min(gaps) <= 1
+
+
+def test_tags_that_the_caption_leaves_out_are_struck_through_and_edits_are_told(tmp_path):
+    space, manifest = make_set(tmp_path, 2)
+    one = next(r for r in manifest.records() if r.kept)
+    said = (Annotation("hat", "tag", "", 0.9, "wd14"), Annotation("beard", "tag", "", None, "wd14"))
+    hand = (Annotation("hat", "edit", "add", None, "human"),)
+    one = dataclasses.replace(one, annotations=said + hand, caption="smith, hat")
+    manifest = write_manifest(space.manifest("merge"), [[one]], HISTORY)
+    text = made(space, manifest)
+    assert "<span>hat <small>0.90</small></span>" in text and "<s>beard</s>" in text
+    assert "2 tags, 1 left out" in text and "by hand: add hat" in text
+
+
+def test_every_step_is_told_with_its_models_and_hashes(painted):
+    space, manifest = painted
+    seen = Reader(made(space, manifest))
+    titles = {a["title"] for _, a in seen.elements if "title" in a}
+    assert {step.key for step in HISTORY} | {"f" * 64, manifest.digest} <= titles
+    assert f"hub/{EVIL}" in seen.words and "pillow 12.0" in seen.words and "smith=beard" in seen.words
+
+
+def test_after_any_stage_the_page_has_what_there_is(tmp_path):
+    space, manifest = make_set(tmp_path, 12)
+    bare = [dataclasses.replace(r, caption="", annotations=()) for r in manifest.records()]
+    for stage, steps in (("crop", 2), ("tag", 3)):
+        cut = write_manifest(space.manifest(stage), [bare], HISTORY[:steps])
+        ids = {a["id"] for name, a in Reader(made(space, cut)).elements if name == "section"}
+        assert {"set", "pictures", "sizes", "quality", "drops", "history"} <= ids
+        assert not ids & {"captions", "tags", "subjects"}
+
+
+def test_the_command_writes_the_page_and_tells_the_numbers(painted, tmp_path):
+    space, manifest = painted
+    run = CliRunner().invoke(report, ["--html", str(tmp_path / "p.html")], obj=space.root, catch_exceptions=False)
+    assert run.stdout == f"wrote {tmp_path / 'p.html'}   {manifest.counts.pictures:,} pictures\n"
+    numbers = CliRunner().invoke(report, ["merge", "--json"], obj=space.root, catch_exceptions=False)
+    told = json.loads(numbers.stdout)
+    assert told["digest"] == manifest.digest and told["history"][-1]["key"] == HISTORY[-1].key
+    assert told == json.loads(json.dumps(plain(measure(manifest, space, silent).facts)))
+    late = CliRunner().invoke(report, ["build"], obj=space.root)
+    assert (late.exception.wrong, late.exception.mend) == ("build has not run yet.", "First: prep build")
+
+
+def test_the_same_set_gives_the_same_page(painted, tmp_path):
+    space, manifest = painted
+    for name in ("one", "two"):
+        write(manifest, space, tmp_path / name, 300, silent)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+# --- in a real browser ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tab(painted, tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    space, manifest = painted
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    write(manifest, space, path, 300, silent)
+    data = path.parent / "data"
+    with browser(data) as tab:
+        tab.look(1280, 900)
+        tab.open(path)
+        yield tab
+    shutil.rmtree(data, ignore_errors=True)
+
+
+_SHOWN = "[...document.querySelectorAll('#sheet figure')].filter(f => f.offsetParent)"
+
+
+def type_filter(tab, text):
+    tab.ask(
+        f"var f = document.getElementById('filter'); f.value = {json.dumps(text)}; f.dispatchEvent(new Event('input'))"
+    )
+
+
+@needs_browser
+def test_it_loads_nothing_and_the_console_is_silent(tab):
+    assert tab.loaded() == {"file", "data"}
+    assert tab.complaints() == []
+    decoded = (
+        "Promise.all([...document.images].map(i => { i.loading = 'eager'; return i.decode() })).then(a => a.length)"
+    )
+    assert tab.ask(decoded) == tab.ask("document.images.length") > 0
+
+
+@needs_browser
+def test_its_numbers_are_the_manifests(painted, tab):
+    counts = painted[1].counts
+    tiles = tab.ask(
+        "Object.fromEntries([...document.querySelectorAll('.tiles div')]"
+        ".map(tile => [...tile.children].map(part => part.textContent)))"
+    )
+    dropped = sum(counts.dropped.values())
+    assert tiles == {
+        "files found": str(counts.found),
+        "kept": str(counts.kept),
+        "dropped": str(dropped),
+        "pictures": str(counts.pictures),
+    }
+    assert tab.ask(f"{_SHOWN}.length") == counts.pictures
+    captions = tab.ask(f"{_SHOWN}.map(f => f.querySelector('figcaption p').textContent)")
+    assert sorted(captions) == sorted(r.caption for r in painted[1].records() if r.kept)
+
+
+@needs_browser
+def test_the_filter_finds_words_where_they_begin(painted, tab):
+    kept = [r for r in painted[1].records() if r.kept]
+    type_filter(tab, "Long Ha, smi")
+    wanted = sum("long hair" in r.caption + r.id for r in kept if "smith" in r.caption)
+    shown = tab.ask(f"{_SHOWN}.map(f => f.textContent.toLowerCase())")
+    assert len(shown) >= wanted > 0 and all("long hair" in words and "smi" in words for words in shown)
+    assert tab.ask("document.getElementById('told').value") == f"{len(shown)} of {len(kept)}"
+    type_filter(tab, "ong hair")
+    assert tab.ask(f"{_SHOWN}.length") == 0
+    type_filter(tab, "(")
+    assert tab.ask("document.getElementById('told').value").endswith(f"of {len(kept)}"), "no pattern, but a sign"
+    type_filter(tab, "")
+    assert tab.ask(f"{_SHOWN}.length") == len(kept)
+
+
+@needs_browser
+def test_it_sorts_and_goes_back(tab):
+    order = "[...document.querySelectorAll('#sheet figure')].map(f => f.id)"
+    before = tab.ask(order)
+    choose_sort = "const s = document.getElementById('sort'); s.value = '{}'; s.dispatchEvent(new Event('change'))"
+    tab.ask(choose_sort.replace("const s", "var s").format("-lost"))
+    lost = [float(v) for v in tab.ask("[...document.querySelectorAll('#sheet figure')].map(f => f.dataset.lost)")]
+    assert lost == sorted(lost, reverse=True) and len(set(lost)) > 1
+    tab.ask(choose_sort.replace("const s", "var s").format(""))
+    assert tab.ask(order) == before
+
+
+@needs_browser
+def test_keys_alone_reach_the_filter_and_a_tag(tab):
+    tab.ask("document.activeElement.blur()")
+    tab.press("/")
+    assert tab.ask("document.activeElement.id") == "filter"
+    assert tab.ask("document.getElementById('filter').value") == ""
+    tab.ask("document.querySelector('[data-tag=\"hat\"] button').focus()")
+    tab.press("Enter")
+    assert tab.ask("document.getElementById('filter').value") == "hat"
+    assert tab.ask(f"{_SHOWN}.every(f => /hat/.test(f.textContent))")
+    type_filter(tab, "")
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (390, True)])
+def test_it_fits_a_screen_and_can_be_read(tab, width, dark):
+    """No sideways scrolling of the page; text and paper differ by 4.5 to 1 as WCAG 2 counts it."""
+    tab.look(width, 900, dark)
+    assert tab.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    colours = tab.ask(
+        "['body', 'h1', '.soft', 'nav a', 'th'].map(s => getComputedStyle(document.querySelector(s)).color)"
+        ".concat(getComputedStyle(document.body).backgroundColor)"
+    )
+    *texts, paper = (luminance(colour) for colour in colours)
+    assert (paper < 0.1) == dark
+    assert all((max(t, paper) + 0.05) / (min(t, paper) + 0.05) >= 4.5 for t in texts)
+    tab.look(1280, 900)
+
+
+@needs_browser
+def test_without_its_script_it_shows_the_same(painted, tab, tmp_path):
+    space, manifest = painted
+    path = tmp_path / "report.html"
+    write(manifest, space, path, 300, silent)
+    path.write_text(path.read_text().replace("<script>", "<script type='text/plain'>"))
+    tab.open(path)
+    assert tab.ask("document.querySelectorAll('#sheet figure').length") == manifest.counts.pictures
+    assert tab.ask("document.getElementById('tools').offsetParent") is None
+    assert tab.ask("document.querySelectorAll('button').length") == 0
+
+
+def luminance(colour):
+    """Relative luminance of 'rgb(r, g, b)', WCAG 2."""
+    parts = [int(part) / 255 for part in colour[4:-1].split(",")]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import PrepError
+from pipeline.pages.thumbnails import framed, thumbnail, thumbnails
+from tests.fake import cropped
+from tests.make import workspace
+
+
+def seen(thumb):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(thumb.data)))).astype(int)
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """Left half black, right half orange, 640 x 320."""
+    space = workspace(tmp_path)
+    pixels = np.zeros((320, 640, 3), np.uint8)
+    pixels[:, 320:] = (250, 120, 10)
+    return space, cropped(space, "halves", pixels).picture
+
+
+def test_a_thumbnail_is_the_picture_in_small(halves):
+    space, picture = halves
+    thumb = thumbnail(picture, space, 160)
+    assert (thumb.width, thumb.height) == (160, 80)
+    assert np.abs(seen(thumb)[:, 5:70]).max() < 12
+    assert np.abs(seen(thumb)[:, 90:155] - [250, 120, 10]).max() < 12
+
+
+def test_a_small_picture_is_not_enlarged(halves):
+    space, picture = halves
+    assert thumbnail(picture, space, 1000).width == 640
+
+
+def test_what_is_gone_or_damaged_is_none_and_what_lies_outside_is_refused(halves):
+    space, picture = halves
+    path = space.path(picture.path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert thumbnail(picture, space, 100) is None
+    path.unlink()
+    assert thumbnail(picture, space, 100) is None
+    with pytest.raises(PrepError, match="outside"):
+        thumbnail(replace(picture, path="../../etc/passwd"), space, 100)
+
+
+def test_several_at_once_by_their_path(halves):
+    space, picture = halves
+    gone = replace(picture, path="images/gone.png")
+    told = []
+    made = thumbnails([picture, gone, picture], space, 100, lambda done, total: told.append((done, total)))
+    assert made[picture.path] == thumbnail(picture, space, 100) and made[gone.path] is None
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_words_in_place_of_a_picture(halves):
+    space, picture = halves
+    assert framed(None, picture, "x") == '<div class="gone">picture missing</div>'
+    assert framed(None, None, "x") == '<div class="gone">not cropped</div>'
+    image = framed(thumbnail(picture, space, 100), picture, '"><script>')
+    assert 'alt="&quot;&gt;&lt;script&gt;"' in image and 'width="100" height="50"' in image
