@@ -31,7 +31,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
+class Names:
     """The plain tags met so far; every spelling is worked out once."""
 
     rename: Rename
@@ -56,9 +56,9 @@ def census(manifest: Manifest, cut: Cut, rename: Rename, bits: int) -> dict[Set,
     """
     import numpy as np
 
-    weighed, names = weigh(manifest, bits), _Names(rename)
+    weighed, names = weigh(manifest, bits), Names(rename)
     counts = np.zeros((len(weighed.sets), 0))
-    for row, tag in (_said_by_gaps if cut.gap else _said)(manifest, cut, names):
+    for row, tag in said(manifest, cut, names):
         kept = weighed.numbers[row] >= 0
         row, tag = row[kept], tag[kept]
         wide = len(names.numbers)
@@ -72,8 +72,12 @@ def census(manifest: Manifest, cut: Cut, rename: Rename, bits: int) -> dict[Set,
     }
 
 
-def _said(manifest: Manifest, cut: Cut, names: _Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Who says what: numbers of records and of their tags above the thresholds, each pair once; by row group."""
+def said(manifest: Manifest, cut: Cut, names: Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Who says what: numbers of records and of their tags above the thresholds, each pair once; some at a time."""
+    yield from (_said_by_gaps if cut.gap else _said_by_columns)(manifest, cut, names)
+
+
+def _said_by_columns(manifest: Manifest, cut: Cut, names: Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     start = 0
@@ -86,7 +90,7 @@ def _said(manifest: Manifest, cut: Cut, names: _Names) -> Iterator[tuple[np.ndar
             start += batch.num_rows
 
 
-def _above(annotations: pa.ListArray, cut: Cut, names: _Names) -> tuple[np.ndarray, np.ndarray]:
+def _above(annotations: pa.ListArray, cut: Cut, names: Names) -> tuple[np.ndarray, np.ndarray]:
     """The rows and tag numbers of one batch's tags whose score is enough; without a score a tag is certain."""
     import numpy as np
 
@@ -115,7 +119,7 @@ def _codes(column: pa.DictionaryArray) -> np.ndarray:
     return column.indices.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _said_by_gaps(manifest: Manifest, cut: Cut, names: _Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _said_by_gaps(manifest: Manifest, cut: Cut, names: Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     start = 0

@@ -92,7 +92,7 @@ def test_hostile_words_stay_words(painted):
 
 
 def test_hostile_words_add_no_element(tmp_path):
-    """The same set with and without them: the same elements, but for histograms, whose bars follow the words' length."""
+    """The same set with and without them: the same elements, but for the bars of histograms."""
     space, manifest = make_set(tmp_path / "evil", 30)
     tame = [
         dataclasses.replace(

@@ -10,7 +10,7 @@ from pipeline.manifest import Manifest
 from pipeline.options import build
 from pipeline.report.facts import Bond, TagCount
 from pipeline.workspace import Workspace
-from stages.census import _Names, _said, _said_by_gaps
+from stages.census import Names, said
 from stages.merge import Merge
 from stages.suggest import Suggest, suggest
 from stages.thresholds import Cut, read_rules
@@ -47,11 +47,10 @@ def tag_counts(
     """
     import numpy as np
 
-    names = _Names(lambda tag: tag)
+    names = Names(lambda tag: tag)
     inside = np.zeros(0, bool)
     counts = np.zeros(0, np.int64)
-    cut = cut_of(merge)
-    for rows, tags in (_said_by_gaps if cut.gap else _said)(manifest, cut, names):
+    for rows, tags in said(manifest, cut_of(merge), names):
         if len(rows) and len(inside) <= rows.max():
             inside = np.zeros(int(rows.max()) + 1, bool)
             inside[cards.rows[cards.rows < len(inside)]] = True
