@@ -447,7 +447,8 @@ def test_templates_need_a_place_for_the_label(tiny):
 
 def test_files_and_labels_are_provenance(workspace, tiny, folder):
     models = {model.name: model.sha256 for model in clip(tiny).models(workspace)}
-    assert list(models) == ["tiny-clip/open_clip_config.json", "tiny-clip/open_clip_model.safetensors", "labels"]
+    files = ["tiny-clip/open_clip_config.json", "tiny-clip/open_clip_model.safetensors"]
+    assert list(models) == [*files, "labels", "clip preprocess"]
     (workspace.root / "labels.txt").write_text("other\n")
     changed = {model.name: model.sha256 for model in clip(tiny).models(workspace)}
     assert {name for name in models if models[name] != changed[name]} == {"labels"}

@@ -19,14 +19,16 @@ from hypothesis import strategies as st
 import pipeline.models.pull
 import pipeline.models.store
 from pipeline.errors import PrepError
+from pipeline.line import TAGGERS
 from pipeline.models.hub_files import choose
-from pipeline.models.known import KNOWN, Known, known
+from pipeline.models.known import KNOWN, Known, known, short_name
 from pipeline.models.pull import Wish, part_of, pull
 from pipeline.models.store import (
     RECORD,
     Entry,
     Found,
     Pulled,
+    advice,
     check,
     find_model,
     hashes,
@@ -234,13 +236,45 @@ def test_sizes_as_people_read_them():
 def test_the_list_is_a_table_of_different_things():
     assert len({e.name for e in KNOWN}) == len({e.hub for e in KNOWN}) == len(KNOWN)
     for entry in KNOWN:
-        assert entry.size > 1e8 and entry.files and entry.used_by in ("wd14", "deepdanbooru", "blip", "git", "clip")
+        assert (entry.size > 1e8 or not entry.size) and entry.files
+        assert entry.used_by in (*TAGGERS, "train") and not (entry.sha256 and not entry.url)
         assert known(entry.name) is known(entry.hub) is entry
         assert pipeline.models.store.hub_id(entry.name) == pipeline.models.store.hub_id(entry.hub) == entry.hub
         assert "/" not in entry.name
 
 
 # --- pull ----------------------------------------------------------------------------------------
+
+
+def test_a_size_that_nobody_has_said_is_not_made_up(home):
+    assert human(0) == "size unknown"
+    assert "prep models pull qwen3-vl-4b (size unknown)" in advice("Qwen/Qwen3-VL-4B-Instruct")
+    sizes = {line.split()[0]: line.split()[1] for line in prep("list").stdout.splitlines()[1 : len(KNOWN) + 1]}
+    assert sizes["qwen3-vl-4b"] == "unknown" and sizes["sd15"] == "4.3"
+
+
+@pytest.mark.parametrize("model", ["wd-vit-tagger-v3", "cl-tagger", "qwen3-vl-4b", "deepdanbooru"])
+def test_a_model_has_one_short_name_however_it_is_named(home, model):
+    names = {short_name(which) for which in (model, known(model).hub, str(home_of(known(model).hub)))}
+    assert names == {known(model).hub.rpartition("/")[2]}
+    assert short_name("/data/my--tagger") == "tagger" and short_name("mine/") == "mine"
+
+
+def test_of_a_base_to_train_on_the_parts_are_pulled_and_nothing_else():
+    """Parts in full precision and their texts: no half copies, no safety checker, no single-file twins."""
+    base = known("sd15")
+    texts = ("model_index.json", "unet/config.json", "tokenizer/merges.txt", "tokenizer/vocab.json")
+    others = ("v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors")
+    others += ("safety_checker/model.safetensors", "unet/diffusion_pytorch_model.bin", "v1-5-pruned.ckpt")
+    chosen = choose(base.hub, (*texts, *base.files[1:], *others), base, ())
+    assert set(chosen) == {*texts, *base.files}
+    with pytest.raises(PrepError, match=r"has no unet/diffusion_pytorch_model\.safetensors"):
+        choose(base.hub, (*texts, *base.files[:-1]), base, ())
+    large = known("sd35-medium")
+    shards = tuple(f"text_encoder_3/model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    index = "text_encoder_3/model.safetensors.index.json"
+    plain = tuple(name for name in large.files if "*" not in name)
+    assert set(choose(large.hub, (*plain, *shards, index), large, ())) == {*plain, *shards, index}
 
 
 def test_a_pull_brings_what_the_tagger_needs_and_records_it(hub, home, workspace):

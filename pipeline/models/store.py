@@ -132,7 +132,9 @@ def advice(hub: str) -> str:
 
 
 def human(size: int) -> str:
-    """A number of bytes as people read it: 379 MB, 1.9 GB."""
+    """A number of bytes as people read it: 379 MB, 1.9 GB; 0 is one that nobody has said."""
+    if not size:
+        return "size unknown"
     for unit, bytes in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes:
             return f"{size / bytes:.{1 if size < 10 * bytes else 0}f} {unit}"

@@ -18,7 +18,7 @@ _MB = 1_000_000
 
 @click.group()
 def models() -> None:
-    """List, get and check the models that taggers use."""
+    """List, get and check the models that taggers and training use."""
 
 
 @models.command("list")
@@ -28,11 +28,11 @@ def list_(as_json: bool) -> None:
 
     Any other model of the hub can be used by its id, and any folder by its path.
     """
-    rows = [(e.name, e.hub, human(e.size), e.used_by, state_of(e.hub, e.files)) for e in KNOWN]
+    rows = [(e.name, e.hub, human(e.size) if e.size else "unknown", e.used_by, state_of(e.hub, e.files)) for e in KNOWN]
     rows += [(hub, hub, "", "", state_of(hub)) for hub in strangers()]
     if as_json:
         for name, hub, _, used_by, state in rows:
-            number = entry.size if (entry := known(hub)) else None
+            number = entry.size or None if (entry := known(hub)) else None
             tell("", {"name": name, "hub": hub, "bytes": number, "used_by": used_by, "state": state}, True)
         return
     wide = max(len(row[0]) for row in rows)

@@ -59,6 +59,7 @@ class Captioner(Modelled):
     """A tagger that writes one sentence about each picture with a transformers model."""
 
     chunk: ClassVar[int] = 16
+    eye: ClassVar[str] = "preprocessor_config.json, resized by Pillow"  # how pictures are prepared, for the manifest
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "torch", "transformers")
 
     max_tokens: int = opt(
@@ -70,7 +71,7 @@ class Captioner(Modelled):
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         found = find_folder(self.model, workspace)
-        return hashes(found, model_files(found))
+        return (*hashes(found, model_files(found)), self.preprocess(self.eye))
 
     def annotations(self, said: list[Said]) -> list[list[Annotation]]:
         """The captions, signed; none for a picture about which the model said nothing."""

@@ -74,7 +74,8 @@ class Clip(Scored):
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         own = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()
-        return (*find_source(self.model, self.pretrained, workspace).models, *own)
+        found = find_source(self.model, self.pretrained, workspace).models
+        return (*found, *own, self.preprocess("open_clip's own, as the model was trained"))
 
     def load(self, workspace: Workspace) -> Look:
         labels = read_labels(_label_file(self, workspace)) if self.labels else parse_labels(BUILT_IN, "prep's own list")

@@ -58,7 +58,7 @@ class DeepDanbooru(Scored):
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         form, found = find(self.model, workspace)
         extra = (CATEGORIES,) if form is PROJECT_FORM and (found.folder / CATEGORIES).is_file() else ()
-        return (*hashes(found, form.files + extra), Model(f"{self.name} preprocess", "", form.preprocess))
+        return (*hashes(found, form.files + extra), self.preprocess(form.preprocess))
 
     def load(self, workspace: Workspace) -> Look:
         form, found = find(self.model, workspace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
@@ -30,6 +30,11 @@ class Listing:
     model: str  # name of the model's file
     by: str
     mend: str
+    ratings: tuple[int, ...] = field(init=False)  # which outputs are ratings
+
+    def __post_init__(self) -> None:
+        ratings = tuple(number for number, tag in enumerate(self.tags) if tag.kind == "rating")
+        object.__setattr__(self, "ratings", ratings)
 
 
 def check_scores(scores: np.ndarray, pictures: int, listing: Listing) -> None:
@@ -60,7 +65,7 @@ def annotate(scores: np.ndarray, listing: Listing, floor: float) -> list[Annotat
 
     # Most of 10,000 tags score next to nothing: numpy leaves them out, Python rounds the rest.
     worth = scores >= floor - 1e-3
-    worth[[number for number, tag in enumerate(listing.tags) if tag.kind == "rating"]] = True
+    worth[list(listing.ratings)] = True
     rows = [(listing.tags[n], round(min(max(float(scores[n]), 0.0), 1.0), 4)) for n in np.flatnonzero(worth)]
     return [
         Annotation(tag.text, tag.kind, tag.category, score, listing.by)

@@ -61,7 +61,7 @@ class Wd14(Scored):
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         form, file, found = find(self.model, workspace)
-        return (*hashes(found, (file, form.tags)), Model(f"{self.name} preprocess", "", form.preprocess))
+        return (*hashes(found, (file, form.tags)), self.preprocess(form.preprocess))
 
     def load(self, workspace: Workspace) -> Look:
         form, file, found = find(self.model, workspace)

@@ -1,0 +1,168 @@
+"""What holds for every tagger with a model: what the manifest records of it, how it runs on Ray, real weights."""
+
+import hashlib
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+
+from pipeline.engines import local, ray_data
+from pipeline.errors import PrepError
+from pipeline.manifest import write_manifest
+from pipeline.models.known import KNOWN
+from pipeline.models.store import RECORD
+from pipeline.run import Plan, Settings, bring
+from pipeline.stage import Step
+from taggers.captions.blip import Blip
+from taggers.captions.captioner import Captioner
+from taggers.captions.git import Git
+from taggers.captions.vlm import Vlm
+from taggers.clip.clip import Clip
+from taggers.danbooru.deepdanbooru import DeepDanbooru
+from taggers.danbooru.wd14 import Wd14
+from tests.fake import cropped, write_wd14
+from tests.folders import FORMS
+from tests.make import workspace as make_workspace
+from tests.photographs import photograph
+from tests.tiny import one_thread, photo, write_blip  # noqa: F401
+
+COMMIT = "c0ffee" * 6 + "beef"
+WEIGHTS = (".onnx", ".safetensors", ".pt")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
+    return make_workspace(tmp_path / "smith")
+
+
+def crops(workspace, pictures):
+    records = [cropped(workspace, f"{n:016x}", picture) for n, picture in enumerate(pictures)]
+    return write_manifest(workspace.manifest("crop"), [records], (Step("crop", 1, {}, ""),))
+
+
+def tag(workspace, tagger, source, engine=local.run):
+    workspace.manifest("tag").unlink(missing_ok=True)
+    workspace.manifest(f"tag.{tagger.label}").unlink(missing_ok=True)
+    return bring(Plan("tag", (tagger,), joined=True), source, workspace, Settings(engine, 2, quiet=True)).manifest
+
+
+def pulled(folder):
+    """The folder as a pull leaves it: with a record of the commit and of every file."""
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        for path in folder.iterdir()
+    }
+    record = {"name": folder.name.replace("--", "/"), "revision": COMMIT, "files": files}
+    (folder / RECORD).write_text(json.dumps(record))
+    return {name: one["sha256"] for name, one in files.items()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_manifest_records_the_model_its_files_and_how_it_was_used(workspace, tmp_path, form):
+    """Name, commit, hash of every file that decides, preprocess and parameters, beside who signs the annotations."""
+    cls, write = FORMS[form]
+    write(tmp_path / "models" / "somebody--small-model")
+    files = pulled(tmp_path / "models" / "somebody--small-model")
+    short = {"max_tokens": 8} if issubclass(cls, Captioner) else {}
+    tagger = cls(model="somebody/small-model", device="cpu", **short)
+    manifest = tag(workspace, tagger, crops(workspace, [photo(60, 80)]))
+    step = manifest.history[-1]
+    assert (step.stage, step.params) == (cls.name, tagger.params())
+    *models, preprocess = sorted(step.models, key=lambda model: model.name.endswith("preprocess"))
+    recorded = {model.name.removeprefix("somebody/small-model/"): model for model in models}
+    assert {name for name in files if name.endswith(WEIGHTS)} <= recorded.keys() <= files.keys()
+    for name, model in recorded.items():
+        assert (model.sha256, model.revision) == (files[name], COMMIT)
+    assert preprocess.name == f"{cls.name} preprocess" and len(preprocess.revision) > 10
+    assert {a.by for r in manifest.records() for a in r.annotations} <= {f"{cls.name}:small-model"}
+    assert step.libraries.keys() == set(cls.libraries)
+
+
+# --- Ray -----------------------------------------------------------------------------------------
+
+
+def count_load(workspace):
+    """Leave a file for each time that a model is loaded."""
+    folder = workspace.root / "loads"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+
+
+class CountedWd14(Wd14):
+    def load(self, workspace):
+        count_load(workspace)
+        return super().load(workspace)
+
+
+class CountedBlip(Blip):
+    def load(self, workspace):
+        count_load(workspace)
+        return super().load(workspace)
+
+
+def test_on_ray_the_actor_loads_the_model_once_and_says_the_same(workspace, tmp_path):
+    """Three batches, one load, in a process that is not ours."""
+    ray = pytest.importorskip("ray")
+    source = crops(workspace, [photo(40 + n, 50) for n in range(80)])
+    wd14, blip = write_wd14(tmp_path / "small-tagger"), write_blip(tmp_path / "small-blip")
+    for tagger in (CountedWd14(model=str(wd14)), CountedBlip(model=str(blip), max_tokens=4)):
+        here = tag(workspace, tagger, source).digest
+        for trace in (workspace.root / "loads").iterdir():
+            trace.unlink()
+        assert tag(workspace, tagger, source, ray_data.run).digest == here
+        (load,) = (workspace.root / "loads").iterdir()
+        assert load.name.partition("-")[0] != str(os.getpid())
+    ray.shutdown()
+
+
+# --- real weights --------------------------------------------------------------------------------
+
+REAL = {  # a model of each tagger, by the name under which it is pulled
+    "wd-vit-tagger-v3": Wd14,
+    "wd-v1-4-moat-tagger-v2": Wd14,
+    "cl-tagger": Wd14,
+    "deepdanbooru": DeepDanbooru,
+    "blip-base": Blip,
+    "blip-large": Blip,
+    "git-base-coco": Git,
+    "git-large-textcaps": Git,
+    "clip-vit-b-32": Clip,
+    "clip-vit-l-14": Clip,
+    "qwen3-vl-4b": Vlm,
+    "florence-2-base": Vlm,
+}
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_hold_what_the_synthetic_ones_do(workspace, monkeypatch, name):
+    """Loads, finite scores, batch equals single, and something is said of a photograph of a person."""
+    if not os.environ.get("PREP_WEIGHTS"):
+        pytest.skip("PREP_WEIGHTS names no folder of pulled models")
+    monkeypatch.setenv("PREP_MODELS", os.environ["PREP_WEIGHTS"])
+    tagger = REAL[name](model=name)
+    try:
+        tagger.models(workspace)
+    except PrepError as error:
+        pytest.skip(f"{name} is not in PREP_WEIGHTS: {error.wrong}")
+    pictures = [np.asarray(photograph(file)) for file in ("astronaut.png", "chelsea.png", "coffee.png")]
+    records = [cropped(workspace, f"{n}", picture) for n, picture in enumerate(pictures)]
+    work = tagger.start(workspace)
+    together, alone = work(records), [work([record])[0] for record in records]
+    for one, other in zip(together, alone, strict=True):
+        assert one.drop is None and one.annotations
+        assert [a.text for a in one.annotations if (a.score or 0) > 0.1] == [
+            a.text for a in other.annotations if (a.score or 0) > 0.1
+        ]
+        pairs = {a.text: a.score for a in other.annotations}
+        assert all(abs(a.score - pairs[a.text]) < 1.1e-4 for a in one.annotations if a.text in pairs and a.score)
+        assert all(a.score is None or 0 <= a.score <= 1 for a in one.annotations)
+
+
+def test_the_real_models_of_these_tests_are_known():
+    used_by = {entry.name: entry.used_by for entry in KNOWN}
+    assert {name: cls.name for name, cls in REAL.items()}.items() <= used_by.items()
+    assert {cls for cls, _ in FORMS.values()} == set(REAL.values()), "every tagger has one"
