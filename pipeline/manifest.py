@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
 
 FORMAT = 1  # raise it when an older prep could no longer read the file
-ROWS = 10_000  # rows of one Parquet row group: what is in memory at a time
+ROWS = 2_000  # rows of one Parquet row group: what is in memory at a time, a kilobyte for each annotation
 _META = b"prep"
 
 
