@@ -46,7 +46,7 @@ class Edit:
         for text in () if self.what == "set" else (self.text, self.other):  # `set` is verbatim, as imports need it
             if not text.isprintable():  # captions are one line, and hidden characters train as nobody sees
                 raise PrepError(
-                    f"{self.what}: {printable(text)!r} is not one plain line.", "Leave out what is escaped."
+                    f"{self.what}: {text!r} is not one plain line.", "Leave out what is escaped."
                 )
 
     def __str__(self) -> str:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from textual.widgets import Input, Static
+from textual.widgets import Input, Static, TextArea
 
 from pipeline.edits import Edits
 from pipeline.review.app import ReviewApp
 from pipeline.review.help import Help
 from pipeline.review.pictures import Screen
 from pipeline.review.portrait import Portrait
-from pipeline.review.prompt import Caption, Prompt
+from pipeline.review.prompt import Prompt
 from pipeline.review.rows import Rows
 from pipeline.review.state import Review
 from tests.review_set import review_set
@@ -150,7 +150,7 @@ def test_add_remove_replace_and_write_by_hand(tmp_path):
         assert hand.journal()["4.jpg"] == ["add bow", "add long cape", "remove hat", "replace hammer by axe"]
         assert "axe" in hand.text("#caption") and "hat  removed by hand" in hand.text("#caption")
         await hand.press("e")
-        writing = hand.app.query_one(Caption)
+        writing = hand.app.query_one("#long", TextArea)
         assert writing.text.startswith("smith, bow, long cape, apron")
         await hand.press("ctrl+a", "delete")
         writing.text = ""

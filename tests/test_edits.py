@@ -223,8 +223,8 @@ def test_two_readers_follow_each_other(tmp_path):
         ("burn", "hat", "", "There is no edit 'burn'."),
         ("add", " ", "", "add names nothing."),
         ("replace", "hat", "", "replace does not say what comes in place of 'hat'."),
-        ("flag", "one\ntwo", "", "flag: 'one\\\\ntwo' is not one plain line."),
-        ("add", "\x1b[2J", "", "add: '\\\\x1b[2J' is not one plain line."),
+        ("flag", "one\ntwo", "", "flag: 'one\\ntwo' is not one plain line."),
+        ("add", "\x1b[2J", "", "add: '\\x1b[2J' is not one plain line."),
     ],
 )
 def test_an_edit_that_cannot_be(what, text, other, wrong):

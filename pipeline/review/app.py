@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from rich.text import Text
-from textual import on, work
+from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
@@ -47,25 +47,26 @@ class ReviewApp(App[None]):
     CSS = CSS
     TITLE = "prep review"
     ENABLE_COMMAND_PALETTE = False
+    # With priority, as the lists' keys: what a key asks for concerns the picture that was shown when it was pressed.
     BINDINGS = [
-        Binding("slash", "filter", "filter"),
-        Binding("space", "choose", "choose"),
-        Binding("asterisk", "choose_all", "choose all"),
-        Binding("escape", "leave", "back"),
-        Binding("a", "ask_add", "add"),
-        Binding("r", "ask_remove", "remove"),
-        Binding("p", "ask_replace", "replace"),
-        Binding("e", "ask_set", "write"),
-        Binding("x", "reset", "reset"),
-        Binding("f", "flag", "flag"),
-        Binding("d", "drop", "drop"),
-        Binding("u", "undo", "undo"),
-        Binding("U,ctrl+r", "redo", "redo"),
-        Binding("t", "tags", "tags"),
-        Binding("l", "light", "light or dark"),
-        Binding("enter", "only_tag", "filter by tag"),
-        Binding("question_mark", "help", "keys"),
-        Binding("q", "quit", "end"),
+        Binding("slash", "filter", "filter", priority=True),
+        Binding("space", "choose", "choose", priority=True),
+        Binding("asterisk", "choose_all", "choose all", priority=True),
+        Binding("escape", "leave", "back", priority=True),
+        Binding("a", "ask_add", "add", priority=True),
+        Binding("r", "ask_remove", "remove", priority=True),
+        Binding("p", "ask_replace", "replace", priority=True),
+        Binding("e", "ask_set", "write", priority=True),
+        Binding("x", "reset", "reset", priority=True),
+        Binding("f", "flag", "flag", priority=True),
+        Binding("d", "drop", "drop", priority=True),
+        Binding("u", "undo", "undo", priority=True),
+        Binding("U,ctrl+r", "redo", "redo", priority=True),
+        Binding("t", "tags", "tags", priority=True),
+        Binding("l", "light", "light or dark", priority=True),
+        Binding("enter", "only_tag", "filter by tag", priority=True),
+        Binding("question_mark", "help", "keys", priority=True),
+        Binding("q", "quit", "end", priority=True),
     ]
 
     def __init__(self, review: Review, terminal: Screen) -> None:
@@ -78,12 +79,12 @@ class ReviewApp(App[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="head")
         with Horizontal(id="body"):
-            yield Rows(self._picture_line, "no picture is left", id="pictures")
+            yield Rows(self._picture_line, self.moved, "no picture is left", id="pictures")
             with Vertical(id="middle"):
                 yield Portrait(self.terminal, id="portrait")
                 yield Static(id="about")
                 yield Static(id="caption")
-            yield Rows(self._tag_line, "no tags", id="tags")
+            yield Rows(self._tag_line, lambda at: None, "no tags", id="tags")
         yield Prompt(id="prompt")
         yield Static(id="foot")
 
@@ -92,7 +93,7 @@ class ReviewApp(App[None]):
             self.register_theme(theme)
         self.theme = NIGHT.name
         self.set_class(self.size.width >= WIDE, "wide")
-        self.query_one("#pictures").focus()
+        self.screen.set_focus(self.query_one("#pictures"))
         self.refill()
 
     def on_resize(self) -> None:
@@ -172,9 +173,15 @@ class ReviewApp(App[None]):
 
     # --- looking ------------------------------------------------------------------------------
 
-    @on(Rows.Moved, "#pictures")
-    def moved(self, event: Rows.Moved) -> None:
-        self.review.at = event.at
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While something is asked, or the help is open, keys do not decide."""
+        if f"action_{action}" not in vars(ReviewApp):
+            return True
+        return len(self.screen_stack) == 1 and not self.query_one(Prompt).display
+
+    def moved(self, at: int) -> None:
+        """Another picture of the list is looked at."""
+        self.review.at = at
         self.look()
         self._foot()
 
@@ -202,7 +209,7 @@ class ReviewApp(App[None]):
         """Where both do not fit, the tags take the place of the pictures."""
         self.toggle_class("tags")
         shown = self.has_class("tags") or self.has_class("wide")
-        self.query_one("#tags" if self.has_class("tags") and shown else "#pictures").focus()
+        self.screen.set_focus(self.query_one("#tags" if self.has_class("tags") and shown else "#pictures"))
 
     def action_light(self) -> None:
         self.theme = PAPER.name if self.theme == NIGHT.name else NIGHT.name
@@ -225,12 +232,10 @@ class ReviewApp(App[None]):
             text = f'"{tag}"' if " " in tag or "*" in tag or ":" in tag or "(" in tag else tag
             self.filter("" if str(self.review.wanted) == text else text)
 
-    @work(exclusive=True, group="filter")
-    async def filter(self, text: str) -> None:
-        """Show what a filter leaves; worked out off this thread."""
+    def filter(self, text: str) -> None:
+        """Show what a filter leaves; at once, for the next key may decide about it."""
         wanted = parse(text)
-        rows = await asyncio.to_thread(rows_of, self.review.table, wanted)
-        self.review.show(wanted, rows)
+        self.review.show(wanted, rows_of(self.review.table, wanted))
         self.refill()
         self._foot()
 
@@ -282,12 +287,6 @@ class ReviewApp(App[None]):
 
     def ask(self, question: Question) -> None:
         self.query_one(Prompt).ask(question)
-
-    @on(Prompt.Closed)
-    def closed(self) -> None:
-        """Back to the list, unless the answer asked on."""
-        if not self.query_one(Prompt).display:
-            self.query_one("#tags" if self.has_class("tags") else "#pictures").focus()
 
     def _each(self, what: str) -> Callable[[str], None]:
         """An answer with commas as one decision of several edits."""

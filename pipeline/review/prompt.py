@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
-from textual.message import Message
 from textual.suggester import Suggester
+from textual.widget import Widget
 from textual.widgets import Input, Static, TextArea
 
 from pipeline.errors import PrepError
@@ -34,37 +34,37 @@ class Prompt(Horizontal):
 
     BINDINGS = [Binding("escape", "close", "leave", priority=True)]
 
-    class Closed(Message):
-        """The prompt gives the focus back."""
-
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.question: Question | None = None
+        self.back: Widget | None = None  # who had the focus
         self.display = False
 
     def compose(self) -> ComposeResult:
         yield Static(id="label")
-        yield Input(id="short", compact=True, select_on_focus=False)
-        yield Caption(id="long", soft_wrap=True, compact=True)
+        yield Line(id="short", compact=True, select_on_focus=False)
+        yield Lines(id="long", soft_wrap=True, compact=True)
         yield Static(id="wrong")
 
     def ask(self, question: Question) -> None:
         """Show a question; its answer is called when the user gives one."""
+        if self.question is None:
+            self.back = self.screen.focused
         self.question = question
         self.display = True
         self.query_one("#label", Static).update(Text(f" {question.label} "))
         self.query_one("#wrong", Static).update("")
-        short, long = self.query_one("#short", Input), self.query_one("#long", Caption)
+        short, long = self.query_one("#short", Input), self.query_one("#long", TextArea)
         short.display, long.display = not question.long, question.long
         if question.long:
             long.text = question.text
             long.move_cursor(long.document.end)
-            long.focus()
+            self.screen.set_focus(long)  # at once: the next key may be here already
         else:
             short.suggester = _Completion(list(question.words))
             short.value = question.text
             short.cursor_position = len(question.text)
-            short.focus()
+            self.screen.set_focus(short)
 
     @on(Input.Changed)
     def changed(self, event: Input.Changed) -> None:
@@ -75,17 +75,16 @@ class Prompt(Horizontal):
                 self.question.check(event.value)
             except PrepError as error:
                 wrong = error.wrong.partition(": ")[2]
-        self.query_one("#wrong", Static).update(Text(wrong, style="#d98a8a", no_wrap=True, overflow="ellipsis"))
+        self.say(wrong)
 
-    @on(Input.Submitted)
-    def submitted(self, event: Input.Submitted) -> None:
-        self.take(event.value)
-
-    def take(self, text: str) -> None:
+    def take(self) -> None:
         """Close and hand the answer over; stay open while it cannot be."""
         question = self.question
         if question is None:
             return
+        text = self.query_one("#short", Input).value
+        if question.long:
+            text = " ".join(self.query_one("#long", TextArea).text.split())
         try:
             if question.check:
                 question.check(text)
@@ -93,25 +92,37 @@ class Prompt(Horizontal):
             if text.strip() or question.check or question.long:
                 question.answer(text)
         except PrepError as error:
-            self.ask(Question(question.label, text, question.answer, question.words, question.check, question.long))
-            self.query_one("#wrong", Static).update(
-                Text(error.wrong, style="#d98a8a", no_wrap=True, overflow="ellipsis")
-            )
+            self.ask(replace(question, text=text))
+            self.say(error.wrong)
 
     def action_close(self) -> None:
         self.display, self.question = False, None
-        self.post_message(self.Closed())
+        self.screen.set_focus(self.back)
+
+    def say(self, wrong: str) -> None:
+        self.query_one("#wrong", Static).update(Text(wrong, style="#d98a8a", no_wrap=True, overflow="ellipsis"))
 
 
-class Caption(TextArea):
-    """A caption on several lines of the screen; enter ends it, as it has no lines of its own."""
+class Line(Input):
+    """One line; enter answers in its turn, after the letters before it."""
 
-    BINDINGS = [Binding("enter", "take", "done", priority=True)]
+    async def action_submit(self) -> None:
+        _prompt(self).take()
 
-    def action_take(self) -> None:
-        prompt = self.parent
-        assert isinstance(prompt, Prompt)
-        prompt.take(" ".join(self.text.split()))
+
+class Lines(TextArea):
+    """A caption on several lines of the screen; it has none of its own, so enter answers here too."""
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            event.prevent_default().stop()
+            _prompt(self).take()
+
+
+def _prompt(part: Widget) -> Prompt:
+    prompt = part.parent
+    assert isinstance(prompt, Prompt)
+    return prompt
 
 
 class _Completion(Suggester):

@@ -8,7 +8,6 @@ from rich.text import Text
 from textual import events
 from textual.binding import Binding
 from textual.geometry import Size
-from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -22,30 +21,20 @@ class Rows(ScrollView, can_focus=True):
     Rows { scrollbar-size-vertical: 1; overflow-x: hidden; }
     """
     COMPONENT_CLASSES = {"rows--line", "rows--at", "rows--at-focus"}
+    # With priority: each key has its effect before the next one is looked at, however fast they come.
     BINDINGS = [
-        Binding("up,k", "move(-1)", "up", show=False),
-        Binding("down,j", "move(1)", "down", show=False),
-        Binding("pageup", "page(-1)", "page up", show=False),
-        Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("home,g", "edge(0)", "first", show=False),
-        Binding("end,G", "edge(1)", "last", show=False),
+        Binding("up,k", "move(-1)", "up", show=False, priority=True),
+        Binding("down,j", "move(1)", "down", show=False, priority=True),
+        Binding("pageup", "page(-1)", "page up", show=False, priority=True),
+        Binding("pagedown", "page(1)", "page down", show=False, priority=True),
+        Binding("home,g", "edge(0)", "first", show=False, priority=True),
+        Binding("end,G", "edge(1)", "last", show=False, priority=True),
     ]
 
-    class Moved(Message):
-        """Another line is the present one."""
-
-        def __init__(self, rows: Rows, at: int) -> None:
-            super().__init__()
-            self.rows = rows
-            self.at = at
-
-        @property
-        def control(self) -> Rows:
-            return self.rows
-
-    def __init__(self, line: Line, empty: str, id: str) -> None:
+    def __init__(self, line: Line, moved: Callable[[int], None], empty: str, id: str) -> None:
         super().__init__(id=id)
         self.line = line
+        self.moved = moved
         self.empty = empty
         self.count = 0
         self.at = 0
@@ -64,7 +53,7 @@ class Rows(ScrollView, can_focus=True):
             self.at = at
             self._reveal()
             self.refresh()
-            self.post_message(self.Moved(self, at))
+            self.moved(at)
 
     def action_move(self, by: int) -> None:
         self.go(self.at + by)

@@ -44,6 +44,7 @@ class Table:
     said: Said
     has_row: ndarray  # with has_word: which picture has which tag, by score or in its caption; sorted
     has_word: ndarray
+    starts: list[int]  # where a picture's tags begin in has_row and has_word; one more for the end
     rows: dict[str, int] = field(default_factory=dict)  # by id
     copies: dict[str, list[int]] = field(default_factory=dict)  # by the id of the root, the root itself included
     unedited: dict[int, View] = field(default_factory=dict)  # of pictures whose manifest tells edits: without them
@@ -81,10 +82,8 @@ class Table:
 
     def tags(self, row: int) -> frozenset[str]:
         """The tags that a picture has without edits, in plain form."""
-        import numpy as np
-
-        start, end = np.searchsorted(self.has_row, [row, row + 1])
-        return frozenset(self.words[word] for word in self.has_word[start:end])
+        start, end = self.starts[row], self.starts[row + 1]
+        return frozenset(map(self.words.__getitem__, self.has_word[start:end].tolist()))
 
     def concerned(self, ids: Iterable[str]) -> set[int]:
         """The rows that edits of these ids concern: themselves and, for a root, its copies."""
@@ -233,7 +232,8 @@ def _table(arrow: pa.Table) -> Table:
     pairs = np.unique(np.concatenate([scored, *(rows * count + codes for rows, codes in captioned)]))
     records = list(map(_light, arrow.select(_COLUMNS).to_pylist()))
     has_row, has_word = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
-    table = Table(arrow, records, list(words), list(taggers), Said(row, word, score, by), has_row, has_word)
+    starts = np.searchsorted(has_row, np.arange(len(records) + 1, dtype=np.int32)).tolist()
+    table = Table(arrow, records, list(words), list(taggers), Said(row, word, score, by), has_row, has_word, starts)
     for number, record in enumerate(records):
         table.rows[record.id] = number
         table.copies.setdefault(record.id.partition("-")[0], []).append(number)

@@ -99,7 +99,7 @@ def _go_back(review: Review, again: bool, as_json: bool) -> None:
 def _edits(**what: Any) -> list[Edit]:
     """What was asked for, in a fixed order: the order of options on a command line says nothing."""
     if not (what["caption"] or "").isprintable():
-        raise PrepError(f"set: {printable(what['caption'])!r} is not one plain line.", "Trainers read one line only.")
+        raise PrepError(f"set: {what['caption']!r} is not one plain line.", "Trainers read one line only.")
     made = [Edit("reset")] if what["reset"] else []
     made += [] if what["caption"] is None else [Edit("set", what["caption"])]
     made += [Edit("remove", text) for text in what["remove"]]
