@@ -173,3 +173,12 @@ def test_latents_are_normalised_as_the_pipelines_decode_them(tmp_path, kind):
     shift = config.shift_factor or 0.0
     assert float(mean) == pytest.approx((1.5 - shift) * config.scaling_factor)
     assert float(std) == pytest.approx(0.5 * config.scaling_factor)
+
+
+def test_in_bfloat16_the_text_encoder_still_is_proven_as_it_was_held(tmp_path):
+    """Only the denoiser is rounded; a proof that rounds both finds the file off by more than it allows."""
+    work = workspace(tmp_path)
+    rates = {"learning_rate": 2e-2, "text_encoder_rate": 2e-2}
+    stage = Train(base=str(narrow()), steps=2, rank=4, precision="bf16", **rates)
+    list(stage.run(manifest(work, [placed(work, 1)]), work, lambda done, total: None))
+    assert stage.file(work).is_file()

@@ -129,12 +129,14 @@ def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Tensors, 
     """Load an adapter file with diffusers into a fresh base and compare it with the trained model.
 
     `answers` are the trained parts' answers to the family's probe. PrepError when a part answers
-    otherwise than the trained one did, or just as the base does. `dtype` is what the base was
-    rounded to while training.
+    otherwise than the trained one did, or just as the base does. `dtype` is what the denoiser
+    was rounded to while training.
     """
     tokenizers = checkpoint.tokenizers()
     for part, trained in answers.items():
-        fresh = checkpoint.load(part).to(dtype).float()
+        fresh = checkpoint.load(part)
+        if part == family.denoiser:  # text encoders are held in float32
+            fresh = fresh.to(dtype).float()
         plain = family.probe(part, fresh, tokenizers)
         load_adapter(path, family, part, fresh)
         loaded = family.probe(part, fresh, tokenizers)
