@@ -49,7 +49,7 @@ class Weights:
 
 
 def weigh(manifest: Manifest, bits: int) -> Weights:
-    """Weigh every record of a manifest, row group by row group; memory holds some 50 bytes a record.
+    """Weigh every record of a manifest, row group by row group; memory holds some 60 bytes a record.
 
     Near-duplicates are pictures of one set whose perceptual hashes differ by at most `bits` of 64 bits, in chains
     too. Each of n near-duplicates weighs 1/n, so a tag that only some of them have counts in part.
@@ -57,20 +57,38 @@ def weigh(manifest: Manifest, bits: int) -> Weights:
     import numpy as np
 
     sets: dict[Set, int] = {}
-    parts = [_row_group(table, sets) for table in manifest.tables(_COLUMNS)]
+    parts = []
+    last = np.empty((0, 2), np.uint64)
+    for table in manifest.tables(_COLUMNS):
+        numbers, roots, hashes = _row_group(table, sets)
+        parts.append((numbers, _begins(roots, last), hashes))
+        last = roots[-1:]
     if not parts:
         return Weights((), np.empty(0, np.int32), np.empty(0))
-    numbers, roots, hashes = (np.concatenate(column) for column in zip(*parts, strict=True))
-    new = np.append(True, (roots[1:] != roots[:-1]).any(axis=1))  # copies stand after the record they were made of
+    numbers, new, hashes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    del parts
     kept = np.flatnonzero(numbers >= 0)
-    _, heads, family = np.unique(np.cumsum(new)[kept], return_index=True, return_inverse=True)
-    group = np.arange(len(heads))
+    roots = np.cumsum(new, dtype=np.int32)[kept]
+    first = np.append(True, roots[1:] != roots[:-1])[: len(kept)]
+    heads = kept[first]  # of each root the first record that was kept
+    family = np.cumsum(first, dtype=np.int32) - 1  # of each kept record the number of its head
+    group = np.arange(len(heads), dtype=np.int32)
     for number in range(len(sets)):
-        mine = np.flatnonzero((numbers[kept[heads]] == number) & (hashes[kept[heads]] != 0))
-        group[mine] = mine[_first_alike(hashes[kept[heads[mine]]], bits)]
+        mine = np.flatnonzero((numbers[heads] == number) & (hashes[heads] != 0))
+        group[mine] = mine[_first_alike(hashes[heads[mine]], bits)]
     weights = np.zeros(len(numbers))
-    weights[kept] = 1 / np.bincount(group[family])[group[family]]
+    alike = group[family]
+    weights[kept] = 1 / np.bincount(alike)[alike]
     return Weights(tuple(sets), numbers, weights)
+
+
+def _begins(roots: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Which rows are of another root than the row before; copies stand after the record they were made of."""
+    import numpy as np
+
+    before = np.concatenate([last, roots[:-1]]) if len(last) else np.concatenate([~roots[:1], roots[:-1]])
+    begins: np.ndarray = (roots != before).any(axis=1)
+    return begins
 
 
 def _first_alike(hashes: np.ndarray, bits: int) -> np.ndarray:

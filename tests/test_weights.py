@@ -41,6 +41,14 @@ def test_copies_count_as_the_picture_they_were_made_of():
     assert (found.pictures, found.records) == ([1], [5])
 
 
+def test_copies_that_lie_in_the_next_row_group(monkeypatch):
+    monkeypatch.setattr("pipeline.manifest.ROWS", 2)
+    roots = [record(n, picture=looks(n, n + 1)) for n in range(3)]
+    copies = [record(n, id=f"{roots[n].id}-{k}", picture=looks(9, 9)) for n in range(3) for k in (1, 2)]
+    found, by = weighed([*roots, *copies], bits=0)
+    assert set(by.values()) == {1 / 3} and found.pictures == [3]
+
+
 def test_what_was_dropped_weighs_nothing():
     gone = record(1, drop=Drop("crop", "blurred"), picture=None)
     root = record(2, drop=Drop("crop", "blurred"), picture=None)
