@@ -48,7 +48,7 @@ def _records(chance: random.Random, count: int) -> list[Record]:
             continue
         made.append(one)
         if number % 4 == 1:
-            looks = f"{int(one.picture.phash, 16) ^ 0xFF00FF:016x}"
+            looks = f"{int(one.picture.phash, 16) ^ (0xFF00FF if number % 8 == 1 else 1):016x}"
             copy = replace(one.picture, phash=looks, pixels=one.picture.pixels[::-1])
             made.append(
                 replace(one, id=f"{one.id}-1", origin=one.id, transform=Transform("mirror", True), picture=copy)
@@ -90,5 +90,6 @@ def _one(chance: random.Random, number: int) -> Record:
     )
     sharp = Annotation("sharpness", "measure", "quality", chance.choice((0.3, 0.5, 0.7, 0.95)), "basic")
     words = [subject or class_name, *chance.sample(("hat", "long hair", "sea", EVIL), 2)]
+    words += words[1:2] if number % 6 == 0 else []  # said twice
     words += ["word " * 50 + "end"] if number % 13 == 0 else []
     return replace(one, crop=crop, picture=picture, annotations=(sharp, *said), caption=", ".join(words))

@@ -62,14 +62,17 @@ def subjects(facts: Facts, gallery: Gallery) -> str:
 
 
 def _bonds(some: tuple[Bond, ...]) -> str:
+    """One subject's tags; where nobody knows how common any is elsewhere, there are no columns for it."""
+    known = any(bond.elsewhere is not None for bond in some)
     rows = "".join(
         f'<tr><td class="text" data-tag="{safe(bond.tag)}">{safe(bond.tag)}</td>{share(bond.coverage)}'
-        f"{meter(bond.coverage)}{share(bond.elsewhere)}{decimal(bond.pmi)}{decimal(bond.z)}"
-        f'<td><strong>{safe(bond.action)}</strong> <span class="soft">{safe(bond.reason)}</span></td></tr>'
+        f"{meter(bond.coverage)}"
+        + (f"{share(bond.elsewhere)}{decimal(bond.pmi)}{decimal(bond.z)}" if known else "")
+        + f'<td><strong>{safe(bond.action)}</strong> <span class="soft">{safe(bond.reason)}</span></td></tr>'
         for bond in some
     )
-    heads = ("tag", Right("with it"), "", Right("elsewhere"), Right("PMI"), Right("z"), "suggestion")
-    return table(heads, rows, "wide bonds")
+    evidence = (Right("elsewhere"), Right("PMI"), Right("z")) if known else ()
+    return table(("tag", Right("with it"), "", *evidence, "suggestion"), rows, "wide bonds")
 
 
 def sizes(facts: Facts, gallery: Gallery) -> str:
