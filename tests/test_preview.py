@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pipeline.commands import preview
 from pipeline.imaging.picture import save
-from pipeline.record import Drop
+from pipeline.record import Annotation, Drop
 from tests import make
 
 
@@ -27,6 +27,17 @@ def test_a_page_shows_the_pixels_and_the_words(tmp_path):
     text = shown(home, [one])
     assert "38;2;250;10;20" in text and "48;2;30;240;40" in text
     assert "smith, apron" in text and "raw/1.jpg" in text and "20% lost" in text
+
+
+def test_tags_that_the_caption_leaves_out_are_struck_through_and_edits_are_told(tmp_path):
+    home = make.workspace(tmp_path)
+    said = (make.tag("hat", 0.9), make.tag("beard", 0.8), make.tag("sea", 0.1))
+    hand = Annotation("hat -> cap", "edit", "replace", None, "human")
+    one = make.record(1, picture=None, annotations=(*said, hand), caption="smith, hat")
+    text = shown(home, [one])
+    assert "smith, hat" in text and "by hand: replace hat -> cap" in text
+    assert "\x1b[2;9mbeard" in text, "dim, struck through"
+    assert "\x1b[2;9mhat" not in text and "sea" not in text
 
 
 def test_a_page_fits_the_terminal(tmp_path):

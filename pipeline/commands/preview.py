@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.record import Record
+from pipeline.report.tags import said
 from pipeline.spelling import printable
 from pipeline.workspace import Workspace
+from stages.thresholds import Cut
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+OWN = Cut(0, 0, {}, False)  # each model's own thresholds
 _TAGS = 12  # tags shown under a picture that has no caption yet
 _ROWS = 15  # terminal rows that a picture likes to have
 _FOOT = 2  # rows below the pictures
@@ -31,8 +34,11 @@ def page_size(rows: int) -> int:
     return max(1, (rows - _FOOT) // _ROWS)
 
 
-def page(records: list[Record], workspace: Workspace, columns: int, rows: int) -> RenderableType:
-    """Pictures as coloured half-blocks with what is known of them at their right, in `rows` of the terminal."""
+def page(records: list[Record], workspace: Workspace, columns: int, rows: int, cut: Cut = OWN) -> RenderableType:
+    """Pictures as coloured half-blocks with what is known of them at their right, in `rows` of the terminal.
+
+    Tags above `cut` that a caption leaves out are struck through.
+    """
     from rich.table import Table
 
     width = max(16, min(40, columns // 3))
@@ -41,11 +47,11 @@ def page(records: list[Record], workspace: Workspace, columns: int, rows: int) -
     table.add_column(width=width)
     table.add_column(ratio=1)
     for record in records:
-        table.add_row(_picture(record, workspace, width, each), _words(record))
+        table.add_row(_picture(record, workspace, width, each), _words(record, cut))
     return table
 
 
-def _words(r: Record) -> Text:
+def _words(r: Record, cut: Cut) -> Text:
     from rich.text import Text
 
     text = Text()
@@ -60,7 +66,12 @@ def _words(r: Record) -> Text:
     if r.drop:
         text.append(f"dropped by {r.drop.stage}: {r.drop.reason}\n", style="yellow")
     if r.caption:
-        text.append("\n" + r.caption)
+        text.append("\n" + printable(r.caption))
+        for tag in (tag for tag in said(r, cut) if not tag.written):
+            text.append("  ")
+            text.append(printable(tag.text), style="dim strike")
+        if edits := [f"{a.category} {a.text}".strip() for a in r.annotations if a.kind == "edit"]:
+            text.append("\nby hand: " + printable("; ".join(edits)), style="cyan")
     elif tags := _best(r):
         text.append("\n" + ", ".join(tags), style="cyan")
     return text

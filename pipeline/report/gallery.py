@@ -13,12 +13,9 @@ from pipeline.record import Record
 from pipeline.report.columns import records
 from pipeline.report.facts import Facts
 from pipeline.report.measure import Measured
-from pipeline.report.tags import cut_of, merge_of
-from pipeline.spelling import plain, spell
+from pipeline.report.tags import Said, cut_of, merge_of, said
 from pipeline.stage import Report
 from pipeline.workspace import Workspace
-from stages.fates import best
-from stages.thresholds import Cut, chosen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,15 +25,6 @@ if TYPE_CHECKING:
 SIDE = 288  # pixels: the longer side of a thumbnail, for sharp screens nearly twice what is shown
 GROUPS = 24  # groups of look-alikes on the page
 DROPPED = 12  # pictures on the page for each reason
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One tag above its threshold."""
-
-    text: str
-    score: float | None
-    written: bool  # whether the caption has it; True where there is no caption yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +57,7 @@ def gather(manifest: Manifest, workspace: Workspace, measured: Measured, most: i
         row: Shown(
             record,
             thumbs[record.picture.path] if record.picture else None,
-            tuple(_said(record, cut)),
+            tuple(said(record, cut)),
             tokens.count(record.caption),
             sharp.get(row),
         )
@@ -113,12 +101,6 @@ def _spread(places: np.ndarray, count: int) -> np.ndarray:
     if len(places) <= count:
         return places
     return places[np.linspace(0, len(places) - 1, count).round().astype(np.int64)] if count > 0 else places[:0]
-
-
-def _said(record: Record, cut: Cut) -> Iterator[Said]:
-    written = {plain(part.replace("\\", "")) for part in record.caption.split(", ")}
-    for a in best(chosen(record.annotations, cut)):
-        yield Said(spell(a.text), a.score, not record.caption or plain(a.text) in written)
 
 
 def _sharpness(cards: Cards | None) -> dict[int, float]:

@@ -9,7 +9,8 @@ from pipeline.pages.thumbnails import framed
 from pipeline.record import Record
 from pipeline.report.charts import count
 from pipeline.report.facts import Alike, Facts, Named
-from pipeline.report.gallery import GROUPS, Gallery, Said, Shown
+from pipeline.report.gallery import GROUPS, Gallery, Shown
+from pipeline.report.tags import Said
 
 ROLES = {"train": "training", "reg": "regularization", "val": "validation"}
 _SORTS = (

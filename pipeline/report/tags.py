@@ -1,25 +1,38 @@
-"""How often tags are said and written, and how close each is to a subject."""
+"""Tags: which count, how often each is said and written, and how close it is to a subject."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.line import read_recipe, stage_plan
 from pipeline.manifest import Manifest
 from pipeline.options import build
+from pipeline.record import Record
 from pipeline.report.facts import Bond, TagCount
+from pipeline.spelling import plain, spell
 from pipeline.workspace import Workspace
-from stages.census import Names, said
+from stages import census
+from stages.fates import best
 from stages.merge import Merge
 from stages.suggest import Suggest, suggest
-from stages.thresholds import Cut, read_rules
+from stages.thresholds import Cut, chosen, read_rules
 
 if TYPE_CHECKING:
     from pipeline.checks.cards import Cards
 
 _MOST = 100  # tags told one by one
 _BONDS = 25  # tags told of a subject
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One tag above its threshold."""
+
+    text: str
+    score: float | None
+    written: bool  # whether the caption has it; True where there is no caption yet
 
 
 def merge_of(manifest: Manifest, workspace: Workspace) -> Merge:
@@ -38,6 +51,13 @@ def cut_of(merge: Merge) -> Cut:
     return Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
 
 
+def said(record: Record, cut: Cut) -> Iterator[Said]:
+    """The tags of a picture that count, the surest first, and whether its caption has them."""
+    written = {plain(part.replace("\\", "")) for part in record.caption.split(", ")}
+    for a in best(chosen(record.annotations, cut)):
+        yield Said(spell(a.text), a.score, not record.caption or plain(a.text) in written)
+
+
 def tag_counts(
     manifest: Manifest, cards: Cards, merge: Merge, written: Mapping[str, int]
 ) -> tuple[list[TagCount], int]:
@@ -47,10 +67,10 @@ def tag_counts(
     """
     import numpy as np
 
-    names = Names(lambda tag: tag)
+    names = census.Names(lambda tag: tag)
     inside = np.zeros(0, bool)
     counts = np.zeros(0, np.int64)
-    for rows, tags in said(manifest, cut_of(merge), names):
+    for rows, tags in census.said(manifest, cut_of(merge), names):
         if len(rows) and len(inside) <= rows.max():
             inside = np.zeros(int(rows.max()) + 1, bool)
             inside[cards.rows[cards.rows < len(inside)]] = True

@@ -17,10 +17,12 @@ from pipeline.line import ORDER
 from pipeline.manifest import Manifest
 from pipeline.progress import Progress
 from pipeline.record import Record
+from pipeline.report.tags import cut_of, merge_of
 from pipeline.show import diff_lines
 from pipeline.skin.shell import tell, workspace_here
 from pipeline.spelling import printable
 from pipeline.workspace import Workspace
+from stages.thresholds import Cut
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _LISTED = 20  # pictures named per state; more are only counted
@@ -39,9 +41,10 @@ def preview(stage: str | None, page: int | None, everything: bool) -> None:
     done = [name for name in ORDER if workspace.manifest(name).is_file()]
     if not done or (stage and stage not in done):
         raise PrepError(f"{stage or 'No stage'} has not run yet.", f"First: prep {stage or 'run'}")
-    records = (r for r in Manifest.read(workspace.manifest(stage or done[-1])).records() if everything or r.kept)
+    manifest = Manifest.read(workspace.manifest(stage or done[-1]))
+    records = (r for r in manifest.records() if everything or r.kept)
     if sys.stdout.isatty():
-        _pages(list(records), workspace, page)
+        _pages(list(records), workspace, page, cut_of(merge_of(manifest, workspace)))
     else:
         for line in preview_command.lines(records):
             click.echo(line)
@@ -114,7 +117,7 @@ def _verdict_lines(table: dict[State, list[Verdict]], replay: Replay, seconds: f
     return lines
 
 
-def _pages(records: list[Record], workspace: Workspace, size: int | None) -> None:
+def _pages(records: list[Record], workspace: Workspace, size: int | None, cut: Cut) -> None:
     """Space or right: on; b or left: back; q: end."""
     from rich.console import Console
 
@@ -125,7 +128,7 @@ def _pages(records: list[Record], workspace: Workspace, size: int | None) -> Non
     while True:
         console.clear()
         console.print(
-            preview_command.page(records[at * size : (at + 1) * size], workspace, console.width, console.height)
+            preview_command.page(records[at * size : (at + 1) * size], workspace, console.width, console.height, cut)
         )
         console.print(
             f"[dim]page {at + 1} of {last + 1}   {len(records):,} pictures   space on, b back, q end[/dim]", end=""
