@@ -228,8 +228,8 @@ def _psnr(workspace, record) -> float:
 def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
     """Every picture with the size prep would crop it to, so that all contenders make the same sizes."""
     from pipeline.imaging.picture import upright_size
-    from stages.bucket import choose
     from stages.crop import Crop
+    from stages.cropping.bucket import choose
 
     sizes = Crop(resolution=resolution).sizes()
     return [(str(path), choose(*upright_size(path.read_bytes()), sizes, math.inf)) for path in paths]

@@ -226,8 +226,8 @@ def bare_count(home: Path) -> None:
 def prep_count(home: Path) -> None:
     """prep's census: by subject, above thresholds, once a picture, near-duplicates as one."""
     from pipeline.manifest import Manifest
-    from stages.census import census
-    from stages.thresholds import Cut
+    from stages.merging.census import census
+    from stages.merging.thresholds import Cut
 
     census(Manifest.read(home / "manifests" / "tag.parquet"), Cut(0, 0, {}, False), str, 6)
 
@@ -295,8 +295,8 @@ def suggest(home: Path) -> None:
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace
     from stages.merge import Merge
-    from stages.suggest import Suggest
-    from stages.suggest import suggest as work
+    from stages.merging.suggest import Suggest
+    from stages.merging.suggest import suggest as work
 
     work(Suggest(), Merge(), Manifest.read(home / "manifests" / "tag.parquet"), Workspace(home))
 

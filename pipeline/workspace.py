@@ -73,7 +73,7 @@ class Workspace:
         return Path(os.path.normpath(self.root / relative))
 
     def given(self, text: str) -> Path:
-        """A path as a user gave it: looked up in the workspace first, as prep.toml means it, then in the current folder."""
+        """A path as a user gave it: looked up in the workspace, as prep.toml means it, then in the current folder."""
         inside = self.root / Path(text).expanduser()
         return inside if inside.exists() else Path.cwd() / Path(text).expanduser()
 
@@ -84,6 +84,9 @@ class Workspace:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the workspace for one writing command; the system lets go of it when prep dies."""
+        if not _first():
+            yield  # a sibling holds it for all
+            return
         from filelock import FileLock, Timeout
 
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -101,9 +104,16 @@ class Workspace:
 
     def sweep(self) -> None:
         """Delete the half-written files that a killed prep left behind; only for who holds the lock."""
+        if not _first():
+            return
         for pattern in ("images/??/.*.tmp", "manifests/.*.tmp", "manifests/.parts/*/.*.tmp", "cache/**/.*.tmp"):
             for file in self.root.glob(pattern):
                 file.unlink()
+
+
+def _first() -> bool:
+    """Whether this process is alone, or the first of those that torchrun or accelerate started together."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import Report, Whole, opt
 from pipeline.workspace import Workspace, safe_name
-from stages.layout import Fate, Wish, caption_bytes, plan, read_repeats, used
+from stages.building.layout import Fate, Wish, caption_bytes, plan, read_repeats, used
 
 log = logging.getLogger("prep")
 

@@ -15,9 +15,9 @@ from pipeline.imaging import picture
 from pipeline.record import Drop, Record
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace
-from stages.bucket import Size, buckets, choose, grid
-from stages.focus import place
-from stages.frame import Region, frame
+from stages.cropping.bucket import Size, buckets, choose, grid
+from stages.cropping.focus import place
+from stages.cropping.frame import Region, frame
 
 if TYPE_CHECKING:
     from numpy import ndarray

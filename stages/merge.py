@@ -11,12 +11,12 @@ from pipeline.errors import PrepError
 from pipeline.record import Record, tagger_of
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace, file_sha256
-from stages.compose import Composer
-from stages.groups import Group, refuse_empty
-from stages.plan import read_plan
-from stages.rewrite import read_rewrites
-from stages.template import DEFAULT, parse
-from stages.thresholds import Cut, read_rules
+from stages.merging.compose import Composer
+from stages.merging.groups import Group, refuse_empty
+from stages.merging.plan import read_plan
+from stages.merging.rewrite import read_rewrites
+from stages.merging.template import DEFAULT, parse
+from stages.merging.thresholds import Cut, read_rules
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -91,7 +91,7 @@ class Merge(Stage):
     drop_implied: bool = opt(False, "Leave out tags that another one implies: hat beside straw hat.")
     kinds: str = opt(
         "",
-        "TOML file that extends prep's table of kinds (stages/kinds.toml): synonyms, implications, protected kinds.",
+        "TOML file that extends prep's own table of kinds: synonyms, implications, protected kinds.",
         key=False,
         metavar="FILE",
     )

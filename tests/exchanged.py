@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from pipeline.exchange.item import Item
-from stages.layout import Shelf
+from stages.building.layout import Shelf
 
 WORD = st.text(string.ascii_letters + string.digits + "_é写真'", min_size=1, max_size=8)
 WORDS = st.lists(WORD, min_size=1, max_size=3).map(" ".join)

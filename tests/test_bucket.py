@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.bucket import buckets, choose, grid, scale_to
+from stages.cropping.bucket import buckets, choose, grid, scale_to
 
 SD = buckets(512, 64, 256, 1024)
 

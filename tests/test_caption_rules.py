@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.checks.facts import Aims
 from pipeline.clip_tokens import Tokens
 from pipeline.workspace import Workspace
-from stages.plan import Plan, Row, write_plan
+from stages.merging.plan import Plan, Row, write_plan
 from tests.checking import TOKEN, found, good, prior
 
 SET = [good(n) for n in range(12)]

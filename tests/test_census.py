@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from pipeline.record import Annotation, Drop
 from pipeline.spelling import plain
-from stages.census import census
-from stages.rewrite import read_rewrites, rewritten
-from stages.thresholds import Cut, chosen
-from stages.weights import Set
+from stages.merging.census import census
+from stages.merging.rewrite import read_rewrites, rewritten
+from stages.merging.thresholds import Cut, chosen
+from stages.merging.weights import Set
 from tests.make import record, tag
 from tests.worked_table import looks, manifest
 

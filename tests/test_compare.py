@@ -23,7 +23,7 @@ from pipeline.pages.document import document
 from pipeline.record import Annotation, Drop
 from pipeline.skin.compare import compare
 from pipeline.stage import Step
-from stages.thresholds import Cut
+from stages.merging.thresholds import Cut
 from tests.fake import cropped
 from tests.make import record, tag
 from tests.make import workspace as make_workspace

@@ -12,11 +12,11 @@ from pipeline.edits import Edit, Edits
 from pipeline.record import Annotation
 from pipeline.spelling import plain
 from pipeline.workspace import Workspace
-from stages.compose import Composer
-from stages.fates import best
 from stages.merge import Merge
-from stages.plan import Plan, Row, decide
-from stages.thresholds import chosen
+from stages.merging.compose import Composer
+from stages.merging.fates import best
+from stages.merging.plan import Plan, Row, decide
+from stages.merging.thresholds import chosen
 from tests.make import record, tag
 
 HAIR = (tag("1boy", 0.99), tag("gray_hair", 0.95), tag("straw_hat", 0.9), tag("hat", 0.8), tag("smile", 0.7))

@@ -19,7 +19,7 @@ from pipeline.manifest import write_manifest
 from pipeline.record import Record
 from pipeline.workspace import Workspace
 from stages.crop import Crop
-from stages.frame import Region, frame
+from stages.cropping.frame import Region, frame
 from tests import make
 from tests.photographs import encoded, paths, photograph
 

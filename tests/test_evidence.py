@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.evidence import evidence, evidence_beside
+from stages.merging.evidence import evidence, evidence_beside
 from tests.worked_table import PICTURES, TABLE
 
 

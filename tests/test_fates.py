@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.edits import Edit
 from pipeline.spelling import plain
-from stages.fates import Fate, arranged, best, edited, edited_parts, once
+from stages.merging.fates import Fate, arranged, best, edited, edited_parts, once
 from tests.make import tag
 
 HAT, COAT, BEARD = Fate(tag("hat", 0.5), "hat"), Fate(tag("red_coat", 0.9), "red_coat"), Fate(tag("beard"), "beard")

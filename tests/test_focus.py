@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.focus import faces, place, saliency
+from stages.cropping.focus import faces, place, saliency
 from tests.photographs import photograph
 
 

@@ -150,6 +150,6 @@ def test_train_on_a_folder_from_the_command_line(tmp_path):
     (tmp_path / "theirs" / "2_sks dog" / "0.txt").write_text("sks, a ball")
     assert "up to date" not in prep("-C", tmp_path / "ws", "train", *how).stdout
     picture(tmp_path / "theirs" / "2_sks dog" / "odd.png", 5, (60, 64))
-    assert (
-        "60 x 64 pixels; the sides must be multiples of 8" in prep("-C", tmp_path / "ws", "train", *how, code=1).stderr
-    )
+    assert "size not trainable (1)" in prep("-C", tmp_path / "ws", "train", *how, code=1).stderr
+    refused = prep("-C", tmp_path / "ws", "train", "--unchecked", *how, code=1).stderr
+    assert "60 x 64 pixels; the sides must be multiples of 8" in refused

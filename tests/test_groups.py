@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from stages.groups import Group, keywords, refuse_empty
+from stages.merging.groups import Group, keywords, refuse_empty
 from tests.make import record
 from tests.worked_table import manifest
 

@@ -106,7 +106,8 @@ def test_imports_point_downwards_and_tops_are_light(path):
         return
     tree = ast.parse(path.read_text())
     for name in top_imports(tree):
-        assert name.split(".")[0] in LIGHT_TOP | OWN_TOP.get(me.rpartition(".")[0], set()), f"{me} imports {name} at its top"
+        allowed = LIGHT_TOP | OWN_TOP.get(me.rpartition(".")[0], set())
+        assert name.split(".")[0] in allowed, f"{me} imports {name} at its top"
     for name in our_imports(tree):
         assert floor(name) <= floor(me), f"{me} imports {name}, which stands above it"
         assert not (me.startswith("training") and name.split(".")[0] in ("stages", "taggers"))

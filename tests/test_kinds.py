@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import PrepError
 from pipeline.spelling import plain
-from stages.kinds import BUILT_IN, read_kinds
+from stages.merging.kinds import BUILT_IN, read_kinds
 
 KINDS = read_kinds()
 

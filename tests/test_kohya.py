@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.exchange import kohya
 from pipeline.exchange.item import Form
-from stages.layout import Shelf
+from stages.building.layout import Shelf
 from tests.exchanged import items
 from tests.shell import files
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from pipeline.errors import PrepError
 from pipeline.recipe import check_name
 from pipeline.workspace import Workspace
-from stages.bucket import buckets, choose, scale_to
+from stages.building.layout import Wish, plan, read_shelf
+from stages.building.split import Card, Split
 from stages.crop import Crop
-from stages.layout import Wish, plan, read_shelf
+from stages.cropping.bucket import buckets, choose, scale_to
 from stages.merge import Merge
-from stages.rewrite import read_rewrites, rewritten, sentence
-from stages.split import Card, Split
+from stages.merging.rewrite import read_rewrites, rewritten, sentence
 from tests.make import record, tag
 from training.captions import Captions, plain_prompt, prompt
 from training.draws import Draw, epoch_batches

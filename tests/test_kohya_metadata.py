@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.exchange import kohya_metadata
 from pipeline.exchange.item import Form
-from stages.layout import Shelf
+from stages.building.layout import Shelf
 from tests.exchanged import items
 
 ENTRIES = [

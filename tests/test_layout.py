@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.record import Transform
-from stages.layout import Shelf, Wish, plan, read_shelf
+from stages.building.layout import Shelf, Wish, plan, read_shelf
 from stages.overlap import near
 from tests.make import record
 

@@ -17,10 +17,10 @@ from pipeline.record import Annotation
 from pipeline.spelling import KAOMOJI, plain, spell
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
-from stages.compose import Composer, absorbed
 from stages.merge import Merge
-from stages.plan import PLAN
-from stages.thresholds import Cut, chosen, mcut, read_rules
+from stages.merging.compose import Composer, absorbed
+from stages.merging.plan import PLAN
+from stages.merging.thresholds import Cut, chosen, mcut, read_rules
 from tests.make import record, tag, workspace
 from tests.worked_table import list_of_tags, manifest, records
 

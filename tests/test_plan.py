@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from stages.kinds import read_kinds
-from stages.plan import MINE, PLAN, SUGGESTED, Plan, Row, decide, read_plan, undo, write_plan
+from stages.merging.kinds import read_kinds
+from stages.merging.plan import MINE, PLAN, SUGGESTED, Plan, Row, decide, read_plan, undo, write_plan
 
 KINDS = read_kinds()
 
@@ -125,7 +125,7 @@ def test_a_crash_between_the_two_writes_loses_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("stages.plan.write_plan", full)
+    monkeypatch.setattr("stages.merging.plan.write_plan", full)
     with pytest.raises(OSError, match="disk full"):
         decide(home, BEARD.changed({"drop": ("hat",)}, KINDS))
     assert read_plan(home) == BEARD

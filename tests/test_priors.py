@@ -6,7 +6,7 @@ from pipeline.errors import PrepError
 from pipeline.models.store import home_of
 from pipeline.stage import Model
 from pipeline.workspace import Workspace, file_sha256
-from stages.priors import find_priors, read_priors
+from stages.merging.priors import find_priors, read_priors
 from tests.worked_table import SHARES, list_of_tags, manifest
 
 HUB = "SmilingWolf/wd-vit-tagger-v3"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from stages.rewrite import Rule, read_rewrites, rewritten, sentence
+from stages.merging.rewrite import Rule, read_rewrites, rewritten, sentence
 
 
 def changed(tag, *replace, remove=()):

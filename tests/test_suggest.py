@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.suggest import Suggest, suggest
+from stages.merging.suggest import Suggest, suggest
 from tests.make import record, tag
 from tests.worked_table import TABLE, list_of_tags, manifest, records
 

@@ -24,7 +24,7 @@ from pipeline.skin.stages import command
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.thresholds import chosen
+from stages.merging.thresholds import chosen
 from taggers.tagger import Split, Tagger
 from tests.fake import Fake, cropped, write_wd14
 from tests.make import workspace as make_workspace

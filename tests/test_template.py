@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from stages.template import DEFAULT, PLACES, fill, parse
+from stages.merging.template import DEFAULT, PLACES, fill, parse
 
 PARTS = {
     "trigger": ["smith"],

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.exchange import webdataset
 from pipeline.exchange.item import Form, Item
-from stages.layout import Shelf
+from stages.building.layout import Shelf
 from tests.exchanged import items
 from tests.shell import files
 

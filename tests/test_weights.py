@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stages.weights
+import stages.merging.weights
 from pipeline.record import Drop
-from stages.weights import Set, weigh
+from stages.merging.weights import Set, weigh
 from tests.make import record
 from tests.worked_table import looks, manifest
 
@@ -61,7 +61,7 @@ def test_what_was_dropped_weighs_nothing():
 def test_of_very_many_only_equal_hashes_count_once(monkeypatch):
     made = [record(n, picture=looks(n, 8 + (n > 1))) for n in range(3)]
     assert weighed(made)[0].pictures == [1]
-    monkeypatch.setattr(stages.weights, "MANY", 2)
+    monkeypatch.setattr(stages.merging.weights, "MANY", 2)
     assert weighed(made)[0].pictures == [2]
 
 

@@ -4,8 +4,8 @@ from pipeline.edits import Edit, Entry
 from pipeline.record import Drop, Transform
 from pipeline.review.words import GONE, NEW, WARM, about, caption, counted, listed, told
 from pipeline.terms import View
-from stages.compose import Composed
-from stages.fates import Fate
+from stages.merging.compose import Composed
+from stages.merging.fates import Fate
 from tests.make import record, tag
 
 

@@ -5,7 +5,7 @@ import zipfile
 
 from pipeline.exchange import zip
 from pipeline.exchange.item import Form
-from stages.layout import Shelf
+from stages.building.layout import Shelf
 from tests.exchanged import items
 
 ENTRIES = [(Shelf("train", 10, "smith", "man"), "a", "smith, \u5199\u771f"), (Shelf("reg", 1, "", "man"), "b", "")]

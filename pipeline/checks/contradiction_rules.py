@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.checks.cards import Cards, pair
 from pipeline.checks.facts import Facts, Look
 from pipeline.checks.finding import Hit
-from stages.kinds import Kinds, read_kinds
+from stages.merging.kinds import Kinds, read_kinds
 
 if TYPE_CHECKING:
     import numpy as np

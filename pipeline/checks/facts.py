@@ -10,7 +10,7 @@ from pipeline.checks.columns import Page
 from pipeline.clip_tokens import WINDOW
 from pipeline.manifest import Manifest
 from pipeline.workspace import Workspace
-from stages.plan import Plan, read_plan, split_rule
+from stages.merging.plan import Plan, read_plan, split_rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pipeline.checks.finding import Severity
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import is_picture_name
 from pipeline.spelling import printable
-from stages.layout import Shelf, read_shelf
+from stages.building.layout import Shelf, read_shelf
 
 READ = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # what kohya's reader finds, all small or all capital letters
 ENDINGS = (".txt", ".caption")

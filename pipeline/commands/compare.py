@@ -13,7 +13,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Annotation, Record
 from pipeline.spelling import plain, printable, spell
 from pipeline.workspace import Workspace
-from stages.thresholds import Cut, chosen
+from stages.merging.thresholds import Cut, chosen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -26,7 +26,7 @@ from pipeline.sources import scan
 from pipeline.spelling import printable
 from pipeline.stage import Report
 from pipeline.workspace import Workspace
-from stages.layout import Shelf
+from stages.building.layout import Shelf
 
 PICTURES = "pictures"  # the workspace's folder of pictures that were copied or unpacked
 _LOOK_AT = 1000  # pictures whose sizes tell whether the set is cropped already

@@ -12,8 +12,8 @@ from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.spelling import printable
 from pipeline.workspace import Workspace
-from stages.kinds import Kinds
-from stages.plan import SUGGESTED, Action, Plan, Row, Rules, decide, read_plan
+from stages.merging.kinds import Kinds
+from stages.merging.plan import SUGGESTED, Action, Plan, Row, Rules, decide, read_plan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

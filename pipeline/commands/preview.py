@@ -9,7 +9,7 @@ from pipeline.record import Record
 from pipeline.report.tags import said
 from pipeline.spelling import printable
 from pipeline.workspace import Workspace
-from stages.thresholds import Cut
+from stages.merging.thresholds import Cut
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

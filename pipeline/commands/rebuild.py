@@ -17,7 +17,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import Report
 from pipeline.workspace import Workspace, file_sha256, write_atomic
-from stages.layout import caption_bytes
+from stages.building.layout import caption_bytes
 
 State = Literal["same", "same pixels, other bytes", "other pixels", "source missing", "source changed"]
 

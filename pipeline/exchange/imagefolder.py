@@ -15,7 +15,7 @@ from pipeline.exchange.item import Form, Item, caption_beside, folders_in, text_
 from pipeline.link import link
 from pipeline.record import Role
 from pipeline.spelling import printable
-from stages.layout import Shelf, read_shelf
+from stages.building.layout import Shelf, read_shelf
 from taggers.beside.caption_text import Fault, parse
 
 TABLES = ("metadata.jsonl", "metadata.csv")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.errors import PrepError
 from pipeline.imaging.picture import is_picture_name
 from pipeline.spelling import printable
-from stages.layout import Shelf, read_shelf
+from stages.building.layout import Shelf, read_shelf
 from taggers.beside.caption_text import Fault, decode
 
 CAPTIONS = (".txt", ".caption")  # endings of caption files; the first that exists counts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.exchange.item import Form, Item, caption_beside, folders_in, pictures_in
 from pipeline.link import link
-from stages.layout import caption_bytes, read_shelf
+from stages.building.layout import caption_bytes, read_shelf
 
 _TRAINING = ("train", "img")  # how people call the parent whose sibling holds the regularization pictures
 

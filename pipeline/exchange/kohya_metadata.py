@@ -13,7 +13,7 @@ from pipeline.errors import PrepError
 from pipeline.exchange.item import Form, Item, pictures_in
 from pipeline.link import link
 from pipeline.spelling import printable
-from stages.layout import read_shelf
+from stages.building.layout import read_shelf
 from taggers.beside.caption_text import Fault, parse
 
 CONFIG, TABLE = "dataset.toml", "meta.json"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from pipeline.exchange.item import Form, Item
-from stages.layout import caption_bytes
+from stages.building.layout import caption_bytes
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can tell
 _UNIX, _PLAIN_FILE = 3, 0o100644 << 16

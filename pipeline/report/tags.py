@@ -13,11 +13,11 @@ from pipeline.record import Record
 from pipeline.report.facts import Bond, TagCount
 from pipeline.spelling import plain, spell
 from pipeline.workspace import Workspace
-from stages import census
-from stages.fates import best
+from stages.merging import census
 from stages.merge import Merge
-from stages.suggest import Suggest, suggest
-from stages.thresholds import Cut, chosen, read_rules
+from stages.merging.fates import best
+from stages.merging.suggest import Suggest, suggest
+from stages.merging.thresholds import Cut, chosen, read_rules
 
 if TYPE_CHECKING:
     from pipeline.checks.cards import Cards

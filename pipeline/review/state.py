@@ -14,8 +14,8 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.review.table import Table
 from pipeline.workspace import Workspace
-from stages.compose import Composed, Composer
 from stages.merge import Merge
+from stages.merging.compose import Composed, Composer
 
 if TYPE_CHECKING:
     from numpy import ndarray

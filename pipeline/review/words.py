@@ -12,8 +12,8 @@ from pipeline.terms import View
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from stages.compose import Composed
-    from stages.fates import Fate
+    from stages.merging.compose import Composed
+    from stages.merging.fates import Fate
 
 UNSURE = 0.5  # a tag below this score is marked with it
 CHOSEN, EDITED, FLAGGED = "\u2713", "\u2022", "\u2691"

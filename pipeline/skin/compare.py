@@ -14,7 +14,7 @@ from pipeline.line import read_recipe, stage_plan
 from pipeline.skin.shell import tell, workspace_here
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.thresholds import Cut
+from stages.merging.thresholds import Cut
 
 
 @click.command()

@@ -22,7 +22,7 @@ from pipeline.show import diff_lines
 from pipeline.skin.shell import tell, workspace_here
 from pipeline.spelling import printable
 from pipeline.workspace import Workspace
-from stages.thresholds import Cut
+from stages.merging.thresholds import Cut
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _LISTED = 20  # pictures named per state; more are only counted

@@ -15,10 +15,10 @@ from pipeline.options import click_options, given
 from pipeline.skin.shell import engine_options, settings, tell, workspace_here
 from pipeline.skin.stages import bring_here
 from pipeline.workspace import Workspace
-from stages.kinds import Kinds, read_kinds
 from stages.merge import Merge
-from stages.plan import SUGGESTED, Action, Plan, Rules, decide, read_plan, undo, write_plan
-from stages.suggest import Suggest, suggest
+from stages.merging.kinds import Kinds, read_kinds
+from stages.merging.plan import SUGGESTED, Action, Plan, Rules, decide, read_plan, undo, write_plan
+from stages.merging.suggest import Suggest, suggest
 
 _HELP = """Write the captions: the trigger, then the tags that stay.
 

@@ -15,7 +15,7 @@ from pipeline.errors import PrepError
 from pipeline.shape import shape
 from pipeline.spelling import plain
 from pipeline.workspace import Workspace, write_atomic
-from stages.kinds import Kinds
+from stages.merging.kinds import Kinds
 
 Action = Literal["absorb", "review", "drop", "keep"]  # in the order in which people want to see them
 Rules = Mapping[Action, tuple[str, ...]]  # 'beard' for all subjects, 'smith=beard' for one

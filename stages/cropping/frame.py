@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from pipeline.record import Crop
-from stages.bucket import Size, scale_to
+from stages.cropping.bucket import Size, scale_to
 
 
 @dataclass(frozen=True, slots=True)

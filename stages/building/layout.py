@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.errors import PrepError
 from pipeline.record import Drop, Record, Role
 from pipeline.workspace import safe_name
+from stages.building.split import Card, Split, draw
 from stages.overlap import near
-from stages.split import Card, Split, draw
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pipeline.manifest import Manifest
 from pipeline.record import Annotation
 from pipeline.spelling import plain
-from stages.thresholds import Cut, chosen
-from stages.weights import Set, weigh
+from stages.merging.thresholds import Cut, chosen
+from stages.merging.weights import Set, weigh
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,13 +11,13 @@ from pipeline.edits import Edit, Edits, reworded
 from pipeline.record import Annotation, Drop, Record
 from pipeline.spelling import plain, spell
 from pipeline.workspace import Workspace
-from stages.fates import HUMAN, Fate, What, arranged, best, edited, edited_parts, once
-from stages.groups import Group, keywords
-from stages.kinds import Kinds, read_kinds
-from stages.plan import Plan, read_plan
-from stages.rewrite import Rule, read_rewrites, rewritten, sentence
-from stages.template import fill, parse
-from stages.thresholds import Cut, chosen
+from stages.merging.fates import HUMAN, Fate, What, arranged, best, edited, edited_parts, once
+from stages.merging.groups import Group, keywords
+from stages.merging.kinds import Kinds, read_kinds
+from stages.merging.plan import Plan, read_plan
+from stages.merging.rewrite import Rule, read_rewrites, rewritten, sentence
+from stages.merging.template import fill, parse
+from stages.merging.thresholds import Cut, chosen
 
 if TYPE_CHECKING:
     from stages.merge import Merge

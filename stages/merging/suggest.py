@@ -12,15 +12,15 @@ from pipeline.manifest import Manifest
 from pipeline.spelling import plain
 from pipeline.stage import Options, opt
 from pipeline.workspace import Workspace
-from stages.census import Tally, census
-from stages.compose import absorbed
-from stages.evidence import Evidence, evidence, evidence_beside
-from stages.kinds import Kinds, read_kinds
-from stages.plan import Action, Plan, Row
-from stages.priors import Priors, find_priors
-from stages.rewrite import read_rewrites, rewritten
-from stages.thresholds import Cut, read_rules
-from stages.weights import MANY, Set
+from stages.merging.census import Tally, census
+from stages.merging.compose import absorbed
+from stages.merging.evidence import Evidence, evidence, evidence_beside
+from stages.merging.kinds import Kinds, read_kinds
+from stages.merging.plan import Action, Plan, Row
+from stages.merging.priors import Priors, find_priors
+from stages.merging.rewrite import read_rewrites, rewritten
+from stages.merging.thresholds import Cut, read_rules
+from stages.merging.weights import MANY, Set
 
 if TYPE_CHECKING:
     from stages.merge import Merge
