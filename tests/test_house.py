@@ -25,7 +25,7 @@ FLOORS = (
     ("pipeline.stage", "pipeline.workspace", "pipeline.link"),
     ("pipeline.imaging",),
     ("pipeline.pages",),
-    ("pipeline.edits", "pipeline.terms", "pipeline.filter"),
+    ("pipeline.edits", "pipeline.terms", "pipeline.filter", "pipeline.split"),
     ("pipeline.manifest", "pipeline.options", "pipeline.progress"),
     ("pipeline.models",),
     ("pipeline.engines", "pipeline.parts", "pipeline.recipe"),

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.recipe import check_name
+from pipeline.split import Card, Split
 from pipeline.workspace import Workspace
 from stages.building.layout import Wish, plan, read_shelf
-from stages.building.split import Card, Split
 from stages.crop import Crop
 from stages.cropping.bucket import buckets, choose, scale_to
 from stages.merge import Merge

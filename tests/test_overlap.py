@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.overlap import groups
+from pipeline.imaging.overlap import groups
 
 
 def plainly(values, bits):

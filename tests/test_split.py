@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.building.split import Card, Split, families
+from pipeline.split import Card, Split, families
 from tests.make import record
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checks.columns import Page, coded
 from pipeline.checks.facts import Look
+from pipeline.imaging.overlap import groups
 from pipeline.spelling import plain
-from stages.overlap import groups
 
 if TYPE_CHECKING:
     import numpy as np

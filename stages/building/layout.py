@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
+from pipeline.imaging.overlap import near
 from pipeline.record import Drop, Record, Role
+from pipeline.split import Card, Split, draw
 from pipeline.workspace import safe_name
-from stages.building.split import Card, Split, draw
-from stages.overlap import near
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.imaging.overlap import groups
 from pipeline.manifest import Manifest
-from stages.overlap import groups
 
 if TYPE_CHECKING:
     import numpy as np

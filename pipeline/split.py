@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.imaging.overlap import groups
 from pipeline.record import Record, Role
-from stages.overlap import groups
 
 
 @dataclass(frozen=True, slots=True)
