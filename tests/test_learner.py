@@ -77,7 +77,9 @@ def test_eight_bits_are_eight_bits():
     for name in ("adamw8bit", "sgd-nesterov8bit"):
         found = learner(optimizer=name)
         go(found, range(1))
-        kept = [value for key, value in found.tensors().items() if key.startswith("optimizer.") and value.numel() > 5000]
+        kept = [
+            value for key, value in found.tensors().items() if key.startswith("optimizer.") and value.numel() > 5000
+        ]
         assert kept and all(value.dtype == torch.uint8 for value in kept)
 
 

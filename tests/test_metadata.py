@@ -73,12 +73,6 @@ def test_what_webui_shows(said):
     assert len(said["ss_new_sd_model_hash"]) == 64
 
 
-def test_alpha_of_zero_is_the_rank(tmp_path):
-    rows = [Row(1, 1, 0.5, None, 1e-4, 64, 64, ["x"])]
-    model = checkpoint(workspace(tmp_path))
-    assert describe(Train(rank=8), [sample(1)], rows, (SD1(), model))["ss_network_alpha"] == "8"
-
-
 def test_provenance_names_the_data_set(tmp_path):
     work = workspace(tmp_path)
     made = manifest(work, [placed(work, 1)])

@@ -117,7 +117,7 @@ class Learner:
         self._pass_on()
         for table, saved in zip(self.optimizer.param_groups, numbers["groups"], strict=True):
             for key, value in saved.items():
-                table[key] = tuple(value) if isinstance(table[key], tuple) else value
+                table[key] = tuple(value) if isinstance(table.get(key), tuple) else value
         states: dict[str, dict[str, Any]] = {name: dict(numbers["states"].get(name, {})) for name in self.weights}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")

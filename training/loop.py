@@ -119,14 +119,24 @@ def train(job: Job, learner: Learner, done: int, watchers: Sequence[Watcher]) ->
         pictures = sum(len(draws) for draws in batches)
         shown = []
         for draws in batches:
-            error, weight = errors(job, prepare(job, ranks.share(draws)))
-            ((error * weight).sum() / pictures).backward()  # type: ignore[no-untyped-call]
-            shown.append(Shown(draws, error.detach(), weight))
+            shown.append(Shown(draws, *_study(job, ranks.share(draws), pictures)))
         norm = learner.update(number - 1)
         step = Step(number, total, epoch, ends, shown, rate, norm)
         answers = [watch(step) for watch in watchers]
         if any(answers):
             break
+
+
+def _study(job: Job, draws: list[Draw], pictures: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add to the gradients what a batch teaches, one part of the step's `pictures`; its errors and weights."""
+    import torch
+
+    if not draws:  # a batch with fewer pictures than there are processes
+        return torch.zeros(0, device=job.device), torch.zeros(0, device=job.device)
+    error, weight = errors(job, prepare(job, draws))
+    loss = (error * weight).sum() / pictures
+    loss.backward()  # type: ignore[no-untyped-call]
+    return error.detach(), weight
 
 
 def _course(job: Job, done: int, total: int) -> Iterator[tuple[int, int, bool, list[list[Draw]]]]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
+
+from pipeline.errors import PrepError
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
 _AT_ONCE = 1 << 26  # bytes of gradients that travel together
+_PATIENCE = timedelta(days=1)  # one process fills the caches while the others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,21 @@ class Ranks:
         import torch
         import torch.distributed
 
+        if self.count == 1:
+            return number
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         value = torch.tensor(number, device=device)
         torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
         return int(value)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """What one process does first, and then all the others."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
 
     def wait(self) -> None:
         """Wait until every process has come this far."""
@@ -73,11 +89,20 @@ class Ranks:
             torch.distributed.barrier()
 
 
-def find_ranks() -> Ranks:
-    """This process among those that `accelerate launch` or torchrun started; alone when none did."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+def find_ranks(device: str) -> Ranks:
+    """This process among those that `accelerate launch` or torchrun started, alone when none did.
+
+    `device` is cpu or cuda; of several GPUs each process takes its own, which torch means by cuda from then on.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
         return Ranks()
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+    if state.num_processes != count:
+        raise PrepError(
+            f"{count} processes were started, but accelerate does not know how they talk on this device ({device}).",
+            "Start one: prep train",
+        )
     return Ranks(state.process_index, state.num_processes)

@@ -71,11 +71,11 @@ class Shelf:
                 continue
             try:
                 found = self._read(step)
-                self.learner.restore(found.tensors, found.numbers)
-            except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-                log.warning("The checkpoint %s is damaged (%s) and passed over.", self._path(step), _line(error))
-            else:
-                return found
+            except (OSError, SafetensorError, ValueError) as error:
+                log.warning("The checkpoint %s is damaged and passed over: %s.", self._path(step), _line(error))
+                continue
+            self.learner.restore(found.tensors, found.numbers)
+            return found
         return None
 
     def check(self, step: Step) -> None:
@@ -130,4 +130,4 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

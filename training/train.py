@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.stage import Model, Step, Whole, opt
-from training.assembly import Plan, assemble
+from pipeline.workspace import file_sha256
+from training.assembly import Plan, assemble, find_device
 from training.base import find_base, with_vae
 from training.captions import Captions
 from training.checkpoint import open_base
@@ -74,8 +75,13 @@ class Train(Data, Captions, Method, Learning, Noise, Saving, Whole):
         return (own, Model("vae", base.vae)) if self.vae else (own,)
 
     def inputs(self, workspace: Workspace) -> dict[str, str]:
-        """The masks beside the pictures; the transparency of sources is part of what the manifest names."""
-        return {"masks": Masks(self.masks, workspace, 1).digest()} if self.masks else {}
+        """The masks beside the pictures, and the file to train on.
+
+        The transparency of sources is part of what the manifest names.
+        """
+        found = {"masks": Masks(self.masks, workspace, 1).digest()} if self.masks else {}
+        former = self.former(workspace)
+        return found | ({"file to train on": file_sha256(former)} if former else {})
 
     def own_source(self, workspace: Workspace, report: Report) -> tuple[list[Record], Step] | None:
         """The folders that --data names, instead of what build laid out."""
@@ -100,13 +106,16 @@ class Train(Data, Captions, Method, Learning, Noise, Saving, Whole):
         family.check_text(self.text)
         samples = [sample for sample in read_samples(manifest) if self.prior_loss_weight or not sample.reg]
         check_samples(samples, family.multiple)
-        run = assemble(Plan(self, family, checkpoint, samples), workspace, report)
+        ranks = find_ranks(find_device(self.device).type)
+        with ranks.in_turn():  # the first process fills the caches
+            run = assemble(Plan(self, family, checkpoint, samples), workspace, report)
         file = self.file(workspace)
-        course = begin(run.job, Place(file.parent, self.key(manifest, workspace)), find_ranks())
+        course = begin(run.job, Place(file.parent, self.key(manifest, workspace)), ranks)
         last = follow(run.job, course, report)
         course.ledger.finish(file.parent)
-        with course.learner.averaged():
-            publish(run, (last.number, last.epoch) if last else (course.done, course.epoch), manifest, file)
+        if ranks.first:
+            with course.learner.averaged():
+                publish(run, (last.number, last.epoch) if last else (course.done, course.epoch), manifest, file)
         yield from manifest.batches()
 
     def file(self, workspace: Workspace) -> Path:

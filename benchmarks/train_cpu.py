@@ -1,0 +1,129 @@
+"""What prep's training loop costs beside a bare one: python benchmarks/train_cpu.py [--rounds 12] [--steps 6].
+
+Two contenders take turns with one and the same model, the mini base with LoRA of rank 16 at 256 x 256
+pixels, so that every step has the full work of a U-Net's forward and backward pass:
+  bare  batches that lie ready in memory; forward, loss, backward, clipping, fused AdamW, and no more;
+  prep  the loop as `prep train` runs it: reading latents, drawing time and noise, prompts, rates, the
+        looks at the losses and the ledger's rows. Checkpoints are left out: they come once an epoch.
+Printed are the medians of the seconds per step with the quartiles, and the ratio with its spread over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+TO_REACH = 1.03  # prep's time over the bare loop's
+SIDE = 256
+
+
+def make(home: Path, steps: int):
+    """A run over eight pictures, ready to train."""
+    from tests.training_set import manifest, placed, workspace
+    from training.assembly import Plan, assemble
+    from training.base import find_base
+    from training.checkpoint import open_base
+    from training.families.table import recognise
+    from training.samples import read_samples
+    from training.train import Train
+
+    work = workspace(home)
+    made = manifest(work, [placed(work, number, size=(SIDE, SIDE)) for number in range(8)])
+    checkpoint = open_base(find_base("mini", work), work.cache)
+    config = Train(batch=2, steps=steps, device="cpu")
+    plan = Plan(config, recognise(checkpoint), checkpoint, read_samples(made))
+    return assemble(plan, work, lambda done, total: None)
+
+
+def bare(job, batches) -> float:
+    """Seconds per step of a loop that does nothing but learn."""
+    import torch
+
+    weights = [weight for group in job.groups for weight in group.weights.values()]
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
+    texts = [job.condition(batch.prompts) for batch in batches]
+    begin = time.perf_counter()
+    for batch, text in zip(batches, texts, strict=True):
+        noisy = job.objective.mix(batch.clean, batch.noise, batch.time)
+        prediction = job.family.forward(job.denoiser, noisy, batch.time, text, batch.size)
+        loss = torch.nn.functional.mse_loss(prediction, batch.noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    float(loss)
+    return (time.perf_counter() - begin) / len(batches)
+
+
+def prep(job, learner, ledger, done: int, steps: int) -> float:
+    """Seconds per step of prep's loop, from step `done` on."""
+    from training.loop import train
+
+    def enough(step) -> bool:
+        return step.number == done + steps
+
+    begin = time.perf_counter()
+    train(job, learner, done, (ledger.after, enough))
+    return (time.perf_counter() - begin) / steps
+
+
+def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[float]]:
+    """Seconds per step of the bare loop and of prep's, round by round, the first of which warms up."""
+    from training.draws import all_batches
+    from training.learner import make_learner
+    from training.ledger import Ledger
+    from training.loop import prepare
+    from training.ranks import Ranks
+
+    job = make(home, (rounds + 1) * steps).job
+    learner, ledger = make_learner(job.groups, job.config, Ranks()), Ledger(home / "ledger", job.prompt, Ranks())
+    draws = all_batches(job.samples, job.config.batch, job.config.seed)
+    ready = [prepare(job, batch) for _, (_, batch) in zip(range(steps), draws, strict=False)]
+    found = []
+    for turn in range(rounds + 1):
+        contenders = [lambda: bare(job, ready), lambda turn=turn: prep(job, learner, ledger, turn * steps, steps)]
+        order = (0, 1) if turn % 2 else (1, 0)
+        times = dict(zip(order, [contenders[k]() for k in order], strict=True))
+        found.append((times[0], times[1]))
+    return [pair[0] for pair in found[1:]], [pair[1] for pair in found[1:]]
+
+
+def told(values: list[float], form: str) -> str:
+    """Median and quartiles."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{format(middle, form)}  ({format(low, form)} to {format(high, form)})"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=6, help="steps per turn")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    given = parser.parse_args()
+    import torch
+
+    with tempfile.TemporaryDirectory() as home:
+        from tests import training_set  # noqa: F401  # sets torch's threads: ours come after
+
+        torch.set_num_threads(given.threads)
+        alone, ours = measure(given.rounds, given.steps, Path(home))
+    ratios = [mine / theirs for mine, theirs in zip(ours, alone, strict=True)]
+    print(f"bare   {told(alone, '.4f')} s per step")
+    print(f"prep   {told(ours, '.4f')} s per step")
+    print(f"ratio  {told(ratios, '.3f')}; to reach: {TO_REACH}")
+    if given.json:
+        figures = {"bare": alone, "prep": ours, "ratio": statistics.median(ratios)}
+        given.json.write_text(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""A toy run as a process of its own, for the tests that end it: python -m tests.toy_run FOLDER STEPS SECONDS."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from pipeline.errors import PrepError
+from tests.toy_job import job
+from tests.training_set import sample
+from training.course import Place, begin, follow
+from training.ranks import find_ranks
+
+SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
+
+
+def main(folder: Path, steps: int, seconds: float) -> None:
+    """Train the toy, each step as long as told, and tell of each that is done."""
+    made = job(SAMPLES, batch=3, steps=steps, accumulate=2, ema=0.9, save_every_steps=5)
+    ranks = find_ranks("cpu")
+    course = begin(made, Place(folder, "key of the run"), ranks)
+
+    def slow(step):
+        if ranks.first:
+            print(step.number, flush=True)
+        time.sleep(seconds)
+        return False
+
+    follow(made, course, lambda done, total: None, (slow,))
+    course.ledger.finish(folder)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    except PrepError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.code)
