@@ -5,7 +5,8 @@ pixels, so that every step has the full work of a U-Net's forward and backward p
   bare  batches that lie ready in memory; forward, loss, backward, clipping, fused AdamW, and no more;
   prep  the loop as `prep train` runs it: reading latents, drawing time and noise, prompts, rates, the
         looks at the losses and the ledger's rows. Checkpoints are left out: they come once an epoch.
-Printed are the medians of the seconds per step with the quartiles, and the ratio with its spread over the rounds.
+Printed are the medians of the processor's seconds per step with the quartiles, and the ratio with its
+spread over the rounds. Seconds of the processor, not of the clock, because they know no neighbours.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def bare(job, batches) -> float:
     weights = [weight for group in job.groups for weight in group.weights.values()]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
     texts = [job.condition(batch.prompts) for batch in batches]
-    begin = time.perf_counter()
+    begin = time.process_time()
     for batch, text in zip(batches, texts, strict=True):
         noisy = job.objective.mix(batch.clean, batch.noise, batch.time)
         prediction = job.family.forward(job.denoiser, noisy, batch.time, text, batch.size)
@@ -58,8 +59,8 @@ def bare(job, batches) -> float:
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    float(loss)
-    return (time.perf_counter() - begin) / len(batches)
+    loss.item()
+    return (time.process_time() - begin) / len(batches)
 
 
 def prep(job, learner, ledger, done: int, steps: int) -> float:
@@ -69,9 +70,9 @@ def prep(job, learner, ledger, done: int, steps: int) -> float:
     def enough(step) -> bool:
         return step.number == done + steps
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     train(job, learner, done, (ledger.after, enough))
-    return (time.perf_counter() - begin) / steps
+    return (time.process_time() - begin) / steps
 
 
 def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[float]]:
