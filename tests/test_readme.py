@@ -13,8 +13,9 @@ import pytest
 from pipeline.cli import cli
 from pipeline.line import full_line, read_recipe
 from pipeline.workspace import Workspace
+from tests.house_map import PACKAGES, ROOT, rooms, written
 from tests.shell import files, prep
-from tests.test_house import ROOT, SOURCES, commands
+from tests.test_house import commands
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -37,6 +38,7 @@ def test_the_commands_run_as_written(tmp_path):
     assert files(tmp_path / "smith-again/dataset") == files(tmp_path / "smith/dataset")
     captions = [data.decode() for name, data in files(tmp_path / "smith/dataset").items() if name.endswith(".txt")]
     assert captions and not any("face" in caption for caption in captions if caption.startswith("collins"))
+    assert any("old photograph" in caption for caption in captions) and not any("greyscale" in c for c in captions)
 
 
 def test_the_recipe_is_one(tmp_path):
@@ -63,14 +65,11 @@ def test_every_command_is_in_the_readme(name):
     assert f"prep {name}" in README
 
 
-def test_the_tree_is_the_tree():
-    """Every module of ours stands in it, and nothing that is not there."""
-    (tree,) = re.findall(r"```\n(pipeline/ .*?)```", README, re.DOTALL)
-    told = [line.split()[0] for line in tree.splitlines()]
-    modules = {path.relative_to(ROOT).as_posix() for path in SOURCES if path.name != "__init__.py"}
-    assert {name for name in told if name.endswith(".py")} == modules
-    assert all((ROOT / name).exists() for name in told)
-    assert len(told) == len(set(told))
+def test_the_map_is_the_house():
+    """HOUSE.md is what the modules say of themselves; the README names every package."""
+    assert (ROOT / "HOUSE.md").read_text("utf-8") == written(), "write it anew: python -m tests.house_map"
+    assert all(f"| `{package}/` |" in README for package in PACKAGES)
+    assert all(f"`{room.name}/`" in README for room in rooms())
 
 
 def test_links_lead_somewhere():
