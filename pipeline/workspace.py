@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,13 +116,16 @@ def _first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a whole file or none: to a temporary name beside it, then renamed into place."""
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a whole file or none: to a temporary name beside it, then renamed into place.
+
+    What is too large to hold at once may come in pieces.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:

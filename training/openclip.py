@@ -1,4 +1,4 @@
-"""OpenCLIP's text encoders, of which Stable Diffusion 2.x and XL files hold one, under transformers' names."""
+"""OpenCLIP's text encoders, of which Stable Diffusion 2.x and XL files hold one, and transformers' names of them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _INNER = {
     "attn.out_proj": "self_attn.out_proj",
 }
 _LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)\.?(weight|bias)")
+_THEIRS = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(.+)")
 
 
 def from_open_clip(tensors: Tensors) -> Tensors:
@@ -33,6 +34,28 @@ def from_open_clip(tensors: Tensors) -> Tensors:
     other side. What only OpenCLIP needs (its temperature and mask) is left out.
     """
     return {name: value for given, whole in tensors.items() for name, value in _renamed(given, whole)}
+
+
+def to_open_clip(tensors: Tensors) -> Tensors:
+    """The reverse of `from_open_clip`, of names that begin with 'text_model.'."""
+    import torch
+
+    found: Tensors = {}
+    for name, value in tensors.items():
+        path, _, end = name.rpartition(".")
+        layer = _THEIRS.fullmatch(path)
+        if path == "text_projection":
+            found[path] = value.T.contiguous()
+        elif layer is None:
+            theirs, ours = next((theirs, ours) for theirs, ours in _NAMES.items() if name.startswith(ours))
+            found[theirs + name.removeprefix(ours)] = value
+        elif layer[2] == "self_attn.q_proj":
+            three = [tensors[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+            found[f"transformer.resblocks.{layer[1]}.attn.in_proj_{end}"] = torch.cat(three)
+        elif layer[2] in _INNER.values():
+            inner = next(theirs for theirs, ours in _INNER.items() if ours == layer[2])
+            found[f"transformer.resblocks.{layer[1]}.{inner}.{end}"] = value
+    return found
 
 
 def _renamed(given: str, value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:

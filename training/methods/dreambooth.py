@@ -1,0 +1,145 @@
+"""DreamBooth: all weights of the denoiser, and by their rates of text encoders, learn; a whole model is published."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PrepError
+from training.base import PARTS
+from training.checkpoint import Checkpoint, published_name
+from training.optimizers import Group
+from training.original import KINDS, original
+from training.products import Folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.methods.method import Materials
+
+    Tensors = dict[str, torch.Tensor]
+
+log = logging.getLogger(__name__)
+
+_USUAL = 1e-5  # rates above it are rare: 2e-6 is usual
+_TEXTS = (".json", ".txt", ".model")  # what a tokenizer's folder consists of
+
+
+class DreamBooth:
+    """A whole model that learns; see Trainee for what each member is.
+
+    Every part that learns is held in float32. Where the base would be held in bfloat16, the
+    denoiser computes in it under autocast: rounded weights would lose steps of 2e-6.
+    """
+
+    def __init__(self, materials: Materials) -> None:
+        import torch
+
+        self.materials = materials
+        self.answers: Tensors = {}  # part to its answer to the family's probe, once it is settled
+        for module in materials.modules.values():
+            module.float().requires_grad_(True)
+        denoiser = materials.modules.get(materials.family.denoiser)
+        if denoiser is not None and materials.config.half(denoiser.device):
+            denoiser.forward = torch.autocast(denoiser.device.type, torch.bfloat16)(denoiser.forward)
+        if (highest := max(materials.rates.values())) > _USUAL and materials.config.optimizer in ("adamw", "adam"):
+            log.warning("A rate of %g is high for dreambooth; 1e-6 to 2e-6 is usual: --learning-rate 2e-6", highest)
+
+    def groups(self) -> list[Group]:
+        return [
+            Group(
+                part,
+                {f"{part}.{name}": weight for name, weight in module.named_parameters()},
+                self.materials.rates[part],
+            )
+            for part, module in self.materials.modules.items()
+        ]
+
+    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+        """A diffusers folder, and for the families that are read so, one file in the original layout."""
+        found = self.materials
+        for part, module in found.modules.items():
+            module.__dict__.pop("forward", None)  # the one under autocast
+            module.to("cpu").requires_grad_(False)
+            for weight in (*module.parameters(), *module.buffers()):
+                if weight.is_floating_point():
+                    weight.data = weight.data.to(dtype).float()
+            self.answers[part] = found.family.probe(part, module, found.tokenizers)
+            module.to(dtype)  # now exact, and of two numbers' width there is only one set
+        parts = [part for part in PARTS if found.checkpoint.config(part)]
+        states = {part: functools.partial(self._state, part, dtype) for part in parts}
+        files: dict[str, Tensors | Folder] = {
+            "": Folder({f"{part}/{PARTS[part]}": state for part, state in states.items()}, self._texts(parts))
+        }
+        if found.family.name in KINDS:
+            configs = {part: found.checkpoint.config(part) for part in parts}
+            whole = {part: state() for part, state in states.items()}
+            files[".safetensors"] = original(KINDS[found.family.name], whole, configs)
+        return files
+
+    def about(self) -> dict[str, Any]:
+        return {"modelspec.architecture": self.materials.family.architecture.removesuffix("/lora")}
+
+    def prove(self, files: dict[str, Path]) -> None:
+        """Load folder and file by diffusers: each part that learned must answer as it did, and not as the base does."""
+        found = self.materials
+        dtype = next(iter(found.modules.values())).dtype
+        for part, trained in self.answers.items():
+            plain = found.family.probe(part, found.checkpoint.load(part).to(dtype).float(), found.tokenizers)
+            change = float((trained - plain).abs().max())
+            if not change:
+                raise PrepError(f"Training leaves the {part} as it was.", "Train for more steps, or at a higher rate.")
+            for path in files.values():
+                loaded = found.family.probe(part, self._written(path).load(part), found.tokenizers)
+                error = float((trained - loaded).abs().max())
+                if not error <= 1e-6 * float(trained.abs().max()):
+                    raise PrepError(
+                        f"{path} does not load as it was trained: the {part} is off by {error:.3g} of {change:.3g}.",
+                        "Keep it and report this; the versions of diffusers and transformers are in the manifest.",
+                    )
+
+    def _written(self, path: Path) -> Checkpoint:
+        """What was published as a base model: a folder by itself, a file by the base's configurations."""
+        base = replace(self.materials.checkpoint.base, path=path, vae_path=None)
+        return Checkpoint(base, path if path.is_dir() else self.materials.checkpoint.folder)
+
+    def _state(self, part: str, dtype: torch.dtype) -> Tensors:
+        """The weights of a part by published names; of one that did not learn, the base's."""
+        module = self.materials.modules.get(part)
+        if module is None:
+            module = self.materials.checkpoint.load(part).to(dtype)
+        seen, state = set[int](), dict[str, "torch.Tensor"]()
+        for name, value in module.state_dict().items():
+            if value.data_ptr() not in seen:  # T5 knows its embedding by two names
+                state[published_name(part, name)] = value
+            seen.add(value.data_ptr())
+        return state
+
+    def _texts(self, parts: list[str]) -> dict[str, bytes]:
+        """What a diffusers folder holds beside the weights: the base's, without parts that are not published."""
+        found = self.materials
+        folder, config = found.checkpoint.folder, found.checkpoint.config
+        objective = found.family.objective(found.checkpoint, found.config)
+        schedule = config("scheduler")
+        if "prediction_type" in schedule or objective.prediction != "flow":
+            schedule |= {"prediction_type": objective.prediction}
+        if found.config.zero_snr != "auto":
+            schedule |= {"rescale_betas_zero_snr": found.config.zero_snr == "on"}
+        texts = {f"{part}/config.json": _json(config(part)) for part in parts}
+        texts["scheduler/scheduler_config.json"] = _json(schedule)
+        for tokenizer in folder.glob("tokenizer*"):
+            texts |= {f"{tokenizer.name}/{f.name}": f.read_bytes() for f in tokenizer.iterdir() if f.suffix in _TEXTS}
+        kept = {name.partition("/")[0] for name in texts}
+        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+        for name, value in index.items():
+            if isinstance(value, list) and name not in kept:
+                index[name] = [None, None]  # the safety checker is no part of what was trained
+        return texts | {"model_index.json": _json(index | {"_class_name": found.family.pipeline})}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).encode()
