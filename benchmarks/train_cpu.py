@@ -43,12 +43,11 @@ def make(home: Path, steps: int):
     return assemble(plan, work, lambda done, total: None)
 
 
-def bare(job, batches) -> float:
+def bare(job, optimizer, batches) -> float:
     """Seconds per step of a loop that does nothing but learn."""
     import torch
 
-    weights = [weight for group in job.groups for weight in group.weights.values()]
-    optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
+    weights = optimizer.param_groups[0]["params"]
     texts = [job.condition(batch.prompts) for batch in batches]
     begin = time.process_time()
     for batch, text in zip(batches, texts, strict=True):
@@ -77,6 +76,8 @@ def prep(job, learner, ledger, done: int, steps: int) -> float:
 
 def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[float]]:
     """Seconds per step of the bare loop and of prep's, round by round, the first of which warms up."""
+    import torch
+
     from training.draws import all_batches
     from training.learner import make_learner
     from training.ledger import Ledger
@@ -85,11 +86,16 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
 
     job = make(home, (rounds + 1) * steps).job
     learner, ledger = make_learner(job.groups, job.config, Ranks()), Ledger(home / "ledger", job.prompt, Ranks())
+    weights = [weight for group in job.groups for weight in group.weights.values()]
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
     draws = all_batches(job.samples, job.config.batch, job.config.seed)
     ready = [prepare(job, batch) for _, (_, batch) in zip(range(steps), draws, strict=False)]
     found = []
     for turn in range(rounds + 1):
-        contenders = [lambda: bare(job, ready), lambda turn=turn: prep(job, learner, ledger, turn * steps, steps)]
+        contenders = [
+            lambda: bare(job, optimizer, ready),
+            lambda turn=turn: prep(job, learner, ledger, turn * steps, steps),
+        ]
         order = (0, 1) if turn % 2 else (1, 0)
         times = dict(zip(order, [contenders[k]() for k in order], strict=True))
         found.append((times[0], times[1]))

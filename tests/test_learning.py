@@ -51,3 +51,21 @@ def test_rates_of_the_text_encoders():
     apart = Learning(text_encoder_rate=1e-5, text_encoder_2_rate=0.0)
     assert apart.rates() == {"text_encoder": 1e-5, "text_encoder_2": 0.0}
     assert Learning(learning_rate=0.0, text_encoder_2_rate=1e-5).rates()["text_encoder_2"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"learning_rate": 0.0}, "all learning rates are 0"),
+        ({"zero_snr": "on", "prediction": "epsilon"}, "with zero_snr the last time is pure noise"),
+        ({"caption_dropout": 1.0}, "caption_dropout is 1"),
+        ({"mask_floor": 0.1}, "mask_floor was given without masks"),
+        ({"output": "a/b"}, "cannot be a file name everywhere"),
+    ],
+)
+def test_every_part_of_the_options_is_asked(options, said):
+    """All are bases of one class: of two methods of one name, the first would answer for both."""
+    from training.train import Train
+
+    with pytest.raises(PrepError, match=said):
+        Train(**options)

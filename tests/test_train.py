@@ -158,6 +158,10 @@ def test_latents_from_the_cache_give_the_same_bytes(tmp_path):
         {"steps": 5},
         {"batch": 1},
         {"min_snr": 1.0},
+        {"accumulate": 2},
+        {"optimizer": "adafactor"},
+        {"clip": 1e-4},
+        {"ema": 0.5},
         {"noise_offset": 0.1},
         {"prior_loss_weight": 0.5},
         {"prior_loss_weight": 0.0},
@@ -250,6 +254,12 @@ def test_models_carry_the_bases_hash(tmp_path):
 def test_options_that_make_no_sense(options, said):
     with pytest.raises(PrepError, match=said):
         Train(**options)
+
+
+def test_a_rate_for_a_part_that_the_base_has_not(tmp_path):
+    work, made = data(tmp_path)
+    with pytest.raises(PrepError, match=r"Stable Diffusion 1\.x has no second text encoder"):
+        run(work, made, text_encoder_2_rate=1e-4)
 
 
 def test_empty_data_set(tmp_path):

@@ -20,7 +20,9 @@ class Learning(Options):
 
     steps: int = opt(0, "Training steps; 0 takes those of the epochs.", low=0)
     epochs: int = opt(10, "Times that the data set, with its repeats, is gone through.", low=1)
-    batch: int = opt(1, "Pictures that are shown at once, of all GPUs together.", low=1)
+    batch: int = opt(
+        1, "Pictures that are shown at once, of all GPUs together; 0 tries out what a GPU trains fastest with.", low=0
+    )
     accumulate: int = opt(1, "Batches that make one step: as if a batch were that much larger.", low=1)
     learning_rate: float = opt(1e-4, "Learning rate of the U-Net or transformer; 0 leaves it as it is.", low=0)
     text_encoder_rate: float = opt(0.0, "Learning rate of the text encoder; 0 leaves it as it is.", low=0)
@@ -68,7 +70,7 @@ class Learning(Options):
     seed: int = opt(42, "Seed of all that is random.", low=0)
 
     def check(self) -> None:
-        wrong = next((text for holds, *text in self._contradictions() if holds), None)
+        wrong = next((text for holds, *text in _contradictions(self) if holds), None)
         if wrong:
             raise PrepError(f"train: {wrong[0]}", wrong[1])
 
@@ -77,60 +79,61 @@ class Learning(Options):
         second = self.text_encoder_rate if self.text_encoder_2_rate < 0 else self.text_encoder_2_rate
         return {"text_encoder": self.text_encoder_rate, "text_encoder_2": second}
 
-    def _contradictions(self) -> list[tuple[bool, str, str]]:
-        """Whether it holds, what is wrong, what to do."""
-        rates = [rate for rate in (self.learning_rate, *self.rates().values()) if rate]
-        own = self.optimizer in OWN_RATE
-        return [
-            (not rates, "all learning rates are 0.", "Give at least one, for example: --learning-rate 1e-4"),
-            (
-                own and min(rates, default=1) < 0.01,
-                f"{self.optimizer} finds the rate by itself; {min(rates, default=0):g} of that is next to nothing.",
-                "Use: --learning-rate 1",
-            ),
-            (
-                own and len(set(rates)) > 1,
-                f"{self.optimizer} finds one rate for all parts.",
-                "Give all parts the same one, or 0 to those that shall stay as they are.",
-            ),
-            (
-                self.warmup > 0 and self.scheduler == "constant",
-                "the constant scheduler has no warm-up.",
-                "Use: --scheduler constant_with_warmup",
-            ),
-            (
-                self.warmup > 0 and self.scheduler == "adafactor",
-                "the adafactor scheduler has a course of its own, without warm-up.",
-                "Use: --warmup 0",
-            ),
-            (
-                self.scheduler == "adafactor" and self.optimizer != "adafactor",
-                f"the adafactor scheduler is the optimizer adafactor's own, not {self.optimizer}'s.",
-                "Use: --optimizer adafactor",
-            ),
-            (
-                self.scheduler == "adafactor" and self.learning_rate not in (0, 1e-4),
-                "the adafactor scheduler finds the rate by itself, so learning_rate has no effect.",
-                "Leave it out, or use another scheduler.",
-            ),
-            (
-                self.cycles > 1 and self.scheduler != "cosine_with_restarts",
-                f"cycles has no effect on the scheduler {self.scheduler}.",
-                "Use: --scheduler cosine_with_restarts",
-            ),
-            (
-                self.power != 1 and self.scheduler != "polynomial",
-                f"power has no effect on the scheduler {self.scheduler}.",
-                "Use: --scheduler polynomial",
-            ),
-            (
-                self.beta2 > 0 and self.optimizer in _PLAIN,
-                f"beta2 has no effect on the optimizer {self.optimizer}.",
-                "Leave it out.",
-            ),
-            (
-                self.beta1 != 0.9 and self.optimizer == "adafactor",
-                "beta1 has no effect on the optimizer adafactor, which keeps no mean of gradients.",
-                "Leave it out.",
-            ),
-        ]
+
+def _contradictions(learning: Learning) -> list[tuple[bool, str, str]]:
+    """Whether it holds, what is wrong, what to do."""
+    rates = [rate for rate in (learning.learning_rate, *learning.rates().values()) if rate]
+    own = learning.optimizer in OWN_RATE
+    return [
+        (not rates, "all learning rates are 0.", "Give at least one, for example: --learning-rate 1e-4"),
+        (
+            own and min(rates, default=1) < 0.01,
+            f"{learning.optimizer} finds the rate by itself; {min(rates, default=0):g} of that is next to nothing.",
+            "Use: --learning-rate 1",
+        ),
+        (
+            own and len(set(rates)) > 1,
+            f"{learning.optimizer} finds one rate for all parts.",
+            "Give all parts the same one, or 0 to those that shall stay as they are.",
+        ),
+        (
+            learning.warmup > 0 and learning.scheduler == "constant",
+            "the constant scheduler has no warm-up.",
+            "Use: --scheduler constant_with_warmup",
+        ),
+        (
+            learning.warmup > 0 and learning.scheduler == "adafactor",
+            "the adafactor scheduler has a course of its own, without warm-up.",
+            "Use: --warmup 0",
+        ),
+        (
+            learning.scheduler == "adafactor" and learning.optimizer != "adafactor",
+            f"the adafactor scheduler is the optimizer adafactor's own, not {learning.optimizer}'s.",
+            "Use: --optimizer adafactor",
+        ),
+        (
+            learning.scheduler == "adafactor" and learning.learning_rate not in (0, 1e-4),
+            "the adafactor scheduler finds the rate by itself, so learning_rate has no effect.",
+            "Leave it out, or use another scheduler.",
+        ),
+        (
+            learning.cycles > 1 and learning.scheduler != "cosine_with_restarts",
+            f"cycles has no effect on the scheduler {learning.scheduler}.",
+            "Use: --scheduler cosine_with_restarts",
+        ),
+        (
+            learning.power != 1 and learning.scheduler != "polynomial",
+            f"power has no effect on the scheduler {learning.scheduler}.",
+            "Use: --scheduler polynomial",
+        ),
+        (
+            learning.beta2 > 0 and learning.optimizer in _PLAIN,
+            f"beta2 has no effect on the optimizer {learning.optimizer}.",
+            "Leave it out.",
+        ),
+        (
+            learning.beta1 != 0.9 and learning.optimizer == "adafactor",
+            "beta1 has no effect on the optimizer adafactor, which keeps no mean of gradients.",
+            "Leave it out.",
+        ),
+    ]

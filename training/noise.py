@@ -48,7 +48,7 @@ class Noise(Options):
     flow_weight: Literal["none", "sigma_sqrt", "cosmap"] = opt("none", "Weight of errors, of flow-matching bases.")
 
     def check(self) -> None:
-        wrong = next((text for holds, *text in self._contradictions() if holds), None)
+        wrong = next((text for holds, *text in Noise._contradictions(self) if holds), None)
         if wrong:
             raise PrepError(f"train: {wrong[0]}", wrong[1])
 
