@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
 
 FORMAT = 1  # raise it when an older prep could no longer read the file
-ROWS = 2_000  # rows of one Parquet row group: what is in memory at a time, a kilobyte for each annotation
+# A row group of the file is what is in memory at a time: so many rows, or fewer where they are rich, since
+# each annotation takes a kilobyte as a Python value. Questions over columns like them large.
+ROWS = 10_000
+ANNOTATIONS = 250_000
 _META = b"prep"
 
 
@@ -72,15 +76,17 @@ class Manifest:
         except (ValueError, KeyError, TypeError) as error:
             raise PrepError(f"{path} is damaged: {_first_line(error)}", remedy) from None
 
-    def batches(self, size: int = ROWS) -> Iterator[list[Record]]:
-        """All records in order of their ids, `size` at a time."""
+    def batches(self, size: int = 0) -> Iterator[list[Record]]:
+        """All records in order of their ids, `size` at a time; 0: a row group at a time, which bounds memory."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-                for batch in file.iter_batches(batch_size=size):
-                    yield from_arrow(batch)
+                if size:
+                    yield from map(from_arrow, file.iter_batches(batch_size=size))
+                else:
+                    yield from (from_arrow(file.read_row_group(n)) for n in range(file.num_row_groups))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise PrepError(
                 f"{self.path} is damaged: {_first_line(error)}", "Delete it and run its stage again."
@@ -139,7 +145,7 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[S
     os.close(handle)
     try:
         with pq.ParquetWriter(name, schema(), compression="zstd", write_page_checksum=True) as writer:
-            for group in _regroup(batches, ROWS):
+            for group in _regroup(batches):
                 for record in group:
                     if record.id <= last:
                         raise AssertionError(f"records out of order: {record.id} after {last}")
@@ -234,13 +240,16 @@ def _step(plain: dict[str, Any]) -> Step:
     return Step(**values | {"models": tuple(Model(**model) for model in plain["models"])})
 
 
-def _regroup(batches: Iterable[list[Record]], size: int) -> Iterator[list[Record]]:
+def _regroup(batches: Iterable[list[Record]]) -> Iterator[list[Record]]:
+    """The records in groups of ROWS, or as many as have ANNOTATIONS together."""
     group: list[Record] = []
-    for batch in batches:
-        group += batch
-        while len(group) >= size:
-            yield group[:size]
-            group = group[size:]
+    weight = 0
+    for record in itertools.chain.from_iterable(batches):
+        group.append(record)
+        weight += len(record.annotations)
+        if len(group) == ROWS or weight >= ANNOTATIONS:
+            yield group
+            group, weight = [], 0
     if group:
         yield group
 
