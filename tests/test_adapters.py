@@ -1,20 +1,27 @@
-"""Adapters: where they go, that only they learn, and that their file is proven in diffusers."""
+"""Adapters: where they go, that only they learn, how fast, and what their file holds."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
+from tests.adapter_set import answers, made, taught, write
 from tests.training_set import checkpoint, narrow, workspace
-from training.checkpoint import published_name
-from training.export import adapter_keys, write_tensors
+from training.checkpoint import empty_part
 from training.families.sd1 import SD1
-from training.methods.adapters import inject, parameters, prove, settle
+from training.learner import make_learner
+from training.learning import Learning
+from training.methods.adapters import by_module, inject, parameters, settle, sizes_of
+from training.methods.blocks import Size
+from training.methods.forms import FORMS
+from training.ranks import Ranks
+from training.train import Train
 
 FAMILY = SD1()
-PARTS = ("unet", "text_encoder")
 SIZE = torch.zeros(1, 6)
 
 # Of one block of each part, as sd-scripts' documentation and files in the wild have them.
@@ -33,6 +40,13 @@ UNET_BLOCK = [
     "proj_out",
 ]
 TEXT_LAYER = ["mlp_fc1", "mlp_fc2", "self_attn_k_proj", "self_attn_out_proj", "self_attn_q_proj", "self_attn_v_proj"]
+ENDS = {
+    "lora": {"lora_down.weight", "lora_up.weight", "alpha"},
+    "locon": {"lora_down.weight", "lora_up.weight", "alpha"},
+    "loha": {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"},
+    "lokr": {"lokr_w1", "lokr_w2_a", "lokr_w2_b", "alpha"},
+    "dora": {"lora_down.weight", "lora_up.weight", "dora_scale", "alpha"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,73 +55,100 @@ def model(tmp_path_factory):
     return checkpoint(workspace(tmp_path_factory.mktemp("w")), str(narrow()))
 
 
-@pytest.fixture
-def trained(model):
-    """Both parts with adapters that do something, of rank 4 and alpha 2."""
-    parts = {}
-    for part in PARTS:
-        parts[part] = model.load(part)
-        inject(parts[part], FAMILY.targets[part].linear, (4, 2.0), 1)
-        stream = torch.Generator().manual_seed(5)
-        for name, weight in parameters(parts[part]).items():
-            if "lora_B" in name:
-                weight.data.copy_(torch.randn(weight.shape, generator=stream) * 0.1)
-    return parts
+def toy(kind: str = "lora", targets: str = "[01]", rank: int = 2, seed: int = 1):
+    """Three layers, of which two have adapters."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.Linear(8, 8))
+    inject(module, targets, (rank, float(rank)), seed, kind)
+    return module
 
 
-def write(path, trained, dtype=torch.float32) -> dict[str, torch.Tensor]:
-    """Write the adapter file; the trained parts' answers to the probe."""
-    tensors = {}
-    for part, module in trained.items():
-        named = {published_name(part, name): value for name, value in settle(module, dtype).items()}
-        tensors |= adapter_keys(named, FAMILY, part, 2.0)
-    write_tensors(path, tensors, {"ss_v2": "False"})
-    return {part: FAMILY.probe(part, module, CACHE["tokenizers"]) for part, module in trained.items()}
+def run(module, inputs):
+    return module[2](module[1](module[0](inputs)))
 
 
-CACHE = {}
-
-
-@pytest.fixture(autouse=True)
-def tokenizers(model):
-    CACHE.setdefault("tokenizers", model.tokenizers())
-
-
-def test_key_names_are_kohyas(trained, tmp_path):
-    write(tmp_path / "x.safetensors", trained)
-    modules = {name.split(".")[0] for name in load_file(tmp_path / "x.safetensors")}
+@pytest.mark.parametrize("kind", list(FORMS))
+def test_key_names_are_those_that_readers_know(model, tmp_path, kind):
+    write(taught(model, method=kind, rank=2), tmp_path / "x.safetensors")
+    tensors = load_file(tmp_path / "x.safetensors")
     places = [f"down_blocks_{b}_attentions_{k}" for b in range(3) for k in range(2)]
     places += ["mid_block_attentions_0", *(f"up_blocks_{b}_attentions_{k}" for b in range(1, 4) for k in range(3))]
     wanted = {f"lora_unet_{place}_{name}" for place in places for name in UNET_BLOCK}
+    assert len(wanted) == 192  # kohya's count for Stable Diffusion 1.x
     wanted |= {f"lora_te_text_model_encoder_layers_{k}_{name}" for k in range(3) for name in TEXT_LAYER}
-    assert modules == wanted
-    assert len([name for name in wanted if "unet" in name]) == 192  # kohya's count for Stable Diffusion 1.x
-    names = {name.split(".", 1)[1] for name in load_file(tmp_path / "x.safetensors")}
-    assert names == {"lora_down.weight", "lora_up.weight", "alpha"}
+    found = {name.split(".")[0] for name in tensors}
+    more = {name for name in found - wanted if re.search(r"_(?:resnets|downsamplers|upsamplers)_", name)}
+    assert found - more == wanted
+    # kohya's: 3 of each of 22 resnets, 14 shortcuts, 3 ways down and 3 up, and 22 embeddings of the time.
+    assert len(more) == (22 * 3 + 14 + 3 + 3 - 1 if kind == "locon" else 0)
+    assert {name.split(".", 1)[1] for name in tensors} == ENDS[kind]
 
 
-def test_new_adapters_change_nothing_and_follow_the_seed(model):
-    plain = FAMILY.probe("unet", model.load("unet"), None)
+def test_shapes_are_those_that_readers_want(model, tmp_path):
+    found = write(taught(model, method="dora", rank=4, conv_rank=3), tmp_path / "x.safetensors")
+    linear = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    window = "lora_unet_down_blocks_0_resnets_0_conv1"
+    assert {name: tuple(value.shape) for name, value in found.items() if name.startswith((linear, window))} == {
+        f"{linear}.lora_down.weight": (4, 64),
+        f"{linear}.lora_up.weight": (32, 4),
+        f"{linear}.dora_scale": (32, 1),
+        f"{linear}.alpha": (),
+        f"{window}.lora_down.weight": (3, 32, 3, 3),
+        f"{window}.lora_up.weight": (32, 3, 1, 1),
+        f"{window}.dora_scale": (32, 1, 1, 1),
+        f"{window}.alpha": (),
+    }
+
+
+@pytest.mark.parametrize("kind", list(FORMS))
+def test_new_adapters_change_nothing_and_follow_the_seed(kind):
+    inputs = torch.randn(1, 4, 8, 8)
     drawn = []
     for seed in (1, 1, 2):
-        unet = model.load("unet")
-        inject(unet, FAMILY.targets["unet"].linear, (4, 4.0), seed)
-        assert torch.equal(FAMILY.probe("unet", unet, None), plain)
-        drawn.append({name: weight.clone() for name, weight in parameters(unet).items()})
+        torch.manual_seed(len(drawn))  # peft draws from here, which must not matter
+        module = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.Linear(8, 8))
+        plain = run(module, inputs)
+        inject(module, "[012]", (2, 2.0), seed, kind)
+        assert torch.equal(run(module, inputs), plain)
+        drawn.append({n: w.detach().clone() for n, w in parameters(module).items() if "magnitude" not in n})
     first, again, other = drawn
     assert all(torch.equal(first[name], again[name]) for name in first)
-    downs = [name for name in first if "lora_A" in name]
-    assert not any(torch.equal(first[name], other[name]) for name in downs)
-    for name in downs:
-        bound = 1 / first[name][0].numel() ** 0.5
-        assert 0.9 * bound < float(first[name].detach().abs().max()) <= bound
+    moved = [name for name in first if bool(first[name].any())]
+    assert len(moved) >= 3
+    assert not any(torch.equal(first[name], other[name]) for name in moved)
     # Equal shapes in different places must not get equal weights.
-    shapes = [first[name] for name in downs if first[name].shape == (4, 32)]
-    assert len({tuple(weight.flatten().tolist()) for weight in shapes}) == len(shapes) > 10
+    assert not any(torch.equal(first[name], first[name.replace("0.", "2.", 1)]) for name in moved if name[0] == "0")
 
 
-def test_gradient_reaches_only_the_adapters(trained):
-    unet = trained["unet"]
+def test_a_lora_begins_within_its_bound(model):
+    unet = model.load("unet")
+    inject(unet, FAMILY.targets["unet"].linear, (4, 4.0), 1)
+    for name, weight in parameters(unet).items():
+        if "lora_A" in name:
+            bound = 1 / weight[0].numel() ** 0.5
+            assert 0.9 * bound < float(weight.detach().abs().max()) <= bound
+
+
+@pytest.mark.parametrize("kind", list(FORMS))
+def test_each_kind_learns_a_batch_by_heart(kind):
+    module = toy(kind, rank=4)
+    inputs, wanted = torch.randn(8, 4, 8, 8), torch.randn(8, 4, 8, 8)
+    frozen = {name: value.clone() for name, value in module.state_dict().items() if "default" not in name}
+    optimizer = torch.optim.AdamW(parameters(module).values(), lr=0.01)
+    losses = []
+    for _ in range(60):
+        loss = (run(module, inputs) - wanted).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.97 * losses[0]
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in frozen.items())
+    assert all(weight.grad is not None and bool(weight.grad.any()) for weight in parameters(module).values())
+
+
+def test_gradient_reaches_only_the_adapters(model):
+    unet = taught(model, parts=("unet",), text_encoder_rate=0.0).materials.modules["unet"]
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     text = torch.randn(1, 77, 64, requires_grad=True)
     FAMILY.forward(unet, torch.randn(1, 4, 16, 16), torch.tensor([3]), {"text": text}, SIZE).square().mean().backward()
@@ -121,66 +162,155 @@ def test_gradient_reaches_only_the_adapters(trained):
     assert changed == touched
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_a_diffusers_pipeline_loads_the_file_with_equal_output(model, trained, tmp_path, dtype):
-    from diffusers import StableDiffusionPipeline
-
-    answers = write(tmp_path / "x.safetensors", trained, dtype)
-    pipeline = StableDiffusionPipeline.from_pretrained(model.folder, local_files_only=True)
-    plain = {part: FAMILY.probe(part, getattr(pipeline, part), {"text_encoder": pipeline.tokenizer}) for part in PARTS}
-    pipeline.load_lora_weights(tmp_path, weight_name="x.safetensors")
-    for part in PARTS:
-        loaded = FAMILY.probe(part, getattr(pipeline, part), {"text_encoder": pipeline.tokenizer})
-        torch.testing.assert_close(loaded, answers[part], atol=1e-5, rtol=1e-5)
-        assert float((loaded - plain[part]).abs().max()) > 0.01
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [(kind, torch.float32 if kind == "dora" else torch.bfloat16) for kind in FORMS]
+)
+def test_adapters_have_the_bases_format_unless_it_is_too_coarse(kind, dtype):
+    module = torch.nn.Sequential(torch.nn.Linear(8, 8)).to(torch.bfloat16)
+    inject(module, "0", (2, 2.0), 1, kind)
+    assert {weight.dtype for weight in parameters(module).values()} == {dtype}
+    assert module(torch.randn(3, 8).bfloat16()).dtype == torch.bfloat16
 
 
-def test_proof_passes_for_a_sound_file(model, trained, tmp_path):
-    answers = write(tmp_path / "x.safetensors", trained, torch.float16)
-    prove(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
+def test_sizes_follow_the_options(model):
+    with torch.device("meta"):
+        paths = [path for path, _ in empty_part(model.folder, "unet").named_modules()]
+
+    def sizes(**options):
+        return sizes_of(Train(**options), FAMILY.targets["unet"], paths)
+
+    conv, linear = "down_blocks.0.resnets.0.conv1", "down_blocks.1.attentions.0.proj_in"
+    assert set(sizes(rank=4).values()) == {Size(4, 4)}
+    assert set(sizes(rank=4, alpha=1.0).values()) == {Size(4, 1.0)}
+    found = sizes(method="locon", rank=4, alpha=2.0)
+    assert (found[linear], found[conv]) == (Size(4, 2.0), Size(4, 2.0))
+    found = sizes(method="locon", rank=4, alpha=2.0, conv_rank=3, conv_alpha=1.0)
+    assert (found[linear], found[conv]) == (Size(4, 2.0), Size(3, 1.0))
+    assert conv not in sizes(method="loha")
+    assert sizes(method="loha", conv_rank=2)[conv] == Size(2, 2)
+    found = sizes(method="locon", rank=4, conv_rank=2, block_ranks="down=8, down.1=0, mid=1")
+    assert linear not in found
+    assert (found["down_blocks.0.attentions.0.proj_in"], found[conv]) == (Size(8, 8), Size(4, 4))
+    assert found["mid_block.attentions.0.proj_in"] == Size(1, 1)
+    assert found["mid_block.resnets.0.conv1"] == Size(1, 1)  # half a rank is still one
+    assert found["up_blocks.1.attentions.0.proj_in"] == Size(4, 4)
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("fault", ["a module is missing", "alpha is wrong", "a weight is wrong"])
-def test_proof_finds_a_faulty_file(model, trained, tmp_path, part, fault):
-    path = tmp_path / "x.safetensors"
-    answers = write(path, trained)
-    tensors = {name: value.clone() for name, value in load_file(path).items()}
-    prefix = {
-        "unet": "lora_unet_up_blocks_3_attentions_2_proj_in",
-        "text_encoder": "lora_te_text_model_encoder_layers_1_mlp_fc1",
+def test_factor_is_the_size_of_the_small_matrix(model):
+    def shapes(**options):
+        adapters = made(model, parts=("text_encoder",), method="lokr", rank=1, **options)
+        found = parameters(adapters.materials.modules["text_encoder"])
+        return tuple(next(weight for name, weight in found.items() if name.endswith("q_proj.lokr_w1")).shape)
+
+    assert shapes() == (8, 8)  # 64 is 8 times 8
+    assert shapes(factor=4) == (4, 4)
+
+
+def rates(adapters) -> dict[str, float]:
+    """The rate of each weight after a step of the course."""
+    learner = make_learner(adapters.groups(), Learning(), Ranks())
+    learner.pace(0, 10)
+    by_weight = {id(w): n for n, w in learner.weights.items()}
+    return {by_weight[id(w)]: table["lr"] for table in learner.optimizer.param_groups for w in table["params"]}
+
+
+def test_second_matrices_learn_faster_by_the_ratio(model):
+    plain = rates(made(model, parts=("text_encoder",), rank=1))
+    assert set(plain.values()) == {1e-4}
+    found = rates(made(model, parts=("text_encoder",), rank=1, lora_plus=16.0))
+    assert found.keys() == plain.keys()
+    assert {name.rsplit(".", 2)[1]: rate for name, rate in found.items()} == {"lora_A": 1e-4, "lora_B": 16e-4}
+    dora = rates(made(model, parts=("text_encoder",), method="dora", rank=1, lora_plus=16.0))
+    assert {name.rsplit(".", 2)[1]: rate for name, rate in dora.items()} == {
+        "lora_A": 1e-4,
+        "lora_B": 16e-4,
+        "lora_magnitude_vector": 1e-4,
     }
-    ends = ("lora_up.weight", "lora_down.weight", "alpha")
-    if fault == "a module is missing":
-        for end in ends:
-            del tensors[f"{prefix[part]}.{end}"]
-    elif fault == "alpha is wrong":
-        # All of the part's: diffusers ignores single ones of a text encoder (its names keep 'text_model.').
-        for name in tensors:
-            if name.startswith(FAMILY.prefixes[part]) and name.endswith(".alpha"):
-                tensors[name] *= 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", list(FORMS))
+def test_settled_weights_are_those_of_the_file(kind, dtype):
+    module = toy(kind)
+    for weight in parameters(module).values():
+        weight.data.add_(torch.randn(weight.shape) * 0.1)
+    before = {name: weight.detach().clone() for name, weight in parameters(module).items()}
+    sizes = dict.fromkeys("01", Size(2, 2.0))
+    found = settle(module, kind, sizes, dict.fromkeys("01", 2.0), dtype)
+    for path, weights in by_module(parameters(module)).items():
+        assert {value.dtype for value in found[path].values()} == {dtype}
+        for end, weight in weights.items():
+            assert torch.equal(found[path][FORMS[kind].names[end]].float().flatten(), weight.detach().flatten())
+    same = [torch.equal(weight, before[name]) for name, weight in parameters(module).items()]
+    assert all(same) == (dtype == torch.float32)
+
+
+def test_what_is_rounded_away_is_an_error():
+    module = toy()
+    with torch.no_grad():
+        for name, weight in parameters(module).items():
+            if "lora_B" in name:
+                weight.fill_(1e-9)
+    with pytest.raises(PrepError, match=r"What 0 has learned is too little for float16\.") as caught:
+        settle(module, "lora", dict.fromkeys("01", Size(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
+    assert "--save-precision fp32" in str(caught.value)
+
+
+def test_adapters_that_learned_nothing_are_told_of(caplog):
+    module = toy()
+    parameters(module)["0.lora_B.weight"].data.fill_(0.1)
+    settle(module, "lora", dict.fromkeys("01", Size(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
+    assert "1 of 2 adapters learned nothing" in caplog.text
+
+
+def test_one_alpha_for_a_part_whatever_the_ranks(model, tmp_path):
+    """diffusers ignores alphas of text encoders and attention that are not the most frequent one."""
+    adapters = taught(model, method="locon", rank=4, alpha=3.0, conv_rank=2, conv_alpha=5.0, block_ranks="mid=2")
+    before = answers(adapters)
+    found = write(adapters, tmp_path / "x.safetensors")
+    assert {float(value) for name, value in found.items() if name.endswith("alpha") and "_unet_" in name} == {5.0}
+    assert {float(value) for name, value in found.items() if name.endswith("alpha") and "_te_" in name} == {3.0}
+    for part, answer in adapters.answers.items():
+        torch.testing.assert_close(answer, before[part], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, {"ss_network_module": "networks.lora", "ss_network_dim": 16, "ss_network_alpha": 16}),
+        (
+            {"method": "locon", "rank": 4, "alpha": 2.0, "conv_rank": 2},
+            {
+                "ss_network_module": "networks.lora",
+                "ss_network_dim": 4,
+                "ss_network_alpha": 2.0,
+                "ss_network_args": {"conv_dim": "2", "conv_alpha": "2"},
+            },
+        ),
+        (
+            {"method": "lokr", "rank": 4, "factor": 8},
+            {
+                "ss_network_module": "lycoris.kohya",
+                "ss_network_dim": 4,
+                "ss_network_alpha": 4,
+                "ss_network_args": {"algo": "lokr", "factor": "8"},
+            },
+        ),
+        (
+            {"method": "dora", "rank": 4},
+            {
+                "ss_network_module": "lycoris.kohya",
+                "ss_network_dim": 4,
+                "ss_network_alpha": 4,
+                "ss_network_args": {"algo": "lora", "dora_wd": "True"},
+            },
+        ),
+    ],
+    ids=["lora", "locon", "lokr", "dora"],
+)
+def test_what_files_say_of_the_method(model, options, said):
+    if options.get("method") == "locon":
+        found = made(model, parts=("unet",), **options)
     else:
-        tensors[f"{prefix[part]}.lora_up.weight"] *= -1
-    write_tensors(path, tensors, {})
-    with pytest.raises(PrepError, match=f"does not load as it was trained: the {part}"):
-        prove(path, FAMILY, model, answers, torch.float32)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_settled_weights_are_those_of_the_file(trained, dtype):
-    before = {name: weight.detach().clone() for name, weight in parameters(trained["unet"]).items()}
-    saved = settle(trained["unet"], dtype)
-    after = parameters(trained["unet"])
-    assert saved.keys() == before.keys() == after.keys()
-    for name, weight in before.items():
-        assert torch.equal(saved[name], weight.to(dtype))
-        assert torch.equal(after[name], saved[name].float())
-    assert any(not torch.equal(before[name], after[name]) for name in before)
-
-
-def test_an_adapter_without_effect_is_refused(model, tmp_path):
-    unet = model.load("unet")
-    inject(unet, FAMILY.targets["unet"].linear, (4, 2.0), 1)
-    answers = write(tmp_path / "x.safetensors", {"unet": unet})
-    with pytest.raises(PrepError, match="leaves the unet as it was"):
-        prove(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
+        found = made(model, parts=("text_encoder",), **options)
+    assert found.about() == said

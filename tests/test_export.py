@@ -1,4 +1,4 @@
-"""The adapter file: kohya's names, bytes that never vary, and a format that safetensors reads."""
+"""Files of tensors: bytes that never vary, and a format that safetensors reads."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import hashlib
 import json
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load
 
-from training.export import data_sha256, kohya_keys, serialise, write_tensors
+from training.export import data_sha256, serialise, write_tensors
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
 
@@ -65,22 +64,3 @@ def test_hash_is_that_of_the_data(tmp_path):
     write_tensors(tmp_path / "x.safetensors", tensors, {"some": "metadata"})
     content = (tmp_path / "x.safetensors").read_bytes()
     assert hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest() == wanted
-
-
-def test_kohya_names():
-    weights = {
-        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_A.weight": torch.zeros(4, 32),
-        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0.lora_B.weight": torch.ones(32, 4),
-    }
-    named = kohya_keys(weights, lambda path: f"lora_unet_{path.replace('.', '_')}", 8.0)
-    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0"
-    assert named.keys() == {f"{module}.lora_down.weight", f"{module}.lora_up.weight", f"{module}.alpha"}
-    assert named[f"{module}.lora_down.weight"].shape == (4, 32)
-    assert named[f"{module}.lora_up.weight"].shape == (32, 4)
-    assert named[f"{module}.alpha"] == 8.0
-    assert named[f"{module}.alpha"].shape == ()
-
-
-def test_unknown_weights_are_not_passed_over():
-    with pytest.raises(KeyError):
-        kohya_keys({"a.b.lora_magnitude_vector.weight": torch.zeros(2)}, str, 1.0)

@@ -1,154 +1,251 @@
-"""Adapters: put into a frozen module, taken out of it, and proven to work from their file."""
+"""Adapters: put into a frozen module, and taken out of it as their file has them."""
 
 from __future__ import annotations
 
-import math
+import logging
+import re
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from training.checkpoint import published_name
 from training.draws import seed_of
-from training.export import adapter_keys
+from training.methods.blocks import Size, read_block_ranks, sized
+from training.methods.former import read_former
+from training.methods.forms import FORMS, peft_config, published, taken
+from training.methods.keys import diffusers_keys, kohya_keys
+from training.methods.proof import prove
 from training.optimizers import Group
 
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
-    from training.families.family import Family
-    from training.methods.method import Materials
+    from training.families.family import Family, Targets
+    from training.methods.method import Materials, Method
 
     Tensors = dict[str, torch.Tensor]
 
+log = logging.getLogger(__name__)
+
 _NAME = "default"  # peft's name for the only adapter
+_OUTER = "lora_B.weight"  # the matrix that LoRA+ speeds up
 
 
 class Adapters:
-    """LoRA on the linear modules of each part that learns; see Trainee for what each member is."""
+    """Adapters of one kind on the modules of each part that learns; see Trainee for what each member is."""
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
         self.answers: Tensors = {}  # part to its answer to the family's probe, once it is settled
+        self.sizes: dict[str, dict[str, Size]] = {}  # by part and path
         config, family = materials.config, materials.family
+        former = read_former(materials.former, family, materials.checkpoint) if materials.former else None
         for part, module in materials.modules.items():
-            inject(module, family.targets[part].linear, (config.rank, self.alpha), config.seed)
-
-    @property
-    def alpha(self) -> float:
-        return self.materials.config.alpha or self.materials.config.rank
+            if former:
+                self.sizes[part] = place_former(module, config.method, former[part])
+            else:
+                paths = [path for path, _ in module.named_modules()]
+                self.sizes[part] = sizes_of(config, family.targets[part], paths)
+                place(module, config.method, self.sizes[part], (config.seed, config.factor))
 
     def groups(self) -> list[Group]:
-        rates = self.materials.rates
-        return [
-            Group(part, {f"{part}.{name}": weight for name, weight in parameters(module).items()}, rates[part])
-            for part, module in self.materials.modules.items()
-        ]
+        """One for each part; with LoRA+ two, of which the second learns faster."""
+        groups = []
+        for part, module in self.materials.modules.items():
+            weights = {f"{part}.{name}": weight for name, weight in parameters(module).items()}
+            rate, plus = self.materials.rates[part], self.materials.config.lora_plus
+            outer = {name: weight for name, weight in weights.items() if plus != 1 and name.endswith(_OUTER)}
+            groups.append(Group(part, {n: weight for n, weight in weights.items() if n not in outer}, rate))
+            if outer:
+                groups.append(Group(f"{part} second matrices", outer, rate * plus))
+        return groups
 
     def settle(self, dtype: torch.dtype) -> dict[str, Tensors]:
-        family, tensors = self.materials.family, dict[str, "torch.Tensor"]()
+        family, config, tensors = self.materials.family, self.materials.config, dict[str, "torch.Tensor"]()
+        plain = diffusers_named(config, family)
         for part, module in self.materials.modules.items():
             module.to("cpu").float()
-            named = {published_name(part, name): value for name, value in settle(module, dtype).items()}
+            stated = alphas(config.method, self.sizes[part], plain)
+            settled = settle(module, config.method, self.sizes[part], stated, dtype)
             self.answers[part] = family.probe(part, module, self.materials.tokenizers)
-            tensors |= adapter_keys(named, family, part, self.alpha)
+            named = {published_name(part, path): adapter for path, adapter in settled.items()}
+            tensors |= diffusers_keys(named, part) if plain else kohya_keys(named, partial(family.key, part))
         return {".safetensors": tensors}
 
     def about(self) -> dict[str, Any]:
-        config = self.materials.config
+        config, kind = self.materials.config, FORMS[self.materials.config.method]
+        sizes = [size for sizes in self.sizes.values() for size in sizes.values()]
+        most = max(sizes, key=sizes.count)
+        given = {"algo": kind.algorithm} if kind.algorithm else {}
+        if config.method == "dora":
+            given["dora_wd"] = "True"
+        if config.conv_rank:
+            given |= {"conv_dim": str(config.conv_rank), "conv_alpha": f"{config.conv_alpha or config.conv_rank:g}"}
+        if config.factor:
+            given["factor"] = str(config.factor)
         return {
-            "ss_network_module": "networks.lora",
-            "ss_network_dim": config.rank,
-            "ss_network_alpha": self.alpha,
-        }
+            "ss_network_module": kind.network,
+            "ss_network_dim": most.rank,
+            "ss_network_alpha": most.alpha,
+        } | ({"ss_network_args": given} if given else {})
 
     def prove(self, files: dict[str, Path]) -> None:
         found = self.materials
         prove(files[".safetensors"], found.family, found.checkpoint, self.answers, found.dtype)
 
 
-def inject(module: Any, targets: str, size: tuple[int, float], seed: int) -> None:
-    """Put LoRA into every submodule whose whole path matches `targets`; only the adapters can learn.
+def diffusers_named(config: Method, family: Family) -> bool:
+    """Whether the file has diffusers' names; LoHa and LoKr have none there."""
+    named = config.format == "diffusers" or (config.format == "auto" and not family.kohya)
+    return named and "lora_A.weight" in FORMS[config.method].starts
 
-    `size` is rank and alpha. The first matrix is uniform within 1 / sqrt(inputs), as kohya and
-    peft have it, drawn from a stream of its own; the second is zero, so nothing changes yet. They
-    have the module's own number format: in float32 beside bfloat16 each would cast what it is
-    given and what it gives, which is a fifth of all operations of a step.
+
+def sizes_of(config: Method, targets: Targets, paths: list[str]) -> dict[str, Size]:
+    """The size of the adapter of each of a part's modules that gets one."""
+    shares = {block: rank / config.rank for block, rank in read_block_ranks(config.block_ranks).items()}
+    sizes = sized(matching(paths, targets.linear), Size(config.rank, config.alpha or config.rank), shares)
+    if config.conv_rank:
+        conv = Size(config.conv_rank, config.conv_alpha or config.conv_rank)
+        return sizes | sized(matching(paths, targets.conv), conv, shares)
+    if config.method == "locon":
+        conv = Size(config.rank, config.conv_alpha or config.alpha or config.rank)
+        return sizes | sized(matching(paths, targets.conv), conv, shares)
+    return sizes
+
+
+def matching(paths: Iterable[str], pattern: str) -> list[str]:
+    """The paths that a pattern matches from end to end."""
+    return [path for path in paths if re.fullmatch(pattern, path)]
+
+
+def inject(module: Any, targets: str, size: tuple[int, float], seed: int, kind: str = "lora") -> None:
+    """Put adapters of one size, rank and alpha, into every submodule whose whole path matches `targets`."""
+    paths = matching((path for path, _ in module.named_modules()), targets)
+    place(module, kind, dict.fromkeys(paths, Size(*size)), (seed, 0))
+
+
+def place(module: Any, kind: str, sizes: dict[str, Size], given: tuple[int, int]) -> None:
+    """Put new adapters into a module; only they can learn, and nothing changes yet. `given` are seed and factor.
+
+    Each weight is drawn from a stream of its own.
     """
     import torch
-    from peft import LoraConfig, inject_adapter_in_model
 
-    rank, alpha = size
-    dtype = next(module.parameters()).dtype
+    seed, factor = given
+    _put_layers(module, kind, sizes, factor)
+    for path, weights in by_module(parameters(module)).items():
+        base = module.get_submodule(path).base_layer.weight
+        for end, weight in weights.items():
+            stream = torch.Generator().manual_seed(seed_of(seed, "adapter", f"{path}.{end}"))
+            weight.data.copy_(FORMS[kind].starts[end](weight.shape, base, stream))
+
+
+def place_former(module: Any, kind: str, adapters: dict[str, Tensors]) -> dict[str, Size]:
+    """Put adapters of an earlier training, by kohya's names, into a module; their sizes by path."""
+    _put_layers(module, kind, dict.fromkeys(adapters, Size(1, 1.0)), 0)
+    sizes = {}
+    for path, adapter in adapters.items():
+        layer = module.get_submodule(path)
+        weights, sizes[path] = taken(kind, adapter)
+        for end in FORMS[kind].names:
+            _replace(layer, end, weights.get(end))
+        layer.scaling[_NAME] = sizes[path].alpha / sizes[path].rank
+    return sizes
+
+
+def _put_layers(module: Any, kind: str, sizes: dict[str, Size], factor: int) -> None:
+    """Put in peft's layers, whose adapters alone can learn.
+
+    They have the module's own number format where the kind allows it: in float32 beside bfloat16
+    each would cast what it is given and what it gives, which is a fifth of all operations of a step.
+    """
+    import torch
+    from peft import inject_adapter_in_model
+
+    dtype = torch.float32 if FORMS[kind].exact else next(module.parameters()).dtype
     module.requires_grad_(False)
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets), module, _NAME)
-    for name, weight in parameters(module).items():
+    inject_adapter_in_model(peft_config(kind, sizes, factor), module, _NAME)
+    for weight in parameters(module).values():
         weight.data = weight.data.to(dtype)
         weight.requires_grad_(True)
-        if name.endswith("lora_A.weight"):
-            bound = 1 / math.sqrt(math.prod(weight.shape[1:]))
-            stream = torch.Generator().manual_seed(seed_of(seed, "adapter", name))
-            drawn = torch.rand(weight.shape, generator=stream) * (2 * bound) - bound
-            weight.data.copy_(drawn)
+
+
+def _replace(layer: Any, end: str, value: torch.Tensor | None) -> None:
+    """Give a layer another weight of any rank, or none, in place of its own."""
+    import torch
+
+    name, _, inner = end.partition(".")
+    holder = getattr(layer, name)
+    if value is None:
+        if _NAME in holder:
+            del holder[_NAME]
+        return
+    like = next(weight for weight in parameters(layer).values())
+    weight = torch.nn.Parameter(value.to(like.device, like.dtype))
+    if not inner:
+        holder[_NAME] = weight
+    elif name == "lora_magnitude_vector":
+        holder[_NAME].weight = torch.nn.Parameter(weight.data.reshape(holder[_NAME].weight.shape))
+    else:
+        holder[_NAME].weight = weight
 
 
 def parameters(module: Any) -> Tensors:
-    """The adapters' weights by name: '<path of the module>.lora_A.weight', lora_B likewise."""
-    return {name.replace(f".{_NAME}", ""): weight for name, weight in module.named_parameters() if ".lora_" in name}
+    """The adapters' weights by name: '<path of the module>.lora_A.weight', '<path>.hada_w1_a', ..."""
+    return {
+        ".".join(piece for piece in name.split(".") if piece != _NAME): weight
+        for name, weight in module.named_parameters()
+        if _NAME in name.split(".")
+    }
 
 
-def settle(module: Any, dtype: torch.dtype) -> Tensors:
-    """Round the adapters to the type they are saved in, in place, and return them in that type.
+def by_module(weights: Tensors) -> dict[str, Tensors]:
+    """Weights by name as weights by the end of their name, by the path of their module."""
+    found: dict[str, Tensors] = {}
+    for name, weight in weights.items():
+        path, end = re.fullmatch(r"(.*)\.((?:lora|hada|lokr)_.*)", name).groups()  # type: ignore[union-attr]
+        found.setdefault(path, {})[end] = weight
+    return found
 
-    What is then tested in memory is what the file holds.
+
+def settle(
+    module: Any, kind: str, sizes: dict[str, Size], stated: dict[str, float], dtype: torch.dtype
+) -> dict[str, Tensors]:
+    """Round adapters to the type they are saved in, in place, and return them by kohya's names in that type.
+
+    What is then tested in memory is what the file holds. `stated` are the alphas that the file is
+    to say. PrepError when an adapter has learned so little that nothing of it is left.
     """
-    saved = {}
-    for name, weight in parameters(module).items():
-        saved[name] = weight.data.to(dtype)
-        weight.data.copy_(saved[name])
-    return saved
+    found, idle = {}, 0
+    for path, weights in by_module(parameters(module)).items():
+        learned = any(bool(weights[end].any()) for end in FORMS[kind].last if end in weights)
+        idle += not learned
+        data = {end: weight.data for end, weight in weights.items()}
+        found[path] = published(kind, data, sizes[path], (stated[path], dtype))
+        rounded, size = taken(kind, found[path])
+        for end, weight in weights.items():
+            weight.data.copy_(rounded[end].reshape(weight.shape))
+        module.get_submodule(path).scaling[_NAME] = size.alpha / size.rank
+        if learned and not any(bool(weights[end].any()) for end in FORMS[kind].last if end in weights):
+            raise PrepError(
+                f"What {path} has learned is too little for {str(dtype).removeprefix('torch.')}.",
+                "Save in more digits: --save-precision fp32",
+            )
+    if idle:
+        log.warning("%d of %d adapters learned nothing: no loss depends on their modules.", idle, len(found))
+    return found
 
 
-def load_adapter(path: Path, family: Family, part: str, module: Any) -> None:
-    """Load a part's adapters from a file into a fresh module, by diffusers' own loader of the family."""
-    import diffusers.loaders
+def alphas(kind: str, sizes: dict[str, Size], plain: bool) -> dict[str, float]:
+    """The alpha that a file says of each module; where it is not the module's own, its weights are scaled.
 
-    loader = getattr(diffusers.loaders, family.loader)
-    about = {"unet_config": module.config} if part == "unet" else {}  # names blocks as the file counts them
-    found = loader.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True, **about)
-    state, alphas = found if isinstance(found, tuple) else (found, None)
-    if part == "unet":
-        loader.load_lora_into_unet(dict(state), alphas, module)
-    elif part == "transformer":
-        loader.load_lora_into_transformer(dict(state), module)
-    else:
-        loader.load_lora_into_text_encoder(dict(state), alphas, module, prefix=part)
-
-
-def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Tensors, dtype: torch.dtype) -> None:
-    """Load an adapter file with diffusers into a fresh base and compare it with the trained model.
-
-    `answers` are the trained parts' answers to the family's probe. PrepError when a part answers
-    otherwise than the trained one did, or just as the base does. `dtype` is what the denoiser
-    was rounded to while training.
+    diffusers' names know none, so it is the rank. With kohya's names it is one for all modules of
+    a part: of text encoders and of attention diffusers 0.42 ignores those that differ from the
+    most frequent one, because it looks for them under names that these modules no longer have.
     """
-    tokenizers = checkpoint.tokenizers()
-    for part, trained in answers.items():
-        fresh = checkpoint.load(part)
-        if part == family.denoiser:  # text encoders are held in float32
-            fresh = fresh.to(dtype).float()
-        plain = family.probe(part, fresh, tokenizers)
-        load_adapter(path, family, part, fresh)
-        loaded = family.probe(part, fresh, tokenizers)
-        change = float((trained - plain).abs().max())
-        error = float((trained - loaded).abs().max())
-        if not change:
-            raise PrepError(
-                f"The adapter leaves the {part} as it was.", "Train for more steps, or at a higher learning rate."
-            )
-        # Rounding in float32 stays far below both; a key that was not applied is of the change's size.
-        if not error <= max(1e-3 * change, 1e-5 * float(plain.abs().max())):
-            raise PrepError(
-                f"{path} does not load as it was trained: the {part} is off by {error:.3g} of {change:.3g}.",
-                "Keep the file and report this; the versions of diffusers and peft are in the manifest.",
-            )
+    if plain:
+        return {path: float(size.rank) for path, size in sizes.items()}
+    own = {path: size.alpha for path, size in sizes.items()}
+    return dict.fromkeys(own, max(own.values())) if "lora_B.weight" in FORMS[kind].starts else own

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from pipeline.errors import PrepError
+from pipeline.spelling import printable
 from pipeline.stage import Options, opt
+from training.methods.blocks import read_block_ranks
 
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.workspace import Workspace
     from training.checkpoint import Checkpoint
     from training.families.family import Family, Modules
     from training.optimizers import Group
+    from training.products import Folder
     from training.samples import Sample
     from training.train import Train
 
     Tensors = dict[str, torch.Tensor]
+
+
+ADAPTERS = ("lora", "locon", "loha", "lokr", "dora")  # methods that put small weights beside the base's
+_WITH_CONV = ("locon", "loha", "lokr", "dora")
+_OF_MODULES = (*ADAPTERS, "dreambooth")  # methods that learn weights of the denoiser or of text encoders
+
+# Options that only some methods read.
+_READERS: dict[str, tuple[str, ...]] = {
+    "rank": ADAPTERS,
+    "alpha": ADAPTERS,
+    "block_ranks": ADAPTERS,
+    "conv_rank": _WITH_CONV,
+    "conv_alpha": _WITH_CONV,
+    "factor": ("lokr",),
+    "lora_plus": ("lora", "locon", "dora"),
+    "format": ADAPTERS,
+    "continue_from": (*ADAPTERS, "inversion"),
+    "learning_rate": _OF_MODULES,
+    "text_encoder_rate": _OF_MODULES,
+    "text_encoder_2_rate": _OF_MODULES,
+    "vectors": ("inversion",),
+    "init_words": ("inversion",),
+    "init_mean": ("inversion",),
+    "embedding_rate": ("inversion",),
+    "embedding_norm": ("inversion",),
+}
+# What a file that is trained on decides.
+_SIZES = ("rank", "alpha", "conv_rank", "conv_alpha", "block_ranks", "factor", "vectors", "init_words", "init_mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +60,90 @@ class Method(Options):
 
     name: ClassVar[str] = "train"
 
-    method: Literal["lora"] = opt("lora", "What is trained: lora, small adapters beside the base's weights.")
-    rank: int = opt(16, "Rank of the adapters: their size.", low=1, high=1024)
+    method: Literal["lora", "locon", "loha", "lokr", "dora", "dreambooth", "inversion"] = opt(
+        "lora",
+        "What is trained, small adapters beside the base's weights: lora; locon, lora on convolutions too; "
+        "loha and lokr, products of more than two matrices; dora, lora that learns sizes and directions apart. "
+        "Or the base itself: dreambooth, usually 400 steps at a rate of 2e-6 for a thing, 1500 for a face. "
+        "Or only what a subject's token is read as: inversion.",
+    )
+    rank: int = opt(
+        16, "Rank of the adapters: their size. Usual are up to 64, of loha 32, of locon 12.", low=1, high=1024
+    )
     alpha: float = opt(0.0, "The adapters' strength is alpha divided by rank; 0 makes it 1.", low=0)
+    conv_rank: int = opt(
+        0,
+        "Rank in the convolutional blocks; 0: as elsewhere for locon, no adapters there for others.",
+        low=0,
+        high=1024,
+    )
+    conv_alpha: float = opt(0.0, "The same as alpha, in the convolutional blocks.", low=0)
+    block_ranks: str = opt(
+        "",
+        "Other ranks in blocks of the U-Net or transformer, such as 'down=8, mid=32, up.3=0'; 0 leaves a block out. "
+        "Ranks of convolutions follow in proportion; the strength is the same in all.",
+        metavar="BLOCK=RANK,...",
+    )
+    factor: int = opt(0, "Size of lokr's first, small matrix; 0: near the root of the weight's.", low=0, high=1024)
+    lora_plus: float = opt(
+        1.0, "Times that the second matrix learns faster than the first (LoRA+); 16 is usual.", low=0.1, high=1000
+    )
+    continue_from: str = opt(
+        "",
+        "File of an earlier training to train on, instead of beginning anew; what it holds decides the size.",
+        metavar="FILE",
+        key=False,  # its content's hash is
+    )
+    format: Literal["auto", "kohya", "diffusers"] = opt(
+        "auto", "Whose names adapter files have; auto: kohya's, which all programs read, if the base's family has them."
+    )
+
+    def check(self) -> None:
+        read_block_ranks(self.block_ranks)
+        wrong = next((text for holds, *text in Method._contradictions(self) if holds), None)
+        if wrong:
+            raise PrepError(f"train: {wrong[0]}", wrong[1])
+
+    def former(self, workspace: Workspace) -> Path | None:
+        """The file of an earlier training to train on; PrepError when it is not there."""
+        if not self.continue_from:
+            return None
+        file = workspace.given(self.continue_from)
+        if not file.is_file():
+            raise PrepError(
+                f"train: there is no file {printable(self.continue_from)} to train on.",
+                "See continue_from, and its path.",
+            )
+        return file
+
+    def _contradictions(self) -> list[tuple[bool, str, str]]:
+        """Whether it holds, what is wrong, what to do."""
+        given = [option.name for option in self.options() if getattr(self, option.name) != option.default]
+        unread = [name for name in given if self.method not in _READERS.get(name, (self.method,))]
+        sized = [name for name in given if name in _SIZES]
+        return [
+            (
+                unread == ["conv_rank"] and self.method == "lora",
+                "lora has no adapters in the convolutional blocks, so conv_rank has no effect.",
+                "Use: --method locon",
+            ),
+            (bool(unread), f"{', '.join(unread)} has no effect on the method {self.method}.", "Leave it out."),
+            (
+                self.conv_alpha > 0 and not self.conv_rank and self.method != "locon",
+                f"conv_alpha has no effect: without conv_rank {self.method} leaves out the convolutional blocks.",
+                "Give one, for example: --conv-rank 8",
+            ),
+            (
+                self.format == "diffusers" and self.method in ("loha", "lokr"),
+                f"diffusers does not read {self.method}.",
+                "Leave format out.",
+            ),
+            (
+                bool(self.continue_from) and bool(sized),
+                f"{', '.join(sized)} has no effect on the file to train on, which has its own size.",
+                "Leave it out.",
+            ),
+        ]
 
 
 @dataclass(frozen=True)
@@ -39,10 +154,11 @@ class Materials:
     family: Family
     checkpoint: Checkpoint
     modules: dict[str, Any]  # the parts whose rate is not 0, by name; frozen
-    tokenizers: Modules
+    tokenizers: Modules  # in whose place a method may put its own
     rates: dict[str, float]  # part to its full learning rate
     samples: list[Sample]
     dtype: torch.dtype  # in which the denoiser is held
+    former: Path | None = None  # the file of an earlier training to train on
 
 
 class Trainee(Protocol):
@@ -51,10 +167,11 @@ class Trainee(Protocol):
     def groups(self) -> list[Group]:
         """The weights that learn, with their rates; the learner keeps those of other formats in float32 too."""
 
-    def settle(self, dtype: torch.dtype) -> dict[str, Tensors]:
+    def settle(self, dtype: torch.dtype) -> Mapping[str, Tensors | Folder]:
         """Round what was trained to the type it is saved in, in place; the files to write, by the end of their names.
 
-        What is then tested in memory is what the files hold. '.safetensors' is the run's main file.
+        What is then tested in memory is what the files hold. '.safetensors' is the run's main file;
+        a folder has no end to its name.
         """
 
     def about(self) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""Adapters for tests: made as prep train makes them, and changed as if they had learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from training.checkpoint import Checkpoint
+from training.export import write_tensors
+from training.families.table import recognise
+from training.methods.adapters import Adapters
+from training.methods.method import Materials
+from training.methods.suit import check_adapters
+from training.train import Train
+
+
+def made(model: Checkpoint, *, parts: tuple[str, ...] = (), former: Path | None = None, **options: object) -> Adapters:
+    """Adapters on the parts of a base; all that can have any, unless told."""
+    family = recognise(model)
+    parts = parts or tuple(part for part in family.targets if model.config(part))
+    config = Train(continue_from=str(former or ""), **options)
+    check_adapters(config, family, model, list(parts), former)
+    modules = {part: model.load(part) for part in parts}
+    rates = dict.fromkeys(parts, 1e-4)
+    return Adapters(Materials(config, family, model, modules, model.tokenizers(), rates, [], torch.float32, former))
+
+
+def taught(model: Checkpoint, *, size: float = 0.05, **options: object) -> Adapters:
+    """The same with every weight moved at random."""
+    adapters = made(model, **options)
+    stream = torch.Generator().manual_seed(3)
+    for group in adapters.groups():
+        for weight in group.weights.values():
+            weight.data.add_(torch.randn(weight.shape, generator=stream) * size)
+    return adapters
+
+
+def write(adapters: Adapters, path: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    """The adapters' file; its tensors."""
+    tensors = adapters.settle(dtype)[".safetensors"]
+    write_tensors(path, tensors, {})
+    return tensors
+
+
+def answers(adapters: Adapters) -> dict[str, torch.Tensor]:
+    """What each part answers to its family's probe as it is now."""
+    found = adapters.materials
+    return {part: found.family.probe(part, module, found.tokenizers) for part, module in found.modules.items()}

@@ -1,0 +1,97 @@
+"""Adapter files by their published formulas: what each makes of a weight, without peft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = dict[str, torch.Tensor]
+    # The change of a weight before its strength, and the rank that alpha is divided by; none: alpha does not count.
+    Formula = Callable[[Tensors], tuple[torch.Tensor, int | None]]
+
+
+def _lora(take: Tensors) -> tuple[torch.Tensor, int | None]:
+    """B A (https://arxiv.org/abs/2106.09685); a convolution's A has its window.
+
+    With LyCORIS' `lora_mid` the window is that one's, and A is a convolution of 1 x 1.
+    """
+    import torch
+
+    up, down = take.pop("lora_up.weight").flatten(1), take.pop("lora_down.weight")
+    if "lora_mid.weight" in take:
+        down = torch.einsum("ijkl,jr->irkl", take.pop("lora_mid.weight"), down.flatten(1))
+    return up @ down.flatten(1), len(down)
+
+
+def _loha(take: Tensors) -> tuple[torch.Tensor, int | None]:
+    """(w1_a w1_b) * (w2_a w2_b), element by element (https://arxiv.org/abs/2108.06098; t1, t2: proposition 3)."""
+    first = _product(take, "hada_w1_a", "hada_w1_b", "hada_t1")
+    rank = take["hada_w2_b"].shape[0]
+    return first * _product(take, "hada_w2_a", "hada_w2_b", "hada_t2"), rank
+
+
+def _lokr(take: Tensors) -> tuple[torch.Tensor, int | None]:
+    """The Kronecker product of w1 and w2, each whole or a product (https://arxiv.org/abs/2309.14859, section 3)."""
+    import torch
+
+    rank = next((take[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in take), None)
+    small = take.pop("lokr_w1") if "lokr_w1" in take else take.pop("lokr_w1_a") @ take.pop("lokr_w1_b")
+    large = take.pop("lokr_w2") if "lokr_w2" in take else _product(take, "lokr_w2_a", "lokr_w2_b", "lokr_t2")
+    return torch.kron(small.reshape(*small.shape, *[1] * (large.dim() - 2)), large.contiguous()), rank
+
+
+def _product(take: Tensors, left: str, right: str, core: str) -> torch.Tensor:
+    """left right, or with a core t: the sum over i, j of t[i, j] left[i] right[j], window by window."""
+    import torch
+
+    a, b = take.pop(left), take.pop(right)
+    return torch.einsum("ijkl,ip,jr->prkl", take.pop(core), a, b) if core in take else a @ b
+
+
+_FORMULAS: tuple[tuple[str, Formula], ...] = (
+    ("lora_down.weight", _lora),
+    ("hada_w1_a", _loha),
+    ("lokr_w1", _lokr),
+    ("lokr_w1_a", _lokr),
+)
+
+
+def changed(weight: torch.Tensor, adapter: Tensors) -> torch.Tensor:
+    """What an adapter (by kohya's names, float32) makes of a weight (out, in) or (out, in, h, w).
+
+    W + alpha / rank * D; with dora_scale m: m (W + D) / ||W + D||, a length for each output
+    (https://arxiv.org/abs/2402.09353, equation 5). ValueError where a tensor is left over, lacks or
+    does not fit.
+    """
+    take = dict(adapter)
+    try:
+        formula = next(formula for name, formula in _FORMULAS if name in take)
+        found, rank = formula(take)
+        alpha = take.pop("alpha", None)
+        scale = 1.0 if alpha is None or rank is None else alpha / rank
+        result = weight + scale * found.reshape(weight.shape)
+        if "dora_scale" in take:
+            lengths = result.flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.dim() - 1))
+            result = result * (take.pop("dora_scale").reshape(lengths.shape) / lengths)
+    except (StopIteration, KeyError, RuntimeError) as error:
+        raise ValueError(f"{', '.join(sorted(adapter))} do not make a weight {tuple(weight.shape)}") from error
+    if take:
+        raise ValueError(f"{', '.join(sorted(take))} belong to no formula")
+    return result
+
+
+def apply(module: Any, adapters: dict[str, Tensors]) -> dict[str, float]:
+    """Change a part's weights, in float32, by the adapters of its modules; the largest change of each."""
+    import torch
+
+    changes = {}
+    with torch.no_grad():
+        for path, adapter in adapters.items():
+            weight = module.get_submodule(path).weight
+            result = changed(weight, {name: value.float() for name, value in adapter.items()})
+            changes[path] = float((result - weight).abs().max())
+            weight.copy_(result)
+    return changes
