@@ -13,8 +13,10 @@ from training.draws import Draw, mirrored
 from training.latents import Latents, View
 from training.loop import Job
 from training.masks import Masks, tensor
+from training.memory import check_memory, estimate
 from training.methods.method import Materials
 from training.methods.table import METHODS
+from training.prefetch import sent
 from training.texts import Texts
 
 if TYPE_CHECKING:
@@ -57,6 +59,10 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
 
     config, family, checkpoint = plan.config, plan.family, plan.checkpoint
     device = find_device(config.device)
+    config.suit_device(device.type)
+    if device.type == "cuda":
+        need = estimate(checkpoint, family, config, plan.samples)
+        check_memory(need, config, torch.cuda.mem_get_info(device)[0], config.batch or 1)
     dtype = torch.bfloat16 if config.half(device) else torch.float32
     latents = Latents(workspace, family, checkpoint.base.vae)
     read, normalise = latents.reader(), family.normaliser(checkpoint)
@@ -79,9 +85,10 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
         latent=lambda draw: normalise(read(View(draw.sample, _turned(config, draw)))),
         mask=_masks(plan, workspace, report),
         prompt=lambda draw: prompt(draw, config, config.seed),
-        condition=lambda prompts: {name: value.to(device) for name, value in encode(prompts).items()},
+        condition=lambda prompts: {name: sent(value, device) for name, value in encode(prompts).items()},
         groups=trainee.groups(),
         device=device,
+        live_text=any(part in modules for part in family.encoders),
     )
     cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), config.text)]
     return Run(plan, job, trainee, cut)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from training.draws import Draw, chance, epoch_batches, seed_of
 from training.families.family import size_of
 from training.masks import masked_mean
 from training.optimizers import Group
+from training.prefetch import ahead, sent
 from training.samples import Sample
+from training.study import studying
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from training.families.family import Condition, Family, Moments
     from training.learner import Learner
     from training.objective import Objective
+    from training.ranks import Ranks
     from training.train import Train
 
 
@@ -38,6 +42,7 @@ class Job:
     condition: Callable[[list[str]], Condition]  # prompts to what the denoiser is told, on the device
     groups: list[Group]  # weights to train
     device: torch.device
+    live_text: bool = False  # text encoders learn: prompts say something else after every step
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,36 @@ class Batch:
     prior: torch.Tensor  # (B,), the weight of regularization pictures
     size: torch.Tensor  # (B, 6), see size_of
     mask: torch.Tensor | None  # (B, 1, h, w)
+    condition: Condition | None = None  # what the prompts say, where that can be known ahead
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors by name."""
+        found = {name: getattr(self, name) for name in _TENSORS}
+        found |= {f"condition.{name}": value for name, value in (self.condition or {}).items()}
+        return found if self.mask is None else found | {"mask": self.mask}
+
+    def replaced(self, tensors: dict[str, torch.Tensor]) -> Batch:
+        """The same batch with other tensors, named as `tensors` names them."""
+        told = {name: tensors[f"condition.{name}"] for name in self.condition or {}}
+        own: dict[str, Any] = {name: value for name, value in tensors.items() if not name.startswith("condition.")}
+        return dataclasses.replace(self, condition=told or None, **own)
+
+    def split(self, parts: int) -> list[Batch]:
+        """The batch in at most so many smaller ones."""
+        size = -(-len(self) // parts)
+        if size == len(self):
+            return [self]
+        return [self._part(slice(at, at + size)) for at in range(0, len(self), size)]
+
+    def _part(self, which: slice) -> Batch:
+        own = self.replaced({name: value[which] for name, value in self.tensors().items()})
+        return dataclasses.replace(own, draws=self.draws[which], prompts=self.prompts[which])
+
+
+_TENSORS = ("clean", "noise", "mixed", "time", "prior", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +97,7 @@ class Shown:
     draws: list[Draw]
     error: torch.Tensor  # of each picture, unweighted, on the device
     weight: torch.Tensor  # how much it counted
+    time: torch.Tensor  # of the noise, as the objective counts it
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,33 +146,28 @@ def count_steps(config: Train, samples: list[Sample]) -> int:
 
 def train(job: Job, learner: Learner, done: int, watchers: Sequence[Watcher]) -> None:
     """Train the learner's weights in place, from after step `done` until the last or until a watcher ends it."""
-    import torch
-
     config, ranks, total = job.config, learner.ranks, count_steps(job.config, job.samples)
-    for number, epoch, ends, batches in _course(job, done, total):
-        torch.manual_seed(seed_of(config.seed, "step", number, ranks.number))  # of what draws inside the model
-        rate = learner.pace(number - 1, total)
-        pictures = sum(len(draws) for draws in batches)
-        shown = []
-        for draws in batches:
-            shown.append(Shown(draws, *_study(job, ranks.share(draws), pictures)))
-        norm = learner.update(number - 1)
-        step = Step(number, total, epoch, ends, shown, rate, norm)
-        answers = [watch(step) for watch in watchers]
-        if any(answers):
-            break
+    steps = ahead(_course(job, done, total), lambda step: _gather(job, step[3], ranks), job.device)
+    with studying(job, errors, total - done) as study:
+        for (number, epoch, ends, draws), batches in steps:
+            rate = learner.pace(number - 1, total)
+            seed = seed_of(config.seed, "step", number, ranks.number)  # of what draws inside the model
+            found = study.step(batches, sum(map(len, draws)), seed)
+            norm = learner.update(number - 1)
+            shown = [
+                Shown(of, error, weight, batch.time if batch else error)
+                for of, (error, weight), batch in zip(draws, found, batches, strict=True)
+            ]
+            step = Step(number, total, epoch, ends, shown, rate, norm)
+            answers = [watch(step) for watch in watchers]
+            if any(answers):
+                break
 
 
-def _study(job: Job, draws: list[Draw], pictures: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add to the gradients what a batch teaches, one part of the step's `pictures`; its errors and weights."""
-    import torch
-
-    if not draws:  # a batch with fewer pictures than there are processes
-        return torch.zeros(0, device=job.device), torch.zeros(0, device=job.device)
-    error, weight = errors(job, prepare(job, draws))
-    loss = (error * weight).sum() / pictures
-    loss.backward()  # type: ignore[no-untyped-call]
-    return error.detach(), weight
+def _gather(job: Job, draws: list[list[Draw]], ranks: Ranks) -> list[Batch | None]:
+    """This process's part of a step's batches; None of one with fewer pictures than there are processes."""
+    shares = [ranks.share(batch) for batch in draws]
+    return [prepare(job, share) if share else None for share in shares]
 
 
 def _course(job: Job, done: int, total: int) -> Iterator[tuple[int, int, bool, list[list[Draw]]]]:
@@ -155,7 +186,7 @@ def _course(job: Job, done: int, total: int) -> Iterator[tuple[int, int, bool, l
 def errors(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """The error of each picture of a batch, and how much it counts, both (B,)."""
     noisy = job.objective.mix(batch.clean, batch.mixed, batch.time)
-    condition = job.condition(batch.prompts)
+    condition = job.condition(batch.prompts) if batch.condition is None else batch.condition
     prediction = job.family.forward(job.denoiser, noisy, job.objective.model_time(batch.time), condition, batch.size)
     target = job.objective.target(batch.clean, batch.noise, batch.time)
     error = masked_mean(job.objective.loss(prediction, target, batch.time), batch.mask)
@@ -174,16 +205,18 @@ def prepare(job: Job, draws: list[Draw]) -> Batch:
     prior = torch.tensor([config.prior_loss_weight if draw.sample.reg else 1.0 for draw in draws])
     masks = [job.mask(draw) for draw in draws]
     whole = torch.ones(1, 1, *shape[1:])
+    size = torch.tensor([size_of(draw.sample) for draw in draws], dtype=torch.float32)
+    counts = torch.cat([mask if mask is not None else whole for mask in masks])
+    prompts = [job.prompt(draw) for draw in draws]
     return Batch(
         draws=draws,
-        prompts=[job.prompt(draw) for draw in draws],
-        clean=torch.cat(clean).to(job.device),
-        noise=torch.cat([c.noise for c in chances]).to(job.device),
-        mixed=torch.cat([c.mixed for c in chances]).to(job.device),
-        time=torch.cat([c.time for c in chances]).to(job.device),
-        prior=prior.to(job.device),
-        size=torch.tensor([size_of(draw.sample) for draw in draws], dtype=torch.float32).to(job.device),
-        mask=None
-        if all(mask is None for mask in masks)
-        else torch.cat([whole if mask is None else mask for mask in masks]).to(job.device),
+        prompts=prompts,
+        clean=sent(torch.cat(clean), job.device),
+        noise=sent(torch.cat([c.noise for c in chances]), job.device),
+        mixed=sent(torch.cat([c.mixed for c in chances]), job.device),
+        time=sent(torch.cat([c.time for c in chances]), job.device),
+        prior=sent(prior, job.device),
+        size=sent(size, job.device),
+        mask=None if all(mask is None for mask in masks) else sent(counts, job.device),
+        condition=None if job.live_text else job.condition(prompts),
     )

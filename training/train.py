@@ -27,6 +27,7 @@ from training.ranks import find_ranks
 from training.rates import OWN_COURSE
 from training.samples import Data, check_samples, read_samples
 from training.saving import Saving
+from training.speed import Speed
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Data, Captions, Method, Learning, Noise, Saving, Whole):
+class Train(Data, Captions, Method, Learning, Noise, Saving, Speed, Whole):
     """Train a LoRA on the data set and write it to runs/."""
 
     name: ClassVar[str] = "train"
@@ -66,7 +67,7 @@ class Train(Data, Captions, Method, Learning, Noise, Saving, Whole):
     device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where to train; auto takes a GPU if there is one.", key=False)
 
     def check(self) -> None:
-        for part in (Data, Captions, Method, Learning, Noise, Saving):
+        for part in (Data, Captions, Method, Learning, Noise, Saving, Speed):
             part.check(self)
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:

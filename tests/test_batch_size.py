@@ -1,0 +1,103 @@
+"""The batch that is found by trying, on GPUs made up of numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pipeline.errors import PrepError
+from tests.toy_job import job
+from tests.training_set import sample
+from training.batch_size import Trial, best_batch, remembered, with_batch
+from training.ranks import Ranks
+
+
+def gpu(fixed, each, room):
+    """Seconds of a batch: some for any, some for each picture; memory for `room` pictures."""
+    tried = []
+
+    def attempt(size):
+        tried.append(size)
+        return Trial(fixed + each * size if size <= room else math.inf, size / room)
+
+    return attempt, tried
+
+
+def test_the_batch_grows_while_that_is_worth_it():
+    attempt, tried = gpu(0.1, 0.01, 1000)
+    # 9.1, 16.7, 28.6, 44.4, 61.5, 76.2, 86.5 pictures a second
+    assert best_batch(attempt) == 64
+    assert tried == [1, 2, 4, 8, 16, 32, 64]
+    # 9.1, 9.5: less than a twentieth more
+    assert best_batch(gpu(0.01, 0.1, 1000)[0]) == 1
+    # 10, 16.7, 25, 33.3, 40, 44.4, 47.06: the last brings 5.9 %, but 128 is not tried
+    assert best_batch(gpu(0.08, 0.02, 1000)[0]) == 64
+
+
+def test_the_batch_leaves_memory_for_what_else_there_is():
+    attempt, tried = gpu(0.1, 0.01, 8)
+    assert best_batch(attempt) == 4  # eight would fill it
+    assert tried == [1, 2, 4, 8]
+    assert best_batch(gpu(0.1, 0.01, 0.5)[0]) == 1
+
+
+@pytest.fixture
+def card(monkeypatch, tmp_path):
+    """A run without a batch on a GPU that does not exist, and what is tried on it."""
+    tried = []
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Toy 1")
+    monkeypatch.setattr("training.batch_size.attempt", lambda job, size: tried.append(size) or Trial(size**0.5, 0.1))
+    made = dataclasses.replace(job([sample(1)], batch=0), device=SimpleNamespace(type="cuda"))
+
+    @dataclasses.dataclass
+    class Run:
+        job: object
+        plan: object
+
+    @dataclasses.dataclass
+    class Plan:
+        config: object
+
+    return Run(made, Plan(made.config)), tried, tmp_path / "batch.json"
+
+
+def test_what_was_found_is_remembered_for_the_same_run_on_the_same_gpu(card, monkeypatch, caplog):
+    run, tried, note = card
+    found = with_batch(run, Ranks(), note, "key")
+    assert found.job.config.batch == found.plan.config.batch == 64
+    assert caplog.messages == ["The batch that this GPU trains fastest with: 64."]
+    count = len(tried)
+    assert with_batch(run, Ranks(), note, "key").job.config.batch == 64
+    assert len(tried) == count
+    with_batch(run, Ranks(), note, "another key")
+    assert len(tried) == 2 * count
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Toy 2")
+    with_batch(run, Ranks(), note, "another key")
+    assert len(tried) == 3 * count
+
+
+def test_a_damaged_note_is_as_none(tmp_path):
+    note = tmp_path / "batch.json"
+    for text in ("", "{}", "[]", '{"where": "here", "batch": "many"}', '{"where": "there", "batch": 4}'):
+        note.write_text(text)
+        assert remembered(note, "here") == 0
+    assert remembered(tmp_path / "none", "here") == 0
+
+
+def test_a_batch_that_is_given_stays(card):
+    run, tried, note = card
+    run.job = dataclasses.replace(run.job, config=dataclasses.replace(run.job.config, batch=3))
+    assert with_batch(run, Ranks(), note, "key") is run
+    assert not tried
+
+
+def test_the_processor_tries_nothing(card):
+    run, _, note = card
+    run.job = dataclasses.replace(run.job, device=torch.device("cpu"))
+    with pytest.raises(PrepError) as found:
+        with_batch(run, Ranks(), note, "key")
+    assert str(found.value) == ("train: batch 0 tries batches out on a GPU.\nOn the processor, give one: --batch 1")

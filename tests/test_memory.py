@@ -1,0 +1,79 @@
+"""What training takes of a GPU's memory, against what others measured and what the models weigh."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import PrepError
+from tests.training_set import sample
+from training.base import Base
+from training.blueprint import PLANS, write_skeleton
+from training.checkpoint import Checkpoint
+from training.families.sd1 import SD1
+from training.memory import GIB, Need, check_memory, estimate
+from training.train import Train
+
+WEIGHTS = 859_520_964
+# Rank 16 times what the 192 modules take and give: per transformer, of width w, both projections, eight of
+# attention, of which two take the text's 768 numbers, and the two of its feed-forward part; 5, 5 and 6 of them.
+LEARNED = 16 * sum(count * (4 * w + 14 * w + 2 * 768 + 14 * w) for w, count in ((320, 5), (640, 5), (1280, 6)))
+ROOMY = Need(2 * GIB, 0.9 * GIB, 0.3 * GIB)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sd1")
+    write_skeleton(folder, PLANS["sd1"])
+    return Checkpoint(Base("toy", folder, "", ""), folder)
+
+
+def need(base, size=512, **options):
+    options = {"precision": "bf16"} | options
+    return estimate(base, SD1(), Train(**options), [sample(1, width=size, height=size), sample(2)])
+
+
+def test_the_small_model_at_512_pixels(base):
+    """SimpleTuner reports 2.87 GiB of an adapter of rank 16 on attention at a batch of 1, without CUDA's own."""
+    found = need(base)
+    # Each number that learns has a copy, two gradients, a master and two means.
+    assert found.fixed == 0.5 * GIB + 2 * WEIGHTS + 20 * LEARNED
+    assert found.of(1, False) - 0.5 * GIB == pytest.approx(2.87 * GIB, rel=0.15)
+    assert found.picture == 0.86 * GIB
+
+
+def test_pictures_and_number_format_scale_it(base):
+    assert need(base, 1024).picture == 4 * need(base).picture
+    assert need(base, precision="fp32").picture == 2 * need(base).picture
+    assert need(base, precision="fp32").fixed == 0.5 * GIB + 4 * WEIGHTS + 16 * LEARNED
+    assert need(base, rank=32).fixed - need(base).fixed == 20 * LEARNED
+    assert need(base, ema=0.9).fixed - need(base).fixed == 4 * LEARNED
+    assert need(base).of(4, True) == need(base).fixed + 4 * 0.3 * GIB
+
+
+def test_text_encoders_that_learn_stay_loaded(base):
+    both = need(base, text_encoder_rate=1e-5).fixed - need(base, text_encoder_rate=0).fixed
+    assert both == 4 * 123_060_480
+
+
+def test_a_gpu_that_is_too_small_is_refused_before_loading():
+    with pytest.raises(PrepError) as found:
+        check_memory(ROOMY, Train(), 1.5 * GIB, 1)
+    assert found.value.wrong == (
+        "Training this base takes about 2.3 GiB, of which 2.0 GiB are its weights and what moves them; "
+        "the GPU has 1.5 GiB free."
+    )
+
+
+def test_a_batch_that_will_not_fit_is_said(caplog):
+    check_memory(ROOMY, Train(), 6 * GIB, 4)
+    assert not caplog.messages
+    check_memory(ROOMY, Train(), 5 * GIB, 4)
+    assert caplog.messages == [
+        "A batch of 4 takes about 5.6 GiB, and the GPU has 5.0 GiB free. What is done when it does not fit: "
+        "gradient checkpointing, then parts of a batch one after another."
+    ]
+    caplog.clear()
+    check_memory(ROOMY, Train(gradient_checkpointing="on"), 5 * GIB, 4)
+    assert not caplog.messages  # 3.2 GiB
+    check_memory(ROOMY, Train(gradient_checkpointing="off"), 5 * GIB, 4)
+    assert caplog.messages[0].endswith("fit: parts of a batch one after another.")

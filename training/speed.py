@@ -1,0 +1,160 @@
+"""Options of speed, and the ways in which a denoiser can compute the same thing."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pipeline.errors import PrepError
+from pipeline.stage import Options, opt
+
+# What a denoiser is mostly made of: compiled one by one, a tenth of the time to compile it all, and as fast.
+_REGIONS = ("BasicTransformerBlock", "JointTransformerBlock", "ResnetBlock2D")
+_SHAPES = 8  # that one region is compiled for, per size of pictures: Stable Diffusion 1.x has 5
+_MANY = 8  # sizes from which on a region is compiled for any shape
+_COMPILES = 300.0  # seconds that a run must be longer than what compiling it takes is worth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed(Options):
+    """How the device is used. None of it changes what is learned, but for rounding."""
+
+    name: ClassVar[str] = "train"
+
+    attention: Literal["auto", "sdpa", "xformers"] = opt(
+        "auto", "Memory-efficient attention: torch's own, sdpa, or that of xformers; auto is sdpa.", key=False
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = opt(
+        "auto",
+        "Compute parts of the denoiser twice instead of keeping them: a third slower, in a fraction of the memory; "
+        "auto does when the GPU is too small.",
+        key=False,
+    )
+    compile: Literal["auto", "on", "off"] = opt(
+        "auto",
+        "Compile the denoiser's blocks; auto tries it in long runs on a GPU and keeps what is faster.",
+        key=False,
+    )
+    graphs: Literal["auto", "on", "off"] = opt(
+        "auto", "Replay steps as CUDA graphs; auto tries it on a GPU and keeps what is faster.", key=False
+    )
+
+    def check(self) -> None:
+        if self.attention == "xformers" and importlib.util.find_spec("xformers") is None:
+            raise PrepError(
+                "train: xformers is not installed.", "Install it: pip install xformers; or use: --attention sdpa"
+            )
+
+    def suit_device(self, device: str) -> None:
+        """Raise PrepError when an option needs a GPU and the device is none."""
+        for name, needs in (("graphs", "on"), ("attention", "xformers")):
+            if device != "cuda" and getattr(self, name) == needs:
+                raise PrepError(
+                    f"train: {name} {needs} needs a GPU.", f"Leave it out, or use: --device cuda --{name} {needs}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to compute a step."""
+
+    title: str
+    last: bool = False  # channels last: convolutions read memory as tensor cores do
+    compiled: bool = False
+    graphs: bool = False
+
+
+PLAIN = Way("plain")
+WAYS = (
+    PLAIN,
+    Way("with CUDA graphs", graphs=True),
+    Way("with channels last", last=True),
+    Way("with channels last and CUDA graphs", last=True, graphs=True),
+    Way("compiled", last=True, compiled=True),
+    Way("compiled, with CUDA graphs", last=True, compiled=True, graphs=True),
+)
+
+
+def possible(speed: Speed, device: str, live_text: bool) -> list[Way]:
+    """The ways that the options leave to choose from, plain ones first.
+
+    Text encoders that learn read words on the processor, which no graph can hold.
+    """
+    if device != "cuda":
+        return [Way("compiled", compiled=True)] if speed.compile == "on" else [PLAIN]
+    wanted = {"on": (True,), "off": (False,), "auto": (False, True)}
+    graphs = (False,) if live_text else wanted[speed.graphs]
+    return [way for way in WAYS if way.graphs in graphs and way.compiled in wanted[speed.compile]]
+
+
+def fastest(ways: Iterable[Way], seconds: Callable[[Way], float], steps: int) -> tuple[Way, dict[Way, float]]:
+    """The way whose step takes the fewest seconds, and what each took that was tried.
+
+    Where there is a choice, compiling is tried only if a run of so many steps would be long enough without.
+    """
+    found: dict[Way, float] = {}
+    for way in ways:
+        best = min(found.values(), default=math.inf)
+        if not way.compiled or best * steps > _COMPILES:
+            found[way] = seconds(way)
+    return min(found, key=found.__getitem__), found
+
+
+def put(denoiser: Any, way: Way, sizes: int, backend: str = "inductor") -> None:
+    """Make a denoiser compute in a way, in place; `sizes` are those of the pictures that it will see."""
+    import torch
+
+    form = torch.channels_last if way.last else torch.contiguous_format
+    for weight in denoiser.parameters():
+        if weight.dim() == 4 and not weight.requires_grad:  # those that learn are also read elsewhere
+            weight.data = weight.data.contiguous(memory_format=form)
+    if not way.compiled:
+        for region in regions(denoiser):
+            region._compiled_call_impl = None
+        return
+    import torch._dynamo
+
+    # By default the ninth shape of a block would run uncompiled, in silence.
+    torch._dynamo.config.recompile_limit = _limit(sizes)
+    for region in regions(denoiser):
+        region.compile(dynamic=None if sizes > _MANY else False, backend=backend)
+
+
+def regions(denoiser: Any) -> list[Any]:
+    """The blocks that are compiled, one by one."""
+    return [module for module in denoiser.modules() if type(module).__name__ in _REGIONS]
+
+
+def checkpoint_blocks(denoiser: Any, sizes: int) -> None:
+    """Let a denoiser compute its blocks again on the way back instead of keeping what they computed, in place."""
+    import torch._dynamo
+    from torch.utils.checkpoint import checkpoint
+
+    # The way back runs in a thread of torch's, which does not know what was configured in this one
+    # (https://github.com/pytorch/pytorch/issues/186537). Nothing in a block is random.
+    def contexts() -> tuple[Any, Any]:
+        return contextlib.nullcontext(), torch._dynamo.config.patch(recompile_limit=_limit(sizes))
+
+    again = functools.partial(
+        checkpoint, use_reentrant=False, preserve_rng_state=False, determinism_check="none", context_fn=contexts
+    )
+    denoiser.enable_gradient_checkpointing(lambda module, *given: again(module.__call__, *given))
+
+
+def prepare_attention(denoiser: Any, speed: Speed) -> None:
+    """Choose how a denoiser on a GPU computes attention."""
+    import torch
+
+    # Its gradients were not finite on H100 and H200 (https://github.com/pytorch/pytorch/issues/196678).
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    if speed.attention == "xformers":
+        denoiser.enable_xformers_memory_efficient_attention()
+
+
+def _limit(sizes: int) -> int:
+    return _SHAPES * max(sizes, 1)
