@@ -146,7 +146,9 @@ def test_rich_records_come_in_smaller_groups(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.manifest.ROWS", 10)
     monkeypatch.setattr("pipeline.manifest.ANNOTATIONS", 12)
     said = [Annotation(f"tag {k}", "tag", "", 0.5, "x") for k in range(5)]
-    records = [dataclasses.replace(record(k), annotations=tuple(said[: 5 if k < 6 else 0])) for k in range(30)]
+    records = [
+        dataclasses.replace(record(k), id=f"{k:016x}", annotations=tuple(said[: 5 if k < 6 else 0])) for k in range(30)
+    ]
     made = write_manifest(tmp_path / "a.parquet", [records], (Step("crop", 1, {}, "x"),))
     assert [len(batch) for batch in made.batches()] == [3, 3, 10, 10, 4]
     assert [len(batch) for batch in made.batches(7)] == [7, 7, 7, 7, 2]

@@ -202,7 +202,7 @@ def _annotated(page: Page, subject: np.ndarray, scenes: Counter[tuple[int, str]]
     sharpness = np.full(len(page), np.nan, np.float32)
     measured = _is(texts, words, {"sharpness"}) & _is(kinds, names, {"measure"})
     sharpness[rows[measured]] = scores[measured]
-    places = {word for word in words if scene(word)}
+    places = {word for word in words if word.lower().endswith("background") and scene(word)}
     shown = np.flatnonzero(_is(texts, words, places) & _is(kinds, names, {"tag"}) & (scores >= 0.5))
     # A picture that two taggers agree about counts once.
     pairs = np.unique(np.stack([rows[shown], texts[shown]], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)

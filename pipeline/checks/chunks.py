@@ -24,7 +24,6 @@ class Chunk:
     """What is asked of one piece of a caption."""
 
     plain: str
-    words: tuple[str, ...]
     tokens: int  # CLIP's, of the piece alone
     before: int  # CLIP's, of the piece with the comma that ends it
     people: bool  # whether it says that there are several
@@ -38,7 +37,7 @@ class Chunks:
     codes: np.ndarray  # which of `distinct`
     last: np.ndarray  # bool: whether it ends its caption
     distinct: list[Chunk]
-    index: dict[str, list[int]]  # word to the distinct pieces that hold it
+    plains: pa.Array  # the distinct pieces' plain texts
 
     def mask(self, codes: Iterable[int]) -> np.ndarray:
         """For each distinct piece whether it is among `codes`."""
@@ -50,13 +49,15 @@ class Chunks:
 
     def holding(self, phrase: str) -> np.ndarray:
         """For each distinct piece whether it holds a phrase: all of it, as whole words."""
+        import pyarrow.compute as pc
+
         wanted = plain(phrase)
-        words = _WORD.findall(wanted)
-        if not words:  # a face such as ^_^ has no words: only the piece itself is it
-            return self.mask(code for code, chunk in enumerate(self.distinct) if chunk.plain == wanted)
-        rarest = min((self.index.get(word, []) for word in words), key=len)
+        if not _WORD.search(wanted):  # a face such as ^_^ has no words: only the piece itself is it
+            found: np.ndarray = pc.equal(self.plains, wanted).to_numpy(zero_copy_only=False)
+            return found
+        near = pc.match_substring(self.plains, wanted).to_numpy(zero_copy_only=False).nonzero()[0]
         whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-        return self.mask(code for code in rarest if whole.search(self.distinct[code].plain))
+        return self.mask(code for code in near.tolist() if whole.search(self.distinct[code].plain))
 
     def captions(self, chosen: np.ndarray, count: int) -> np.ndarray:
         """For each of `count` captions whether it has one of the chosen distinct pieces."""
@@ -87,6 +88,7 @@ class Cutter:
     def __call__(self, captions: pa.Array) -> Chunks:
         """The pieces of some captions, at ', '."""
         import numpy as np
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         lists = pc.split_pattern(pc.fill_null(captions, ""), ", ")
@@ -94,18 +96,19 @@ class Cutter:
         rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
         last = np.append(rows[1:] != rows[:-1], True) if len(rows) else np.zeros(0, bool)
         distinct = self._look(encoded.dictionary.to_pylist())
-        index: dict[str, list[int]] = {}
-        for code, chunk in enumerate(distinct):
-            for word in set(chunk.words):
-                index.setdefault(word, []).append(code)
-        return Chunks(rows, encoded.indices.to_numpy(zero_copy_only=False), last, distinct, index)
+        plains = pa.array([chunk.plain for chunk in distinct], pa.string())
+        return Chunks(rows, encoded.indices.to_numpy(zero_copy_only=False), last, distinct, plains)
 
     def _look(self, texts: list[str]) -> list[Chunk]:
         if len(self.known) > _KNOWN:
             self.known.clear()
         new = [text for text in texts if text not in self.known]
         tokens = Tokens.load()
-        for text, alone, before in zip(new, tokens.counts(new), tokens.counts([f"{t}," for t in new]), strict=True):
+        # A comma is a token of its own, unless the piece ends in a sign that it makes one with, as :) does.
+        odd = [text for text in new if not text[-1:].isalnum()]
+        together = dict(zip(odd, tokens.counts([f"{text}," for text in odd]), strict=True))
+        for text, alone in zip(new, tokens.counts(new), strict=True):
             shown = plain(text.replace("\\", ""))
-            self.known[text] = Chunk(shown, tuple(_WORD.findall(shown)), alone, before, bool(_PEOPLE.fullmatch(shown)))
+            before = together.get(text, alone + 1)
+            self.known[text] = Chunk(shown, alone, before, bool(_PEOPLE.fullmatch(shown)))
         return [self.known[text] for text in texts]
