@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 from dataclasses import dataclass
@@ -44,8 +45,10 @@ class Rows:
         optimizers move each number by about the rate, and 0.005 in each of 768 is a third of the
         length of CLIP's own vectors at every step.
         """
+        if math.isinf(self.longest):
+            return self.vectors
         return {
-            word: vectors * (self.longest / vectors.norm(dim=1, keepdim=True)).clamp(max=1)
+            word: vectors * (self.longest / vectors.norm(dim=1, keepdim=True).clamp(min=self.longest))
             for word, vectors in self.vectors.items()
         }
 

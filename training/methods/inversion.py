@@ -37,16 +37,7 @@ _PLACEHOLDER = "<prep>"  # diffusers refuses words that its vocabulary has
 
 # Pictures of a subject, below which it gets so many vectors; more pictures hold more to tell.
 _VECTORS = (
-    (20, 2),
-    (31, 3),
-    (40, 4),
-    (50, 5),
-    (61, 6),
-    (70, 8),
-    (80, 9),
-    (90, 10),
-    (101, 12),
-    (150, 14),
+    *((20, 2), (31, 3), (40, 4), (50, 5), (61, 6), (70, 8), (80, 9), (90, 10), (100, 11), (120, 12), (150, 14)),
     (math.inf, 16),
 )
 

@@ -1,0 +1,57 @@
+"""A base made ready to learn by one method, without pictures: for the tests of methods that are no adapters."""
+
+from __future__ import annotations
+
+import torch
+
+from tests.training_set import checkpoint, narrow, sample
+from training.assembly import _rates
+from training.families.family import TextSettings
+from training.families.table import recognise
+from training.learner import make_learner
+from training.methods.method import Materials
+from training.methods.table import METHODS
+from training.ranks import Ranks
+from training.train import Train
+
+PICTURES = [sample(1), sample(2)]
+WIDTHS = {"sd1": {"text_encoder": 64}, "sdxl": {"text_encoder": 64, "text_encoder_2": 96}}
+WIDTHS |= {"sd2": {"text_encoder": 64}, "sd35": WIDTHS["sdxl"]}
+
+
+def materials(work, kind="sd1", samples=PICTURES, former=None, **options) -> Materials:
+    """A narrow base, all of whose parts that the options give a rate are loaded."""
+    config = Train(**{"precision": "fp32", "device": "cpu"} | options)
+    model = checkpoint(work, "mini" if kind == "mini" else str(narrow(kind)))
+    family = recognise(model)
+    rates = _rates(config, family)
+    modules = {part: model.load(part) for part in rates}
+    return Materials(config, family, model, modules, model.tokenizers(), rates, samples, torch.float32, former)
+
+
+def trainee(found: Materials):
+    return METHODS[found.config.method](found)
+
+
+def encoders(found: Materials) -> dict[str, object]:
+    """The text encoders, learning or not."""
+    return {part: found.modules.get(part) or found.checkpoint.load(part) for part in found.checkpoint.encoders()}
+
+
+def losses(found: Materials, made, steps: int, prompt="a photo of smith") -> list[float]:
+    """Train on one batch whose noise never changes; the loss at each step."""
+    torch.manual_seed(0)
+    denoiser = found.modules.get(found.family.denoiser) or found.checkpoint.load(found.family.denoiser)
+    channels = denoiser.config.in_channels
+    noisy, target = torch.randn(1, channels, 8, 8), torch.randn(1, channels, 8, 8)
+    told, size, told_of = torch.tensor([500]), torch.zeros(1, 6), encoders(found)
+    learner = make_learner(made.groups(), found.config, Ranks())
+    errors = []
+    for step in range(steps):
+        learner.pace(step, steps)
+        condition = found.family.encode_text(found.tokenizers, told_of, [prompt], TextSettings())
+        loss = (found.family.forward(denoiser, noisy, told, condition, size) - target).square().mean()
+        loss.backward()
+        learner.update(step)
+        errors.append(float(loss.detach()))
+    return errors
