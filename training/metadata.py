@@ -101,10 +101,9 @@ def _of_pictures(samples: list[Sample], config: Train) -> dict[str, Any]:
 
 
 def provenance(manifest: Manifest, objective: Objective, sha256: str) -> dict[str, str]:
-    """The data set's digest, and the hash of the file's tensors under the names that readers know."""
-    return {
+    """The data set's digest, and the hash of the file's tensors, if any, under the names that readers know."""
+    found = {
         "prep_data_set": manifest.digest,
         "modelspec.prediction_type": {"v_prediction": "v"}.get(objective.prediction, objective.prediction),
-        "modelspec.hash_sha256": f"0x{sha256}",
-        "sshs_model_hash": sha256,
     }
+    return found | ({"modelspec.hash_sha256": f"0x{sha256}", "sshs_model_hash": sha256} if sha256 else {})

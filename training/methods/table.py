@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from training.methods.adapters import Adapters
+from training.methods.dreambooth import DreamBooth
+from training.methods.inversion import Embeddings, inversion_rates
 from training.methods.method import Materials, Trainee
 
-METHODS: dict[str, Callable[[Materials], Trainee]] = {"lora": Adapters}
+if TYPE_CHECKING:
+    from training.families.family import Family
+    from training.train import Train
+
+METHODS: dict[str, Callable[[Materials], Trainee]] = {
+    "lora": Adapters,
+    "locon": Adapters,
+    "loha": Adapters,
+    "lokr": Adapters,
+    "dora": Adapters,
+    "dreambooth": DreamBooth,
+    "inversion": Embeddings,
+}
+# The rates of the parts, where a method has its own.
+RATES: dict[str, Callable[[Train, Family], dict[str, float]]] = {"inversion": inversion_rates}
