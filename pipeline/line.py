@@ -12,6 +12,7 @@ from pipeline.checks.facts import Aims
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.options import build, refuse_unknown
+from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.run import (
     Outcome,
@@ -43,6 +44,7 @@ from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
 from taggers.tagger import Tagger
 from training.train import Train
+from training.trial import Estimate, try_out
 
 STAGES: dict[str, type[Stage]] = {
     "crop": Crop,
@@ -149,6 +151,17 @@ def run_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings
         return _bring(plan, source, workspace, recipe, settings)
     source, found = find_sources(workspace, recipe, settings)
     return replace(bring(plan, source, workspace, settings), others=found.others)
+
+
+def try_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings) -> Estimate:
+    """A trial of the training that a plan holds: nothing that counts as done is written."""
+    train = plan.stages[0]
+    assert isinstance(train, Train)
+    source = own_source(plan, workspace, settings) or read_by(plan, workspace)
+    if not settings.unchecked:
+        refuse(check(source, workspace, aims(recipe, plan)))
+    with Progress("trial", settings.quiet) as progress:
+        return try_out(train, source, workspace, progress)
 
 
 def aims(recipe: Recipe, plan: Plan | None = None) -> Aims:

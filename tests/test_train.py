@@ -58,7 +58,8 @@ def test_folder_of_the_run(trained):
     work, _, file, _ = trained
     assert file == work.runs / "smith-v1" / "smith-v1.safetensors"
     names = {path.name for path in file.parent.iterdir()}
-    assert names == {"smith-v1.safetensors", "metrics.parquet", "seen.parquet", "run.json", "checkpoints"}
+    found = {"metrics.parquet", "seen.parquet", "suspects.parquet", "curves.png"}
+    assert names == {"smith-v1.safetensors", "run.json", "checkpoints"} | found
     assert Train(output="smith-v1").missing(trained[1], work) == ""
     assert Train(output="other").missing(trained[1], work) == "other.safetensors is"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
@@ -14,8 +14,9 @@ from training.latents import Latents, View
 from training.loop import Job
 from training.masks import Masks, tensor
 from training.memory import check_memory, estimate
-from training.methods.method import Materials
-from training.methods.table import METHODS
+from training.methods.method import ADAPTERS, Materials
+from training.methods.suit import check_adapters
+from training.methods.table import METHODS, RATES
 from training.prefetch import sent
 from training.texts import Texts
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.stage import Report
     from pipeline.workspace import Workspace
     from training.checkpoint import Checkpoint
-    from training.families.family import Condition, Family
+    from training.families.family import Condition, Family, Modules
     from training.methods.method import Trainee
     from training.samples import Sample
     from training.train import Train
@@ -41,6 +42,11 @@ class Plan:
     family: Family
     checkpoint: Checkpoint
     samples: list[Sample]
+    held: list[Sample] = field(default_factory=list)  # what is only measured
+
+    @property
+    def all(self) -> list[Sample]:
+        return [*self.samples, *self.held]
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Run:
     plan: Plan
     job: Job
     trainee: Trainee
+    modules: dict[str, Any]  # the denoiser, and the text encoders where they learn, by part
     too_long: list[str]  # ids of the records whose captions' ends are cut off
 
 
@@ -58,23 +65,28 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
     import torch
 
     config, family, checkpoint = plan.config, plan.family, plan.checkpoint
+    former = config.former(workspace)
+    rates = _rates(config, family)
+    if config.method in ADAPTERS:
+        check_adapters(config, family, checkpoint, list(rates), former)
     device = find_device(config.device)
     config.suit_device(device.type)
     if device.type == "cuda":
-        need = estimate(checkpoint, family, config, plan.samples)
+        need = estimate(checkpoint, family, config, plan.all)
         check_memory(need, config, torch.cuda.mem_get_info(device)[0], config.batch or 1)
-    dtype = torch.bfloat16 if config.half(device) else torch.float32
+    half = config.half(device) and config.method != "dreambooth"  # which rounds only what it computes
+    dtype = torch.bfloat16 if half else torch.float32
     latents = Latents(workspace, family, checkpoint.base.vae)
     read, normalise = latents.reader(), family.normaliser(checkpoint)
-    views = [View(sample, side) for sample in plan.samples for side in ((False, True) if config.flip else (False,))]
+    views = [View(sample) for sample in plan.all]
+    views += [View(sample, True) for sample in plan.samples if config.flip]
     latents.prepare(views, lambda: checkpoint.load("vae").to(device), report)
-    rates = _rates(config, family)
     tokenizers = checkpoint.tokenizers()
-    encode, modules = _text(plan, device, workspace, report)
+    encode, modules = _text(plan, tokenizers, device, workspace, report)
     modules[family.denoiser] = checkpoint.load(family.denoiser).to(device, dtype)
     learning = {part: modules[part] for part in rates}
     trainee = METHODS[config.method](
-        Materials(config, family, checkpoint, learning, tokenizers, rates, plan.samples, dtype)
+        Materials(config, family, checkpoint, learning, tokenizers, rates, plan.samples, dtype, former)
     )
     job = Job(
         config=config,
@@ -91,11 +103,11 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
         live_text=any(part in modules for part in family.encoders),
     )
     cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), config.text)]
-    return Run(plan, job, trainee, cut)
+    return Run(plan, job, trainee, modules, cut)
 
 
 def _turned(config: Train, draw: Draw) -> bool:
-    return config.flip and mirrored(draw, config.seed)
+    return config.flip and not draw.plain and mirrored(draw, config.seed)
 
 
 def _masks(plan: Plan, workspace: Workspace, report: Report) -> Callable[[Draw], torch.Tensor | None]:
@@ -103,7 +115,7 @@ def _masks(plan: Plan, workspace: Workspace, report: Report) -> Callable[[Draw],
     config = plan.config
     if not config.masks:
         return lambda draw: None
-    found = Masks(config.masks, workspace, plan.family.factor).read(plan.samples, report)
+    found = Masks(config.masks, workspace, plan.family.factor).read(plan.all, report)
 
     def mask(draw: Draw) -> torch.Tensor | None:
         own = found.get(draw.sample.id)
@@ -122,12 +134,14 @@ def find_device(wanted: str) -> torch.device:
 
 def _rates(config: Train, family: Family) -> dict[str, float]:
     """The learning rate of each part that learns."""
+    if own := RATES.get(config.method):
+        return own(config, family)
     rates = config.rates() | {family.denoiser: config.learning_rate}
     return {part: rates[part] for part in family.targets if rates.get(part)}
 
 
 def _text(
-    plan: Plan, device: torch.device, workspace: Workspace, report: Report
+    plan: Plan, tokenizers: Modules, device: torch.device, workspace: Workspace, report: Report
 ) -> tuple[Callable[[list[str]], Condition], dict[str, Any]]:
     """What prompts tell the denoiser, and the encoders where they must stay loaded because they learn.
 
@@ -140,7 +154,6 @@ def _text(
         return {part: checkpoint.load(part).to(device) for part in checkpoint.encoders()}
 
     def live(modules: dict[str, Any]) -> Callable[[list[str]], Condition]:
-        tokenizers = checkpoint.tokenizers()
         return lambda prompts: family.encode_text(tokenizers, modules, prompts, config.text)
 
     if not _rates(config, family).keys() <= {family.denoiser}:
@@ -149,7 +162,7 @@ def _text(
     if config.endless:
         return _as_they_come(live(load())), {}
     texts = Texts(workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}")
-    prompts = {plain_prompt(sample, config) for sample in plan.samples} | ({""} if config.varied else set())
+    prompts = {plain_prompt(sample, config) for sample in plan.all} | ({""} if config.varied else set())
     texts.prepare(sorted(prompts), lambda: live(load()), report)
     return texts.reader(), {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,12 +66,23 @@ def begin(job: Job, place: Place, ranks: Ranks) -> Course:
     return Course(learner, ledger, shelf, done, saved.about["epoch"] if saved else 1)
 
 
-def follow(job: Job, course: Course, report: Report, more: tuple[Watcher, ...] = ()) -> Step | None:
+def no_best() -> int | None:
+    """What a run without validation answers when it is asked for its best step."""
+    return None
+
+
+def follow(
+    job: Job,
+    course: Course,
+    report: Report,
+    more: tuple[Watcher, ...] = (),
+    best: Callable[[], int | None] = no_best,
+) -> Step | None:
     """Train to the end, or until a watcher ends it; returns the last step, None when there was none left to do.
 
     A checkpoint is written whenever it is due. On SIGINT and SIGTERM the run ends with one, by Stopped.
     """
-    keeper = Keeper(job.config, course.shelf, course.ledger)
+    keeper = Keeper(job.config, course.shelf, course.ledger, best)
     last: list[Step] = []
 
     def tell(step: Step) -> bool:

@@ -29,6 +29,7 @@ class Draw:
     sample: Sample
     number: int
     epoch: int = 0  # from 0
+    plain: bool = False  # not to learn from but to measure: without any chance
 
 
 def seed_of(*parts: object) -> int:

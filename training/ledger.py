@@ -49,6 +49,7 @@ class Sight:
     reg: bool
     weight: float  # how much its error counted
     loss: float  # its error, unweighted
+    time: float  # of the noise, as the objective counts it
 
 
 class Ledger:
@@ -62,6 +63,7 @@ class Ledger:
         self.pending: list[Step] = []
         self.rows: list[Row] = []
         self.sights: list[Sight] = []
+        self.readers: list[Callable[[Row], None]] = []  # told of every step
 
     def after(self, step: Step) -> bool:
         """Take a step down; never ends the run but by PrepError."""
@@ -78,12 +80,14 @@ class Ledger:
             return
         found = _read(self.pending, self.ranks)
         steps, self.pending = self.pending, []
-        for step, (errors, weights, norm) in zip(steps, found, strict=True):
-            _check_finite(step, errors, norm)
-            self.rows.append(_row(step, errors, norm))
+        for step, one in zip(steps, found, strict=True):
+            _check_finite(step, one.errors, one.norm)
+            self.rows.append(_row(step, one.errors, one.norm))
+            for tell in self.readers:
+                tell(self.rows[-1])
             if self.ranks.first:
-                self.sights += self._sights(step, errors, weights)
-        self._check_course(steps, [errors for errors, _, _ in found])
+                self.sights += self._sights(step, one)
+        self._check_course(steps, [one.errors for one in found])
 
     def flush(self) -> None:
         """Bring all that is held to disk, as parts named after their first and last step."""
@@ -107,7 +111,7 @@ class Ledger:
             for name in ("seen", "metrics"):
                 _join(sorted(self.folder.glob(f"{name}-*.parquet")), folder / f"{name}.parquet")
 
-    def _sights(self, step: Step, errors: Sequence[float], weights: Sequence[float]) -> list[Sight]:
+    def _sights(self, step: Step, found: Found) -> list[Sight]:
         return [
             Sight(
                 step=step.number,
@@ -119,8 +123,9 @@ class Ledger:
                 reg=draw.sample.reg,
                 weight=weight,
                 loss=error,
+                time=time,
             )
-            for draw, error, weight in zip(_draws(step), errors, weights, strict=True)
+            for draw, error, weight, time in zip(_draws(step), found.errors, found.weights, found.times, strict=True)
         ]
 
     def _check_course(self, steps: list[Step], errors: list[Sequence[float]]) -> None:
@@ -137,7 +142,16 @@ class Ledger:
 
 
 _LOOK_THERE = "Lower the learning rate, or look at these pictures and captions with: prep preview"
-Found = tuple[Sequence[float], Sequence[float], float]  # a step's errors, their weights, and the gradient's norm
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a step found: of each picture its error, its weight and its time, and the gradient's norm."""
+
+    errors: Sequence[float]
+    weights: Sequence[float]
+    times: Sequence[float]
+    norm: float
 
 
 def _read(steps: list[Step], ranks: Ranks) -> list[Found]:
@@ -148,15 +162,18 @@ def _read(steps: list[Step], ranks: Ranks) -> list[Found]:
     pieces = [
         torch.cat([ranks.spread(batch.error, len(batch.draws)) for batch in shown]),
         torch.cat([ranks.spread(batch.weight, len(batch.draws)) for batch in shown]),
+        torch.cat([ranks.spread(batch.time.float(), len(batch.draws)) for batch in shown]),
     ]
     ranks.add(pieces)
     values = torch.cat([*(piece.float() for piece in pieces), torch.stack([step.norm for step in steps]).float()])
     flat: list[float] = values.tolist()
     count = sum(len(batch.draws) for batch in shown)
     found, at = list[Found](), 0
-    for step, norm in zip(steps, flat[2 * count :], strict=True):
+    columns = [flat[k * count : (k + 1) * count] for k in range(len(pieces))]
+    for step, norm in zip(steps, flat[len(pieces) * count :], strict=True):
         size = sum(len(batch.draws) for batch in step.shown)
-        found.append((flat[at : at + size], flat[count + at : count + at + size], norm))
+        errors, weights, times = (column[at : at + size] for column in columns)
+        found.append(Found(errors, weights, times, norm))
         at += size
     return found
 

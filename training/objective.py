@@ -26,6 +26,9 @@ class Objective(Protocol):
     def sample(self, generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
         """One random time for a latent of `shape` (C, h, w): shape (1,)."""
 
+    def spread(self, count: int) -> torch.Tensor:
+        """So many times without chance: the middles of equal parts of those that are trained."""
+
     def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """The noisy latent at that time."""
 
@@ -98,6 +101,9 @@ class DDPM:
 
         first, last = (time * len(self.alphas) // TIMES for time in self.times)
         return torch.randint(first, max(last, first + 1), (1,), generator=generator)
+
+    def spread(self, count: int) -> torch.Tensor:
+        return (_middles(self.times, count) * len(self.alphas) / TIMES).long()
 
     def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         signal, spread = self._shares(time)
@@ -184,6 +190,9 @@ class FlowMatch:
         first, last = self.times
         return first + (last - first) * shift * share / (1 + (shift - 1) * share)
 
+    def spread(self, count: int) -> torch.Tensor:
+        return _middles(self.times, count)
+
     def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         share = (time / TIMES).view(-1, 1, 1, 1)
         return (1 - share) * clean + share * noise
@@ -210,6 +219,13 @@ class FlowMatch:
 
     def to(self, device: torch.device) -> FlowMatch:
         return self
+
+
+def _middles(times: tuple[int, int], count: int) -> torch.Tensor:
+    import torch
+
+    first, last = times
+    return first + (last - first) * (torch.arange(count) + 0.5) / count
 
 
 _CELLS = 128 * 128  # of the latent of 1024 x 1024 pixels

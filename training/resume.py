@@ -78,6 +78,12 @@ class Shelf:
             return found
         return None
 
+    def take(self, step: int) -> Saved:
+        """Bring the learner to the checkpoint of this step, which must be there."""
+        found = self._read(step)
+        self.learner.restore(found.tensors, found.numbers)
+        return found
+
     def check(self, step: Step) -> None:
         """PrepError, with the ids of the step's batch, when a weight is not finite: then nothing is saved."""
         import torch

@@ -68,6 +68,8 @@ class Sample:
     folder: str  # its folder in the data set, such as '10_smith man'
     repeats: int  # how often an epoch shows it; of regularization pictures, the need decides
     source: Source | None = None  # where it was cut out of; None in sets that only count
+    phash: str = ""  # perceptual hash, 16 hex digits; empty in sets that only count
+    held: bool = False  # kept out of training, to validate with
 
     @property
     def name(self) -> str:
@@ -85,15 +87,20 @@ class Source:
 
 
 def read_samples(manifest: Manifest) -> list[Sample]:
-    """The pictures that the manifest has placed in the data set, in its order.
+    """The pictures to train on that the manifest has placed in the data set, in its order.
 
     A picture without caption is captioned with the text of its folder, as kohya does.
     """
+    return [sample for sample in read_all(manifest) if not sample.held]
+
+
+def read_all(manifest: Manifest) -> list[Sample]:
+    """The same with those that are held out for validation, which are never trained on."""
     found = []
     for batch in manifest.batches():
         for record in batch:
-            if not record.kept or not record.placed or record.picture is None or record.role == "val":
-                continue  # what is held out for validation is never trained on
+            if not record.kept or not record.placed or record.picture is None:
+                continue
             folder = PurePosixPath(record.placed).parent.name
             repeats, text = re.fullmatch(r"(?:(\d+)(?:_|$))?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
             found.append(
@@ -110,6 +117,8 @@ def read_samples(manifest: Manifest) -> list[Sample]:
                     folder=folder,
                     repeats=int(repeats or 1),
                     source=Source(record.source, record.crop, record.transform) if record.crop else None,
+                    phash=record.picture.phash,
+                    held=record.role == "val",
                 )
             )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -23,7 +24,7 @@ class Saving(Options):
     save_precision: Literal["fp16", "bf16", "fp32"] = opt("fp16", "Number format of the file.")
     save_every_epochs: int = opt(1, "Epochs between checkpoints; 0: none.", low=0, key=False)
     save_every_steps: int = opt(0, "Steps between checkpoints, beside those of the epochs; 0: none.", low=0, key=False)
-    keep: int = opt(2, "Latest checkpoints to keep.", low=1, key=False)
+    keep: int = opt(2, "Latest checkpoints to keep, beside the best where there is a validation.", low=1, key=False)
     fresh: bool = opt(False, "Begin anew, even where a checkpoint of the same run is there to go on from.", key=False)
 
     def check(self) -> None:
@@ -41,9 +42,10 @@ class Keeper:
     options: Saving
     shelf: Shelf
     ledger: Ledger
+    best: Callable[[], int | None]  # the step that validation found the best so far, which is kept too
 
     def after(self, step: Step) -> bool:
-        if step.due(self.options.save_every_steps, self.options.save_every_epochs):
+        if step.due(self.options.save_every_steps, self.options.save_every_epochs) or step.number == self.best():
             self.save(step)
         return False
 
@@ -52,4 +54,5 @@ class Keeper:
         self.ledger.flush()
         self.shelf.check(step)
         self.shelf.save(step.number, {"epoch": step.epoch, "first": self.ledger.first})
-        self.shelf.prune(self.options.keep)
+        best = self.best()
+        self.shelf.prune(self.options.keep, frozenset() if best is None else frozenset((best,)))

@@ -9,25 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pipeline.errors import PrepError
 from pipeline.stage import Model, Step, Whole, opt
-from pipeline.workspace import file_sha256
-from training.assembly import Plan, assemble, find_device
+from pipeline.workspace import Workspace, file_sha256
 from training.base import find_base, with_vae
 from training.captions import Captions
-from training.checkpoint import open_base
-from training.course import Place, begin, follow
-from training.families.table import recognise
+from training.conduct import conduct
+from training.findings import found_by
 from training.folders import Layout, read_folders
 from training.learning import Learning
 from training.masks import Masks
+from training.meter import Meter
+from training.methods.inversion import Inversion, check_inversion
 from training.methods.method import Method
 from training.noise import Noise
-from training.publish import publish
-from training.ranks import find_ranks
 from training.rates import OWN_COURSE
-from training.samples import Data, check_samples, read_samples
+from training.samples import Data
+from training.sampling import Sampling
 from training.saving import Saving
 from training.speed import Speed
+from training.validation import AFTERWARDS, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
     from pipeline.record import Record
     from pipeline.stage import Report
     from pipeline.workspace import Workspace
+    from training.families.family import Family
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Data, Captions, Method, Learning, Noise, Saving, Speed, Whole):
+class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Sampling, Saving, Speed, Whole):
     """Train a LoRA on the data set and write it to runs/."""
 
     name: ClassVar[str] = "train"
@@ -67,8 +69,9 @@ class Train(Data, Captions, Method, Learning, Noise, Saving, Speed, Whole):
     device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where to train; auto takes a GPU if there is one.", key=False)
 
     def check(self) -> None:
-        for part in (Data, Captions, Method, Learning, Noise, Saving, Speed):
+        for part in (Data, Captions, Method, Inversion, Learning, Noise, Validation, Sampling, Saving, Speed):
             part.check(self)
+        check_inversion(self)
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         base = with_vae(find_base(self.base, workspace), self.vae, workspace)
@@ -94,30 +97,30 @@ class Train(Data, Captions, Method, Learning, Noise, Saving, Speed, Whole):
             log.warning(remark)
         return found.records, found.step
 
+    def notes(self, manifest: Manifest) -> tuple[str, ...]:
+        """What validation says of the run's checkpoints, and the pictures that stand out."""
+        return found_by(self.file(Workspace(manifest.path.parent.parent)).with_name("run.json"))
+
     def missing(self, manifest: Manifest, workspace: Workspace) -> str:
-        return "" if self.file(workspace).is_file() else f"{self.file(workspace).name} is"
+        file = self.file(workspace)
+        return "" if file.is_file() or file.with_name(self.output).is_dir() else f"{file.name} is"
 
     def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
         # Before torch is imported: its threads spin while they wait for each other, and beside another
         # busy program that made a step on 2 cores nine times as long (105 s against 12 s for 12 steps).
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        checkpoint = open_base(with_vae(find_base(self.base, workspace), self.vae, workspace), workspace.cache)
-        family = recognise(checkpoint)
-        family.objective(checkpoint, self)  # refuses options that the base cannot be trained with
-        family.check_text(self.text)
-        samples = [sample for sample in read_samples(manifest) if self.prior_loss_weight or not sample.reg]
-        check_samples(samples, family.multiple)
-        ranks = find_ranks(find_device(self.device).type)
-        with ranks.in_turn():  # the first process fills the caches
-            run = assemble(Plan(self, family, checkpoint, samples), workspace, report)
-        file = self.file(workspace)
-        course = begin(run.job, Place(file.parent, self.key(manifest, workspace)), ranks)
-        last = follow(run.job, course, report)
-        course.ledger.finish(file.parent)
-        if ranks.first:
-            with course.learner.averaged():
-                publish(run, (last.number, last.epoch) if last else (course.done, course.epoch), manifest, file)
+        conduct(self, manifest, workspace, report, Meter())
         yield from manifest.batches()
+
+    def check_rates(self, family: Family) -> None:
+        """PrepError when a rate is given for a part that the base has not, or none is left for those it has."""
+        rates = self.rates()
+        if self.text_encoder_2_rate > 0 and "text_encoder_2" not in family.targets:
+            raise PrepError(
+                f"train: text_encoder_2_rate was given, but {family.title} has no second text encoder.", "Leave it out."
+            )
+        if not self.learning_rate and not any(rate for part, rate in rates.items() if part in family.targets):
+            raise PrepError("train: all learning rates are 0.", "Give at least one, for example: --learning-rate 1e-4")
 
     def file(self, workspace: Workspace) -> Path:
         return workspace.runs / self.output / f"{self.output}.safetensors"
@@ -127,7 +130,8 @@ class Train(Data, Captions, Method, Learning, Noise, Saving, Speed, Whole):
 
         Where the rates do not depend on how long the run is to be, it may become longer.
         """
-        params = self.params() | self.inputs(workspace)
+        params = {name: value for name, value in self.params().items() if name not in AFTERWARDS}
+        params |= self.inputs(workspace)
         if self.scheduler in ("constant", OWN_COURSE):
             params = {name: value for name, value in params.items() if name not in ("steps", "epochs")}
         return Step(self.name, self.version, params, manifest.digest, self.models(workspace)).key

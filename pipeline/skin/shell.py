@@ -72,6 +72,14 @@ def unchecked_option() -> click.Option:
     return click.Option(["--unchecked"], is_flag=True, help="Train even where prep check finds errors.")
 
 
+def trial_option() -> click.Option:
+    return click.Option(
+        ["--trial"],
+        is_flag=True,
+        help="Only try: a twentieth of the steps, in runs/NAME-trial; says what time and memory the whole will take.",
+    )
+
+
 def engine_options() -> list[click.Option]:
     engines = click.Choice(list(ENGINES))
     return [

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
 
 from pipeline.errors import PrepError
-from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag_plan, tagger_class
+from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag_plan, tagger_class, try_one
 from pipeline.options import click_options, given, sections
 from pipeline.run import Plan, Settings
 from pipeline.show import outcome_json, outcome_line
@@ -19,6 +19,7 @@ from pipeline.skin.shell import (
     output_options,
     settings,
     tell,
+    trial_option,
     unchecked_option,
     workspace_here,
 )
@@ -40,11 +41,14 @@ def _stage(name: str) -> click.Command:
     def callback(quiet: bool, as_json: bool, engine: str = "local", workers: int | None = None, **values: Any) -> None:
         recipe = read_recipe(workspace_here())
         how = replace(settings(engine, workers, quiet), unchecked=bool(values.pop("unchecked", False)))
+        if values.pop("trial", False):
+            try_here(stage_plan(name, recipe, given(values)), how, as_json)
+            return
         bring_here(stage_plan(name, recipe, given(values)), how, as_json)
 
     cls = STAGES[name]
     how = output_options() if issubclass(cls, Whole) else engine_options()  # a whole manifest has no engine
-    how += [unchecked_option()] if name == "train" else []
+    how += [unchecked_option(), trial_option()] if name == "train" else []
     params: list[click.Parameter] = [*click_options(cls), *how]
     if len(parts := sections(cls)) > 1:
         return Parted(name, parts=parts, params=params, callback=callback, help=_doc(cls))
@@ -101,6 +105,14 @@ def bring_here(plan: Plan, how: Settings, as_json: bool) -> None:
     with workspace.lock():
         outcome = run_one(plan, workspace, read_recipe(workspace), how)
     tell(outcome_line(outcome), outcome_json(outcome, workspace), as_json, how.quiet)
+
+
+def try_here(plan: Plan, how: Settings, as_json: bool) -> None:
+    """Try a training of this workspace and say what the whole would take."""
+    workspace = workspace_here()
+    with workspace.lock():
+        found = try_one(plan, workspace, read_recipe(workspace), how)
+    tell("\n".join(found.lines()), asdict(found), as_json, how.quiet)
 
 
 def _doc(cls: type[Options]) -> str:

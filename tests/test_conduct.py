@@ -1,0 +1,116 @@
+"""A run with all that looks on, on the mini base: its folder, run.json and notes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+from pipeline.errors import PrepError
+from pipeline.manifest import write_manifest
+from tests.training_set import manifest, placed, workspace
+from training.train import Train
+
+QUICK = {"steps": 4, "batch": 2, "rank": 2, "learning_rate": 1e-3, "validation_times": 2, "validate_every_steps": 2}
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+def held(work, number, **changes):
+    return placed(work, number, role="val", placed=f"dataset/val_x/1_smith man/{number}.png", **changes)
+
+
+def data(folder):
+    """A workspace with two training pictures, a regularization picture and three that are held out."""
+    work = workspace(folder)
+    records = [placed(work, 0), placed(work, 1), placed(work, 4, role="reg")]
+    return work, manifest(work, [*records, *(held(work, k) for k in (10, 11, 12))])
+
+
+def run(work, made, **options):
+    stage = Train(**QUICK | options)
+    list(stage.run(made, work, nothing))
+    return stage
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    work, made = data(tmp_path_factory.mktemp("done"))
+    return work, made, run(work, made)
+
+
+def test_held_pictures_are_measured_and_never_trained_on(done):
+    work, made, stage = done
+    folder = stage.file(work).parent
+    seen = pq.read_table(folder / "seen.parquet")
+    val = {record.id for record in made.records() if record.role == "val"}
+    assert not val & set(seen["id"].to_pylist())
+    assert all(0 <= time < 1000 for time in seen["time"].to_pylist())
+    rows = pq.read_table(folder / "validation.parquet").to_pylist()
+    assert {row["id"] for row in rows if row["set"] == "validation"} == val
+    assert sorted({row["step"] for row in rows}) == [0, 2, 4]
+    assert {"curves.png", "suspects.parquet"} <= {path.name for path in folder.iterdir()}
+
+
+def test_verdicts_reach_run_json_and_the_notes(done):
+    work, made, stage = done
+    found = json.loads(stage.file(work).with_name("run.json").read_text())["validation"]
+    assert [one["step"] for one in found] == [0, 2, 4]
+    assert {one["verdict"] for one in found[1:]} <= {"underfit", "good", "overfit"}
+    rows = pq.read_table(stage.file(work).with_name("validation.parquet")).to_pylist()
+    for one in found:
+        for name in ("train", "validation", "reg"):
+            losses = [row["loss"] for row in rows if (row["step"], row["set"]) == (one["step"], name)]
+            assert one[name] == pytest.approx(sum(losses) / len(losses))
+    trained = write_manifest(work.manifest("train"), [list(made.records())], made.history)
+    notes = stage.notes(trained)
+    assert [note.partition(";")[0] for note in notes[:2]] == [f"step {o['step']}: {o['verdict']}" for o in found[1:]]
+
+
+def test_the_best_becomes_the_file_when_asked(tmp_path):
+    """The rate is far too high, so the first checkpoint is the best; asking for it later trains nothing anew."""
+    work, made = data(tmp_path)
+    wild = {"learning_rate": 0.05, "save_every_steps": 2, "keep": 1, "save_every_epochs": 0, "save_precision": "fp32"}
+    stage = run(work, made, **wild)
+    last = load_file(stage.file(work))
+    summary = json.loads(stage.file(work).with_name("run.json").read_text())
+    losses = {one["step"]: one["validation"] for one in summary["validation"]}
+    lowest = min(losses, key=losses.get)
+    before = (stage.file(work).parent / "seen.parquet").read_bytes()
+    best = run(work, made, **wild, result="best")
+    after = load_file(best.file(work))
+    assert best.key(made, work) == stage.key(made, work)
+    assert (stage.file(work).parent / "seen.parquet").read_bytes() == before
+    steps = json.loads(best.file(work).with_name("run.json").read_text())["metadata"]["ss_steps"]
+    assert steps == str(lowest or 4)
+    assert (lowest in (0, 4)) == all(bool((last[name] == after[name]).all()) for name in last)
+
+
+def test_a_leak_ends_the_run_before_it_begins(tmp_path):
+    work = workspace(tmp_path)
+    one = placed(work, 1)
+    twin = replace(held(work, 10), picture=one.picture)
+    with pytest.raises(PrepError, match="1 of 1 validation pictures are also trained on"):
+        run(work, manifest(work, [one, twin]))
+    assert not work.runs.exists()
+
+
+def test_course_does_not_depend_on_how_it_is_watched(done):
+    work, made, stage = done
+    key = stage.key(made, work)
+    for options in ({"patience": 3}, {"result": "best"}, {"validate_every_steps": 9}, {"sample_every_steps": 3}):
+        assert Train(**QUICK | options).key(made, work) == key
+    for options in ({"validation_times": 3}, {"validation_share": 0.1}, {"validation_pictures": 2}):
+        assert Train(**QUICK | options).key(made, work) != key
+
+
+def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
+    work, made = data(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PrepError, match="tensorboard was asked for, but is not installed"):
+        run(work, made, tensorboard=True)

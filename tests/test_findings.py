@@ -1,0 +1,49 @@
+"""What is told of a finished run, from its run.json."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from training.findings import found_by
+
+
+def summary(folder, judged, result="last", suspects=()):
+    file = folder / "run.json"
+    validation = [{"step": 0, "train": 1.0, "validation": 1.0, "reg": None}]
+    validation += [{"step": s, "verdict": word, "reason": f"why {s}", "best": best} for s, word, best in judged]
+    file.write_text(json.dumps({"train": {"result": result}, "validation": validation, "suspects": list(suspects)}))
+    return found_by(file)
+
+
+def test_verdicts_with_their_reasons(tmp_path):
+    judged = [(100, "underfit", False), (1200, "good", True), (1300, "overfit", False)]
+    assert summary(tmp_path, judged) == (
+        "step 100: underfit; why 100",
+        "step 1,200: good; why 1200",
+        "step 1,300: overfit; why 1300",
+        "the file holds the last step; for step 1,200: prep train --result best",
+    )
+    assert summary(tmp_path, judged, "best") == summary(tmp_path, judged)[:3]
+    assert len(summary(tmp_path, judged[:2])) == 2
+
+
+def test_of_many_the_latest_and_the_best(tmp_path):
+    judged = [(k, "overfit", k == 3) for k in range(1, 40)]
+    assert [line.partition(":")[0] for line in summary(tmp_path, judged, "best")] == [
+        "step 3",
+        *(f"step {k}" for k in range(32, 40)),
+    ]
+
+
+def test_suspects(tmp_path):
+    found = summary(tmp_path, [], suspects=[{"id": "1", "name": "raw/a.jpg", "reason": "3.1 times the median"}])
+    assert found == ("look at raw/a.jpg: 3.1 times the median",)
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "{}"])
+def test_without_a_summary_there_is_nothing(tmp_path, text):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    assert found_by(tmp_path / "run.json") == ()

@@ -1,0 +1,61 @@
+"""How well sample pictures fit their prompts and their subjects, as a CLIP model sees it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PrepError
+from pipeline.models.store import advice, find_model, hub_id
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from pipeline.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+MODEL = "clip-vit-b-32"  # small, and widely used for such scores
+_FILES = ("open_clip_config.json", "open_clip_model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """A CLIP model on the CPU: pictures and texts to unit vectors of one space."""
+
+    net: Any
+    transform: Any
+    tokenize: Any
+
+    @classmethod
+    def find(cls, model: str, workspace: Workspace) -> Likeness | None:
+        """The model that is named; without a name the usual one, or None, said once, where it is not there."""
+        import open_clip
+
+        try:
+            folder = find_model(model or MODEL, workspace, _FILES).folder
+        except PrepError:
+            if model:
+                raise
+            log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", advice(hub_id(MODEL)))
+            return None
+        net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+        return cls(net.eval(), transform, open_clip.get_tokenizer(f"local-dir:{folder}"))
+
+    def picture(self, picture: Image) -> torch.Tensor:
+        """The unit vector of a picture, (size,)."""
+        import torch
+
+        with torch.inference_mode():
+            found: torch.Tensor = self.net.encode_image(self.transform(picture)[None], normalize=True)[0]
+            return found
+
+    def text(self, text: str) -> torch.Tensor:
+        """The unit vector of a text, (size,); what is beyond the model's context is cut off."""
+        import torch
+
+        with torch.inference_mode():
+            found: torch.Tensor = self.net.encode_text(self.tokenize([text]), normalize=True)[0]
+            return found
