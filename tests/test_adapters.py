@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from tests.adapter_set import answers, made, taught, write
-from tests.training_set import checkpoint, narrow, workspace
+from tests.training_set import checkpoint, manifest, narrow, placed, workspace
+from training.blueprint import PLANS, write_skeleton
 from training.checkpoint import empty_part
 from training.families.sd1 import SD1
 from training.learner import make_learner
 from training.learning import Learning
-from training.methods.adapters import by_module, inject, parameters, settle, sizes_of
+from training.methods.adapters import by_module, inject, parameters, place, settle, sizes_of
 from training.methods.blocks import Size
 from training.methods.forms import FORMS
 from training.ranks import Ranks
@@ -314,3 +315,55 @@ def test_what_files_say_of_the_method(model, options, said):
     else:
         found = made(model, parts=("text_encoder",), **options)
     assert found.about() == said
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """Stable Diffusion 1.5 in its full size, without weights."""
+    folder = tmp_path_factory.mktemp("real")
+    write_skeleton(folder, PLANS["sd1"])
+    return folder
+
+
+def megabytes(real, kind: str, rank: int) -> float:
+    """The size of a file of both parts in half precision."""
+    count = 0
+    for part in ("unet", "text_encoder"):
+        with torch.device("meta"):
+            module = empty_part(real, part)
+        config = Train(method=kind, rank=rank)
+        sizes = sizes_of(config, FAMILY.targets[part], [path for path, _ in module.named_modules()])
+        place(module, kind, sizes, (1, 0))
+        count += sum(weight.numel() for weight in parameters(module).values())
+    return count * 2 / 1e6
+
+
+def test_files_are_as_large_as_people_know_them(real):
+    """LoRA is 8 to 140 MB up to a rank of 64, LoHa up to 32 and LoCon up to 12 are within that too."""
+    # Counted by hand: of 16 transformers of C channels, 32 C + 2 * 768 each, and of 12 layers of text.
+    per_rank = 32 * (5 * 320 + 5 * 640 + 6 * 1280) + 16 * 1536 + 12 * (8 * 768 + 2 * (768 + 3072))
+    assert per_rank == 589_824
+    assert megabytes(real, "lora", 8) == pytest.approx(8 * per_rank * 2 / 1e6)
+    assert megabytes(real, "lora", 8) == pytest.approx(9.4, abs=0.1)
+    assert 70 < megabytes(real, "lora", 64) < 140
+    assert megabytes(real, "loha", 32) == pytest.approx(megabytes(real, "lora", 64), rel=0.01)
+    assert 8 < megabytes(real, "locon", 12) < 30
+    assert megabytes(real, "lokr", 8) < 8
+
+
+@pytest.mark.parametrize("kind", ["locon", "loha", "lokr", "dora"])
+def test_a_run_trains_publishes_and_proves_each_form(tmp_path, kind):
+    work = workspace(tmp_path)
+    data = manifest(work, [placed(work, number) for number in range(2)])
+    config = Train(method=kind, rank=2, steps=2, output="smith", learning_rate=1e-2, device="cpu", precision="bf16")
+    list(config.run(data, work, lambda done, total: None))
+    tensors = load_file(config.file(work))
+    assert {name.split(".", 1)[1] for name in tensors} == ENDS[kind]
+    assert not any(name.startswith("lora_te") for name in tensors)
+    again = Train(method=kind, steps=2, output="more", device="cpu", continue_from=str(config.file(work)))
+    list(again.run(data, work, lambda done, total: None))
+    more = load_file(again.file(work))
+    assert more.keys() == tensors.keys()
+    moved = [name for name in tensors if not torch.equal(tensors[name], more[name])]
+    assert moved
+    assert not any(name.endswith("alpha") for name in moved)

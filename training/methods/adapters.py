@@ -138,6 +138,8 @@ def place(module: Any, kind: str, sizes: dict[str, Size], given: tuple[int, int]
     for path, weights in by_module(parameters(module)).items():
         base = module.get_submodule(path).base_layer.weight
         for end, weight in weights.items():
+            if weight.is_meta:  # a model that is only measured
+                continue
             stream = torch.Generator().manual_seed(seed_of(seed, "adapter", f"{path}.{end}"))
             weight.data.copy_(FORMS[kind].starts[end](weight.shape, base, stream))
 
