@@ -276,3 +276,19 @@ def test_several_subjects_have_no_single_file_to_train_on(work, tmp_path):
 def test_folders_are_folders(work):
     _, made = begin(work, samples=[*PICTURES, sample(3, subject="jane", caption="jane")])
     assert isinstance(made.settle(torch.float16)[""], Folder)
+
+
+def test_samples_are_painted_with_what_was_learned(work):
+    """A pipeline that is given the readers says of a prompt what training says."""
+    from training.embeddings import for_pipelines
+    from training.sample import Painter
+
+    found, made = begin(work, "sdxl", vectors=3, embedding_rate="0.05")
+    losses(found, made, 2)
+    parts = found.modules | {part: found.checkpoint.load(part) for part in ("unet", "vae")}
+    painter = Painter.of(found.family, found.checkpoint, parts, for_pipelines(found.tokenizers))
+    for prompt in ("a photo of smith, a hat", "", "smith " * 60):
+        wanted = found.family.encode_text(found.tokenizers, found.modules, [prompt], TextSettings())
+        text, _, pooled, _ = painter.pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
+        torch.testing.assert_close(text, wanted["text"], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(pooled, wanted["pooled"], atol=1e-5, rtol=1e-5)

@@ -7,7 +7,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.spelling import printable
@@ -120,6 +120,48 @@ class Reader:
             plain = {"add_special_tokens": add_special_tokens, "truncation": truncation}
             ids += own[piece.lower()] if at % 2 else self.tokenizer(piece, **plain).input_ids
         return Found(ids)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The tokens of several texts, as diffusers' pipelines want them: (B, n)."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PipelineReader(Reader):
+    """The same where a pipeline of diffusers has a tokenizer."""
+
+    added_tokens_encoder: ClassVar[dict[str, int]] = {}  # diffusers has nothing to put in place of words
+
+    @property
+    def model_max_length(self) -> int:
+        return int(self.tokenizer.model_max_length)
+
+    def tokenize(self, text: str) -> list[str]:
+        return list(self.tokenizer.tokenize(text))
+
+    def __call__(  # type: ignore[override]  # of all that a tokenizer can be asked, what pipelines ask
+        self, text: str | list[str], padding: str, return_tensors: str, max_length: int = 0, truncation: bool = True
+    ) -> Texts:
+        """All as long as the model takes, so that none is longer than what is shown it."""
+        import torch
+
+        words, rows = self.model_max_length - 2, []
+        for one in [text] if isinstance(text, str) else text:
+            ids = Reader(self.tokenizer, self.places)(one).input_ids[:words]
+            rows.append([self.bos_token_id, *ids, self.eos_token_id, *[self.pad_token_id] * (words - len(ids))])
+        return Texts(torch.tensor(rows))
+
+
+def for_pipelines(tokenizers: dict[str, Any]) -> dict[str, Any]:
+    """The same tokenizers by part, for a pipeline of diffusers."""
+    return {
+        part: PipelineReader(found.tokenizer, found.places) if isinstance(found, Reader) else found
+        for part, found in tokenizers.items()
+    }
 
 
 def words_pattern(words: Any) -> re.Pattern[str]:

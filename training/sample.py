@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pipeline.stage import Report
     from pipeline.workspace import Workspace
-    from training.families.family import Family
+    from training.families.family import Family, Modules
 
 Sampler = Literal["auto", "euler", "euler_a", "ddim", "lms", "plms", "dpm2", "unipc", "dpm++", "dpm++_sde", "flow"]
 
@@ -85,12 +85,17 @@ class Painter:
     schedule: dict[str, Any]  # the noise schedule that the base was trained with
 
     @classmethod
-    def of(cls, family: Family, checkpoint: Checkpoint, modules: dict[str, Any]) -> Painter:
-        """A painter with these modules: the denoiser, the text encoders and the VAE by their parts' names."""
+    def of(
+        cls, family: Family, checkpoint: Checkpoint, modules: dict[str, Any], tokenizers: Modules | None = None
+    ) -> Painter:
+        """A painter with these modules: the denoiser, the text encoders and the VAE by their parts' names.
+
+        Without `tokenizers` the base's own read the prompts.
+        """
         import diffusers
 
         quiet()
-        tokenizers = checkpoint.tokenizers()
+        tokenizers = checkpoint.tokenizers() if tokenizers is None else tokenizers
         parts: dict[str, Any] = {family.denoiser: modules[family.denoiser], "vae": modules["vae"]}
         for part in family.encoders:
             parts[part] = modules.get(part)
