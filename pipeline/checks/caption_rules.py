@@ -81,7 +81,7 @@ def too_long(look: Look, facts: Facts) -> Iterator[Hit]:
         "caption too long",
         f"The caption has more than {limit} CLIP tokens; the model never sees its end.",
         f"prep merge --token-limit {limit}{longer}",
-        look.page.rows[look.chunks.tokens(len(look.page)) > limit],
+        look.page.rows[look.chunks.tokens > limit],
     )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _KNOWN = 200_000  # pieces remembered from page to page: some 60 MB
+_SPACES = r"[\s\p{Z}]+"  # where CLIP's tokens end in any case
 _WORD = re.compile(r"\w+")
 _PEOPLE = re.compile(r"([2-9]|1\d)\+?(girls|boys|others)|multiple .*|couple|crowd|everyone|group picture")
 
@@ -24,8 +25,6 @@ class Chunk:
     """What is asked of one piece of a caption."""
 
     plain: str
-    tokens: int  # CLIP's, of the piece alone
-    before: int  # CLIP's, of the piece with the comma that ends it
     people: bool  # whether it says that there are several
 
 
@@ -35,7 +34,7 @@ class Chunks:
 
     rows: np.ndarray  # int64: which caption of the page
     codes: np.ndarray  # which of `distinct`
-    last: np.ndarray  # bool: whether it ends its caption
+    tokens: np.ndarray  # int64: CLIP's of each caption
     distinct: list[Chunk]
     plains: pa.Array  # the distinct pieces' plain texts
 
@@ -67,23 +66,13 @@ class Chunks:
         found[self.rows[chosen[self.codes]]] = True
         return found
 
-    def tokens(self, count: int) -> np.ndarray:
-        """CLIP's tokens of each of `count` captions.
-
-        No token holds a space, and pieces end before one: so a caption has the sum of its pieces' tokens.
-        """
-        import numpy as np
-
-        alone, before = (np.array([getattr(chunk, name) for chunk in self.distinct]) for name in ("tokens", "before"))
-        each = np.where(self.last, alone[self.codes], before[self.codes])
-        return np.bincount(self.rows, each, count).astype(np.int64)
-
 
 @dataclass(slots=True)
 class Cutter:
     """Cuts captions into pieces, and remembers what it has looked at."""
 
     known: dict[str, Chunk] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)  # CLIP's tokens by word
 
     def __call__(self, captions: pa.Array) -> Chunks:
         """The pieces of some captions, at ', '."""
@@ -91,24 +80,41 @@ class Cutter:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        lists = pc.split_pattern(pc.fill_null(captions, ""), ", ")
+        captions = pc.fill_null(captions, "")
+        lists = pc.split_pattern(captions, ", ")
         encoded = pc.dictionary_encode(pc.list_flatten(lists))
         rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-        last = np.append(rows[1:] != rows[:-1], True) if len(rows) else np.zeros(0, bool)
         distinct = self._look(encoded.dictionary.to_pylist())
         plains = pa.array([chunk.plain for chunk in distinct], pa.string())
-        return Chunks(rows, encoded.indices.to_numpy(zero_copy_only=False), last, distinct, plains)
+        codes = encoded.indices.to_numpy(zero_copy_only=False)
+        return Chunks(rows, codes, self._tokens(captions), distinct, plains)
 
     def _look(self, texts: list[str]) -> list[Chunk]:
         if len(self.known) > _KNOWN:
             self.known.clear()
-        new = [text for text in texts if text not in self.known]
-        tokens = Tokens.load()
-        # A comma is a token of its own, unless the piece ends in a sign that it makes one with, as :) does.
-        odd = [text for text in new if not text[-1:].isalnum()]
-        together = dict(zip(odd, tokens.counts([f"{text}," for text in odd]), strict=True))
-        for text, alone in zip(new, tokens.counts(new), strict=True):
-            shown = plain(text.replace("\\", ""))
-            before = together.get(text, alone + 1)
-            self.known[text] = Chunk(shown, alone, before, bool(_PEOPLE.fullmatch(shown)))
+        for text in texts:
+            if text not in self.known:
+                shown = plain(text.replace("\\", ""))
+                self.known[text] = Chunk(shown, bool(_PEOPLE.fullmatch(shown)))
         return [self.known[text] for text in texts]
+
+    def _tokens(self, captions: pa.Array) -> np.ndarray:
+        """CLIP's tokens of each caption: the sum of its words', since no token holds a space.
+
+        Words are few however many captions there are; sentences are not.
+        """
+        import numpy as np
+        import pyarrow.compute as pc
+
+        lists = pc.split_pattern_regex(captions, _SPACES)
+        encoded = pc.dictionary_encode(pc.list_flatten(lists))
+        words = encoded.dictionary.to_pylist()
+        if len(self.lengths) > _KNOWN:
+            self.lengths.clear()
+        new = [word for word in words if word not in self.lengths]
+        self.lengths |= dict(zip(new, Tokens.load().counts(new), strict=True))
+        each = np.array([self.lengths[word] for word in words], np.int64)[
+            encoded.indices.to_numpy(zero_copy_only=False)
+        ]
+        rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+        return np.bincount(rows, each, len(captions)).astype(np.int64)

@@ -13,8 +13,8 @@ from pipeline.record import Record
 from pipeline.report.facts import Bond, TagCount
 from pipeline.spelling import plain, spell
 from pipeline.workspace import Workspace
-from stages.merging import census
 from stages.merge import Merge
+from stages.merging import census
 from stages.merging.fates import best
 from stages.merging.suggest import Suggest, suggest
 from stages.merging.thresholds import Cut, chosen, read_rules

@@ -38,7 +38,7 @@ class Words:
         import numpy as np
 
         chunks = self.cutter(page.column("caption"))
-        self.lengths.append(chunks.tokens(len(page)))
+        self.lengths.append(chunks.tokens)
         plain = [chunk.plain for chunk in chunks.distinct]
         first = {text: code for code, text in reversed(list(enumerate(plain)))}
         same = np.array([first[text] for text in plain], np.int64)
