@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
 from tests.method_set import losses, materials, trainee
-from tests.training_set import checkpoint, narrow, workspace
+from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.base import PARTS
+from training.export import data_sha256
 from training.families.family import TextSettings
 from training.products import write_product
+from training.train import Train
 
 RATE = 1e-3
 
@@ -184,3 +186,26 @@ def test_high_rates_are_told_of(work, caplog):
     with caplog.at_level(logging.WARNING):
         begin(work, learning_rate=1e-4)
     assert "A rate of 0.0001 is high for dreambooth; 1e-6 to 2e-6 is usual: --learning-rate 2e-6" in caplog.text
+
+
+def test_a_whole_run(tmp_path):
+    """With prior preservation, from manifest to folder and file; a second run takes their place."""
+    work = workspace(tmp_path)
+    made = manifest(work, [placed(work, 0), placed(work, 1), placed(work, 2, role="reg")])
+    options = {"method": "dreambooth", "steps": 3, "batch": 2, "learning_rate": 1e-4, "save_every_epochs": 0}
+    options |= {"text_encoder_rate": 1e-5, "output": "smith.v1"}
+    stage = Train(**options)
+    list(stage.run(made, work, lambda done, total: None))
+    file, folder = stage.file(work), stage.file(work).with_name("smith.v1")
+    with safe_open(file, "pt") as opened:
+        said = opened.metadata()
+    assert said["modelspec.architecture"] == "stable-diffusion-v1"
+    assert said["modelspec.trigger_phrase"] == "smith"
+    assert said["sshs_model_hash"] == data_sha256(load_file(file))
+    assert stage.missing(made, work) == ""
+    before = file.read_bytes()
+    (folder / "left over").touch()
+    list(Train(**options | {"prior_loss_weight": 0.0}).run(made, work, lambda done, total: None))
+    assert file.read_bytes() != before  # the class pictures had their part in it
+    assert not (folder / "left over").exists()
+    assert not list(folder.parent.glob("*unproven*")) and not list(folder.parent.glob(".*former"))

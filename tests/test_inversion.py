@@ -6,11 +6,12 @@ import logging
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
 from tests.method_set import PICTURES, WIDTHS, losses, materials, trainee
-from tests.training_set import narrow, sample, workspace
+from tests.training_set import manifest, narrow, placed, sample, workspace
 from training.embeddings import vocabulary
 from training.families.family import TextSettings
 from training.learner import make_learner
@@ -292,3 +293,39 @@ def test_samples_are_painted_with_what_was_learned(work):
         text, _, pooled, _ = painter.pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
         torch.testing.assert_close(text, wanted["text"], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(pooled, wanted["pooled"], atol=1e-5, rtol=1e-5)
+
+
+def run(work, made, **options):
+    stage = Train(**{"method": "inversion", "steps": 4, "batch": 2, "save_every_epochs": 0} | options)
+    list(stage.run(made, work, lambda done, total: None))
+    return stage
+
+
+def test_a_whole_run(tmp_path):
+    """From manifest to file: the same seed the same bytes, stopped or not, and what it says about itself."""
+    work = workspace(tmp_path)
+    made = manifest(work, [placed(work, 0), placed(work, 1), placed(work, 2, role="reg")])
+    stage = run(work, made, output="smith")
+    file = stage.file(work)
+    assert stage.missing(made, work) == ""
+    assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {"emb_params": (2, 64)}
+    with safe_open(file, "pt") as opened:
+        said = opened.metadata()
+    assert said["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
+    assert (said["modelspec.trigger_phrase"], said["ss_num_vectors_per_token"]) == ("smith", "2")
+    before = file.read_bytes()
+    run(work, made, output="smith", steps=2, fresh=True)
+    assert file.read_bytes() != before
+    run(work, made, output="smith")  # goes on from step 2
+    assert file.read_bytes() == before
+
+
+def test_a_whole_run_of_two_subjects(tmp_path):
+    work = workspace(tmp_path)
+    other = placed(work, 1, subject="jane", caption="jane, picture")
+    made = manifest(work, [placed(work, 0), other])
+    stage = run(work, made, output="both", steps=8)
+    folder = stage.file(work).with_name("both")
+    assert sorted(path.name for path in folder.iterdir()) == ["jane.safetensors", "smith.safetensors"]
+    assert stage.missing(made, work) == ""
+    assert not list(folder.parent.glob("*unproven*"))
