@@ -46,8 +46,12 @@ class Learner:
         """Move the weights by their gradients, and forget these; returns the gradients' norm before clipping."""
         import torch
 
-        for low, weight in self.copies:
-            weight.grad = None if low.grad is None else low.grad.to(weight.dtype)
+        found = [(low.grad, weight) for low, weight in self.copies if low.grad is not None]
+        wide = [torch.empty_like(weight) for _, weight in found]
+        if found:  # in one launch rather than one for each of a thousand weights
+            torch._foreach_copy_(wide, [gradient for gradient, _ in found])
+        for (_, weight), gradient in zip(found, wide, strict=True):
+            weight.grad = gradient
         for weight in self.weights.values():
             if weight.grad is None:  # not needed for any picture of this process; another's may have needed it
                 weight.grad = torch.zeros_like(weight)

@@ -1,0 +1,60 @@
+"""The GPU benchmark, on the processor with narrow models: that it runs, and what it calls what."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import train_gpu
+
+
+def test_it_runs_and_writes_what_it_prints(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "figures.json"
+    arguments = ["--tiny", "--models", "sdxl", "--batches", "2", "--rounds", "2", "--seconds", "0", "--json", str(file)]
+    monkeypatch.setattr("sys.argv", ["train_gpu.py", *arguments])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    train_gpu.main()
+    figures = json.loads(file.read_text())
+    rows = {row["who"]: row for row in figures["rows"]}
+    assert list(rows) == ["shipped", "matched", "prep"]
+    assert figures["tiny"]
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 + 3
+    assert "narrow models: no figure means anything" in printed[0]
+    assert not any("to reach" in line for line in printed)
+    assert printed[4].endswith("plain; waits: not measured")
+    for row in rows.values():
+        low, high = row["quartiles"]
+        assert 0 < low <= row["pictures_a_second"] <= high
+        ratio = rows["prep"]["pictures_a_second"] / row["pictures_a_second"]
+        assert row["times_as_fast"] == pytest.approx(ratio)
+        assert row["tflops"] / row["pictures_a_second"] == pytest.approx(
+            rows["prep"]["tflops"] / rows["prep"]["pictures_a_second"]
+        )
+
+
+def test_full_size_needs_a_gpu(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["train_gpu.py"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        train_gpu.main()
+    assert "there is no GPU that torch can use" in capsys.readouterr().err
+
+
+def test_goals_stand_in_full_rows():
+    row = {
+        "model": "sdxl",
+        "batch": 1,
+        "who": "prep",
+        "pictures_a_second": 14.0,
+        "quartiles": [13.5, 14.25],
+        "tflops": 204.1,
+        "gib": 10.5,
+        "syncs": "0",
+        "way": "with CUDA graphs",
+        "times_as_fast": 1.0,
+    }
+    assert train_gpu.show(row, True).endswith("with CUDA graphs; waits: 0; to reach: 12")
+    shipped = row | {"who": "shipped", "times_as_fast": 3.25}
+    assert train_gpu.show(shipped, True).endswith("prep is 3.25 times as fast; to reach: 3.0")
