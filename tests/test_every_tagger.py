@@ -43,10 +43,10 @@ def crops(workspace, pictures):
     return write_manifest(workspace.manifest("crop"), [records], (Step("crop", 1, {}, ""),))
 
 
-def tag(workspace, tagger, source, engine=local.run):
+def tag(workspace, tagger, source, engine=local.run, workers=0):
     workspace.manifest("tag").unlink(missing_ok=True)
     workspace.manifest(f"tag.{tagger.label}").unlink(missing_ok=True)
-    return bring(Plan("tag", (tagger,), joined=True), source, workspace, Settings(engine, 2, quiet=True)).manifest
+    return bring(Plan("tag", (tagger,), joined=True), source, workspace, Settings(engine, workers, quiet=True)).manifest
 
 
 def pulled(folder):
@@ -115,6 +115,10 @@ def test_on_ray_the_actor_loads_the_model_once_and_says_the_same(workspace, tmp_
         assert tag(workspace, tagger, source, ray_data.run).digest == here
         (load,) = (workspace.root / "loads").iterdir()
         assert load.name.partition("-")[0] != str(os.getpid())
+    load.unlink()
+    assert tag(workspace, tagger, source, ray_data.run, 2).digest == here
+    loaders = [load.name.partition("-")[0] for load in (workspace.root / "loads").iterdir()]
+    assert len(loaders) == len(set(loaders)) == 2  # asked for: two copies, each loaded once
     ray.shutdown()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     and the extra one fills the gap (benchmarks/crop.py: 7 to 9%). At most two batches a worker are
     under way, so memory does not grow with their number.
     """
+    workers = workers or os.cpu_count() or 1
     work = stage.start(workspace)
     if not stage.threads or workers == 1:
         yield from work.over(batches) if isinstance(work, Ahead) else map(work, batches)

@@ -41,6 +41,7 @@ class Actor:
 def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, workers: int) -> Iterator[list[Record]]:
     """Work on the batches in `workers` actors; each batch is one block, its number travels with it.
 
+    Every actor starts the stage once: of a model each holds a copy, so unless more are asked for there is one.
     Blocks come back in any order and are put in order here. Raises PrepError when ray is not installed.
     """
     try:
@@ -55,7 +56,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     blocks = [_block(number, batch) for number, batch in enumerate(batches)]
     if not blocks:
         return
-    workers = workers if stage.threads else 1
+    workers = workers or (stage.threads and os.cpu_count()) or 1
     if not ray.is_initialized():
         ray.init(num_cpus=max(workers, 2), log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +85,12 @@ def engine_options() -> list[click.Option]:
         click.Option(
             ["--engine"], type=engines, default="local", help="Threads of this process, or Ray Data.  [local]"
         ),
-        click.Option(["--workers"], type=click.IntRange(1), metavar="N", help="How many work at a time.  [all cores]"),
+        click.Option(
+            ["--workers"],
+            type=click.IntRange(1),
+            metavar="N",
+            help="How many work at a time; under Ray also copies of a model.  [all cores]",
+        ),
         *output_options(),
     ]
 
@@ -103,7 +107,7 @@ def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings(engine: str = "local", workers: int | None = None, quiet: bool = False) -> Settings:
-    return Settings(ENGINES[engine], workers or os.cpu_count() or 1, quiet)
+    return Settings(ENGINES[engine], workers or 0, quiet)
 
 
 def workspace_here() -> Workspace:
