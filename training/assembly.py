@@ -57,6 +57,7 @@ class Run:
     job: Job
     trainee: Trainee
     modules: dict[str, Any]  # the denoiser, and the text encoders where they learn, by part
+    tokenizers: Modules  # which read what the method has put into prompts
     too_long: list[str]  # ids of the records whose captions' ends are cut off
 
 
@@ -103,7 +104,7 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
         live_text=any(part in modules for part in family.encoders),
     )
     cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), config.text)]
-    return Run(plan, job, trainee, modules, cut)
+    return Run(plan, job, trainee, modules, tokenizers, cut)
 
 
 def _turned(config: Train, draw: Draw) -> bool:

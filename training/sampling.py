@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.stage import Options, opt
 from pipeline.workspace import write_atomic
+from training.embeddings import for_pipelines
 from training.grid import Sheet
 from training.latents import read_pixels
 from training.likeness import Likeness
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from training.families.family import Family
     from training.learner import Learner
 
+_SIDES = (128, 384)  # pixels of a sample in a grid: at least, at most
 _SHOWN = 32  # training pictures of a subject that its samples are compared with
 
 
@@ -178,9 +180,10 @@ class Samples:
             with Image.open(file) as opened:
                 return opened.convert("RGB")
 
+        side = min(max(_SIDES[0], *(max(one.width, one.height) for one in self.paintings)), _SIDES[1])
         columns = [f"step {step:,}" if step else "base model" for step in steps]
         rows = [f"{one.prompt} (seed {one.seed})" for one in self.paintings]
-        return Sheet(columns, rows, [[picture(s, n) for s in steps] for n in range(1, len(rows) + 1)]).draw()
+        return Sheet(columns, rows, [[picture(s, n) for s in steps] for n in range(1, len(rows) + 1)]).draw(side)
 
     @contextmanager
     def _ready(self) -> Iterator[Painter]:
@@ -189,7 +192,9 @@ class Samples:
         if self.painter is None:
             wanted = ("vae", *plan.checkpoint.encoders())
             self.resting = {part: plan.checkpoint.load(part) for part in wanted if part not in modules}
-            self.painter = Painter.of(plan.family, plan.checkpoint, self.resting | modules)
+            self.painter = Painter.of(
+                plan.family, plan.checkpoint, self.resting | modules, for_pipelines(self.run.tokenizers)
+            )
         hook = modules[plan.family.denoiser].register_forward_pre_hook(_rounded, with_kwargs=True)
         try:
             for module in self.resting.values():

@@ -114,7 +114,6 @@ class Embeddings:
         self.answers: Tensors = {}  # by token, once they are settled
         self.tokens = _tokens(materials)
         for part, module in materials.modules.items():
-            module.requires_grad_(False)
             own = vocabulary(module).detach()
             begin = {token: self._begin(part, token).to(own.device) for token in self.tokens}
             for vectors in begin.values():
