@@ -66,7 +66,7 @@ def test_pictures_that_are_gone(workspace):
     told = look(workspace, records)
     assert (told["pictures gone"].severity, told["pictures gone"].message) == (
         "error",
-        "1 pictures of the set are not in images/.",
+        "1 picture of the set not found in images/.",
     )
 
 

@@ -85,4 +85,5 @@ def judge(cards: Cards, facts: Facts) -> Iterator[Hit]:
 
 def _gone(manifest: Manifest, workspace: Workspace) -> Iterator[Hit]:
     if count := manifest.missing_pictures(workspace):
-        yield Hit("error", "pictures gone", f"{count:,} pictures of the set are not in images/.", "prep run")
+        word = "picture" if count == 1 else "pictures"
+        yield Hit("error", "pictures gone", f"{count:,} {word} of the set not found in images/.", "prep run")
