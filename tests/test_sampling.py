@@ -16,6 +16,7 @@ from training.assembly import Plan, assemble
 from training.course import Place
 from training.families.sd1 import SD1
 from training.learner import make_learner
+from training.likeness import _say_once
 from training.ranks import Ranks
 from training.rows import read_rows
 from training.samples import read_samples
@@ -108,6 +109,7 @@ def test_of_another_run_nothing_is_kept(begun):
 
 def test_without_a_clip_model_the_scores_are_empty_and_that_is_said_once(tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("PREP_MODELS", str(tmp_path / "none"))
+    _say_once.cache_clear()
     found = painted(tmp_path)
     with caplog.at_level(logging.WARNING):
         found.begin(0)

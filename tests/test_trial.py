@@ -70,7 +70,8 @@ def test_what_was_not_asked_for_is_said():
         "tried 4 of 80 steps in x",
         "touched: steps 4",
         "not asked for: samples",
-        "the whole run: about 60.0 s; steps 60.0 s",
+        "the whole run: about 60.0 s",
+        "of these: steps 60.0 s",
         "memory: 1.0 GB, 2.0 GB of the GPU",
     ]
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 Color = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
-_WIDE, _HIGH = 1200, 640
-_LEFT, _RIGHT, _TOP, _BOTTOM = 90, 1170, 70, 570  # of the plot
+_FINE = 2  # times that it is drawn larger and then reduced, for smooth lines
+_WIDE, _HIGH = 1200 * _FINE, 640 * _FINE
+_LEFT, _RIGHT, _TOP, _BOTTOM = 90 * _FINE, 1170 * _FINE, 70 * _FINE, 570 * _FINE  # of the plot
 _PAPER, _INK, _RULE, _FAINT = (250, 250, 248), (40, 40, 40), (222, 222, 216), (200, 200, 194)
 # Told apart by anybody's eyes: Okabe and Ito, 2008.
 _COLORS: dict[str, Color] = {"train": (0, 114, 178), "validation": (213, 94, 0), "reg": (0, 158, 115)}
@@ -58,18 +59,24 @@ def draw_curves(folder: Path, evaluations: list[Evaluation], verdicts: list[Verd
     _frame(pen, scale)
     if best:
         x, _ = scale.place(best.step, scale.low)
-        pen.line([(x, _TOP), (x, _BOTTOM)], _COLORS["validation"], 1)
+        pen.line([(x, _TOP), (x, _BOTTOM)], _COLORS["validation"], _FINE)
         side = "ra" if x > (_LEFT + _RIGHT) / 2 else "la"
-        pen.text((x + (6 if side == "la" else -6), _TOP + 4), f"best: step {best.step}", _INK, _font(16), side)
-    _line(pen, [scale.place(*point) for point in steps], _FAINT, 2)
+        pen.text(
+            (x + 6 * _FINE * (1 if side == "la" else -1), _TOP + 4 * _FINE),
+            f"best: step {best.step}",
+            _INK,
+            _font(16),
+            side,
+        )
+    _line(pen, [scale.place(*point) for point in steps], _FAINT, 2 * _FINE)
     for name, line in lines.items():
         places = [scale.place(*point) for point in line]
-        _line(pen, places, _COLORS[name], 3)
+        _line(pen, places, _COLORS[name], 2 * _FINE)
         for x, y in places:
-            pen.ellipse((x - 5, y - 5, x + 5, y + 5), _COLORS[name])
+            pen.circle((x, y), 5 * _FINE, _COLORS[name])
     _legend(pen, [name for name in SETS if lines[name]])
     file = io.BytesIO()
-    picture.save(file, "PNG")
+    picture.reduce(_FINE).save(file, "PNG")
     write_atomic(folder / "curves.png", file.getvalue())
 
 
@@ -111,16 +118,16 @@ def _frame(pen: ImageDraw, scale: Scale) -> None:
     digits = max(0, -math.floor(math.log10(marks[1] - marks[0]))) if len(marks) > 1 else 3
     for loss in marks:
         _, y = scale.place(0, loss)
-        pen.line([(_LEFT, y), (_RIGHT, y)], _RULE, 1)
-        pen.text((_LEFT - 8, y), f"{loss:.{digits}f}", _INK, font, "rm")
+        pen.line([(_LEFT, y), (_RIGHT, y)], _RULE, _FINE)
+        pen.text((_LEFT - 8 * _FINE, y), f"{loss:.{digits}f}", _INK, font, "rm")
     for step in ticks(0, max(scale.last, 1)):
         if step == round(step):
             x, _ = scale.place(step, scale.low)
-            pen.line([(x, _BOTTOM), (x, _BOTTOM + 5)], _INK, 1)
-            pen.text((x, _BOTTOM + 8), f"{round(step):,}", _INK, font, "ma")
-    pen.line([(_LEFT, _BOTTOM), (_RIGHT, _BOTTOM)], _INK, 1)
-    pen.text(((_LEFT + _RIGHT) / 2, _HIGH - 30), "step", _INK, font, "ma")
-    pen.text((_LEFT - 8, _TOP - 14), "loss", _INK, font, "rb")
+            pen.line([(x, _BOTTOM), (x, _BOTTOM + 5 * _FINE)], _INK, _FINE)
+            pen.text((x, _BOTTOM + 8 * _FINE), f"{round(step):,}", _INK, font, "ma")
+    pen.line([(_LEFT, _BOTTOM), (_RIGHT, _BOTTOM)], _INK, _FINE)
+    pen.text(((_LEFT + _RIGHT) / 2, _HIGH - 30 * _FINE), "step", _INK, font, "ma")
+    pen.text((_LEFT - 8 * _FINE, _TOP - 14 * _FINE), "loss", _INK, font, "rb")
 
 
 def _line(pen: ImageDraw, places: Points, color: Color, width: int) -> None:
@@ -130,15 +137,15 @@ def _line(pen: ImageDraw, places: Points, color: Color, width: int) -> None:
 
 def _legend(pen: ImageDraw, names: list[str]) -> None:
     """The lines' names above the plot."""
-    font, x, y = _font(16), float(_LEFT), _TOP - 42
+    font, x, y = _font(16), float(_LEFT), _TOP - 42 * _FINE
     entries = [("loss of the steps, averaged", _FAINT), *((_NAMES[name], _COLORS[name]) for name in names)]
     for words, color in entries:
-        pen.line([(x, y), (x + 26, y)], color, 4)
-        pen.text((x + 34, y), words, _INK, font, "lm")
-        x += 34 + font.getlength(words) + 36
+        pen.line([(x, y), (x + 26 * _FINE, y)], color, 4 * _FINE)
+        pen.text((x + 34 * _FINE, y), words, _INK, font, "lm")
+        x += font.getlength(words) + 70 * _FINE
 
 
 def _font(size: int) -> FreeTypeFont | ImageFont:
     from PIL import ImageFont
 
-    return ImageFont.load_default(size)
+    return ImageFont.load_default(size * _FINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ log = logging.getLogger(__name__)
 
 MODEL = "clip-vit-b-32"  # small, and widely used for such scores
 _FILES = ("open_clip_config.json", "open_clip_model.safetensors")
+
+
+@functools.cache
+def _say_once() -> None:
+    log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", advice(hub_id(MODEL)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Likeness:
         except PrepError:
             if model:
                 raise
-            log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", advice(hub_id(MODEL)))
+            _say_once()
             return None
         net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
         return cls(net.eval(), transform, open_clip.get_tokenizer(f"local-dir:{folder}"))

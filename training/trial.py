@@ -46,9 +46,8 @@ class Estimate:
         yield "touched: " + ", ".join(f"{name} {count:,}" for name, count in self.touched.items() if count)
         if missing := [name for name, count in self.touched.items() if not count]:
             yield f"not asked for: {', '.join(missing)}"
-        yield f"the whole run: about {human(self.seconds)}; " + ", ".join(
-            f"{name} {human(seconds)}" for name, seconds in self.parts.items() if seconds >= 0.05
-        )
+        yield f"the whole run: about {human(self.seconds)}"
+        yield "of these: " + ", ".join(f"{name} {human(took)}" for name, took in self.parts.items() if took >= 0.05)
         gpu = f", {self.gpu_memory / 1e9:.1f} GB of the GPU" if self.gpu_memory else ""
         yield f"memory: {self.memory / 1e9:.1f} GB{gpu}"
 

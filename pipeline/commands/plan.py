@@ -13,6 +13,7 @@ from pipeline.spelling import printable
 from pipeline.workspace import Workspace
 from training.draws import epoch_batches
 from training.loop import count_steps
+from training.prompts import PEOPLE
 from training.samples import Sample, read_samples
 from training.train import Train
 
@@ -20,7 +21,6 @@ from training.train import Train
 STEPS_PER_PICTURE = 100
 # Row B4: a face takes about 1,500 steps of DreamBooth at 1e-6 or 2e-6, an object about 400 at 2e-6.
 FACE, OBJECT = (1500, "1e-6 to 2e-6"), (400, "2e-6")
-PEOPLE = frozenset("man woman boy girl person people face child baby lady guy male female 1boy 1girl".split())  # noqa: SIM905
 # Row B5: vectors of a token by the number of pictures, up to how many; from 3,000 steps, at a rate in pieces.
 VECTORS = ((9, 2, 2), (30, 2, 3), (39, 3, 5), (60, 5, 6), (100, 8, 12), (None, 12, 16))
 INVERSION_STEPS = 3000
