@@ -331,23 +331,24 @@ def megabytes(real, kind: str, rank: int) -> float:
     for part in ("unet", "text_encoder"):
         with torch.device("meta"):
             module = empty_part(real, part)
-        config = Train(method=kind, rank=rank)
-        sizes = sizes_of(config, FAMILY.targets[part], [path for path, _ in module.named_modules()])
-        place(module, kind, sizes, (1, 0))
+            config = Train(method=kind, rank=rank)
+            sizes = sizes_of(config, FAMILY.targets[part], [path for path, _ in module.named_modules()])
+            place(module, kind, sizes, (1, 0))
         count += sum(weight.numel() for weight in parameters(module).values())
     return count * 2 / 1e6
 
 
+@pytest.mark.slow  # the full size twice for each
 def test_files_are_as_large_as_people_know_them(real):
     """LoRA is 8 to 140 MB up to a rank of 64, LoHa up to 32 and LoCon up to 12 are within that too."""
     # Counted by hand: of 16 transformers of C channels, 32 C + 2 * 768 each, and of 12 layers of text.
     per_rank = 32 * (5 * 320 + 5 * 640 + 6 * 1280) + 16 * 1536 + 12 * (8 * 768 + 2 * (768 + 3072))
     assert per_rank == 589_824
-    assert megabytes(real, "lora", 8) == pytest.approx(8 * per_rank * 2 / 1e6)
-    assert megabytes(real, "lora", 8) == pytest.approx(9.4, abs=0.1)
-    assert 70 < megabytes(real, "lora", 64) < 140
-    assert megabytes(real, "loha", 32) == pytest.approx(megabytes(real, "lora", 64), rel=0.01)
-    assert 8 < megabytes(real, "locon", 12) < 30
+    lora = {rank: rank * per_rank * 2 / 1e6 for rank in (8, 64)}
+    assert megabytes(real, "lora", 8) == pytest.approx(lora[8])
+    assert 8 < lora[8] < lora[64] < 140
+    assert megabytes(real, "loha", 32) == pytest.approx(lora[64])  # twice the matrices
+    assert 8 < megabytes(real, "locon", 12) < 140
     assert megabytes(real, "lokr", 8) < 8
 
 

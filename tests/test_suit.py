@@ -49,6 +49,12 @@ def test_what_suits(work):
         ("sd1", {"block_ranks": "down.3=3"}, r"no block 'down\.3'", "Did you mean"),  # it has no attention
         ("sd35", {"method": "locon"}, r"Stable Diffusion 3\.5 has no convolutional blocks", "--method lora"),
         ("sd35", {"method": "loha", "conv_rank": 2}, "no convolutional blocks for loha", "Leave conv_rank out"),
+        (
+            "sd1",
+            {"lora_plus": 4.0, "optimizer": "prodigy", "learning_rate": 1.0},
+            "prodigy finds one rate for all weights",
+            "Leave it out",
+        ),
         ("sd35", {"format": "kohya"}, r"Stable Diffusion 3\.5 have diffusers' names", "--format auto"),
     ],
 )

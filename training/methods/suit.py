@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.spelling import printable
+from training.learning import OWN_RATE
 from training.methods.adapters import matching
 from training.methods.blocks import check_blocks, read_block_ranks
 from training.methods.former import kind_of, read_former
@@ -32,6 +33,10 @@ def check_adapters(
     if config.format == "kohya" and not family.kohya:
         raise PrepError(
             f"train: adapter files of {family.title} have diffusers' names.", "Leave format out, or use: --format auto"
+        )
+    if config.lora_plus != 1 and config.optimizer in OWN_RATE:
+        raise PrepError(
+            f"train: {config.optimizer} finds one rate for all weights, so lora_plus has no effect.", "Leave it out."
         )
     if former:
         _check_former(config, family, read_former(former, family, checkpoint), parts, former)
