@@ -12,7 +12,7 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.batch_size import Trial, best_batch, remembered, with_batch
+from training.batch_size import Trial, best_batch, check_batch, remembered, with_batch
 from training.ranks import Ranks
 
 
@@ -95,9 +95,9 @@ def test_a_batch_that_is_given_stays(card):
     assert not tried
 
 
-def test_the_processor_tries_nothing(card):
-    run, _, note = card
-    run.job = dataclasses.replace(run.job, device=torch.device("cpu"))
+def test_the_processor_tries_nothing():
+    check_batch(0, "cuda")
+    check_batch(1, "cpu")
     with pytest.raises(PrepError) as found:
-        with_batch(run, Ranks(), note, "key")
+        check_batch(0, "cpu")
     assert str(found.value) == ("train: batch 0 tries batches out on a GPU.\nOn the processor, give one: --batch 1")

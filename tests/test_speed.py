@@ -13,7 +13,7 @@ from pipeline.errors import PrepError
 from tests.training_set import narrow
 from training.checkpoint import empty_part
 from training.families.sd1 import SD1
-from training.speed import PLAIN, WAYS, Speed, Way, checkpoint_blocks, fastest, possible, put, regions
+from training.speed import PLAIN, WAYS, Speed, Way, checkpoint_blocks, fastest, possible, put, regions, tuned
 from training.train import Train
 
 
@@ -191,3 +191,12 @@ def test_no_option_of_speed_makes_another_run():
     names = {field.name for field in dataclasses.fields(Speed)}
     assert names == {"attention", "gradient_checkpointing", "compile", "graphs"}
     assert not names & Train().params().keys()
+
+
+def test_convolutions_are_tuned_only_in_the_steps_of_a_gpu(monkeypatch):
+    monkeypatch.setattr("torch.backends.cudnn.benchmark", False)
+    for device, wanted in (("cuda", True), ("cpu", False)):
+        with pytest.raises(RuntimeError), tuned(device):
+            assert torch.backends.cudnn.benchmark is wanted
+            raise RuntimeError
+        assert torch.backends.cudnn.benchmark is False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
+from training.batch_size import check_batch
 from training.captions import plain_prompt, prompt
 from training.draws import Draw, mirrored
 from training.latents import Latents, View
@@ -72,6 +73,7 @@ def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
         check_adapters(config, family, checkpoint, list(rates), former)
     device = find_device(config.device)
     config.suit_device(device.type)
+    check_batch(config.batch, device.type)
     if device.type == "cuda":
         need = estimate(checkpoint, family, config, plan.all)
         check_memory(need, config, torch.cuda.mem_get_info(device)[0], config.batch or 1)

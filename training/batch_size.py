@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
 from training.draws import Draw
-from training.speed import PLAIN
+from training.speed import PLAIN, tuned
 from training.study import studying
 
 if TYPE_CHECKING:
@@ -46,6 +46,12 @@ def best_batch(attempt: Callable[[int], Trial]) -> int:
     return best
 
 
+def check_batch(batch: int, device: str) -> None:
+    """Raise PrepError when there is neither a batch nor a GPU to try batches out on."""
+    if not batch and device != "cuda":
+        raise PrepError("train: batch 0 tries batches out on a GPU.", "On the processor, give one: --batch 1")
+
+
 def with_batch(run: Run, ranks: Ranks, note: Path, key: str) -> Run:
     """The run with a batch, if it has none: as `note` remembers it of the same run on the same GPU, else tried out.
 
@@ -56,8 +62,6 @@ def with_batch(run: Run, ranks: Ranks, note: Path, key: str) -> Run:
     job = run.job
     if job.config.batch:
         return run
-    if job.device.type != "cuda":
-        raise PrepError("train: batch 0 tries batches out on a GPU.", "On the processor, give one: --batch 1")
     where = f"{key} {torch.cuda.get_device_name(job.device)} {ranks.count}"
     found = remembered(note, where)
     if not found:
@@ -87,8 +91,9 @@ def attempt(job: Job, size: int) -> Trial:
 
     sample = max(job.samples, key=lambda sample: sample.width * sample.height)
     batch = prepare(job, [Draw(sample, number) for number in range(size)])
+    torch.cuda.empty_cache()  # of what the VAE left
     torch.cuda.reset_peak_memory_stats(job.device)
-    with studying(job, errors, 0) as study:
+    with tuned(job.device.type), studying(job, errors, 0) as study:
         seconds = study.measure(PLAIN, batch, torch.full((), float(size), device=job.device))
     _, total = torch.cuda.mem_get_info(job.device)
     return Trial(seconds, torch.cuda.max_memory_reserved(job.device) / total)

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import importlib.util
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,7 +15,8 @@ from pipeline.stage import Options, opt
 
 # What a denoiser is mostly made of: compiled one by one, a tenth of the time to compile it all, and as fast.
 _REGIONS = ("BasicTransformerBlock", "JointTransformerBlock", "ResnetBlock2D")
-_SHAPES = 8  # that one region is compiled for, per size of pictures: Stable Diffusion 1.x has 5
+_SHAPES = 24  # of one region, per size of pictures: Stable Diffusion 1.x has 5, of whole and smaller batches,
+# and others where nothing learns, in validation and samples
 _MANY = 8  # sizes from which on a region is compiled for any shape
 _COMPILES = 300.0  # seconds that a run must be longer than what compiling it takes is worth
 
@@ -144,6 +145,22 @@ def checkpoint_blocks(denoiser: Any, sizes: int) -> None:
         checkpoint, use_reentrant=False, preserve_rng_state=False, determinism_check="none", context_fn=contexts
     )
     denoiser.enable_gradient_checkpointing(lambda module, *given: again(module.__call__, *given))
+
+
+@contextlib.contextmanager
+def tuned(device: str) -> Iterator[None]:
+    """While it lasts, a GPU tries out how to compute each shape of convolution, and remembers.
+
+    Only for steps: tried on the VAE, which has far larger ones, it would take twice the memory.
+    """
+    import torch
+
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def prepare_attention(denoiser: Any, speed: Speed) -> None:

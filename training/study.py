@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PrepError
 from training.graphs import AFTER, Graphs
 from training.memory import told
-from training.speed import PLAIN, Way, checkpoint_blocks, fastest, possible, prepare_attention, put
+from training.speed import PLAIN, Way, checkpoint_blocks, fastest, possible, prepare_attention, put, tuned
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,12 @@ class Study:
         """
         import torch
 
-        share = torch.full((), float(pictures), device=self.job.device)
+        with tuned(self.job.device.type):
+            return self._step(batches, torch.full((), float(pictures), device=self.job.device), seed)
+
+    def _step(self, batches: Sequence[Batch | None], share: torch.Tensor, seed: int) -> list[Pair]:
+        import torch
+
         largest = max((batch for batch in batches if batch), key=len, default=None)
         if not self.chosen and largest:
             self.choose(largest, share)
