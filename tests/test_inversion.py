@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from pipeline.commands.plan import vectors as planned
 from pipeline.errors import PrepError
 from tests.method_set import PICTURES, WIDTHS, losses, materials, trainee
 from tests.training_set import manifest, narrow, placed, sample, workspace
@@ -67,6 +68,13 @@ def test_vectors_by_the_rule_of_pictures():
         assert (min(counts), max(counts)) == (low, high)
     counts = [vectors_for(n) for n in range(1, 400)]
     assert counts == sorted(counts)
+    assert all(low <= count <= high for count, (low, high) in zip(counts, map(planned, range(1, 400)), strict=True))
+
+
+def test_copies_of_a_picture_count_once(work):
+    copies = [sample(n, id=f"{n // 5:016x}-{n}") for n in range(100)]
+    _, made = begin(work, samples=copies)
+    assert [len(weight) for group in made.groups() for weight in group.weights.values()] == [3]  # of 20 pictures
 
 
 @pytest.mark.parametrize(("options", "count"), [({}, 2), ({"vectors": 1}, 1), ({"vectors": 7}, 7)])

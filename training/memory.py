@@ -65,13 +65,14 @@ def estimate(checkpoint: Checkpoint, family: Family, config: Train, samples: lis
 
     width = 2 if config.half(torch.device("cuda")) else 4
     denoiser = outline(checkpoint, family.denoiser)
-    weights = numbers(denoiser) * width
+    held = 4 if config.method == "dreambooth" else width  # which rounds what it computes with, one by one
+    weights = numbers(denoiser) * held
     learned = 0
-    if config.learning_rate:
+    if config.learning_rate and config.method != "inversion":
         learned = learning_numbers(denoiser, config, family.targets[family.denoiser].linear)
-    fixed = _CONTEXT + weights + learned * (_LEARNED[width] + (4 if config.ema else 0))
+    fixed = _CONTEXT + weights + learned * (_LEARNED[held] + (4 if config.ema else 0))
     rates = config.rates()
-    if any(rates.get(part) for part in checkpoint.encoders()):
+    if config.method == "inversion" or any(rates.get(part) for part in checkpoint.encoders()):
         fixed += sum(4 * numbers(outline(checkpoint, part)) for part in checkpoint.encoders())
     slope = SLOPES.get(family.name, SLOPES["sdxl_base_v1-0"])
     share = max(sample.width * sample.height for sample in samples) / slope.pixels * (width / 2) * GIB

@@ -45,7 +45,9 @@ class DreamBooth:
             module.float().requires_grad_(True)
         denoiser = materials.modules.get(materials.family.denoiser)
         if denoiser is not None and materials.config.half(denoiser.device):
-            denoiser.forward = torch.autocast(denoiser.device.type, torch.bfloat16)(denoiser.forward)
+            # Each weight is used once: a cache of rounded ones would only be in the way of CUDA graphs.
+            rounding = torch.autocast(denoiser.device.type, torch.bfloat16, cache_enabled=False)
+            denoiser.forward = rounding(denoiser.forward)
         if (highest := max(materials.rates.values())) > _USUAL and materials.config.optimizer in ("adamw", "adam"):
             log.warning("A rate of %g is high for dreambooth; 1e-6 to 2e-6 is usual: --learning-rate 2e-6", highest)
 

@@ -155,6 +155,8 @@ class Embeddings:
 
     def about(self) -> dict[str, Any]:
         return {
+            "ss_learning_rate": self.materials.config.embedding_rate,
+            "ss_unet_lr": 0.0,
             "modelspec.architecture": self.materials.family.architecture.replace("/lora", "/textual-inversion"),
             "ss_num_vectors_per_token": max(
                 len(vectors) for rows in self.rows.values() for vectors in rows.vectors.values()
@@ -194,7 +196,8 @@ class Embeddings:
                 f"train: there is no word that the embedding of {printable(token)} could begin as.",
                 "Give one that comes close to it, for example: --init-words man",
             )
-        count = config.vectors or vectors_for(len(pictures))
+        sources = {sample.id.partition("-")[0] for sample in pictures}  # a copy tells nothing new
+        count = config.vectors or vectors_for(len(sources))
         chosen = own[torch.tensor([ids[k % len(ids)] for k in range(count)], device=own.device)]
         if config.init_mean:
             chosen = own[torch.tensor(ids, device=own.device)].mean(dim=0).expand(count, -1)
