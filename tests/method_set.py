@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from tests.training_set import checkpoint, narrow, sample
@@ -22,7 +24,7 @@ WIDTHS |= {"sd2": {"text_encoder": 64}, "sd35": WIDTHS["sdxl"]}
 def materials(work, kind="sd1", samples=PICTURES, former=None, **options) -> Materials:
     """A narrow base, all of whose parts that the options give a rate are loaded."""
     config = Train(**{"precision": "fp32", "device": "cpu"} | options)
-    model = checkpoint(work, "mini" if kind == "mini" else str(narrow(kind)))
+    model = checkpoint(work, kind if kind == "mini" or Path(kind).is_dir() else str(narrow(kind)))
     family = recognise(model)
     rates = _rates(config, family)
     modules = {part: model.load(part) for part in rates}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -127,7 +128,11 @@ def test_the_folder_is_a_base_to_train_on(work, tmp_path):
     """The index names only what is there, the schedule says what was trained, and prep recognises it."""
     from training.families.table import recognise
 
-    found, made = begin(work, prediction="v_prediction", zero_snr="on")
+    base = tmp_path / "base"  # which has a part that nobody publishes
+    shutil.copytree(narrow(), base)
+    checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    (base / "model_index.json").write_text(json.dumps(json.loads((base / "model_index.json").read_text()) | checker))
+    found, made = begin(work, str(base), prediction="v_prediction", zero_snr="on")
     losses(found, made, 1)
     folder = saved(made, tmp_path)[""]
     index = json.loads((folder / "model_index.json").read_text())
