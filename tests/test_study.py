@@ -138,6 +138,20 @@ def test_a_graph_that_needs_too_much_is_given_up_first(caplog):
     assert not study.checkpointed
 
 
+def test_steps_by_graphs_each_begin_without_gradients():
+    """The gradients lie at fixed places, which the learner takes from the weights after each step."""
+    made, plain = narrow(room=4), narrow(room=4)
+    study, other = Study(made, errors, 1), Study(plain, errors, 1)
+    study.chosen, study.graphs = True, Graphs(study._teach, study.weights, capture=None, after=9)
+    for turn in range(2):
+        given = prepare(made, [Draw(one, turn) for one in SAMPLES])
+        study.step([given], 4, 7)
+        other.step([given], 4, 7)
+        assert torch.equal(study.weights[0].grad, other.weights[0].grad)
+        assert study.weights[0].grad is study.graphs.places[0]
+        study.weights[0].grad = None
+
+
 def test_the_fastest_way_is_taken(monkeypatch, caplog):
     made = narrow(room=4)
     study = Study(made, errors, 1000)
