@@ -29,10 +29,10 @@ def make(home: Path, steps: int):
     """A run over eight pictures, ready to train."""
     from tests.training_set import manifest, placed, workspace
     from training.assembly import Plan, assemble
-    from training.base import find_base
-    from training.checkpoint import open_base
+    from training.bases.base import find_base
+    from training.bases.checkpoint import open_base
     from training.families.table import recognise
-    from training.samples import read_samples
+    from training.sets.samples import read_samples
     from training.train import Train
 
     work = workspace(home)
@@ -78,11 +78,11 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     """Seconds per step of the bare loop and of prep's, round by round, the first of which warms up."""
     import torch
 
-    from training.draws import all_batches
-    from training.learner import make_learner
-    from training.ledger import Ledger
     from training.loop import prepare
-    from training.ranks import Ranks
+    from training.runs.ledger import Ledger
+    from training.sets.draws import all_batches
+    from training.steps.learner import make_learner
+    from training.steps.ranks import Ranks
 
     job = make(home, (rounds + 1) * steps).job
     learner, ledger = make_learner(job.groups, job.config, Ranks()), Ledger(home / "ledger", job.prompt, Ranks())

@@ -29,20 +29,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.narrow import NARROW
-from training.base import Base
-from training.blueprint import PLANS, write_skeleton
-from training.checkpoint import Checkpoint, empty_part, quiet
-from training.draws import Draw
+from training.bases.base import Base
+from training.bases.blueprint import PLANS, write_skeleton
+from training.bases.checkpoint import Checkpoint, empty_part, quiet
 from training.families.sd1 import SD1
 from training.families.sdxl import SDXL
-from training.learner import make_learner
 from training.loop import Job, errors, prepare
 from training.methods.adapters import inject, parameters
-from training.optimizers import Group
-from training.prefetch import ahead, sent
-from training.ranks import Ranks
-from training.samples import Sample
-from training.study import Study
+from training.sets.draws import Draw
+from training.sets.samples import Sample
+from training.steps.learner import make_learner
+from training.steps.optimizers import Group
+from training.steps.prefetch import ahead, sent
+from training.steps.ranks import Ranks
+from training.steps.study import Study
 from training.train import Train
 
 FAMILIES = {"sd1": SD1(), "sdxl": SDXL()}

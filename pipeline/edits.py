@@ -45,9 +45,7 @@ class Edit:
             raise PrepError(f"replace does not say what comes in place of {self.text!r}.", "Use remove to take it out.")
         for text in () if self.what == "set" else (self.text, self.other):  # `set` is verbatim, as imports need it
             if not text.isprintable():  # captions are one line, and hidden characters train as nobody sees
-                raise PrepError(
-                    f"{self.what}: {text!r} is not one plain line.", "Leave out what is escaped."
-                )
+                raise PrepError(f"{self.what}: {text!r} is not one plain line.", "Leave out what is escaped.")
 
     def __str__(self) -> str:
         """'add long hair', 'replace hat by cap': what the edit does, in words."""

@@ -23,7 +23,7 @@ class PrepError(Exception):
 
 
 class Stopped(PrepError):
-    """The user, or the system, asked prep to end; what it did is saved. Its exit code is the shell's for that signal."""
+    """The user, or the system, asked prep to end; what it did is saved. The exit code is the shell's for it."""
 
     def __init__(self, wrong: str, mend: str, signal: int) -> None:
         super().__init__(wrong, mend)

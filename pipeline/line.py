@@ -44,7 +44,7 @@ from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
 from taggers.tagger import Tagger
 from training.train import Train
-from training.trial import Estimate, try_out
+from training.watch.trial import Estimate, try_out
 
 STAGES: dict[str, type[Stage]] = {
     "crop": Crop,

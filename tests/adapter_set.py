@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from training.checkpoint import Checkpoint
-from training.export import write_tensors
+from training.bases.checkpoint import Checkpoint
 from training.families.table import recognise
 from training.methods.adapters import Adapters
 from training.methods.method import Materials
 from training.methods.suit import check_adapters
+from training.runs.export import write_tensors
 from training.train import Train
 
 

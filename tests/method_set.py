@@ -10,10 +10,10 @@ from tests.training_set import checkpoint, narrow, sample
 from training.assembly import _rates
 from training.families.family import TextSettings
 from training.families.table import recognise
-from training.learner import make_learner
 from training.methods.method import Materials
 from training.methods.table import METHODS
-from training.ranks import Ranks
+from training.steps.learner import make_learner
+from training.steps.ranks import Ranks
 from training.train import Train
 
 PICTURES = [sample(1), sample(2)]

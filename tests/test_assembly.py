@@ -10,11 +10,11 @@ from PIL import Image
 from pipeline.manifest import write_manifest
 from tests.training_set import checkpoint, workspace
 from training.assembly import Plan, assemble
-from training.draws import Draw, mirrored
 from training.families.table import recognise
-from training.folders import Layout, read_folders
 from training.loop import errors, prepare
-from training.samples import read_samples
+from training.sets.draws import Draw, mirrored
+from training.sets.folders import Layout, read_folders
+from training.sets.samples import read_samples
 from training.train import Train
 
 

@@ -16,8 +16,8 @@ from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
 from tests.training_set import SD1_PARTS as PARTS
 from tests.training_set import checkpoint, narrow, shared, workspace
-from training.base import find_base
-from training.mini import SHA256, VAE_SHA256, ensure_mini
+from training.bases.base import find_base
+from training.bases.mini import SHA256, VAE_SHA256, ensure_mini
 
 
 def test_folder_is_known_by_its_weights(tmp_path, monkeypatch):

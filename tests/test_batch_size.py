@@ -12,8 +12,8 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.batch_size import Trial, best_batch, check_batch, remembered, with_batch
-from training.ranks import Ranks
+from training.steps.batch_size import Trial, best_batch, check_batch, remembered, with_batch
+from training.steps.ranks import Ranks
 
 
 def gpu(fixed, each, room):
@@ -50,7 +50,9 @@ def card(monkeypatch, tmp_path):
     """A run without a batch on a GPU that does not exist, and what is tried on it."""
     tried = []
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Toy 1")
-    monkeypatch.setattr("training.batch_size.attempt", lambda job, size: tried.append(size) or Trial(size**0.5, 0.1))
+    monkeypatch.setattr(
+        "training.steps.batch_size.attempt", lambda job, size: tried.append(size) or Trial(size**0.5, 0.1)
+    )
     made = dataclasses.replace(job([sample(1)], batch=0), device=SimpleNamespace(type="cuda"))
 
     @dataclasses.dataclass

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from training.blueprint import PLANS, Blueprint, write_skeleton
-from training.checkpoint import empty_part
-from training.mini import MINI
+from training.bases.blueprint import PLANS, Blueprint, write_skeleton
+from training.bases.checkpoint import empty_part
+from training.bases.mini import MINI
 
 # Parameters of the published models: 860 M, 83.7 M and 123 M in the model card's words.
 PUBLISHED = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}

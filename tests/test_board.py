@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from training.board import Board, need_tensorboard
-from training.ledger import Row
-from training.verdict import Evaluation
+from training.runs.ledger import Row
+from training.watch.board import Board, need_tensorboard
+from training.watch.verdict import Evaluation
 
 pytest.importorskip("tensorboard")
 

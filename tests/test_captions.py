@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.captions import Captions, choose, parts, plain_prompt, prompt, split_tags
-from training.draws import Draw
+from training.sets.captions import Captions, choose, parts, plain_prompt, prompt, split_tags
+from training.sets.draws import Draw
 
 TAGS = "smith, beard, hat, apron, hammer, forge"
 

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PrepError
 from tests.original import single_file, vae_name, vae_value
 from tests.training_set import SD1_PARTS, checkpoint, narrow, workspace
-from training.base import find_base, with_vae
-from training.checkpoint import open_base, read_tensors
+from training.bases.base import find_base, with_vae
+from training.bases.checkpoint import open_base, read_tensors
+from training.bases.survey import survey
 from training.families.sd1 import SD1
 from training.families.table import recognise
-from training.noise import Noise
-from training.survey import survey
+from training.steps.noise import Noise
 
 
 @pytest.fixture(scope="module", params=["safetensors", "ckpt"])

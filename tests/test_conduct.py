@@ -75,7 +75,9 @@ def test_verdicts_reach_run_json_and_the_notes(done):
 
 def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
     """Asking for it later trains nothing anew; the file is that of a run that ended there."""
-    monkeypatch.setattr("training.validation.best_of", lambda found: next((e for e in found if e.step == 2), None))
+    monkeypatch.setattr(
+        "training.watch.validation.best_of", lambda found: next((e for e in found if e.step == 2), None)
+    )
     work, made = data(tmp_path)
     how = {"save_every_steps": 4, "keep": 1, "save_every_epochs": 0, "save_precision": "fp32"}
     stage = run(work, made, **how)

@@ -14,8 +14,8 @@ from pipeline.errors import PrepError
 from tests.test_optimizers import NAMES, PACKAGES
 from tests.toy_job import job
 from tests.training_set import sample
-from training.course import Place, begin, follow
-from training.ranks import Ranks
+from training.runs.course import Place, begin, follow
+from training.steps.ranks import Ranks
 
 SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 

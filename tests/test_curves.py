@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.curves import averaged, draw_curves, measured, scale_of, ticks
-from training.verdict import Evaluation, judge
+from training.watch.curves import averaged, draw_curves, measured, scale_of, ticks
+from training.watch.verdict import Evaluation, judge
 
 
 def evaluations(losses, held=True):

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training_set import sample
-from training.draws import Draw, all_batches, chance, epoch_batches, mirrored, seed_of
-from training.noise import Noise
-from training.objective import DDPM
+from training.sets.draws import Draw, all_batches, chance, epoch_batches, mirrored, seed_of
+from training.steps.noise import Noise
+from training.steps.objective import DDPM
 
 SIZES = st.sampled_from([(64, 64), (64, 128), (128, 64)])
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PrepError
 from tests.method_set import losses, materials, trainee
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.base import PARTS
-from training.export import data_sha256
+from training.bases.base import PARTS
 from training.families.family import TextSettings
-from training.products import write_product
+from training.runs.export import data_sha256
+from training.runs.products import write_product
 from training.train import Train
 
 RATE = 1e-3

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, narrow, workspace
-from training.embeddings import Reader, Rows, file_tensors, mend_end, read_embedding, vocabulary, widen
+from training.methods.embeddings import Reader, Rows, file_tensors, mend_end, read_embedding, vocabulary, widen
 
 ONE, TWO = {"text_encoder": 8}, {"text_encoder": 8, "text_encoder_2": 6}
 VECTORS = torch.arange(24, dtype=torch.float32).reshape(3, 8)
@@ -22,7 +22,7 @@ class Words:
     bos_token_id, eos_token_id, pad_token_id = 90, 91, 91
 
     def __call__(self, text, add_special_tokens=False, truncation=False):
-        from training.embeddings import Found
+        from training.methods.embeddings import Found
 
         assert not add_special_tokens and not truncation
         return Found([len(word) for word in text.split()])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.emphasis import read_emphasis
+from training.sets.emphasis import read_emphasis
 
 
 def said(text):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load
 
-from training.export import data_sha256, serialise, write_tensors
+from training.runs.export import data_sha256, serialise, write_tensors
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
 

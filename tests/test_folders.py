@@ -10,8 +10,8 @@ from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.workspace import Workspace
 from tests.shell import prep
-from training.folders import Layout, read_folders
-from training.samples import read_samples
+from training.sets.folders import Layout, read_folders
+from training.sets.samples import read_samples
 
 
 def nothing(done, total):

@@ -8,11 +8,11 @@ import torch
 from pipeline.errors import PrepError
 from tests.adapter_set import answers, made, taught, write
 from tests.training_set import checkpoint, narrow, workspace
-from training.export import write_tensors
 from training.families.table import recognise
 from training.methods.apply import apply
 from training.methods.former import read_former
 from training.methods.keys import module_names, sort_keys
+from training.runs.export import write_tensors
 
 Q = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
 OUT = "lora_te_text_model_encoder_layers_0_self_attn_out_proj"

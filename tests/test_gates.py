@@ -16,12 +16,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from training.blueprint import PLANS, write_skeleton
-from training.checkpoint import empty_part, quiet
+from training.bases.blueprint import PLANS, write_skeleton
+from training.bases.checkpoint import empty_part, quiet
 from training.families.sd1 import SD1
 from training.families.sdxl import SDXL
 from training.methods.adapters import inject, parameters
-from training.speed import checkpoint_blocks
+from training.steps.speed import checkpoint_blocks
 
 FAMILY = {"sd1": SD1(), "sdxl": SDXL()}
 ATTENTION = r".*attn[12]\.to_(?:q|k|v|out\.0)"

@@ -9,10 +9,10 @@ import torch
 
 from tests.toy_job import job
 from tests.training_set import sample
-from training.draws import Draw
-from training.graphs import MOST, Graphs
 from training.loop import errors, prepare
-from training.study import Study
+from training.sets.draws import Draw
+from training.steps.graphs import MOST, Graphs
+from training.steps.study import Study
 
 SIZES = [64, 128, 192, 256, 320, 384, 448, 512, 576, 640]
 

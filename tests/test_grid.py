@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.grid import _LARGEST, Sheet, _font, _wrapped
+from training.watch.grid import _LARGEST, Sheet, _font, _wrapped
 
 RED, BLUE = Image.new("RGB", (64, 64), (200, 0, 0)), Image.new("RGB", (96, 64), (0, 0, 200))
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.held import Held, check_leak, hold_out
+from training.sets.held import Held, check_leak, hold_out
 from training.train import Train
 
 

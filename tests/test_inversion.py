@@ -13,12 +13,12 @@ from pipeline.commands.plan import vectors as planned
 from pipeline.errors import PrepError
 from tests.method_set import PICTURES, WIDTHS, losses, materials, trainee
 from tests.training_set import manifest, narrow, placed, sample, workspace
-from training.embeddings import vocabulary
 from training.families.family import TextSettings
-from training.learner import make_learner
+from training.methods.embeddings import vocabulary
 from training.methods.inversion import file_name, vectors_for
-from training.products import Folder, write_product
-from training.ranks import Ranks
+from training.runs.products import Folder, write_product
+from training.steps.learner import make_learner
+from training.steps.ranks import Ranks
 from training.train import Train
 
 
@@ -289,8 +289,8 @@ def test_folders_are_folders(work):
 
 def test_samples_are_painted_with_what_was_learned(work):
     """A pipeline that is given the readers says of a prompt what training says."""
-    from training.embeddings import for_pipelines
-    from training.sample import Painter
+    from training.methods.embeddings import for_pipelines
+    from training.watch.sample import Painter
 
     found, made = begin(work, "sdxl", vectors=3, embedding_rate="0.05")
     losses(found, made, 2)

@@ -15,8 +15,8 @@ from pipeline.record import Crop
 from pipeline.workspace import Workspace
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
 from training.families.sd1 import SD1
-from training.latents import _AT_ONCE, Latents, View, read_pixels
-from training.samples import Source, read_samples
+from training.sets.latents import _AT_ONCE, Latents, View, read_pixels
+from training.sets.samples import Source, read_samples
 
 
 @pytest.fixture

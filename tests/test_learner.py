@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.test_optimizers import NAMES, PACKAGES
-from training.learner import make_learner
-from training.learning import Learning
-from training.optimizers import Group
-from training.ranks import Ranks
+from training.steps.learner import make_learner
+from training.steps.learning import Learning
+from training.steps.optimizers import Group
+from training.steps.ranks import Ranks
 
 
 def learner(dtype=torch.float32, **options):

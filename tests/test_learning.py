@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from training.learning import Learning
+from training.steps.learning import Learning
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.training_set import sample
-from training.draws import Draw
-from training.ledger import LOOK_EVERY, Ledger
 from training.loop import Shown, Step
-from training.ranks import Ranks
+from training.runs.ledger import LOOK_EVERY, Ledger
+from training.sets.draws import Draw
+from training.steps.ranks import Ranks
 
 DRAWS = [Draw(sample(1), 0), Draw(sample(2, reg=True), 0), Draw(sample(3, width=128), 0)]
 
@@ -64,7 +64,7 @@ def test_it_looks_now_and_then_and_at_the_end(tmp_path):
 
 
 def test_the_files_do_not_depend_on_the_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.ledger._ROWS", 20)
+    monkeypatch.setattr("training.runs.ledger._ROWS", 20)
     found = []
     for name, flushes in (("a", ()), ("b", (3, 4, 17))):
         one = ledger(tmp_path / name / "parts")
@@ -90,7 +90,7 @@ def test_rewinding_forgets_later_parts(tmp_path):
 
 
 def test_memory_is_bounded_between_checkpoints(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.ledger._ROWS", 60)
+    monkeypatch.setattr("training.runs.ledger._ROWS", 60)
     one, most = ledger(tmp_path), 0
     for number in range(1, 201):
         one.after(step(number, 200))

@@ -11,7 +11,7 @@ from pipeline.models.known import KNOWN
 from pipeline.workspace import Workspace
 from tests.test_clip import photo, write_clip
 from tests.test_sampling import painted
-from training.likeness import MODEL, Likeness
+from training.watch.likeness import MODEL, Likeness
 
 
 @pytest.fixture(scope="module")

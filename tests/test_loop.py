@@ -13,12 +13,12 @@ import torch.utils._python_dispatch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import checkpoint, sample, workspace
-from training.draws import Draw, chance
 from training.families.sd1 import SD1
-from training.learner import make_learner
 from training.loop import count_steps, errors, prepare, train
 from training.methods.adapters import inject, parameters
-from training.ranks import Ranks
+from training.sets.draws import Draw, chance
+from training.steps.learner import make_learner
+from training.steps.ranks import Ranks
 from training.train import Train
 
 

@@ -18,8 +18,8 @@ from pipeline.imaging.picture import render, transform
 from pipeline.record import Crop, Transform
 from pipeline.workspace import Workspace
 from tests.training_set import sample
-from training.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
-from training.samples import Source
+from training.sets.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
+from training.sets.samples import Source
 
 
 def disc(width, height):

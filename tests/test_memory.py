@@ -6,11 +6,11 @@ import pytest
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.base import Base
-from training.blueprint import PLANS, write_skeleton
-from training.checkpoint import Checkpoint
+from training.bases.base import Base
+from training.bases.blueprint import PLANS, write_skeleton
+from training.bases.checkpoint import Checkpoint
 from training.families.sd1 import SD1
-from training.memory import GIB, Need, check_memory, estimate
+from training.steps.memory import GIB, Need, check_memory, estimate
 from training.train import Train
 
 WEIGHTS = 859_520_964

@@ -9,8 +9,8 @@ import torch
 
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
 from training.families.sd1 import SD1
-from training.metadata import describe, provenance
-from training.objective import DDPM
+from training.runs.metadata import describe, provenance
+from training.steps.objective import DDPM
 from training.train import Train
 
 

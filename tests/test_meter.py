@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from training.meter import Meter
+from training.watch.meter import Meter
 
 
 class Clock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.nesterov import nesterov8bit
+from training.steps.nesterov import nesterov8bit
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])

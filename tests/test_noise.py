@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from training.noise import FLOW, STEPS, Noise
+from training.steps.noise import FLOW, STEPS, Noise
 
 
 @pytest.mark.parametrize(

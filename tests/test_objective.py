@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.noise import Noise
-from training.objective import DDPM, FlowMatch, Measure, ddpm, flow_match
+from training.steps.noise import Noise
+from training.steps.objective import DDPM, FlowMatch, Measure, ddpm, flow_match
 
 SD1 = {
     "beta_schedule": "scaled_linear",

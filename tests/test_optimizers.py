@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.learning import Learning
-from training.optimizers import OPTIMIZERS, Group, make_optimizer
+from training.steps.learning import Learning
+from training.steps.optimizers import OPTIMIZERS, Group, make_optimizer
 
 PACKAGES = {
     "adamw8bit": "bitsandbytes",
@@ -179,4 +179,4 @@ def test_every_choice_is_made_here():
 
     choices = typing.get_args(typing.get_type_hints(Learning)["optimizer"])
     assert sorted(choices) == NAMES
-    assert importlib.import_module("training.optimizers").OPTIMIZERS.keys() == set(choices)
+    assert importlib.import_module("training.steps.optimizers").OPTIMIZERS.keys() == set(choices)

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from tests.original import single_tensors
 from tests.training_set import checkpoint, narrow, shared, workspace
-from training.base import PARTS
-from training.checkpoint import quiet
-from training.export import write_tensors
-from training.original import original, unet_name, vae_name
+from training.bases.base import PARTS
+from training.bases.checkpoint import quiet
+from training.bases.original import original, unet_name, vae_name
+from training.runs.export import write_tensors
 
 KINDS = ("sd1", "sd2", "sdxl")
 

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from tests.adapter_set import made, taught, write
 from tests.training_set import checkpoint, narrow, workspace
-from training.export import write_tensors
 from training.families.sd1 import SD1
 from training.families.table import recognise
 from training.methods.proof import prove, readable
+from training.runs.export import write_tensors
 
 FAMILY = SD1()
 PARTS = ("unet", "text_encoder")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from training.ranks import Ranks, find_ranks
+from training.steps.ranks import Ranks, find_ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 

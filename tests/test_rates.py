@@ -8,8 +8,8 @@ import typing
 import pytest
 import torch
 
-from training.learning import Learning
-from training.rates import OWN_COURSE, SHAPES, share
+from training.steps.learning import Learning
+from training.steps.rates import OWN_COURSE, SHAPES, share
 
 
 def shares(total, **options):

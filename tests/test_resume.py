@@ -8,11 +8,11 @@ import logging
 import pytest
 import torch
 
-from training.learner import make_learner
-from training.learning import Learning
-from training.optimizers import Group
-from training.ranks import Ranks
-from training.resume import Shelf
+from training.runs.resume import Shelf
+from training.steps.learner import make_learner
+from training.steps.learning import Learning
+from training.steps.optimizers import Group
+from training.steps.ranks import Ranks
 
 
 def shelf(folder, ranks=Ranks()):

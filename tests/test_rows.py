@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.rows import read_about, read_rows, write_rows
+from training.runs.rows import read_about, read_rows, write_rows
 
 
 @dataclass(frozen=True, slots=True)

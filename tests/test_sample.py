@@ -10,7 +10,7 @@ from pipeline.errors import PrepError
 from tests.training_set import checkpoint, workspace
 from training.families.sd1 import SD1
 from training.families.sd35 import SD35
-from training.sample import SAMPLERS, Painter, Painting, paint
+from training.watch.sample import SAMPLERS, Painter, Painting, paint
 
 SMALL = {"width": 64, "height": 64, "steps": 3}
 
@@ -67,7 +67,7 @@ def test_every_sampler_runs(painter, sampler):
     ],
 )
 def test_what_cannot_be_painted_is_said_before_anything_loads(painting, said, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.checkpoint.Checkpoint.load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("training.bases.checkpoint.Checkpoint.load", lambda *_: pytest.fail("loaded"))
     with pytest.raises(PrepError, match=said):
         next(paint("mini", [Painting("fine"), painting], workspace(tmp_path), nothing))
 

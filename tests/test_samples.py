@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.record import Drop
 from tests.training_set import manifest, placed, sample, workspace
-from training.samples import check_samples, read_samples
+from training.sets.samples import check_samples, read_samples
 
 
 def test_samples_are_the_kept_and_placed_records(tmp_path):

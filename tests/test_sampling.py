@@ -13,15 +13,15 @@ from PIL import Image
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, manifest, placed, workspace
 from training.assembly import Plan, assemble
-from training.course import Place
 from training.families.sd1 import SD1
-from training.learner import make_learner
-from training.likeness import _say_once
-from training.ranks import Ranks
-from training.rows import read_rows
-from training.samples import read_samples
-from training.sampling import Painted, Samples
+from training.runs.course import Place
+from training.runs.rows import read_rows
+from training.sets.samples import read_samples
+from training.steps.learner import make_learner
+from training.steps.ranks import Ranks
 from training.train import Train
+from training.watch.likeness import _say_once
+from training.watch.sampling import Painted, Samples
 
 
 def nothing(done, total):

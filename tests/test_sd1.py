@@ -8,7 +8,7 @@ import torch
 from tests.training_set import checkpoint, workspace
 from training.families.family import TextSettings
 from training.families.sd1 import SD1
-from training.noise import Noise
+from training.steps.noise import Noise
 
 FAMILY = SD1()
 SIZE = torch.zeros(2, 6)

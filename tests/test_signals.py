@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.toy_run import main
-from training.ranks import Ranks
-from training.signals import Signals
+from training.runs.signals import Signals
+from training.steps.ranks import Ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,9 +11,9 @@ import torch._dynamo
 
 from pipeline.errors import PrepError
 from tests.training_set import narrow
-from training.checkpoint import empty_part
+from training.bases.checkpoint import empty_part
 from training.families.sd1 import SD1
-from training.speed import PLAIN, WAYS, Speed, Way, checkpoint_blocks, fastest, possible, put, regions, tuned
+from training.steps.speed import PLAIN, WAYS, Speed, Way, checkpoint_blocks, fastest, possible, put, regions, tuned
 from training.train import Train
 
 

@@ -10,11 +10,11 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.draws import Draw
-from training.graphs import AFTER, Graphs
 from training.loop import errors, prepare
-from training.speed import Way
-from training.study import Study, studying
+from training.sets.draws import Draw
+from training.steps.graphs import AFTER, Graphs
+from training.steps.speed import Way
+from training.steps.study import Study, studying
 
 SAMPLES = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3), sample(4)]
 

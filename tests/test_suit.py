@@ -7,9 +7,9 @@ import torch
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, narrow, workspace
-from training.export import write_tensors
 from training.families.table import recognise
 from training.methods.suit import check_adapters
+from training.runs.export import write_tensors
 from training.train import Train
 
 UNET, TEXT = "lora_unet_mid_block_attentions_0_proj_in", "lora_te_text_model_encoder_layers_0_mlp_fc1"
@@ -26,7 +26,7 @@ def unloaded(monkeypatch):
     def load(self, part):
         raise AssertionError(f"{part} was loaded")
 
-    monkeypatch.setattr("training.checkpoint.Checkpoint.load", load)
+    monkeypatch.setattr("training.bases.checkpoint.Checkpoint.load", load)
 
 
 def check(work, kind="sd1", parts=("unet",), former=None, **options):

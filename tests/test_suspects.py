@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.training_set import sample
-from training.rows import read_rows
-from training.suspects import Suspect, find_suspects, rank
-from training.validation import Reading
+from training.runs.rows import read_rows
+from training.watch.suspects import Suspect, find_suspects, rank
+from training.watch.validation import Reading
 
 KNOWN = {f"{k:016x}": sample(k) for k in range(200)}
 IDS = list(KNOWN)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.texts import Texts
+from training.sets.texts import Texts
 
 
 def said(prompt):

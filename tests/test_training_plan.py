@@ -19,8 +19,8 @@ from pipeline.stage import Step
 from pipeline.workspace import Workspace
 from tests.make import record
 from tests.make import workspace as make_workspace
-from training.draws import all_batches
-from training.samples import read_samples
+from training.sets.draws import all_batches
+from training.sets.samples import read_samples
 from training.train import Train
 
 HISTORY = (Step("scan", 1, {}, "x"), Step("build", 1, {}, "y"))

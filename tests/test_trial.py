@@ -10,9 +10,9 @@ import pytest
 from tests.test_conduct import held
 from tests.training_set import manifest, placed, sample, workspace
 from training.loop import count_steps
-from training.meter import Meter
 from training.train import Train
-from training.trial import Counts, Estimate, estimate, human, smaller, try_out
+from training.watch.meter import Meter
+from training.watch.trial import Counts, Estimate, estimate, human, smaller, try_out
 
 
 def nothing(done, total):

@@ -11,12 +11,12 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.captions import plain_prompt
-from training.course import Place, begin, follow
-from training.draws import seed_of
-from training.ranks import Ranks
+from training.runs.course import Place, begin, follow
+from training.sets.captions import plain_prompt
+from training.sets.draws import seed_of
+from training.steps.ranks import Ranks
 from training.train import Train
-from training.validation import Chosen, Validator, evaluation, measure, told
+from training.watch.validation import Chosen, Validator, evaluation, measure, told
 
 TRAIN = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 HELD = [sample(k, held=True) for k in range(10, 14)]
@@ -74,7 +74,7 @@ def test_times_in_parts_are_the_same():
 
 
 def test_flow_matching_is_measured_at_spread_times():
-    from training.objective import FlowMatch
+    from training.steps.objective import FlowMatch
 
     made = dataclasses.replace(job(TRAIN, validation_times=4), objective=FlowMatch(times=(200, 1000)))
     assert made.objective.spread(4).tolist() == [300, 500, 700, 900]
@@ -102,7 +102,7 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
 
 def test_a_plain_draw_is_never_mirrored():
     from training.assembly import _turned
-    from training.draws import Draw
+    from training.sets.draws import Draw
 
     config = Train(flip=True)
     assert {_turned(config, Draw(sample(k), 0)) for k in range(20)} == {True, False}
@@ -187,7 +187,7 @@ def scripted(watch, losses):
         watch.evaluations.append(made)
 
     def measured(step):
-        from training.verdict import Evaluation
+        from training.watch.verdict import Evaluation
 
         return Evaluation(step, {TRAIN[0].id: 1.0}, {}, {})
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.verdict import _T, Evaluation, best_of, judge, out_of_patience, paired
+from training.watch.verdict import _T, Evaluation, best_of, judge, out_of_patience, paired
 
 
 def curve(validation, train=None, pictures=8, noise=0.002, seed=0):

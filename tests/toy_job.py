@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from training.loop import Job
-from training.objective import ddpm
-from training.optimizers import Group
+from training.steps.objective import ddpm
+from training.steps.optimizers import Group
 from training.train import Train
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

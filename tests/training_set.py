@@ -19,10 +19,10 @@ from pipeline.workspace import Workspace
 from tests.make import record
 from tests.narrow import NARROW as MODELS
 from tests.narrow import write_narrow
-from training.base import PARTS, find_base
-from training.checkpoint import Checkpoint, open_base
-from training.mini import ensure_mini, mini_folder
-from training.samples import Sample
+from training.bases.base import PARTS, find_base
+from training.bases.checkpoint import Checkpoint, open_base
+from training.bases.mini import ensure_mini, mini_folder
+from training.sets.samples import Sample
 
 # Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
 NARROW = MODELS["sd1"]

@@ -8,28 +8,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.batch_size import check_batch
-from training.captions import plain_prompt, prompt
-from training.draws import Draw, mirrored
-from training.latents import Latents, View
 from training.loop import Job
-from training.masks import Masks, tensor
-from training.memory import check_memory, estimate
 from training.methods.method import ADAPTERS, Materials
 from training.methods.suit import check_adapters
 from training.methods.table import METHODS, RATES
-from training.prefetch import sent
-from training.texts import Texts
+from training.sets.captions import plain_prompt, prompt
+from training.sets.draws import Draw, mirrored
+from training.sets.latents import Latents, View
+from training.sets.masks import Masks, tensor
+from training.sets.texts import Texts
+from training.steps.batch_size import check_batch
+from training.steps.memory import check_memory, estimate
+from training.steps.prefetch import sent
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.stage import Report
     from pipeline.workspace import Workspace
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Condition, Family, Modules
     from training.methods.method import Trainee
-    from training.samples import Sample
+    from training.sets.samples import Sample
     from training.train import Train
 
 _KEPT = 1024  # prompts whose encoding is remembered where they vary: 0.24 GB of Stable Diffusion 1.x

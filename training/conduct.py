@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from training.assembly import Plan, Run, assemble, find_device
-from training.base import find_base, with_vae
-from training.batch_size import with_batch
-from training.board import need_tensorboard
-from training.checkpoint import open_base
-from training.course import Place, begin, follow
+from training.bases.base import find_base, with_vae
+from training.bases.checkpoint import open_base
 from training.families.table import recognise
-from training.held import Held, hold_out
-from training.meter import Meter
-from training.observers import Observers, observe
-from training.publish import publish
-from training.ranks import find_ranks
-from training.samples import check_samples, read_all
+from training.runs.course import Place, begin, follow
+from training.runs.publish import publish
+from training.sets.held import Held, hold_out
+from training.sets.samples import check_samples, read_all
+from training.steps.batch_size import with_batch
+from training.steps.ranks import find_ranks
+from training.watch.board import need_tensorboard
+from training.watch.meter import Meter
+from training.watch.observers import Observers, observe
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest

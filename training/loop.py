@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.draws import Draw, chance, epoch_batches, seed_of
 from training.families.family import size_of
-from training.masks import masked_mean
-from training.optimizers import Group
-from training.prefetch import ahead, sent
-from training.samples import Sample
-from training.study import studying
+from training.sets.draws import Draw, chance, epoch_batches, seed_of
+from training.sets.masks import masked_mean
+from training.sets.samples import Sample
+from training.steps.optimizers import Group
+from training.steps.prefetch import ahead, sent
+from training.steps.study import studying
 
 if TYPE_CHECKING:
     import torch
 
     from training.families.family import Condition, Family, Moments
-    from training.learner import Learner
-    from training.objective import Objective
-    from training.ranks import Ranks
+    from training.steps.learner import Learner
+    from training.steps.objective import Objective
+    from training.steps.ranks import Ranks
     from training.train import Train
 
 

@@ -1,4 +1,4 @@
-"""prep train: a LoRA on a Stable Diffusion base, from the data set that build laid out."""
+"""prep train: an adapter, a fine-tuned model or an embedding, from the data set that build laid out."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pipeline.errors import PrepError
 from pipeline.stage import Model, Step, Whole, opt
 from pipeline.workspace import Workspace, file_sha256
-from training.base import find_base, with_vae
-from training.captions import Captions
+from training.bases.base import find_base, with_vae
 from training.conduct import conduct
-from training.findings import found_by
-from training.folders import Layout, read_folders
-from training.learning import Learning
-from training.masks import Masks
-from training.meter import Meter
 from training.methods.inversion import Inversion, check_inversion
 from training.methods.method import Method
-from training.noise import Noise
-from training.rates import OWN_COURSE
-from training.samples import Data
-from training.sampling import Sampling
-from training.saving import Saving
-from training.speed import Speed
-from training.validation import AFTERWARDS, Validation
+from training.runs.saving import Saving
+from training.sets.captions import Captions
+from training.sets.folders import Layout, read_folders
+from training.sets.masks import Masks
+from training.sets.samples import Data
+from training.steps.learning import Learning
+from training.steps.noise import Noise
+from training.steps.rates import OWN_COURSE
+from training.steps.speed import Speed
+from training.watch.findings import found_by
+from training.watch.meter import Meter
+from training.watch.sampling import Sampling
+from training.watch.validation import AFTERWARDS, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Sampling, Saving, Speed, Whole):
-    """Train a LoRA on the data set and write it to runs/."""
+    """Train a LoRA or another method on the data set; what is trained goes to runs/."""
 
     name: ClassVar[str] = "train"
     reads: ClassVar[str] = "build"

@@ -17,9 +17,9 @@ from pipeline.spelling import printable
 from pipeline.stage import Options, Report, opt
 from pipeline.workspace import RECIPE, Workspace, write_atomic
 from stages.crop import Crop
-from training.base import find_base
-from training.sample import Painting, Sampler
+from training.bases.base import find_base
 from training.train import Train
+from training.watch.sample import Painting, Sampler
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,11 +11,11 @@ from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.spelling import printable
 from pipeline.workspace import Workspace
-from training.draws import epoch_batches
 from training.loop import count_steps
-from training.prompts import PEOPLE
-from training.samples import Sample, read_samples
+from training.sets.draws import epoch_batches
+from training.sets.samples import Sample, read_samples
 from training.train import Train
+from training.watch.prompts import PEOPLE
 
 # Row A11: total steps follow the number of pictures. A hundred each, of one picture a step, is usual for a LoRA.
 STEPS_PER_PICTURE = 100

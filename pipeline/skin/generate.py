@@ -23,7 +23,7 @@ def command() -> click.Command:
 
 
 def _generate(quiet: bool, as_json: bool, **values: Any) -> None:
-    from training.sample import paint
+    from training.watch.sample import paint
 
     workspace = workspace_here()
     options = build(Generate, given(values), "generate")

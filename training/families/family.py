@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
-    from training.noise import Noise
-    from training.objective import Objective
-    from training.samples import Sample
+    from training.bases.checkpoint import Checkpoint
+    from training.sets.samples import Sample
+    from training.steps.noise import Noise
+    from training.steps.objective import Objective
 
 Condition = dict[
     str, "torch.Tensor"

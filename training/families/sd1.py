@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from training.families.family import Targets, TextSettings
 from training.families.text import last_layers, too_long
 from training.families.whole import check_whole, check_width, unet_of
-from training.objective import DDPM, ddpm
+from training.steps.objective import DDPM, ddpm
 
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Condition, Modules, Moments
-    from training.noise import Noise
+    from training.steps.noise import Noise
 
 _ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
 _RESNET = r"resnets\.\d+\.(?:conv1|conv2|conv_shortcut|time_emb_proj)"

@@ -9,7 +9,7 @@ from training.families.text import refuse_clip_skip
 from training.families.whole import check_whole, check_width, unet_of
 
 if TYPE_CHECKING:
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import TextSettings
 
 

@@ -9,14 +9,14 @@ from training.families.family import Targets, TextSettings
 from training.families.sd1 import CLIP
 from training.families.text import penultimate, refuse_clip_skip, too_long
 from training.families.whole import check_whole
-from training.objective import FlowMatch, flow_match
+from training.steps.objective import FlowMatch, flow_match
 
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Condition, Modules, Moments
-    from training.noise import Noise
+    from training.steps.noise import Noise
 
 _JOINT = r"to_(?:q|k|v|out\.0)|add_(?:q|k|v)_proj|to_add_out"
 _T5_TOKENS = 256  # as diffusers' pipeline

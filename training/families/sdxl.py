@@ -14,7 +14,7 @@ from training.families.whole import check_whole, check_width, unet_of
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Condition, Modules
 
 _LAYERS = 2  # per block of every Stable Diffusion XL

@@ -11,7 +11,7 @@ from training.families.sd35 import SD35
 from training.families.sdxl import SDXL
 
 if TYPE_CHECKING:
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Family
 
 FAMILIES: tuple[Family, ...] = (SD1(), SD2(), SDXL(), SD35())

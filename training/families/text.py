@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.emphasis import Piece, read_emphasis
+from training.sets.emphasis import Piece, read_emphasis
 
 if TYPE_CHECKING:
     import torch

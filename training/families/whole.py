@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PrepError
 
 if TYPE_CHECKING:
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Family
 
 _AGAIN = "Copy the base model anew."

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.checkpoint import published_name
-from training.draws import seed_of
+from training.bases.checkpoint import published_name
 from training.methods.blocks import Size, read_block_ranks, sized
 from training.methods.former import read_former
 from training.methods.forms import FORMS, peft_config, published, taken
 from training.methods.keys import diffusers_keys, kohya_keys
 from training.methods.proof import prove
-from training.optimizers import Group
+from training.sets.draws import seed_of
+from training.steps.optimizers import Group
 
 if TYPE_CHECKING:
     import torch

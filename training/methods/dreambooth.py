@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.base import PARTS
-from training.checkpoint import Checkpoint, published_name
-from training.optimizers import Group
-from training.original import KINDS, original
-from training.products import Folder
+from training.bases.base import PARTS
+from training.bases.checkpoint import Checkpoint, published_name
+from training.bases.original import KINDS, original
+from training.runs.products import Folder
+from training.steps.optimizers import Group
 
 if TYPE_CHECKING:
     import torch

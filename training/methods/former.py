@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.spelling import printable
-from training.checkpoint import read_tensors
+from training.bases.checkpoint import read_tensors
 from training.methods.apply import changed
 from training.methods.keys import module_names, sort_keys
 
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Family
 
     Tensors = dict[str, torch.Tensor]

@@ -13,20 +13,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline.errors import PrepError
 from pipeline.spelling import printable
 from pipeline.stage import Options, opt
-from training.captions import plain_prompt
-from training.embeddings import Reader, Rows, file_tensors, mend_end, read_embedding, vocabulary, widen, words_pattern
 from training.families.family import TextSettings
-from training.learning import OWN_RATE
+from training.methods.embeddings import (
+    Reader,
+    Rows,
+    file_tensors,
+    mend_end,
+    read_embedding,
+    vocabulary,
+    widen,
+    words_pattern,
+)
 from training.methods.paces import read_pace
-from training.optimizers import Group
-from training.products import Folder
+from training.runs.products import Folder
+from training.sets.captions import plain_prompt
+from training.steps.learning import OWN_RATE
+from training.steps.optimizers import Group
 
 if TYPE_CHECKING:
     import torch
 
     from training.families.family import Family, Modules
     from training.methods.method import Materials
-    from training.samples import Sample
+    from training.sets.samples import Sample
     from training.train import Train
 
     Tensors = dict[str, torch.Tensor]

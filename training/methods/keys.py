@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.spelling import printable
-from training.checkpoint import empty_part, published_name
+from training.bases.checkpoint import empty_part, published_name
 
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Family
 
     Tensors = dict[str, torch.Tensor]

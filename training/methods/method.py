@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.workspace import Workspace
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Family, Modules
-    from training.optimizers import Group
-    from training.products import Folder
-    from training.samples import Sample
+    from training.runs.products import Folder
+    from training.sets.samples import Sample
+    from training.steps.optimizers import Group
     from training.train import Train
 
     Tensors = dict[str, torch.Tensor]

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.checkpoint import read_tensors
+from training.bases.checkpoint import read_tensors
 from training.methods.apply import apply
 from training.methods.keys import module_names, sort_keys
 
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Family
 
     Tensors = dict[str, torch.Tensor]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.spelling import printable
-from training.learning import OWN_RATE
 from training.methods.adapters import matching
 from training.methods.blocks import check_blocks, read_block_ranks
 from training.methods.former import kind_of, read_former
 from training.methods.keys import module_names
+from training.steps.learning import OWN_RATE
 
 if TYPE_CHECKING:
-    from training.checkpoint import Checkpoint
+    from training.bases.checkpoint import Checkpoint
     from training.families.family import Family
     from training.methods.former import Former
     from training.train import Train

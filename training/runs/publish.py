@@ -1,0 +1,45 @@
+"""What a finished run leaves in its folder: the adapter, proven to load, what it saw, and a summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.workspace import write_atomic
+from training.assembly import Run
+from training.runs.export import data_sha256
+from training.runs.metadata import describe, provenance, told
+from training.runs.products import Folder, put, write_product
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+
+
+_TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+MAIN = ".safetensors"  # the end of the name of a run's main file
+
+
+def publish(run: Run, done: tuple[int, int], manifest: Manifest, file: Path, found: dict[str, Any]) -> None:
+    """Write what was trained and a summary; the files get their names when they are proven to load.
+
+    `done` are the steps done, and the epochs begun; `found` is what else the summary tells.
+    """
+    import torch
+
+    plan, trainee = run.plan, run.trainee
+    config = plan.config
+    files = trainee.settle(getattr(torch, _TYPES[config.save_precision]))
+    about = describe(config, plan.samples, done, (plan.family, plan.checkpoint)) | told(trainee.about())
+    main = files.get(MAIN)  # a folder has no single hash
+    sha256 = "" if main is None or isinstance(main, Folder) else data_sha256(main)
+    about |= provenance(manifest, run.job.objective, sha256)
+    drafts = {end: file.with_name(f"{config.output}.unproven{end}") for end in files}
+    for end, draft in drafts.items():
+        write_product(draft, files[end], about)
+    trainee.prove(drafts)
+    summary = {"train": dataclasses.asdict(config), "too_long": run.too_long, "metadata": about} | found
+    write_atomic(file.with_name("run.json"), json.dumps(summary, indent=2, ensure_ascii=False).encode())
+    for end in sorted(drafts, key=lambda end: end == MAIN):  # the main file last: it says that all is done
+        put(drafts[end], file.with_name(f"{config.output}{end}"))

@@ -1,0 +1,1 @@
+"""What is shown to the model: pictures, prompts, latents and masks, and when each comes."""

@@ -1,0 +1,1 @@
+"""What moves the weights: noise, loss, optimizers, rates, and how a step is computed."""
