@@ -38,10 +38,11 @@ def tour(workspace: Workspace) -> Iterator[str]:
         "recipe": workspace.recipe,
         "manifests": workspace.manifest("build").parent,
         "data set": workspace.dataset,
-        "adapter": next(iter(sorted(workspace.runs.rglob("*.safetensors"))), workspace.runs),
+        "adapter": next(iter(sorted(workspace.runs.glob("*/*.safetensors"))), workspace.runs),
     }
     yield ""
     yield from (f"{what:<10} {path}" for what, path in places.items())
     yield ""
-    yield f"look at it:   prep -C {workspace.root} preview"
+    yield f"look at it:   prep -C {workspace.root} review"
+    yield f"as a page:    prep -C {workspace.root} report"
     yield f"replay it:    prep rebuild {workspace.manifest('build')} {workspace.root}-again"
