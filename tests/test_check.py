@@ -30,7 +30,7 @@ def faulty(tmp_path):
 
 
 def run(workspace, *args):
-    return CliRunner().invoke(command, list(args), obj=workspace.root)
+    return CliRunner(env={"COLUMNS": "110"}).invoke(command, list(args), obj=workspace.root)
 
 
 def test_findings_worst_first_and_the_exit_code(faulty):

@@ -18,8 +18,8 @@ DRAWS = [Draw(sample(1), 0), Draw(sample(2, reg=True), 0), Draw(sample(3, width=
 def step(number, total=100, loss=0.5):
     """A step of two batches: two pictures, then one."""
     shown = [
-        Shown(DRAWS[:2], torch.tensor([loss, 2 * loss]), torch.tensor([1.0, 0.3])),
-        Shown(DRAWS[2:], torch.tensor([3 * loss]), torch.tensor([0.7])),
+        Shown(DRAWS[:2], torch.tensor([loss, 2 * loss]), torch.tensor([1.0, 0.3]), torch.tensor([10, 20])),
+        Shown(DRAWS[2:], torch.tensor([3 * loss]), torch.tensor([0.7]), torch.tensor([30])),
     ]
     return Step(number, total, 1, False, shown, 1e-4, torch.tensor(2.0))
 
