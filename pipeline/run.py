@@ -37,7 +37,7 @@ class Settings:
     """How to run, as opposed to what: none of it changes a result."""
 
     engine: Engine
-    workers: int
+    workers: int  # how many work at a time; 0: as many as suit the engine and the stage
     quiet: bool = False
     unchecked: bool = False  # train whatever prep check finds
 
