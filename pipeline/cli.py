@@ -11,24 +11,43 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PrepError
-from pipeline.line import ORDER
-from pipeline.skin import (
-    check,
-    compare,
-    edit,
-    exchange,
-    generate,
-    look,
-    merge,
-    models,
-    plan,
-    report,
-    review,
-    stages,
-    start,
-)
-from pipeline.skin.shell import Sections
+from pipeline.skin.index import Entry, Index
 
+COMMANDS = {
+    "Begin": (
+        Entry("demo", "start:demo", "Run the whole line on the sample pictures."),
+        Entry("init", "start:init", "Begin a workspace and write its prep.toml."),
+        Entry("run", "start:run", "Bring everything up to date, from crop to train."),
+        Entry("status", "start:status", "Say which stages are done or stale, and why."),
+    ),
+    "Stage by stage": (
+        Entry("generate", "generate:command", "Paint regularization pictures with the base model."),
+        Entry("crop", "stages:command", "Crop every picture to the size that suits its shape."),
+        Entry("augment", "stages:command", "Add mirrored, turned, zoomed and shifted copies of every picture."),
+        Entry("tag", "stages:command", "Say what each picture shows."),
+        Entry("merge", "merge:command", "Write the captions: the trigger, then the tags that stay."),
+        Entry("build", "stages:command", "Lay out the folders that a trainer reads."),
+        Entry("train", "stages:command", "Train a LoRA or another method on the data set."),
+    ),
+    "Decide by hand": (
+        Entry("review", "review:review", "Look at pictures and captions, and mend them."),
+        Entry("edit", "edit:edit", "Decide about captions by hand, for scripts."),
+    ),
+    "Models": (Entry("models", "models:models", "List, get and check the models that taggers and training use."),),
+    "Exchange": (
+        Entry("export", "exchange:export", "Hand the data set to other tools."),
+        Entry("import", "exchange:import_", "Make a workspace of another tool's data set."),
+    ),
+    "Look, compare, replay": (
+        Entry("check", "check:check", "Say what is wrong with what would be trained on."),
+        Entry("plan", "plan:plan", "Say what training will do, and what is usual."),
+        Entry("preview", "look:preview", "Show pictures and captions, a page at a time."),
+        Entry("report", "report:report", "Write one HTML page about the set."),
+        Entry("compare", "compare:compare", "Show what several taggers say, side by side."),
+        Entry("diff", "look:diff", "Say what changed between two manifests."),
+        Entry("rebuild", "look:rebuild", "Make a data set again from its manifest, without any model."),
+    ),
+}
 _PACKAGES = ("pipeline", "stages", "taggers", "training")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -80,7 +99,7 @@ def _refuse_strangers() -> None:
             )
 
 
-@click.group(cls=Sections, context_settings=_SETTINGS)
+@click.group(cls=Index, sections=COMMANDS, context_settings=_SETTINGS)
 @click.option(
     "-C",
     "folder",
@@ -100,24 +119,3 @@ def cli(context: click.Context, folder: Path) -> None:
     prep -C smith status                           what is done, what is stale and why
     """
     context.obj = folder
-
-
-cli.add("Begin", start.demo, start.init, start.run, start.status)
-cli.add(
-    "Stage by stage",
-    generate.command(),
-    *(merge.command() if name == "merge" else stages.command(name) for name in ORDER),
-)
-cli.add("Decide by hand", review.review, edit.edit)
-cli.add("Models", models.models)
-cli.add("Exchange", exchange.export, exchange.import_)
-cli.add(
-    "Look, compare, replay",
-    check.check,
-    plan.plan,
-    look.preview,
-    report.report,
-    compare.compare,
-    look.diff,
-    look.rebuild,
-)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.checks.check import check, refuse
-from pipeline.checks.facts import Aims
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.options import build, refuse_unknown
@@ -44,7 +42,10 @@ from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
 from taggers.tagger import Tagger
 from training.train import Train
-from training.watch.trial import Estimate, try_out
+
+if TYPE_CHECKING:
+    from pipeline.checks.facts import Aims
+    from training.watch.trial import Estimate
 
 STAGES: dict[str, type[Stage]] = {
     "crop": Crop,
@@ -155,17 +156,21 @@ def run_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings
 
 def try_one(plan: Plan, workspace: Workspace, recipe: Recipe, settings: Settings) -> Estimate:
     """A trial of the training that a plan holds: nothing that counts as done is written."""
+    from training.watch.trial import try_out
+
     train = plan.stages[0]
     assert isinstance(train, Train)
     source = own_source(plan, workspace, settings) or read_by(plan, workspace)
     if not settings.unchecked:
-        refuse(check(source, workspace, aims(recipe, plan)))
+        _refuse(source, workspace, aims(recipe, plan))
     with Progress("trial", settings.quiet) as progress:
         return try_out(train, source, workspace, progress)
 
 
 def aims(recipe: Recipe, plan: Plan | None = None) -> Aims:
     """What the rules of prep check must know of the training that is planned, or that prep.toml asks for."""
+    from pipeline.checks.facts import Aims
+
     train = (plan or stage_plan("train", recipe, {})).stages[0]
     assert isinstance(train, Train)
     repeats = {subject.token: subject.repeats for subject in recipe.subjects}
@@ -177,8 +182,15 @@ def _bring(plan: Plan, source: Manifest, workspace: Workspace, recipe: Recipe, s
     if plan.name == "train" and not settings.unchecked:
         old = read_if_whole(workspace.manifest(plan.name))
         if old is None or stale(plan, old, source, workspace, expected(plan, source, workspace)):
-            refuse(check(source, workspace, aims(recipe, plan)))
+            _refuse(source, workspace, aims(recipe, plan))
     return bring(plan, source, workspace, settings)
+
+
+def _refuse(source: Manifest, workspace: Workspace, aims: Aims) -> None:
+    """PrepError when prep check finds an error in what would be trained on."""
+    from pipeline.checks.check import check, refuse
+
+    refuse(check(source, workspace, aims))
 
 
 def states(workspace: Workspace, recipe: Recipe) -> Iterator[State]:

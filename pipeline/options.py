@@ -26,11 +26,13 @@ def click_options(cls: type[Options]) -> list[click.Option]:
     return [_click_option(f.name, kind, f) for f, kind in _typed(cls)]
 
 
-def sections(cls: type[Options]) -> dict[str, list[str]]:
-    """The names of the options under the name of the class that has them: the stage itself first, then its parts."""
-    names = {option.name for option in cls.options()}
-    owned = {owner.__name__: [n for n in vars(owner).get("__annotations__", {}) if n in names] for owner in cls.__mro__}
-    return {owner: own for owner, own in owned.items() if own}
+def sections(cls: type[Options]) -> dict[str, list[click.Option]]:
+    """The Click options of `cls` by the class that has them: "Options" for those of its own first, then its parts."""
+    left = {option.name: option for option in click_options(cls)}
+    owned = {owner: [n for n in vars(owner).get("__annotations__", {}) if n in left] for owner in cls.__mro__}
+    return {
+        "Options" if owner is cls else owner.__name__: [left[n] for n in own] for owner, own in owned.items() if own
+    }
 
 
 def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:

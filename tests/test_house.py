@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from pipeline.cli import cli
+from pipeline.cli import COMMANDS, cli
 from pipeline.line import STAGES, TABLES, TAGGERS
+from pipeline.skin.shell import first_sentence
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "stages", "taggers", "training")
@@ -124,7 +125,8 @@ def test_help_loads_nothing_heavy():
 
 
 def commands(group=cli, prefix=()):
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         yield (*prefix, name), command
         if isinstance(command, click.Group):
             yield from commands(command, (*prefix, name))
@@ -186,3 +188,22 @@ def test_the_project_names_no_machine():
         ):
             text = path.read_text(encoding="utf-8", errors="ignore")
             assert not re.search(r"(^|[\s'\"=(])/(work|root|home)/", text), name
+
+
+def test_help_imports_no_command_and_says_what_each_says_of_itself():
+    code = (
+        "import sys; from pipeline.cli import cli\ncli(['--help'], standalone_mode=False)\nprint(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    ours = {name for name in done.stdout.splitlines()[-1].split() if name.split(".")[0] in PACKAGES}
+    assert ours == {"pipeline", "pipeline.cli", "pipeline.errors", "pipeline.skin", "pipeline.skin.index"}
+    for entry in (entry for entries in COMMANDS.values() for entry in entries):
+        assert entry.says == first_sentence(entry.load()), entry.name
+
+
+def test_a_stage_is_called_without_the_trainers_loop():
+    """What `prep build` imports before it works: the options of every stage, the work of none that it does not do."""
+    code = "import sys, pipeline.skin.stages\nprint(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"training.loop", "training.assembly", "training.conduct", "pipeline.checks.check"}

@@ -75,7 +75,9 @@ def test_sections_name_every_option_once_the_stages_own_first():
     from training.train import Train
 
     found = sections(Train)
-    assert next(iter(found)) == "Train" and {"Data", "Captions", "Learning", "Noise"} <= set(found)
-    assert sorted(name for names in found.values() for name in names) == sorted(f.name for f in Train.options())
+    assert next(iter(found)) == "Options" and {"Data", "Captions", "Learning", "Noise"} <= set(found)
+    assert sorted(option.name for options in found.values() for option in options) == sorted(
+        f.name for f in Train.options()
+    )
     said = prep("train", "--help").stdout
     assert said.index("\nOptions:") < said.index("\nCaptions:\n  --shuffle-captions") < said.index("\nRunning:")

@@ -13,7 +13,6 @@ from pipeline.errors import PrepError
 from pipeline.stage import Model, Step, Whole, opt
 from pipeline.workspace import Workspace, file_sha256
 from training.bases.base import find_base, with_vae
-from training.conduct import conduct
 from training.methods.inversion import Inversion, check_inversion
 from training.methods.method import Method
 from training.runs.saving import Saving
@@ -44,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Sampling, Saving, Speed, Whole):
-    """Train a LoRA or another method on the data set; what is trained goes to runs/."""
+    """Train a LoRA or another method on the data set. What is trained goes to runs/."""
 
     name: ClassVar[str] = "train"
     reads: ClassVar[str] = "build"
@@ -106,6 +105,8 @@ class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Samp
         return "" if file.is_file() or file.with_name(self.output).is_dir() else f"{file.name} is"
 
     def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
+        from training.conduct import conduct
+
         # Before torch is imported: its threads spin while they wait for each other, and beside another
         # busy program that made a step on 2 cores nine times as long (105 s against 12 s for 12 steps).
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")

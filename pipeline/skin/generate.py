@@ -16,10 +16,10 @@ from pipeline.skin.shell import output_options, tell, workspace_here
 from pipeline.spelling import printable
 
 
-def command() -> click.Command:
+def command(name: str) -> click.Command:
     """The command, its options those of Generate."""
     params: list[click.Parameter] = [*click_options(Generate), *output_options()]
-    return click.Command("generate", params=params, callback=_generate, help=(Generate.__doc__ or "").strip())
+    return click.Command(name, params=params, callback=_generate, help=(Generate.__doc__ or "").strip())
 
 
 def _generate(quiet: bool, as_json: bool, **values: Any) -> None:

@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.line import read_by, read_recipe, stage_plan
 from pipeline.manifest import Manifest
 from pipeline.options import click_options, given
-from pipeline.skin.shell import engine_options, settings, tell, workspace_here
+from pipeline.skin.shell import Parted, engine_options, settings, tell, workspace_here
 from pipeline.skin.stages import bring_here
 from pipeline.workspace import Workspace
 from stages.merge import Merge
@@ -33,22 +33,7 @@ What prep.toml lists in absorb is always absorbed, whatever the plan says.
 """
 
 
-class Parted(click.Command):
-    """A command whose help lists its options by section."""
-
-    def __init__(self, sections: dict[str, list[click.Option]], **how: Any) -> None:
-        super().__init__("merge", params=[option for options in sections.values() for option in options], **how)
-        self.sections = sections
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        *others, (last, options) = self.sections.items()
-        for title, found in (*others, (last, [*options, *filter(None, [self.get_help_option(ctx)])])):
-            rows = [row for option in found if (row := option.get_help_record(ctx)) is not None]
-            with formatter.section(title):
-                formatter.write_dl(rows)
-
-
-def command() -> click.Command:
+def command(name: str) -> click.Command:
     """The stage's command, with the options of the plan."""
     decisions = [
         click.Option(["--suggest"], is_flag=True, help="Show which tags to absorb, and why."),
@@ -61,9 +46,9 @@ def command() -> click.Command:
         "The plan": decisions,
         "What --suggest takes for the subject's own": click_options(Suggest),
         "Captions": click_options(Merge),
-        "How to run": engine_options(),
+        "Running": engine_options(),
     }
-    return Parted(sections, callback=_merge, help=_HELP)
+    return Parted(name, sections, _merge, _HELP)
 
 
 def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **values: Any) -> None:

@@ -35,27 +35,27 @@ class Sections(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, commands in self.sections.items():
             with formatter.section(section):
-                formatter.write_dl([(c.name or "", _first_sentence(c)) for c in commands], col_max=14)
+                formatter.write_dl([(c.name or "", first_sentence(c)) for c in commands], col_max=14)
 
 
 class Parted(click.Command):
-    """A command whose help lists its options by the parts of the stage that read them."""
+    """A command whose help lists its options by section."""
 
-    def __init__(self, *args: Any, parts: dict[str, list[str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.parts = parts
+    def __init__(
+        self, name: str, sections: dict[str, list[click.Option]], callback: Callable[..., None], says: str
+    ) -> None:
+        params: list[click.Parameter] = [option for options in sections.values() for option in options]
+        super().__init__(name, params=params, callback=callback, help=says)
+        self.sections = sections
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = {param.name: row for param in self.get_params(ctx) if (row := param.get_help_record(ctx))}
-        first, *others = self.parts
-        for part in (first, *others):
-            with formatter.section("Options" if part == first else part):
-                formatter.write_dl([rows.pop(name) for name in self.parts[part]])
-        with formatter.section("Running"):
-            formatter.write_dl(list(rows.values()))
+        *others, (last, options) = self.sections.items()
+        for title, found in (*others, (last, [*options, *filter(None, [self.get_help_option(ctx)])])):
+            with formatter.section(title):
+                formatter.write_dl([row for option in found if (row := option.get_help_record(ctx)) is not None])
 
 
-def _first_sentence(command: click.Command) -> str:
+def first_sentence(command: click.Command) -> str:
     """What the list of commands says of one; the rest stands in its own help."""
     return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."
 

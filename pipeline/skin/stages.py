@@ -49,10 +49,9 @@ def _stage(name: str) -> click.Command:
     cls = STAGES[name]
     how = output_options() if issubclass(cls, Whole) else engine_options()  # a whole manifest has no engine
     how += [unchecked_option(), trial_option()] if name == "train" else []
-    params: list[click.Parameter] = [*click_options(cls), *how]
     if len(parts := sections(cls)) > 1:
-        return Parted(name, parts=parts, params=params, callback=callback, help=_doc(cls))
-    return click.Command(name, params=params, callback=callback, help=_doc(cls))
+        return Parted(name, {**parts, "Running": how}, callback, _doc(cls))
+    return click.Command(name, params=[*click_options(cls), *how], callback=callback, help=_doc(cls))
 
 
 class Taggers(Sections):

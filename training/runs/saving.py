@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
-from training.loop import Step
-from training.runs.ledger import Ledger
-from training.runs.resume import Shelf
+
+if TYPE_CHECKING:
+    from training.loop import Step
+    from training.runs.ledger import Ledger
+    from training.runs.resume import Shelf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from pipeline.stage import Report
-from training.loop import Step, Watcher
+if TYPE_CHECKING:
+    from pipeline.stage import Report
+    from training.loop import Step, Watcher
 
 Clock = Callable[[], float]
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.stage import Options, opt
 from pipeline.workspace import write_atomic
-from training.loop import Step
 from training.methods.embeddings import for_pipelines
 from training.runs.rows import read_about, read_rows, write_rows
 from training.sets.latents import read_pixels
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
     from training.assembly import Run
     from training.families.family import Family
+    from training.loop import Step
     from training.runs.course import Place
     from training.steps.learner import Learner
 

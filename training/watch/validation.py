@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
 from training.families.family import size_of
-from training.loop import Batch, Job, Step, errors
 from training.runs.rows import read_rows, write_rows
 from training.sets.captions import plain_prompt
 from training.sets.draws import Draw, seed_of
@@ -21,6 +20,7 @@ from training.watch.verdict import Evaluation, Verdict, best_of, judge, mean, ou
 if TYPE_CHECKING:
     import torch
 
+    from training.loop import Batch, Job, Step
     from training.steps.learner import Learner
 
 _AT_ONCE = 4  # times of a picture that the model is shown together
@@ -113,6 +113,8 @@ def measure(job: Job, sample: Sample) -> torch.Tensor:
     """
     import torch
 
+    from training.loop import errors
+
     config, draw = job.config, Draw(sample, 0, plain=True)
     times = job.objective.spread(config.validation_times)
     clean, _ = job.latent(draw)
@@ -134,6 +136,8 @@ def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:
 def _batch(job: Job, draw: Draw, clean: torch.Tensor, chance: tuple[torch.Tensor, list[torch.Tensor]]) -> Batch:
     """One picture at several times, each with its noise."""
     import torch
+
+    from training.loop import Batch
 
     times, noises = chance
     count = len(times)
