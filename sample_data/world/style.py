@@ -1,0 +1,128 @@
+"""How a picture is drawn: flat colours with outlines, ink in greys, or watercolor on grainy paper."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Rgb = tuple[int, int, int]
+_WHITE: Rgb = (255, 255, 255)
+_INK: Rgb = (38, 26, 40)
+_PAPER: Rgb = (252, 249, 240)
+# What the light of each time of day does to red, green and blue.
+_LIGHTS = {
+    "day": (1.0, 1.0, 1.0),
+    "sunset": (1.0, 0.83, 0.74),
+    "night": (0.52, 0.56, 0.82),
+    "fire": (0.96, 0.84, 0.78),
+    "lamp": (0.97, 0.88, 0.76),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Which colours a pen really takes."""
+
+    style: str
+    light: str
+
+    def tone(self, colour: Rgb, lit: bool = False) -> Rgb:
+        """The colour in this style and, unless it shines itself, in this light."""
+        return _tone(self.style, "day" if lit else self.light, colour)
+
+    def ink(self, colour: Rgb) -> Rgb:
+        """The outline of a shape of this colour."""
+        return _ink(self.style, self.light, colour)
+
+
+def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
+    """`share` of `b` in `a`."""
+    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
+
+
+@functools.lru_cache(4096)
+def _tone(style: str, light: str, colour: Rgb) -> Rgb:
+    red, green, blue = (round(c * k) for c, k in zip(colour, _LIGHTS[light], strict=True))
+    if style == "lineart":
+        grey = round(118 + 0.537 * _luma((red, green, blue)))
+        return grey, grey, grey
+    return mix((red, green, blue), _PAPER, 0.2) if style == "watercolor" else (red, green, blue)
+
+
+@functools.lru_cache(4096)
+def _ink(style: str, light: str, colour: Rgb) -> Rgb:
+    if style == "lineart":
+        return 30, 30, 30
+    return _tone(style, light, mix(colour, _INK, 0.45 if style == "watercolor" else 0.8))
+
+
+def _luma(colour: Rgb) -> float:
+    """Brightness as Rec. 601 weighs it."""
+    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+
+
+def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
+    """The drawing as a picture, `fine` times smaller, with what its medium adds."""
+    import cv2
+
+    height, width = pixels.shape[0] // fine, pixels.shape[1] // fine
+    if style != "watercolor":
+        return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(_wobbled(pixels), (width, height), interpolation=cv2.INTER_AREA)
+    return _washed(small)
+
+
+def _wobbled(pixels: np.ndarray) -> np.ndarray:
+    """Edges that waver by up to a hundredth of the picture, as a wet brush leaves them."""
+    import cv2
+    import numpy as np
+
+    height, width = pixels.shape[:2]
+    reach = min(height, width) / 70
+    rows, columns = np.indices((height, width), dtype=np.float32)
+    down, right = ((_clouds(height, width, 14, k).astype(np.float32) / 127.5 - 1) * reach for k in (1, 2))
+    return cv2.remap(pixels, columns + right, rows + down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _washed(picture: np.ndarray) -> np.ndarray:
+    """Pigment in clouds, dark rims, grain, and the paper showing at the sides."""
+    import cv2
+    import numpy as np
+
+    height, width = picture.shape[:2]
+    blurred = cv2.GaussianBlur(picture, (0, 0), max(0.6, min(height, width) / 90))
+    wash = 1.35 * picture.astype(np.float32) - 0.35 * blurred
+    grain = _clouds(height, width, 5, 3)[..., None] / np.float32(255)
+    fine = _clouds(height, width, max(height, width) // 2, 4)[..., None] / np.float32(255)
+    wash = wash * (np.float32(0.9) + np.float32(0.16) * grain) + (fine - np.float32(0.5)) * 14
+    cover = _margin(height, width)[..., None]
+    paper = np.array(_PAPER, dtype=np.float32) + (fine - np.float32(0.5)) * 14
+    return np.clip(np.rint(wash * cover + paper * (1 - cover)), 0, 255).astype(np.uint8)
+
+
+@functools.lru_cache(4)
+def _margin(height: int, width: int) -> np.ndarray:
+    """1 inside, 0 at the rim, with a wavering border."""
+    import numpy as np
+
+    reach = min(height, width) * np.float32(0.07)
+    down = np.minimum(np.arange(height), np.arange(height)[::-1]).astype(np.float32)[:, None]
+    right = np.minimum(np.arange(width), np.arange(width)[::-1]).astype(np.float32)[None]
+    waver = _clouds(height, width, 9, 5).astype(np.float32) / 255
+    return np.clip((np.minimum(down, right) - waver * reach) / (reach * np.float32(0.35)) + np.float32(0.2), 0, 1)
+
+
+@functools.lru_cache(16)
+def _clouds(height: int, width: int, cells: int, seed: int) -> np.ndarray:
+    """Soft random spots (height, width; uint8), some `cells` along the longer side."""
+    import cv2
+    import numpy as np
+
+    shape = (max(2, cells * height // max(height, width)), max(2, cells * width // max(height, width)))
+    spots = np.random.Generator(np.random.PCG64(seed)).integers(0, 256, shape, dtype=np.uint8)
+    return cv2.resize(spots, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)

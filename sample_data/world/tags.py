@@ -1,0 +1,164 @@
+"""The tags of the world, Danbooru's words, and when each can be seen in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sample_data.world.scene import BACKGROUNDS, COLOURS, HAIR, INDOORS, OUTDOORS, TOOLS, Person, Scene
+
+Seen = Callable[[Scene], bool]
+Worn = Callable[[Scene, Person], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag and the test whether it can be seen; `category` is WD14's word: general, character or rating."""
+
+    name: str
+    category: str
+    seen: Seen
+
+
+def tags_of(scene: Scene) -> tuple[str, ...]:
+    """The names of all tags that can be seen in the scene's picture, in TAGS' order."""
+    return tuple(tag.name for tag in TAGS if tag.seen(scene))
+
+
+def _scene(name: str, seen: Seen) -> Tag:
+    return Tag(name, "general", seen)
+
+
+def _person(name: str, seen: Worn) -> Tag:
+    """A tag about the person; nobody has it in an empty place."""
+    return Tag(name, "general", lambda s: s.person is not None and seen(s, s.person))
+
+
+def _coloured(s: Scene) -> bool:
+    return s.style != "lineart"
+
+
+def _hands(s: Scene) -> bool:
+    return s.framing != "portrait"
+
+
+def _close(s: Scene) -> bool:
+    """The head is large enough for a mouth and lids at 64 pixels."""
+    return s.framing != "full body"
+
+
+def _face(s: Scene) -> bool:
+    return _close(s) and s.pose.action != "drinking"
+
+
+def _top(s: Scene, p: Person) -> bool:
+    """A shirt or dress: under a coat a strip of it, which a portrait does not show."""
+    return not p.coat or _hands(s)
+
+
+def _apron(s: Scene, p: Person) -> bool:
+    """The bib of an apron: in a portrait only under a bare neck."""
+    return p.apron != "" and (_hands(s) or (p.beard != "long" and not p.scarf))
+
+
+def _hair_colour(colour: str) -> Worn:
+    """Hair of this colour: on the head, or in a beard long enough."""
+    return lambda s, p: _coloured(s) and p.hair_colour == colour and (p.hair != "bald" or p.beard in ("full", "long"))
+
+
+def _top_colour(kind: str, colour: str) -> Worn:
+    return lambda s, p: _coloured(s) and p.top == kind and p.colour == colour and _top(s, p)
+
+
+def _bottom(kind: str) -> Worn:
+    return lambda s, p: (
+        s.framing == "full body" and p.top != "dress" and kind == {"boy": "pants", "girl": "skirt"}[p.gender]
+    )
+
+
+def _hat(kind: str) -> Worn:
+    return lambda s, p: p.hat == kind
+
+
+def _hair(kind: str) -> Worn:
+    return lambda s, p: p.hair == kind
+
+
+def _item(item: str) -> Worn:
+    return lambda s, p: _hands(s) and s.pose.item == item
+
+
+def _action(action: str) -> Worn:
+    return lambda s, p: _hands(s) and s.pose.action == action
+
+
+def _stance(stance: str) -> Worn:
+    return lambda s, p: s.framing == "full body" and s.pose.stance == stance
+
+
+def _place(place: str) -> Seen:
+    return lambda s: s.place == place
+
+
+def _light(light: str) -> Seen:
+    return lambda s: s.place != "" and s.light == light
+
+
+def _plain(colour: str) -> Seen:
+    return lambda s: _coloured(s) and not s.place and s.background == colour
+
+
+TAGS: tuple[Tag, ...] = (
+    Tag("general", "rating", lambda s: True),
+    _person("1boy", lambda s, p: p.gender == "boy"),
+    _person("1girl", lambda s, p: p.gender == "girl"),
+    _person("solo", lambda s, p: True),
+    _scene("no humans", lambda s: s.person is None),
+    *(_person(f"{colour} hair", _hair_colour(colour)) for colour in HAIR),
+    _person("short hair", _hair("short")),
+    _person("long hair", lambda s, p: p.hair in ("long", "twintails")),
+    _person("twintails", _hair("twintails")),
+    _person("bald", lambda s, p: p.hair == "bald" and not p.hat),
+    _person("facial hair", lambda s, p: p.beard != "" or p.mustache),
+    _person("beard", lambda s, p: p.beard != ""),
+    _person("mustache", lambda s, p: p.mustache and s.pose.action != "drinking"),
+    _person("glasses", lambda s, p: p.glasses),
+    _person("hat", lambda s, p: p.hat != ""),
+    *(_person(hat, _hat(hat)) for hat in ("straw hat", "beanie", "top hat")),
+    _person("hair bow", lambda s, p: p.bow and not p.hat),
+    _person("shirt", lambda s, p: p.top == "shirt" and _top(s, p)),
+    _person("dress", lambda s, p: p.top == "dress" and _top(s, p)),
+    *(_person(f"{colour} shirt", _top_colour("shirt", colour)) for colour in COLOURS),
+    *(_person(f"{colour} dress", _top_colour("dress", colour)) for colour in COLOURS),
+    _person("coat", lambda s, p: p.coat != ""),
+    _person("apron", _apron),
+    _person("scarf", lambda s, p: p.scarf != ""),
+    *(_person(kind, _bottom(kind)) for kind in ("pants", "skirt")),
+    _person("holding", lambda s, p: _hands(s) and s.pose.item != ""),
+    *(_person(item, _item(item)) for item in (*TOOLS.values(), "umbrella", "flower")),
+    *(_person(action, _action(action)) for action in (*TOOLS, "waving", "hands on own hips")),
+    *(_person(stance, _stance(stance)) for stance in ("standing", "sitting", "walking")),
+    _person("smile", lambda s, p: _face(s) and s.pose.mouth == "smile"),
+    _person("open mouth", lambda s, p: _face(s) and s.pose.mouth == "open"),
+    _person("closed eyes", lambda s, p: _close(s) and s.pose.eyes == "closed"),
+    _person("looking at viewer", lambda s, p: _close(s) and s.pose.eyes == "open" and s.pose.gaze == "viewer"),
+    _person("looking to the side", lambda s, p: _close(s) and s.pose.eyes == "open" and s.pose.gaze == "side"),
+    *(_person(framing, lambda s, p, f=framing: s.framing == f) for framing in ("portrait", "upper body", "full body")),
+    _scene("scenery", lambda s: s.person is None),
+    _scene("indoors", lambda s: s.place in INDOORS),
+    _scene("outdoors", lambda s: s.place in OUTDOORS),
+    *(_scene(place, _place(place)) for place in (*INDOORS, *OUTDOORS)),
+    _scene("fire", _place("forge")),
+    _scene("bookshelf", _place("library")),
+    _scene("tree", _place("forest")),
+    _scene("ocean", _place("beach")),
+    _scene("house", _place("street")),
+    *(_scene(light, _light(light)) for light in ("day", "sunset", "night")),
+    *(_scene(sky, lambda s, w=sky: s.weather == w) for sky in ("rain", "snow")),
+    _scene("simple background", lambda s: not s.place),
+    *(_scene(f"{colour} background", _plain(colour)) for colour in BACKGROUNDS),
+    _scene("flat color", lambda s: s.style == "flat"),
+    _scene("watercolor", lambda s: s.style == "watercolor"),
+    _scene("lineart", lambda s: s.style == "lineart"),
+    _scene("monochrome", lambda s: s.style == "lineart"),
+)
