@@ -6,8 +6,10 @@ import re
 import shutil
 
 import torch
+from safetensors.torch import load_file
 
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
+from training.bases.checkpoint import Checkpoint
 from training.families.family import TextSettings
 from training.families.sd35 import SD35
 from training.train import Train
@@ -69,3 +71,35 @@ def test_a_run_without_t5(tmp_path):
     stage = Train(base=str(copy), steps=1, rank=2, density="mode", shift=1.0)
     list(stage.run(manifest(work, [placed(work, 1)]), work, lambda done, total: None))
     assert stage.file(work).is_file()
+
+
+def test_t5_is_held_as_the_precision_says(tmp_path, monkeypatch):
+    """It never learns; in float32 it would be 19 GB. CLIP's texts stay exact, and caches of the two do not mix."""
+    held = {}
+    load = Checkpoint.load
+
+    def watched(self, part, *given):
+        module = load(self, part, *given)
+        held.setdefault(part, []).append(module.dtype)
+        return module
+
+    monkeypatch.setattr(Checkpoint, "load", watched)
+    work = workspace(tmp_path)
+    made = manifest(work, [placed(work, 1, caption="a photo of smith")])
+    (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 1\n")
+    texts = {}
+    for precision in ("bf16", "fp32"):
+        held.clear()
+        before = set((work.cache / "texts").rglob("*.safetensors"))
+        options = {"precision": precision, "sample_prompts": "prompts.txt", "output": precision}
+        stage = Train(base=str(narrow("sd35")), steps=1, rank=2, **options)
+        list(stage.run(made, work, lambda done, total: None))
+        low = torch.bfloat16 if precision == "bf16" else torch.float32
+        assert set(held["text_encoder_3"]) == {low}
+        assert {*held["text_encoder"], *held["text_encoder_2"], *held["vae"]} == {torch.float32}
+        (entry,) = set((work.cache / "texts").rglob("*.safetensors")) - before
+        texts[precision] = load_file(entry)["text"]
+    clip = slice(0, 77)
+    assert torch.equal(texts["bf16"][clip], texts["fp32"][clip])
+    torch.testing.assert_close(texts["bf16"], texts["fp32"], atol=0.05, rtol=0.05)
+    assert not torch.equal(texts["bf16"], texts["fp32"])

@@ -152,9 +152,10 @@ def _text(
     else as they come.
     """
     config, family, checkpoint = plan.config, plan.family, plan.checkpoint
+    formats = {part: config.text_format(part, family, device) for part in checkpoint.encoders()}
 
     def load() -> dict[str, Any]:
-        return {part: checkpoint.load(part).to(device) for part in checkpoint.encoders()}
+        return {part: checkpoint.load(part, formats[part]).to(device) for part in checkpoint.encoders()}
 
     def live(modules: dict[str, Any]) -> Callable[[list[str]], Condition]:
         return lambda prompts: family.encode_text(tokenizers, modules, prompts, config.text)
@@ -164,7 +165,8 @@ def _text(
         return live(modules), dict(modules)
     if config.endless:
         return _as_they_come(live(load())), {}
-    texts = Texts(workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}")
+    rounded = "".join(f" {part} in {kind}" for part, kind in formats.items() if kind.itemsize < 4)
+    texts = Texts(workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}{rounded}")
     prompts = {plain_prompt(sample, config) for sample in plan.all} | ({""} if config.varied else set())
     texts.prepare(sorted(prompts), lambda: live(load()), report)
     return texts.reader(), {}

@@ -137,6 +137,12 @@ class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Samp
             params = {name: value for name, value in params.items() if name not in ("steps", "epochs")}
         return Step(self.name, self.version, params, manifest.digest, self.models(workspace)).key
 
+    def text_format(self, part: str, family: Family, device: torch.device) -> torch.dtype:
+        """The number format of a text encoder: float32 of those that can learn, `precision` of the others, as T5."""
+        import torch
+
+        return torch.bfloat16 if self.half(device) and part not in family.targets else torch.float32
+
     def half(self, device: torch.device) -> bool:
         """Whether the base is held in bfloat16."""
         import torch

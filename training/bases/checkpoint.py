@@ -40,8 +40,10 @@ class Checkpoint:
         """The configuration of the model's own VAE, also where another one is used."""
         return _read_json(self.folder / "vae" / "config.json")
 
-    def load(self, part: str) -> Any:
-        """The module of a part: frozen, float32, on the CPU, and with every one of its weights."""
+    def load(self, part: str, dtype: torch.dtype | None = None) -> Any:
+        """The module of a part: frozen, float32 if not told otherwise, on the CPU, with every one of its weights."""
+        import torch
+
         quiet()
         if part == "vae" and self.base.vae_path:
             model = load_vae(self.base.vae_path, self.folder)
@@ -49,7 +51,7 @@ class Checkpoint:
             model = _from_folder(self.folder / part)
         else:
             model = _from_file(read_tensors(self.base.path), self.base.path.name, self.folder / part)
-        model = model.float().eval().requires_grad_(False)
+        model = model.to(dtype or torch.float32).eval().requires_grad_(False)
         for weight in (*model.parameters(), *model.buffers()):
             # Off the mapped file: at its odd addresses the same sums round otherwise than from another file.
             weight.data = weight.data.clone()

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from training.steps.optimizers import Group, make_optimizer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """Weights in float32 with all that moves them. Its tensors change in place; nothing else does."""
+    """Weights in float32 with all that moves them. Its tensors change in place, and `needed` is filled once."""
 
     learning: Learning
     groups: list[Group]
@@ -32,6 +32,7 @@ class Learner:
     average: Tensors  # their running average; empty without
     optimizer: torch.optim.Optimizer
     ranks: Ranks
+    needed: set[str] = field(default_factory=set)  # of several processes: weights that some picture needs
 
     def pace(self, step: int, total: int) -> float:
         """Set the rates of a step, counted from 0; returns the first group's."""
@@ -52,9 +53,9 @@ class Learner:
             torch._foreach_copy_(wide, [gradient for gradient, _ in found])
         for (_, weight), gradient in zip(found, wide, strict=True):
             weight.grad = gradient
-        for weight in self.weights.values():
-            if weight.grad is None:  # not needed for any picture of this process; another's may have needed it
-                weight.grad = torch.zeros_like(weight)
+        if self.ranks.count > 1:
+            self._complete()
+        # What no picture needs has no gradient, and no optimizer moves it: not by its decay either.
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         self.ranks.add(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -131,6 +132,22 @@ class Learner:
         for name, state in states.items():
             if state:
                 self.optimizer.state[self.weights[name]] = state
+
+    def _complete(self) -> None:
+        """Zeros for what pictures of other processes need and those of this one do not: all must add up the same.
+
+        Which weights any picture needs is a matter of the model, so the processes ask each other once.
+        """
+        import torch
+
+        if not self.needed:
+            flags = [0.0 if weight.grad is None else 1.0 for weight in self.weights.values()]
+            asked = torch.tensor(flags, device=next(iter(self.weights.values())).device)
+            self.ranks.add([asked])
+            self.needed.update(name for name, count in zip(self.weights, asked.tolist(), strict=True) if count)
+        for name in self.needed:
+            if self.weights[name].grad is None:
+                self.weights[name].grad = torch.zeros_like(self.weights[name])
 
     def _values(self) -> list[torch.Tensor]:
         return [weight.detach() for weight in self.weights.values()]

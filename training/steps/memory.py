@@ -73,7 +73,8 @@ def estimate(checkpoint: Checkpoint, family: Family, config: Train, samples: lis
     fixed = _CONTEXT + weights + learned * (_LEARNED[held] + (4 if config.ema else 0))
     rates = config.rates()
     if config.method == "inversion" or any(rates.get(part) for part in checkpoint.encoders()):
-        fixed += sum(4 * numbers(outline(checkpoint, part)) for part in checkpoint.encoders())
+        sizes = {part: 4 if part in family.targets else width for part in checkpoint.encoders()}
+        fixed += sum(size * numbers(outline(checkpoint, part)) for part, size in sizes.items())
     slope = SLOPES.get(family.name, SLOPES["sdxl_base_v1-0"])
     share = max(sample.width * sample.height for sample in samples) / slope.pixels * (width / 2) * GIB
     return Need(fixed, slope.whole * share, slope.checkpointed * share)

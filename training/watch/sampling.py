@@ -190,8 +190,12 @@ class Samples:
         """The painter with all its parts on the device; those that training does not need leave it again."""
         plan, modules, device = self.run.plan, self.run.modules, self.run.job.device
         if self.painter is None:
-            wanted = ("vae", *plan.checkpoint.encoders())
-            self.resting = {part: plan.checkpoint.load(part) for part in wanted if part not in modules}
+            encoders = plan.checkpoint.encoders()
+            formats = {part: plan.config.text_format(part, plan.family, device) for part in encoders}
+            wanted = ("vae", *encoders)
+            self.resting = {
+                part: plan.checkpoint.load(part, formats.get(part)) for part in wanted if part not in modules
+            }
             self.painter = Painter.of(
                 plan.family, plan.checkpoint, self.resting | modules, for_pipelines(self.run.tokenizers)
             )
