@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -302,3 +303,15 @@ def test_odd_pictures_leave_the_terminal_calm(home, tmp_path):
     (tmp_path / "raw" / "half.jpg").write_bytes(good[: len(good) // 2])
     fill(tmp_path / "raw", photographs())
     assert prep("-C", home, "crop", "--quiet").stderr == ""
+
+
+def test_what_is_up_to_date_loads_nothing_that_works_on_pictures(home):
+    for stage in ("crop", "tag", "merge", "build"):
+        prep("-C", home, stage)
+        code = (
+            "import sys; from pipeline.cli import cli\n"
+            f"cli(['-C', {str(home)!r}, {stage!r}], standalone_mode=False)\n"
+            "print('LOADED', *({'pandas', 'PIL', 'cv2', 'torch', 'training.loop'} & set(sys.modules)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "up to date" in done.stdout and done.stdout.splitlines()[-1] == "LOADED"

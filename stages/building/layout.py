@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -178,22 +178,16 @@ def caption_bytes(caption: str) -> bytes:
 
 def used(manifest: Manifest) -> Iterator[str]:
     """'validation: 4 of smith, beside 36 to train on', 'regularization: used 20 of 60 man': what became of them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = manifest.table(["role", "subject", "class_name", "placed", "drop"])
-    dropper = pc.struct_field(table["drop"], "stage")
-    given = pc.or_kleene(pc.not_equal(table["placed"], ""), pc.fill_null(pc.equal(dropper, "build"), False))
-    flat = pa.table([table["role"], table["subject"], table["class_name"], pc.not_equal(table["placed"], "")], _COLUMNS)
-    counts: dict[tuple[str, str, bool], int] = defaultdict(int)
-    for row in flat.filter(given).group_by(list(_COLUMNS)).aggregate([([], "count_all")]).to_pylist():
-        name = row["class"] if row["role"] == "reg" else row["subject"]
-        counts[row["role"], name, row["placed"]] += row["count_all"]
+    counts: Counter[tuple[str, str, bool]] = Counter()
+    # In Python, a row group at a time: to compare or group in Arrow imports pandas, 0.3 s, for a few rows.
+    for table in manifest.tables(["role", "subject", "class_name", "placed", "drop.stage"]):
+        role, subject, class_name, placed, drop = (column.to_pylist() for column in table.columns)
+        dropped = ((one or {}).get("stage") for one in drop)
+        for row in zip(role, subject, class_name, placed, dropped, strict=True):
+            if row[3] or row[4] == "build":
+                counts[row[0], row[2] if row[0] == "reg" else row[1], bool(row[3])] += 1
     for token in sorted({name for role, name, placed in counts if role == "val" and placed}):
         held = counts["val", token, True]
         yield f"validation: {held:,} of {token}, beside {counts['train', token, True]:,} to train on"
     for name in sorted({name for role, name, _ in counts if role == "reg"}):
         yield f"regularization: used {(n := counts['reg', name, True]):,} of {n + counts['reg', name, False]:,} {name}"
-
-
-_COLUMNS = ("role", "subject", "class", "placed")

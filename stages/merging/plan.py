@@ -117,7 +117,8 @@ def read_plan(workspace: Workspace, name: str = PLAN) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            table = file.read()
         head = json.loads((table.schema.metadata or {})[_META])
         if head["format"] > _FORMAT:
             raise PrepError(f"{path} was written by a newer prep.", "Update prep to read it.")

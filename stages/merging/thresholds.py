@@ -15,14 +15,17 @@ from pipeline.record import Annotation, tagger_of
 # gives none, and a model that is not listed, has the pair of SmilingWolf's own space.
 PLAIN = (0.35, 0.85)
 OWN: dict[str, tuple[float, float]] = {
+    "wd-v1-4-moat-tagger-v2": (0.3771, 0.85),
     "wd-v1-4-vit-tagger-v2": (0.3537, 0.85),
     "wd-v1-4-convnext-tagger-v2": (0.3685, 0.85),
     "wd-v1-4-convnextv2-tagger-v2": (0.3710, 0.85),
     "wd-v1-4-swinv2-tagger-v2": (0.3771, 0.85),
     "wd-vit-tagger-v3": (0.2614, 0.85),
     "wd-swinv2-tagger-v3": (0.2653, 0.85),
-    "wd-convnext-tagger-v3": (0.2570, 0.85),
+    "wd-convnext-tagger-v3": (0.2682, 0.85),
+    "wd-vit-large-tagger-v3": (0.2606, 0.85),
     "wd-eva02-large-tagger-v3": (0.5296, 0.85),
+    "cl_tagger": (0.55, 0.55),  # as its author advises
     "deepdanbooru": (0.5, 0.5),
 }
 GAPS = ("wd14", "deepdanbooru")  # taggers whose scores are probabilities of a long list, as a gap needs

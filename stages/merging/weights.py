@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.imaging.overlap import groups
+from pipeline.imaging.overlap import grouped
 from pipeline.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _first_alike(hashes: np.ndarray, bits: int) -> np.ndarray:
     """For each picture the first that it is a near-duplicate of, itself if there is none."""
     import numpy as np
 
-    near = hashes if len(hashes) > MANY or not bits else np.array(groups([f"{h:016x}" for h in hashes], bits))
+    near = hashes if len(hashes) > MANY or not bits else grouped(hashes, bits)
     _, first, which = np.unique(near, return_index=True, return_inverse=True)
     return first[which]
 
