@@ -1,0 +1,106 @@
+"""The mini-painter: a text encoder and a U-Net that learn together to paint the world from its tags.
+
+python -m sample_data.mini.diffusion OUT --vae VAE
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sample_data.mini.autoencoder import latents
+from sample_data.mini.painter import born, write_frame, write_weights
+from sample_data.mini.practice import Course, load_average, practise
+from sample_data.mini.scenes import CACHE, TAUGHT, Scenes, scenes
+from sample_data.mini.words import PLACES, caption
+
+if TYPE_CHECKING:
+    import torch
+
+_BATCH = 32
+_TIMES = 1_000
+_MOST = 5.0  # of the ratio of signal to noise that counts: min-SNR, https://arxiv.org/abs/2303.09556
+COURSE = Course(steps=8_000, rate=1.5e-3, warm=300, cool=0.2, keep=0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What the painter learns from: pictures as latents of unit variance, and what is in them."""
+
+    latents: torch.Tensor  # (N, 4, h, w)
+    seen: Scenes
+
+    @classmethod
+    def of(cls, seen: Scenes, folder: Path) -> Lessons:
+        """The scenes through the VAE of a model's folder."""
+        import torch
+        from diffusers import AutoencoderKL
+
+        vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
+        vae.to(memory_format=torch.channels_last)
+        return cls(latents(vae, seen.pictures) * vae.config.scaling_factor, seen)
+
+
+def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path | None = None) -> None:
+    """Teach U-Net and text encoder to find the noise in noisy latents, told the picture's tags."""
+    import torch
+    from diffusers import DDPMScheduler
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    kept = DDPMScheduler.from_pretrained(folder / "scheduler").alphas_cumprod
+    ratio = kept / (1 - kept)
+    counts = ratio.clamp(max=_MOST) / ratio
+    model.to(memory_format=torch.channels_last).train()
+
+    def loss(step: int, draw: torch.Generator) -> Any:
+        chosen = torch.randint(len(lessons.latents), (_BATCH,), generator=draw)
+        stream = random.Random(f"{course.seed} {step}")
+        captions = [caption(lessons.seen.names(int(at)), stream) for at in chosen]
+        tokens = tokenizer(captions, padding="max_length", max_length=PLACES, truncation=True, return_tensors="pt")
+        text = model["text_encoder"](tokens.input_ids).last_hidden_state
+        # Spread over all times in every batch: the loss, and so the step, varies less.
+        share = (torch.arange(_BATCH) + torch.rand(_BATCH, generator=draw)) / _BATCH
+        time = (share * _TIMES).long()
+        clean = lessons.latents[chosen]
+        noise = torch.randn(clean.shape, generator=draw)
+        keep = kept[time][:, None, None, None]
+        noisy = (keep.sqrt() * clean + (1 - keep).sqrt() * noise).to(memory_format=torch.channels_last)
+        found = model["unet"](noisy, time, encoder_hidden_states=text, return_dict=False)[0]
+        return ((found - noise).square().mean((1, 2, 3)) * counts[time]).mean()
+
+    practise(model, loss, course, file)
+    model.eval()
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--vae", type=click.Path(path_type=Path, exists=True), required=True, help="Folder of the autoencoder.")
+@click.option(
+    "--cache", default=CACHE, type=click.Path(path_type=Path), help="Folder of painted scenes and of the run."
+)
+@click.option("--pictures", default=len(TAUGHT), help="Scenes to learn from.")
+@click.option("--steps", default=COURSE.steps, help="Steps of the course.")
+@click.option("--threads", default=1, help="Threads to compute with.")
+@click.option("--export", is_flag=True, help="Write what a run under way has learned so far, and teach no more.")
+def main(out: Path, vae: Path, cache: Path, pictures: int, steps: int, threads: int, export: bool) -> None:
+    """Teach the mini-painter and write the whole model to the folder OUT; a run that was broken off goes on."""
+    import torch
+
+    torch.set_num_threads(threads)
+    write_frame(out, vae)
+    model, file = born(out), cache / "diffusion.safetensors"
+    if export:
+        load_average(model, file)
+    else:
+        lessons = Lessons.of(scenes(TAUGHT[:pictures], cache), out)
+        teach(model, lessons, out, replace(COURSE, steps=steps), file)
+    write_weights(model, out)
+
+
+if __name__ == "__main__":
+    main()
