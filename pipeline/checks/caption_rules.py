@@ -123,17 +123,15 @@ def second_line(look: Look, facts: Facts) -> Iterator[Hit]:
 def untidy(look: Look, facts: Facts) -> Iterator[Hit]:
     """Captions with an empty tag, or the same tag twice."""
     import numpy as np
+    import pyarrow.compute as pc
 
     chunks, count = look.chunks, len(look.page)
     some = np.bincount(chunks.rows, minlength=count) > 1
-    hollow = chunks.captions(chunks.mask(n for n, c in enumerate(chunks.distinct) if not c.plain.strip(",")), count)
-    spelled = {chunk.plain: code for code, chunk in enumerate(chunks.distinct)}
-    same = np.array([spelled[chunk.plain] for chunk in chunks.distinct])[chunks.codes]
-    _, first = np.unique(chunks.rows * len(chunks.distinct) + same, return_index=True)
-    again = np.ones(len(chunks.rows), bool)
-    again[first] = False
+    bare = pc.equal(pc.ascii_trim(chunks.plains, ","), "").to_numpy(zero_copy_only=False)
+    hollow = chunks.captions(bare, count)
+    pairs = chunks.pairs()
     twice = np.zeros(count, bool)
-    twice[chunks.rows[again]] = True
+    twice[pairs[1:][pairs[1:] == pairs[:-1]] // max(1, len(chunks.plains))] = True
     for rows, message in (
         (hollow & some, "The caption has an empty tag: two commas with nothing between, or one at an end."),
         (twice & ~hollow, "The caption says the same tag twice."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checks.columns import Page, coded
 from pipeline.checks.facts import Look
-from pipeline.imaging.overlap import groups
+from pipeline.imaging.overlap import grouped
 from pipeline.spelling import plain
 
 if TYPE_CHECKING:
@@ -130,24 +130,21 @@ def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
     if bits < 0:
         return alone, bits
     known = phash != 0
-    found = np.array(groups([f"{value:016x}" for value in phash[known].tolist()], bits), np.int32)
-    alone[known] = len(phash) + found
+    alone[known] = len(phash) + grouped(phash[known], bits)
     return alone, bits
 
 
 def _hashed(page: Page, name: str, digits: int | None = None) -> np.ndarray:
-    """64 bits of each text of a column, or of its beginning: the same text, the same number; 0 for none."""
-    import pandas as pd
+    """A number per text, or per its first digits; 0 for none."""
+    import numpy as np
     import pyarrow.compute as pc
 
     column = page.column(name)
     if digits:
         column = pc.utf8_slice_codeunits(column, 0, digits)
-    # Two different texts of ten million share a number with a chance of 3 in a million.
-    texts = pc.fill_null(column, "").to_numpy(zero_copy_only=False)
-    numbers: np.ndarray = pd.util.hash_array(texts, categorize=False)
-    numbers[texts == ""] = 0
-    return numbers
+    # Python's own hash, of 64 bits: two different texts of ten million share one with a chance of 3 in a million.
+    texts = pc.fill_null(column, "").to_pylist()
+    return np.array(list(map(hash, texts)), np.int64).view(np.uint64)  # hash("") is 0
 
 
 def _digits(column: Any) -> np.ndarray:
@@ -196,18 +193,20 @@ def _annotated(page: Page, subject: np.ndarray, scenes: Counter[tuple[int, str]]
     lists = page.column("annotations")
     rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     flat = pc.list_flatten(lists)
-    texts, words = coded(pc.struct_field(flat, "text"))
-    kinds, names = coded(pc.struct_field(flat, "kind"))
+    text, kind = (_encoded(pc.struct_field(flat, name)) for name in ("text", "kind"))
     scores = pc.fill_null(pc.struct_field(flat, "score"), 1.0).to_numpy(zero_copy_only=False)
     sharpness = np.full(len(page), np.nan, np.float32)
-    measured = _is(texts, words, {"sharpness"}) & _is(kinds, names, {"measure"})
+    measured = _where(text, pc.equal(text.dictionary, "sharpness"))
+    measured = measured[_among(kind, pc.equal(kind.dictionary, "measure"), measured)]
     sharpness[rows[measured]] = scores[measured]
-    places = {word for word in words if word.lower().endswith("background") and scene(word)}
-    shown = np.flatnonzero(_is(texts, words, places) & _is(kinds, names, {"tag"}) & (scores >= 0.5))
+    shown = _where(text, pc.ends_with(pc.ascii_lower(text.dictionary), "background"))
+    shown = shown[_among(kind, pc.equal(kind.dictionary, "tag"), shown) & (scores[shown] >= 0.5)]
     # A picture that two taggers agree about counts once.
-    pairs = np.unique(np.stack([rows[shown], texts[shown]], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
+    codes = _numbers(text)[shown]
+    pairs = np.unique(np.stack([rows[shown], codes], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
     for (who, word), count in Counter(zip(subject[pairs[:, 0]].tolist(), pairs[:, 1].tolist(), strict=True)).items():
-        scenes[who, scene(words[word])] += count
+        if name := scene(text.dictionary[word].as_py()):
+            scenes[who, name] += count
     return sharpness
 
 
@@ -218,8 +217,27 @@ def scene(tag: str) -> str:
     return shown if shown.endswith(" background") and shown not in _BROAD else ""
 
 
-def _is(codes: np.ndarray, words: list[str], wanted: set[str]) -> np.ndarray:
+def _encoded(array: Any) -> Any:
+    """Words as an Arrow dictionary, of which sentences may be most: they never become Python strings."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return array if pa.types.is_dictionary(array.type) else pc.dictionary_encode(array)
+
+
+def _numbers(words: Any) -> np.ndarray:
+    return words.indices.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _where(words: Any, wanted: Any) -> np.ndarray:
+    """The places of the wanted ones of a dictionary's words."""
     import numpy as np
 
-    found: np.ndarray = np.array([*(word in wanted for word in words), False])[codes]
+    mask = wanted.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(mask[_numbers(words)]) if mask.any() else np.zeros(0, np.int64)
+
+
+def _among(words: Any, wanted: Any, places: np.ndarray) -> np.ndarray:
+    """Whether the words in some places are among the wanted."""
+    found: np.ndarray = wanted.to_numpy(zero_copy_only=False)[_numbers(words)[places]]
     return found

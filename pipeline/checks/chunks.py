@@ -3,60 +3,56 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.clip_tokens import Tokens
-from pipeline.spelling import plain
+from pipeline.spelling import KAOMOJI, plain
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_KNOWN = 200_000  # pieces remembered from page to page: some 60 MB
-_SPACES = r"[\s\p{Z}]+"  # where CLIP's tokens end in any case
+_KNOWN = 200_000  # words whose tokens are remembered from page to page: some 30 MB
+# Where CLIP's tokens end in any case. A digit is a token of its own, so numbers need not be remembered as words.
+_BREAKS = r"[\s\p{Z}0-9]+"
+_SIGN_LAST = r"[^\s\p{Z}\p{L}\p{N}]$"
+_BLANKS = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"  # what str.strip takes off ASCII
 _WORD = re.compile(r"\w+")
-_PEOPLE = re.compile(r"([2-9]|1\d)\+?(girls|boys|others)|multiple .*|couple|crowd|everyone|group picture")
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """What is asked of one piece of a caption."""
-
-    plain: str
-    people: bool  # whether it says that there are several
+_PEOPLE = r"^((?:[2-9]|1\d)\+?(?:girls|boys|others)|multiple .*|couple|crowd|everyone|group picture)$"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
     """The pieces of a page's captions: one entry of `rows` and `codes` for each piece of each caption."""
 
-    rows: np.ndarray  # int64: which caption of the page
-    codes: np.ndarray  # which of `distinct`
+    rows: np.ndarray  # int64, ascending: which caption of the page
+    codes: np.ndarray  # which of `plains`
     tokens: np.ndarray  # int64: CLIP's of each caption
-    distinct: list[Chunk]
-    plains: pa.Array  # the distinct pieces' plain texts
-
-    def mask(self, codes: Iterable[int]) -> np.ndarray:
-        """For each distinct piece whether it is among `codes`."""
-        import numpy as np
-
-        found = np.zeros(len(self.distinct), bool)
-        found[list(codes)] = True
-        return found
+    plains: pa.Array  # the distinct pieces, as `plain` spells them
 
     def holding(self, phrase: str) -> np.ndarray:
         """For each distinct piece whether it holds a phrase: all of it, as whole words."""
+        import numpy as np
         import pyarrow.compute as pc
 
         wanted = plain(phrase)
         if not _WORD.search(wanted):  # a face such as ^_^ has no words: only the piece itself is it
             found: np.ndarray = pc.equal(self.plains, wanted).to_numpy(zero_copy_only=False)
             return found
-        near = pc.match_substring(self.plains, wanted).to_numpy(zero_copy_only=False).nonzero()[0]
-        whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-        return self.mask(code for code in near.tolist() if whole.search(self.distinct[code].plain))
+        found = pc.match_substring(self.plains, wanted).to_numpy(zero_copy_only=False)
+        near = np.flatnonzero(found)
+        whole = rf"(?:^|[^\p{{L}}\p{{N}}_]){_escaped(wanted)}(?:[^\p{{L}}\p{{N}}_]|$)"
+        found = found.copy()
+        found[near] = pc.match_substring_regex(self.plains.take(near), whole).to_numpy(zero_copy_only=False)
+        return found
+
+    def people(self) -> np.ndarray:
+        """For each distinct piece whether it says that there are several people."""
+        import pyarrow.compute as pc
+
+        found: np.ndarray = pc.match_substring_regex(self.plains, _PEOPLE).to_numpy(zero_copy_only=False)
+        return found
 
     def captions(self, chosen: np.ndarray, count: int) -> np.ndarray:
         """For each of `count` captions whether it has one of the chosen distinct pieces."""
@@ -66,55 +62,81 @@ class Chunks:
         found[self.rows[chosen[self.codes]]] = True
         return found
 
+    def pairs(self) -> np.ndarray:
+        """Each piece of each caption as one number, row * len(plains) + code, in ascending order; repeated as it is."""
+        import numpy as np
+
+        return np.sort(self.rows * len(self.plains) + self.codes)
+
 
 @dataclass(slots=True)
 class Cutter:
-    """Cuts captions into pieces, and remembers what it has looked at."""
+    """Cuts captions into pieces, and remembers how many tokens words have."""
 
-    known: dict[str, Chunk] = field(default_factory=dict)
-    lengths: dict[str, int] = field(default_factory=dict)  # CLIP's tokens by word
+    lengths: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, captions: pa.Array) -> Chunks:
         """The pieces of some captions, at ', '."""
-        import numpy as np
-        import pyarrow as pa
         import pyarrow.compute as pc
 
-        captions = pc.fill_null(captions, "")
-        lists = pc.split_pattern(captions, ", ")
+        if len(self.lengths) > _KNOWN:
+            self.lengths.clear()
+        lists = pc.split_pattern(pc.fill_null(captions, ""), ", ")
         encoded = pc.dictionary_encode(pc.list_flatten(lists))
-        rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
-        distinct = self._look(encoded.dictionary.to_pylist())
-        plains = pa.array([chunk.plain for chunk in distinct], pa.string())
+        rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
         codes = encoded.indices.to_numpy(zero_copy_only=False)
-        return Chunks(rows, codes, self._tokens(captions), distinct, plains)
+        spelled = pc.dictionary_encode(_plain(encoded.dictionary))
+        tokens = self._tokens(encoded.dictionary, rows, codes, len(captions))
+        return Chunks(rows, spelled.indices.to_numpy(zero_copy_only=False)[codes], tokens, spelled.dictionary)
 
-    def _look(self, texts: list[str]) -> list[Chunk]:
-        if len(self.known) > _KNOWN:
-            self.known.clear()
-        for text in texts:
-            if text not in self.known:
-                shown = plain(text.replace("\\", ""))
-                self.known[text] = Chunk(shown, bool(_PEOPLE.fullmatch(shown)))
-        return [self.known[text] for text in texts]
+    def _tokens(self, pieces: pa.Array, rows: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+        """CLIP's tokens of each of `count` captions: those of its pieces, each but the last with its comma.
 
-    def _tokens(self, captions: pa.Array) -> np.ndarray:
-        """CLIP's tokens of each caption: the sum of its words', since no token holds a space.
-
-        Words are few however many captions there are; sentences are not.
+        The comma is one token more, unless the piece ends with a sign that it may merge with.
         """
         import numpy as np
         import pyarrow.compute as pc
 
-        lists = pc.split_pattern_regex(captions, _SPACES)
+        alone = self._counts(pieces)
+        before = alone + 1
+        signs = np.flatnonzero(pc.match_substring_regex(pieces, _SIGN_LAST).to_numpy(zero_copy_only=False))
+        before[signs] = self._counts(pc.binary_join_element_wise(pieces.take(signs), ",", ""))
+        last = np.append(rows[1:] != rows[:-1], True) if len(rows) else np.zeros(0, bool)
+        return np.bincount(rows, np.where(last, alone[codes], before[codes]), count).astype(np.int64)
+
+    def _counts(self, texts: pa.Array) -> np.ndarray:
+        """CLIP's tokens of each text: its digits, and those of the words between; words are few, sentences are not."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        lists = pc.split_pattern_regex(texts, _BREAKS)
         encoded = pc.dictionary_encode(pc.list_flatten(lists))
         words = encoded.dictionary.to_pylist()
-        if len(self.lengths) > _KNOWN:
-            self.lengths.clear()
         new = [word for word in words if word not in self.lengths]
         self.lengths |= dict(zip(new, Tokens.load().counts(new), strict=True))
-        each = np.array([self.lengths[word] for word in words], np.int64)[
-            encoded.indices.to_numpy(zero_copy_only=False)
-        ]
+        each = np.array([self.lengths[word] for word in words], np.int64)
         rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-        return np.bincount(rows, each, len(captions)).astype(np.int64)
+        letters = np.bincount(rows, each[encoded.indices.to_numpy(zero_copy_only=False)], len(texts))
+        digits = pc.count_substring_regex(texts, "[0-9]").to_numpy(zero_copy_only=False)
+        counts: np.ndarray = letters.astype(np.int64) + digits
+        return counts
+
+
+def _plain(texts: pa.Array) -> pa.Array:
+    """`plain` of each text without its backslashes; in columns where they are ASCII, as nearly all are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pc.replace_substring(texts, "\\", "")
+    known = pc.ascii_lower(pc.ascii_trim(texts, _BLANKS))
+    known = pc.if_else(
+        pc.is_in(known, pa.array(sorted(KAOMOJI), pa.string())), known, pc.replace_substring(known, "_", " ")
+    )
+    ascii_only = pc.string_is_ascii(texts)
+    others = pa.array([plain(text) for text in texts.filter(pc.invert(ascii_only)).to_pylist()], pa.string())
+    return pc.replace_with_mask(known, pc.invert(ascii_only), others)
+
+
+def _escaped(text: str) -> str:
+    """`text` as RE2 reads it literally; re.escape also escapes what RE2 then refuses, such as a space."""
+    return "".join(f"\\{sign}" if sign in r"\.+*?()|[]{}^$" else sign for sign in text)

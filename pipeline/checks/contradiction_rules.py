@@ -30,17 +30,20 @@ def features(look: Look) -> np.ndarray:
     0 where it names none, SEVERAL where it names more; a caption about several people may, and counts as 0.
     """
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     chunks, count = look.chunks, len(look.page)
     found = np.zeros((count, len(families())), np.int8)
-    known = [_values().get(chunk.plain, (-1, 0)) for chunk in chunks.distinct]
-    columns, numbers = np.array(known, np.int8).reshape(-1, 2)[chunks.codes].T
+    tags, places = _values()
+    at = pc.fill_null(pc.index_in(chunks.plains, pa.array(tags)), len(tags)).to_numpy(zero_copy_only=False)
+    named = np.flatnonzero((at < len(tags))[chunks.codes])
+    rows, (columns, numbers) = chunks.rows[named], places[at[chunks.codes[named]]].T
     for column in range(found.shape[1]):
-        rows, values = chunks.rows[columns == column], numbers[columns == column]
-        found[rows, column] = values
-        found[rows[found[rows, column] != values], column] = SEVERAL  # another value was written over this one
-    people = chunks.mask(code for code, chunk in enumerate(chunks.distinct) if chunk.people)
-    found[chunks.captions(people, count)] = 0
+        mine, values = rows[columns == column], numbers[columns == column]
+        found[mine, column] = values
+        found[mine[found[mine, column] != values], column] = SEVERAL  # another value was written over this one
+    found[chunks.captions(chunks.people(), count)] = 0
     return found
 
 
@@ -78,11 +81,12 @@ def between_pictures(cards: Cards, facts: Facts) -> Iterator[Hit]:
 
 
 @functools.cache
-def _values() -> Mapping[str, tuple[int, int]]:
-    """By tag the column of its group, and its number there."""
-    return {
-        tag: (column, number) for column, numbers in enumerate(families().values()) for tag, number in numbers.items()
-    }
+def _values() -> tuple[list[str], np.ndarray]:
+    """The tags that name a value, and of each the column of its group and its number there, int8 of shape (tags, 2)."""
+    import numpy as np
+
+    known = {tag: (n, number) for n, numbers in enumerate(families().values()) for tag, number in numbers.items()}
+    return list(known), np.array(list(known.values()), np.int8)
 
 
 def _numbered(values: list[str], kinds: Kinds) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.checks.cards import NEAR, Cards, pair
+from pipeline.checks.cards import NEAR, ROLES, Cards, pair
 from pipeline.checks.facts import Facts
 from pipeline.checks.finding import Hit
 from pipeline.spelling import printable
@@ -21,14 +21,14 @@ ROLE_NAMES = {"train": "the training set", "reg": "the regularization set", "val
 
 def leaks(cards: Cards, facts: Facts) -> Iterator[Hit]:
     """The same picture, or a copy of it, in two roles."""
+    pixels, root = (_shared(key, cards) for key in (cards.pixels, cards.root))
     for one, other in (("train", "reg"), ("train", "val"), ("reg", "val")):
-        both = _shared(cards.pixels, cards, one, other) | _shared(cards.root, cards, one, other)
         yield Hit(
             "error",
             "same picture in two sets",
             f"The same picture, or a copy of it, is in {ROLE_NAMES[one]} and in {ROLE_NAMES[other]}.",
             "Take it out of one of the folders, then: prep run",
-            cards.rows[both],
+            cards.rows[pixels(one, other) | root(one, other)],
         )
 
 
@@ -40,9 +40,9 @@ def near_duplicates(cards: Cards, facts: Facts) -> Iterator[Hit]:
         told = f"pictures that differ in up to {cards.near} bits were" if cards.near >= 0 else "No picture was"
         yield Hit("note", "near-duplicates", f"The set is large: {told.lower()} looked for as near-identical.", "")
     leaking = np.zeros(len(cards), bool)
+    group, root, pixels = (_shared(key, cards) for key in (cards.group, cards.root, cards.pixels))
     for one, other in (("train", "reg"), ("train", "val")):
-        both = _shared(cards.group, cards, one, other) & ~_shared(cards.root, cards, one, other)
-        both &= ~_shared(cards.pixels, cards, one, other)
+        both = group(one, other) & ~root(one, other) & ~pixels(one, other)
         leaking |= both
         yield Hit(
             "warning",
@@ -133,15 +133,20 @@ def balance(cards: Cards, facts: Facts) -> Iterator[Hit]:
         )
 
 
-def _shared(key: np.ndarray, cards: Cards, one: str, other: str) -> np.ndarray:
-    """Which pictures of two roles have a key that the other role has too."""
+def _shared(key: np.ndarray, cards: Cards) -> Callable[[str, str], np.ndarray]:
+    """Asks which pictures of two roles have a key that the other role has too; the keys are sorted once for all."""
     import numpy as np
 
-    left, right = cards.of(one), cards.of(other)
-    if not left.any() or not right.any():
-        return np.zeros(len(key), bool)
-    found: np.ndarray = (left | right) & np.isin(key, np.intersect1d(key[left], key[right]))
-    return found
+    _, kin = np.unique(key, return_inverse=True)
+    has = np.zeros((len(ROLES) + 1, int(kin.max(initial=-1)) + 1), bool)  # the last row is for no role
+    has[cards.role, kin] = True
+
+    def both(one: str, other: str) -> np.ndarray:
+        shared = has[ROLES.index(one)] & has[ROLES.index(other)]
+        found: np.ndarray = (cards.of(one) | cards.of(other)) & shared[kin]
+        return found
+
+    return both
 
 
 def _several_roots(cards: Cards) -> np.ndarray:

@@ -35,24 +35,32 @@ def near(ones: list[str], others: list[str], bits: int) -> list[int | None]:
 
 
 def groups(hashes: list[str], bits: int) -> list[int]:
+    """`grouped` of hashes as 16 hex digits."""
+    import numpy as np
+
+    return list(map(int, grouped(np.array([int(h, 16) for h in hashes], np.uint64), bits)))
+
+
+def grouped(hashes: ndarray, bits: int) -> ndarray:
     """For each hash the number of its group: hashes at most `bits` bits apart share one, and whoever shares with them.
 
-    Groups are numbered from 0 in the order in which they first appear. Hashes are 16 hex digits. Two of them that
+    Groups are numbered from 0 in the order in which they first appear. Hashes are uint64. Two of them that
     differ in at most `bits` bits are equal in at least one of `bits` + 1 bands of their bits (the pigeonhole
     principle), so only pairs with an equal band are compared, and yet none is missed.
     """
     import numpy as np
 
-    if not hashes:
-        return []
-    values, places = np.unique(np.array([int(h, 16) for h in hashes], np.uint64), return_inverse=True)
+    if not len(hashes):
+        return np.zeros(0, np.int64)
+    values, places = np.unique(hashes, return_inverse=True)
     parent = np.arange(len(values))
     for mask in _masks(values, bits):
         for ones, others in _alike(values, mask, bits):
             parent = _joined(parent, ones, others)
     _, first, numbers = np.unique(parent[places], return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    return list(map(int, rank[numbers]))
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[numbers]
 
 
 def _masks(values: ndarray, bits: int) -> list[int]:

@@ -36,16 +36,17 @@ class Words:
     def take(self, page: Page) -> tuple[Look, np.ndarray]:
         """Read one page on its way to the cards; returns what those are dealt from."""
         import numpy as np
+        import pyarrow.compute as pc
 
         chunks = self.cutter(page.column("caption"))
         self.lengths.append(chunks.tokens)
-        plain = [chunk.plain for chunk in chunks.distinct]
-        first = {text: code for code, text in reversed(list(enumerate(plain)))}
-        same = np.array([first[text] for text in plain], np.int64)
-        pairs = np.unique(chunks.rows * len(plain) + same[chunks.codes])  # a part said twice counts once
-        for code, count in enumerate(np.bincount(pairs % max(1, len(plain)), minlength=len(plain)).tolist()):
-            if count and 0 < len(plain[code]) <= _TAG:
-                self.parts[plain[code]] += count
+        pairs = chunks.pairs()
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs  # said twice counts once
+        counts = np.bincount(pairs % max(1, len(chunks.plains)), minlength=len(chunks.plains))
+        size = pc.utf8_length(chunks.plains).to_numpy(zero_copy_only=False)
+        short = np.flatnonzero((size > 0) & (size <= _TAG))
+        for part, count in zip(chunks.plains.take(short).to_pylist(), counts[short].tolist(), strict=True):
+            self.parts[part] += count
         look = Look(page, chunks)
         return look, features(look)
 
