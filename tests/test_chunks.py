@@ -10,31 +10,22 @@ from pipeline.checks.chunks import Cutter
 from pipeline.clip_tokens import Tokens
 from pipeline.spelling import plain
 
-PIECES = ["hat", "Red_hat", "^_^", "a man, who", "é", "e\u0301", "日本", ":3", "1.5", "7\u0301", "\u00b2", "don't", "x.", "^"]
-texts = st.lists(st.sampled_from([*PIECES, "", " ", ", ", ","]))
-    st.sampled_from(
-        [
-            "hat",
-            "Red_hat",
-            "^_^",
-            "a man, who",
-            "é",
-            "日本",
-            ":3",
-            "1.5",
-            "don't",
-            "e\u0301",
-            "x.",
-            "7\u0301",
-            "\u00b2",
-            "^",
-            "",
-            " ",
-            ", ",
-            ",",
-        ]
-    )
-)
+PIECES = [
+    "hat",
+    "Red_hat",
+    "^_^",
+    "a man, who",
+    "é",
+    "e\u0301",
+    "日本",
+    ":3",
+    "1.5",
+    "7\u0301",
+    "\u00b2",
+    "don't",
+    "x.",
+]
+texts = st.lists(st.sampled_from([*PIECES, "^", "", " ", ", ", ","]))
 
 
 @given(st.lists(texts.map(", ".join) | st.text(max_size=30), max_size=8))
