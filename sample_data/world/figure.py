@@ -48,9 +48,9 @@ _ARMS: dict[str, tuple[Points, Points]] = {
     "waving": (((-0.6, 0.32), (-0.86, 0.78), (-0.82, 1.16)), ((0.6, 0.32), (1.2, 0.3), (1.42, -0.4))),
     "hands on own hips": (((-0.6, 0.32), (-1.16, 0.74), (-0.66, 1.1)), ((0.6, 0.32), (1.16, 0.74), (0.66, 1.1))),
     "reading": (((-0.6, 0.32), (-0.9, 0.86), (-0.56, 0.92)), ((0.6, 0.32), (0.9, 0.86), (0.56, 0.92))),
-    "cooking": (((-0.6, 0.32), (-1.1, 0.74), (-0.66, 1.1)), ((0.6, 0.32), (0.74, 0.86), (0.96, 0.92))),
+    "cooking": (((-0.6, 0.32), (-1.1, 0.74), (-0.66, 1.1)), ((0.6, 0.32), (0.7, 0.86), (0.76, 0.96))),
     "drinking": (((-0.6, 0.32), (-0.86, 0.78), (-0.82, 1.16)), ((0.6, 0.32), (1.06, 0.42), (0.56, -0.04))),
-    "hammering": (((-0.6, 0.32), (-0.8, 0.8), (-0.4, 1.1)), ((0.6, 0.32), (1.2, 0.26), (1.34, -0.4))),
+    "hammering": (((-0.6, 0.32), (-1.1, 0.74), (-0.66, 1.1)), ((0.6, 0.32), (1.2, 0.26), (1.34, -0.4))),
 }
 
 
@@ -69,6 +69,8 @@ def draw_figure(pen: Pen, person: Person, pose: Pose) -> None:
     draw_head(head, person, pose)
     if near or pose.action in ("waving", "hammering"):
         _arm(pen, arms[1], person)
+    if pose.action == "waving":
+        _fingers(pen.at(*arms[1][-1]), SKIN[person.skin])
     draw_in_front(pen, pose, arms[1][-1])
     if pose.item:
         for arm in arms if pose.action == "reading" else arms[1:]:
@@ -91,8 +93,8 @@ def _legs(pen: Pen, person: Person, pose: Pose) -> None:
 def _clothes(pen: Pen, person: Person, pose: Pose) -> None:
     colour = CLOTH[person.colour]
     pen.shape(box(-0.22, -0.2, 0.22, 0.14), mix(SKIN[person.skin], (120, 40, 30), 0.25))
+    low = pen.at(0, 0.02, 0.84) if pose.stance == "sitting" else pen
     if person.gender == "girl":
-        low = pen.at(0, 0.32, 0.8) if pose.stance == "sitting" else pen
         low.shape(
             curve(_DRESS if person.top == "dress" else _SKIRT),
             colour if person.top == "dress" else _TROUSERS[person.bottom],
@@ -104,7 +106,7 @@ def _clothes(pen: Pen, person: Person, pose: Pose) -> None:
         pen.fill(box(-0.66, 1.22, 0.66, 1.36), (60, 44, 40))
     if person.coat:
         for side in (-1, 1):
-            pen.at(0, 0, side=side).shape(curve(_PANEL), CLOTH[person.coat])
+            low.at(0, 0, side=side).shape(curve(_PANEL), CLOTH[person.coat])
     if person.apron:
         _apron(pen, CLOTH[person.apron])
 
@@ -123,6 +125,12 @@ def _arm(pen: Pen, arm: Points, person: Person) -> None:
     pen.shape(oval(*arm[-1], 0.19), SKIN[person.skin])
     reach = tuple(a + (b - a) * 0.78 for a, b in zip(arm[-2], arm[-1], strict=True))
     pen.limb((*arm[:-1], (reach[0], reach[1])), 0.34, CLOTH[person.coat or person.colour])
+
+
+def _fingers(pen: Pen, skin: Rgb) -> None:
+    for x, y in ((-0.24, -0.14), (-0.1, -0.3), (0.1, -0.3), (0.24, -0.14)):
+        pen.limb(((0, 0), (x, y)), 0.13, skin)
+    pen.fill(oval(0, 0, 0.16), skin)
 
 
 def _scarf(pen: Pen, person: Person) -> None:

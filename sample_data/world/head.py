@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from sample_data.world.pen import Pen, Points, curve, mirrored, oval
+from sample_data.world.pen import STAR, Pen, Points, arc, bowed, curve, mirrored, oval
 from sample_data.world.scene import Person, Pose
-from sample_data.world.style import Rgb, mix
+from sample_data.world.style import INK, LIPS, Rgb, mix
 
 SKIN: dict[str, Rgb] = {"light": (255, 219, 190), "tan": (228, 172, 126), "dark": (150, 98, 66)}
 HAIR: dict[str, Rgb] = {
     "black": (42, 38, 50),
-    "brown": (122, 74, 40),
+    "brown": (134, 82, 44),
     "blonde": (247, 212, 96),
     "red": (214, 84, 36),
     "grey": (170, 174, 182),
     "blue": (62, 112, 214),
 }
-_DARK: Rgb = (40, 28, 40)
-_LIPS: Rgb = (176, 46, 52)
 _STRAW: Rgb = (238, 204, 120)
 _TOP_HAT: Rgb = (52, 48, 66)
 _WOOL: Rgb = (196, 60, 96)
@@ -24,7 +22,10 @@ _BAND: Rgb = (214, 40, 40)
 _GOLD: Rgb = (255, 206, 60)
 
 _FACE = mirrored(((0, -0.95), (0.55, -0.86), (0.92, -0.4), (0.96, 0.12), (0.76, 0.6), (0.34, 0.88), (0, 0.94)))
-_CROWN: Points = ((-1.04, 0.1), (-1.08, -0.45), (-0.72, -1.04), (0, -1.22), (0.72, -1.04), (1.08, -0.45), (1.04, 0.1))
+_CROWN: Points = (
+    (-0.98, 0.4), (-1.02, 0.12), (-1.1, -0.4), (-0.86, -0.96), (0, -1.24),
+    (0.86, -0.96), (1.1, -0.4), (1.02, 0.12), (0.98, 0.4),
+)  # fmt: skip
 _FRINGES: tuple[Points, ...] = (
     (
         (0.86, 0.02),
@@ -47,7 +48,7 @@ _BEHIND: dict[tuple[str, str], Points] = {
     ),
 }
 _LOCK: Points = ((0.84, -0.3), (1.1, -0.2), (1.16, 0.5), (1.1, 1.25), (0.86, 1.35), (0.9, 0.5))
-_TAIL: Points = ((1.0, -0.62), (1.5, -0.6), (1.78, 0.2), (1.7, 1.1), (1.46, 1.5), (1.34, 0.9), (1.26, 0.1))
+_TAIL: Points = ((1.0, -0.62), (1.42, -0.58), (1.66, 0.2), (1.6, 1.1), (1.4, 1.5), (1.28, 0.9), (1.2, 0.1))
 _BEARDS: dict[str, Points] = {
     "full": mirrored(
         ((0, 0.34), (0.34, 0.3), (0.66, 0.24), (0.96, -0.06), (1.0, 0.5), (0.78, 1.06), (0.36, 1.34), (0, 1.42))
@@ -55,36 +56,22 @@ _BEARDS: dict[str, Points] = {
     "short": mirrored(
         ((0, 0.76), (0.36, 0.62), (0.66, 0.34), (0.94, -0.06), (0.97, 0.3), (0.8, 0.74), (0.36, 1.02), (0, 1.08))
     ),
-    "goatee": mirrored(((0, 0.74), (0.26, 0.72), (0.34, 0.92), (0.2, 1.25), (0, 1.42))),
+    "goatee": mirrored(((0, 0.84), (0.26, 0.8), (0.34, 0.98), (0.2, 1.3), (0, 1.46))),
     "long": mirrored(
         ((0, 0.34), (0.34, 0.3), (0.66, 0.24), (0.96, -0.06), (1.0, 0.5), (0.8, 1.2), (0.44, 1.9), (0, 2.2))
     ),
     "square": mirrored(
-        (
-            (0, 0.34),
-            (0.34, 0.3),
-            (0.66, 0.24),
-            (0.97, -0.1),
-            (1.06, 0.5),
-            (1.04, 1.16),
-            (0.84, 1.42),
-            (0.3, 1.5),
-            (0, 1.16),
-        )
+        ((0, 0.34), (0.34, 0.3), (0.66, 0.24), (0.97, -0.1), (1.03, 0.4), (1.0, 0.94), (0.8, 1.2), (0.3, 1.26), (0, 1))
     ),
 }
 _MUSTACHE = mirrored(((0, 0.4), (0.26, 0.34), (0.52, 0.46), (0.72, 0.4), (0.6, 0.64), (0.3, 0.62), (0, 0.54)))
-_STAR: Points = (
-    (0, -0.3), (0.08, -0.1), (0.29, -0.09), (0.12, 0.04), (0.18, 0.24),
-    (0, 0.12), (-0.18, 0.24), (-0.12, 0.04), (-0.29, -0.09), (-0.08, -0.1),
-)  # fmt: skip
 
 
 def draw_hair_behind(pen: Pen, person: Person) -> None:
     """The hair that hangs behind shoulders and head."""
     colour = HAIR[person.hair_colour]
     if behind := _BEHIND.get((person.gender, person.hair)):
-        pen.shape(curve(behind), mix(colour, _DARK, 0.18))
+        pen.shape(curve(behind), mix(colour, INK, 0.18))
     if person.hair == "twintails":
         for side in (-1, 1):
             bunch = pen.at(0, 0, side=side)
@@ -103,6 +90,7 @@ def draw_head(pen: Pen, person: Person, pose: Pose) -> None:
     _beard(pen, turned, person)
     _face(turned, person, pose)
     _hair(pen, person)
+    _brows(turned, person)
     if person.glasses:
         _glasses(turned)
     _hat(pen, person)
@@ -113,7 +101,7 @@ def _beard(pen: Pen, turned: Pen, person: Person) -> None:
     if person.beard:
         (turned if person.beard == "goatee" else pen).shape(curve(_BEARDS[person.beard]), colour)
     if person.mustache:
-        turned.shape(curve(_MUSTACHE), mix(colour, (255, 255, 255), 0.16))
+        turned.shape(curve(_MUSTACHE), mix(colour, (255, 255, 255), 0.3))
 
 
 def _face(pen: Pen, person: Person, pose: Pose) -> None:
@@ -125,37 +113,42 @@ def _face(pen: Pen, person: Person, pose: Pose) -> None:
         if person.glasses:
             half.fill(oval(0.4, 0.1, 0.3, 0.28), mix(skin, (220, 244, 255), 0.7))
         _eye(pen.at(0.4 * side, 0.1), person, pose, side)
-        thick = 0.2 if "brows" in person.marks else 0.07 if girl else 0.1
-        half.line(((0.2, -0.24), (0.4, -0.32), (0.62, -0.25)), thick, mix(HAIR[person.hair_colour], _DARK, 0.45))
     pen.line(((-0.02, 0.28), (0.06, 0.34), (-0.02, 0.37)), 0.06, mix(skin, (140, 40, 20), 0.45))
     _marks(pen, person)
     if pose.action != "drinking":
         _mouth(pen.at(0, 0.66), person, pose)
 
 
+def _brows(pen: Pen, person: Person) -> None:
+    thick = 0.2 if "brows" in person.marks else 0.07 if person.gender == "girl" else 0.11
+    for side in (-1, 1):
+        brow = ((0.2, -0.3), (0.38, -0.36), (0.6, -0.25))
+        pen.at(0, 0, side=side).line(brow, thick, mix(HAIR[person.hair_colour], INK, 0.5))
+
+
 def _eye(pen: Pen, person: Person, pose: Pose, side: int) -> None:
     girl = person.gender == "girl"
     if pose.eyes == "closed":
-        pen.line(((-0.2, 0.0), (-0.1, 0.09), (0, 0.12), (0.1, 0.09), (0.2, 0.0)), 0.09, _DARK)
+        pen.line(bowed(0, -0.02, 0.2, 0.16), 0.09, INK)
         return
-    look = pen.at(0.07 if pose.gaze == "side" else 0, 0)
-    look.fill(oval(0, 0.02, 0.15 if girl else 0.125, 0.24 if girl else 0.19), _DARK)
-    look.fill(oval(-0.04, -0.08, 0.06), (255, 255, 255), lit=True)
+    look = pen.at(0.07 if pose.gaze == "side" else 0, 0, 0.88 if person.glasses else 1)
+    look.fill(oval(0, 0.02, 0.15 if girl else 0.13, 0.24 if girl else 0.2), INK)
+    look.fill(oval(-0.04, -0.08, 0.065), (255, 255, 255), lit=True)
     if girl:
-        pen.line(((-0.17, -0.12), (0, -0.22), (0.17, -0.12)), 0.08, _DARK)
-        pen.at(0, 0, side=side).line(((0.15, -0.12), (0.27, -0.2)), 0.07, _DARK)
+        lash = pen.at(0, 0, side=side)
+        lash.line(((-0.15, -0.14), (0, -0.22), (0.16, -0.15), (0.28, -0.12)), 0.075, INK)
 
 
 def _mouth(pen: Pen, person: Person, pose: Pose) -> None:
     if person.beard in ("full", "long", "square"):
-        pen.fill(oval(0, 0.02, 0.36, 0.2), mix(SKIN[person.skin], (200, 90, 80), 0.3))
+        pen.fill(oval(0, 0.02, 0.36, 0.2), SKIN[person.skin])
     if pose.mouth == "open":
-        pen.shape(oval(0, 0.02, 0.2, 0.19), _LIPS)
+        pen.shape(oval(0, 0.02, 0.2, 0.19), LIPS)
         pen.fill(oval(0, 0.12, 0.12, 0.07), (244, 134, 130))
     elif pose.mouth == "smile":
-        pen.line(((-0.3, -0.08), (-0.16, 0.06), (0, 0.1), (0.16, 0.06), (0.3, -0.08)), 0.09, _LIPS)
+        pen.line(bowed(0, -0.07, 0.3, 0.19), 0.09, LIPS)
     else:
-        pen.line(((-0.13, 0.02), (0.13, 0.02)), 0.08, mix(_LIPS, _DARK, 0.4))
+        pen.line(((-0.11, 0.0), (0.11, 0.0)), 0.075, INK)
 
 
 def _marks(pen: Pen, person: Person) -> None:
@@ -170,7 +163,7 @@ def _marks(pen: Pen, person: Person) -> None:
 def _hair(pen: Pen, person: Person) -> None:
     colour = HAIR[person.hair_colour]
     if person.hair != "bald":
-        pen.shape(_CROWN_LINES[person.fringe], colour)
+        pen.shape(arc(_CROWN) + _FRINGES[person.fringe], colour)
         shine = mix(colour, (255, 255, 255), 0.3)
         pen.line(((-0.62, -0.72), (-0.4, -0.88), (-0.12, -0.96)), 0.12, shine)
     elif not person.hat:
@@ -181,15 +174,14 @@ def _hair(pen: Pen, person: Person) -> None:
     if "headband" in person.marks:
         pen.shape(((-1.06, -0.62), (0, -0.74), (1.06, -0.62), (1.08, -0.34), (0, -0.44), (-1.08, -0.34)), _BAND)
     if "star" in person.marks:
-        pen.at(0.62, -0.62, 1.25).shape(_STAR, _GOLD)
+        pen.at(0.62, -0.62, 1.25).shape(STAR, _GOLD)
 
 
 def _glasses(pen: Pen) -> None:
     for side in (-1, 1):
-        ring = oval(0.4 * side, 0.1, 0.31, 0.29)
-        pen.line((*ring, ring[0]), 0.1, _DARK)
-        pen.line(((0.7 * side, 0.06), (0.92 * side, 0.0)), 0.08, _DARK)
-    pen.line(((-0.1, 0.05), (0, 0.02), (0.1, 0.05)), 0.08, _DARK)
+        pen.ring(oval(0.4 * side, 0.1, 0.33, 0.31), 0.09, INK)
+        pen.line(((0.7 * side, 0.06), (0.92 * side, 0.0)), 0.08, INK)
+    pen.line(((-0.1, 0.05), (0, 0.02), (0.1, 0.05)), 0.08, INK)
 
 
 def _hat(pen: Pen, person: Person) -> None:
@@ -222,4 +214,3 @@ def _top_hat(pen: Pen) -> None:
 
 
 _HATS = {"straw hat": _straw_hat, "beanie": _beanie, "top hat": _top_hat}
-_CROWN_LINES = tuple(_CROWN + fringe for fringe in _FRINGES)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from sample_data.world.pen import Pen, box, curve, mirrored, oval
-from sample_data.world.sky import draw_sky
+from sample_data.world.sky import draw_moon, draw_sky
 from sample_data.world.style import Rgb, mix
 from sample_data.world.things import IRON, WOOD
 
@@ -25,8 +26,8 @@ _SPINES: tuple[Rgb, ...] = (
 def forge(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     """Dark stone, a hearth full of fire, tools on the wall."""
     side = stream.choice((-1, 1))
-    pen.fill(box(-edge, 0, edge, 0.8), _STONE)
-    for row in range(6):
+    pen.fill(box(-edge, pen.top, edge, 0.8), _STONE)
+    for row in range(math.floor(pen.top / 0.14), 6):
         for x in _bricks(edge, 0.22, row):
             pen.mark(((x, row * 0.14), (x, row * 0.14 + 0.14)), _STONE, 0.6)
         pen.mark(((-edge, row * 0.14), (edge, row * 0.14)), _STONE, 0.6)
@@ -37,6 +38,7 @@ def forge(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
         tool.limb(((0, 0), (0, 0.16)), 0.02, WOOD)
         tool.shape(box(-0.05, -0.04, 0.05, 0.03), IRON)
     _hearth(pen.at(side * (edge - 0.23), 0.8))
+    pen.glow(side * (edge - 0.23), 0.6, 0.62, (150, 66, 10))
 
 
 def _hearth(pen: Pen) -> None:
@@ -64,11 +66,11 @@ def _hearth(pen: Pen) -> None:
 def kitchen(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     """Warm tiles, a stove with a pot, a shelf with jars."""
     side = stream.choice((-1, 1))
-    pen.fill(box(-edge, 0, edge, 0.8), _TILE)
-    for row in range(7):
+    pen.fill(box(-edge, pen.top, edge, 0.8), _TILE)
+    for row in range(math.floor(pen.top / 0.12), 7):
         pen.line(((-edge, row * 0.12), (edge, row * 0.12)), 0.006, mix(_TILE, (190, 150, 110), 0.5))
     for x in _bricks(edge, 0.14, 0):
-        pen.line(((x, 0), (x, 0.8)), 0.006, mix(_TILE, (190, 150, 110), 0.5))
+        pen.line(((x, pen.top), (x, 0.8)), 0.006, mix(_TILE, (190, 150, 110), 0.5))
     pen.fill(box(-edge, 0.8, edge, 1), (196, 120, 84))
     _window(pen.at(side * (edge - 0.19), 0.27), light)
     shelf = pen.at(-side * (edge - 0.2), 0.36)
@@ -86,8 +88,8 @@ def kitchen(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
 
 def library(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     """Shelves full of books on both sides of a window."""
-    pen.fill(box(-edge, 0, edge, 0.82), (92, 56, 40))
-    for row in range(4):
+    pen.fill(box(-edge, pen.top, edge, 0.82), (92, 56, 40))
+    for row in range(math.floor(pen.top / 0.205), 4):
         bottom = 0.2 + row * 0.205
         x = -edge
         while x < edge:
@@ -102,11 +104,9 @@ def library(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
 def _window(pen: Pen, light: str) -> None:
     """A window around the origin, with the sky in it."""
     pen.shape(box(-0.16, -0.18, 0.16, 0.18), (250, 244, 232))
-    inside = pen.at(0, -0.15, 0.5)
-    draw_sky(inside, 0.26, 0.6, light, "")
+    draw_sky(pen, (-0.13, -0.15, 0.13, 0.15), light, "")
     if light == "night":
-        pen.fill(oval(0.05, -0.06, 0.055), (252, 246, 206), lit=True)
-        pen.fill(oval(0.075, -0.075, 0.045), (20, 28, 72), lit=True)
+        draw_moon(pen.at(0.065, -0.07, 0.055))
     elif light == "sunset":
         pen.fill(oval(0.0, 0.1, 0.07), (255, 226, 120), lit=True)
     pen.fill(box(-0.012, -0.15, 0.012, 0.15), (250, 244, 232))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from sample_data.world.pen import Pen, box, curve, oval
+from sample_data.world.pen import STAR, Pen, box, curve, oval
 from sample_data.world.style import Rgb, mix
 
 _LEAF: Rgb = (62, 148, 72)
@@ -55,10 +55,7 @@ def beach(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     shore = tuple((x, 0.72 + 0.014 * (k % 2)) for k, x in enumerate(_steps(edge, 0.12)))
     pen.fill((*shore, (edge, 1), (-edge, 1)), _SAND)
     pen.line(shore, 0.022, (255, 255, 255))
-    pen.shape(
-        ((-side * (edge - 0.14) - 0.03, 0.93), (-side * (edge - 0.14), 0.87), (-side * (edge - 0.14) + 0.03, 0.93)),
-        (250, 130, 110),
-    )
+    pen.at(-side * (edge - 0.13), 0.9, 0.16).shape(STAR, (250, 120, 100))
 
 
 def street(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
@@ -80,13 +77,15 @@ def _house(pen: Pen, wall: Rgb, light: str) -> None:
     glass, lit = ((255, 222, 110), True) if light != "day" else ((130, 190, 220), False)
     for x in (-0.1, 0.1):
         pen.shape(box(x - 0.05, -0.37, x + 0.05, -0.24), glass, lit=lit)
+        if lit:
+            pen.glow(x, -0.3, 0.2, (90, 66, 20))
     pen.shape(box(-0.05, -0.17, 0.05, 0), (112, 70, 52))
 
 
 def mountain(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     """Snow-capped peaks over a meadow."""
     del light
-    for x, high in ((-edge + 0.12, 0.22), (edge - 0.14, 0.16), (0.02, 0.34), (-edge - 0.5, 0.3), (edge + 0.5, 0.3)):
+    for x, high in ((0.02, 0.34), (-edge + 0.12, 0.22), (edge - 0.14, 0.16), (-edge - 0.5, 0.3), (edge + 0.5, 0.3)):
         pen.shape(((x - 0.4, 0.74), (x, high), (x + 0.4, 0.74)), _ROCK)
         cap = (0.74 - high) * 0.34
         pen.fill(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sample_data.world import indoors, outdoors
 from sample_data.world.figure import draw_figure
-from sample_data.world.pen import Pen, box
+from sample_data.world.pen import Pen, box, oval
 from sample_data.world.scene import INDOORS, Scene
 from sample_data.world.sky import draw_lights, draw_sky, draw_weather
 from sample_data.world.style import Look, Rgb, finish
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _FINE = ((256, 4), (640, 3), (1 << 16, 2))  # up to which side a picture is drawn how many times larger
+_NARROW = 0.78  # width of a place in its heights; taller pictures get more sky or wall above it
 _INK = 0.013  # width of outlines in heights of the picture
 # Of each framing: heights of a body's unit, and how far the neck is below the upper side.
-_FRAMES = {"portrait": (0.305, 0.77), "upper body": (0.235, 0.62), "full body": (0.182, 0.5)}
+_FRAMES = {"portrait": (0.292, 0.76), "upper body": (0.235, 0.62), "full body": (0.182, 0.5)}
 _PLAIN: dict[str, Rgb] = {
     "white": (255, 255, 255),
     "blue": (150, 204, 246),
@@ -34,6 +36,7 @@ _PLACES = {
     "kitchen": indoors.kitchen,
     "library": indoors.library,
 }
+_ON_PEOPLE = {"night": "moon", "sunset": "dusk", "lamp": "glow", "fire": "glow"}  # lighter than the place behind
 _ROOM_LIGHT = {"day": "day", "sunset": "lamp", "night": "lamp"}
 
 
@@ -44,19 +47,28 @@ def paint(scene: Scene, width: int, height: int) -> Image:
 
     fine = next(times for side, times in _FINE if max(width, height) <= side)
     pixels = np.empty((height * fine, width * fine, 3), np.uint8)
-    high = pixels.shape[0]
-    wide = pixels.shape[1] / high
-    look = Look(scene.style, _light(scene))
-    pen = Pen(pixels, look, high, pixels.shape[1] / 2, 0, min(high, pixels.shape[1]) * _INK)
-    stream = random.Random(scene.variant)
-    _place(pen, scene, wide / 2, stream)
+    high, wide = pixels.shape[:2]
+    unit = min(high, wide / _NARROW)
+    pen = Pen(pixels, Look(scene.style, _light(scene)), unit, wide / 2, high - unit, min(high, wide) * _INK)
+    edge, stream = wide / unit / 2, random.Random(scene.variant)
+    _place(pen, scene, edge, stream)
+    draw_weather(pen, edge, scene.weather, stream, 40)
     if scene.person:
-        unit, neck = _FRAMES[scene.framing]
-        narrow = min(1.0, wide / 0.85)
-        body = pen.at(0, neck if narrow == 1 else 1 - (1 - neck) * narrow, unit * narrow, -1 if scene.flip else 1)
-        draw_figure(body, scene.person, scene.pose)
-    draw_weather(pen, wide / 2, scene.weather, stream)
+        _person(replace(pen, look=Look(scene.style, _ON_PEOPLE.get(pen.look.light, pen.look.light))), scene, edge)
+        draw_weather(pen, edge, scene.weather, stream, 14)
     return Pillow.fromarray(finish(pixels, scene.style, fine))
+
+
+def _person(pen: Pen, scene: Scene, edge: float) -> None:
+    assert scene.person
+    unit, neck = _FRAMES[scene.framing]
+    if scene.pose.stance == "sitting":
+        neck += 0.62 * unit
+    small = min(1.0, edge / 0.43)  # smaller in narrow pictures, on the same ground
+    if scene.framing == "full body" and scene.place:
+        pen.shade(oval(0, 1 - 0.062 * small, 0.22 * small, 0.035 * small), 0.3)
+    side = -1 if scene.flip else 1
+    draw_figure(pen.at(0, 1 - (1 - neck) * small, unit * small, side), scene.person, scene.pose)
 
 
 def _light(scene: Scene) -> str:
@@ -67,9 +79,9 @@ def _light(scene: Scene) -> str:
 
 def _place(pen: Pen, scene: Scene, edge: float, stream: random.Random) -> None:
     if not scene.place:
-        pen.fill(box(-edge, 0, edge, 1), _PLAIN[scene.background])
+        pen.fill(box(-edge, pen.top, edge, 1), _PLAIN[scene.background])
         return
     if scene.place not in INDOORS:
-        draw_sky(pen, edge, 0.8, scene.light, scene.weather)
+        draw_sky(pen, (-edge, pen.top, edge, 0.8), scene.light, scene.weather)
         draw_lights(pen, edge, scene.light, scene.weather, stream)
     _PLACES[scene.place](pen, edge, scene.light, stream)

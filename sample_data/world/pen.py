@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sample_data.world.style import Look, Rgb
 
+Points = tuple[tuple[float, float], ...]
+
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
-Points = tuple[tuple[float, float], ...]
+    Shape = Points | NDArray[np.float64]  # corners (n, 2)
+
 _SHIFT = 4  # OpenCV's fixed point: sixteenths of a pixel
-_ROUND = 40  # corners of a circle
+_PARTS = 1 << _SHIFT
+_ROUND = 32  # corners of a circle
+
+STAR: Points = (
+    (0, -0.3), (0.08, -0.1), (0.29, -0.09), (0.12, 0.04), (0.18, 0.24),
+    (0, 0.12), (-0.18, 0.24), (-0.12, 0.04), (-0.29, -0.09), (-0.08, -0.1),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,50 +39,113 @@ class Pen:
     ink: float  # width of outlines in pixels
     side: int = 1  # -1 mirrors
 
+    @property
+    def top(self) -> float:
+        """The picture's upper side in this pen's units."""
+        return -self.y / self.unit
+
     def at(self, x: float, y: float, unit: float = 1.0, side: int = 1) -> Pen:
         """A pen whose origin is this pen's (x, y), whose unit is so many of this pen's."""
-        there = replace(self, x=self.x + x * self.unit * self.side, y=self.y + y * self.unit)
-        return replace(there, unit=self.unit * unit, side=self.side * side)
+        across, down = self.x + x * self.unit * self.side, self.y + y * self.unit
+        return Pen(self.pixels, self.look, self.unit * unit, across, down, self.ink, self.side * side)
 
-    def fill(self, points: Sequence[tuple[float, float]] | np.ndarray, colour: Rgb, lit: bool = False) -> None:
+    def fill(self, points: Shape, colour: Rgb, lit: bool = False) -> None:
         """A polygon in one colour; `lit` colours keep their brightness at night."""
         import cv2
 
         cv2.fillPoly(self.pixels, [self._fixed(points)], self.look.tone(colour, lit), cv2.LINE_8, _SHIFT)
 
-    def line(self, points: Sequence[tuple[float, float]], width: float, colour: Rgb, lit: bool = False) -> None:
+    def line(self, points: Shape, width: float, colour: Rgb, lit: bool = False) -> None:
         """A line with round ends and joints; `width` in units."""
         self._stroke(points, width * self.unit, self.look.tone(colour, lit), False)
 
-    def mark(self, points: Sequence[tuple[float, float]], colour: Rgb, width: float = 1.0) -> None:
+    def mark(self, points: Shape, colour: Rgb, width: float = 1.0) -> None:
         """A line of ink beside this colour, as wide as outlines or `width` times as wide."""
         self._stroke(points, self.ink * width, self.look.ink(colour), False)
 
-    def shape(self, points: Sequence[tuple[float, float]] | np.ndarray, colour: Rgb, lit: bool = False) -> None:
+    def shape(self, points: Shape, colour: Rgb, lit: bool = False) -> None:
         """A polygon with its outline."""
         self.fill(points, colour, lit)
         self._stroke(points, self.ink, self.look.ink(colour), True)
 
-    def limb(self, points: Sequence[tuple[float, float]], width: float, colour: Rgb) -> None:
+    def limb(self, points: Shape, width: float, colour: Rgb) -> None:
         """A thick line with its outline."""
         self._stroke(points, width * self.unit + self.ink, self.look.ink(colour), False)
         self._stroke(points, width * self.unit - self.ink, self.look.tone(colour), False)
 
-    def _stroke(
-        self, points: Sequence[tuple[float, float]] | np.ndarray, width: float, colour: Rgb, closed: bool
-    ) -> None:
+    def shade(self, points: Shape, share: float) -> None:
+        """Darken what is drawn inside a polygon by this share."""
+        import cv2
+        import numpy as np
+
+        corners = self._fixed(points) >> _SHIFT
+        (left, top), (right, low) = np.maximum(corners.min(axis=0), 0), corners.max(axis=0) + 1
+        part = self.pixels[top:low, left:right]
+        if part.size:
+            mask = np.zeros(part.shape[:2], np.uint8)
+            cv2.fillPoly(mask, [corners - (left, top)], 255)
+            cv2.copyTo(cv2.convertScaleAbs(part, alpha=1 - share), mask, part)
+
+    def glow(self, x: float, y: float, radius: float, colour: Rgb) -> None:
+        """Light around a point that fades to nothing at the radius; ink has none."""
+        import cv2
+        import numpy as np
+
+        if self.look.style == "lineart":
+            return
+        reach = round(radius * self.unit)
+        across, down = round(self.x + x * self.unit * self.side) - reach, round(self.y + y * self.unit) - reach
+        left, top = max(across, 0), max(down, 0)
+        part = self.pixels[top : max(down + 2 * reach, 0), left : max(across + 2 * reach, 0)]
+        high, wide = part.shape[:2]
+        light = _falloff(reach)[top - down : top - down + high, left - across : left - across + wide, None]
+        if part.size:
+            cv2.add(part, (light * np.array(colour, np.uint16) >> 8).astype(np.uint8), part)
+
+    def ring(self, points: Shape, width: float, colour: Rgb) -> None:
+        """A closed line."""
+        self._stroke(points, width * self.unit, self.look.tone(colour), True)
+
+    def gradient(self, area: tuple[float, float, float, float], colours: tuple[Rgb, ...]) -> None:
+        """The rectangle (left, top, right, bottom) from the first colour above to the last below; they shine."""
+        import numpy as np
+
+        sides = (self.x + area[0] * self.unit, self.y + area[1] * self.unit, self.x + area[2] * self.unit)
+        left, top, right = (max(0, round(side)) for side in sides)
+        part = self.pixels[top : round(self.y + area[3] * self.unit), left:right]
+        stops = np.array([self.look.tone(colour, lit=True) for colour in colours], dtype=np.float64)
+        at = np.linspace(0, len(stops) - 1, len(part))
+        rows = [np.interp(at, np.arange(len(stops)), stops[:, channel]) for channel in range(3)]
+        part[:] = np.stack(rows, axis=1).astype(np.uint8)[:, None]
+
+    def _stroke(self, points: Shape, width: float, colour: Rgb, closed: bool) -> None:
         import cv2
 
         cv2.polylines(self.pixels, [self._fixed(points)], closed, colour, max(1, round(width)), cv2.LINE_8, _SHIFT)
 
-    def _fixed(self, points: Sequence[tuple[float, float]] | np.ndarray) -> np.ndarray:
+    def _fixed(self, points: Shape) -> np.ndarray:
         import numpy as np
 
-        placed = np.asarray(points, dtype=np.float64) * (self.unit * self.side, self.unit) + (
-            self.x - 0.5,
-            self.y - 0.5,
-        )
-        return np.rint(placed * (1 << _SHIFT)).astype(np.int32)
+        corners = _array(points) if isinstance(points, tuple) else points
+        unit, zero = self.unit * _PARTS, (self.x * _PARTS - _PARTS / 2, self.y * _PARTS - _PARTS / 2)
+        return (corners * (unit * self.side, unit) + zero).astype(np.int32)
+
+
+@functools.lru_cache(8192)
+def _array(points: Points) -> np.ndarray:
+    import numpy as np
+
+    return np.array(points, dtype=np.float64)
+
+
+@functools.lru_cache(32)
+def _falloff(reach: int) -> np.ndarray:
+    """Brightness (2 reach, 2 reach; uint16 up to 255) around a light in the middle."""
+    import numpy as np
+
+    line = (np.arange(2 * reach) - reach + 0.5) / reach
+    near = np.clip(1 - line[:, None] ** 2 - line[None] ** 2, 0, 1)
+    return np.rint(255 * near * near).astype(np.uint16)
 
 
 @functools.cache
@@ -83,11 +155,18 @@ def curve(points: Points) -> np.ndarray:
 
     before, here, after, beyond = (np.roll(np.asarray(points), k, axis=0)[:, None, :] for k in (1, 0, -1, -2))
     t = (np.arange(6) / 6)[None, :, None]
-    bent = here + t * (
+    bent: np.ndarray = here + t * (
         (after - before) / 2
         + t * ((2 * before - 5 * here + 4 * after - beyond) / 2 + t * (3 * (here - after) + beyond - before) / 2)
     )
     return bent.reshape(-1, 2)
+
+
+@functools.cache
+def arc(points: Points) -> Points:
+    """An open smooth line from the second point to the last but one."""
+    count = len(points)
+    return tuple(map(tuple, curve(points)[6 : 6 * (count - 2) + 1]))
 
 
 @functools.cache
@@ -96,11 +175,22 @@ def mirrored(points: Points) -> Points:
     return points + tuple((-x, y) for x, y in reversed(points) if x)
 
 
-@functools.cache
-def oval(x: float, y: float, wide: float, high: float = 0.0) -> Points:
+def oval(x: float, y: float, wide: float, high: float = 0.0) -> np.ndarray:
     """An ellipse around (x, y) with these radii; a circle without the second."""
+    return _circle() * (wide, high or wide) + (x, y)
+
+
+@functools.cache
+def _circle() -> np.ndarray:
+    import numpy as np
+
     turns = [2 * math.pi * k / _ROUND for k in range(_ROUND)]
-    return tuple((x + wide * math.cos(a), y + (high or wide) * math.sin(a)) for a in turns)
+    return np.array([(math.cos(a), math.sin(a)) for a in turns])
+
+
+def bowed(x: float, y: float, wide: float, deep: float) -> np.ndarray:
+    """A line that sags by `deep` between two ends."""
+    return oval(x, y, wide, deep)[1 : _ROUND // 2]
 
 
 @functools.cache

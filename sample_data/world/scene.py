@@ -11,6 +11,7 @@ HAIR = ("black", "brown", "blonde", "red", "grey", "blue")
 OUTDOORS = ("forest", "beach", "street", "mountain")
 INDOORS = ("forge", "kitchen", "library")
 BACKGROUNDS = ("white", "blue", "yellow", "pink")  # of pictures without a place
+LARGE_BEARDS = ("full", "long", "square")  # square is Smith's alone
 TOOLS = {"reading": "book", "cooking": "frying pan", "drinking": "cup", "hammering": "hammer"}
 
 
@@ -114,6 +115,9 @@ def draw_scene(stream: random.Random) -> Scene:
 def draw_person(stream: random.Random, gender: str) -> Person:
     """Anybody but the cast, in all combinations that can be told apart."""
     boy = gender == "boy"
+    colour = stream.choice(COLOURS)
+    beard = _one(stream, {"": 48, "full": 18, "short": 16, "goatee": 6, "long": 12}) if boy else ""
+    scarf = stream.choice(("red", "blue", "gold")) if stream.random() < 0.2 else ""
     over = _one(stream, {"": 55, "coat": 18, "apron": 27})
     return Person(
         gender=gender,
@@ -124,16 +128,18 @@ def draw_person(stream: random.Random, gender: str) -> Person:
         ),
         hair_colour=_one(stream, {"black": 20, "brown": 24, "blonde": 18, "red": 14, "grey": 12, "blue": 12}),
         fringe=stream.randrange(3),
-        beard=_one(stream, {"": 48, "full": 18, "short": 16, "goatee": 6, "long": 12}) if boy else "",
+        beard=beard,
         mustache=boy and stream.random() < 0.3,
         glasses=stream.random() < 0.22,
         hat=_one(stream, {"": 73, "straw hat": 9, "beanie": 9, "top hat": 9}),
         bow=not boy and stream.random() < 0.2,
         top="shirt" if boy or stream.random() < 0.45 else "dress",
-        colour=stream.choice(COLOURS),
+        colour=colour,
         coat=stream.choice(("navy", "brown", "grey")) if over == "coat" else "",
-        apron=stream.choice(("white", "leather", "navy")) if over == "apron" else "",
-        scarf=stream.choice(("red", "blue", "gold")) if stream.random() < 0.16 else "",
+        apron=stream.choice(("white", "leather", "navy") if colour != "white" else ("leather", "navy"))
+        if over == "apron"
+        else "",
+        scarf=scarf if beard not in LARGE_BEARDS else "",
         bottom=stream.choice(("blue", "grey", "brown")),
     )
 
@@ -171,9 +177,11 @@ def _pose(stream: random.Random, framing: str, place: str) -> Pose:
     if likely:
         weights[likely] += 16
     action = _one(stream, weights) if framing != "portrait" else ""
-    holds = stream.choice(("hammer", "frying pan", "book", "cup", "umbrella", "umbrella", "flower", "flower"))
+    things = ("hammer", "frying pan", "book", "cup", "flower", "flower")
+    holds = stream.choice(things if place in INDOORS else (*things, "umbrella", "umbrella", "umbrella"))
+    stance = _one(stream, {"standing": 50, "sitting": 25, "walking": 25})
     return Pose(
-        stance=_one(stream, {"standing": 50, "sitting": 25, "walking": 25}),
+        stance=stance if framing == "full body" else "standing",
         action="" if action == "holding" else action,
         item=holds if action == "holding" else TOOLS.get(action, ""),
         mouth=_one(stream, {"closed": 38, "smile": 36, "open": 26}),

@@ -11,13 +11,18 @@ if TYPE_CHECKING:
 
 Rgb = tuple[int, int, int]
 _WHITE: Rgb = (255, 255, 255)
-_INK: Rgb = (38, 26, 40)
+INK: Rgb = (38, 26, 40)
+LIPS: Rgb = (190, 44, 54)
+_BLACK: Rgb = (30, 30, 30)  # of lines in ink
 _PAPER: Rgb = (252, 249, 240)
 # What the light of each time of day does to red, green and blue.
 _LIGHTS = {
     "day": (1.0, 1.0, 1.0),
     "sunset": (1.0, 0.83, 0.74),
     "night": (0.52, 0.56, 0.82),
+    "moon": (0.78, 0.78, 0.94),
+    "dusk": (1.0, 0.93, 0.86),
+    "glow": (1.0, 0.95, 0.88),
     "fire": (0.96, 0.84, 0.78),
     "lamp": (0.97, 0.88, 0.76),
 }
@@ -49,16 +54,18 @@ def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
 def _tone(style: str, light: str, colour: Rgb) -> Rgb:
     red, green, blue = (round(c * k) for c, k in zip(colour, _LIGHTS[light], strict=True))
     if style == "lineart":
-        grey = round(118 + 0.537 * _luma((red, green, blue)))
+        if colour in (INK, LIPS):
+            return _BLACK
+        grey = round(255 - 115 * (1 - _luma((red, green, blue)) / 255) ** 1.35)
         return grey, grey, grey
-    return mix((red, green, blue), _PAPER, 0.2) if style == "watercolor" else (red, green, blue)
+    return mix((red, green, blue), _PAPER, 0.26) if style == "watercolor" else (red, green, blue)
 
 
 @functools.lru_cache(4096)
 def _ink(style: str, light: str, colour: Rgb) -> Rgb:
     if style == "lineart":
-        return 30, 30, 30
-    return _tone(style, light, mix(colour, _INK, 0.45 if style == "watercolor" else 0.8))
+        return _BLACK
+    return _tone(style, light, mix(colour, INK, 0.45 if style == "watercolor" else 0.8))
 
 
 def _luma(colour: Rgb) -> float:
@@ -71,10 +78,9 @@ def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
     import cv2
 
     height, width = pixels.shape[0] // fine, pixels.shape[1] // fine
-    if style != "watercolor":
-        return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    small = cv2.resize(_wobbled(pixels), (width, height), interpolation=cv2.INTER_AREA)
-    return _washed(small)
+    wet = style == "watercolor"
+    small: np.ndarray = cv2.resize(_wobbled(pixels) if wet else pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return _washed(small) if wet else small
 
 
 def _wobbled(pixels: np.ndarray) -> np.ndarray:
@@ -83,10 +89,13 @@ def _wobbled(pixels: np.ndarray) -> np.ndarray:
     import numpy as np
 
     height, width = pixels.shape[:2]
-    reach = min(height, width) / 70
+    reach = min(height, width) / 80
     rows, columns = np.indices((height, width), dtype=np.float32)
     down, right = ((_clouds(height, width, 14, k).astype(np.float32) / 127.5 - 1) * reach for k in (1, 2))
-    return cv2.remap(pixels, columns + right, rows + down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    moved: np.ndarray = cv2.remap(
+        pixels, columns + right, rows + down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+    )
+    return moved
 
 
 def _washed(picture: np.ndarray) -> np.ndarray:
@@ -99,10 +108,11 @@ def _washed(picture: np.ndarray) -> np.ndarray:
     wash = 1.35 * picture.astype(np.float32) - 0.35 * blurred
     grain = _clouds(height, width, 5, 3)[..., None] / np.float32(255)
     fine = _clouds(height, width, max(height, width) // 2, 4)[..., None] / np.float32(255)
-    wash = wash * (np.float32(0.9) + np.float32(0.16) * grain) + (fine - np.float32(0.5)) * 14
+    wash = wash * (np.float32(0.94) + np.float32(0.12) * grain) + (fine - np.float32(0.5)) * 14
     cover = _margin(height, width)[..., None]
     paper = np.array(_PAPER, dtype=np.float32) + (fine - np.float32(0.5)) * 14
-    return np.clip(np.rint(wash * cover + paper * (1 - cover)), 0, 255).astype(np.uint8)
+    dry: np.ndarray = np.clip(np.rint(wash * cover + paper * (1 - cover)), 0, 255).astype(np.uint8)
+    return dry
 
 
 @functools.lru_cache(4)
@@ -114,7 +124,10 @@ def _margin(height: int, width: int) -> np.ndarray:
     down = np.minimum(np.arange(height), np.arange(height)[::-1]).astype(np.float32)[:, None]
     right = np.minimum(np.arange(width), np.arange(width)[::-1]).astype(np.float32)[None]
     waver = _clouds(height, width, 9, 5).astype(np.float32) / 255
-    return np.clip((np.minimum(down, right) - waver * reach) / (reach * np.float32(0.35)) + np.float32(0.2), 0, 1)
+    inside: np.ndarray = np.clip(
+        (np.minimum(down, right) - waver * reach) / (reach * np.float32(0.35)) + np.float32(0.2), 0, 1
+    )
+    return inside
 
 
 @functools.lru_cache(16)
@@ -125,4 +138,5 @@ def _clouds(height: int, width: int, cells: int, seed: int) -> np.ndarray:
 
     shape = (max(2, cells * height // max(height, width)), max(2, cells * width // max(height, width)))
     spots = np.random.Generator(np.random.PCG64(seed)).integers(0, 256, shape, dtype=np.uint8)
-    return cv2.resize(spots, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    soft: np.ndarray = cv2.resize(spots, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)
+    return soft

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sample_data.world.scene import BACKGROUNDS, COLOURS, HAIR, INDOORS, OUTDOORS, TOOLS, Person, Scene
+from sample_data.world.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    HAIR,
+    INDOORS,
+    LARGE_BEARDS,
+    OUTDOORS,
+    TOOLS,
+    Person,
+    Scene,
+)
 
 Seen = Callable[[Scene], bool]
 Worn = Callable[[Scene, Person], bool]
@@ -52,36 +62,54 @@ def _face(s: Scene) -> bool:
 
 
 def _top(s: Scene, p: Person) -> bool:
-    """A shirt or dress: under a coat a strip of it, which a portrait does not show."""
-    return not p.coat or _hands(s)
+    """A shirt or dress: under a coat a strip of it, which a portrait, a scarf, a book or a long beard hides."""
+    if p.coat:
+        return _hands(s) and not (p.scarf or p.beard == "long" or s.pose.action == "reading")
+    return _hands(s) or p.beard != "long"
 
 
 def _apron(s: Scene, p: Person) -> bool:
-    """The bib of an apron: in a portrait only under a bare neck."""
-    return p.apron != "" and (_hands(s) or (p.beard != "long" and not p.scarf))
+    """An apron: a portrait shows its bib under a bare neck."""
+    return p.apron != "" and (_hands(s) or not (p.beard == "long" or p.scarf))
+
+
+def _mustache(s: Scene, p: Person) -> bool:
+    """A mustache: a cup hides it, and from afar a large beard of the same colour."""
+    return p.mustache and s.pose.action != "drinking" and (_close(s) or p.beard not in LARGE_BEARDS)
+
+
+def _short(s: Scene, p: Person) -> bool:
+    """Short hair: a boy's hat covers it."""
+    return p.hair == "short" and (p.gender == "girl" or not p.hat)
 
 
 def _hair_colour(colour: str) -> Worn:
-    """Hair of this colour: on the head, or in a beard long enough."""
-    return lambda s, p: _coloured(s) and p.hair_colour == colour and (p.hair != "bald" or p.beard in ("full", "long"))
+    """Hair of this colour: on the head, or in a large beard."""
+    return lambda s, p: (
+        _coloured(s)
+        and p.hair_colour == colour
+        and (_short(s, p) or p.hair in ("long", "twintails") or p.beard in LARGE_BEARDS)
+    )
+
+
+def _sides(s: Scene) -> bool:
+    """What is beside the head can be seen; in a girl's portrait long hair is before it."""
+    p = s.person
+    return p is None or s.framing != "portrait" or p.gender == "boy" or p.hair == "short"
 
 
 def _top_colour(kind: str, colour: str) -> Worn:
     return lambda s, p: _coloured(s) and p.top == kind and p.colour == colour and _top(s, p)
 
 
-def _bottom(kind: str) -> Worn:
-    return lambda s, p: (
-        s.framing == "full body" and p.top != "dress" and kind == {"boy": "pants", "girl": "skirt"}[p.gender]
-    )
+def _bottom(s: Scene, p: Person, gender: str) -> bool:
+    """Trousers or a skirt, under nothing long."""
+    bare = s.framing == "full body" and p.top == "shirt" and not (p.coat or p.apron)
+    return bare and p.gender == gender and s.pose.stance != "sitting"
 
 
 def _hat(kind: str) -> Worn:
     return lambda s, p: p.hat == kind
-
-
-def _hair(kind: str) -> Worn:
-    return lambda s, p: p.hair == kind
 
 
 def _item(item: str) -> Worn:
@@ -94,6 +122,14 @@ def _action(action: str) -> Worn:
 
 def _stance(stance: str) -> Worn:
     return lambda s, p: s.framing == "full body" and s.pose.stance == stance
+
+
+def _framing(framing: str) -> Worn:
+    return lambda s, p: s.framing == framing
+
+
+def _weather(weather: str) -> Seen:
+    return lambda s: s.weather == weather
 
 
 def _place(place: str) -> Seen:
@@ -115,13 +151,13 @@ TAGS: tuple[Tag, ...] = (
     _person("solo", lambda s, p: True),
     _scene("no humans", lambda s: s.person is None),
     *(_person(f"{colour} hair", _hair_colour(colour)) for colour in HAIR),
-    _person("short hair", _hair("short")),
+    _person("short hair", _short),
     _person("long hair", lambda s, p: p.hair in ("long", "twintails")),
-    _person("twintails", _hair("twintails")),
+    _person("twintails", lambda s, p: p.hair == "twintails"),
     _person("bald", lambda s, p: p.hair == "bald" and not p.hat),
-    _person("facial hair", lambda s, p: p.beard != "" or p.mustache),
+    _person("facial hair", lambda s, p: p.beard != "" or _mustache(s, p)),
     _person("beard", lambda s, p: p.beard != ""),
-    _person("mustache", lambda s, p: p.mustache and s.pose.action != "drinking"),
+    _person("mustache", _mustache),
     _person("glasses", lambda s, p: p.glasses),
     _person("hat", lambda s, p: p.hat != ""),
     *(_person(hat, _hat(hat)) for hat in ("straw hat", "beanie", "top hat")),
@@ -133,7 +169,8 @@ TAGS: tuple[Tag, ...] = (
     _person("coat", lambda s, p: p.coat != ""),
     _person("apron", _apron),
     _person("scarf", lambda s, p: p.scarf != ""),
-    *(_person(kind, _bottom(kind)) for kind in ("pants", "skirt")),
+    _person("pants", lambda s, p: _bottom(s, p, "boy")),
+    _person("skirt", lambda s, p: _bottom(s, p, "girl")),
     _person("holding", lambda s, p: _hands(s) and s.pose.item != ""),
     *(_person(item, _item(item)) for item in (*TOOLS.values(), "umbrella", "flower")),
     *(_person(action, _action(action)) for action in (*TOOLS, "waving", "hands on own hips")),
@@ -143,18 +180,18 @@ TAGS: tuple[Tag, ...] = (
     _person("closed eyes", lambda s, p: _close(s) and s.pose.eyes == "closed"),
     _person("looking at viewer", lambda s, p: _close(s) and s.pose.eyes == "open" and s.pose.gaze == "viewer"),
     _person("looking to the side", lambda s, p: _close(s) and s.pose.eyes == "open" and s.pose.gaze == "side"),
-    *(_person(framing, lambda s, p, f=framing: s.framing == f) for framing in ("portrait", "upper body", "full body")),
+    *(_person(framing, _framing(framing)) for framing in ("portrait", "upper body", "full body")),
     _scene("scenery", lambda s: s.person is None),
     _scene("indoors", lambda s: s.place in INDOORS),
     _scene("outdoors", lambda s: s.place in OUTDOORS),
     *(_scene(place, _place(place)) for place in (*INDOORS, *OUTDOORS)),
-    _scene("fire", _place("forge")),
+    _scene("fire", lambda s: s.place == "forge" and _sides(s)),
     _scene("bookshelf", _place("library")),
     _scene("tree", _place("forest")),
-    _scene("ocean", _place("beach")),
+    _scene("ocean", lambda s: s.place == "beach" and _sides(s)),
     _scene("house", _place("street")),
     *(_scene(light, _light(light)) for light in ("day", "sunset", "night")),
-    *(_scene(sky, lambda s, w=sky: s.weather == w) for sky in ("rain", "snow")),
+    *(_scene(sky, _weather(sky)) for sky in ("rain", "snow")),
     _scene("simple background", lambda s: not s.place),
     *(_scene(f"{colour} background", _plain(colour)) for colour in BACKGROUNDS),
     _scene("flat color", lambda s: s.style == "flat"),

@@ -19,13 +19,12 @@ def draw_behind(pen: Pen, pose: Pose) -> None:
     """What is behind the head: an open umbrella."""
     if pose.item != "umbrella":
         return
-    cover = pen.at(0.7, -1.9)
-    cover.line(((0.46, 2.7), (0.1, -0.9)), 0.12, WOOD)
+    cover = pen.at(0.7, -1.55)
     cover.shape(
-        curve(((-1.7, 0.5), (-1.4, -0.4), (-0.5, -1.0), (0.5, -1.0), (1.4, -0.4), (1.7, 0.5), (0, 0.3))), _UMBRELLA
+        curve(((-1.6, 0.3), (-1.3, -0.44), (-0.5, -0.98), (0.5, -0.98), (1.3, -0.44), (1.6, 0.3), (0, 0.14))), _UMBRELLA
     )
-    for x in (-0.6, 0.6):
-        cover.mark(((0, -1.04), (x, 0.34)), _UMBRELLA)
+    for x in (-0.62, 0.62):
+        cover.mark(((0, -1.04), (x, 0.2)), _UMBRELLA)
 
 
 def draw_in_front(pen: Pen, pose: Pose, hand: tuple[float, float]) -> None:
@@ -55,6 +54,10 @@ def _pan(pen: Pen) -> None:
     pen.fill(oval(0, -0.82, 0.36), (96, 98, 112))
 
 
+def _umbrella(pen: Pen) -> None:
+    pen.limb(((0, 0.3), (-0.04, -1.9)), 0.11, WOOD)
+
+
 def _book(pen: Pen) -> None:
     pen.shape(box(-0.36, -0.52, 0.36, 0.4), _COVER)
     pen.fill(box(-0.2, -0.34, 0.22, -0.18), _PAGE)
@@ -62,8 +65,7 @@ def _book(pen: Pen) -> None:
 
 
 def _cup(pen: Pen) -> None:
-    ring = oval(0.34, -0.3, 0.2)
-    pen.line((*ring, ring[0]), 0.1, mix(_CUP, (20, 40, 60), 0.5))
+    pen.ring(oval(0.34, -0.3, 0.2), 0.1, mix(_CUP, (20, 40, 60), 0.5))
     pen.shape(((-0.34, -0.6), (0.34, -0.6), (0.28, 0.06), (-0.28, 0.06)), _CUP)
     pen.fill(oval(0, -0.58, 0.3, 0.08), (112, 66, 40))
 
@@ -88,7 +90,7 @@ def _reading(pen: Pen, hand: tuple[float, float]) -> None:
 
 
 def _cooking(pen: Pen, hand: tuple[float, float]) -> None:
-    pan = pen.at(*hand)
+    pan = pen.at(*hand, 0.84)
     pan.limb(((-0.1, 0), (0.4, -0.02)), 0.15, (60, 50, 54))
     pan.shape(curve(((0.26, -0.2), (1.5, -0.2), (1.36, 0.16), (0.88, 0.24), (0.4, 0.16))), (60, 62, 74))
     pan.shape(oval(0.88, -0.2, 0.5, 0.14), (255, 252, 240))
@@ -106,7 +108,7 @@ def _drinking(pen: Pen, hand: tuple[float, float]) -> None:
 
 def _hammering(pen: Pen, hand: tuple[float, float]) -> None:
     _hammer(pen.at(*hand, 1.1))
-    block = pen.at(0.3, 1.3, 1.1)
+    block = pen.at(1.08, 1.3, 1.0)
     block.shape(box(-0.5, 0.86, 0.5, 1.4), WOOD)
     anvil(block)
     for x, y in ((-0.5, -0.34), (-0.16, -0.5), (0.36, -0.46), (0.66, -0.24), (0.1, -0.3)):
@@ -114,4 +116,4 @@ def _hammering(pen: Pen, hand: tuple[float, float]) -> None:
 
 
 _USED = {"reading": _reading, "cooking": _cooking, "drinking": _drinking, "hammering": _hammering}
-_HELD = {"hammer": _hammer, "frying pan": _pan, "book": _book, "cup": _cup, "flower": _flower}
+_HELD = {"hammer": _hammer, "frying pan": _pan, "book": _book, "cup": _cup, "umbrella": _umbrella, "flower": _flower}
