@@ -53,6 +53,18 @@ def test_a_separator_keeps_both_ends_and_never_enters_the_prompt():
     assert drawn("a, b", keep_separator="|||", tag_dropout=1.0) == "a"  # nothing kept in place: one stays
 
 
+def test_with_a_separator_the_count_keeps_nothing():
+    """Captions without the sign have no part left in place: the option stands instead of the count."""
+    prompts = many("a, b, c", keep_separator="|||", shuffle_captions=True, keep_tokens=2)
+    assert {p[0] for p in prompts} == set("abc")
+
+
+def test_pictures_have_streams_of_their_own():
+    options = Captions(shuffle_captions=True)
+    prompts = [prompt(Draw(sample(k, caption=TAGS), 0), options, 42) for k in range(40)]
+    assert len(set(prompts)) > 30
+
+
 def test_dropout_by_share_leaves_the_prompt_empty_prefix_included():
     prompts = many(caption_dropout=0.25, caption_prefix="photo of", caption_suffix="outdoors", draws=2000)
     assert set(prompts) == {"", f"photo of {TAGS} outdoors"}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training_set import sample
-from training.sets.draws import Draw, all_batches, chance, epoch_batches, mirrored, seed_of
+from training.sets.draws import _FILL, Draw, all_batches, chance, epoch_batches, mirrored, seed_of
 from training.steps.noise import Noise
 from training.steps.objective import DDPM
 
@@ -65,6 +65,51 @@ def test_regularization_matches_each_class_and_goes_round_all_pictures():
     assert sorted(seen[s.id] for s in felines) == [4, 4, 5, 5]  # 18 turns over 4
 
 
+def test_turns_of_regularization_know_their_number_and_their_epoch():
+    """Their chances are their own every time, and what happens in some epochs happens to them too."""
+    samples = [sample(1, repeats=6), *(sample(20 + k, reg=True, subject="", repeats=1) for k in range(4))]
+    turns = [
+        (d.sample.id, d.number)
+        for epoch in range(3)
+        for batch in epoch_batches(samples, epoch, 2, 0)
+        for d in batch
+        if d.sample.reg and d.epoch == epoch
+    ]
+    assert len(set(turns)) == len(turns) == 18
+
+
+def test_which_regularization_pictures_come_first_is_the_seeds_choice():
+    """Of more pictures than an epoch needs, not those whose ids come first."""
+    samples = [sample(1, repeats=5), *(sample(20 + k, reg=True, subject="", repeats=1) for k in range(50))]
+    first = {
+        seed: frozenset(d.sample.id for batch in epoch_batches(samples, 0, 1, seed) for d in batch if d.sample.reg)
+        for seed in range(5)
+    }
+    assert len(set(first.values())) == 5
+
+
+def test_sizes_take_turns():
+    """All batches of one size, then all of the other, would let the model forget the first."""
+    samples = [sample(k, width=64 if k < 20 else 128, repeats=1) for k in range(40)]
+    widths = [batch[0].sample.width for batch in epoch_batches(samples, 0, 2, 1)]
+    assert sum(a != b for a, b in itertools.pairwise(widths)) > 3
+
+
+@pytest.mark.parametrize(
+    ("policy", "fault", "said"),
+    [
+        ("smaller", lambda group, batch: group[1:], "shown 1 times an epoch, not the planned 2"),
+        ("smaller", lambda group, batch: [*group[1:], group[1]], "not the planned 2"),
+        ("repeat", lambda group, batch: group[1:], "shown 1 times an epoch, not the planned 2"),
+        ("drop", lambda group, batch: [*group, group[0]], "shown 3 times an epoch, not the planned 2"),
+    ],
+)
+def test_a_picture_seen_otherwise_than_planned_is_a_fault(monkeypatch, policy, fault, said):
+    monkeypatch.setitem(_FILL, policy, fault)
+    with pytest.raises(AssertionError, match=said):
+        epoch_batches([sample(1), sample(2)], 0, 2, 1, policy)
+
+
 def test_epochs_follow_one_another():
     samples = [sample(k, repeats=1) for k in range(3)]
     first = list(itertools.islice(all_batches(samples, 2, 5), 5))
@@ -92,12 +137,22 @@ def test_noise_offset_moves_whole_channels():
     change = moved.noise - plain.noise
     assert torch.equal(plain.time, moved.time)
     assert float(change.std((2, 3)).max()) < 1e-6
+    assert len({round(float(value), 5) for value in change.mean((2, 3))[0]}) == 4  # each channel has its own
     assert float(change.abs().max()) > 0.01
     means = [
         chance(Draw(sample(k), 0), objective, (4, 16, 16), (1, Noise(noise_offset=0.5))).noise.mean((2, 3))
         for k in range(100)
     ]
     assert float(torch.stack(means).std()) == pytest.approx((0.5**2 + 1 / 256) ** 0.5, rel=0.1)
+
+
+def test_input_perturbation_is_mixed_in_and_not_to_be_predicted():
+    objective = DDPM(torch.linspace(0.99, 0.01, 1000))
+    plain, moved = (
+        chance(Draw(sample(1), 0), objective, (4, 32, 32), (1, Noise(input_perturbation=share))) for share in (0.0, 0.1)
+    )
+    assert plain.mixed is plain.noise and torch.equal(plain.noise, moved.noise)
+    assert float((moved.mixed - moved.noise).std()) == pytest.approx(0.1, rel=0.05)
 
 
 def test_seed_of_is_a_plain_hash():
@@ -134,3 +189,4 @@ def test_half_of_the_draws_are_mirrored_each_by_its_own_coin():
     sides = [mirrored(draw, 42) for draw in draws]
     assert 440 < sum(sides) < 560 and sides == [mirrored(draw, 42) for draw in draws]
     assert sides != [mirrored(draw, 43) for draw in draws]
+    assert all(set(sides[50 * k : 50 * k + 50]) == {True, False} for k in range(20))  # not always the same pictures

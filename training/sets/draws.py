@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -60,10 +60,19 @@ def epoch_batches(
     if batch > 1:
         sizes = {size: _FILL[underfilled](group, batch) for size, group in sizes.items()}
     batches = [group[at : at + batch] for group in sizes.values() for at in range(0, len(group), batch)]
-    if underfilled == "smaller" and sum(map(len, batches)) != len(drawn):
-        raise AssertionError(f"epoch {epoch + 1} shows {sum(map(len, batches))} pictures, not the planned {len(drawn)}")
+    _check(drawn, batches, underfilled)
     order.shuffle(batches)
     return batches
+
+
+def _check(planned: list[Draw], batches: list[list[Draw]], underfilled: Underfilled) -> None:
+    """AssertionError when a picture is not seen as often as planned, but for what the policy adds or drops."""
+    plan = Counter(draw.sample.id for draw in planned)
+    shown = Counter(draw.sample.id for batch in batches for draw in batch)
+    missed, more = plan - shown, shown - plan
+    if (missed and underfilled != "drop") or (more and underfilled != "repeat"):
+        id = min(missed or more)
+        raise AssertionError(f"the record {id} is shown {shown[id]} times an epoch, not the planned {plan[id]}")
 
 
 def all_batches(
