@@ -90,6 +90,11 @@ def test_tag_dropout_spares_what_is_kept_and_the_trigger():
     assert all(many("beard, hat", keep_tokens=0, tag_dropout=1.0))  # kohya's may end with nothing
 
 
+def test_a_trigger_is_spared_as_a_word_and_not_as_letters():
+    prompts = many("beard, blacksmith, hat", keep_tokens=0, tag_dropout=0.5)
+    assert any("blacksmith" not in p for p in prompts)
+
+
 def test_weights_are_not_torn():
     text = "smith, (red hat, blue coat:1.3), [dark, night], name \\(series\\), apron"
     assert split_tags(text) == ["smith", "(red hat, blue coat:1.3)", "[dark, night]", "name \\(series\\)", "apron"]
