@@ -16,6 +16,8 @@ PICKLES = {  # read, as tensors only, where there is nothing else; to the name u
     "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
 }
 _COPIES = (".fp16.", ".non_ema.")  # smaller or unfinished copies of weights that stand beside them
+# Parts of a pipeline that prep never loads: 1.2 GB that would blacken pictures of their choice, and what they read by.
+_UNUSED = ("safety_checker/", "feature_extractor/")
 
 
 def choose(hub: str, names: tuple[str, ...], entry: Known | None, patterns: tuple[str, ...]) -> dict[str, str]:
@@ -52,7 +54,7 @@ def refuse_strange(hub: str, name: str) -> None:
 def _usual(names: list[str], needs: tuple[str, ...]) -> list[str]:
     """Texts and weights that a model of its kind needs."""
     deep = "model_index.json" in names  # a pipeline of diffusers: its parts lie in sub-folders
-    flat = [name for name in names if deep or "/" not in name]
+    flat = [name for name in names if deep and not name.startswith(_UNUSED) or "/" not in name]
     of_kind = [name for name in flat if name.endswith(WEIGHTS)]
     if needs:
         weights = [name for name in of_kind if _fits(name, needs)]

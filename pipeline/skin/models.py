@@ -56,7 +56,8 @@ def pull(
 
     A pull that was broken off goes on where it was; a model appears whole or not at all. Only
     safetensors, ONNX and text files are taken; where a model has none but a pickle, its tensors
-    are read as such and written as safetensors.
+    are read as such and written as safetensors. Of a base model come the parts that prep trains and
+    paints with: no safety checker, no copies in half precision.
     """
     from pipeline.models.pull import Wish
     from pipeline.models.pull import pull as pull_one
@@ -68,6 +69,7 @@ def pull(
             pulled = pull_one(wish, offline, lambda done, all_: progress(done // _MB, max(1, all_ // _MB)))
         size = sum(entry.size for entry in pulled.files.values())
         plain = {"name": pulled.name, "revision": pulled.revision, "bytes": size, "folder": str(home_of(pulled.name))}
+        plain["files"] = sorted(pulled.files)
         text = f"{pulled.name} at {pulled.revision[:12]}, {human(size)}, in {home_of(pulled.name)}"
         tell(text, plain, as_json, quiet)
 
