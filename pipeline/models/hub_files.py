@@ -54,7 +54,7 @@ def refuse_strange(hub: str, name: str) -> None:
 def _usual(names: list[str], needs: tuple[str, ...]) -> list[str]:
     """Texts and weights that a model of its kind needs."""
     deep = "model_index.json" in names  # a pipeline of diffusers: its parts lie in sub-folders
-    flat = [name for name in names if deep and not name.startswith(_UNUSED) or "/" not in name]
+    flat = [name for name in names if (deep and not name.startswith(_UNUSED)) or "/" not in name]
     of_kind = [name for name in flat if name.endswith(WEIGHTS)]
     if needs:
         weights = [name for name in of_kind if _fits(name, needs)]
