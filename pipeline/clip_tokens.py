@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from training.bases.tokens import END, START, merge_table, vocabulary
+from pipeline.clip_bpe import END, START, merge_table, vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipeline.clip_bpe import tokenizer_files
 from training.bases.blueprint import PLANS, Blueprint, Text
 from training.bases.checkpoint import empty_part, published_name
 from training.bases.mini import seeded, write_model
-from training.bases.tokens import tokenizer_files
 from training.runs.export import write_tensors
 
 _SIZES = {"vae": (8, 8, 16, 16), "vae_layers": 2}

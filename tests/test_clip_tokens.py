@@ -35,7 +35,7 @@ HARD = [
 def trainers(tmp_path_factory):
     from transformers import CLIPTokenizer
 
-    from training.bases.tokens import tokenizer_files
+    from pipeline.clip_bpe import tokenizer_files
 
     folder = tmp_path_factory.mktemp("tokenizer")
     for name, text in tokenizer_files().items():

@@ -21,7 +21,8 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # Each may import those before it. What a package is not named with may import nothing of ours above it.
 FLOORS = (
     ("pipeline.errors", "pipeline.spelling", "pipeline.shape"),
-    ("pipeline.record", "training.bases.tokens"),
+    ("pipeline.siblings",),
+    ("pipeline.record", "pipeline.clip_bpe"),
     ("pipeline.clip_tokens",),
     ("pipeline.stage", "pipeline.workspace", "pipeline.link"),
     ("pipeline.imaging",),

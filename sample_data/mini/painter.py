@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clip_bpe import END, START
 from pipeline.workspace import write_atomic
 from sample_data.mini import autoencoder
 from sample_data.mini.scenes import SIDE
 from sample_data.mini.words import write_tokenizer
 from training.bases.blueprint import Blueprint, Text
 from training.bases.checkpoint import published_name, quiet
-from training.bases.tokens import END, START
 from training.runs.export import write_tensors
 
 if TYPE_CHECKING:

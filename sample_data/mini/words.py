@@ -9,9 +9,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from pipeline.clip_bpe import END, START, byte_letters, vocabulary
 from pipeline.workspace import write_atomic
 from sample_data.world.tags import TAGS
-from training.bases.tokens import END, START, byte_letters, vocabulary
 
 # What people write instead of a tag; the painter learns both.
 ALSO = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.clip_bpe import SIZE, tokenizer_files
 from pipeline.workspace import write_atomic
-from training.bases.tokens import SIZE, tokenizer_files
 
 Kind = Literal["sd1", "sd2", "sdxl"]
 _PIPELINES = {"sd1": "StableDiffusionPipeline", "sd2": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}

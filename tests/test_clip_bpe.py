@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.bases.tokens import merge_table, tokenizer_files, vocabulary
+from pipeline.clip_bpe import merge_table, tokenizer_files, vocabulary
 
 CAPTIONS = [
     "",
