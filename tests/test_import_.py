@@ -191,6 +191,38 @@ def test_a_workspace_is_never_overwritten(tmp_path):
     assert set(files(tmp_path / "mine")) == {"note.txt"}
 
 
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError])
+def test_an_import_that_ends_early_leaves_nothing(tmp_path, monkeypatch, there, fault):
+    kohya(tmp_path / "theirs")
+    home = tmp_path / "home"
+    if there:
+        home.mkdir()
+        (home / "mine.txt").write_text("kept")
+    write = Edits.append_each
+
+    def end(self, workspace, decisions):
+        write(self, workspace, decisions)
+        raise fault
+
+    monkeypatch.setattr(Edits, "append_each", end)
+    with pytest.raises(fault):
+        bring(tmp_path / "theirs", home, Wish(copy=True))
+    assert [path.name for path in home.iterdir()] == ["mine.txt"] if there else not home.exists()
+    monkeypatch.undo()
+    assert len(captions(bring(tmp_path / "theirs", home, Wish(copy=True)).workspace)) == 5
+
+
+def test_decisions_that_are_there_are_never_overwritten(tmp_path):
+    journal = tmp_path / "home" / "decisions" / "edits.jsonl"
+    journal.parent.mkdir(parents=True)
+    journal.write_text("mine")
+    kohya(tmp_path / "theirs")
+    with pytest.raises(PrepError, match="holds a workspace already"):
+        bring(tmp_path / "theirs", tmp_path / "home")
+    assert journal.read_text() == "mine"
+
+
 def test_a_file_that_kohya_would_adopt_from_another_picture_is_nobodys(tmp_path):
     """Kohya reads cat.txt for cat_1_2_3_4.png (facts 1.2)."""
     picture(tmp_path / "set" / "1_cat" / "cat_1_2_3_4.png", 2)

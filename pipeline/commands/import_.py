@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.init import Beginning, init
-from pipeline.edits import Edit, Edits
+from pipeline.edits import JOURNAL, Edit, Edits
 from pipeline.errors import PrepError
 from pipeline.exchange.item import Item
 from pipeline.exchange.layouts import find_reader
@@ -55,23 +55,23 @@ class Wish:
 def import_set(source: Path, folder: Path, wish: Wish, report: Report) -> Imported:
     """Make the workspace `folder` of the set at `source`; the set itself is only read.
 
-    PrepError if `folder` holds a workspace or pictures already, for a hostile archive, and for a
+    PrepError if `folder` holds a workspace, pictures or decisions already, for a hostile archive, and for a
     set whose subjects cannot be told apart. Then nothing of the new workspace stays.
     """
     workspace = Workspace(folder.resolve())
-    new = workspace.root / PICTURES
-    if workspace.recipe.exists() or new.exists():
+    made = [workspace.root / PICTURES, workspace.path(JOURNAL).parent, workspace.cache]
+    if workspace.recipe.exists() or any(path.exists() for path in made[:2]):
         raise PrepError(f"{folder} holds a workspace already.", "Name another folder.")
     if not source.exists():
         raise PrepError(f"{printable(str(source))} does not exist.", "Name a folder, a zip or tar shards.")
-    fresh = not workspace.root.exists()
+    made = [path for path in (workspace.root, *made) if not path.exists()]
     workspace.root.mkdir(parents=True, exist_ok=True)
     try:
         return _import(source, workspace, wish, report)
     except BaseException:
-        shutil.rmtree(workspace.root if fresh else new, ignore_errors=True)
-        if not fresh:
-            workspace.recipe.unlink(missing_ok=True)
+        workspace.recipe.unlink(missing_ok=True)
+        for path in made:
+            shutil.rmtree(path, ignore_errors=True)
         raise
 
 
