@@ -1,4 +1,4 @@
-"""Make the sample pictures from photographs that ship in the wheels of scikit-image and matplotlib.
+"""Make the sample pictures: photographs that ship in the wheels of scikit-image and matplotlib, and drawn ones.
 
 python -m sample_data.make [FOLDER]   (by default this folder; needs prep's dev extra)
 """
@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sample_data.drawn import DRAWN_COPIES, DRAWN_TRUNCATED, SHOTS, Shot, drawn, sheet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,8 +59,8 @@ CUTS = (
     Cut("woman/grey.png", "hopper", (60, 10, 460, 430), "PNG", {"optimize": True}, "L", side=320),
     Cut("woman/close.jpg", "hopper", (150, 90, 380, 350), "JPEG", {"quality": 88}),
 )
-COPIES = {"collins/head_copy.png": "collins/head.png"}  # the same bytes under another name
-TRUNCATED = {"collins/half.jpg": "collins/portrait.jpg"}  # its first half
+COPIES = {"collins/head_copy.png": "collins/head.png"} | DRAWN_COPIES  # the same bytes under another name
+TRUNCATED = {"collins/half.jpg": "collins/portrait.jpg"} | DRAWN_TRUNCATED  # its first half
 NOTES = {"collins/notes.txt": "Pictures of Eileen Collins, commander of STS-93. This file is no picture.\n"}
 
 
@@ -96,29 +98,38 @@ def oval(size: tuple[int, int]) -> Image:
     return mask.filter(ImageFilter.BoxBlur(6))
 
 
-def encode(cut: Cut) -> bytes:
-    """The cut as its file's bytes."""
+def encode(image: Image, item: Cut | Shot) -> bytes:
+    """An upright picture as its file's bytes."""
     from PIL import Image as Pillow
 
-    image, options = picture(cut), dict(cut.options)
-    if cut.mode == "P":
+    options = dict(item.options)
+    if item.mode == "P":
         image = image.quantize(128, method=Pillow.Quantize.MEDIANCUT)
-    if cut.orientation == TURNED:
+    if item.orientation == TURNED:
         image = image.transpose(Pillow.Transpose.ROTATE_90)
         exif = Pillow.Exif()
         exif[0x0112] = TURNED
         options["exif"] = exif
     buffer = io.BytesIO()
-    image.save(buffer, cut.format, **options)
+    image.save(buffer, item.format, **options)
+    return buffer.getvalue()
+
+
+def png(image: Image) -> bytes:
+    """A picture as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def make(folder: Path) -> None:
     """Write every sample file below `folder`."""
-    files = {cut.path: encode(cut) for cut in CUTS}
+    files = {cut.path: encode(picture(cut), cut) for cut in CUTS}
+    files |= {shot.path: encode(drawn(shot), shot) for shot in SHOTS}
     files |= {copy: files[path] for copy, path in COPIES.items()}
     files |= {part: files[path][: len(files[path]) // 2] for part, path in TRUNCATED.items()}
     files |= {path: text.encode() for path, text in NOTES.items()}
+    files["world.png"] = png(sheet())
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
