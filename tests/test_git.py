@@ -16,7 +16,7 @@ import taggers.captions.git
 from pipeline.errors import PrepError
 from pipeline.models.store import Found
 from pipeline.workspace import Workspace
-from taggers.captions.captioner import load_eye
+from taggers.captions.captioner import Said, load_eye
 from taggers.captions.generate import joined
 from taggers.captions.git import Git, letterboxed, open_net, without_writing
 from tests.fake import cropped
@@ -243,8 +243,8 @@ def test_cleaning_is_for_textcaps_unless_told_otherwise():
 
 
 def test_cleaned_captions_reach_the_record(workspace, folder, monkeypatch):
-    said = [taggers.captions.git.Said('a man with the words "hello" on his hat', 0.5, False)]
-    monkeypatch.setattr(taggers.captions.git, "captions", lambda net, git, ready: said * len(ready))
+    said = [Said('a man with the words "hello" on his hat', 0.5, False)]
+    monkeypatch.setattr(taggers.captions.git, "captions", lambda net, style, ready: said * len(ready))
     assert say(workspace, folder, [photo(9, 9)], clean="on")[0].text == "a man"
     assert say(workspace, folder, [photo(9, 9)])[0].text == said[0].text
 

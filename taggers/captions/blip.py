@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -12,20 +11,8 @@ from pipeline.models.store import Found
 from pipeline.record import Annotation
 from pipeline.stage import opt
 from pipeline.workspace import Workspace
-from taggers.captions.captioner import (
-    Captioner,
-    Said,
-    check_class,
-    find_folder,
-    from_folder,
-    load_eye,
-    load_model,
-    load_tokenizer,
-    mend,
-    pick_dtype,
-)
-from taggers.captions.generate import Form, Ready, Style, joined, one_line, prepare, read, write
-from taggers.device import torch_device
+from taggers.captions.captioner import Said, Searching, check_class, find_folder, load_parts, mend
+from taggers.captions.generate import Form, Net, Ready, Style, captions, joined, one_line, prepare
 from taggers.memory import Pieces
 from taggers.tagger import Look, Split
 
@@ -34,19 +21,8 @@ BLIP, BLIP2 = "BlipForConditionalGeneration", "Blip2ForConditionalGeneration"
 HALF = {"opt": "float16", "t5": "bfloat16"}
 
 
-@dataclass(frozen=True, slots=True)
-class Net:
-    """A loaded model, its picture processor, and what a caption starts from."""
-
-    model: Any
-    eye: Any
-    form: Form
-    prompt: tuple[int, ...]  # tokens before the first new one, none of which is repeated in the caption
-    start: int  # how many tokens the model's answer has before the new ones
-
-
 @dataclass(frozen=True, kw_only=True)
-class Blip(Captioner):
+class Blip(Searching):
     """A sentence about each picture from BLIP or BLIP-2: greedy and the same each time, unless told otherwise.
 
     The score is the geometric mean of the probabilities of the caption's tokens.
@@ -61,7 +37,6 @@ class Blip(Captioner):
         key=False,
         metavar="MODEL",
     )
-    beams: int = opt(1, "Sentences followed at once by the search for the likeliest one; 1 is the fastest.", low=1)
     sample: bool = opt(False, "Draw words at random instead, the same ones for the same picture and seed.")
     top_p: float = opt(0.9, "With sample: draw from the likeliest words that have this probability.", low=0.01, high=1)
     seed: int = opt(0, "With sample: another number gives other captions.")
@@ -86,19 +61,13 @@ class Blip(Captioner):
 
 def open_net(blip: Blip, workspace: Workspace) -> Net:
     """Load the model; PrepError when the folder holds no BLIP captioner or an old form of it."""
-    import transformers
-
     found = find_folder(blip.model, workspace)
     name = check_class(found, (BLIP, BLIP2), "blip")
-    device = torch_device(blip.device)
-    config = from_folder(found, lambda: transformers.AutoConfig.from_pretrained(found.folder, local_files_only=True))
-    half = HALF.get(config.text_config.model_type, "float32") if name == BLIP2 else "float32"
-    eye = load_eye(found, config.vision_config.image_size)
-    tokenizer = load_tokenizer(found)
-    model = load_model(found, getattr(transformers, name), device, pick_dtype(blip.precision, device, half))
-    prompt, start, ends = (_blip if name == BLIP else _blip2)(found, model.config, tokenizer, blip.prompt)
-    form = Form(tokenizer, ends, blip.by, joined if name == BLIP else one_line)
-    return Net(model, eye, form, prompt, start)
+    parts = load_parts(found, name, blip, HALF)
+    rules = _blip if name == BLIP else _blip2
+    prompt, start, ends = rules(found, parts.model.config, parts.tokenizer, blip.prompt)
+    form = Form(parts.tokenizer, ends, blip.by, joined if name == BLIP else one_line)
+    return Net(parts.model, parts.eye, form, prompt, start)
 
 
 def _blip(found: Found, config: Any, tokenizer: Any, prompt: str) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
@@ -134,22 +103,10 @@ def image_token(found: Found, config: Any, known: int) -> int:
 
 def infer(pieces: Pieces, net: Net, blip: Blip, ready: list[Ready]) -> list[list[Annotation]]:
     """A caption of each picture."""
-    said = pieces.run(partial(captions, net, blip), ready)
-    return blip.annotations([_with_prompt(one, blip) for one in said])
-
-
-def captions(net: Net, blip: Blip, ready: Sequence[Ready]) -> list[Said]:
-    """What the model writes about the pictures, all at once."""
-    import torch
-
-    pixels = torch.stack([one.pixels for one in ready]).to(net.model.device, net.model.dtype)
-    tokens = torch.tensor([net.prompt] * len(ready), device=net.model.device)
-    given = {"pixel_values": pixels, "input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
     top_p = blip.top_p if blip.sample else None
     style = Style(blip.max_tokens, blip.min_tokens, blip.beams, blip.repetition_penalty, top_p)
-    with torch.inference_mode():
-        done = write(partial(net.model.generate, **given), net.start, style, [one.seed for one in ready])
-    return read(net.form, *done)
+    said = pieces.run(partial(captions, net, style), ready)
+    return blip.annotations([_with_prompt(one, blip) for one in said])
 
 
 def _with_prompt(said: Said, blip: Blip) -> Said:

@@ -14,6 +14,7 @@ from pipeline.models.store import Found, advice, check_folder, find_model, hashe
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
+from taggers.device import torch_device
 from taggers.tagger import Modelled
 
 if TYPE_CHECKING:
@@ -80,6 +81,22 @@ class Captioner(Modelled):
         return [[Annotation(one.text, "caption", "", one.score, self.by)] if one.text else [] for one in said]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Searching(Captioner):
+    """One that may follow several sentences before it settles for one."""
+
+    beams: int = opt(1, "Sentences followed at once by the search for the likeliest one; 1 is the fastest.", low=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a folder of BLIP or GIT holds, loaded."""
+
+    model: Any
+    eye: Callable[[list[np.ndarray]], Any]
+    tokenizer: Any
+
+
 def find_folder(model: str, workspace: Workspace) -> Found:
     """The model's folder; PrepError unless its configuration and all weights, as safetensors, are there."""
     found = find_model(model, workspace, (CONFIG,))
@@ -136,6 +153,21 @@ def check_class(found: Found, wanted: tuple[str, ...], kind: str) -> str:
             f"{kind} takes {' or '.join(wanted)}.",
         )
     return name
+
+
+def load_parts(found: Found, name: str, captioner: Captioner, halves: dict[str, str]) -> Parts:
+    """The model of the class `name` on its device, and what goes with it.
+
+    `halves`: by the kind of its language part, what it calculates with on a GPU; float32 otherwise.
+    """
+    import transformers
+
+    cls = getattr(transformers, name)
+    config = from_folder(found, lambda: cls.config_class.from_pretrained(found.folder, local_files_only=True))
+    device = torch_device(captioner.device)
+    eye, tokenizer = load_eye(found, config.vision_config.image_size), load_tokenizer(found)
+    on_gpu = halves.get(config.get_text_config().model_type, "float32")
+    return Parts(load_model(found, cls, device, pick_dtype(captioner.precision, device, on_gpu)), eye, tokenizer)
 
 
 def load_model(found: Found, cls: Any, device: torch.device, dtype: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
@@ -44,6 +45,30 @@ class Form:
     ends: tuple[int, ...]  # any of these ends a caption
     by: str
     tidy: Callable[[str], str]  # from decoded tokens to one line as people write it
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A loaded model that sees a square and goes on from a few tokens, and what its pictures and answers go through."""
+
+    model: Any
+    eye: Callable[[list[np.ndarray]], Any]
+    form: Form
+    prompt: tuple[int, ...]  # tokens before the first new one, none of which is repeated in the caption
+    start: int  # how many tokens the model's answer has before the new ones
+
+
+def captions(net: Net, style: Style, ready: Sequence[Ready]) -> list[Said]:
+    """What the model writes about the pictures, all at once."""
+    import torch
+
+    pixels = torch.stack([one.pixels for one in ready]).to(net.model.device, net.model.dtype)
+    tokens = torch.tensor([net.prompt] * len(ready), device=net.model.device)
+    generate = partial(
+        net.model.generate, pixel_values=pixels, input_ids=tokens, attention_mask=torch.ones_like(tokens)
+    )
+    with torch.inference_mode():
+        return read(net.form, *write(generate, net.start, style, [one.seed for one in ready]))
 
 
 def write(generate: Callable[..., Any], start: int, style: Style, seeds: list[int]) -> Any:

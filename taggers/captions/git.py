@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,19 +13,8 @@ from pipeline.models.known import short_name
 from pipeline.record import Annotation
 from pipeline.stage import opt
 from pipeline.workspace import Workspace
-from taggers.captions.captioner import (
-    Captioner,
-    Said,
-    check_class,
-    find_folder,
-    from_folder,
-    load_eye,
-    load_model,
-    load_tokenizer,
-    pick_dtype,
-)
-from taggers.captions.generate import Form, Ready, Style, joined, read, write
-from taggers.device import torch_device
+from taggers.captions.captioner import CONFIG, Searching, check_class, find_folder, load_parts, read_json
+from taggers.captions.generate import Form, Net, Ready, Style, captions, joined
 from taggers.memory import Pieces
 from taggers.tagger import Look, Split
 
@@ -35,17 +24,8 @@ if TYPE_CHECKING:
 GIT = "GitForCausalLM"
 
 
-@dataclass(frozen=True, slots=True)
-class Net:
-    """A loaded model and its picture processor."""
-
-    model: Any
-    eye: Any
-    form: Form
-
-
 @dataclass(frozen=True, kw_only=True)
-class Git(Captioner):
+class Git(Searching):
     """A sentence about each picture from Microsoft's GIT (base, large; coco, textcaps), the same each time.
 
     The score is the geometric mean of the probabilities of the caption's tokens, before anything is removed.
@@ -60,7 +40,6 @@ class Git(Captioner):
         key=False,
         metavar="MODEL",
     )
-    beams: int = opt(1, "Sentences followed at once by the search for the likeliest one; 1 is the fastest.", low=1)
     pad: Literal["crop", "edge", "white"] = opt(
         "crop",
         "What happens to a picture that is not square: its middle is cut out, as GIT was trained, or it is shown "
@@ -81,17 +60,14 @@ class Git(Captioner):
 
 def open_net(git: Git, workspace: Workspace) -> Net:
     """Load the model; PrepError when the folder holds none that captions single pictures."""
-    import transformers
-
     found = find_folder(git.model, workspace)
     check_class(found, (GIT,), "git")
-    device = torch_device(git.device)
-    config = from_folder(found, lambda: transformers.GitConfig.from_pretrained(found.folder, local_files_only=True))
-    if config.num_image_with_embedding:
+    if read_json(found, CONFIG).get("num_image_with_embedding"):
         raise PrepError(f"{found.name} captions films, not pictures.", "Take microsoft/git-large-coco, for instance.")
-    eye, tokenizer = load_eye(found, config.vision_config.image_size), load_tokenizer(found)
-    model = load_model(found, transformers.GitForCausalLM, device, pick_dtype(git.precision, device))
-    return Net(model, eye, Form(tokenizer, (config.eos_token_id,), git.by, joined))
+    parts = load_parts(found, GIT, git, {})
+    config = parts.model.config
+    form = Form(parts.tokenizer, (config.eos_token_id,), git.by, joined)
+    return Net(parts.model, parts.eye, form, (config.bos_token_id,), 1)
 
 
 def prepare(
@@ -103,21 +79,10 @@ def prepare(
 
 def infer(pieces: Pieces, net: Net, git: Git, ready: list[Ready]) -> list[list[Annotation]]:
     """A caption of each picture."""
-    said = pieces.run(partial(captions, net, git), ready)
+    said = pieces.run(partial(captions, net, Style(git.max_tokens, beams=git.beams)), ready)
     if git.cleans:
         said = [replace(one, text=without_writing(one.text)) for one in said]
     return git.annotations(said)
-
-
-def captions(net: Net, git: Git, ready: Sequence[Ready]) -> list[Said]:
-    """What the model writes about the pictures, all at once."""
-    import torch
-
-    pixels = torch.stack([one.pixels for one in ready]).to(net.model.device, net.model.dtype)
-    tokens = torch.full((len(ready), 1), net.model.config.bos_token_id, device=net.model.device)
-    generate = partial(net.model.generate, pixel_values=pixels, input_ids=tokens)
-    with torch.inference_mode():
-        return read(net.form, *write(generate, 1, Style(git.max_tokens, beams=git.beams), []))
 
 
 def letterboxed(picture: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
