@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from pipeline.errors import PrepError
+from pipeline.siblings import first
 from pipeline.skin.index import Entry, Index
 
 COMMANDS = {
@@ -56,7 +57,8 @@ def main() -> None:
     """Run prep; every mistake of the user's ends here, as two plain sentences and exit code 1."""
     _refuse_strangers()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait slow a busy machine tenfold
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    level = logging.WARNING if first() else logging.ERROR  # what the first of several processes says goes for all
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
         cli(standalone_mode=False)
     except PrepError as error:
@@ -81,7 +83,8 @@ def main() -> None:
 
 
 def _end(wrong: str, mend: str, code: int = 1) -> None:
-    click.echo(f"{click.style('prep:', bold=True)} {wrong}", err=True)
+    who = "" if first() else f"process {os.environ['RANK']}: "  # one that fails alone must be heard
+    click.echo(f"{click.style('prep:', bold=True)} {who}{wrong}", err=True)
     if mend:
         click.echo(f"      {mend}", err=True)
     sys.exit(code)

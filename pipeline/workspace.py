@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
+from pipeline.siblings import first
 
 RECIPE = "prep.toml"
 
@@ -84,7 +85,7 @@ class Workspace:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the workspace for one writing command; the system lets go of it when prep dies."""
-        if not _first():
+        if not first():
             yield  # a sibling holds it for all
             return
         from filelock import FileLock, Timeout
@@ -104,16 +105,11 @@ class Workspace:
 
     def sweep(self) -> None:
         """Delete the half-written files that a killed prep left behind; only for who holds the lock."""
-        if not _first():
+        if not first():
             return
         for pattern in ("images/??/.*.tmp", "manifests/.*.tmp", "manifests/.parts/*/.*.tmp", "cache/**/.*.tmp"):
             for file in self.root.glob(pattern):
                 file.unlink()
-
-
-def _first() -> bool:
-    """Whether this process is alone, or the first of those that torchrun or accelerate started together."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:

@@ -9,10 +9,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from pipeline.cli import cli
+from pipeline.errors import PrepError
+from tests.training_set import manifest, placed, workspace
 from training.steps.ranks import Ranks, find_ranks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,3 +72,93 @@ def test_two_processes_learn_what_one_does(tmp_path):
                 assert filled[1] == pytest.approx(filled[0], rel=1e-4)
             else:
                 assert three[column] == one[column]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The same command line given alone and by two processes: each workspace, and what was said there."""
+    found = {}
+    for count in (1, 2):
+        work = workspace(tmp_path_factory.mktemp(f"processes-{count}"))
+        work.recipe.write_text('[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n')
+        records = [*(placed(work, k) for k in range(4)), placed(work, 5, size=(64, 128)), placed(work, 6, role="reg")]
+        held = [placed(work, k, role="val", placed=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
+        manifest(work, [*records, *held])
+        (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 1\n")
+        done = launched(count, work, *OPTIONS)
+        assert done.returncode == 0, done.stderr
+        found[count] = work, done
+    return found
+
+
+def launched(count, work, *options):
+    """prep train as torchrun starts it, in so many processes."""
+    prep = (sys.executable, "-c", "from pipeline.cli import main; main()", "-C", str(work.root), "train")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node", str(count))
+    command = [sys.executable, *torchrun, *prep, "--unchecked", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ALONE)
+
+
+OPTIONS = (
+    # Adam would make large steps of gradients that are next to nothing, and so of the order of their sums.
+    *("--steps", "4", "--batch", "3", "--rank", "2", "--optimizer", "sgd-nesterov"),
+    *("--learning-rate", "1", "--text-encoder-rate", "1"),
+    *("--save-precision", "fp32", "--ema", "0.5", "--validation-times", "2", "--validate-every-steps", "2"),
+    *("--save-every-steps", "2", "--sample-every-steps", "4", "--sample-prompts", "prompts.txt"),
+)
+ALONE = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+@pytest.mark.slow
+def test_a_command_given_to_two_processes_leaves_what_it_leaves_alone(trained):
+    """Every file of the run, equal but for the order of float sums, and the manifest."""
+    (one, _), (two, _) = trained[1], trained[2]
+    names = [{path.relative_to(work.root).as_posix() for path in files_of(work)} for work in (one, two)]
+    assert names[0] == names[1]
+    assert {"manifests/train.parquet", "runs/run/run.safetensors", "runs/run/samples/all.png"} <= names[0]
+    files = [load_file(work.runs / "run" / "run.safetensors") for work in (one, two)]
+    assert files[0].keys() == files[1].keys()
+    for name, value in files[0].items():
+        torch.testing.assert_close(files[1][name], value, rtol=1e-3, atol=1e-7)
+    for name in ("seen", "metrics", "validation"):
+        rows = [pq.read_table(work.runs / "run" / f"{name}.parquet").to_pylist() for work in (one, two)]
+        for alone, shared in zip(*rows, strict=True):
+            assert shared == pytest.approx(alone, rel=1e-3) if name == "validation" else alone.keys() == shared.keys()
+            assert all(shared[key] == pytest.approx(value, rel=1e-3) for key, value in alone.items() if number(value))
+            assert all(shared[key] == value for key, value in alone.items() if not number(value))
+
+
+def number(value):
+    return isinstance(value, float)
+
+
+def files_of(work):
+    return [path for folder in (work.runs, work.root / "manifests") for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_of_two_processes_the_first_alone_speaks(trained):
+    for _, done in trained.values():
+        assert len(done.stdout.splitlines()) == 1 and done.stdout.startswith("train ")
+        assert done.stdout.endswith("9 found = 9 kept + 0 dropped\n")
+        assert done.stderr.count("samples.parquet has no CLIP scores") == 1
+
+
+@pytest.mark.slow
+def test_of_two_processes_a_mistake_is_told_once(trained):
+    work, _ = trained[1]
+    done = launched(2, work, "--base", "none")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("There is no base model 'none'.") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "named"), [(["run"], "run"), (["crop"], "crop"), (["train", "--trial"], "train --trial")]
+)
+def test_only_training_is_shared(tmp_path, monkeypatch, command, named):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    (tmp_path / "prep.toml").write_text('[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n')
+    found = CliRunner().invoke(cli, ["-C", str(tmp_path), *command])
+    assert isinstance(found.exception, PrepError)
+    assert str(found.exception.wrong) == "2 processes were started, but only prep train shares its work among them."
+    assert found.exception.mend == f"Give it alone: prep {named}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
+from pipeline.siblings import first
 from pipeline.stage import Model, Step, Whole, opt
 from pipeline.workspace import Workspace, file_sha256
 from training.bases.base import find_base, with_vae
@@ -111,6 +112,8 @@ class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Samp
         # busy program that made a step on 2 cores nine times as long (105 s against 12 s for 12 steps).
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         conduct(self, manifest, workspace, report, Meter())
+        if not first():
+            raise SystemExit(0)  # the first of several processes writes what came of it
         yield from manifest.batches()
 
     def check_rates(self, family: Family) -> None:

@@ -12,6 +12,7 @@ import click
 from pipeline.engines import local, ray_data
 from pipeline.engines.engine import Engine
 from pipeline.run import Settings
+from pipeline.siblings import first
 from pipeline.workspace import Workspace
 
 ENGINES: dict[str, Engine] = {"local": local.run, "ray": ray_data.run}
@@ -89,7 +90,7 @@ def engine_options() -> list[click.Option]:
             ["--workers"],
             type=click.IntRange(1),
             metavar="N",
-            help="How many work at a time; under Ray also copies of a model.  [all cores]",
+            help="How many work at a time; under Ray also copies of a model, each with a GPU if any.  [all cores]",
         ),
         *output_options(),
     ]
@@ -107,7 +108,7 @@ def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings(engine: str = "local", workers: int | None = None, quiet: bool = False) -> Settings:
-    return Settings(ENGINES[engine], workers or 0, quiet)
+    return Settings(ENGINES[engine], workers or 0, quiet or not first())
 
 
 def workspace_here() -> Workspace:
@@ -116,7 +117,9 @@ def workspace_here() -> Workspace:
 
 
 def tell(text: str, plain: dict[str, Any], as_json: bool, quiet: bool = False) -> None:
-    """One line on standard output: for people, or the same as JSON."""
+    """One line on standard output: for people, or the same as JSON; of several processes the first speaks."""
+    if not first():
+        return
     if as_json:
         click.echo(json.dumps(plain, ensure_ascii=False))
     elif not quiet:

@@ -12,6 +12,7 @@ from pipeline.line import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag
 from pipeline.options import click_options, given, sections
 from pipeline.run import Plan, Settings
 from pipeline.show import outcome_json, outcome_line
+from pipeline.siblings import refuse_several
 from pipeline.skin.shell import (
     Parted,
     Sections,
@@ -100,6 +101,8 @@ def _tagger(name: str, cls: type[Options]) -> click.Command:
 
 def bring_here(plan: Plan, how: Settings, as_json: bool) -> None:
     """Bring a stage of this workspace up to date and say what came of it."""
+    if plan.name != "train":
+        refuse_several(plan.name)
     workspace = workspace_here()
     with workspace.lock():
         outcome = run_one(plan, workspace, read_recipe(workspace), how)
@@ -108,6 +111,7 @@ def bring_here(plan: Plan, how: Settings, as_json: bool) -> None:
 
 def try_here(plan: Plan, how: Settings, as_json: bool) -> None:
     """Try a training of this workspace and say what the whole would take."""
+    refuse_several("train --trial")
     workspace = workspace_here()
     with workspace.lock():
         found = try_one(plan, workspace, read_recipe(workspace), how)

@@ -12,6 +12,7 @@ from pipeline.commands import init as init_command
 from pipeline.line import TABLES, read_recipe, run_line, states
 from pipeline.run import Settings
 from pipeline.show import outcome_json, outcome_line, state_json, state_lines
+from pipeline.siblings import refuse_several
 from pipeline.skin.shell import tell, with_engine, workspace_here
 from pipeline.workspace import Workspace
 
@@ -70,6 +71,7 @@ def status(as_json: bool) -> None:
 
 
 def _run(workspace: Workspace, settings: Settings, as_json: bool) -> None:
+    refuse_several("run")
     with workspace.lock():
         for outcome in run_line(workspace, read_recipe(workspace), settings):
             tell(outcome_line(outcome), outcome_json(outcome, workspace), as_json, settings.quiet)

@@ -1,0 +1,69 @@
+"""Which of several processes this one is, and what only one of them does."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+import pytest
+
+from pipeline import cli
+from pipeline.errors import PrepError
+from pipeline.siblings import count, first, refuse_several
+from pipeline.skin.shell import settings, tell
+from pipeline.workspace import Workspace
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """The environment of the second of two, as torchrun and accelerate set it."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+
+def test_alone(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert first() and count() == 1
+    refuse_several("crop")
+
+
+def test_the_second_of_two(second):
+    assert not first() and count() == 2
+    with pytest.raises(PrepError) as caught:
+        refuse_several("crop")
+    assert caught.value.wrong == "2 processes were started, but only prep train shares its work among them."
+    assert caught.value.mend == "Give it alone: prep crop"
+
+
+def test_the_second_says_no_result_and_shows_no_progress(second, capsys):
+    for as_json in (False, True):
+        tell("trained", {"trained": True}, as_json)
+    assert capsys.readouterr().out == "" and settings().quiet
+
+
+def test_the_second_takes_no_lock_and_sweeps_nothing(second, tmp_path):
+    draft = tmp_path / "cache" / ".half.tmp"
+    draft.parent.mkdir()
+    draft.write_text("the first is writing this")
+    with Workspace(tmp_path).lock():
+        Workspace(tmp_path).sweep()
+    assert [path.name for path in draft.parent.iterdir()] == [".half.tmp"]
+
+
+@pytest.mark.parametrize(("rank", "level"), [("0", logging.WARNING), ("1", logging.ERROR)])
+def test_warnings_are_the_firsts(monkeypatch, capsys, rank, level):
+    """What ends a process is heard from each, with its number: it may be the only one that knows."""
+    asked = []
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(logging, "basicConfig", lambda **given: asked.append(given["level"]))
+
+    def fail(standalone_mode):
+        raise PrepError("The disk is full.", "Make room.")
+
+    monkeypatch.setattr(cli, "cli", fail)
+    with pytest.raises(SystemExit):
+        cli.main()
+    who = "" if rank == "0" else "process 1: "
+    assert click.unstyle(capsys.readouterr().err) == f"prep: {who}The disk is full.\n      Make room.\n"
+    assert asked == [level]
