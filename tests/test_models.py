@@ -248,9 +248,9 @@ def test_the_list_is_a_table_of_different_things():
 
 def test_a_size_that_nobody_has_said_is_not_made_up(home):
     assert human(0) == "size unknown"
-    assert "prep models pull qwen3-vl-4b (size unknown)" in advice("Qwen/Qwen3-VL-4B-Instruct")
+    assert "prep models pull florence-2-base (size unknown)" in advice("florence-community/Florence-2-base")
     sizes = {line.split()[0]: line.split()[1] for line in prep("list").stdout.splitlines()[1 : len(KNOWN) + 1]}
-    assert sizes["qwen3-vl-4b"] == "unknown" and sizes["sd15"] == "4.3"
+    assert sizes["florence-2-base"] == "unknown" and sizes["sd15"] == "4.3"
 
 
 @pytest.mark.parametrize("model", ["wd-vit-tagger-v3", "cl-tagger", "qwen3-vl-4b", "deepdanbooru"])

@@ -15,10 +15,15 @@ class Known:
     files: tuple[str, ...]  # what must be there; a name may be a pattern such as model-*.safetensors
     size: int  # bytes of all that is pulled, about; 0: nobody has said
     used_by: str
-    revision: str = "main"  # a commit that others have used as well; main where none is known: the newest
+    release: str = ""  # of the one model that is not on the hub
     below: str = ""  # folder of the repository that holds the files
     url: str = ""  # for the one model that is not on the hub: its only file
     sha256: str = ""  # of that file
+
+    @property
+    def revision(self) -> str:
+        """What is pulled unless another revision is asked for."""
+        return self.release or COMMITS.get(self.name, "main")
 
 
 _WD = ("model.onnx", "selected_tags.csv")
@@ -36,30 +41,43 @@ _MMDIT = (
     "transformer/diffusion_pytorch_model.safetensors",
 )
 
-# Sizes and commits: where several public projects name the same ones; none was downloaded to write this table.
+# A commit of each that other projects use as well; of models that are not here the newest is taken, and recorded.
+COMMITS: dict[str, str] = {
+    "wd-vit-tagger-v3": "790b0e92cefd2a0221451604e7831fe643ab7c4f",
+    "wd-swinv2-tagger-v3": "627aef95638667ddcaa3ac8ae625e88ea5b02f51",
+    "wd-convnext-tagger-v3": "d39e46de298d27340111b64965e20b8185c407e6",
+    "wd-vit-large-tagger-v3": "ae469aa2e4706a3af08d3673cf73a11d1add314c",
+    "wd-eva02-large-tagger-v3": "b25b82a03f7282e41aa2f257a52c7583b710bd1c",
+    "wd-v1-4-moat-tagger-v2": "8452cddf280b952281b6e102411c50e981cb2908",
+    "wd-v1-4-swinv2-tagger-v2": "cdb0c7fdc70646f0af29c6f80f8df564344a69b6",
+    "wd-v1-4-convnext-tagger-v2": "4b34d1b07bdd8e95494072648960b8a6adcbc0ff",
+    "wd-v1-4-convnextv2-tagger-v2": "bf364499ea843a403cc2770072f31f5cfb2ffa58",
+    "wd-v1-4-vit-tagger-v2": "1f3f3e8ae769634e31e1ef696df11ec37493e4f2",
+    "cl-tagger": "0b6e9b4e145b1423bfd1715119074a24a301b471",
+    "blip-base": "82a37760796d32b1411fe092ab5d4e227313294b",
+    "blip-large": "2227ac38c9f16105cb0412e7cab4759978a8fd90",
+    "blip2-opt-2.7b": "51572668da0eb669e01a189dc22abe6088589a24",
+    "clip-vit-b-32": "1a25a446712ba5ee05982a381eed697ef9b435cf",
+    "clip-vit-l-14": "18d0535469bb561bf468d76c1d73aa35156c922b",
+    "clip-vit-h-14": "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+    "qwen3-vl-4b": "ebb281ec70b05090aa6165b016eac8ec08e71b17",
+    "qwen3-vl-8b": "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+    "qwen2.5-vl-3b": "66285546d2b821cf421d4f5eb2576359d3770cd3",
+    "qwen2.5-vl-7b": "cc594898137f460bfe9f0759e9844b3ce807cfb5",
+    "joycaption-beta-one": "ebf414ea497a020da0f82df3913e5b6cb8e9663a",
+}
+
+# Sizes: where several public projects name the same; of chat models two bytes a parameter, as they are published.
+# None was downloaded to write this table.
 # wd14: https://huggingface.co/SmilingWolf; the .pt of DeepDanbooru: its release on GitHub, whose sha256 three
 # projects state alike.
 KNOWN: tuple[Known, ...] = (
-    Known(
-        "wd-vit-tagger-v3",
-        "SmilingWolf/wd-vit-tagger-v3",
-        _WD,
-        379_000_000,
-        "wd14",
-        revision="790b0e92cefd2a0221451604e7831fe643ab7c4f",
-    ),
+    Known("wd-vit-tagger-v3", "SmilingWolf/wd-vit-tagger-v3", _WD, 379_000_000, "wd14"),
     Known("wd-swinv2-tagger-v3", "SmilingWolf/wd-swinv2-tagger-v3", _WD, 467_800_000, "wd14"),
     Known("wd-convnext-tagger-v3", "SmilingWolf/wd-convnext-tagger-v3", _WD, 395_000_000, "wd14"),
     Known("wd-vit-large-tagger-v3", "SmilingWolf/wd-vit-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
     Known("wd-eva02-large-tagger-v3", "SmilingWolf/wd-eva02-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
-    Known(
-        "wd-v1-4-moat-tagger-v2",
-        "SmilingWolf/wd-v1-4-moat-tagger-v2",
-        _WD,
-        326_000_000,
-        "wd14",
-        revision="8452cddf280b952281b6e102411c50e981cb2908",
-    ),
+    Known("wd-v1-4-moat-tagger-v2", "SmilingWolf/wd-v1-4-moat-tagger-v2", _WD, 326_000_000, "wd14"),
     Known("wd-v1-4-swinv2-tagger-v2", "SmilingWolf/wd-v1-4-swinv2-tagger-v2", _WD, 450_000_000, "wd14"),
     Known("wd-v1-4-convnext-tagger-v2", "SmilingWolf/wd-v1-4-convnext-tagger-v2", _WD, 388_000_000, "wd14"),
     Known("wd-v1-4-convnextv2-tagger-v2", "SmilingWolf/wd-v1-4-convnextv2-tagger-v2", _WD, 388_000_000, "wd14"),
@@ -68,7 +86,7 @@ KNOWN: tuple[Known, ...] = (
         "cl-tagger",
         "cella110n/cl_tagger",
         ("model.onnx", "tag_mapping.json"),
-        1_400_000_000,
+        1_430_000_000,
         "wd14",
         below="cl_tagger_1_02",
     ),
@@ -78,27 +96,13 @@ KNOWN: tuple[Known, ...] = (
         ("model-resnet_custom_v3.pt",),
         644_144_887,
         "deepdanbooru",
-        revision="v1",
+        release="v1",
         url="https://github.com/AUTOMATIC1111/TorchDeepDanbooru/releases/download/v1/model-resnet_custom_v3.pt",
         sha256="3841542cda4dd037da12a565e854b3347bb2eec8fbcd95ea3941b2c68990a355",
     ),
     Known("blip-base", "Salesforce/blip-image-captioning-base", _WHOLE, 990_000_000, "blip"),
-    Known(
-        "blip-large",
-        "Salesforce/blip-image-captioning-large",
-        _WHOLE,
-        1_880_000_000,
-        "blip",
-        revision="2227ac38c9f16105cb0412e7cab4759978a8fd90",
-    ),
-    Known(
-        "blip2-opt-2.7b",
-        "Salesforce/blip2-opt-2.7b",
-        _SHARDS,
-        15_000_000_000,
-        "blip",
-        revision="51572668da0eb669e01a189dc22abe6088589a24",
-    ),
+    Known("blip-large", "Salesforce/blip-image-captioning-large", _WHOLE, 1_880_000_000, "blip"),
+    Known("blip2-opt-2.7b", "Salesforce/blip2-opt-2.7b", _SHARDS, 15_000_000_000, "blip"),
     Known("blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xl", _SHARDS, 15_800_000_000, "blip"),
     Known("git-base", "microsoft/git-base", _WHOLE, 707_000_000, "git"),
     Known("git-base-coco", "microsoft/git-base-coco", _WHOLE, 707_000_000, "git"),
@@ -107,20 +111,13 @@ KNOWN: tuple[Known, ...] = (
     Known("git-large-coco", "microsoft/git-large-coco", _WHOLE, 1_580_000_000, "git"),
     Known("git-large-textcaps", "microsoft/git-large-textcaps", _WHOLE, 1_580_000_000, "git"),
     Known("clip-vit-b-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _CLIP, 605_000_000, "clip"),
-    Known(
-        "clip-vit-l-14",
-        "timm/vit_large_patch14_clip_224.openai",
-        _CLIP,
-        1_710_000_000,
-        "clip",
-        revision="18d0535469bb561bf468d76c1d73aa35156c922b",
-    ),
+    Known("clip-vit-l-14", "timm/vit_large_patch14_clip_224.openai", _CLIP, 1_710_000_000, "clip"),
     Known("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _CLIP, 3_940_000_000, "clip"),
-    Known("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", _SHARDS, 0, "vlm"),
-    Known("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", _SHARDS, 0, "vlm"),
-    Known("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", _SHARDS, 0, "vlm"),
-    Known("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", _SHARDS, 0, "vlm"),
-    Known("joycaption-beta-one", "fancyfeast/llama-joycaption-beta-one-hf-llava", _SHARDS, 0, "vlm"),
+    Known("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", _SHARDS, 8_890_000_000, "vlm"),
+    Known("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", _SHARDS, 17_500_000_000, "vlm"),
+    Known("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", _SHARDS, 7_510_000_000, "vlm"),
+    Known("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", _SHARDS, 16_600_000_000, "vlm"),
+    Known("joycaption-beta-one", "fancyfeast/llama-joycaption-beta-one-hf-llava", _SHARDS, 17_000_000_000, "vlm"),
     Known("florence-2-base", "florence-community/Florence-2-base", _WHOLE, 0, "vlm"),
     Known("florence-2-large", "florence-community/Florence-2-large", _WHOLE, 0, "vlm"),
     # Sizes from the numbers of parameters, four bytes each.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pipeline.errors import PrepError
 from pipeline.record import Annotation, tagger_of
 
-# Tags and characters. Where precision equals recall, as the models' own pages give it (for tags); a page that
-# gives none, and a model that is not listed, has the pair of SmilingWolf's own space.
+# Tags and characters. Where precision equals recall, as the models' own pages give it (for tags); a model that is
+# not listed has the pair of SmilingWolf's own space.
 PLAIN = (0.35, 0.85)
 OWN: dict[str, tuple[float, float]] = {
     "wd-v1-4-moat-tagger-v2": (0.3771, 0.85),
