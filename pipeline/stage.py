@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.errors import PrepError
 from pipeline.record import Record
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Work = Callable[[list[Record]], list[Record]]
 Report = Callable[[int, int], None]  # done so far, total: what a progress bar needs
+Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,6 @@ class Stage(Options):
     version: ClassVar[int] = 1  # raise it when the same options give other results
     batch_size: ClassVar[int] = 16
     threads: ClassVar[bool] = True  # the work may be called by several threads; False: one worker, as for a model
-    gpus: ClassVar[float] = 0
     reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
     draws: ClassVar[bool] = False  # the work writes pictures to images/
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
@@ -101,6 +101,10 @@ class Stage(Options):
 
     def start(self, workspace: Workspace) -> Work:
         raise NotImplementedError
+
+    def runs_on(self) -> Device:
+        """Where the work runs; an engine with several machines looks for a GPU for each that wants one."""
+        return "cpu"
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         """The models the work will use; their hashes are part of the cache key."""

@@ -14,7 +14,7 @@ from pipeline.imaging.decode import DAMAGE
 from pipeline.imaging.picture import load_rgb
 from pipeline.models.known import short_name
 from pipeline.record import Annotation, Drop, Record
-from pipeline.stage import Model, Stage, Work, opt
+from pipeline.stage import Device, Model, Stage, Work, opt
 from pipeline.workspace import Workspace
 from taggers.device import cores
 
@@ -83,6 +83,9 @@ class Modelled(Tagger):
     @property
     def by(self) -> str:
         return f"{self.label}:{short_name(self.model)}"
+
+    def runs_on(self) -> Device:
+        return self.device
 
     def preprocess(self, how: str) -> Model:
         """For the manifest, how pictures are prepared: a change of it makes what was said stale."""

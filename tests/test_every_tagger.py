@@ -15,6 +15,7 @@ from pipeline.models.known import KNOWN
 from pipeline.models.store import RECORD
 from pipeline.run import Plan, Settings, bring
 from pipeline.stage import Step
+from taggers.basic import Basic
 from taggers.captions.blip import Blip
 from taggers.captions.captioner import Captioner
 from taggers.captions.git import Git
@@ -88,7 +89,8 @@ def count_load(workspace):
     """Leave a file for each time that a model is loaded."""
     folder = workspace.root / "loads"
     folder.mkdir(exist_ok=True)
-    (folder / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    (folder / f"{os.getpid()}-{time.monotonic_ns()}").write_text(gpus)
 
 
 class CountedWd14(Wd14):
@@ -101,6 +103,17 @@ class CountedBlip(Blip):
     def load(self, workspace):
         count_load(workspace)
         return super().load(workspace)
+
+
+class Gathering(CountedWd14):
+    """Does not begin before two copies are loaded: on a busy machine the first would do all the work alone."""
+
+    def load(self, workspace):
+        look = super().load(workspace)
+        until = time.monotonic() + 120
+        while len(list((workspace.root / "loads").iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        return look
 
 
 def test_on_ray_the_actor_loads_the_model_once_and_says_the_same(workspace, tmp_path):
@@ -116,10 +129,48 @@ def test_on_ray_the_actor_loads_the_model_once_and_says_the_same(workspace, tmp_
         (load,) = (workspace.root / "loads").iterdir()
         assert load.name.partition("-")[0] != str(os.getpid())
     load.unlink()
-    assert tag(workspace, tagger, source, ray_data.run, 2).digest == here
+    two = Gathering(model=str(wd14))
+    assert tag(workspace, two, source, ray_data.run, 2).digest == tag(workspace, Wd14(model=str(wd14)), source).digest
     loaders = [load.name.partition("-")[0] for load in (workspace.root / "loads").iterdir()]
     assert len(loaders) == len(set(loaders)) == 2  # asked for: two copies, each loaded once
     ray.shutdown()
+
+
+def test_on_ray_each_copy_has_a_gpu_of_its_own(workspace, tmp_path):
+    """Two GPUs that only Ray believes in: unless told otherwise two copies, each sees one, batches stay whole."""
+    ray = pytest.importorskip("ray")
+    source = crops(workspace, [photo(40 + n, 50) for n in range(80)])
+    model = str(write_wd14(tmp_path / "small-tagger"))
+    here = tag(workspace, Wd14(model=model), source).digest
+    ray.shutdown()
+    ray.init(num_cpus=2, num_gpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    try:
+        assert tag(workspace, Gathering(model=model), source, ray_data.run).digest == here
+        assert sorted(load.read_text() for load in (workspace.root / "loads").iterdir()) == ["0", "1"]
+        with pytest.raises(PrepError, match=r"^3 workers were asked for, each with a GPU of its own, but Ray has 2\."):
+            tag(workspace, Wd14(model=model), source, ray_data.run, 3)
+        # What a copy finds where it runs reaches the user as it was said.
+        with pytest.raises(PrepError, match=r"^--device cuda was asked for, but there is no CUDA GPU here"):
+            tag(workspace, Wd14(model=model, device="cuda"), source, ray_data.run, 1)
+        (tmp_path / "small-tagger" / "selected_tags.csv").write_text("tag_id,name,category,count\n1,hat,0,1\n")
+        with pytest.raises(PrepError, match=r"selected_tags\.csv beside it lists 1 tags: they do not match"):
+            tag(workspace, Wd14(model=model), source, ray_data.run, 1)
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "workers", "wanted"),
+    [("cpu", 4, 0, 0), ("auto", 0, 3, 0), ("auto", 4, 0, 4), ("auto", 4, 2, 4), ("cuda", 1, 1, 1)],
+)
+def test_gpus_are_asked_for_where_the_tagger_takes_one(device, there, workers, wanted):
+    assert ray_data.gpus_of(Wd14(device=device), there, workers) == wanted
+    assert ray_data.gpus_of(Basic(), there, workers) == 0
+
+
+def test_no_gpu_and_one_asked_for_is_said():
+    with pytest.raises(PrepError, match=r"^--device cuda was asked for, but Ray knows of no GPU"):
+        ray_data.gpus_of(Wd14(device="cuda"), 0, 0)
 
 
 # --- real weights --------------------------------------------------------------------------------
