@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SIDE = 64  # pixels: what the models see and paint
-TAUGHT = range(30_000)  # scenes that models learn from
+TAUGHT = range(16_000)  # scenes that models learn from
 HELD = range(1_000_000, 1_002_000)  # and those that they are judged by
 CACHE = Path(tempfile.gettempdir()) / "prep-mini"
 NAMES = tuple(tag.name for tag in TAGS)
@@ -87,7 +87,7 @@ def _file(folder: Path, start: int) -> Path:
 
 
 def _world() -> str:
-    """A hash of how the first scenes look, so that a change of the painter is noticed and one of its comments is not."""
+    """A hash of how the first scenes look, so that other looks are noticed and other comments are not."""
     found = hashlib.sha256()
     for number in range(_PROBES):
         picture, tags = painted(number)
