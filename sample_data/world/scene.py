@@ -96,7 +96,10 @@ def scene_of(seed: int) -> Scene:
 def cast_scene(name: str, seed: int) -> Scene:
     """The seed-th random scene with a member of the cast: place, pose and style change, the person does not."""
     stream = _stream(name, seed)
-    return replace(_place_scene(stream, CAST[name]), style=_one(stream, {"flat": 80, "watercolor": 12, "lineart": 8}))
+    scene = _place_scene(stream, CAST[name])
+    style = _one(stream, {"flat": 80, "watercolor": 12, "lineart": 8})
+    dull = style == "lineart" and scene.light == "sunset"  # which grey ink cannot show
+    return replace(scene, style=style, light="day" if dull else scene.light)
 
 
 def class_scene(gender: str, seed: int) -> Scene:
