@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 # Emoticons whose underscores are part of the drawing, not spaces between words (SmilingWolf's tag lists).
 KAOMOJI = frozenset(
     "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split()  # noqa: SIM905
 )
+
+_BLANKS = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"  # what str.strip takes off ASCII
 
 
 def spell(tag: str, underscores: bool = False, escape: bool = False) -> str:
@@ -18,6 +25,19 @@ def spell(tag: str, underscores: bool = False, escape: bool = False) -> str:
 def plain(tag: str) -> str:
     """The form in which tags are compared: '1boy', ' 1boy ' and '1Boy' are one, so are 'long_hair' and 'long hair'."""
     return spell(tag.strip().lower())
+
+
+def plain_column(texts: pa.StringArray) -> pa.StringArray:
+    """`plain` of each text; in columns where they are ASCII, as nearly all tags are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    bare = pc.ascii_lower(pc.ascii_trim(texts, _BLANKS))
+    faces = pc.is_in(bare, pa.array(sorted(KAOMOJI), pa.string()))
+    spelled = pc.if_else(faces, bare, pc.replace_substring(bare, "_", " "))
+    foreign = pc.invert(pc.string_is_ascii(texts))
+    others = pa.array(map(plain, texts.filter(foreign).to_pylist()), pa.string())
+    return pc.replace_with_mask(spelled, foreign, others)
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.clip_tokens import Tokens
-from pipeline.spelling import KAOMOJI, plain
+from pipeline.spelling import plain, plain_column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,6 @@ _KNOWN = 200_000  # words whose tokens are remembered from page to page: some 30
 # Where CLIP's tokens end in any case. A digit is a token of its own, so numbers need not be remembered as words.
 _BREAKS = r"[\s\p{Z}0-9]+"
 _SIGN_LAST = r"[^\s\p{Z}\p{L}\p{N}]$"
-_BLANKS = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"  # what str.strip takes off ASCII
 _WORD = re.compile(r"\w+")
 _PEOPLE = r"^((?:[2-9]|1\d)\+?(?:girls|boys|others)|multiple .*|couple|crowd|everyone|group picture)$"
 
@@ -85,7 +84,7 @@ class Cutter:
         encoded = pc.dictionary_encode(pc.list_flatten(lists))
         rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
         codes = encoded.indices.to_numpy(zero_copy_only=False)
-        spelled = pc.dictionary_encode(_plain(encoded.dictionary))
+        spelled = pc.dictionary_encode(plain_column(pc.replace_substring(encoded.dictionary, "\\", "")))
         tokens = self._tokens(encoded.dictionary, rows, codes, len(captions))
         return Chunks(rows, spelled.indices.to_numpy(zero_copy_only=False)[codes], tokens, spelled.dictionary)
 
@@ -120,21 +119,6 @@ class Cutter:
         digits = pc.count_substring_regex(texts, "[0-9]").to_numpy(zero_copy_only=False)
         counts: np.ndarray = letters.astype(np.int64) + digits
         return counts
-
-
-def _plain(texts: pa.Array) -> pa.Array:
-    """`plain` of each text without its backslashes; in columns where they are ASCII, as nearly all are."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = pc.replace_substring(texts, "\\", "")
-    known = pc.ascii_lower(pc.ascii_trim(texts, _BLANKS))
-    known = pc.if_else(
-        pc.is_in(known, pa.array(sorted(KAOMOJI), pa.string())), known, pc.replace_substring(known, "_", " ")
-    )
-    ascii_only = pc.string_is_ascii(texts)
-    others = pa.array([plain(text) for text in texts.filter(pc.invert(ascii_only)).to_pylist()], pa.string())
-    return pc.replace_with_mask(known, pc.invert(ascii_only), others)
 
 
 def _escaped(text: str) -> str:

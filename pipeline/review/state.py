@@ -92,7 +92,7 @@ class Review:
 
     def decide(self, edits: Iterable[Edit]) -> Entry | None:
         """Write edits of the targets; on disk when this returns. None when there is nothing to decide about."""
-        ids = self.edits.owners(self.table.records[row].id for row in self.targets)
+        ids = self.edits.owners(self.table.ids[row] for row in self.targets)
         return self._follow(self.edits.append(self.workspace, ids, edits))
 
     def undo(self) -> Entry | None:
@@ -110,7 +110,7 @@ class Review:
         return all(any(e.what == "drop" for e in self._edits(row)) for row in self.targets)
 
     def _edits(self, row: int) -> tuple[Edit, ...]:
-        return self.edits.of(self.table.records[row].id)
+        return self.edits.of(self.table.ids[row])
 
     def _follow(self, entry: Entry | None) -> Entry | None:
         if entry is not None:
@@ -124,7 +124,7 @@ def rows_of(table: Table, wanted: Filter) -> ndarray:
 
     mask = table.mask(wanted)
     if not wanted.asks("dropped"):
-        mask &= np.fromiter((record.kept for record in table.records), bool, len(table))
+        mask &= table.kept
     return np.flatnonzero(mask)
 
 

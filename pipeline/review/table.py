@@ -12,8 +12,8 @@ from pipeline.errors import PrepError
 from pipeline.filter import Filter
 from pipeline.manifest import Manifest, from_arrow
 from pipeline.record import Drop, Record
-from pipeline.spelling import plain
-from pipeline.terms import CERTAIN, COMPARE, And, Not, Or, Part, Term, View, tags_of_caption
+from pipeline.spelling import plain_column
+from pipeline.terms import CERTAIN, COMPARE, And, Not, Or, Part, Term, View
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +38,8 @@ class Table:
     """Pictures by row; those with edits have a view of their own that says what became of them."""
 
     arrow: pa.Table
-    records: list[Record]  # without annotations and geometry: cheap enough to hold
+    ids: list[str]
+    kept: ndarray  # bool: which pictures no stage dropped; what was dropped by hand is the journal's to say
     words: list[str]
     taggers: list[str]
     said: Said
@@ -49,6 +50,7 @@ class Table:
     copies: dict[str, list[int]] = field(default_factory=dict)  # by the id of the root, the root itself included
     unedited: dict[int, View] = field(default_factory=dict)  # of pictures whose manifest tells edits: without them
     edited: dict[int, View] = field(default_factory=dict)
+    _records: list[Record] = field(default_factory=list)  # once somebody asked for all
 
     @classmethod
     def read(cls, manifest: Manifest) -> Table:
@@ -58,14 +60,28 @@ class Table:
 
         texts = [f"annotations.list.element.{name}" for name in ("text", "kind", "category", "by")]
         try:
-            arrow = pq.read_table(manifest.path, read_dictionary=texts)
-            return _table(arrow)
+            with pq.ParquetFile(manifest.path, read_dictionary=texts) as file:  # pq.read_table would import pandas
+                groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+                return _table(pa.concat_tables(groups) if groups else file.schema_arrow.empty_table())
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             about = str(error).strip().split("\n")[0]
             raise PrepError(f"{manifest.path} is damaged: {about}", "Delete it and run its stage again.") from None
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.ids)
+
+    @property
+    def records(self) -> list[Record]:
+        """All pictures without annotations and geometry: made when a filter first asks for what only they tell."""
+        if not self._records:
+            self._records = list(map(_light, self.arrow.select(_COLUMNS).to_pylist()))
+        return self._records
+
+    def light(self, row: int) -> Record:
+        """One of them."""
+        if self._records:
+            return self._records[row]
+        return _light(self.arrow.select(_COLUMNS).slice(row, 1).to_pylist()[0])
 
     def record(self, row: int) -> Record:
         """One picture with all that is known of it."""
@@ -77,8 +93,10 @@ class Table:
 
     def before(self, row: int) -> View:
         """The same without edits."""
-        record = self.records[row]
-        return self.unedited.get(row) or View(record, (), record.caption, self.tags(row))
+        if row in self.unedited:
+            return self.unedited[row]
+        record = self.light(row)
+        return View(record, (), record.caption, self.tags(row))
 
     def tags(self, row: int) -> frozenset[str]:
         """The tags that a picture has without edits, in plain form."""
@@ -95,7 +113,7 @@ class Table:
     def follow(self, edits: Edits, rows: Iterable[int]) -> None:
         """Work out again what edits make of some pictures."""
         for row in rows:
-            if now := edits.of(self.records[row].id):
+            if now := edits.of(self.ids[row]):
                 self.edited[row] = self.before(row).after(now)
             elif row in self.unedited:
                 self.edited[row] = self.unedited[row]
@@ -108,7 +126,7 @@ class Table:
             record = self.record(row)
             record = replace(record, annotations=tuple(a for a in record.annotations if a.kind != "edit"))
             view = View.of(replace(record, caption=caption(record)), ())
-            self.unedited[row] = self.edited[row] = replace(view, record=self.records[row])
+            self.unedited[row] = self.edited[row] = replace(view, record=self.light(row))
 
     def mask(self, wanted: Filter) -> ndarray:
         """Which pictures a filter means: bool of shape (pictures,)."""
@@ -213,9 +231,13 @@ class _Codes(dict[str, int]):
         self[text] = len(self)
         return self[text]
 
+    def of(self, texts: pa.StringArray) -> list[int]:
+        return list(map(self.__getitem__, texts.to_pylist()))
+
 
 def _table(arrow: pa.Table) -> Table:
     import numpy as np
+    import pyarrow.compute as pc
 
     words, taggers = _Codes(), _Codes()
     said, captioned, first = [], [], 0
@@ -229,14 +251,17 @@ def _table(arrow: pa.Table) -> Table:
     sure = (word >= 0) & (score >= CERTAIN)
     count = max(1, len(words))
     scored = row[sure].astype(np.int64) * count + word[sure]
-    pairs = np.unique(np.concatenate([scored, *(rows * count + codes for rows, codes in captioned)]))
-    records = list(map(_light, arrow.select(_COLUMNS).to_pylist()))
+    pairs = np.sort(np.concatenate([scored, *(rows * count + codes for rows, codes in captioned)]))
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]]  # np.unique takes ten times as long
     has_row, has_word = (pairs // count).astype(np.int32), (pairs % count).astype(np.int32)
-    starts = np.searchsorted(has_row, np.arange(len(records) + 1, dtype=np.int32)).tolist()
-    table = Table(arrow, records, list(words), list(taggers), Said(row, word, score, by), has_row, has_word, starts)
-    for number, record in enumerate(records):
-        table.rows[record.id] = number
-        table.copies.setdefault(record.id.partition("-")[0], []).append(number)
+    ids = arrow.column("id").to_pylist()
+    drop = arrow.column("drop")
+    kept = pc.or_(pc.is_null(drop), pc.equal(pc.fill_null(pc.struct_field(drop, "reason"), ""), BY_HAND)).to_numpy()
+    starts = np.searchsorted(has_row, np.arange(len(ids) + 1, dtype=np.int32)).tolist()
+    table = Table(arrow, ids, kept, list(words), list(taggers), Said(row, word, score, by), has_row, has_word, starts)
+    for number, id in enumerate(ids):
+        table.rows[id] = number
+        table.copies.setdefault(id.partition("-")[0], []).append(number)
     return table
 
 
@@ -249,33 +274,36 @@ def _said(batch: pa.RecordBatch, first: int, words: _Codes, taggers: _Codes) -> 
     kinds = np.array(kind.dictionary.to_pylist())[kind.indices.to_numpy()] if len(kind) else np.zeros(0, str)
     is_tag, is_edit = kinds == "tag", kinds == "edit"
     row = np.repeat(np.arange(first, first + len(lists), dtype=np.int32), lists.value_lengths().fill_null(0).to_numpy())
-    word = np.where(is_tag, _coded(text, is_tag, lambda one: words[plain(one)]), -1)
-    said_by = np.where(is_edit, -1, _coded(by, ~is_edit, taggers.__getitem__))
+    word = np.where(is_tag, _coded(text, is_tag, lambda some: words.of(plain_column(some))), -1)
+    said_by = np.where(is_edit, -1, _coded(by, ~is_edit, taggers.of))
     return row, word.astype(np.int32), score.fill_null(1.0).to_numpy(), said_by.astype(np.int32)
 
 
-def _coded(texts: pa.DictionaryArray, wanted: ndarray, code: Callable[[str], int]) -> Any:
+def _coded(texts: pa.DictionaryArray, wanted: ndarray, code: Callable[[pa.StringArray], list[int]]) -> Any:
     """The codes of texts, each different one looked up once; only those of the `wanted` places mean anything."""
     import numpy as np
 
     indices = texts.indices.to_numpy()
     codes = np.full(len(texts.dictionary) + 1, -1, np.int64)
-    for n in np.unique(indices[wanted]).tolist():
-        codes[n] = code(texts.dictionary[n].as_py())
+    used = np.flatnonzero(np.bincount(indices[wanted], minlength=1))
+    codes[used] = code(texts.dictionary.take(used))
     return codes[indices]
 
 
 def _captioned(batch: pa.RecordBatch, first: int, words: _Codes) -> tuple[ndarray, ndarray]:
-    """Row and word of each tag in a batch's captions."""
+    """Row and word of each tag in a batch's captions, as `tags_of_caption` finds them."""
     import numpy as np
+    import pyarrow.compute as pc
 
-    rows: list[int] = []
-    codes: list[int] = []
-    for row, caption in enumerate(batch.column("caption").to_pylist(), first):
-        tags = tags_of_caption(caption) if caption else ()
-        rows += [row] * len(tags)
-        codes += [words[tag] for tag in tags]
-    return np.array(rows, np.int64), np.array(codes, np.int64)
+    captions = pc.fill_null(batch.column("caption"), "")
+    for sign in "()":
+        captions = pc.replace_substring(captions, f"\\{sign}", sign)
+    lists = pc.split_pattern(captions, ",")
+    parts = pc.dictionary_encode(pc.list_flatten(lists))
+    tags = plain_column(parts.dictionary)
+    codes = np.array([words[tag] if tag else -1 for tag in tags.to_pylist()], np.int64)[parts.indices.to_numpy()]
+    rows = pc.list_parent_indices(lists).to_numpy().astype(np.int64) + first
+    return rows[codes >= 0], codes[codes >= 0]
 
 
 def _light(plain_row: dict[str, Any]) -> Record:
