@@ -64,7 +64,8 @@ class Build(Whole):
         for token in read_repeats(self.repeats).keys() - manifest.distinct("subject"):
             raise PrepError(f"build: repeats names {token!r}, which is no subject's token.", "See prep.toml for those.")
 
-    def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
+    def places(self, manifest: Manifest, workspace: Workspace) -> Iterator[list[Record]]:
+        """The records with their places in the data set and what that makes of them; writes nothing."""
         wish = Wish(
             self.title or workspace.root.name,
             self.repeats,
@@ -75,21 +76,20 @@ class Build(Whole):
             self.rotation,
         )
         fates = plan(wish, manifest.records())
+        for batch in manifest.batches():
+            yield [_placed(record, fates.get(record.id), workspace) for record in batch]
+
+    def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
         target, partial = workspace.dataset, workspace.root / "dataset.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        done = 0
-        for batch in manifest.batches():
-            after = [_placed(record, fates.get(record.id), workspace) for record in batch]
+        done, total = 0, manifest.counts.pictures
+        for after in self.places(manifest, workspace):
             for record in after:
                 if record.placed:
-                    _lay(
-                        record,
-                        partial / PurePosixPath(record.placed).relative_to(target.name),
-                        self.caption_extension,
-                        workspace,
-                    )
+                    place = partial / PurePosixPath(record.placed).relative_to(target.name)
+                    _lay(record, place, self.caption_extension, workspace)
                     done += 1
-                    report(done, len(fates))
+                    report(done, total)
             yield after
         _publish(partial, target, workspace)
 

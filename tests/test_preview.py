@@ -7,15 +7,18 @@ import numpy as np
 from rich.console import Console
 
 from pipeline.commands import preview
+from pipeline.edits import Edit, Edits
 from pipeline.imaging.picture import save
-from pipeline.record import Annotation, Drop
+from pipeline.record import Drop
+from stages.merge import Merge
+from stages.merging.compose import Composer
 from tests import make
 
 
-def shown(home, records, columns=100, rows=40):
+def shown(home, records, composer=None, rows=40, color="truecolor"):
     screen = io.StringIO()
-    console = Console(file=screen, width=columns, force_terminal=True, color_system="truecolor")
-    console.print(preview.page(records, home, columns, rows))
+    console = Console(file=screen, width=100, force_terminal=bool(color), color_system=color)
+    console.print(preview.page(records, composer or Composer.of(Merge(), home), home, (100, rows)))
     return screen.getvalue()
 
 
@@ -26,18 +29,26 @@ def test_a_page_shows_the_pixels_and_the_words(tmp_path):
     one = make.record(1, picture=save(home, rgb), caption="smith, apron")
     text = shown(home, [one])
     assert "38;2;250;10;20" in text and "48;2;30;240;40" in text
-    assert "smith, apron" in text and "raw/1.jpg" in text and "20% lost" in text
+    assert "smith" in text and "apron" in text and "raw/1.jpg" in text and "20% lost" in text
 
 
-def test_tags_that_the_caption_leaves_out_are_struck_through_and_edits_are_told(tmp_path):
+def test_what_a_caption_leaves_out_is_struck_through_with_its_reason(tmp_path):
     home = make.workspace(tmp_path)
     said = (make.tag("hat", 0.9), make.tag("beard", 0.8), make.tag("sea", 0.1))
-    hand = Annotation("hat -> cap", "edit", "replace", None, "human")
-    one = make.record(1, picture=None, annotations=(*said, hand), caption="smith, hat")
-    text = shown(home, [one])
-    assert "smith, hat" in text and "by hand: replace hat -> cap" in text
+    composer = Composer.of(Merge(absorb=("beard",), threshold=0.35), home)
+    one = make.record(1, picture=None, annotations=said)
+    one = dataclasses.replace(one, caption=composer.compose(one).caption)
+    text = shown(home, [one], composer)
+    assert one.caption == "smith, hat" and "smith" in text and "hat" in text
     assert "\x1b[2;9mbeard" in text, "dim, struck through"
-    assert "\x1b[2;9mhat" not in text and "sea" not in text
+    assert "listed in absorb" in text and "sea" not in text and "would write" not in text
+
+
+def test_a_caption_that_edits_made_old_is_told(tmp_path):
+    home = make.workspace(tmp_path)
+    one = make.record(1, picture=None, annotations=(make.tag("hat", 0.9),), caption="smith, hat")
+    Edits.read(home).append(home, [one.id], [Edit("replace", "hat", "cap")])
+    assert "prep merge would write now: smith, cap" in shown(home, [one], Composer.of(Merge(), home), color=None)
 
 
 def test_a_page_fits_the_terminal(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pipeline.commands.plan import balanced, lines, make_plan, vectors
 from pipeline.errors import PrepError
@@ -17,13 +18,12 @@ from pipeline.manifest import Manifest, write_manifest
 from pipeline.skin.plan import plan as command
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
+from stages.build import Build
 from tests.make import record
 from tests.make import workspace as make_workspace
 from training.sets.draws import all_batches
 from training.sets.samples import read_samples
 from training.train import Train
-
-HISTORY = (Step("scan", 1, {}, "x"), Step("build", 1, {}, "y"))
 
 
 def placed(number, folder, token="smith", class_name="man", size=(512, 512), **changes):
@@ -31,8 +31,13 @@ def placed(number, folder, token="smith", class_name="man", size=(512, 512), **c
     return replace(one, picture=replace(one.picture, width=size[0], height=size[1]), **changes)
 
 
+def written(folder, name, records, *steps):
+    history = (Step("scan", 1, {}, "x"), *steps)
+    return write_manifest(folder / "manifests" / f"{name}.parquet", [sorted(records, key=lambda r: r.id)], history)
+
+
 def build(folder, records):
-    return write_manifest(folder / "manifests" / "build.parquet", [sorted(records, key=lambda r: r.id)], HISTORY)
+    return written(folder, "build", records, Step("build", 1, {}, "y"))
 
 
 def mixed():
@@ -44,6 +49,10 @@ def mixed():
     yield placed(10, "val_x/1_smith man", role="val")
 
 
+def planned(workspace, train, build=None):
+    return make_plan(workspace, train, build or Build())
+
+
 @pytest.fixture
 def workspace(tmp_path):
     made = make_workspace(tmp_path)
@@ -52,7 +61,7 @@ def workspace(tmp_path):
 
 
 def test_the_numbers_of_a_set(workspace):
-    found = make_plan(workspace, Train(batch=3, epochs=2))
+    found = planned(workspace, Train(batch=3, epochs=2))
     assert [(s.token, s.sources, s.pictures, s.repeats, s.shown) for s in found.subjects] == [
         ("mug", 2, 2, 3.0, 6),
         ("smith", 5, 5, 4.0, 20),
@@ -71,19 +80,19 @@ def test_the_numbers_of_a_set(workspace):
 
 def test_the_steps_are_the_trainers(workspace):
     train = Train(batch=4, epochs=3, seed=5)
-    found = make_plan(workspace, train)
+    found = planned(workspace, train)
     samples = read_samples(Manifest.read(workspace.manifest("build")))
     epochs = [epoch for epoch, _ in itertools.takewhile(lambda pair: pair[0] < 3, all_batches(samples, 4, 5))]
     assert found.steps == len(epochs) and found.steps_per_epoch == epochs.count(0)
 
 
 def test_regularization_can_be_off_and_steps_given(workspace):
-    found = make_plan(workspace, Train(prior_loss_weight=0.0, steps=7))
+    found = planned(workspace, Train(prior_loss_weight=0.0, steps=7))
     assert (found.priors, found.steps, found.steps_per_epoch, found.given) == ((), 7, 26, True)
 
 
 def test_what_is_usual(workspace):
-    by_token = {s.token: s for s in make_plan(workspace, Train()).subjects}
+    by_token = {s.token: s for s in planned(workspace, Train()).subjects}
     assert (by_token["smith"].dreambooth_steps, by_token["smith"].dreambooth_rate) == (1500, "1e-6 to 2e-6")
     assert (by_token["mug"].dreambooth_steps, by_token["mug"].dreambooth_rate) == (400, "2e-6")
     assert (by_token["smith"].steps, by_token["smith"].vectors) == (500, (2, 2))
@@ -118,7 +127,7 @@ def test_suggested_repeats_are_never_more_uneven(subjects):
 
 
 def test_the_text(workspace):
-    text = list(lines(make_plan(workspace, Train(batch=3, epochs=2))))
+    text = list(lines(planned(workspace, Train(batch=3, epochs=2))))
     assert text[:4] == [
         "subject  class  pictures  repeats  an epoch  balanced",
         "mug      cup           2        3         6         8",
@@ -136,8 +145,46 @@ def test_the_command(workspace):
 
 
 def test_nothing_to_plan(tmp_path):
-    with pytest.raises(PrepError, match="no data set to plan for"):
-        make_plan(Workspace(tmp_path), Train())
+    with pytest.raises(PrepError) as error:
+        planned(Workspace(tmp_path), Train())
+    assert error.value.wrong == "There are no captions yet, and so no data set to plan for."
+    assert error.value.mend.startswith("First: prep crop, then prep tag, then prep merge; or plan for a folder")
+    written(tmp_path, "crop", mixed())
+    with pytest.raises(PrepError) as error:
+        planned(Workspace(tmp_path), Train())
+    assert error.value.mend.startswith("First: prep tag, then prep merge;")
     build(tmp_path, [placed(7, "reg_x/6_man", "", role="reg")])
-    with pytest.raises(PrepError, match="no pictures to train on"):
-        make_plan(Workspace(tmp_path), Train())
+    with pytest.raises(PrepError, match="no pictures to train on in manifests"):
+        planned(Workspace(tmp_path), Train())
+
+
+def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
+    home = make_workspace(tmp_path)
+    records = [record(n, caption="smith, hat") for n in range(6)]
+    records += [record(n, subject="", role="reg", caption="man") for n in (7, 8, 9)]
+    merged = written(home.root, "merge", records, Step("merge", 1, {}, "y"))
+    options = Build(repeats=("smith=4",), validation=0.3, near_duplicate=0)
+    early = planned(home, Train(batch=2), options)
+    assert early.origin == "manifests/merge.parquet, as prep build would lay it out"
+    assert not home.dataset.exists() and not home.manifest("build").exists()
+    placed = [one for some in options.places(merged, home) for one in some]
+    write_manifest(home.manifest("build"), [placed], (*merged.history, Step("build", 1, {}, "z")))
+    late = planned(home, Train(batch=2), options)
+    assert late == replace(early, origin="manifests/build.parquet")
+    assert [(s.token, s.pictures, s.repeats) for s in late.subjects] == [("smith", 5, 4.0)] and late.validation == 1
+    newer = written(home.root, "merge", records[:5] + records[6:], Step("merge", 1, {"a": 1}, "y"))
+    assert planned(home, Train(), options).origin.startswith("manifests/merge.parquet") and newer.counts.found == 8
+
+
+def test_a_plan_for_a_folder_of_kohyas(tmp_path):
+    home = make_workspace(tmp_path / "home")
+    for folder, names in (("10_sks dog", "ab"), ("3_anna woman", "c")):
+        (tmp_path / "img" / folder).mkdir(parents=True)
+        for shade, name in enumerate(names):
+            Image.new("RGB", (512, 512), (ord(name), shade, 9)).save(tmp_path / "img" / folder / f"{name}.png")
+    done = CliRunner().invoke(
+        command, ["--data", str(tmp_path / "img"), "--batch", "4", "--json"], obj=home.root, catch_exceptions=False
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [(s["token"], s["pictures"], s["shown"]) for s in told["subjects"]] == [("anna", 1, 3), ("sks", 2, 20)]
+    assert told["steps_per_epoch"] == 6 and told["origin"] == str(tmp_path / "img")

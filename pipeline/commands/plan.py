@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from itertools import chain
 
 from pipeline.errors import PrepError
-from pipeline.manifest import Manifest
+from pipeline.record import Record
+from pipeline.run import read_if_whole
 from pipeline.spelling import printable
+from pipeline.stage import Report
 from pipeline.workspace import Workspace
+from stages.build import Build
 from training.loop import count_steps
 from training.sets.draws import epoch_batches
-from training.sets.samples import Sample, read_samples
+from training.sets.samples import Sample, samples_of
 from training.train import Train
 from training.watch.prompts import PEOPLE
 
@@ -81,16 +84,21 @@ class TrainingPlan:
     steps: int  # in all, as the trainer counts them
     given: bool  # whether the user gave the steps, so that the epochs do not count
     advised: int  # steps in all for so many pictures, at this batch
+    origin: str  # where the pictures were read from
 
 
-def make_plan(workspace: Workspace, train: Train) -> TrainingPlan:
-    """The plan of the data set that build laid out; PrepError when there is none, or nothing in it."""
-    if not workspace.manifest("build").is_file():
-        raise PrepError("There is no data set to plan for.", "First: prep build")
-    manifest = Manifest.read(workspace.manifest("build"))
-    samples = [sample for sample in read_samples(manifest) if train.prior_loss_weight or not sample.reg]
+def make_plan(
+    workspace: Workspace, train: Train, build: Build, report: Report = lambda done, total: None
+) -> TrainingPlan:
+    """The plan of the set that training would take: --data's folders, or what build laid out, or would lay out.
+
+    PrepError when there is none, or nothing in it.
+    """
+    placed, origin = _placed(workspace, train, build, report)
+    found = samples_of([placed])
+    samples = [sample for sample in found if not sample.held and (train.prior_loss_weight or not sample.reg)]
     if all(sample.reg for sample in samples):
-        raise PrepError("The data set has no pictures to train on.", "Fill it first: prep build")
+        raise PrepError(f"There are no pictures to train on in {origin}.", "prep status says where they went")
     first = epoch_batches(samples, 0, train.batch, train.seed, train.underfilled)
     subjects = tuple(_subjects(samples))
     share = sum(subject.shown for subject in subjects) / sum(map(len, first))
@@ -98,7 +106,7 @@ def make_plan(workspace: Workspace, train: Train) -> TrainingPlan:
         subjects,
         tuple(_priors(samples, Counter(draw.sample.class_name for draw in chain(*first) if draw.sample.reg))),
         tuple(_buckets(samples, [[draw.sample for draw in batch] for batch in first], train.batch)),
-        sum(record.kept and record.role == "val" and bool(record.placed) for record in manifest.records()),
+        sum(sample.held for sample in found),
         train.batch,
         train.epochs,
         len(first),
@@ -106,6 +114,24 @@ def make_plan(workspace: Workspace, train: Train) -> TrainingPlan:
         bool(train.steps),
         # Regularization draws take steps of their own.
         round(sum(subject.steps for subject in subjects) / share / train.batch),
+        origin,
+    )
+
+
+def _placed(workspace: Workspace, train: Train, build: Build, report: Report) -> tuple[list[Record], str]:
+    """The records with their places in the set, and what to call where they came from."""
+    if own := train.own_source(workspace, report):
+        return own[0], printable(train.data)
+    built, merged = (read_if_whole(workspace.manifest(name)) for name in ("build", "merge"))
+    if built and (merged is None or built.history[:-1] == merged.history):
+        return list(built.records()), workspace.relative(built.path)
+    if merged:
+        records = list(chain.from_iterable(build.places(merged, workspace)))
+        return records, f"{workspace.relative(merged.path)}, as prep build would lay it out"
+    missing = [f"prep {name}" for name in ("crop", "tag", "merge") if not workspace.manifest(name).is_file()]
+    raise PrepError(
+        "There are no captions yet, and so no data set to plan for.",
+        f"First: {', then '.join(missing)}; or plan for a folder of kohya's layout: --data DIR",
     )
 
 
@@ -189,6 +215,7 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
     held = f"; {_counted(plan.validation, 'picture')} held out for validation" if plan.validation else ""
     last = "as given" if plan.given else f"{_counted(plan.epochs, 'epoch')}"
     yield f"{_counted(plan.steps_per_epoch, 'step')} an epoch, {last}: {_counted(plan.steps, 'step')} in all{held}"
+    yield f"from {plan.origin}"
     yield ""
     yield from _advice(plan)
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.record import Record
-from pipeline.report.tags import said
+from pipeline.review.pictures import HALF, Screen, draw, painted
+from pipeline.review.words import about, caption
 from pipeline.spelling import printable
+from pipeline.terms import View
 from pipeline.workspace import Workspace
-from stages.merging.thresholds import Cut
+from stages.merging.compose import Composer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-OWN = Cut(0, 0, {}, False)  # each model's own thresholds
 _TAGS = 12  # tags shown under a picture that has no caption yet
 _ROWS = 15  # terminal rows that a picture likes to have
 _FOOT = 2  # rows below the pictures
@@ -34,46 +36,40 @@ def page_size(rows: int) -> int:
     return max(1, (rows - _FOOT) // _ROWS)
 
 
-def page(records: list[Record], workspace: Workspace, columns: int, rows: int, cut: Cut = OWN) -> RenderableType:
-    """Pictures as coloured half-blocks with what is known of them at their right, in `rows` of the terminal.
+def page(records: list[Record], composer: Composer, workspace: Workspace, size: tuple[int, int]) -> RenderableType:
+    """Pictures with what is known of them at their right, in `size`: columns and rows of the terminal.
 
-    Tags above `cut` that a caption leaves out are struck through.
+    Below a caption stands what it leaves out, struck through, with the reason.
     """
     from rich.table import Table
 
+    columns, rows = size
     width = max(16, min(40, columns // 3))
     each = max(4, (rows - _FOOT) // max(1, len(records)) - 1)
     table = Table(box=None, padding=(0, 2, 1, 0), show_header=False, expand=True)
     table.add_column(width=width)
     table.add_column(ratio=1)
     for record in records:
-        table.add_row(_picture(record, workspace, width, each), _words(record, cut))
+        table.add_row(_picture(record, workspace, width, each), _words(record, composer))
     return table
 
 
-def _words(r: Record, cut: Cut) -> Text:
+def _words(r: Record, composer: Composer) -> Text:
     from rich.text import Text
 
-    text = Text()
-    text.append(printable(r.source) + "\n", style="bold")
-    who = r.subject or f"{r.class_name}, regularization"
-    size = f", {r.picture.width}x{r.picture.height}" if r.picture else ""
-    text.append(f"{r.id}  {who}{size}\n", style="dim")
+    text = Text().append_text(about(r, View.of(r)))
+    text.append(f"\n{printable(r.source)}  {r.id}\n", style="dim")
     if r.crop:
         text.append(f"cut by {r.crop.focus}, {r.crop.lost:.0%} lost, enlarged {r.crop.upscale:.2f}x\n", style="dim")
-    if r.transform:
-        text.append(f"copy: {r.transform.kind}\n", style="dim")
-    if r.drop:
-        text.append(f"dropped by {r.drop.stage}: {r.drop.reason}\n", style="yellow")
     if r.caption:
-        text.append("\n" + printable(r.caption))
-        for tag in (tag for tag in said(r, cut) if not tag.written):
-            text.append("  ")
-            text.append(printable(tag.text), style="dim strike")
-        if edits := [f"{a.category} {a.text}".strip() for a in r.annotations if a.kind == "edit"]:
-            text.append("\nby hand: " + printable("; ".join(edits)), style="cyan")
+        composed = composer.compose(r)
+        text.append("\n")
+        text.append_text(caption(replace(composed, caption=r.caption), composer.edits.of(r.id)))
+        if composed.caption != r.caption:
+            text.append("\nprep merge would write now: ", style="cyan")
+            text.append(printable(composed.caption))
     elif tags := _best(r):
-        text.append("\n" + ", ".join(tags), style="cyan")
+        text.append("\n" + printable(", ".join(tags)), style="cyan")
     return text
 
 
@@ -85,25 +81,10 @@ def _best(r: Record) -> list[str]:
 
 
 def _picture(r: Record, workspace: Workspace, columns: int, rows: int) -> Text:
-    """Half-blocks: each character shows two pixels, one above the other."""
-    from rich.color import Color
-    from rich.style import Style
+    """Half-blocks, as the review draws them: no terminal scrolls those away."""
     from rich.text import Text
 
     if r.picture is None or not (path := workspace.path(r.picture.path)).is_file():
         return Text("(no picture)", style="dim")
-    import cv2
-
-    from pipeline.imaging.picture import load_rgb
-
-    rgb = load_rgb(path)
-    scale = min(columns / rgb.shape[1], 2 * rows / rgb.shape[0])
-    width, height = max(1, round(scale * rgb.shape[1])), max(2, round(scale * rgb.shape[0] / 2) * 2)
-    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-    text = Text()
-    for upper, lower in zip(small[0::2].tolist(), small[1::2].tolist(), strict=True):
-        for top, bottom in zip(upper, lower, strict=True):
-            text.append("▀", Style(color=Color.from_rgb(*top), bgcolor=Color.from_rgb(*bottom)))
-        text.append("\n")
-    text.right_crop(1)
-    return text
+    blocks = draw(path, Screen("blocks"), columns, rows).blocks
+    return Text("\n").join(Text.assemble(*((HALF, painted(*pair)) for pair in line)) for line in blocks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import os
 import select
@@ -16,8 +17,10 @@ from pipeline.imaging.picture import load_rgb
 
 if TYPE_CHECKING:
     from numpy import ndarray
+    from rich.style import Style
 
 Protocol = Literal["kitty", "iterm2", "sixel", "blocks"]
+HALF = "\u2580"  # the sign whose own colour is its upper half, and whose background is the lower
 CELL = (10, 20)  # pixels of a character where the terminal does not tell: only its aspect matters then
 _ID = 7309  # of the one picture on a kitty's screen
 _CHUNK = 4096  # bytes of base64 in one command, kitty's limit
@@ -75,6 +78,15 @@ def draw(path: Path, screen: Screen, columns: int, rows: int) -> Drawing:
 def erase(screen: Screen) -> str:
     """What takes a picture off the screen, where writing text over it does not."""
     return f"\x1b_Ga=d,d=I,i={_ID},q=2\x1b\\" if screen.protocol == "kitty" else ""
+
+
+@functools.lru_cache(1 << 15)
+def painted(red: int, green: int, blue: int, low_red: int, low_green: int, low_blue: int) -> Style:
+    """How HALF shows two pixels, one above the other."""
+    from rich.color import Color
+    from rich.style import Style
+
+    return Style(color=Color.from_rgb(red, green, blue), bgcolor=Color.from_rgb(low_red, low_green, low_blue))
 
 
 def _fitted(width: int, height: int, cell: tuple[int, int], columns: int, rows: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from textual import work
 from textual.strip import Strip
 from textual.widget import Widget
 
-from pipeline.review.pictures import Drawing, Screen, draw, erase
+from pipeline.review.pictures import HALF, Drawing, Screen, draw, erase, painted
 
 _PAUSE = 0.03  # seconds without another picture before one is drawn: who runs through the list waits for none
 _HELD = 64  # drawings kept, of some 100 kB each
@@ -65,7 +65,7 @@ class Portrait(Widget):
         line = y - top
         if not 0 <= line < self.drawing.rows or not self.drawing.blocks:
             return Strip.blank(width, base)
-        cells = [Segment("\u2580", _style(*pair)) for pair in self.drawing.blocks[line]]
+        cells = [Segment(HALF, painted(*pair)) for pair in self.drawing.blocks[line]]
         return Strip([Segment(" " * left, base), *cells], left + len(cells)).adjust_cell_length(width, base)
 
     @property
@@ -89,10 +89,3 @@ class Portrait(Widget):
         if data and driver is not None:
             driver.write(data)
             driver.flush()
-
-
-@functools.lru_cache(1 << 15)
-def _style(red: int, green: int, blue: int, low_red: int, low_green: int, low_blue: int) -> Style:
-    from rich.color import Color
-
-    return Style(color=Color.from_rgb(red, green, blue), bgcolor=Color.from_rgb(low_red, low_green, low_blue))

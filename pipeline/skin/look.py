@@ -17,12 +17,12 @@ from pipeline.line import ORDER
 from pipeline.manifest import Manifest
 from pipeline.progress import Progress
 from pipeline.record import Record
-from pipeline.report.tags import cut_of, merge_of
+from pipeline.report.tags import merge_of
 from pipeline.show import diff_lines
 from pipeline.skin.shell import tell, workspace_here
 from pipeline.spelling import printable
 from pipeline.workspace import Workspace
-from stages.merging.thresholds import Cut
+from stages.merging.compose import Composer
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _LISTED = 20  # pictures named per state; more are only counted
@@ -44,7 +44,7 @@ def preview(stage: str | None, page: int | None, everything: bool) -> None:
     manifest = Manifest.read(workspace.manifest(stage or done[-1]))
     records = (r for r in manifest.records() if everything or r.kept)
     if sys.stdout.isatty():
-        _pages(list(records), workspace, page, cut_of(merge_of(manifest, workspace)))
+        _pages(list(records), workspace, page, Composer.of(merge_of(manifest, workspace), workspace))
     else:
         for line in preview_command.lines(records):
             click.echo(line)
@@ -117,7 +117,7 @@ def _verdict_lines(table: dict[State, list[Verdict]], replay: Replay, seconds: f
     return lines
 
 
-def _pages(records: list[Record], workspace: Workspace, size: int | None, cut: Cut) -> None:
+def _pages(records: list[Record], workspace: Workspace, size: int | None, composer: Composer) -> None:
     """Space or right: on; b or left: back; q: end."""
     from rich.console import Console
 
@@ -127,9 +127,8 @@ def _pages(records: list[Record], workspace: Workspace, size: int | None, cut: C
     at = 0
     while True:
         console.clear()
-        console.print(
-            preview_command.page(records[at * size : (at + 1) * size], workspace, console.width, console.height, cut)
-        )
+        shown = records[at * size : (at + 1) * size]
+        console.print(preview_command.page(shown, composer, workspace, (console.width, console.height)))
         console.print(
             f"[dim]page {at + 1} of {last + 1}   {len(records):,} pictures   space on, b back, q end[/dim]", end=""
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from pipeline.stage import Options, opt
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
-    from pipeline.record import Crop, Transform
+    from pipeline.record import Crop, Record, Transform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,13 @@ def read_samples(manifest: Manifest) -> list[Sample]:
 
 def read_all(manifest: Manifest) -> list[Sample]:
     """The same with those that are held out for validation, which are never trained on."""
+    return samples_of(manifest.batches())
+
+
+def samples_of(batches: Iterable[list[Record]]) -> list[Sample]:
+    """The same of records that no manifest holds yet."""
     found = []
-    for batch in manifest.batches():
+    for batch in batches:
         for record in batch:
             if not record.kept or not record.placed or record.picture is None:
                 continue
