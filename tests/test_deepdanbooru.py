@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from pipeline.errors import PrepError
+from pipeline.models.known import known
+from pipeline.models.store import human
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru import DeepDanbooru, read_weights
@@ -277,7 +279,7 @@ def test_a_file_that_is_none_is_one_sentence(workspace, tmp_path, name):
     with pytest.raises(PrepError) as caught:
         DeepDanbooru(model=str(folder), device="cpu").start(workspace)
     assert words in caught.value.wrong and "\n" not in caught.value.wrong
-    assert "TorchDeepDanbooru" in caught.value.mend
+    assert f"prep models pull deepdanbooru ({human(known('deepdanbooru').size)})" in caught.value.mend
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 3000, 0.5, 0.99])

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from pipeline.models.store import (
     hashes,
     home_of,
     human,
+    kind_of,
     models_folder,
     read_record,
     state_of,
@@ -173,6 +175,37 @@ def test_a_folder_that_lacks_files_or_holds_pointers_is_told(workspace):
     (folder / "model.onnx").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(PrepError, match="git-lfs pointer"):
         find_model(VIT, workspace, ("model.onnx",))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "kind"),
+    [
+        ("model_index.json", '{"_class_name": "StableDiffusionPipeline"}', "StableDiffusionPipeline"),
+        ("config.json", '{"architectures": ["GitForCausalLM"]}', "GitForCausalLM"),
+        ("config.json", '{"architectures": ["\\u001b[2J"]}', r"\x1b[2J"),
+    ],
+)
+def test_a_folder_of_another_kind_is_told_by_its_own_file(workspace, tmp_path, file, text, kind):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(
+        PrepError, match=rf"holds a model of another kind \({re.escape(kind)}\): it has no a\.b and c\.d"
+    ):
+        find_model(str(tmp_path), workspace, ("a.b", "c.d"))
+    (tmp_path / "a.b").touch()
+    with pytest.raises(PrepError, match=r"lacks c\.d"):  # half of what is needed: not another kind, but incomplete
+        find_model(str(tmp_path), workspace, ("a.b", "c.d"))
+
+
+@given(
+    st.binary(max_size=40) | st.recursive(st.none() | st.text(), lambda n: st.lists(n)).map(json.dumps).map(str.encode)
+)
+@example(b'{"architectures": [7]}')
+@example(b'{"architectures": []}')
+@settings(deadline=None)
+def test_any_file_names_a_kind_or_none(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("kind")
+    (folder / "config.json").write_bytes(data)
+    assert isinstance(kind_of(folder), str)
 
 
 def test_hashes_are_of_the_bytes_and_read_once(workspace, tmp_path, monkeypatch):

@@ -277,6 +277,7 @@ def only_pickle(folder):
 
 BAD = {
     "no pictures": (config(model_type="bert"), "of another kind (type bert)"),
+    "a captioner": (config(model_type="blip"), "a captioner that answers no questions (type blip)"),
     "own program": (
         config(model_type="own", auto_map={"AutoConfig": "own.Own"}),
         "type own, with a program of its own, which prep does not run",

@@ -27,6 +27,7 @@ from taggers.danbooru.wd14 import GET, Wd14, prepare, prepare_first
 from taggers.danbooru.wd14_tags import read_csv, read_json
 from taggers.device import gpus
 from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14
+from tests.tiny import write_blip
 
 NAMES = (*RATINGS, *TAGS, *CHARACTERS)
 SHAPES = [(48, 48), (200, 200), (300, 97), (96, 451), (31, 20), (1, 1), (5, 48), (60, 4000)]
@@ -293,6 +294,12 @@ def any_output(graph):
     graph.output[0].type.tensor_type.shape.dim[1].dim_param = "tags"
 
 
+def newer(folder):
+    model = onnx.load(folder / "model.onnx")
+    model.ir_version = 99
+    onnx.save(model, folder / "model.onnx")
+
+
 def doubles(graph):
     graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
     graph.node.insert(0, onnx.helper.make_node("Cast", ["input_1:0"], ["float"], to=onnx.TensorProto.FLOAT))
@@ -314,7 +321,8 @@ BAD = {
     "empty model": (put("model.onnx", b""), "is not a whole ONNX file"),
     "pointer": (put("model.onnx", b"version https://git-lfs.github.com/spec/v1\n"), "is a git-lfs pointer"),
     "half a model": (cut, "is not a whole ONNX file"),
-    "unknown operator": (edited(unknown_operator), "onnxruntime cannot load"),
+    "unknown operator": (edited(unknown_operator), "model.onnx: This is an invalid model"),
+    "newer format": (newer, "model.onnx: Unsupported model IR version: 99"),
     "channels first": (graph(layout="NCHW"), "batch x side x side x 3"),
     "doubles": (edited(doubles), "takes tensor(double)"),
     "not a number": (edited(bad_bias), "nan"),
@@ -342,6 +350,8 @@ def test_scores_that_only_show_up_when_running_are_counted_too(workspace, folder
 def test_no_folder_and_a_wrong_folder(workspace, tmp_path):
     with pytest.raises(PrepError, match="needs a model folder"):
         Wd14().models(workspace)
+    with pytest.raises(PrepError, match=r"another kind \(BlipForCond\w+\): it has no model.onnx and selected_tags.csv"):
+        Wd14(model=str(write_blip(tmp_path / "blip"))).models(workspace)
     for wrong in (tmp_path / "nowhere", write_wd14(tmp_path / "m") / "model.onnx"):
         with pytest.raises(PrepError, match="There is no model folder"):
             Wd14(model=str(wrong)).models(workspace)

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.models.known import KNOWN, known
+from pipeline.spelling import printable
 from pipeline.stage import Model
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 
@@ -99,7 +100,13 @@ def check_folder(folder: Path, needs: tuple[str, ...] = ()) -> Found:
     pulled = read_record(folder)
     name = pulled.name if pulled else _name_of(folder)
     mend = advice(name) if _HUB_ID.fullmatch(name) else f"Copy the model's files into {folder} again."
-    if missing := [file for file in needs if not (folder / file).is_file()]:
+    missing = [file for file in needs if not (folder / file).is_file()]
+    if missing and missing == list(needs) and (kind := kind_of(folder)):
+        raise PrepError(
+            f"{folder} holds a model of another kind ({kind}): it has no {_and(missing)}.",
+            "Which models are for what: prep models list",
+        )
+    if missing:
         raise PrepError(f"The model folder {folder} lacks {_and(missing)}.", mend)
     for file in needs:
         size = (folder / file).stat().st_size
@@ -110,6 +117,19 @@ def check_folder(folder: Path, needs: tuple[str, ...] = ()) -> Found:
             was = pulled.files[file].size
             raise PrepError(f"{folder / file} has {size:,} bytes; {was:,} were pulled.", mend)
     return Found(folder, name, pulled.revision if pulled else "")
+
+
+def kind_of(folder: Path) -> str:
+    """The class that a model's own file names; empty where there is none, as beside ONNX models."""
+    for file, key in (("model_index.json", "_class_name"), ("config.json", "architectures")):
+        try:
+            plain = json.loads((folder / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        named = plain.get(key) if isinstance(plain, dict) else None
+        if isinstance(first := named[0] if isinstance(named, list) and named else named, str):
+            return printable(first)
+    return ""
 
 
 def hub_id(model: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pipeline.errors import PrepError
 from pipeline.models.store import Found, advice, check_folder, find_model, hashes
 from pipeline.record import Annotation
+from pipeline.spelling import printable
 from pipeline.stage import Model, opt
 from pipeline.workspace import Workspace
 from taggers.device import torch_device
@@ -149,10 +150,14 @@ def check_class(found: Found, wanted: tuple[str, ...], kind: str) -> str:
     name = str(named[0]) if isinstance(named, list) and named else "no class"
     if name not in wanted:
         raise PrepError(
-            f"{found.folder} holds a model of another kind ({name}, type {config.get('model_type', 'unknown')}).",
+            f"{found.folder} holds a model of another kind ({printable(name)}, type {_type(config)}).",
             f"{kind} takes {' or '.join(wanted)}.",
         )
     return name
+
+
+def _type(config: dict[str, Any]) -> str:
+    return printable(str(config.get("model_type", "unknown")))
 
 
 def load_parts(found: Found, name: str, captioner: Captioner, halves: dict[str, str]) -> Parts:

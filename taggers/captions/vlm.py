@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline.errors import PrepError
 from pipeline.models.store import Found
 from pipeline.record import Annotation, Drop, Record
-from pipeline.spelling import spell
+from pipeline.spelling import printable, spell
 from pipeline.stage import Work, opt
 from pipeline.workspace import Workspace
 from taggers.captions.captioner import (
@@ -45,6 +45,8 @@ CHAT_PROMPT = (
 # Models that know tasks instead of questions.
 PROMPTS = {"florence2": "<MORE_DETAILED_CAPTION>"}
 FIELDS = ("token", "class", "absorbed")
+# Captioners that take no questions, and the taggers that know how to use them.
+CAPTIONERS = {"blip": "blip", "blip-2": "blip", "git": "git"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +144,17 @@ def open_net(vlm: Vlm, workspace: Workspace) -> Net:
 
     found = find_folder(vlm.model, workspace)
     config = read_json(found, CONFIG)
-    kind = str(config.get("model_type", "unknown"))
+    kind = printable(str(config.get("model_type", "unknown")))
     if kind not in TYPES:
         own = ", with a program of its own, which prep does not run" if "auto_map" in config else ""
         raise PrepError(
             f"{found.folder} holds a model of another kind (type {kind}{own}).",
             "vlm takes models that transformers knows to answer to a picture and a text, such as Qwen-VL or LLaVA.",
+        )
+    if kind in CAPTIONERS:
+        raise PrepError(
+            f"{found.folder} holds a captioner that answers no questions (type {kind}).",
+            f"Use it so: prep tag {CAPTIONERS[kind]} --model {vlm.model}",
         )
     device = torch_device(vlm.device)
     # On a GPU the type in which the weights were published, on a CPU what it is fast with.

@@ -33,8 +33,8 @@ SIDE = 512  # pixels, of the released model
 RATING = "rating:"  # what its ratings begin with in the list of tags
 ON_CPU = 4  # pictures at once: a picture's activations take 200 MB
 GET = (
-    f"Copy {WEIGHTS} from the releases of github.com/AUTOMATIC1111/TorchDeepDanbooru into a folder, or a project "
-    f"folder with {PROJECT}, {TAGS} and {MODEL}, then: prep tag deepdanbooru --model FOLDER"
+    f"Get it: prep models pull deepdanbooru (644 MB). Or copy {WEIGHTS}, or a project's {PROJECT}, {TAGS} and {MODEL}, "
+    "into a folder, then: prep tag deepdanbooru --model FOLDER"
 )
 
 
@@ -50,7 +50,8 @@ class DeepDanbooru(Scored):
 
     model: str = opt(
         "",
-        f"Folder with {WEIGHTS}, or with {PROJECT}, {TAGS} and {MODEL}; a relative path starts at the workspace.",
+        f"Model's name, deepdanbooru, or a folder with {WEIGHTS}, or with {PROJECT}, {TAGS} and {MODEL}; a relative "
+        "path starts at the workspace.",
         key=False,
         metavar="NAME|FOLDER",
     )
@@ -77,7 +78,7 @@ class Form:
 def find(model: str, workspace: Workspace) -> tuple[Form, Found]:
     """The model's form and where it is; PrepError unless its files are there."""
     if not model:
-        raise PrepError("deepdanbooru needs a model folder, and none is given.", GET)
+        raise PrepError("deepdanbooru needs a model, and none is given.", GET)
     faults = []
     for form in (TORCH_FORM, PROJECT_FORM):
         try:

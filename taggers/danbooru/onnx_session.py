@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def open_session(path: Path, device: str, mend: str) -> Any:
     except (state.InvalidProtobuf, state.NoModel):
         raise PrepError(broken, mend) from None
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException) as e:
-        raise PrepError(f"onnxruntime cannot load {path}: {str(e).splitlines()[0]}", mend) from None
+        raise PrepError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {reason(e)}", mend) from None
     if on_gpu and CUDA not in session.get_providers():
         raise PrepError(
             "There is a GPU, but onnxruntime cannot use it.",
@@ -47,6 +48,12 @@ def open_session(path: Path, device: str, mend: str) -> Any:
             "or run on the CPU: --device cpu",
         )
     return session
+
+
+def reason(error: Exception) -> str:
+    """An error of onnxruntime in one line, without its number and the place in its source."""
+    line = str(error).splitlines()[0]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:.*? failed:(?:\S*:\d+ .*?\) (?=[A-Z]))?)?", "", line)
 
 
 def lanes(device: str) -> int:
