@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
+from training.families.family import TextSettings
 from training.sets.captions import Captions, choose, parts, plain_prompt, prompt, split_tags
 from training.sets.draws import Draw
 
@@ -59,6 +60,34 @@ def test_with_a_separator_the_count_keeps_nothing():
     assert {p[0] for p in prompts} == set("abc")
 
 
+def test_what_is_kept_at_the_end_keeps_its_order():
+    text = "smith ||| a, b ||| best, sharp, new"
+    assert {p[-16:] for p in many(text, shuffle_captions=True, keep_separator="|||", draws=50)} == {"best, sharp, new"}
+
+
+@pytest.mark.parametrize(
+    ("options", "endless", "varied"),
+    [
+        ({}, False, False),
+        ({"caption_prefix": "a", "keep_separator": "|"}, False, False),
+        ({"caption_dropout": 0.1}, False, True),
+        ({"caption_dropout_every": 2}, False, True),
+        ({"shuffle_captions": True}, True, True),
+        ({"tag_dropout": 0.1}, True, True),
+        ({"wildcards": True}, True, True),
+    ],
+    ids=str,
+)
+def test_whether_prompts_are_known_ahead(options, endless, varied):
+    """What is encoded once follows from it: an empty prompt too, or each prompt as it comes."""
+    assert (Captions(**options).endless, Captions(**options).varied) == (endless, varied)
+
+
+def test_how_the_encoder_is_asked():
+    options = Captions(caption_tokens=150, clip_skip=2, weighted_captions=True)
+    assert options.text == TextSettings(150, 2, True) and Captions().text == TextSettings(75, 1, False)
+
+
 def test_pictures_have_streams_of_their_own():
     options = Captions(shuffle_captions=True)
     prompts = [prompt(Draw(sample(k, caption=TAGS), 0), options, 42) for k in range(40)]
@@ -88,6 +117,7 @@ def test_tag_dropout_spares_what_is_kept_and_the_trigger():
     anywhere = many("beard, a photo of smith, hat", keep_tokens=0, tag_dropout=0.9)
     assert all("a photo of smith" in p for p in anywhere)
     assert all(many("beard, hat", keep_tokens=0, tag_dropout=1.0))  # kohya's may end with nothing
+    assert set(many("beard, hat, coat", tag_dropout=1.0)) == {"beard"}  # what is kept in place is enough
 
 
 def test_a_trigger_is_spared_as_a_word_and_not_as_letters():
@@ -98,6 +128,7 @@ def test_a_trigger_is_spared_as_a_word_and_not_as_letters():
 def test_weights_are_not_torn():
     text = "smith, (red hat, blue coat:1.3), [dark, night], name \\(series\\), apron"
     assert split_tags(text) == ["smith", "(red hat, blue coat:1.3)", "[dark, night]", "name \\(series\\)", "apron"]
+    assert split_tags("a\\\\(b, c), d") == ["a\\\\(b, c)", "d"]  # the backslash is plain itself: the bracket opens
     assert all("(red hat, blue coat:1.3)" in p for p in many(text, shuffle_captions=True, draws=50))
     assert split_tags("a :), b, (c") == ["a :)", "b", "(c"]  # brackets that do not pair are plain signs
 
@@ -107,6 +138,7 @@ def test_wildcards_draw_lines_and_choices():
     seen = set(many(text, wildcards=True))
     assert seen == {f"smith, {x}" for x in ("red hat", "blue hat", "a coat", "b coat", "c coat")}
     assert drawn(text) == "smith, {red|blue} hat smith, {a|{b|c}} coat"
+    assert drawn(" \n ", wildcards=True) == ""
     every = many("one\ntwo", wildcards=True, caption_prefix="a", caption_suffix="z", draws=20)
     assert set(every) == {"a one z", "a two z"}  # kohya puts them on the first and the last line only
 

@@ -214,6 +214,40 @@ def test_times_stay_within_their_range():
     assert 285 < flow.max() < 300
 
 
+@pytest.mark.parametrize(
+    ("objective", "wanted"),
+    [
+        (DDPM(torch.linspace(0.9, 0.1, 1000)), [125, 375, 625, 875]),
+        (DDPM(torch.linspace(0.9, 0.1, 1000), times=(200, 400)), [225, 275, 325, 375]),
+        (DDPM(torch.linspace(0.9, 0.1, 8)), [1, 3, 5, 7]),
+        (FlowMatch(times=(0, 500)), [62.5, 187.5, 312.5, 437.5]),
+    ],
+    ids=["all", "some", "eight in all", "flow"],
+)
+def test_spread_times_are_the_middles_of_equal_parts(objective, wanted):
+    assert objective.spread(4).tolist() == wanted
+
+
+def test_debiased_weights_stop_where_almost_nothing_is_noise():
+    """A signal share of 0.9999: a ratio of 9999, of which 1000 count."""
+    table, time = torch.tensor([0.9999]), torch.tensor([0])
+    assert float(DDPM(table, "epsilon", debiased=True).weight(time)) == pytest.approx(1000**-0.5)
+    assert float(DDPM(table, "sample", debiased=True).weight(time)) == pytest.approx(1000**0.5)
+
+
+def test_robust_losses_of_flow_matching():
+    """Noise over signal is s / (1 - s); at 250 a third, at 500 one."""
+    time = torch.tensor([250.0, 500.0])
+    objective = flow_match({}, Noise(loss="huber", huber_c=0.2))
+    found = objective.loss(torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1), time).flatten().tolist()
+    bends = [0.8 / (1 + 1 / 3) ** 2 + 0.2, 0.8 / 4 + 0.2]
+    assert found == pytest.approx([2 * c * (math.sqrt(1 + c * c) - c) for c in bends], rel=1e-5)
+    other = flow_match({}, Noise(loss="huber", huber_c=0.2, huber_schedule="constant"))
+    assert float(other.loss(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), time[:1])) == pytest.approx(
+        2 * 0.2 * (math.sqrt(1.04) - 0.2), rel=1e-5
+    )
+
+
 def test_base_decides_the_prediction_unless_told():
     assert ddpm(SD1 | {"prediction_type": "v_prediction"}, Noise()).prediction == "v_prediction"
     assert of(prediction="v_prediction").prediction == "v_prediction"
@@ -275,12 +309,13 @@ def test_flow_densities():
     moved = counted(flow_match({}, Noise(density_centre=1.0, density_width=0.1)), 4000) / 1000
     assert np.median(moved) == pytest.approx(1 / (1 + math.exp(-1)), abs=0.01)
     assert moved.std() < 0.03
-    mode = counted(flow_match({}, Noise(density="mode")), 4000) / 1000
     u = (np.arange(4000) + 0.5) / 4000
-    wanted = 1 - u - 1.29 * (np.cos(np.pi * u / 2) ** 2 - 1 + u)
-    np.testing.assert_allclose(
-        np.quantile(mode, [0.1, 0.25, 0.5, 0.75]), np.quantile(wanted, [0.1, 0.25, 0.5, 0.75]), atol=0.03
-    )
+    for options, scale in (({}, 1.29), ({"mode_scale": 0.4}, 0.4)):
+        mode = counted(flow_match({}, Noise(density="mode", **options)), 4000) / 1000
+        wanted = 1 - u - scale * (np.cos(np.pi * u / 2) ** 2 - 1 + u)
+        np.testing.assert_allclose(
+            np.quantile(mode, [0.1, 0.25, 0.5, 0.75]), np.quantile(wanted, [0.1, 0.25, 0.5, 0.75]), atol=0.03
+        )
 
 
 def test_shift_is_the_papers_and_the_bases_own():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,28 @@ def test_the_quantiles_are_students():
     stats = pytest.importorskip("scipy.stats")
     for freedom, value in enumerate(_T, 1):
         assert value == pytest.approx(stats.t.ppf(0.975, freedom), abs=6e-4)
+
+
+@pytest.mark.parametrize(("pictures", "quantile"), [(30, 2.045), (31, 2.042), (32, 1.960), (500, 1.960)])
+def test_of_many_pictures_the_quantile_is_the_normal_ones(pictures, quantile):
+    """Half of the differences are 0, half 2: their deviation is sqrt(n / (n - 1)) for even n, near it for odd."""
+    after = {str(k): 2.0 * (k % 2) for k in range(pictures)}
+    deviation = statistics.stdev(after.values())
+    found = paired(dict.fromkeys(after, 0.0), after)
+    assert found.margin == pytest.approx(quantile * deviation / math.sqrt(pictures), rel=1e-9)
+
+
+def test_no_difference_at_all_is_not_certain():
+    assert not paired({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0}).certain
+
+
+def test_certainly_worse_than_the_base_is_never_good():
+    """The best scatters so widely that it is not certainly better, and the base is better for certain."""
+    base, best, late = (
+        Evaluation(step, {}, dict(zip("abc", losses, strict=True)), {})
+        for step, losses in ((0, (0.3, 0.3, 0.3)), (100, (0.0, 0.6, 0.1)), (200, (0.31, 0.31, 0.31)))
+    )
+    assert [verdict.word for verdict in judge([base, best, late])] == ["underfit", "underfit"]
 
 
 def test_patience():
