@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -49,6 +50,7 @@ COMMANDS = {
         Entry("rebuild", "look:rebuild", "Make a data set again from its manifest, without any model."),
     ),
 }
+_LATER = 5.0  # seconds: what the first process found wrong as well has ended all of them by then
 _PACKAGES = ("pipeline", "stages", "taggers", "training")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -84,6 +86,8 @@ def main() -> None:
 
 def _end(wrong: str, mend: str, code: int = 1) -> None:
     who = "" if first() else f"process {os.environ['RANK']}: "  # one that fails alone must be heard
+    if who:
+        time.sleep(_LATER)
     click.echo(f"{click.style('prep:', bold=True)} {who}{wrong}", err=True)
     if mend:
         click.echo(f"      {mend}", err=True)

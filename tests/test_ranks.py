@@ -119,11 +119,10 @@ def test_a_command_given_to_two_processes_leaves_what_it_leaves_alone(trained):
     files = [load_file(work.runs / "run" / "run.safetensors") for work in (one, two)]
     assert files[0].keys() == files[1].keys()
     for name, value in files[0].items():
-        torch.testing.assert_close(files[1][name], value, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(files[1][name], value, rtol=1e-3, atol=1e-6)
     for name in ("seen", "metrics", "validation"):
         rows = [pq.read_table(work.runs / "run" / f"{name}.parquet").to_pylist() for work in (one, two)]
         for alone, shared in zip(*rows, strict=True):
-            assert shared == pytest.approx(alone, rel=1e-3) if name == "validation" else alone.keys() == shared.keys()
             assert all(shared[key] == pytest.approx(value, rel=1e-3) for key, value in alone.items() if number(value))
             assert all(shared[key] == value for key, value in alone.items() if not number(value))
 
@@ -139,8 +138,9 @@ def files_of(work):
 @pytest.mark.slow
 def test_of_two_processes_the_first_alone_speaks(trained):
     for _, done in trained.values():
-        assert len(done.stdout.splitlines()) == 1 and done.stdout.startswith("train ")
-        assert done.stdout.endswith("9 found = 9 kept + 0 dropped\n")
+        result, *notes = done.stdout.splitlines()
+        assert result.startswith("train ") and result.endswith("9 found = 9 kept + 0 dropped")
+        assert [note.strip().partition(":")[0] for note in notes] == ["step 2", "step 4"]
         assert done.stderr.count("samples.parquet has no CLIP scores") == 1
 
 

@@ -61,9 +61,12 @@ def test_warnings_are_the_firsts(monkeypatch, capsys, rank, level):
     def fail(standalone_mode):
         raise PrepError("The disk is full.", "Make room.")
 
+    slept = []
+    monkeypatch.setattr(cli.time, "sleep", slept.append)
     monkeypatch.setattr(cli, "cli", fail)
     with pytest.raises(SystemExit):
         cli.main()
     who = "" if rank == "0" else "process 1: "
     assert click.unstyle(capsys.readouterr().err) == f"prep: {who}The disk is full.\n      Make room.\n"
     assert asked == [level]
+    assert slept == ([] if rank == "0" else [5.0])  # in which torchrun ends it, if the first has said the same
