@@ -79,6 +79,8 @@ class Blueprint:
         }
         if self.kind != "sd1":
             config["use_linear_projection"] = True
+        if self.kind == "sd2" and self.prediction == "v_prediction":
+            config["sample_size"] = 96  # latents of 768 pixels
         if self.kind == "sdxl":
             config |= {
                 "sample_size": 128,

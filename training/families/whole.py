@@ -19,6 +19,18 @@ def unet_of(checkpoint: Checkpoint) -> dict[str, Any]:
     return config if config.get("_class_name", "UNet2DConditionModel") == "UNet2DConditionModel" else {}
 
 
+def factor_of(checkpoint: Checkpoint) -> int:
+    """Pixels per latent, each way: every level of the VAE but the last halves the picture; 8 where nothing is said."""
+    levels = checkpoint.config("vae").get("block_out_channels")
+    return 2 ** (len(levels) - 1) if levels else 8
+
+
+def side_of(checkpoint: Checkpoint, family: Family) -> int:
+    """Pixels a side of the square pictures that the denoiser was made for; 0 where its configuration does not say."""
+    latents = checkpoint.config(family.denoiser).get("sample_size")
+    return latents * factor_of(checkpoint) if isinstance(latents, int) else 0
+
+
 def check_whole(family: Family, checkpoint: Checkpoint, channels: int, optional: tuple[str, ...] = ()) -> None:
     """Raise PrepError when a part is missing, or makes or takes other latents than `channels` deep."""
     name = checkpoint.base.name

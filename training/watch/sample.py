@@ -45,16 +45,16 @@ class Painting:
 
     prompt: str
     negative: str = ""
-    width: int = 0  # pixels; 0: the family's usual
+    width: int = 0  # pixels; 0: the base's usual
     height: int = 0
     steps: int = 25
     scale: float = 7.0  # classifier-free guidance; 1 does without (https://arxiv.org/abs/2207.12598)
     seed: int = 0
     sampler: Sampler = "auto"  # auto: dpm++, or flow where the base was trained so
 
-    def check(self, family: Family) -> Painting:
-        """The painting with its size filled in; PrepError when this family cannot make it."""
-        usual = _SIZES.get(family.name, 512)
+    def check(self, family: Family, side: int = 0) -> Painting:
+        """The painting with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
+        usual = side or _SIZES.get(family.name, 512)
         full = replace(self, width=self.width or usual, height=self.height or usual)
         for side in (full.width, full.height):
             if side % family.multiple or not family.multiple <= side <= 4096:
@@ -143,10 +143,11 @@ def paint(base: str, paintings: list[Painting], workspace: Workspace, report: Re
 
     from training.bases.base import find_base
     from training.families.table import recognise
+    from training.families.whole import side_of
 
     checkpoint = open_base(find_base(base, workspace), workspace.cache)
     family = recognise(checkpoint)
-    wanted = [painting.check(family) for painting in paintings]
+    wanted = [painting.check(family, side_of(checkpoint, family)) for painting in paintings]
     gpu = torch.cuda.is_available()
     half = torch.bfloat16 if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     modules = {part: checkpoint.load(part) for part in (family.denoiser, "vae", *checkpoint.encoders())}
