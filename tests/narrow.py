@@ -11,12 +11,14 @@ from training.bases.checkpoint import empty_part, published_name
 from training.bases.mini import seeded, write_model
 from training.runs.export import write_tensors
 
-_SIZES = {"vae": (8, 8, 16, 16), "vae_layers": 2}
+_SIZES = {"vae": (8, 8, 16, 16), "vae_layers": 1}
 
-# Layers and depths as in the real ones where a single file is told by them.
+# One layer a block where a single file tells how many there are: a run builds every module some eight times over.
 NARROW: dict[str, Blueprint] = {
-    "sd1": Blueprint(unet=(32, 32, 64, 64), texts=(Text(64, 3),), **_SIZES),
-    "sd2": Blueprint("sd2", unet=(32, 32, 64, 64), unet_heads=0, texts=(Text(64, 3, "gelu", pad="!"),), **_SIZES),
+    "sd1": Blueprint(unet=(32, 32, 64, 64), unet_layers=1, texts=(Text(64, 3),), **_SIZES),
+    "sd2": Blueprint(
+        "sd2", unet=(32, 32, 64, 64), unet_layers=1, unet_heads=0, texts=(Text(64, 3, "gelu", pad="!"),), **_SIZES
+    ),
     "sdxl": Blueprint(
         "sdxl",
         unet=(32, 32, 64),

@@ -10,8 +10,6 @@ from safetensors.torch import load_file
 from tests.narrow import NARROW
 from tests.training_set import SD1_PARTS, narrow
 
-LAYERS = 2
-
 # The original layout's names inside a block, from its published code (CompVis/latent-diffusion).
 RESNET = {
     "norm1": "in_layers.0",
@@ -38,7 +36,7 @@ TEXTS = {
 
 def unet_names(kind: str = "sd1") -> dict[str, str]:
     """Beginning of a diffusers name to that of the original one."""
-    depths = NARROW[kind].depths
+    depths, layers = NARROW[kind].depths, NARROW[kind].unet_layers
     names = {
         "time_embedding.linear_1": "time_embed.0",
         "time_embedding.linear_2": "time_embed.2",
@@ -52,17 +50,17 @@ def unet_names(kind: str = "sd1") -> dict[str, str]:
         "mid_block.resnets.1": "middle_block.2",
     }
     for level, depth in enumerate(reversed(depths)):
-        for k in range(LAYERS):
-            block = f"input_blocks.{1 + level * (LAYERS + 1) + k}"
+        for k in range(layers):
+            block = f"input_blocks.{1 + level * (layers + 1) + k}"
             names[f"down_blocks.{level}.resnets.{k}"] = f"{block}.0"
             names[f"down_blocks.{level}.attentions.{k}"] = f"{block}.1"
-        names[f"down_blocks.{level}.downsamplers.0.conv"] = f"input_blocks.{(level + 1) * (LAYERS + 1)}.0.op"
-        for k in range(LAYERS + 1):
-            block = f"output_blocks.{level * (LAYERS + 1) + k}"
+        names[f"down_blocks.{level}.downsamplers.0.conv"] = f"input_blocks.{(level + 1) * (layers + 1)}.0.op"
+        for k in range(layers + 1):
+            block = f"output_blocks.{level * (layers + 1) + k}"
             names[f"up_blocks.{level}.resnets.{k}"] = f"{block}.0"
             names[f"up_blocks.{level}.attentions.{k}"] = f"{block}.1"
         # After attention where the level has it.
-        last = f"output_blocks.{level * (LAYERS + 1) + LAYERS}.{2 if depth else 1}.conv"
+        last = f"output_blocks.{level * (layers + 1) + layers}.{2 if depth else 1}.conv"
         names[f"up_blocks.{level}.upsamplers.0.conv"] = last
     return names
 

@@ -24,7 +24,7 @@ from training.bases.checkpoint import Checkpoint, open_base
 from training.bases.mini import ensure_mini, mini_folder
 from training.sets.samples import Sample
 
-# Stable Diffusion 1.x with its two layers and eight heads, only narrow: what a single file can be told by.
+# Stable Diffusion 1.x with its eight heads, only narrow and of one layer a block.
 NARROW = MODELS["sd1"]
 
 # The parts of Stable Diffusion 1.x and 2.x, with their files.
