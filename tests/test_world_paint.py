@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sample_data.world.paint import paint
-from sample_data.world.scene import BACKGROUNDS, INDOORS, OUTDOORS, SMITH, Person, Pose, Scene, cast_scene, scene_of
+from sample_data.world.scene import (
+    BACKGROUNDS,
+    INDOORS,
+    OUTDOORS,
+    SMITH,
+    TOOLS,
+    Person,
+    Pose,
+    Scene,
+    cast_scene,
+    scene_of,
+)
 
 PLAIN = Scene(Person(), Pose(), "", framing="full body")
 # Pixels of scene_of(0) to scene_of(5); the same without AVX2, FMA and Intel's IPP.
@@ -71,6 +82,22 @@ def test_the_person_is_whole_in_tall_and_wide_pictures(width, height):
     assert abs((columns.min() + columns.max()) / 2 - width / 2) < 0.03 * width + 1
     ground = min(height, width / 0.78)
     assert height - ground <= rows.min() and rows.max() == pytest.approx(height - 0.04 * ground, abs=0.03 * ground + 1)
+
+
+@pytest.mark.parametrize("action", ["cooking", "hammering", "waving"])
+def test_what_hands_do_is_whole_in_tall_pictures(action):
+    for width, height in ((64, 64), (60, 90), (50, 200)):
+        scene = replace(PLAIN, pose=Pose(action=action, item=TOOLS.get(action, "")), framing="upper body")
+        blank, drawn = (pixels(replace(scene, person=who), width, height) for who in (None, SMITH))
+        touched = (np.abs(blank - drawn)[:, [0, -1]].max(axis=2) > 40).sum()
+        assert touched <= 3, (width, height)  # the rim of a pan
+
+
+def test_rain_and_snow_grey_the_day_and_fall():
+    dry, rain, snow = (pixels(Scene(None, Pose(), "mountain", weather=weather)) for weather in ("", "rain", "snow"))
+    blue = [np.median(picture[:6, :, 2] - picture[:6, :, 0]) for picture in (dry, rain, snow)]
+    assert blue[1] < 0.7 * blue[0] and blue[2] < 0.7 * blue[0]
+    assert (snow[40:].min(axis=2) > 200).sum() > 40 > (dry[40:].min(axis=2) > 200).sum()
 
 
 @pytest.mark.parametrize("name", BACKGROUNDS)

@@ -71,6 +71,8 @@ def test_shade_darkens_and_glow_lights():
     drawn.fill(box(-9, -9, 9, 9), (100, 100, 100))
     drawn.shade(box(-1, -1, 1, 1), 0.3)
     assert (drawn.pixels[50, 50] == 70).all() and (drawn.pixels[30, 30] == 100).all()
+    drawn.shade(oval(-5, -5, 2), 0.5)  # a quarter of it is in the picture
+    assert (drawn.pixels[:13, :13] == 50).all() and (drawn.pixels[16, 16] == 100).all()
     drawn.glow(-2, -2, 1.5, (200, 100, 0))
     assert drawn.pixels[30, 30].tolist() == pytest.approx([255, 199, 100], abs=1)
     assert (drawn.pixels[30, 47] == 100).all()  # 17 pixels away, its reach is 15

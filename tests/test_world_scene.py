@@ -6,8 +6,6 @@ import hashlib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sample_data.world.scene import (
     CAST,
@@ -87,21 +85,22 @@ def test_streams_of_different_names_are_different():
     assert replace(cast_scene("smith", 3), person=None) != replace(cast_scene("wren", 3), person=None)
 
 
-@given(st.integers(0, 10**12))
-def test_what_never_is_together(seed):
-    scene = scene_of(seed)
-    pose = scene.pose
-    assert not (scene.weather and (scene.place not in OUTDOORS or scene.light == "sunset"))
-    assert scene.place or scene.light == "day"
-    assert not (scene.style == "lineart" and scene.light == "sunset")  # grey ink has no sunset
-    assert pose.item == TOOLS.get(pose.action, pose.item) and not (pose.item and pose.action in ("waving",))
+def test_what_never_is_together():
+    for scene in SCENES:
+        assert not (scene.weather and (scene.place not in OUTDOORS or scene.light == "sunset"))
+        assert scene.place or scene.light == "day"
+        assert not (scene.style == "lineart" and scene.light == "sunset")  # grey ink has no sunset
+        if scene.person:
+            suit_each_other(scene, scene.person, scene.pose)
+        else:
+            assert scene.place and scene.pose == Pose()
+
+
+def suit_each_other(scene: Scene, person: Person, pose: Pose) -> None:
+    assert pose.item == TOOLS.get(pose.action, pose.item) and not (pose.item and pose.action == "waving")
     assert not (scene.framing == "portrait" and (pose.action or pose.item))
     assert pose.stance == "standing" or scene.framing == "full body"
     assert not (pose.item == "umbrella" and scene.place in INDOORS)
-    if scene.person is None:
-        assert scene.place and pose == Pose()
-        return
-    person = scene.person
     assert not (person.coat and person.apron) and not (person.apron == person.colour == "white")
     assert not (person.scarf and person.beard in LARGE_BEARDS)
     if person.gender == "girl":

@@ -105,6 +105,10 @@ def portrait(**looks) -> tuple[str, ...]:
     return tags_of(Scene(Person(**looks), Pose(), "", framing="portrait"))
 
 
+def within(place: str, **looks) -> tuple[str, ...]:
+    return tags_of(Scene(Person(**looks), Pose(), place, framing="portrait"))
+
+
 def body(pose: Pose = Pose(), **looks) -> tuple[str, ...]:
     return tags_of(Scene(Person(**looks), pose, ""))
 
@@ -131,6 +135,8 @@ def body(pose: Pose = Pose(), **looks) -> tuple[str, ...]:
         ("pants", body(), body(apron="white")),
         ("skirt", body(gender="girl"), body(gender="girl", top="dress")),
         ("standing", body(), portrait()),
+        ("fire", within("forge"), within("forge", gender="girl", hair="long")),
+        ("ocean", within("beach", gender="girl"), within("beach", gender="girl", hair="twintails")),
     ],
 )  # fmt: skip
 def test_only_what_can_be_seen(tag, seen, hidden):

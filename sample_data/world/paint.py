@@ -64,7 +64,7 @@ def _person(pen: Pen, scene: Scene, edge: float) -> None:
     unit, neck = _FRAMES[scene.framing]
     if scene.pose.stance == "sitting":
         neck += 0.62 * unit
-    small = min(1.0, edge / 0.43)  # smaller in narrow pictures, on the same ground
+    small = min(1.0, edge / 0.5)  # smaller in tall pictures, on the same ground
     if scene.framing == "full body" and scene.place:
         pen.shade(oval(0, 1 - 0.062 * small, 0.22 * small, 0.035 * small), 0.3)
     side = -1 if scene.flip else 1
