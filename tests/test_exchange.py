@@ -56,9 +56,9 @@ def test_what_kohyas_reader_would_misread_is_mended_or_said(tmp_path):
     captions = [data for name, data in files(tmp_path / "set/train_smith").items() if name.endswith(".txt")]
     assert sorted(captions) == [b"\n", b"one\ntwo", b"plain", b"smith, hat"]
     assert sorted(note.split(":")[0] for note in done.notes) == [
-        "1 captions empty",
-        "1 captions of several lines",
-        "1 captions with a byte order mark, left out",
+        "1 caption of nothing",
+        "1 caption of several lines",
+        "1 caption with a byte order mark, left out",
     ]
 
 

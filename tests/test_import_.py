@@ -61,7 +61,7 @@ def test_kohyas_folders_become_subjects_with_their_repeats_and_captions(tmp_path
     assert recipe.tables["crop"] == {"resolution": 157}  # 157 x 157 is just more than 128 x 192
     assert captions(done.workspace) == sorted(said.values())
     assert done.pictures == {("train", "smith", "man"): 3, ("train", "anna", "woman"): 1, ("reg", "", "man"): 1}
-    assert done.notes == ("1 captions have several lines and keep them",)
+    assert done.notes == ("1 caption of several lines, kept as written",)
     assert files(tmp_path / "set") == before
 
 
@@ -78,8 +78,8 @@ def test_the_line_gives_the_same_captions_again(tmp_path):
     for stage in ("crop", "tag", "merge", "build"):
         prep("-C", tmp_path / "ws", stage)
     told = prep("-C", tmp_path / "ws", "export", "kohya", tmp_path / "again").stdout
-    assert "1 captions of several lines: kohya's reader takes the first unless told --enable_wildcard" in told
-    assert "1 captions empty: they are an empty line, as kohya's reader stops at a file of no bytes" in told
+    assert "1 caption of several lines: kohya's reader takes the first unless told --enable_wildcard" in told
+    assert "1 caption of nothing: an empty line, as kohya's reader stops at a file of no bytes" in told
     again = files(tmp_path / "again")
     assert sorted(data for name, data in again.items() if name.endswith(".txt")) == sorted(
         (text or "\n").encode() for text in said.values()
@@ -103,7 +103,7 @@ def test_taggui_and_dataset_tag_manager_folders(tmp_path):
     done = bring(tmp_path / "set", tmp_path / "ws", SMITH)
     assert Recipe.read(done.workspace.recipe, ORDER).subjects == (Subject("smith", "man", "../set", 10),)
     assert captions(done.workspace) == ["boat, sea", "hat, tree"]
-    assert done.notes == ("1 pictures have no caption: prep tag and prep merge write one",)
+    assert done.notes == ("1 picture without a caption: prep tag and prep merge write one",)
 
 
 def test_a_copy_needs_the_source_no_longer(tmp_path):

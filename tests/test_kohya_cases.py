@@ -291,6 +291,14 @@ def test_removing_a_tag_leaves_its_kin(merged):
     assert merged(["shirt", "white_shirt", "youngster"], remove=("shirt", "young")) == "smith, white shirt, youngster"
 
 
+@pytest.mark.parametrize("people", ["2girls", "multiple_boys"])
+def test_several_people_keep_the_colours_of_all(merged, people):
+    """kohya: with 'girls' or 'boys' among the tags it takes out hair and eyes of which there are two."""
+    said = [people, "blonde_hair", "black_hair", "blue_eyes", "red_eyes"]
+    expected = ["black hair", "blonde hair", "blue eyes", "red eyes", people.replace("_", " ")]
+    assert sorted(merged(said).split(", ")[1:]) == sorted(expected)
+
+
 def test_kaomoji_keep_their_underscores(merged):
     assert merged(["<o>_<o>", "(o)_(o)", "||_||", "long_hair"]) == "smith, (o)_(o), <o>_<o>, long hair, ||_||"
 

@@ -19,9 +19,12 @@ from pipeline.stage import Report
 from pipeline.workspace import Workspace
 
 _BOM = "\ufeff"
+_STEP = 64  # of whose multiples the sides of kohya's buckets are
+_SIDES = ("width", "height")
+_CUT = f"with a side that is no multiple of {_STEP}: kohya's reader cuts it to the next below"
 # What kohya's reader would ignore or misread in a caption, and what is said of it.
 _DOUBTS: tuple[tuple[Callable[[str], bool], str], ...] = (
-    (lambda text: not text.strip(), "empty: they are an empty line, as kohya's reader stops at a file of no bytes"),
+    (lambda text: not text.strip(), "of nothing: an empty line, as kohya's reader stops at a file of no bytes"),
     (
         lambda text: bool(re.search(r"[\r\n]", text)),
         "of several lines: kohya's reader takes the first unless told --enable_wildcard",
@@ -38,12 +41,12 @@ class Exported:
     """What was written, and what its reader should know."""
 
     pictures: Counter[str] = field(default_factory=Counter)  # by folder
-    doubts: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[tuple[str, str]] = field(default_factory=Counter)  # of what, and why
     extension: str = ".txt"  # of the caption files
 
     @property
     def notes(self) -> list[str]:
-        return [f"{count:,} captions {why}" for why, count in self.doubts.items()]
+        return [f"{count:,} {what}{'' if count == 1 else 's'} {why}" for (what, why), count in self.doubts.items()]
 
 
 def export(workspace: Workspace, layout: Layout, target: Path, shard: int, report: Report) -> Exported:
@@ -97,7 +100,8 @@ def _items(manifest: Manifest, workspace: Workspace, done: Exported) -> Iterator
                 raise PrepError(f"{printable(str(picture))} is gone.", "Make it again: prep run")
             if "\0" in caption:
                 raise PrepError(f"The caption of {printable(row['placed'])} holds a zero byte.", "Mend it: prep edit")
-            done.doubts.update(why for doubtful, why in _DOUBTS if doubtful(caption))
+            done.doubts.update(("caption", why) for doubtful, why in _DOUBTS if doubtful(caption))
+            done.doubts.update([("picture", _CUT)] if any(row["picture"][side] % _STEP for side in _SIDES) else [])
             yield Item(picture, row["placed"].partition("/")[2], caption.removeprefix(_BOM))
 
 

@@ -213,10 +213,14 @@ def _with_captions(items: list[Item], shelves: Mapping[str, Shelf], done: Import
 
 def _notes(mine: list[tuple[Record, Item]], others: int) -> Iterator[str]:
     for reason, count in Counter(record.drop.reason for record, _ in mine if record.drop).items():
-        yield f"{count:,} pictures left out: {reason}"
+        yield f"{_many(count, 'picture')} left out: {reason}"
     if bare := sum(item.caption is None for record, item in mine if record.kept):
-        yield f"{bare:,} pictures have no caption: prep tag and prep merge write one"
+        yield f"{_many(bare, 'picture')} without a caption: prep tag and prep merge write one"
     if lines := sum(len((item.caption or "").splitlines()) > 1 for record, item in mine if record.kept):
-        yield f"{lines:,} captions have several lines and keep them"
+        yield f"{_many(lines, 'caption')} of several lines, kept as written"
     if others:
-        yield f"{others:,} more pictures lie in the folders, which the set does not name"
+        yield f"{_many(others, 'more picture')} in the folders, which the set does not name"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
