@@ -153,7 +153,7 @@ def test_damage_is_told(ready, caplog):
     assert not caplog.messages
     latents.path(samples[0]).write_bytes(b"")
     latents.prepare(samples, load_vae, nothing)
-    assert caplog.messages == ["1 entries of the latent cache were damaged and are made again"]
+    assert caplog.messages == ["The latent cache had damaged entries, which are made again: 1"]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 import sys
 
@@ -12,7 +13,7 @@ import torch
 
 from pipeline.errors import PrepError
 from training.steps.learning import Learning
-from training.steps.optimizers import OPTIMIZERS, Group, make_optimizer
+from training.steps.optimizers import OPTIMIZERS, Group, make_optimizer, need_package
 
 PACKAGES = {
     "adamw8bit": "bitsandbytes",
@@ -172,6 +173,16 @@ def test_a_package_that_is_missing(name, package, monkeypatch):
         f"train: this optimizer needs the package {package.replace('_', '-')}, which is not installed."
     )
     assert caught.value.mend == f"Install it: pip install 'prep-diffusion[{extra}]'"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packages_are_looked_for_without_being_imported(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    if name not in PACKAGES:
+        need_package(name)
+        return
+    with pytest.raises(PrepError, match=f"needs the package {PACKAGES[name].replace('_', '-')}, which is not"):
+        need_package(name)
 
 
 def test_every_choice_is_made_here():

@@ -119,7 +119,7 @@ def test_a_command_given_to_two_processes_leaves_what_it_leaves_alone(trained):
     files = [load_file(work.runs / "run" / "run.safetensors") for work in (one, two)]
     assert files[0].keys() == files[1].keys()
     for name, value in files[0].items():
-        torch.testing.assert_close(files[1][name], value, rtol=1e-3, atol=1e-6)
+        assert float((files[1][name] - value).norm()) < 1e-3 * float(value.norm()), name
     for name in ("seen", "metrics", "validation"):
         rows = [pq.read_table(work.runs / "run" / f"{name}.parquet").to_pylist() for work in (one, two)]
         for alone, shared in zip(*rows, strict=True):

@@ -54,7 +54,7 @@ def test_another_key_or_prompt_has_other_entries(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"half"])
-def test_damaged_entries_are_made_again(tmp_path, encoder, damage):
+def test_damaged_entries_are_made_again_and_told(tmp_path, encoder, caplog, damage):
     load, asked, _ = encoder
     texts = Texts(tmp_path, "key")
     texts.prepare(["a"], load, nothing)
@@ -62,8 +62,10 @@ def test_damaged_entries_are_made_again(tmp_path, encoder, damage):
     texts.path("a").write_bytes(damage)
     with pytest.raises(PrepError, match="damaged while training"):
         texts.reader()(["a"])
+    assert caplog.messages == []
     texts.prepare(["a"], load, nothing)
     assert texts.path("a").read_bytes() == whole and len(asked) == 2
+    assert caplog.messages == ["The text cache had damaged entries, which are made again: 1"]
 
 
 def test_what_is_not_finite_is_refused(tmp_path):

@@ -18,6 +18,7 @@ from pipeline.imaging.decode import Unreadable
 from pipeline.imaging.picture import render
 from training.runs.export import write_tensors
 from training.sets.samples import Sample
+from training.steps.memory import Portions
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,7 @@ _AHEAD = 8  # pictures read while others are encoded
 # Pixels of a batch that the VAE encodes at once. On the CPU one picture at a time is as fast, and its
 # entry does not depend on which pictures were missing beside it.
 _AT_ONCE = {"cuda": 4 * 1024 * 1024, "cpu": 1}
+_MOST = 1024  # pictures of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Latents:
     workspace: Workspace
     family: Family
     vae: str  # hash of the VAE
+    factor: int = 8  # pixels per latent, each way
 
     def prepare(self, views: list[View], load_vae: Callable[[], Any], report: Report) -> None:
         """Compute what is missing or damaged. The VAE is loaded only if something is."""
@@ -62,11 +65,11 @@ class Latents:
         if not missing:
             return
         if damaged := sum(1 for path in missing if path.exists()):
-            log.warning("%d entries of the latent cache were damaged and are made again", damaged)
+            log.warning("The latent cache had damaged entries, which are made again: %d", damaged)
         vae = load_vae()
-        done = 0
+        done, portions = 0, Portions(_MOST, "encode pictures")
         for batch in self._batches(list(missing.values()), _AT_ONCE.get(vae.device.type, 1)):
-            self._write(batch, vae)
+            self._write(batch, vae, portions)
             done += len(batch)
             report(done, len(missing))
 
@@ -100,7 +103,7 @@ class Latents:
         if found.keys() != {"mean", "std"}:
             return None
         mean, std = found["mean"], found["std"]
-        shape = (view.sample.height // self.family.factor, view.sample.width // self.family.factor)
+        shape = (view.sample.height // self.factor, view.sample.width // self.factor)
         if mean.shape != std.shape or mean.dim() != 4 or mean.shape[2:] != shape:
             return None
         return (mean, std) if bool(torch.isfinite(mean + std).all()) else None
@@ -123,12 +126,17 @@ class Latents:
         pixels = read_pixels(view.sample, self.workspace)
         return pixels.flip(3) if view.mirrored else pixels
 
-    def _write(self, batch: list[tuple[View, torch.Tensor]], vae: Any) -> None:
+    def _write(self, batch: list[tuple[View, torch.Tensor]], vae: Any, portions: Portions) -> None:
         import torch
 
+        pixels = torch.cat([pixels for _, pixels in batch])
+
+        def encode(some: slice) -> Moments:
+            mean, std = self.family.encode_pictures(vae, pixels[some].to(vae.device))
+            return mean.float().cpu(), std.float().cpu()
+
         with torch.no_grad():
-            pixels = torch.cat([pixels for _, pixels in batch])
-            means, stds = (found.float().cpu() for found in self.family.encode_pictures(vae, pixels.to(vae.device)))
+            means, stds = (torch.cat(found) for found in zip(*portions.over(len(batch), encode), strict=True))
         for k, (view, _) in enumerate(batch):
             mean, std = means[k : k + 1], stds[k : k + 1]
             if not bool(torch.isfinite(mean + std).all()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from training.runs.export import write_tensors
 if TYPE_CHECKING:
     from pipeline.stage import Report
     from training.families.family import Condition
+
+log = logging.getLogger(__name__)
 
 Encode = Callable[[list[str]], "Condition"]
 
@@ -39,6 +42,8 @@ class Texts:
         missing = [prompt for prompt in dict.fromkeys(prompts) if self.read(prompt) is None]
         if not missing:
             return
+        if damaged := sum(1 for prompt in missing if self.path(prompt).exists()):
+            log.warning("The text cache had damaged entries, which are made again: %d", damaged)
         ask = encode()
         for done, prompt in enumerate(missing, 1):
             with torch.no_grad():

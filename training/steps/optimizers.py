@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def _adamw(table: Table, learning: Learning) -> torch.optim.Optimizer:
 
 
 def _adamw8bit(table: Table, learning: Learning) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = _package("bitsandbytes", "8bit").optim.AdamW8bit(
+    made: torch.optim.Optimizer = _package("adamw8bit").optim.AdamW8bit(
         table, betas=_betas(learning), weight_decay=_decay(learning, 0.01)
     )
     return made
@@ -79,7 +80,7 @@ def _adafactor(table: Table, learning: Learning) -> torch.optim.Optimizer:
 
 
 def _lion(table: Table, learning: Learning) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = _package("lion_pytorch", "lion").Lion(
+    made: torch.optim.Optimizer = _package("lion").Lion(
         table, betas=_betas(learning, 0.99), weight_decay=_decay(learning, 0.01)
     )
     return made
@@ -93,13 +94,13 @@ def _nesterov(table: Table, learning: Learning) -> torch.optim.Optimizer:
 
 
 def _nesterov8bit(table: Table, learning: Learning) -> torch.optim.Optimizer:
-    _package("bitsandbytes", "8bit")
+    _package("sgd-nesterov8bit")
     return nesterov8bit(table, learning.beta1, _decay(learning, 0.0))
 
 
 def _dadaptation(table: Table, learning: Learning) -> torch.optim.Optimizer:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it was asked for
-        made: torch.optim.Optimizer = _package("dadaptation", "dadaptation").DAdaptAdam(
+        made: torch.optim.Optimizer = _package("dadaptation").DAdaptAdam(
             table, betas=_betas(learning), weight_decay=_decay(learning, 0.01), decouple=True
         )
     return made
@@ -108,7 +109,7 @@ def _dadaptation(table: Table, learning: Learning) -> torch.optim.Optimizer:
 def _prodigy(table: Table, learning: Learning) -> torch.optim.Optimizer:
     """With its authors' advice for diffusion models: bias correction, and warm-up without an effect on the estimate."""
     with contextlib.redirect_stdout(io.StringIO()):
-        made: torch.optim.Optimizer = _package("prodigyopt", "prodigy").Prodigy(
+        made: torch.optim.Optimizer = _package("prodigy").Prodigy(
             table,
             betas=_betas(learning),
             weight_decay=_decay(learning, 0.01),
@@ -139,11 +140,33 @@ def _decay(learning: Learning, usual: float) -> float:
     return usual if learning.weight_decay < 0 else learning.weight_decay
 
 
-def _package(name: str, extra: str) -> Any:
+# The optional package of each optimizer that has one, and the extra that installs it.
+_PACKAGES: dict[str, tuple[str, str]] = {
+    "adamw8bit": ("bitsandbytes", "8bit"),
+    "sgd-nesterov8bit": ("bitsandbytes", "8bit"),
+    "lion": ("lion_pytorch", "lion"),
+    "dadaptation": ("dadaptation", "dadaptation"),
+    "prodigy": ("prodigyopt", "prodigy"),
+}
+
+
+def need_package(optimizer: str) -> None:
+    """PrepError when the package of an optimizer is not installed; looks without importing it."""
+    name, extra = _PACKAGES.get(optimizer, ("", ""))
+    if name and importlib.util.find_spec(name) is None:
+        raise _missing(name, extra)
+
+
+def _package(optimizer: str) -> Any:
+    name, extra = _PACKAGES[optimizer]
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise PrepError(
-            f"train: this optimizer needs the package {name.replace('_', '-')}, which is not installed.",
-            f"Install it: pip install 'prep-diffusion[{extra}]'",
-        ) from None
+        raise _missing(name, extra) from None
+
+
+def _missing(name: str, extra: str) -> PrepError:
+    return PrepError(
+        f"train: this optimizer needs the package {name.replace('_', '-')}, which is not installed.",
+        f"Install it: pip install 'prep-diffusion[{extra}]'",
+    )

@@ -35,6 +35,12 @@ class Likeness:
     transform: Any
     tokenize: Any
 
+    @staticmethod
+    def check(model: str, workspace: Workspace) -> None:
+        """PrepError when a model is named that is not here; opens nothing."""
+        if model:
+            find_model(model, workspace, _FILES)
+
     @classmethod
     def find(cls, model: str, workspace: Workspace) -> Likeness | None:
         """The model that is named; without a name the usual one, or None, said once, where it is not there."""
