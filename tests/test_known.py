@@ -63,7 +63,7 @@ def test_every_tagger_of_danbooru_tags_is_pinned_and_has_thresholds_of_its_own()
     of_danbooru = [entry for entry in KNOWN if entry.used_by == "wd14"]
     assert len(of_danbooru) == 11
     assert {entry.name for entry in of_danbooru} <= COMMITS.keys()
-    assert {short_name(entry.name) for entry in of_danbooru} | {"deepdanbooru"} == OWN.keys()
+    assert {short_name(entry.name) for entry in of_danbooru} | {"deepdanbooru", "clip"} == OWN.keys()
     pages = {"vit": 0.2614, "swinv2": 0.2653, "convnext": 0.2682, "vit-large": 0.2606, "eva02-large": 0.5296}
     assert {name: own(f"wd14:wd-{name}-tagger-v3")[0] for name in pages} == pages
     pages = {"vit": 0.3537, "convnext": 0.3685, "convnextv2": 0.3710, "swinv2": 0.3771, "moat": 0.3771}

@@ -27,6 +27,7 @@ OWN: dict[str, tuple[float, float]] = {
     "wd-eva02-large-tagger-v3": (0.5296, 0.85),
     "cl_tagger": (0.55, 0.55),  # as its author advises
     "deepdanbooru": (0.5, 0.5),
+    "clip": (0.5, 0.5),  # likelier than its opposite, or than all others of its group together
 }
 GAPS = ("wd14", "deepdanbooru")  # taggers whose scores are probabilities of a long list, as a gap needs
 CHARACTER_FLOOR = 0.15  # lowest cut of characters, as in SmilingWolf's space
