@@ -49,11 +49,9 @@ def scores(record):
 # --- the letterboxes -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_web_uis_letterbox(shape):
-    """Written again with canvas and strips: fitted by Lanczos, pasted at half minus half, edges drawn out."""
-    side = 64
-    image = Image.fromarray(photo(*shape))
+def drawn_out(picture: np.ndarray, side: int) -> np.ndarray:
+    """The web UI's letterbox with canvas and strips: Lanczos, pasted at half minus half, edges drawn out."""
+    image = Image.fromarray(picture)
     wide = image.width > image.height
     width = side if wide else max(1, image.width * side // image.height)
     height = max(1, image.height * side // image.width) if image.width >= image.height else side
@@ -73,9 +71,14 @@ def test_the_web_uis_letterbox(shape):
         if 0 not in size:
             canvas.paste(strip.resize(size, Image.Resampling.NEAREST), place)
     canvas.paste(fitted, (x, y))
-    array = letterbox(photo(*shape), side)
-    assert array.dtype == np.float32 and array.shape == (side, side, 3) and array.flags["C_CONTIGUOUS"]
-    assert np.abs(array - np.asarray(canvas) / 255).max() < 1e-6
+    return np.asarray(canvas) / 255
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_web_uis_letterbox(shape):
+    array = letterbox(photo(*shape), 64)
+    assert array.dtype == np.float32 and array.shape == (64, 64, 3) and array.flags["C_CONTIGUOUS"]
+    assert np.abs(array - drawn_out(photo(*shape), 64)).max() < 1e-6
 
 
 def test_an_odd_rest_lies_below_and_no_margin_is_black():

@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.engines import local, ray_data
 from pipeline.errors import PrepError
-from pipeline.manifest import write_manifest
+from pipeline.manifest import Manifest, write_manifest
 from pipeline.models.known import KNOWN
 from pipeline.models.store import RECORD
 from pipeline.run import Plan, Settings, bring
@@ -23,10 +25,16 @@ from taggers.captions.vlm import Vlm
 from taggers.clip.clip import Clip
 from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
+from taggers.tagger import Split, tagging
 from tests.fake import cropped, write_wd14
 from tests.folders import FORMS
 from tests.make import workspace as make_workspace
 from tests.photographs import photograph
+from tests.shell import prep
+from tests.test_blip import squashed
+from tests.test_deepdanbooru import drawn_out
+from tests.test_git import cut_out
+from tests.test_wd14 import by_hand
 from tests.tiny import one_thread, photo, write_blip  # noqa: F401
 
 COMMIT = "c0ffee" * 6 + "beef"
@@ -80,6 +88,80 @@ def test_the_manifest_records_the_model_its_files_and_how_it_was_used(workspace,
     assert preprocess.name == f"{cls.name} preprocess" and len(preprocess.revision) > 10
     assert {a.by for r in manifest.records() for a in r.annotations} <= {f"{cls.name}:small-model"}
     assert step.libraries.keys() == set(cls.libraries)
+
+
+# --- from the user's file to the model's array ---------------------------------------------------
+
+WIDE, TALL, EVEN = (192, 320), (320, 192), (256, 256)  # shapes that prep crop at 256 pixels leaves as they are
+
+
+def turned(rgb):
+    """A picture that lies on its side in the file, and says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its top is the file's right side
+    return Image.fromarray(np.rot90(rgb)), {"exif": exif}
+
+
+def veiled(rgb):
+    """Half transparent at the top, fully at the bottom, where the hidden colours differ from all others."""
+    alpha = np.linspace(128, 0, rgb.shape[0]).astype(np.uint8)[:, None, None] * np.ones((1, rgb.shape[1], 1), np.uint8)
+    return Image.fromarray(np.concatenate([rgb, alpha], 2)), {}
+
+
+def grey(rgb):
+    return Image.fromarray(rgb).convert("L"), {}
+
+
+def as_seen(how, rgb):
+    """What a person sees of it on white paper, by the definitions of the forms."""
+    if how is veiled:
+        share = np.linspace(128, 0, rgb.shape[0]).astype(np.uint8)[:, None, None] / 255
+        return np.round(rgb * share + 255 * (1 - share)).astype(np.uint8)
+    if how is grey:
+        luma = rgb.astype(np.float64) @ [0.299, 0.587, 0.114]  # ITU-R BT.601
+        return np.repeat(np.round(luma).astype(np.uint8)[:, :, None], 3, 2)
+    return rgb
+
+
+FILES = {
+    "rgb": (lambda rgb: (Image.fromarray(rgb), {}), EVEN),
+    "wide": (lambda rgb: (Image.fromarray(rgb), {}), WIDE),
+    "tall": (lambda rgb: (Image.fromarray(rgb), {}), TALL),
+    "turned": (turned, TALL),
+    "alpha": (veiled, EVEN),
+    "wide alpha": (veiled, WIDE),
+    "grey": (grey, EVEN),
+}
+LOOKS = {  # the side of the small models' pictures, and the contract written again; how far a level more moves it
+    "wd14": (lambda rgb: by_hand(rgb, 48), 1.0),
+    "deepdanbooru": (lambda rgb: drawn_out(rgb, 512), 1 / 255),
+    "blip": (lambda rgb: squashed(rgb, 32), 1 / 255 / 0.26),
+    "git": (lambda rgb: cut_out(rgb, 24), 1 / 255 / 0.26),
+}
+
+
+def test_every_kind_of_file_reaches_the_models_as_a_person_sees_it(workspace, tmp_path):
+    """Through prep crop and each tagger's own reading; equal but for a level where transparency is rounded."""
+    raw = tmp_path / "smith" / "raw"
+    for name, (how, shape) in FILES.items():
+        image, more = how(photo(*shape))
+        image.save(raw / f"{name}.png", **more)
+    (tmp_path / "smith" / "prep.toml").write_text('[[subject]]\ntoken = "x"\nclass = "thing"\nfolder = "raw"\n')
+    prep("-C", tmp_path / "smith", "crop", "--resolution", "256")
+    records = {Path(r.source).stem: r for r in Manifest.read(workspace.manifest("crop")).records() if r.kept}
+    assert records.keys() == FILES.keys()
+    for form, (contract, level) in LOOKS.items():
+        cls, write = FORMS[form]
+        write(tmp_path / "models" / f"a--{form}")
+        tagger, seen = cls(model=f"a/{form}", device="cpu"), []
+        look = tagger.load(workspace)
+        spy = Split(look.prepare, lambda ready: seen.extend(ready) or [[] for _ in ready])  # noqa: B023
+        tagging(tagger, spy, workspace)(list(records.values()))
+        for name, array in zip(records, seen, strict=True):
+            how, shape = FILES[name]
+            expected = contract(as_seen(how, photo(*shape)))
+            found = np.asarray(getattr(array, "pixels", array), np.float64)
+            assert np.abs(found - expected).max() < (1e-5 if how not in (veiled, grey) else 1.01 * level), (form, name)
 
 
 # --- Ray -----------------------------------------------------------------------------------------
