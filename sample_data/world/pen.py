@@ -1,4 +1,4 @@
-"""A pen over pixels: filled shapes, lines and outlines in units of its own, four times as fine as the picture."""
+"""A pen over pixels: filled shapes, lines and outlines in units of its own, on a canvas finer than the picture."""
 
 from __future__ import annotations
 
@@ -193,7 +193,6 @@ def bowed(x: float, y: float, wide: float, deep: float) -> np.ndarray:
     return oval(x, y, wide, deep)[1 : _ROUND // 2]
 
 
-@functools.cache
 def box(left: float, top: float, right: float, bottom: float) -> Points:
     """A rectangle."""
     return ((left, top), (right, top), (right, bottom), (left, bottom))

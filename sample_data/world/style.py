@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Rgb = tuple[int, int, int]
-_WHITE: Rgb = (255, 255, 255)
-INK: Rgb = (38, 26, 40)
+INK: Rgb = (38, 26, 40)  # eyes; and with lips black in every ink drawing
 LIPS: Rgb = (190, 44, 54)
 _BLACK: Rgb = (30, 30, 30)  # of lines in ink
 _PAPER: Rgb = (252, 249, 240)
@@ -84,7 +83,7 @@ def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
 
 
 def _wobbled(pixels: np.ndarray) -> np.ndarray:
-    """Edges that waver by up to a hundredth of the picture, as a wet brush leaves them."""
+    """Edges that waver by up to an eightieth of the picture, as a wet brush leaves them."""
     import cv2
     import numpy as np
 
