@@ -197,7 +197,7 @@ def test_help_imports_no_command_and_says_what_each_says_of_itself():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     ours = {name for name in done.stdout.splitlines()[-1].split() if name.split(".")[0] in PACKAGES}
-    assert ours == {"pipeline", "pipeline.cli", "pipeline.errors", "pipeline.skin", "pipeline.skin.index"}
+    assert ours == {"pipeline", *(f"pipeline.{name}" for name in ("cli", "errors", "siblings", "skin", "skin.index"))}
     for entry in (entry for entries in COMMANDS.values() for entry in entries):
         assert entry.says == first_sentence(entry.load()), entry.name
 
