@@ -55,7 +55,7 @@ def choose(table: Table, wanted: Wanted) -> list[int]:
 
 def owners(review: Review, rows: list[int]) -> list[str]:
     """The ids for which an edit of these rows is written."""
-    return review.edits.owners(review.table.records[row].id for row in rows)
+    return review.edits.owners(review.table.ids[row] for row in rows)
 
 
 def changes(review: Review, rows: list[int], before: Edits, after: Edits) -> Iterator[Change]:
