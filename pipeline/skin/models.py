@@ -11,12 +11,12 @@ from pipeline.errors import PrepError
 from pipeline.models.known import KNOWN, known
 from pipeline.models.store import advice, check, home_of, hub_id, human, models_folder, state_of, strangers
 from pipeline.progress import Progress
-from pipeline.skin.shell import tell
+from pipeline.skin.shell import Sections, tell
 
 _MB = 1_000_000
 
 
-@click.group()
+@click.group(cls=Sections)
 def models() -> None:
     """List, get and check the models that taggers and training use."""
 
@@ -113,3 +113,6 @@ def where(name: str | None) -> None:
     if (state := state_of(hub, entry.files if entry else ())) != "here":
         raise PrepError(f"The model {name} is {state}.", advice(hub))
     click.echo(home_of(hub))
+
+
+models.add("Commands", list_, pull, check_, where)
