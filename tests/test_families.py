@@ -62,8 +62,9 @@ def test_text_is_the_pipelines(tmp_path, kind):
         assert torch.equal(ours["pooled"], theirs[2])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("rates", [{}, {"text_encoder_rate": 2e-2}], ids=["denoiser", "with text"])
+@pytest.mark.parametrize(
+    ("kind", "rates"), [*((kind, {"text_encoder_rate": 2e-2}) for kind in KINDS), ("sdxl", {})], ids=str
+)
 def test_what_is_trained_loads_in_diffusers_with_equal_output(tmp_path, kind, rates):
     """The file's matrices, put into a second pipeline's weights by the published formula, give the same picture."""
     work = workspace(tmp_path)

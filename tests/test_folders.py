@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from pipeline.cli import cli
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.workspace import Workspace
-from tests.shell import prep
+from tests.training_set import workspace
 from training.sets.folders import Layout, read_folders
 from training.sets.samples import read_samples
 
@@ -134,22 +138,36 @@ def test_the_digest_follows_content_and_captions(home, tmp_path):
     assert found(home, tmp_path).step == steps[-1]
 
 
-def test_train_on_a_folder_from_the_command_line(tmp_path):
+@pytest.fixture
+def prep(caplog):
+    """The command line in this process, where everything is imported: what it answers, and what it says beside it."""
+
+    def call(*args, fails=False):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            done = CliRunner().invoke(cli, [str(arg) for arg in args])
+        assert isinstance(done.exception, PrepError) if fails else done.exception is None
+        return (str(done.exception) if fails else done.stdout), caplog.text
+
+    return call
+
+
+def test_train_on_a_folder_from_the_command_line(tmp_path, prep):
     """In a workspace that has built nothing; a second time nothing is to do, until the folder changes."""
     for k in range(2):
         picture(tmp_path / "theirs" / "2_sks dog" / f"{k}.png", k)
     picture(tmp_path / "reg" / "1_dog" / "r.png", 9)
-    prep("init", tmp_path / "ws", "--subject", "sks", "dog", tmp_path / "theirs")
+    work = workspace(tmp_path / "ws")
+    prep("init", work.root, "--subject", "sks", "dog", tmp_path / "theirs")
     how = ("--data", tmp_path / "theirs", "--reg-data", tmp_path / "reg", "--steps", 2, "--rank", 2, "--output", "t")
-    said = prep("-C", tmp_path / "ws", "train", *how)
-    assert "3 found = 3 kept + 0 dropped" in said.stdout
-    assert "2 pictures have no caption file" in said.stderr
-    rows = pq.read_table(tmp_path / "ws/runs/t/metrics.parquet").to_pylist()
-    assert len(rows) == 2
-    assert "up to date" in prep("-C", tmp_path / "ws", "train", *how).stdout
+    train = ("-C", work.root, "train")
+    said, beside = prep(*train, *how)
+    assert "3 found = 3 kept + 0 dropped" in said and "2 pictures have no caption file" in beside
+    assert pq.read_metadata(work.runs / "t" / "metrics.parquet").num_rows == 2
+    assert "up to date" in prep(*train, *how)[0]
     (tmp_path / "theirs" / "2_sks dog" / "0.txt").write_text("sks, a ball")
-    assert "up to date" not in prep("-C", tmp_path / "ws", "train", *how).stdout
+    assert "up to date" not in prep(*train, *how)[0]
     picture(tmp_path / "theirs" / "2_sks dog" / "odd.png", 5, (60, 64))
-    assert "size not trainable (1)" in prep("-C", tmp_path / "ws", "train", *how, code=1).stderr
-    refused = prep("-C", tmp_path / "ws", "train", "--unchecked", *how, code=1).stderr
+    assert "size not trainable (1)" in "".join(prep(*train, *how, fails=True))
+    refused, _ = prep(*train, "--unchecked", *how, fails=True)
     assert "60 x 64 pixels; the sides must be multiples of 8" in refused

@@ -15,7 +15,12 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from pipeline.record import Drop
 from tests.training_set import checkpoint, manifest, placed, workspace
+from training.assembly import Plan, assemble
+from training.conduct import pictures
 from training.families.sd1 import SD1
+from training.loop import train
+from training.steps.learner import make_learner
+from training.steps.ranks import Ranks
 from training.train import Train
 
 QUICK = {"steps": 6, "batch": 2, "rank": 4, "learning_rate": 1e-3}
@@ -168,37 +173,56 @@ def test_latents_from_the_cache_give_the_same_bytes(tmp_path):
         {"prior_loss_weight": 0.0},
         {"prediction": "v_prediction"},
         {"precision": "bf16"},
-        {"save_precision": "fp32"},
         {"steps": 0, "epochs": 1},
     ],
     ids=str,
 )
 def test_every_option_changes_the_weights(plain, options):
     work, made, tensors = plain
-    file, _ = run(work, made, **options)
-    found = load_file(file)
-    same = found.keys() == tensors.keys() and all(
-        found[name].dtype == tensors[name].dtype and torch.equal(found[name], tensors[name]) for name in tensors
-    )
-    assert not same
+    found = learned(work, made, **options)
+    assert found.keys() != tensors.keys() or any(not torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def learned(work, made, **options):
+    """Train without a file, and what was learned by the name of each weight."""
+    config, model = Train(**QUICK | {"save_every_epochs": 0} | options), checkpoint(work)
+    job = assemble(Plan(config, SD1(), model, pictures(config, made).train), work, nothing).job
+    learner = make_learner(job.groups, config, Ranks())
+    train(job, learner, 0, ())
+    return {name: value.clone() for name, value in learner.result().items()}
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     work, made = data(tmp_path_factory.mktemp("plain"))
-    return work, made, load_file(run(work, made)[0])
+    return work, made, learned(work, made)
+
+
+def test_what_is_learned_is_what_the_file_holds(tmp_path):
+    """So that options which change the weights change the file."""
+    work, made = data(tmp_path)
+    file, _ = run(work, made, save_precision="fp32")
+    ends = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+    found = {key: value for key, value in load_file(file).items() if not key.endswith("alpha")}
+    weights = learned(work, made)
+    assert len(found) == len(weights)
+    for name, value in weights.items():
+        path, end = next((name.removesuffix(f".{ours}"), theirs) for ours, theirs in ends.items() if ours in name)
+        key = SD1().key("unet", path.removeprefix("unet."))
+        assert torch.equal(found[f"{key}.{end}"].flatten(), value.flatten())
 
 
 def test_parts_that_are_off_have_no_keys(plain):
-    work, made, tensors = plain
-    assert {name.split("_")[1] for name in tensors} == {"unet"}
+    work, made, _ = plain
+    only_unet = load_file(run(work, made)[0])
+    assert {name.split("_")[1] for name in only_unet} == {"unet"}
+    assert {value.dtype for value in only_unet.values()} == {torch.float16}
     only_text = load_file(run(work, made, learning_rate=0.0, text_encoder_rate=1e-3)[0])
     assert {name.split("_")[1] for name in only_text} == {"te"}
 
 
 def test_precision_of_the_file(plain):
-    work, made, tensors = plain
-    assert {value.dtype for value in tensors.values()} == {torch.float16}
+    work, made, _ = plain
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         assert {value.dtype for value in load_file(run(work, made, save_precision=name)[0]).values()} == {dtype}
 
