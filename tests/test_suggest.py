@@ -95,7 +95,7 @@ def test_without_any_prior_only_coverage_counts(home):
     assert rows["fox ears"].reason == "elsewhere not known"
     assert rows["mole under eye"].action == "keep"
     assert rows["smile"].action == "keep"  # protected all the same
-    assert found.notes == ("smith: 25 pictures. Elsewhere: nobody counted these tags elsewhere.",)
+    assert found.notes == ("smith: 25 pictures. Elsewhere: nobody counted these tags.",)
 
 
 def test_an_exclusive_group_asks(home):

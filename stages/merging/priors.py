@@ -21,7 +21,7 @@ class Priors:
     """The share of all posts that have a tag, by plain tag."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
-    about: str = "nobody counted these tags elsewhere"  # where they come from, in words
+    about: str = "nobody counted these tags"  # where they come from, in words
 
 
 def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Callable[[str], str | None]) -> Priors:

@@ -170,8 +170,8 @@ def _notes(counted: Mapping[Set, Tally], priors: Priors, how: Suggest) -> Iterat
         if not one.subject:
             continue
         near = f" ({tally.records:,} with copies and near-duplicates)" if tally.records > tally.pictures + 0.5 else ""
-        other = f"regularization {one.class_name}" if one.class_name in beside else ""
-        told = " and ".join(filter(None, (other, priors.about)))
+        other = f"the regularization pictures of {one.class_name}" if one.class_name in beside else ""
+        told = "; beside them ".join(filter(None, (other, priors.about)))
         yield f"{one.subject}: {tally.pictures:,.0f} pictures{near}. Elsewhere: {told}."
         if tally.records > MANY and how.same:
             yield f"{one.subject}: of more than {MANY:,} pictures only equal hashes count as near-duplicates."
