@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 FEW = 5  # pictures of a subject below which it can hardly be learned
 UNEVEN = 2.0  # one subject shown so many times as often as another
 SHARED = 3  # pictures with one caption from which on it tells them apart no more
+PAIRS = (("train", "reg"), ("train", "val"), ("reg", "val"))  # roles that must not share a picture
 ROLE_NAMES = {"train": "the training set", "reg": "the regularization set", "val": "the validation set"}
 
 
 def leaks(cards: Cards, facts: Facts) -> Iterator[Hit]:
     """The same picture, or a copy of it, in two roles."""
-    pixels, root = (_shared(key, cards) for key in (cards.pixels, cards.root))
-    for one, other in (("train", "reg"), ("train", "val"), ("reg", "val")):
+    same = (_shared(key, cards, PAIRS) for key in (cards.pixels, cards.root))
+    for (one, other), pixels, root in zip(PAIRS, *same, strict=True):
         yield Hit(
             "error",
             "same picture in two sets",
             f"The same picture, or a copy of it, is in {ROLE_NAMES[one]} and in {ROLE_NAMES[other]}.",
             "Take it out of one of the folders, then: prep run",
-            cards.rows[pixels(one, other) | root(one, other)],
+            cards.rows[pixels | root],
         )
 
 
@@ -40,9 +41,9 @@ def near_duplicates(cards: Cards, facts: Facts) -> Iterator[Hit]:
         told = f"pictures that differ in up to {cards.near} bits were" if cards.near >= 0 else "No picture was"
         yield Hit("note", "near-duplicates", f"The set is large: {told.lower()} looked for as near-identical.", "")
     leaking = np.zeros(len(cards), bool)
-    group, root, pixels = (_shared(key, cards) for key in (cards.group, cards.root, cards.pixels))
-    for one, other in (("train", "reg"), ("train", "val")):
-        both = group(one, other) & ~root(one, other) & ~pixels(one, other)
+    alike = (_shared(key, cards, PAIRS[:2]) for key in (cards.group, cards.root, cards.pixels))
+    for (one, other), group, root, pixels in zip(PAIRS[:2], *alike, strict=True):
+        both = group & ~root & ~pixels
         leaking |= both
         yield Hit(
             "warning",
@@ -51,13 +52,13 @@ def near_duplicates(cards: Cards, facts: Facts) -> Iterator[Hit]:
             "prep report shows them side by side; leave one out: prep edit NAME --drop",
             cards.rows[both],
         )
-    alike = _several_roots(cards) & ~leaking
+    several = _several_roots(cards) & ~leaking
     yield Hit(
         "warning",
         "near-identical pictures",
         "Pictures of a subject are nearly identical: together they count as many times as they are.",
         "prep report shows them side by side; keep the best: prep edit NAME --drop",
-        cards.rows[alike & cards.of("train")],
+        cards.rows[several & cards.of("train")],
     )
 
 
@@ -133,20 +134,18 @@ def balance(cards: Cards, facts: Facts) -> Iterator[Hit]:
         )
 
 
-def _shared(key: np.ndarray, cards: Cards) -> Callable[[str, str], np.ndarray]:
-    """Asks which pictures of two roles have a key that the other role has too; the keys are sorted once for all."""
+def _shared(key: np.ndarray, cards: Cards, pairs: tuple[tuple[str, str], ...]) -> list[np.ndarray]:
+    """For each pair of roles, which pictures of the two have a key that the other role has too."""
     import numpy as np
 
     _, kin = np.unique(key, return_inverse=True)
     has = np.zeros((len(ROLES) + 1, int(kin.max(initial=-1)) + 1), bool)  # the last row is for no role
     has[cards.role, kin] = True
-
-    def both(one: str, other: str) -> np.ndarray:
+    found = []
+    for one, other in pairs:
         shared = has[ROLES.index(one)] & has[ROLES.index(other)]
-        found: np.ndarray = (cards.of(one) | cards.of(other)) & shared[kin]
-        return found
-
-    return both
+        found.append((cards.of(one) | cards.of(other)) & shared[kin])
+    return found
 
 
 def _several_roots(cards: Cards) -> np.ndarray:
