@@ -122,6 +122,10 @@ def edited(folder, kind, part, change):
         ("sd1", "vae", None, "copy is not a diffusers folder of a whole model: it has no vae/config.json."),
         ("sd35", "text_encoder_2", None, "copy is a Stable Diffusion 3.5 model without its text_encoder_2."),
         ("sdxl", "text_encoder_2", None, "copy is a Stable Diffusion XL model without its text_encoder_2."),
+        ("sd1", "unet", {"in_channels": 9}, "copy takes 9 channels: an inpainting model."),
+        ("sd1", "text_encoder", {"hidden_size": 128}, "U-Net and text encoder of copy do not belong together."),
+        ("sd1", "vae", {"latent_channels": 16}, "The VAE makes latents of 16 channels; copy takes 4."),
+        ("sd35", "transformer", {"in_channels": 9}, "copy takes 9 channels: not the plain model."),
         ("sdxl", "unet", {"in_channels": 9}, "copy takes 9 channels: an inpainting model."),
         ("sd2", "unet", {"in_channels": 5}, "copy takes 5 channels: not the plain model."),
         ("sd2", "text_encoder", {"hidden_size": 128}, "U-Net and text encoder of copy do not belong together."),
@@ -174,6 +178,15 @@ def test_latents_are_normalised_as_the_pipelines_decode_them(tmp_path, kind):
     shift = config.shift_factor or 0.0
     assert float(mean) == pytest.approx((1.5 - shift) * config.scaling_factor)
     assert float(std) == pytest.approx(0.5 * config.scaling_factor)
+
+
+def test_a_vae_that_does_not_say_its_scale_is_the_first_familys(tmp_path):
+    """As those of before diffusers 0.5: 0.18215, the scale of Stable Diffusion 1.x."""
+    copy = shutil.copytree(narrow("sd1"), tmp_path / "copy")
+    config = copy / "vae" / "config.json"
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "scaling_factor"}))
+    mean, std = FAMILY["sd1"].normaliser(opened(tmp_path, copy))((torch.tensor([1.0]), torch.tensor([2.0])))
+    assert (float(mean), float(std)) == (pytest.approx(0.18215), pytest.approx(0.3643))
 
 
 def test_in_bfloat16_the_text_encoder_still_is_proven_as_it_was_held(tmp_path):
