@@ -44,7 +44,6 @@ class Family(Protocol):
     name: ClassVar[str]  # as in ss_base_model_version
     title: ClassVar[str]  # as people call it
     architecture: ClassVar[str]  # as in modelspec.architecture
-    factor: ClassVar[int]  # pixels per latent, each way
     multiple: ClassVar[int]  # of which a picture's sides must be
     denoiser: ClassVar[str]  # the part that learns from noise: unet or transformer
     encoders: ClassVar[tuple[str, ...]]  # its text encoders
@@ -99,3 +98,12 @@ def size_of(sample: Sample) -> tuple[int, int, int, int, int, int]:
         return sample.height, sample.width, 0, 0, sample.height, sample.width
     crop = sample.source.crop
     return crop.source_height, crop.source_width, crop.top, crop.left, sample.height, sample.width
+
+
+def number_format(model: Any) -> torch.dtype:
+    """The number format that a denoiser computes in: that of its first weight, which is never an adapter's.
+
+    diffusers' own `dtype` goes through all modules each time it is asked: 9 ms of the processor for the mini base.
+    """
+    found: torch.dtype = next(model.parameters()).dtype
+    return found

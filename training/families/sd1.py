@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from training.families.family import Targets, TextSettings
+from training.families.family import Targets, TextSettings, number_format
 from training.families.text import last_layers, too_long
 from training.families.whole import check_whole, check_width, unet_of
 from training.steps.objective import DDPM, ddpm
@@ -34,7 +34,6 @@ class SD1:
     name: ClassVar[str] = "sd_v1"
     title: ClassVar[str] = "Stable Diffusion 1.x"
     architecture: ClassVar[str] = "stable-diffusion-v1/lora"
-    factor: ClassVar[int] = 8
     multiple: ClassVar[int] = 8
     denoiser: ClassVar[str] = "unet"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
@@ -79,8 +78,9 @@ class SD1:
     def forward(
         self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
-        text = condition["text"].to(model.dtype)
-        prediction: torch.Tensor = model(noisy.to(model.dtype), time, encoder_hidden_states=text, return_dict=False)[0]
+        dtype = number_format(model)
+        text = condition["text"].to(dtype)
+        prediction: torch.Tensor = model(noisy.to(dtype), time, encoder_hidden_states=text, return_dict=False)[0]
         return prediction
 
     def key(self, part: str, path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from training.families.family import Targets, TextSettings
+from training.families.family import Targets, TextSettings, number_format
 from training.families.sd1 import CLIP
 from training.families.text import penultimate, refuse_clip_skip, too_long
 from training.families.whole import check_whole
@@ -31,7 +31,6 @@ class SD35:
     name: ClassVar[str] = "sd35"
     title: ClassVar[str] = "Stable Diffusion 3.5"
     architecture: ClassVar[str] = "stable-diffusion-3.5/lora"
-    factor: ClassVar[int] = 8
     multiple: ClassVar[int] = 16  # the transformer takes latents in squares of 2 x 2
     denoiser: ClassVar[str] = "transformer"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2", "text_encoder_3")
@@ -99,13 +98,14 @@ class SD35:
     ) -> torch.Tensor:
         import torch
 
-        text, pooled = (condition[name].to(model.dtype) for name in ("text", "pooled"))
+        dtype = number_format(model)
+        text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
         width = model.config.joint_attention_dim
         if text.shape[-1] < width:  # no T5: only the denoiser knows how wide its text would be
             wide = torch.nn.functional.pad(text, (0, width - text.shape[-1]))
             text = torch.cat([wide, wide.new_zeros(len(wide), _T5_TOKENS, width)], dim=1)
         prediction: torch.Tensor = model(
-            noisy.to(model.dtype),
+            noisy.to(dtype),
             encoder_hidden_states=text,
             pooled_projections=pooled,
             timestep=time,

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from training.families.family import Targets, TextSettings
+from training.families.family import Targets, TextSettings, number_format
 from training.families.sd1 import CLIP, SD1, UNET
 from training.families.text import penultimate, refuse_clip_skip
 from training.families.whole import check_whole, check_width, unet_of
@@ -74,10 +74,11 @@ class SDXL(SD1):
         self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
         # Sizes stay in float32: bfloat16 knows no 1016.
-        text, pooled = (condition[name].to(model.dtype) for name in ("text", "pooled"))
+        dtype = number_format(model)
+        text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
         added = {"text_embeds": pooled, "time_ids": size}
         prediction: torch.Tensor = model(
-            noisy.to(model.dtype), time, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False
+            noisy.to(dtype), time, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False
         )[0]
         return prediction
 
