@@ -14,7 +14,7 @@ from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.bases.blueprint import PLANS, write_skeleton
 from training.bases.checkpoint import empty_part
 from training.families.sd1 import SD1
-from training.methods.adapters import by_module, inject, parameters, place, settle, sizes_of
+from training.methods.adapters import by_module, drop_out, inject, parameters, place, settle, sizes_of
 from training.methods.blocks import Size
 from training.methods.forms import FORMS
 from training.steps.learner import make_learner
@@ -52,8 +52,14 @@ ENDS = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The narrow base: two layers per block as in Stable Diffusion itself."""
+    """The narrow base: one layer per block."""
     return checkpoint(workspace(tmp_path_factory.mktemp("w")), str(narrow()))
+
+
+@pytest.fixture(scope="module")
+def as_many(tmp_path_factory):
+    """One of two layers per block, as Stable Diffusion itself has them."""
+    return checkpoint(workspace(tmp_path_factory.mktemp("w")), str(narrow("sd1 of two layers")))
 
 
 def toy(kind: str = "lora", targets: str = "[01]", rank: int = 2, seed: int = 1):
@@ -69,8 +75,8 @@ def run(module, inputs):
 
 
 @pytest.mark.parametrize("kind", list(FORMS))
-def test_key_names_are_those_that_readers_know(model, tmp_path, kind):
-    write(taught(model, method=kind, rank=2), tmp_path / "x.safetensors")
+def test_key_names_are_those_that_readers_know(as_many, tmp_path, kind):
+    write(taught(as_many, method=kind, rank=2), tmp_path / "x.safetensors")
     tensors = load_file(tmp_path / "x.safetensors")
     places = [f"down_blocks_{b}_attentions_{k}" for b in range(3) for k in range(2)]
     places += ["mid_block_attentions_0", *(f"up_blocks_{b}_attentions_{k}" for b in range(1, 4) for k in range(3))]
@@ -368,3 +374,33 @@ def test_a_run_trains_publishes_and_proves_each_form(tmp_path, kind):
     moved = [name for name in tensors if not torch.equal(tensors[name], more[name])]
     assert moved
     assert not any(name.endswith("alpha") for name in moved)
+
+
+@pytest.mark.parametrize("kind", ["lora", "locon"])
+def test_dropout_leaves_out_where_something_is_learned(kind):
+    """By hand: up (down (x * kept / (1 - share))); nothing where no gradient is wanted."""
+    module = toy(kind)
+    for weight in parameters(module).values():
+        weight.data.add_(torch.randn(weight.shape) * 0.1)
+    given = torch.randn(5, 8)
+    layer = module[0]
+    base = layer.base_layer(given)
+    down, up = (parameters(module)[f"0.lora_{side}.weight"] for side in "AB")
+    whole = layer(given)
+    drop_out(module, 0.4)
+    with torch.no_grad():
+        assert torch.equal(layer(given), whole)
+    torch.manual_seed(3)
+    found = layer(given)
+    torch.manual_seed(3)
+    kept = torch.nn.functional.dropout(torch.ones_like(given), 0.4)
+    assert kept.unique().tolist() == [0.0, pytest.approx(1 / 0.6)]
+    torch.testing.assert_close(found, base + (given * kept) @ down.T @ up.T)
+    torch.manual_seed(3)
+    assert torch.equal(layer(given), found)
+    assert not torch.equal(layer(given), found)
+
+
+def test_dropout_is_of_methods_that_have_it():
+    with pytest.raises(PrepError, match="dropout has no effect on the method dora"):
+        Train(method="dora", dropout=0.1)

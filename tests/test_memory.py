@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
@@ -10,7 +11,7 @@ from training.bases.base import Base
 from training.bases.blueprint import PLANS, write_skeleton
 from training.bases.checkpoint import Checkpoint
 from training.families.sd1 import SD1
-from training.steps.memory import GIB, Need, check_memory, estimate
+from training.steps.memory import GIB, Need, Portions, check_memory, estimate
 from training.train import Train
 
 WEIGHTS = 859_520_964
@@ -82,3 +83,46 @@ def test_a_batch_that_will_not_fit_is_said(caplog):
 def test_a_whole_model_is_held_in_float32_and_an_embedding_is_next_to_nothing(base):
     assert need(base, method="dreambooth", learning_rate=2e-6).fixed == 0.5 * GIB + (4 + 16) * WEIGHTS
     assert need(base, method="inversion").fixed == 0.5 * GIB + 2 * WEIGHTS + 4 * 123_060_480
+
+
+def roomy(room, seen):
+    """Work on a device with room for so many things."""
+
+    def work(some):
+        seen.append(some.stop - some.start)
+        if seen[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return list(range(some.start, some.stop))
+
+    return work
+
+
+def test_portions_are_halved_until_they_fit_and_stay_so(caplog):
+    portions, seen = Portions(16, "encode pictures"), []
+    found = portions.over(7, roomy(2, seen))
+    assert [number for part in found for number in part] == list(range(7))
+    assert seen == [7, 4, 2, 2, 2, 1]
+    assert caplog.messages == [
+        "The GPU's memory is too small to encode pictures 7 at once: going on with 4.",
+        "The GPU's memory is too small to encode pictures 4 at once: going on with 2.",
+    ]
+    seen.clear()
+    assert portions.over(3, roomy(2, seen)) == [[0, 1], [2]] and seen == [2, 1]
+
+
+def test_what_can_be_spared_goes_first():
+    rooms, seen, spared = [1], [], []
+
+    def spare():
+        spared.append(True)
+        rooms[0] = 4
+        return len(spared) == 1
+
+    portions = Portions(4, "encode pictures", spare)
+    assert portions.over(4, lambda some: roomy(rooms[0], seen)(some)) == [[0, 1, 2, 3]]
+    assert seen == [4, 4] and portions.most == 4
+
+
+def test_one_alone_is_too_much():
+    with pytest.raises(PrepError, match="The GPU's memory is too small to encode pictures, even one at a time"):
+        Portions(4, "encode pictures").over(3, roomy(0, []))

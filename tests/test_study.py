@@ -73,6 +73,19 @@ def test_a_step_without_memory_is_done_again_in_less(caplog):
     ]
 
 
+def test_models_that_steps_can_do_without_go_first(caplog):
+    made, left = narrow(room=2), []
+
+    def spare():
+        left.append(True)
+        made.denoiser.room = 4
+        return len(left) == 1
+
+    *_, study = taught(dataclasses.replace(made, spare=spare))
+    assert (study.parts, study.checkpointed, left) == (1, False, [True])
+    assert caplog.messages == ["The GPU's memory is too small: going on with the text encoders on the processor."]
+
+
 def test_what_helped_stays_for_the_next_step():
     made = narrow(room=1)
     *_, study = taught(made)

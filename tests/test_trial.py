@@ -41,6 +41,7 @@ def test_touches_everything(tried):
         "validations": 4,  # of the base, after 2, 4 and 5 steps
         "samples": 2,  # of the base and at the end
         "files": 1,
+        "files of checkpoints": 1,
     }
     rows = pq.read_table(work.root / found.folder / "metrics.parquet").to_pylist()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
@@ -61,7 +62,10 @@ def test_tells_its_numbers(tried):
     assert found.memory > 100e6
     lines = list(found.lines())
     assert lines[0] == "tried 5 of 90 steps in runs/run-trial"
-    assert lines[1] == ("touched: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1")
+    assert lines[1] == (
+        "touched: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1, "
+        "files of checkpoints 1"
+    )
 
 
 def test_what_was_not_asked_for_is_said():

@@ -12,6 +12,7 @@ from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
 from training.runs.course import Place, begin, follow
+from training.runs.saving import Wish
 from training.sets.captions import plain_prompt
 from training.sets.draws import seed_of
 from training.steps.ranks import Ranks
@@ -41,7 +42,7 @@ def validated(folder, stop=None, **options):
 
     if not watch.over:
         try:
-            follow(made, course, lambda done, total: None, (watch.after, kill), lambda: watch.best)
+            follow(made, course, lambda done, total: None, (watch.after, kill), Wish(lambda: watch.best))
         except Killed:
             return watch, course
     watch.finish(folder)
@@ -200,7 +201,7 @@ def scripted_run(folder, losses, **options):
     watch = Validator(made, course.learner, Chosen.of(TRAIN, HELD, made.config, 42), folder)
     scripted(watch, losses)
     watch.begin(0)
-    last = follow(made, course, lambda done, total: None, (watch.after,), lambda: watch.best)
+    last = follow(made, course, lambda done, total: None, (watch.after,), Wish(lambda: watch.best))
     return watch, course, last
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from training.assembly import Plan, Run, assemble, find_device
+from training.assembly import Plan, Run, assemble
 from training.bases.base import find_base, with_vae
 from training.bases.checkpoint import open_base
 from training.families.table import recognise
+from training.families.whole import side_of
+from training.runs.copies import Copies
 from training.runs.course import Place, begin, follow
 from training.runs.publish import publish
+from training.runs.saving import Wish
 from training.sets.held import Held, hold_out
 from training.sets.samples import check_samples, read_all
 from training.steps.batch_size import with_batch
+from training.steps.hardware import find_device
+from training.steps.optimizers import need_package
 from training.steps.ranks import find_ranks
 from training.watch.board import need_tensorboard
 from training.watch.meter import Meter
@@ -23,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.stage import Report
     from pipeline.workspace import Workspace
     from training.train import Train
+    from training.watch.sample import Painting
+
+log = logging.getLogger(__name__)
 
 
 def pictures(config: Train, manifest: Manifest) -> Held:
@@ -36,6 +45,34 @@ def conduct(config: Train, manifest: Manifest, workspace: Workspace, report: Rep
 
     A run that the meter ends is left as it is, as if it had been stopped.
     """
+    ranks = find_ranks(find_device(config.device).type)
+    with ranks.in_turn(), meter.span("prepare"):  # the first process finds what is wrong, and fills the caches
+        plan, paintings = _planned(config, manifest, workspace)
+        run = assemble(plan, workspace, report)
+    folder = config.file(workspace).parent
+    run = with_batch(run, ranks, folder / "batch.json", config.key(manifest, workspace))
+    config = run.plan.config
+    place = Place(folder, config.key(manifest, workspace))
+    course = begin(run.job, place, ranks)
+    if course.done and not meter.settle:  # a trial stops and goes on by itself
+        log.warning("Going on from the checkpoint of step %d; --fresh begins anew.", course.done)
+    watch = observe(run, course, place, (paintings, workspace))
+    with meter.span("base"):
+        watch.begin()
+    last = None
+    if not watch.validator.over:  # else patience had ended it before it was stopped
+        wish = Wish(lambda: watch.validator.best, Copies(run, course.learner, place, manifest))
+        last = follow(run.job, course, meter.reporting(report), meter.watchers(watch.watchers()), wish)
+    if not meter.until:
+        done = (last.number, last.epoch) if last else (course.done, course.epoch)
+        with meter.span("publish"):
+            _publish(run, watch, _result(config, watch, done), manifest, workspace)
+    return watch
+
+
+def _planned(config: Train, manifest: Manifest, workspace: Workspace) -> tuple[Plan, list[Painting]]:
+    """What a run is made of, and what it paints; PrepError for all that is wrong before a model is loaded."""
+    need_package(config.optimizer)
     if config.tensorboard:
         need_tensorboard()
     checkpoint = open_base(with_vae(find_base(config.base, workspace), config.vae, workspace), workspace.cache)
@@ -45,30 +82,8 @@ def conduct(config: Train, manifest: Manifest, workspace: Workspace, report: Rep
     config.check_rates(family)
     held = pictures(config, manifest)
     check_samples([*held.train, *held.validation], family.multiple)
-    paintings = config.paintings(held.train, family, (workspace, config.seed))
-    ranks = find_ranks(find_device(config.device).type)
-    with ranks.in_turn(), meter.span("prepare"):  # the first process fills the caches
-        run = assemble(Plan(config, family, checkpoint, held.train, held.validation), workspace, report)
-    folder = config.file(workspace).parent
-    run = with_batch(run, ranks, folder / "batch.json", config.key(manifest, workspace))
-    config = run.plan.config
-    place = Place(folder, config.key(manifest, workspace))
-    course = begin(run.job, place, ranks)
-    watch = observe(run, course, place, (paintings, workspace))
-    with meter.span("base"):
-        watch.begin()
-    if watch.validator.over:  # patience had ended it before it was stopped
-        last = None
-    else:
-        last = follow(
-            run.job, course, meter.reporting(report), meter.watchers(watch.watchers()), lambda: watch.validator.best
-        )
-    if meter.until:
-        return watch
-    done = (last.number, last.epoch) if last else (course.done, course.epoch)
-    with meter.span("publish"):
-        _publish(run, watch, _result(config, watch, done), manifest, workspace)
-    return watch
+    paintings = config.paintings(held.train, family, (workspace, config.seed), side_of(checkpoint, family))
+    return Plan(config, family, checkpoint, held.train, held.validation), paintings
 
 
 def _result(config: Train, watch: Observers, done: tuple[int, int]) -> tuple[int, int]:

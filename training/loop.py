@@ -43,6 +43,8 @@ class Job:
     groups: list[Group]  # weights to train
     device: torch.device
     live_text: bool = False  # text encoders learn: prompts say something else after every step
+    # Takes models from the device that steps can do without; False: there are none.
+    spare: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)

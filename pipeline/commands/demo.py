@@ -38,7 +38,10 @@ def tour(workspace: Workspace) -> Iterator[str]:
         "recipe": workspace.recipe,
         "manifests": workspace.manifest("build").parent,
         "data set": workspace.dataset,
-        "adapter": next(iter(sorted(workspace.runs.glob("*/*.safetensors"))), workspace.runs),
+        # Its folder is named as it is; files of checkpoints have longer names.
+        "adapter": next(
+            (f for f in sorted(workspace.runs.glob("*/*.safetensors")) if f.stem == f.parent.name), workspace.runs
+        ),
     }
     yield ""
     yield from (f"{what:<10} {path}" for what, path in places.items())

@@ -49,6 +49,8 @@ class Adapters:
                 paths = [path for path, _ in module.named_modules()]
                 self.sizes[part] = sizes_of(config, family.targets[part], paths)
                 place(module, config.method, self.sizes[part], (config.seed, config.factor))
+            if config.dropout:
+                drop_out(module, config.dropout)
 
     def groups(self) -> list[Group]:
         """One for each part; with LoRA+ two, of which the second learns faster."""
@@ -62,15 +64,33 @@ class Adapters:
                 groups.append(Group(f"{part} second matrices", outer, rate * plus))
         return groups
 
+    def files(self, dtype: torch.dtype) -> dict[str, Tensors]:
+        kind = self.materials.config.method
+        return self._named(
+            {
+                part: written(module, kind, self.sizes[part], self._alphas(part), dtype)
+                for part, module in self.materials.modules.items()
+            }
+        )
+
     def settle(self, dtype: torch.dtype) -> dict[str, Tensors]:
-        family, config, tensors = self.materials.family, self.materials.config, dict[str, "torch.Tensor"]()
-        plain = diffusers_named(config, family)
+        family, kind, settled = self.materials.family, self.materials.config.method, {}
         for part, module in self.materials.modules.items():
             module.to("cpu").float()
-            stated = alphas(config.method, self.sizes[part], plain)
-            settled = settle(module, config.method, self.sizes[part], stated, dtype)
+            settled[part] = settle(module, kind, self.sizes[part], self._alphas(part), dtype)
             self.answers[part] = family.probe(part, module, self.materials.tokenizers)
-            named = {published_name(part, path): adapter for path, adapter in settled.items()}
+        return self._named(settled)
+
+    def _alphas(self, part: str) -> dict[str, float]:
+        config = self.materials.config
+        return alphas(config.method, self.sizes[part], diffusers_named(config, self.materials.family))
+
+    def _named(self, adapters: dict[str, dict[str, Tensors]]) -> dict[str, Tensors]:
+        """The file of each part's adapters by path, under the names that readers know."""
+        family, tensors = self.materials.family, dict[str, "torch.Tensor"]()
+        plain = diffusers_named(self.materials.config, family)
+        for part, found in adapters.items():
+            named = {published_name(part, path): adapter for path, adapter in found.items()}
             tensors |= diffusers_keys(named, part) if plain else kohya_keys(named, partial(family.key, part))
         return {".safetensors": tensors}
 
@@ -85,11 +105,16 @@ class Adapters:
             given |= {"conv_dim": str(config.conv_rank), "conv_alpha": f"{config.conv_alpha or config.conv_rank:g}"}
         if config.factor:
             given["factor"] = str(config.factor)
-        return {
-            "ss_network_module": kind.network,
-            "ss_network_dim": most.rank,
-            "ss_network_alpha": most.alpha,
-        } | ({"ss_network_args": given} if given else {})
+        dropout = {"ss_network_dropout": config.dropout} if config.dropout else {}
+        return (
+            dropout
+            | {
+                "ss_network_module": kind.network,
+                "ss_network_dim": most.rank,
+                "ss_network_alpha": most.alpha,
+            }
+            | ({"ss_network_args": given} if given else {})
+        )
 
     def prove(self, files: dict[str, Path]) -> None:
         found = self.materials
@@ -174,6 +199,24 @@ def _put_layers(module: Any, kind: str, sizes: dict[str, Size], factor: int) -> 
         weight.requires_grad_(True)
 
 
+def drop_out(module: Any, share: float) -> None:
+    """Let a module's adapters leave out a share of what they are given, wherever something is learned from it.
+
+    What is left is scaled up, as in https://arxiv.org/abs/1207.0580. Where no gradient is wanted, in
+    validation, samples and proofs, nothing is left out, though the module stays in the one mode that
+    it has. What is left out is torch's own chance, which every step begins with a seed of its own.
+    """
+    import torch
+
+    class Dropout(torch.nn.Module):
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.dropout(given, share, training=torch.is_grad_enabled())
+
+    for layer in module.modules():
+        if _NAME in getattr(layer, "lora_dropout", ()):
+            layer.lora_dropout[_NAME] = Dropout()
+
+
 def _replace(layer: Any, end: str, value: torch.Tensor | None) -> None:
     """Give a layer another weight of any rank, or none, in place of its own."""
     import torch
@@ -212,20 +255,30 @@ def by_module(weights: Tensors) -> dict[str, Tensors]:
     return found
 
 
+def written(
+    module: Any, kind: str, sizes: dict[str, Size], stated: dict[str, float], dtype: torch.dtype
+) -> dict[str, Tensors]:
+    """A module's adapters by path and kohya's names, in the type they are saved in; the module stays as it is.
+
+    `stated` are the alphas that the file is to say.
+    """
+    return {
+        path: published(kind, {end: w.detach() for end, w in weights.items()}, sizes[path], (stated[path], dtype))
+        for path, weights in by_module(parameters(module)).items()
+    }
+
+
 def settle(
     module: Any, kind: str, sizes: dict[str, Size], stated: dict[str, float], dtype: torch.dtype
 ) -> dict[str, Tensors]:
-    """Round adapters to the type they are saved in, in place, and return them by kohya's names in that type.
+    """The same, and round the adapters in place: what is then tested in memory is what the file holds.
 
-    What is then tested in memory is what the file holds. `stated` are the alphas that the file is
-    to say. PrepError when an adapter has learned so little that nothing of it is left.
+    PrepError when an adapter has learned so little that nothing of it is left.
     """
-    found, idle = {}, 0
+    found, idle = written(module, kind, sizes, stated, dtype), 0
     for path, weights in by_module(parameters(module)).items():
         learned = any(bool(weights[end].any()) for end in FORMS[kind].last if end in weights)
         idle += not learned
-        data = {end: weight.data for end, weight in weights.items()}
-        found[path] = published(kind, data, sizes[path], (stated[path], dtype))
         rounded, size = taken(kind, found[path])
         for end, weight in weights.items():
             weight.data.copy_(rounded[end].reshape(weight.shape))

@@ -61,17 +61,9 @@ class DreamBooth:
             for part, module in self.materials.modules.items()
         ]
 
-    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+    def files(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
         """A diffusers folder, and for the families that are read so, one file in the original layout."""
         found = self.materials
-        for part, module in found.modules.items():
-            module.__dict__.pop("forward", None)  # the one under autocast
-            module.to("cpu").requires_grad_(False)
-            for weight in (*module.parameters(), *module.buffers()):
-                if weight.is_floating_point():
-                    weight.data = weight.data.to(dtype).float()
-            self.answers[part] = found.family.probe(part, module, found.tokenizers)
-            module.to(dtype)  # now exact, and of two numbers' width there is only one set
         parts = [part for part in PARTS if found.checkpoint.config(part)]
         states = {part: functools.partial(self._state, part, dtype) for part in parts}
         files: dict[str, Tensors | Folder] = {
@@ -82,6 +74,18 @@ class DreamBooth:
             whole = {part: state() for part, state in states.items()}
             files[".safetensors"] = original(KINDS[found.family.name], whole, configs)
         return files
+
+    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+        found = self.materials
+        for part, module in found.modules.items():
+            module.__dict__.pop("forward", None)  # the one under autocast
+            module.to("cpu").requires_grad_(False)
+            for weight in (*module.parameters(), *module.buffers()):
+                if weight.is_floating_point():
+                    weight.data = weight.data.to(dtype).float()
+            self.answers[part] = found.family.probe(part, module, found.tokenizers)
+            module.to(dtype)  # now exact, and of two numbers' width there is only one set
+        return self.files(dtype)
 
     def about(self) -> dict[str, Any]:
         return {"modelspec.architecture": self.materials.family.architecture.removesuffix("/lora")}
@@ -117,7 +121,8 @@ class DreamBooth:
         seen, state = set[int](), dict[str, "torch.Tensor"]()
         for name, value in module.state_dict().items():
             if value.data_ptr() not in seen:  # T5 knows its embedding by two names
-                state[published_name(part, name)] = value
+                wide = value.is_floating_point()
+                state[published_name(part, name)] = value.to("cpu", dtype) if wide else value.cpu()
             seen.add(value.data_ptr())
         return state
 

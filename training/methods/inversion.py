@@ -145,8 +145,18 @@ class Embeddings:
             for part, rows in self.rows.items()
         ]
 
-    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+    def files(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
         """One file; of several subjects a folder, whose files are named after the tokens."""
+        bounded = {part: rows.bounded() for part, rows in self.rows.items()}
+        saved = {
+            token: file_tensors({part: vectors[token].detach().cpu().to(dtype) for part, vectors in bounded.items()})
+            for token in self.tokens
+        }
+        if len(saved) == 1:
+            return {".safetensors": next(iter(saved.values()))}
+        return {"": Folder({file_name(token): partial(saved.__getitem__, token) for token in saved})}
+
+    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
         for part, module in self.materials.modules.items():
             module.to("cpu").float()
             rows = self.rows[part]
@@ -154,13 +164,9 @@ class Embeddings:
                 rows.vectors[token].data = vectors.detach().cpu().to(dtype).float()
             self.rows[part] = replace(rows, longest=math.inf)  # what is rounded stays as it is
             widen(module, self.rows[part])
-        saved: dict[str, Tensors] = {}
         for token in self.tokens:
             self.answers[token] = self._answer(self.materials.tokenizers, self.materials.modules, token)
-            saved[token] = file_tensors({p: r.vectors[token].detach().to(dtype) for p, r in self.rows.items()})
-        if len(saved) == 1:
-            return {".safetensors": next(iter(saved.values()))}
-        return {"": Folder({file_name(token): partial(saved.__getitem__, token) for token in saved})}
+        return self.files(dtype)
 
     def about(self) -> dict[str, Any]:
         return {

@@ -39,6 +39,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "conv_alpha": _WITH_CONV,
     "factor": ("lokr",),
     "lora_plus": ("lora", "locon", "dora"),
+    "dropout": ("lora", "locon"),
     "format": ADAPTERS,
     "continue_from": (*ADAPTERS, "inversion"),
     "learning_rate": _OF_MODULES,
@@ -87,6 +88,12 @@ class Method(Options):
     factor: int = opt(0, "Size of lokr's first, small matrix; 0: near the root of the weight's.", low=0, high=1024)
     lora_plus: float = opt(
         1.0, "Times that the second matrix learns faster than the first (LoRA+); 16 is usual.", low=0.1, high=1000
+    )
+    dropout: float = opt(
+        0.0,
+        "Share of the numbers each adapter is given that a step leaves out, so that it relies on none; 0.1 is usual.",
+        low=0,
+        high=0.9,
     )
     continue_from: str = opt(
         "",
@@ -167,11 +174,17 @@ class Trainee(Protocol):
     def groups(self) -> list[Group]:
         """The weights that learn, with their rates; the learner keeps those of other formats in float32 too."""
 
-    def settle(self, dtype: torch.dtype) -> Mapping[str, Tensors | Folder]:
-        """Round what was trained to the type it is saved in, in place; the files to write, by the end of their names.
+    def files(self, dtype: torch.dtype) -> Mapping[str, Tensors | Folder]:
+        """The files of what has been learned so far, by the end of their names; nothing is changed.
 
-        What is then tested in memory is what the files hold. '.safetensors' is the run's main file;
-        a folder has no end to its name.
+        Their numbers are of the type they are saved in. '.safetensors' is the run's main file; a
+        folder has no end to its name.
+        """
+
+    def settle(self, dtype: torch.dtype) -> Mapping[str, Tensors | Folder]:
+        """The same files at the end: what was trained is rounded in place, and its answers are kept for the proof.
+
+        What is then tested in memory is what the files hold.
         """
 
     def about(self) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +10,13 @@ from typing import TYPE_CHECKING
 from training.loop import Job, Step, Watcher, count_steps, train
 from training.runs.ledger import Ledger
 from training.runs.resume import Shelf
-from training.runs.saving import Keeper
+from training.runs.saving import Keeper, Wish
 from training.runs.signals import Signals
 from training.steps.learner import Learner, make_learner
 from training.steps.ranks import Ranks
 
 if TYPE_CHECKING:
     from pipeline.stage import Report
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +58,7 @@ def begin(job: Job, place: Place, ranks: Ranks) -> Course:
         ledger.rewind(done)
     if saved:
         ledger.first = saved.about["first"]
-        log.warning("Going on from the checkpoint of step %d; --fresh begins anew.", done)
     return Course(learner, ledger, shelf, done, saved.about["epoch"] if saved else 1)
-
-
-def no_best() -> int | None:
-    """What a run without validation answers when it is asked for its best step."""
-    return None
 
 
 def follow(
@@ -76,13 +66,13 @@ def follow(
     course: Course,
     report: Report,
     more: tuple[Watcher, ...] = (),
-    best: Callable[[], int | None] = no_best,
+    wish: Wish = Wish(),
 ) -> Step | None:
     """Train to the end, or until a watcher ends it; returns the last step, None when there was none left to do.
 
     A checkpoint is written whenever it is due. On SIGINT and SIGTERM the run ends with one, by Stopped.
     """
-    keeper = Keeper(job.config, course.shelf, course.ledger, best)
+    keeper = Keeper(job.config, course.shelf, course.ledger, wish)
     last: list[Step] = []
 
     def tell(step: Step) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ from training.runs.metadata import describe, provenance, told
 from training.runs.products import Folder, put, write_product
 
 if TYPE_CHECKING:
+    import torch
+
     from pipeline.manifest import Manifest
 
+    Tensors = dict[str, torch.Tensor]
 
 _TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 MAIN = ".safetensors"  # the end of the name of a run's main file
@@ -26,20 +30,30 @@ def publish(run: Run, done: tuple[int, int], manifest: Manifest, file: Path, fou
 
     `done` are the steps done, and the epochs begun; `found` is what else the summary tells.
     """
-    import torch
-
-    plan, trainee = run.plan, run.trainee
-    config = plan.config
-    files = trainee.settle(getattr(torch, _TYPES[config.save_precision]))
-    about = describe(config, plan.samples, done, (plan.family, plan.checkpoint)) | told(trainee.about())
-    main = files.get(MAIN)  # a folder has no single hash
-    sha256 = "" if main is None or isinstance(main, Folder) else data_sha256(main)
-    about |= provenance(manifest, run.job.objective, sha256)
-    drafts = {end: file.with_name(f"{config.output}.unproven{end}") for end in files}
+    files = run.trainee.settle(number_type(run))
+    about = label(run, done, manifest, files)
+    drafts = {end: file.with_name(f"{run.plan.config.output}.unproven{end}") for end in files}
     for end, draft in drafts.items():
         write_product(draft, files[end], about)
-    trainee.prove(drafts)
-    summary = {"train": dataclasses.asdict(config), "too_long": run.too_long, "metadata": about} | found
+    run.trainee.prove(drafts)
+    summary = {"train": dataclasses.asdict(run.plan.config), "too_long": run.too_long, "metadata": about} | found
     write_atomic(file.with_name("run.json"), json.dumps(summary, indent=2, ensure_ascii=False).encode())
     for end in sorted(drafts, key=lambda end: end == MAIN):  # the main file last: it says that all is done
-        put(drafts[end], file.with_name(f"{config.output}{end}"))
+        put(drafts[end], file.with_name(f"{run.plan.config.output}{end}"))
+
+
+def number_type(run: Run) -> torch.dtype:
+    """The number format in which a run's files are saved."""
+    import torch
+
+    found: torch.dtype = getattr(torch, _TYPES[run.plan.config.save_precision])
+    return found
+
+
+def label(run: Run, done: tuple[int, int], manifest: Manifest, files: Mapping[str, Tensors | Folder]) -> dict[str, str]:
+    """What a run's files say about themselves after so many steps and epochs."""
+    plan = run.plan
+    main = files.get(MAIN)  # a folder has no single hash
+    sha256 = "" if main is None or isinstance(main, Folder) else data_sha256(main)
+    about = describe(plan.config, plan.samples, done, (plan.family, plan.checkpoint)) | told(run.trainee.about())
+    return about | provenance(manifest, run.job.objective, sha256)

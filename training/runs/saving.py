@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
@@ -26,6 +26,12 @@ class Saving(Options):
     save_precision: Literal["fp16", "bf16", "fp32"] = opt("fp16", "Number format of the file.")
     save_every_epochs: int = opt(1, "Epochs between checkpoints; 0: none.", low=0, key=False)
     save_every_steps: int = opt(0, "Steps between checkpoints, beside those of the epochs; 0: none.", low=0, key=False)
+    save_files: Literal["auto", "on", "off"] = opt(
+        "auto",
+        "Leave a file that can be used with every checkpoint, NAME-000002.safetensors after epoch 2, as long as the "
+        "checkpoint is kept; auto: of adapters and embeddings, not of whole models.",
+        key=False,
+    )
     keep: int = opt(2, "Latest checkpoints to keep, beside the best where there is a validation.", low=1, key=False)
     fresh: bool = opt(False, "Begin anew, even where a checkpoint of the same run is there to go on from.", key=False)
 
@@ -37,6 +43,39 @@ class Saving(Options):
             )
 
 
+class Beside(Protocol):
+    """What goes with checkpoints."""
+
+    def leave(self, step: Step) -> None:
+        """A checkpoint of this step was due, and is written."""
+
+    def prune(self, steps: Collection[int]) -> None:
+        """Only the checkpoints of these steps are left."""
+
+
+class Nothing:
+    """No checkpoint has anything beside it."""
+
+    def leave(self, step: Step) -> None:
+        """See Beside."""
+
+    def prune(self, steps: Collection[int]) -> None:
+        """See Beside."""
+
+
+def no_best() -> int | None:
+    """What a run without validation answers when it is asked for its best step."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is kept with the latest checkpoints."""
+
+    best: Callable[[], int | None] = no_best  # the step that validation found the best so far
+    beside: Beside = field(default_factory=Nothing)
+
+
 @dataclass(frozen=True, slots=True)
 class Keeper:
     """Saves a checkpoint whenever it is due, and what the run did so far with it."""
@@ -44,11 +83,13 @@ class Keeper:
     options: Saving
     shelf: Shelf
     ledger: Ledger
-    best: Callable[[], int | None]  # the step that validation found the best so far, which is kept too
+    wish: Wish
 
     def after(self, step: Step) -> bool:
-        if step.due(self.options.save_every_steps, self.options.save_every_epochs) or step.number == self.best():
+        due = step.due(self.options.save_every_steps, self.options.save_every_epochs)
+        if due or step.number == self.wish.best():
             self.save(step)
+            self.wish.beside.leave(step)
         return False
 
     def save(self, step: Step) -> None:
@@ -56,5 +97,6 @@ class Keeper:
         self.ledger.flush()
         self.shelf.check(step)
         self.shelf.save(step.number, {"epoch": step.epoch, "first": self.ledger.first})
-        best = self.best()
+        best = self.wish.best()
         self.shelf.prune(self.options.keep, frozenset() if best is None else frozenset((best,)))
+        self.wish.beside.prune(self.shelf.steps())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import PrepError
 from training.methods.method import ADAPTERS
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from training.train import Train
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 GIB = 2**30
 _CONTEXT = 0.5 * GIB  # what CUDA and its libraries take for themselves
@@ -134,3 +138,49 @@ def told(device: torch.device) -> str:
 
 def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
+
+
+class Portions:
+    """How many things a device works on at once: half as many from when on its memory was too small for more.
+
+    `what` is what is done, for the message; `spare` takes from the device what that can do without.
+    """
+
+    def __init__(self, most: int, what: str, spare: Callable[[], bool] = lambda: False) -> None:
+        self.most, self.what, self.spare = most, what, spare
+
+    def over(self, count: int, work: Callable[[slice], T]) -> list[T]:
+        """What the work makes of so many things, portion by portion; PrepError when one alone is too much."""
+        import torch
+
+        while True:
+            try:
+                return [work(slice(at, min(at + self.most, count))) for at in range(0, count, self.most)]
+            except torch.OutOfMemoryError:
+                pass
+            # Not above: there the failure still holds all that the work had made.
+            self._lessen(min(self.most, count))
+
+    def _lessen(self, tried: int) -> None:
+        release()
+        if self.spare():
+            log.warning("The GPU's memory is too small to %s: text encoders go to the processor.", self.what)
+        elif tried > 1:
+            self.most = -(-tried // 2)
+            log.warning(
+                "The GPU's memory is too small to %s %d at once: going on with %d.", self.what, tried, self.most
+            )
+        else:
+            raise PrepError(
+                f"The GPU's memory is too small to {self.what}, even one at a time.",
+                "End other programs that use the GPU, prepare smaller pictures, or use: --device cpu",
+            )
+
+
+def release() -> None:
+    """Give the device's memory back that nothing holds any more."""
+    import torch
+
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()

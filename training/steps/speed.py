@@ -131,18 +131,21 @@ def regions(denoiser: Any) -> list[Any]:
     return [module for module in denoiser.modules() if type(module).__name__ in _REGIONS]
 
 
-def checkpoint_blocks(denoiser: Any, sizes: int) -> None:
-    """Let a denoiser compute its blocks again on the way back instead of keeping what they computed, in place."""
+def checkpoint_blocks(denoiser: Any, sizes: int, chance: bool = False) -> None:
+    """Let a denoiser compute its blocks again on the way back instead of keeping what they computed, in place.
+
+    `chance`: something in a block is random, and must come out again as it did.
+    """
     import torch._dynamo
     from torch.utils.checkpoint import checkpoint
 
     # The way back runs in a thread of torch's, which does not know what was configured in this one
-    # (https://github.com/pytorch/pytorch/issues/186537). Nothing in a block is random.
+    # (https://github.com/pytorch/pytorch/issues/186537).
     def contexts() -> tuple[Any, Any]:
         return contextlib.nullcontext(), torch._dynamo.config.patch(recompile_limit=_limit(sizes))
 
     again = functools.partial(
-        checkpoint, use_reentrant=False, preserve_rng_state=False, determinism_check="none", context_fn=contexts
+        checkpoint, use_reentrant=False, preserve_rng_state=chance, determinism_check="none", context_fn=contexts
     )
     denoiser.enable_gradient_checkpointing(lambda module, *given: again(module.__call__, *given))
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
+from training.steps.frozen import forget_inputs, remember_inputs
 from training.steps.graphs import AFTER, Graphs
 from training.steps.memory import told
 from training.steps.speed import PLAIN, Way, checkpoint_blocks, fastest, possible, prepare_attention, put, tuned
@@ -44,6 +45,7 @@ class Study:
         self.parts = 1  # of each batch, one after another
         if job.device.type == "cuda":
             prepare_attention(job.denoiser, job.config)
+            forget_inputs(job.denoiser)
         if job.config.gradient_checkpointing == "on":
             self._checkpoint()
 
@@ -104,6 +106,8 @@ class Study:
     def close(self) -> None:
         """Leave the denoiser as it was."""
         self._use(PLAIN)
+        if self.job.device.type == "cuda":
+            remember_inputs(self.job.denoiser)
         if self.checkpointed:
             self.job.denoiser.disable_gradient_checkpointing()
 
@@ -155,7 +159,9 @@ class Study:
     def _climb(self, pictures: int) -> None:
         """Take the next way that needs less memory; PrepError when there is none."""
         had = told(self.job.device)
-        if self.graphs:
+        if self.job.spare():
+            log.warning("The GPU's memory%s is too small: going on with the text encoders on the processor.", had)
+        elif self.graphs:
             self._use(Way(f"{self.way.title}, but without them", self.way.last, self.way.compiled))
             log.warning("The GPU's memory%s is too small for CUDA graphs: going on without them.", had)
         elif not self.checkpointed and self.job.config.gradient_checkpointing == "auto" and self._checkpoint():
@@ -181,7 +187,7 @@ class Study:
         """Switch gradient checkpointing on; whether the denoiser has it."""
         if not hasattr(self.job.denoiser, "enable_gradient_checkpointing"):
             return False
-        checkpoint_blocks(self.job.denoiser, self.sizes)
+        checkpoint_blocks(self.job.denoiser, self.sizes, self.job.config.dropout > 0)
         self.checkpointed = True
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
 from pipeline.workspace import write_atomic
+from training.families.family import number_format
 from training.methods.embeddings import for_pipelines
 from training.runs.rows import read_about, read_rows, write_rows
 from training.sets.latents import read_pixels
 from training.sets.samples import Sample
+from training.steps.memory import release
 from training.watch.grid import Sheet
 from training.watch.likeness import Likeness
 from training.watch.prompts import read_prompts, usual_prompts
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from training.loop import Step
     from training.runs.course import Place
     from training.steps.learner import Learner
+
+log = logging.getLogger(__name__)
 
 _SIDES = (128, 384)  # pixels of a sample in a grid: at least, at most
 _SHOWN = 32  # training pictures of a subject that its samples are compared with
@@ -57,20 +63,23 @@ class Sampling(Options):
         "", "CLIP model that scores the samples; none: clip-vit-b-32, if it is here.", metavar="MODEL", key=False
     )
 
-    def paintings(self, samples: list[Sample], family: Family, place: tuple[Workspace, int]) -> list[Painting]:
+    def paintings(
+        self, samples: list[Sample], family: Family, place: tuple[Workspace, int], side: int = 0
+    ) -> list[Painting]:
         """What to paint, checked as far as it can be before anything is loaded; nothing when nobody asked.
 
-        `place` is the workspace, and the seed of the first.
+        `place` is the workspace, and the seed of the first; `side` that of the pictures the base was made for.
         """
         workspace, seed = place
         if not (self.sample_every_epochs or self.sample_every_steps or self.sample_prompts):
             return []
+        Likeness.check(self.sample_clip, workspace)
         usual = Painting("", steps=self.sample_steps, seed=seed)
         if self.sample_prompts:
             found = read_prompts(workspace.given(self.sample_prompts), usual)
         else:
             found = usual_prompts(samples, usual)
-        return [painting.check(family) for painting in found]
+        return [painting.check(family, side) for painting in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +144,32 @@ class Samples:
         made = []
         with self.learner.averaged(), self._ready() as painter:
             for number, painting in enumerate(self.paintings, 1):
-                made.append(painter.paint(painting))
+                made.append(self._painted(painter, painting))
                 _save(made[-1], folder / f"{number:02d}.png")
         self.rows += [self._row(step, number, picture) for number, picture in enumerate(made, 1)]
         about = {"run": self.place.key, "prompts": repr(self.paintings)}
         write_rows(self.place.folder / "samples.parquet", self.rows, Painted, about)
         _save(self._sheet(sorted({0, step} & {row.step for row in self.rows})), folder / "grid.png")
         _save(self._sheet(sorted({row.step for row in self.rows})), self.folder / "all.png")
+
+    def _painted(self, painter: Painter, painting: Painting) -> Image:
+        """A picture; without memory enough it is tried again in a way that takes less, as are all that follow."""
+        import torch
+
+        while True:
+            try:
+                return painter.paint(painting)
+            except torch.OutOfMemoryError:
+                pass
+            release()
+            if not painter.pipeline.vae.use_tiling:
+                painter.pipeline.vae.enable_tiling()
+                log.warning("The GPU's memory is too small to paint a sample as a whole: going on tile by tile.")
+            else:
+                raise PrepError(
+                    f"The GPU's memory is too small to paint a sample of {painting.width} x {painting.height} pixels.",
+                    "Paint smaller ones, with --w and --h in the file of sample_prompts, or none.",
+                )
 
     def _row(self, step: int, number: int, picture: Image) -> Painted:
         painting = self.paintings[number - 1]
@@ -228,10 +256,12 @@ def _rounded(denoiser: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tu
     """
     import torch
 
+    dtype = number_format(denoiser)
+
     def suited(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: suited(one) for name, one in value.items()}
-        return value.to(denoiser.dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
     return (
         tuple(suited(value) if at == 0 else value for at, value in enumerate(given)),

@@ -165,7 +165,8 @@ def touched(watch: Observers, steps: int) -> dict[str, int]:
         "resumes": int(watch.course.done > 0),
         "validations": len(watch.validator.evaluations),
         "samples": len(rows),
-        "files": len(list(watch.folder.glob(f"{watch.folder.name}*.safetensors"))),
+        "files": len(list(watch.folder.glob(f"{watch.folder.name}.safetensors"))),
+        "files of checkpoints": len(list(watch.folder.glob(f"{watch.folder.name}-*.safetensors"))),
     }
 
 

@@ -15,6 +15,7 @@ from training.runs.rows import read_rows, write_rows
 from training.sets.captions import plain_prompt
 from training.sets.draws import Draw, seed_of
 from training.sets.samples import Sample
+from training.steps.memory import Portions
 from training.watch.verdict import Evaluation, Verdict, best_of, judge, mean, out_of_patience
 
 if TYPE_CHECKING:
@@ -104,12 +105,12 @@ class Chosen:
         return [(name, sample) for name in SETS for sample in self.sets[name]]
 
 
-def measure(job: Job, sample: Sample) -> torch.Tensor:
+def measure(job: Job, sample: Sample, portions: Portions | None = None) -> torch.Tensor:
     """The errors of a picture at the fixed times, (times,), on the device: unweighted, without any chance.
 
     The picture is shown as it is, with its plain prompt, and the noise of each time is drawn from
     (seed, record id, time's number): equal at every checkpoint. It is shown with no other picture,
-    so that its error does not depend on which others are measured.
+    so that its error does not depend on which others are measured; `portions` say at how many times at once.
     """
     import torch
 
@@ -119,12 +120,16 @@ def measure(job: Job, sample: Sample) -> torch.Tensor:
     times = job.objective.spread(config.validation_times)
     clean, _ = job.latent(draw)
     noises = [_noise(clean, seed_of(config.seed, "measured", sample.id, k)) for k in range(len(times))]
-    found = []
+
+    def at(some: slice) -> torch.Tensor:
+        return errors(job, _batch(job, draw, clean, (times[some], noises[some])))[0].float()
+
     with torch.no_grad():
-        for at in range(0, len(times), _AT_ONCE):
-            batch = _batch(job, draw, clean, (times[at : at + _AT_ONCE], noises[at : at + _AT_ONCE]))
-            found.append(errors(job, batch)[0].float())
-    return torch.cat(found)
+        return torch.cat((portions or _portions(job)).over(len(times), at))
+
+
+def _portions(job: Job) -> Portions:
+    return Portions(_AT_ONCE, "measure times of a picture", job.spare)
 
 
 def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:
@@ -167,6 +172,7 @@ class Validator:
         self.evaluations: list[Evaluation] = []
         self.readings: list[Reading] = []  # of the latest evaluation
         self.batches = chosen.all if chosen.sets["validation"] else []
+        self.portions = _portions(job)
 
     def begin(self, done: int) -> None:
         """Take up what was found until step `done`, forget what came after, and measure the base model."""
@@ -205,7 +211,7 @@ class Validator:
 
         ranks, times = self.learner.ranks, self.job.objective.spread(self.job.config.validation_times)
         with self.learner.averaged():
-            own = [measure(self.job, sample) for _, sample in ranks.share(self.batches)]
+            own = [measure(self.job, sample, self.portions) for _, sample in ranks.share(self.batches)]
         found = torch.stack(own) if own else torch.zeros(0, len(times), device=self.job.device)
         whole = torch.zeros(len(self.batches), len(times), device=self.job.device)
         whole[ranks.number :: ranks.count] = found
