@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
-from tests.training_set import manifest, placed, workspace
+from tests.training_set import manifest, narrow, placed, workspace
+from training.bases.checkpoint import Checkpoint
 from training.train import Train
 
 QUICK = {"steps": 4, "batch": 2, "rank": 2, "learning_rate": 1e-3, "validation_times": 2, "validate_every_steps": 2}
@@ -116,3 +117,62 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PrepError, match="tensorboard was asked for, but is not installed"):
         run(work, made, tensorboard=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"base": "none"}, "There is no base model 'none'"),
+        ({"vae": "none"}, "There is no VAE 'none'"),
+        ({"min_snr": 5.0, "base": "sd35"}, "min_snr has no effect: the base model is trained by flow matching"),
+        ({"density": "mode"}, "density has no effect: the base model is not trained by flow matching"),
+        ({"clip_skip": 2, "base": "sd2"}, "clip_skip is 2, but Stable Diffusion 2.x always takes"),
+        ({"text_encoder_2_rate": 1e-4}, "Stable Diffusion 1.x has no second text encoder"),
+        ({"sample_prompts": "none.txt"}, "The prompt file .*none.txt cannot be read"),
+        ({"sample_prompts": "wrong.txt"}, "wrong.txt, line 2 has --x, which prep does not know"),
+        ({"sample_prompts": "odd.txt"}, "A sample of 65 x 512 pixels cannot be made"),
+        ({"sample_prompts": "good.txt", "sample_clip": "./none"}, "There is no model folder"),
+        ({"patience": 1}, "patience goes by the validation loss, and no pictures are held out"),
+        ({"result": "best"}, "result best goes by the validation loss, and no pictures are held out"),
+        ({"block_ranks": "down.9=4"}, "down.9"),
+        ({"optimizer": "prodigy", "learning_rate": 1.0, "lora_plus": 4.0}, "prodigy finds one rate"),
+        ({"batch": 0}, "batch 0 tries batches out on a GPU"),
+        ({"attention": "xformers"}, "xformers"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_found_before_anything_loads(tmp_path, monkeypatch, options, said):
+    """Also what no option says alone: what the base cannot do, files that are not there, prompts that are amiss."""
+    work = workspace(tmp_path)
+    (work.root / "wrong.txt").write_text("smith\nsmith --x 3\n")
+    (work.root / "odd.txt").write_text("smith --w 65 --h 512\n")
+    (work.root / "good.txt").write_text("smith\n")
+    made = manifest(work, [placed(work, 1), placed(work, 2)])
+    loads = []
+    monkeypatch.setattr(Checkpoint, "load", lambda self, part, *given: loads.append(part))
+    kinds = {kind: str(narrow(kind)) for kind in ("sd2", "sd35")}
+    with pytest.raises(PrepError, match=said):
+        run(work, made, **options | {"base": kinds.get(options.get("base"), options.get("base", "mini"))})
+    assert loads == [] and not work.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"masks": "none"}, "The folder of masks .*none does not exist"),
+        ({"continue_from": "none.safetensors"}, "there is no file none.safetensors to train on"),
+    ],
+    ids=str,
+)
+def test_files_that_are_not_there_are_found_when_the_run_gets_its_key(tmp_path, options, said):
+    """Which is before the run itself: their content is part of it."""
+    with pytest.raises(PrepError, match=said):
+        Train(**options).inputs(workspace(tmp_path))
+
+
+def test_a_package_that_is_missing_is_found_before_anything_loads(tmp_path, monkeypatch):
+    work, made = data(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PrepError, match="needs the package lion-pytorch"):
+        run(work, made, optimizer="lion")
+    assert not (work.cache / "latents").exists()

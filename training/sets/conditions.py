@@ -44,9 +44,10 @@ def tell(plan: Plan, tokenizers: Modules, device: torch.device, place: tuple[Wor
     """
     config, family, checkpoint = plan.config, plan.family, plan.checkpoint
     workspace, report = place
+    formats = {part: config.text_format(part, family, device) for part in checkpoint.encoders()}
 
     def load() -> dict[str, Any]:
-        return {part: checkpoint.load(part).to(device) for part in checkpoint.encoders()}
+        return {part: checkpoint.load(part, kind).to(device) for part, kind in formats.items()}
 
     def by(modules: dict[str, Any]) -> Encode:
         return lambda prompts: family.encode_text(tokenizers, modules, prompts, config.text)
@@ -61,7 +62,8 @@ def tell(plan: Plan, tokenizers: Modules, device: torch.device, place: tuple[Wor
         modules = load()
         standby = Standby(modules, by(modules))
         return Told(on_device(_as_they_come(standby.ask)), {}, standby.spare)
-    texts = Texts(workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}")
+    rounded = "".join(f" {part} in {kind}" for part, kind in formats.items() if kind.itemsize < 4)
+    texts = Texts(workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}{rounded}")
     prompts = {plain_prompt(sample, config) for sample in plan.all} | ({""} if config.varied else set())
     texts.prepare(sorted(prompts), lambda: by(load()), report)
     return Told(on_device(texts.reader()), {})
