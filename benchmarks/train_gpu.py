@@ -21,13 +21,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.errors import PrepError
 from tests.narrow import NARROW
 from training.bases.base import Base
 from training.bases.blueprint import PLANS, write_skeleton
@@ -45,6 +48,7 @@ from training.steps.ranks import Ranks
 from training.steps.study import Study
 from training.train import Train
 
+T = TypeVar("T")
 FAMILIES = {"sd1": SD1(), "sdxl": SDXL()}
 SIDES = {"sd1": 512, "sdxl": 1024}
 ATTENTION = r".*attn[12]\.to_(?:q|k|v|out\.0)"
@@ -52,6 +56,8 @@ CAPTION = "a photo of smith in front of a house, with a hat and a coat"
 RANK = 16
 # Goals of the architecture: pictures a second on one H200, and times as fast as the other two.
 TO_REACH = {("sd1", 1): 60.0, ("sdxl", 1): 12.0, ("sdxl", 4): 17.4}
+# What a machine with other versions of torch or diffusers may raise: the rest is measured all the same.
+FAULTS = (RuntimeError, ImportError, AttributeError, TypeError, ValueError, KeyError, NotImplementedError, PrepError)
 RATIOS = {"shipped": {1: 3.0, 4: 1.8, 8: 1.8}, "matched": {1: 2.0, 4: 1.3, 8: 1.3}}
 
 
@@ -273,14 +279,39 @@ def flops(setting: Setting) -> float:
     return counter.get_total_flops() / 1e12
 
 
+def tried(what: str, work: Callable[[], T]) -> T | None:
+    """What the work makes; None, and said, when it does not run on this machine."""
+    try:
+        return work()
+    except FAULTS as error:
+        print(f"{what} does not run here: {type(error).__name__}: {str(error).strip()[:300]}", flush=True)
+        return None
+
+
 def compare(setting: Setting, rounds: int, seconds: float) -> list[dict]:
-    """A row for each contender."""
-    work = flops(setting)
-    contenders = {name: built(name, setting) for name in CONTENDERS}
+    """A row for each contender that runs here."""
+    place = f"{setting.kind} {setting.batch}"
+    work = tried(f"{place}: counting operations", lambda: flops(setting)) or 0.0
+    contenders: dict[str, Contender] = {}
+    for name in ("prep", *(name for name in CONTENDERS if name != "prep")):  # first the one that this is about
+        if made := tried(f"{place}: {name}", lambda name=name: built(name, setting)):
+            contenders[name] = made
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in sorted(contenders, reverse=bool(turn % 2)):
-            times[name].append(seconds_a_step(contenders[name], seconds, setting.device))
+            took = tried(
+                f"{place}: {name}", lambda name=name: seconds_a_step(contenders[name], seconds, setting.device)
+            )
+            if took:
+                times[name].append(took)
+    whole = {name: contenders[name] for name in CONTENDERS if len(times.get(name, ())) > 1}
+    return rows_of(setting, work, whole, times)
+
+
+def rows_of(
+    setting: Setting, work: float, contenders: dict[str, Contender], times: dict[str, list[float]]
+) -> list[dict]:
+    """A row for each contender that was measured twice at least; `work` as `flops` counts it."""
     rows = []
     for name, contender in contenders.items():
         low, middle, high = statistics.quantiles(times[name], n=4, method="inclusive")
@@ -294,9 +325,11 @@ def compare(setting: Setting, rounds: int, seconds: float) -> list[dict]:
                 "quartiles": [setting.batch / high, setting.batch / low],
                 "tflops": rate * work,
                 "gib": contender.gib,
-                "syncs": syncs(contender, setting.device) if name == "prep" else "",
+                "syncs": tried("counting waits", partial(syncs, contender, setting.device)) if name == "prep" else "",
                 "way": contender.note,
-                "times_as_fast": statistics.median(times[name]) / statistics.median(times["prep"]),
+                "times_as_fast": statistics.median(times[name]) / statistics.median(times["prep"])
+                if "prep" in contenders
+                else None,
             }
         )
     return rows
@@ -309,6 +342,8 @@ def show(row: dict, goals: bool) -> str:
         f"{row['model']:<5} {row['batch']:>5}  {row['who']:<8}{row['pictures_a_second']:>8.2f}  "
         f"{f'({low:.2f} to {high:.2f})':<20}{row['tflops']:>7.1f}{row['gib']:>7.2f}"
     )
+    if row["who"] != "prep" and row["times_as_fast"] is None:
+        return text
     if row["who"] != "prep":
         goal = goals and RATIOS[row["who"]].get(row["batch"])
         return f"{text}   prep is {row['times_as_fast']:.2f} times as fast" + (f"; to reach: {goal}" if goal else "")
@@ -322,8 +357,8 @@ def main() -> None:
     parser.add_argument("--models", default="sd1,sdxl")
     parser.add_argument("--batches", default="1,4,8")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
-    parser.add_argument("--minutes", type=float, default=8.0, help="after which no further batch is begun")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each turn")
+    parser.add_argument("--minutes", type=float, default=7.0, help="after which no further batch is begun")
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--tiny", action="store_true", help="narrow models at 64 pixels")
     parser.add_argument("--json", type=Path, help="write the figures here")

@@ -21,6 +21,7 @@ from training.bases.checkpoint import empty_part, quiet
 from training.families.sd1 import SD1
 from training.families.sdxl import SDXL
 from training.methods.adapters import inject, parameters
+from training.steps.frozen import forget_inputs
 from training.steps.speed import checkpoint_blocks
 
 FAMILY = {"sd1": SD1(), "sdxl": SDXL()}
@@ -84,6 +85,7 @@ def cost(folder, kind: str, targets: str, size: int, again: bool = False) -> Cos
         given = (noisy.bfloat16(), time, told, torch.empty(1, 6))
     inject(unet, targets, (16, 16.0), 1)
     assert {weight.dtype for weight in parameters(unet).values()} == {torch.bfloat16}
+    forget_inputs(unet)
     if again:
         checkpoint_blocks(unet, 1)
 
@@ -111,33 +113,33 @@ def attention(monkeypatch):
 def test_attention_of_the_small_model(tmp_path):
     """Adapters on attention only, 512 pixels."""
     found = cost(tmp_path, "sd1", ATTENTION, 512)
-    assert found.operations <= 2_590
-    assert found.saved <= 0.755
+    assert found.operations <= 2_588
+    assert found.saved <= 0.638
     assert found.flops == pytest.approx(1.788, abs=0.002)
 
 
 def test_the_small_model(tmp_path):
     found = cost(tmp_path, "sd1", FAMILY["sd1"].targets["unet"].linear, 512)
-    assert found.operations <= 3_180
-    assert found.saved <= 0.864
+    assert found.operations <= 3_176
+    assert found.saved <= 0.794
     assert found.flops == pytest.approx(1.810, abs=0.002)
     assert found.casts <= 4  # of the time's embedding; adapters cast nothing
 
 
 @pytest.mark.slow
 def test_gradient_checkpointing(tmp_path):
-    """A sixth of the memory for 36 % more work."""
+    """A sixth of the memory for 31 % more work."""
     found = cost(tmp_path, "sd1", FAMILY["sd1"].targets["unet"].linear, 512, again=True)
-    assert found.saved <= 0.144
-    assert found.flops == pytest.approx(2.458, abs=0.003)
+    assert found.saved <= 0.129
+    assert found.flops == pytest.approx(2.369, abs=0.003)
 
 
 @pytest.mark.slow
 def test_the_large_model(tmp_path):
     """1024 pixels: minutes where other work goes on."""
     found = cost(tmp_path, "sdxl", FAMILY["sdxl"].targets["unet"].linear, 1024)
-    assert found.operations <= 10_658
-    assert found.saved <= 6.29
+    assert found.operations <= 10_655
+    assert found.saved <= 6.06
     assert found.flops == pytest.approx(14.739, abs=0.005)
     assert found.casts <= 8
 

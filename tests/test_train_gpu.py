@@ -58,3 +58,24 @@ def test_goals_stand_in_full_rows():
     assert train_gpu.show(row, True).endswith("with CUDA graphs; waits: 0; to reach: 12")
     shipped = row | {"who": "shipped", "times_as_fast": 3.25}
     assert train_gpu.show(shipped, True).endswith("prep is 3.25 times as fast; to reach: 3.0")
+
+
+def test_what_does_not_run_is_said_and_the_rest_is_measured(monkeypatch, capsys):
+    def absent(setting):
+        raise ImportError("cannot import name 'LoraConfig'")
+
+    monkeypatch.setitem(train_gpu.CONTENDERS, "shipped", absent)
+    monkeypatch.setattr("sys.argv", ["train_gpu.py", *"--tiny --models sd1 --batches 1 --rounds 2 --seconds 0".split()])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    train_gpu.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2] == "sd1 1: shipped does not run here: ImportError: cannot import name 'LoraConfig'"
+    assert [line.split()[2] for line in printed[3:]] == ["matched", "prep"]
+
+
+def test_without_prep_there_is_nothing_to_compare_with(monkeypatch, capsys):
+    monkeypatch.setitem(train_gpu.CONTENDERS, "prep", lambda setting: int("no number"))
+    monkeypatch.setattr("sys.argv", ["train_gpu.py", *"--tiny --models sd1 --batches 1 --rounds 2 --seconds 0".split()])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    train_gpu.main()
+    assert "times as fast" not in capsys.readouterr().out
