@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks import train_gpu
 
+SHORT = ["train_gpu.py", "--tiny", "--models", "sd1", "--batches", "1", "--rounds", "2", "--seconds", "0"]
+
 
 def test_it_runs_and_writes_what_it_prints(tmp_path, monkeypatch, capsys):
     file = tmp_path / "figures.json"
@@ -65,7 +67,7 @@ def test_what_does_not_run_is_said_and_the_rest_is_measured(monkeypatch, capsys)
         raise ImportError("cannot import name 'LoraConfig'")
 
     monkeypatch.setitem(train_gpu.CONTENDERS, "shipped", absent)
-    monkeypatch.setattr("sys.argv", ["train_gpu.py", *"--tiny --models sd1 --batches 1 --rounds 2 --seconds 0".split()])
+    monkeypatch.setattr("sys.argv", SHORT)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     train_gpu.main()
     printed = capsys.readouterr().out.splitlines()
@@ -75,7 +77,7 @@ def test_what_does_not_run_is_said_and_the_rest_is_measured(monkeypatch, capsys)
 
 def test_without_prep_there_is_nothing_to_compare_with(monkeypatch, capsys):
     monkeypatch.setitem(train_gpu.CONTENDERS, "prep", lambda setting: int("no number"))
-    monkeypatch.setattr("sys.argv", ["train_gpu.py", *"--tiny --models sd1 --batches 1 --rounds 2 --seconds 0".split()])
+    monkeypatch.setattr("sys.argv", SHORT)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     train_gpu.main()
     assert "times as fast" not in capsys.readouterr().out
