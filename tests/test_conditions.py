@@ -78,8 +78,8 @@ def test_what_stays_loaded(tmp_path, monkeypatch, options, alive):
     model, born = checkpoint(work), {}
     load = Checkpoint.load
 
-    def remembered(self, part):
-        module = load(self, part)
+    def remembered(self, part, *given):
+        module = load(self, part, *given)
         born[part] = weakref.ref(module)
         return module
 
