@@ -18,7 +18,7 @@ FAMILY = SD1()
 PARTS = ("unet", "text_encoder")
 # Of each part of the small base, a module.
 MODULES = {
-    "unet": "lora_unet_up_blocks_3_attentions_2_proj_in",
+    "unet": "lora_unet_up_blocks_3_attentions_1_proj_in",
     "text_encoder": "lora_te_text_model_encoder_layers_1_mlp_fc1",
 }
 
@@ -130,7 +130,7 @@ def test_an_adapter_whose_change_is_lost_is_found(model, files, tmp_path):
     tensors = {name: value.clone() for name, value in load_file(source).items()}
     tensors[f"{MODULES['unet']}.alpha"] *= 0
     write_tensors(tmp_path / "x.safetensors", tensors, {})
-    with pytest.raises(PrepError, match=r"leaves up_blocks\.3\.attentions\.2\.proj_in as it was, though"):
+    with pytest.raises(PrepError, match=r"leaves up_blocks\.3\.attentions\.1\.proj_in as it was, though"):
         prove(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
 
 
