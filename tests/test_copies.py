@@ -81,11 +81,12 @@ def test_the_run_is_the_same_without_them(home, plain):
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_they_go_with_their_checkpoint(home):
+def test_they_go_with_their_checkpoint(home, caplog):
     folder = run(home, "few", keep=2)
     assert names(folder) == ["few-000001.safetensors"]  # steps 4 and 6 are kept
     assert json.loads((folder / "copies.json").read_text())["files"] == {"4": ["few-000001.safetensors"]}
     assert names(run(home, "few", keep=1, steps=7)) == []
+    assert "Going on from the checkpoint of step 6; --fresh begins anew." in caplog.messages
 
 
 def test_another_run_of_the_name_takes_their_place(home):
