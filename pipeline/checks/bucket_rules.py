@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from pipeline.checks.cards import Cards
+from pipeline.checks.columns import numbered
 from pipeline.checks.facts import Facts
 from pipeline.checks.finding import Hit
 
@@ -30,9 +31,11 @@ def small_buckets(cards: Cards, facts: Facts) -> Iterator[Hit]:
     batch, chosen = facts.aims.batch, ~cards.of("val")
     if batch < 2 or facts.foreign or not chosen.any():
         return
-    sizes, place = np.unique(np.stack([cards.width[chosen], cards.height[chosen]]), axis=1, return_inverse=True)
-    shown = np.bincount(place.ravel(), cards.repeats[chosen]).astype(int)
-    for (width, height), count, number in zip(sizes.T.tolist(), shown.tolist(), range(len(shown)), strict=True):
+    both = cards.width[chosen].astype(np.int64) << 32 | cards.height[chosen]
+    place = numbered(both)
+    shown = np.bincount(place, cards.repeats[chosen]).astype(int)
+    for number, (size, count) in enumerate(zip(np.unique(both).tolist(), shown.tolist(), strict=True)):
+        width, height = size >> 32, size & 0xFFFFFFFF
         if count < batch:
             yield Hit(
                 "warning",
@@ -40,7 +43,7 @@ def small_buckets(cards: Cards, facts: Facts) -> Iterator[Hit]:
                 f"An epoch shows {count} picture{'s' if count > 1 else ''} of {width} x {height}, "
                 f"and a batch holds {batch}: their batches stay small, and each of them counts as much as a full one.",
                 "Crop to fewer sizes (a larger --step, or one --size), raise repeats, or train with a smaller --batch",
-                cards.rows[chosen][place.ravel() == number],
+                cards.rows[chosen][place == number],
             )
 
 

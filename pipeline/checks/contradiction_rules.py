@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.checks.cards import Cards, pair
+from pipeline.checks.columns import numbered
 from pipeline.checks.facts import Facts, Look
 from pipeline.checks.finding import Hit
 from stages.merging.kinds import Kinds, read_kinds
@@ -68,7 +69,7 @@ def between_pictures(cards: Cards, facts: Facts) -> Iterator[Hit]:
         said = np.flatnonzero(chosen & (cards.features[:, column] > 0))
         differing = np.zeros(len(said), bool)
         for kin in (cards.group[said], cards.root[said]):
-            _, kin = np.unique(kin, return_inverse=True)
+            kin = numbered(kin)
             _, first = np.unique(pair(kin, cards.features[said, column]), return_index=True)
             differing |= np.bincount(kin[first], minlength=1)[kin] > 1
         yield Hit(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from pipeline.checks.cards import NEAR, ROLES, Cards, pair
+from pipeline.checks.columns import numbered
 from pipeline.checks.facts import Facts
 from pipeline.checks.finding import Hit
 from pipeline.spelling import printable
@@ -136,7 +137,7 @@ def _shared(key: np.ndarray, cards: Cards, pairs: tuple[tuple[str, str], ...]) -
     """For each pair of roles, which pictures of the two have a key that the other role has too."""
     import numpy as np
 
-    _, kin = np.unique(key, return_inverse=True)
+    kin = numbered(key)
     has = np.zeros((len(ROLES) + 1, int(kin.max(initial=-1)) + 1), bool)  # the last row is for no role
     has[cards.role, kin] = True
     found = []
@@ -165,7 +166,7 @@ def _several_roots(cards: Cards) -> np.ndarray:
     """Which pictures share group, subject and role with a picture of another source."""
     import numpy as np
 
-    _, kin = np.unique(pair(pair(cards.group, cards.subject), cards.role), return_inverse=True)
+    kin = numbered(pair(pair(cards.group, cards.subject), cards.role))
     _, first = np.unique(pair(kin, cards.root), return_index=True)
     found: np.ndarray = np.bincount(kin[first])[kin] > 1
     return found
