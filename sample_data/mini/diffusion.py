@@ -21,7 +21,7 @@ from sample_data.mini.words import PLACES, caption
 if TYPE_CHECKING:
     import torch
 
-_BATCH = 32
+_BATCH = 16
 _TIMES = 1_000
 _MOST = 5.0  # of the ratio of signal to noise that counts: min-SNR, https://arxiv.org/abs/2303.09556
 COURSE = Course(steps=8_000, rate=1.5e-3, warm=300, cool=0.2, keep=0.999)
