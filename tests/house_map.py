@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("pipeline", "stages", "taggers", "training")
+PACKAGES = ("pipeline", "stages", "taggers", "training", "sample_data")
 HEAD = """# The house, room by room
 
 Written by `python -m tests.house_map` from the first sentence of every module; a test compares the two. Imports point
