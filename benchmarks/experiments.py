@@ -24,11 +24,11 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.judge import TAGGER, Prompt, Verdict, judge, own_tags, prompts, see
+from benchmarks.judge import Prompt, Verdict, judge, own_tags, prompts, see
+from sample_data.mini.judge import PAINTER, TAGGER
 from sample_data.world.paint import paint
 from sample_data.world.scene import cast_scene, class_scene
 
-BASE = TAGGER.with_name("mini-diffusion")
 SUBJECT, CLASS = "smith", "1boy"
 SIDE = 64  # pixels of a crop
 SOURCE = 128  # pixels of a rendered source
@@ -144,7 +144,7 @@ def _begin(arm: Arm, seed: int, sources: Path, workspace: Path) -> None:
     tables: dict[str, dict[str, Any]] = {
         "crop": {"resolution": SIDE, "focus": "centre"},
         "tag.wd14": {"model": str(TAGGER)},
-        "train": {"base": str(BASE), "seed": seed},
+        "train": {"base": str(PAINTER), "seed": seed},
     }
     for name, more in arm.tables.items():
         tables[name] = tables.get(name, {}) | more

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sample_data.mini.judge import THRESHOLD, scores
+from sample_data.mini.scenes import NAMES
 from sample_data.world.scene import cast_scene, class_scene
 from sample_data.world.tags import tags_of
 
-TAGGER = Path(__file__).resolve().parent.parent / "sample_data" / "models" / "mini-tagger"
-THRESHOLD = 0.5  # of a tag that counts as seen
 OWN = 0.5  # share of a subject's pictures from which a tag is its own: a portrait hides the apron
 PLACES = ("forge", "kitchen", "library", "forest", "beach", "street", "mountain")
 ACTIONS = ("waving", "hammering", "reading", "holding umbrella", "drinking", "hands on own hips")
@@ -71,15 +71,12 @@ def _shown(seen: list[set[str]], own: dict[str, float]) -> float:
     return _mean([min(1.0, _mean([tag in one for one in seen]) / share) for tag, share in own.items()])
 
 
-def see(pictures: list[Path], tagger: Path = TAGGER) -> list[set[str]]:
+def see(pictures: list[Path]) -> list[set[str]]:
     """The tags that the tagger sees in each picture."""
     from pipeline.imaging.picture import load_rgb
-    from pipeline.workspace import Workspace
-    from taggers.danbooru.wd14 import Wd14
 
-    look = Wd14(model=str(tagger), device="cpu").load(Workspace(tagger))
-    found = look([load_rgb(path) for path in pictures])
-    return [{one.text for one in said if (one.score or 0) >= THRESHOLD} for said in found]
+    table = scores(load_rgb(path) for path in pictures)
+    return [{NAMES[at] for at in row.nonzero()[0]} for row in table >= THRESHOLD]
 
 
 def _mean(values: list[float] | list[bool]) -> float:
