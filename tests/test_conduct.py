@@ -14,7 +14,9 @@ from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from tests.training_set import manifest, narrow, placed, workspace
 from training.bases.checkpoint import Checkpoint
+from training.conduct import conduct
 from training.train import Train
+from training.watch.meter import Meter
 
 QUICK = {"steps": 4, "batch": 2, "rank": 2, "learning_rate": 1e-3, "validation_times": 2, "validate_every_steps": 2}
 
@@ -92,6 +94,18 @@ def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
     short = load_file(run(work, made, **how | {"steps": 2, "output": "short"}).file(work))
     assert all(torch.equal(found[name], short[name]) for name in short) and found.keys() == short.keys()
     assert not all(torch.equal(found[name], last[name]) for name in last)
+
+
+def test_what_is_left_out_by_chance_is_the_same_after_a_stop(tmp_path):
+    how = {"dropout": 0.4, "save_every_steps": 2, "keep": 9, "save_files": "off"}
+    (work, made), (other, again) = data(tmp_path / "whole"), data(tmp_path / "halved")
+    whole = load_file(run(work, made, **how).file(work))
+    conduct(Train(**QUICK | how), again, other, nothing, Meter(until=3))
+    assert not Train(**QUICK | how).file(other).exists()
+    halved = load_file(run(other, again, **how).file(other))
+    assert all(torch.equal(whole[name], halved[name]) for name in whole) and whole.keys() == halved.keys()
+    without = load_file(run(other, again, **how | {"dropout": 0.0, "output": "without"}).file(other))
+    assert not all(torch.equal(whole[name], without[name]) for name in whole)
 
 
 def test_a_leak_ends_the_run_before_it_begins(tmp_path):

@@ -150,3 +150,32 @@ def test_what_cannot_be_painted_is_refused_before_anything_is_loaded(tmp_path):
     (work.root / "prompts.txt").write_text("smith --w 65\n")
     with pytest.raises(PrepError, match="65 x 512 pixels cannot be made"):
         Train(sample_prompts="prompts.txt").paintings([], SD1(), (work, 0))
+
+
+def test_without_memory_enough_a_sample_is_painted_tile_by_tile(tmp_path, monkeypatch, caplog):
+    samples = painted(tmp_path, sample_steps=2)
+    tries = []
+
+    def paint(painter, painting):
+        tries.append(painter.pipeline.vae.use_tiling)
+        if len(tries) < 2:
+            raise torch.OutOfMemoryError
+        return Image.new("RGB", (64, 64))
+
+    monkeypatch.setattr("training.watch.sample.Painter.paint", paint)
+    samples.begin(0)
+    assert tries == [False, True, True]  # the first again in tiles, the second in tiles at once
+    assert [record.message for record in caplog.records if "tile" in record.message] == [
+        "The GPU's memory is too small to paint a sample as a whole: going on tile by tile."
+    ]
+
+
+def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeypatch):
+    def paint(painter, painting):
+        raise torch.OutOfMemoryError
+
+    samples = painted(tmp_path, sample_steps=2)
+    monkeypatch.setattr("training.watch.sample.Painter.paint", paint)
+    with pytest.raises(PrepError, match="too small to paint a sample of 64 x 64 pixels") as said:
+        samples.begin(0)
+    assert "--w and --h" in said.value.mend
