@@ -1,8 +1,9 @@
-"""Small captioning models in the real formats, for tests: folders with config, safetensors, tokenizer, processor."""
+"""Small models of pictures and words in the real formats, for tests: folders with config, safetensors, processor."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,12 @@ TEXT = (
 WORDS = tuple(TEXT.split())
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -165,6 +172,25 @@ def write_git(folder: Path, side: int = 24, end: float = 0.0) -> Path:
     model.save_pretrained(folder)
     crop = {"do_center_crop": True, "crop_size": {"height": side, "width": side}}
     write_processor(folder, "CLIPImageProcessor", {"size": {"shortest_edge": side}, **crop})
+    return folder
+
+
+def write_clip(folder: Path) -> Path:
+    """A CLIP folder as `push_to_hf_hub` writes it, with random weights that tell pictures and words apart."""
+    import open_clip
+    import torch
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True)
+    torch.manual_seed(7)
+    model = open_clip.CLIP(**CLIP)
+    with torch.no_grad():
+        model.token_embedding.weight.normal_(std=1.0)
+        model.logit_scale.fill_(math.log(20.0))
+    preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "resize_mode": "squash"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP, "preprocess_cfg": preprocess}))
+    tensors = {name: value.numpy() for name, value in model.state_dict().items()}
+    save_file(tensors, folder / "open_clip_model.safetensors")
     return folder
 
 

@@ -6,7 +6,15 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.checks import bucket_rules, caption_rules, contradiction_rules, picture_rules, set_rules, trigger_rules
+from pipeline.checks import (
+    bucket_rules,
+    caption_rules,
+    contradiction_rules,
+    picture_rules,
+    set_rules,
+    trigger_rules,
+    vector_rules,
+)
 from pipeline.checks.cards import Cards, deal
 from pipeline.checks.chunks import Cutter
 from pipeline.checks.columns import Page, names, pages
@@ -40,7 +48,8 @@ def check(
     """What is wrong with what a manifest would have trained, worst first.
 
     With `report`, pictures that no tagger measured are opened and measured once, which is remembered; without it
-    only what is recorded counts. PrepError when the manifest or the merge plan is damaged.
+    only what is recorded counts. Vectors that CLIP gave are read where they are stored, never made. PrepError when
+    the manifest or the merge plan is damaged.
     """
     facts, tally = facts_of(manifest, workspace, aims or Aims()), Tally()
     cards = deal(read(pages(manifest), facts, tally), facts.aims.repeats)
@@ -51,6 +60,7 @@ def check(
             tally.add(_gone(manifest, workspace))
             cards = fill(cards, manifest, workspace, report)
         tally.add(judge(cards, facts))
+        tally.add(vector_rules.judge(cards, manifest, workspace))
     yield from tally.findings(lambda rows: names(manifest, rows))
 
 

@@ -98,6 +98,17 @@ def cut(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[Page]:
             yield Page(rows, batch if mask.all() else batch.filter(keep))
 
 
+def texts(manifest: Manifest, rows: np.ndarray, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """What some columns say of the kept pictures in some rows, in ascending order."""
+    import numpy as np
+
+    found: list[tuple[str, ...]] = []
+    for page in pages(manifest):
+        inside = np.flatnonzero(np.isin(page.rows, rows))
+        found += zip(*(page.column(name).take(inside).to_pylist() for name in columns), strict=True)
+    return found
+
+
 def coded(array: Any) -> tuple[np.ndarray, list[str]]:
     """An Arrow array of words as numbers and the list of the words; null is the empty word."""
     import pyarrow as pa

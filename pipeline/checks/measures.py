@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checks.cards import Cards, scene
-from pipeline.checks.columns import pages
+from pipeline.checks.columns import texts
 from pipeline.imaging.picture import load_rgb
 from pipeline.manifest import Manifest
 from pipeline.stage import Report
@@ -43,7 +43,7 @@ def fill(cards: Cards, manifest: Manifest, workspace: Workspace, report: Report)
     if not unknown.any():
         return cards
     known = _remembered(_memory(workspace))
-    places = _places(manifest, cards.rows[unknown])
+    places = texts(manifest, cards.rows[unknown], ("picture.path", "picture.pixels"))
     missing = {pixels: path for path, pixels in places if pixels not in known}
     for done, (pixels, measure) in enumerate(_measured(missing, workspace), 1):
         known[pixels] = measure
@@ -69,18 +69,6 @@ def measure(rgb: np.ndarray, table: np.ndarray) -> Measure:
     views = view(rgb, table)
     sharp = next((found.score for found in sharpness(views) if found.text == "sharpness"), None)
     return Measure(sharp, next(filter(None, (scene(found.text) for found in background(views))), ""))
-
-
-def _places(manifest: Manifest, rows: np.ndarray) -> list[tuple[str, str]]:
-    """Path and content hash of the pictures in some rows."""
-    import numpy as np
-
-    found: list[tuple[str, str]] = []
-    for page in pages(manifest):
-        inside = np.flatnonzero(np.isin(page.rows, rows))
-        columns = (page.column(name).take(inside).to_pylist() for name in ("picture.path", "picture.pixels"))
-        found += zip(*columns, strict=True)
-    return found
 
 
 def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, Measure]]:

@@ -12,6 +12,7 @@ from pipeline.checks.finding import NAMED, SEVERITIES, Finding, Severity
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.spelling import printable
+from pipeline.stage import Report
 from pipeline.workspace import Workspace
 
 _COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}
@@ -27,6 +28,17 @@ def target(workspace: Workspace) -> Manifest:
         if workspace.manifest(name).is_file():
             return Manifest.read(workspace.manifest(name))
     raise PrepError("There are no captions to check yet.", "First: prep merge")
+
+
+def judge_captions(manifest: Manifest, workspace: Workspace, model: str, report: Report) -> None:
+    """Let the CLIP model that saw a set's pictures read its captions, so that the rules know how well they fit.
+
+    `model` is a folder or hub id, or ARCHITECTURE=FILE. PrepError when it is not the one that saw the pictures.
+    """
+    from pipeline.checks.caption_vectors import keep_captions, source_of
+
+    name, _, pretrained = model.partition("=")
+    keep_captions(manifest, workspace, source_of(manifest, workspace, name, pretrained), report)
 
 
 def lines(findings: list[Finding], width: int) -> Iterator[str]:

@@ -56,7 +56,7 @@ def grouped(hashes: ndarray, bits: int) -> ndarray:
     parent = np.arange(len(values))
     for mask in _masks(values, bits):
         for ones, others in _alike(values, mask, bits):
-            parent = _joined(parent, ones, others)
+            parent = joined(parent, ones, others)
     _, first, numbers = np.unique(parent[places], return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -110,7 +110,7 @@ def _pair(found: list[ndarray]) -> tuple[ndarray, ndarray]:
     return ones, others
 
 
-def _joined(parent: ndarray, ones: ndarray, others: ndarray) -> ndarray:
+def joined(parent: ndarray, ones: ndarray, others: ndarray) -> ndarray:
     """A forest whose every node names its root, with pairs of nodes brought under one root each.
 
     Roots hook onto the least root they are paired with, then every path is halved until it is flat; rounds of this

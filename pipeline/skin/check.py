@@ -13,7 +13,8 @@ from pipeline.checks.check import check as check_manifest
 from pipeline.checks.facts import Aims
 from pipeline.checks.finding import exit_code
 from pipeline.checks.foreign import check_folder
-from pipeline.commands.check import lines, summary, target
+from pipeline.commands.check import judge_captions, lines, summary, target
+from pipeline.errors import PrepError
 from pipeline.line import aims, read_recipe
 from pipeline.progress import Progress
 from pipeline.skin.shell import tell, workspace_here
@@ -36,20 +37,34 @@ _WIDEST = 100  # columns that are still read with ease
     type=click.Choice([".txt", ".caption"]),
     help="Ending of FOLDER's captions, as the reader is told it.  [that of most]",
 )
+@click.option(
+    "--clip",
+    "model",
+    metavar="MODEL",
+    help="Judge also how well captions fit their pictures, by the model that prep tag clip used: its folder or hub id, "
+    "or ARCHITECTURE=FILE with its weights; remembered for the next time.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON lines.")
-def check(folder: Path | None, strict: bool, measure: bool, ending: str | None, as_json: bool) -> None:
+def check(
+    folder: Path | None, strict: bool, measure: bool, ending: str | None, model: str | None, as_json: bool
+) -> None:
     """Say what is wrong with what would be trained on.
 
     The data set that build laid out, or else merge's captions. With FOLDER any folder of kohya's layout, wherever
-    others made it: what its reader would ignore or misread, and the same rules. Errors come first, each with
+    others made it: what its reader would ignore or misread, and the same rules. Where prep tag clip has looked
+    at the pictures, also one scene shown several times, and pictures unlike the rest. Errors come first, each with
     the pictures and the fix. Exit code 1 if there is an error, else 0.
     """
+    if folder is not None and model:
+        raise PrepError("--clip judges the captions of a workspace.", f"First: prep import {folder} DIR")
     with Progress("check") as progress:
         if folder is not None:
             found = list(check_folder(folder, ending or "", Aims(), progress))
         else:
             workspace = workspace_here()
             asked = aims(read_recipe(workspace))
+            if model:
+                judge_captions(target(workspace), workspace, model, progress)
             found = list(check_manifest(target(workspace), workspace, asked, progress if measure else None))
     what = str(folder) if folder is not None else workspace.relative(target(workspace).path)
     for finding in found if as_json else ():

@@ -25,7 +25,7 @@ OWN: dict[str, tuple[float, float]] = {
     "wd-convnext-tagger-v3": (0.2682, 0.85),
     "wd-vit-large-tagger-v3": (0.2606, 0.85),
     "wd-eva02-large-tagger-v3": (0.5296, 0.85),
-    "cl_tagger": (0.55, 0.55),  # as its author advises
+    "cl_tagger": (0.55, 0.55),  # as one other project reads its author's page
     "deepdanbooru": (0.5, 0.5),
     "clip": (0.5, 0.5),  # likelier than its opposite, or than all others of its group together
 }

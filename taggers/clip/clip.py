@@ -11,9 +11,10 @@ from pipeline.errors import PrepError
 from pipeline.models.store import known_sha256
 from pipeline.record import Annotation
 from pipeline.stage import Model, opt
+from pipeline.vectors import PROVENANCE, Store
 from pipeline.workspace import Workspace
 from taggers.clip.clip_model import Net, embed_pictures, embed_texts, find_source, load_net
-from taggers.clip.embeddings import Store, embed
+from taggers.clip.embeddings import embed
 from taggers.clip.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
 from taggers.memory import Pieces
 from taggers.tagger import Look, Scored
@@ -37,7 +38,8 @@ class Clip(Scored):
 
     Labels of one [group] exclude each other: their scores are a softmax over the group. Any other
     label is weighed against its opposite, a softmax of two. Embeddings of pictures are kept in
-    cache/embeddings, so another label file or floor infers nothing again.
+    cache/embeddings, so another label file or floor infers nothing again, and prep check finds with them what looks
+    alike or unlike the rest.
     """
 
     name: ClassVar[str] = "clip"
@@ -74,8 +76,9 @@ class Clip(Scored):
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         own = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()
-        found = find_source(self.model, self.pretrained, workspace).models
-        return (*found, *own, self.preprocess("open_clip's own, as the model was trained"))
+        source = find_source(self.model, self.pretrained, workspace)
+        vectors = Model(PROVENANCE, source.key)  # says where prep check finds them
+        return (*source.models, *own, vectors, self.preprocess("open_clip's own, as the model was trained"))
 
     def load(self, workspace: Workspace) -> Look:
         labels = read_labels(_label_file(self, workspace)) if self.labels else parse_labels(BUILT_IN, "prep's own list")
