@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.workspace import write_atomic
-from sample_data.mini.practice import Course, load_average, practise
+from sample_data.mini.practice import Course, practise
 from sample_data.mini.scenes import CACHE, SIDE, TAUGHT, scenes
 from training.bases.blueprint import Blueprint
 from training.runs.export import write_tensors
@@ -30,9 +30,12 @@ _LITTLE = -5.0  # logarithm of the variance of a latent's noise at first
 _TIGHT = 1e-3  # how much a latent's distance from a normal distribution counts beside the pixels
 _AT_ONCE = 100
 _PICTURES = 6_000  # more teach it nothing more
-_LED = 0.3  # share of the steps in which latents are led towards colours, ever less
+_LED = 1_200
+_GRAIN = 0.05  # noise on the latents that the decoder is sharpened with: painted ones are not exact either
 _WHOLE = 0.1  # share of the steps, the last, that see whole pictures; before, a quarter costs a quarter
-COURSE = Course(steps=4_000, rate=1e-3, warm=50, cool=0.6, keep=0.995)
+COURSE = Course(steps=3_000, rate=1e-3, warm=50, cool=0.5, keep=0.995)
+AGAIN = replace(COURSE, cool=0.6, seed=1)
+SHARPENING = replace(COURSE, cool=0.7, seed=2)
 
 
 def net() -> Any:
@@ -57,12 +60,15 @@ def config(scale: float) -> dict[str, Any]:
     return replace(SIZES, vae_scale=scale).configs()["vae/config.json"] | {"sample_size": SIDE}
 
 
-def teach(model: Any, pictures: np.ndarray, course: Course, file: Path | None = None) -> None:
-    """Teach the autoencoder on pictures (N, SIDE, SIDE, 3) uint8: their pixels, their edges, and calm latents."""
+def teach(model: Any, pictures: np.ndarray, course: Course, file: Path | None = None, led: int = 0) -> None:
+    """Teach the autoencoder on pictures (N, SIDE, SIDE, 3) uint8: their pixels, their edges, and calm latents.
+
+    In the first `led` steps the latents are led towards colours, ever less.
+    """
     import torch
 
     shown = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    parts, led = round(course.steps * (1 - _WHOLE)), course.steps * _LED
+    parts = round(course.steps * (1 - _WHOLE))
     model.to(memory_format=torch.channels_last).train()
 
     def loss(step: int, random: torch.Generator) -> Any:
@@ -73,10 +79,32 @@ def teach(model: Any, pictures: np.ndarray, course: Course, file: Path | None = 
         made = model.decode(found.mean + found.std * noise).sample
         calm = 0.5 * (found.mean.square() + found.var - 1 - found.logvar).mean()
         off = made - batch
-        lead = max(0.0, 1 - step / led) * (found.mean[:, :3] - tones(batch)).square().mean()
+        lead = max(0.0, 1 - step / max(1, led)) * (found.mean[:, :3] - tones(batch)).square().mean()
         return off.abs().mean() + edges(off) / 2 + lead + _TIGHT * calm
 
     practise(model, loss, course, file)
+    model.eval()
+
+
+def sharpen(model: Any, pictures: np.ndarray, course: Course, file: Path | None = None) -> None:
+    """Teach the decoder alone to show more of what is in the latents, which stay as they are."""
+    import torch
+
+    shown = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    parts = round(course.steps * (1 - _WHOLE))
+    model.to(memory_format=torch.channels_last).train()
+    learner = torch.nn.ModuleDict({"post_quant_conv": model.post_quant_conv, "decoder": model.decoder})
+
+    def loss(step: int, random: torch.Generator) -> Any:
+        side = SIDE // 2 if step < parts else SIDE
+        batch = (window(shown, side, random).float() / 127.5 - 1).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            found = model.encode(batch).latent_dist
+        noise = torch.randn(found.mean.shape, generator=random)
+        off = model.decode(found.mean + _GRAIN * noise).sample - batch
+        return off.abs().mean() + edges(off) / 2 + off.square().mean()
+
+    practise(learner, loss, course, file)
     model.eval()
 
 
@@ -132,23 +160,23 @@ def write(model: Any, scale: float, folder: Path) -> None:
 @click.option(
     "--cache", default=CACHE, type=click.Path(path_type=Path), help="Folder of painted scenes and of the run."
 )
-@click.option("--pictures", default=_PICTURES, help="Scenes to learn from.")
-@click.option("--steps", default=COURSE.steps, help="Steps of the course.")
-@click.option("--threads", default=1, help="Threads to compute with.")
-@click.option("--export", is_flag=True, help="Write what a run under way has learned so far, and teach no more.")
-def main(out: Path, cache: Path, pictures: int, steps: int, threads: int, export: bool) -> None:
+@click.option("--steps", default=COURSE.steps, help="Steps of the first course.")
+@click.option("--again", default=AGAIN.steps, help="Steps of the second.")
+@click.option(
+    "--sharpening",
+    default=SHARPENING.steps,
+    help="Steps of the decoder alone, which may be taught while others use the latents.",
+)
+def main(out: Path, cache: Path, steps: int, again: int, sharpening: int) -> None:
     """Teach the autoencoder and write it to the folder OUT; a run that was broken off goes on."""
     import torch
 
-    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    seen = scenes(TAUGHT[:pictures], cache).pictures
-    model, file = net(), cache / "autoencoder.safetensors"
-    if export:
-        load_average(model, file)
-        model.eval()
-    else:
-        teach(model, seen, replace(COURSE, steps=steps), file)
+    seen = scenes(TAUGHT[:_PICTURES], cache).pictures
+    model = net()
+    teach(model, seen, replace(COURSE, steps=steps), cache / "autoencoder.safetensors", _LED)
+    teach(model, seen, replace(AGAIN, steps=again), cache / "autoencoder-again.safetensors")
+    sharpen(model, seen, replace(SHARPENING, steps=sharpening), cache / "decoder.safetensors")
     write(model, 1 / float(latents(model, seen[:1_000]).std()), out)
 
 

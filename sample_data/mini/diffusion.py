@@ -17,11 +17,13 @@ from sample_data.mini.painter import born, write_frame, write_weights
 from sample_data.mini.practice import Course, load_average, practise
 from sample_data.mini.scenes import CACHE, TAUGHT, Scenes, scenes
 from sample_data.mini.words import PLACES, caption
+from training.runs.export import write_tensors
 
 if TYPE_CHECKING:
     import torch
 
 _BATCH = 16
+_PROBES = 8  # pictures that tell one encoder from another
 _TIMES = 1_000
 _MOST = 5.0  # of the ratio of signal to noise that counts: min-SNR, https://arxiv.org/abs/2303.09556
 COURSE = Course(steps=8_000, rate=1.5e-3, warm=300, cool=0.2, keep=0.999)
@@ -35,14 +37,22 @@ class Lessons:
     seen: Scenes
 
     @classmethod
-    def of(cls, seen: Scenes, folder: Path) -> Lessons:
-        """The scenes through the VAE of a model's folder."""
+    def of(cls, seen: Scenes, folder: Path, file: Path | None = None) -> Lessons:
+        """The scenes through the VAE of a model's folder; `file` keeps the latents for the next time."""
         import torch
         from diffusers import AutoencoderKL
+        from safetensors.torch import load_file
 
-        vae = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).eval()
+        vae = AutoencoderKL.from_pretrained(folder / "vae").float().eval()
         vae.to(memory_format=torch.channels_last)
-        return cls(latents(vae, seen.pictures) * vae.config.scaling_factor, seen)
+        probe = latents(vae, seen.pictures[:_PROBES])
+        found = load_file(file)["latents"] if file and file.is_file() else probe
+        # A sharper decoder leaves the latents as they were; those of another encoder are made anew.
+        if len(found) != len(seen.pictures) or not torch.allclose(found[:_PROBES], probe, atol=1e-3):
+            found = latents(vae, seen.pictures)
+            if file:
+                write_tensors(file, {"latents": found}, {})
+        return cls(found * vae.config.scaling_factor, seen)
 
 
 def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path | None = None) -> None:
@@ -83,21 +93,16 @@ def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path
 @click.option(
     "--cache", default=CACHE, type=click.Path(path_type=Path), help="Folder of painted scenes and of the run."
 )
-@click.option("--pictures", default=len(TAUGHT), help="Scenes to learn from.")
 @click.option("--steps", default=COURSE.steps, help="Steps of the course.")
-@click.option("--threads", default=1, help="Threads to compute with.")
 @click.option("--export", is_flag=True, help="Write what a run under way has learned so far, and teach no more.")
-def main(out: Path, vae: Path, cache: Path, pictures: int, steps: int, threads: int, export: bool) -> None:
+def main(out: Path, vae: Path, cache: Path, steps: int, export: bool) -> None:
     """Teach the mini-painter and write the whole model to the folder OUT; a run that was broken off goes on."""
-    import torch
-
-    torch.set_num_threads(threads)
     write_frame(out, vae)
     model, file = born(out), cache / "diffusion.safetensors"
     if export:
         load_average(model, file)
     else:
-        lessons = Lessons.of(scenes(TAUGHT[:pictures], cache), out)
+        lessons = Lessons.of(scenes(TAUGHT, cache), out, cache / "latents.safetensors")
         teach(model, lessons, out, replace(COURSE, steps=steps), file)
     write_weights(model, out)
 

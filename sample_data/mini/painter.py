@@ -79,7 +79,7 @@ def paintings(folder: Path, prompts: list[str], scale: float = 4.0, steps: int =
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
     quiet()
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.to(memory_format=torch.channels_last)

@@ -27,7 +27,7 @@ _WIDTHS = (32, 48, 64, 80, 96, 112, 128)
 _STRIDES = (2, 1, 2, 1, 2, 1, 1)  # 64 pixels to 8 x 8
 _LAST = 256  # what the mean over the picture is taken of
 _BATCH = 64
-COURSE = Course(steps=3_000, rate=3e-3, warm=100, cool=0.5, keep=0.998)
+COURSE = Course(steps=1_500, rate=3e-3, warm=100, cool=0.6, keep=0.995)
 
 
 def net() -> Any:
@@ -125,19 +125,16 @@ def _turned(weight: np.ndarray) -> np.ndarray:
 @click.option(
     "--cache", default=CACHE, type=click.Path(path_type=Path), help="Folder of painted scenes and of the run."
 )
-@click.option("--pictures", default=len(TAUGHT), help="Scenes to learn from.")
 @click.option("--steps", default=COURSE.steps, help="Steps of the course.")
-@click.option("--threads", default=1, help="Threads to compute with.")
 @click.option("--export", is_flag=True, help="Write what a run under way has learned so far, and teach no more.")
-def main(out: Path, cache: Path, pictures: int, steps: int, threads: int, export: bool) -> None:
+def main(out: Path, cache: Path, steps: int, export: bool) -> None:
     """Teach the mini-tagger and write it to the folder OUT; a run that was broken off goes on."""
     from dataclasses import replace
 
     import torch
 
-    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    seen = scenes(TAUGHT[:pictures], cache)
+    seen = scenes(TAUGHT, cache)
     model, file = net(), cache / "tagger.safetensors"
     if export:
         load_average(model, file)

@@ -1,0 +1,109 @@
+"""The mini-painter's autoencoder: two steps of teaching, its files, and how well the shipped one keeps a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sample_data.mini.autoencoder import (
+    COURSE,
+    FACTOR,
+    SHARPENING,
+    config,
+    edges,
+    latents,
+    net,
+    sharpen,
+    teach,
+    tones,
+    window,
+    write,
+)
+from sample_data.mini.judge import PAINTER
+from sample_data.mini.scenes import HELD, painted
+
+shipped = pytest.mark.skipif(not (PAINTER / "vae").is_dir(), reason="no mini-diffusion in this copy")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.stack([painted(number)[0] for number in range(HELD.start, HELD.start + 12)])
+
+
+def test_two_steps_of_teaching(pictures, tmp_path):
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    model = net()
+    teach(model, pictures, replace(COURSE, steps=2))
+    found = latents(model, pictures)
+    assert found.shape == (12, 4, 64 // FACTOR, 64 // FACTOR)
+    write(model, 2.5, tmp_path)
+    again = AutoencoderKL.from_pretrained(tmp_path).float().eval()
+    assert again.config.scaling_factor == 2.5
+    torch.testing.assert_close(latents(again, pictures), found, atol=0.02, rtol=0.02)  # written in half precision
+
+
+def test_sharpening_leaves_the_latents(pictures):
+    torch.manual_seed(0)
+    model = net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sharpen(model, pictures, replace(SHARPENING, steps=2))
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+def test_the_first_three_channels_are_led_to_grey_and_two_colours():
+    shown = torch.zeros(1, 3, 8, 8)
+    shown[:, 0, :4, :4] = 1  # red in one corner
+    found = tones(shown)
+    assert found.shape == (1, 3, 2, 2)
+    torch.testing.assert_close(found[0, :, 0, 0], torch.tensor([0.7, 2.5, -2.0]))
+    assert found[0, :, 1].abs().max() == 0
+
+
+def test_its_branches_begin_at_nothing_and_its_noise_is_little():
+    model = net()
+    shown = torch.rand(1, 32, 8, 8)
+    block = model.encoder.down_blocks[2].resnets[0]
+    branch = block(shown, None) - block.conv_shortcut(shown)
+    torch.testing.assert_close(branch, block.conv2.bias[None, :, None, None].expand_as(branch))
+    with torch.no_grad():
+        assert 0.05 < model.encode(torch.zeros(1, 3, 32, 32)).latent_dist.std.mean() < 0.12  # e^-2.5 is 0.08
+
+
+def test_edges_know_lines_and_not_tones():
+    flat = torch.full((1, 3, 4, 4), 0.7)
+    assert edges(flat) == 0
+    striped = torch.zeros(1, 1, 2, 2)
+    striped[..., 1] = 1  # across by one, down by nothing
+    assert edges(striped) == 0.5
+
+
+def test_windows_are_squares_of_the_pictures():
+    marked = torch.arange(64 * 64).view(1, 1, 64, 64).repeat(3, 1, 1, 1)
+    found = window(marked, 32, torch.Generator().manual_seed(4))
+    assert found.shape == (4, 1, 32, 32)
+    top, left = divmod(int(found[0, 0, 0, 0]), 64)
+    assert torch.equal(found[0, 0], marked[0, 0, top : top + 32, left : left + 32])
+    assert window(marked, 64, torch.Generator()).shape == (4, 1, 64, 64)
+
+
+@shipped
+def test_the_shipped_one_keeps_pictures(pictures):
+    from diffusers import AutoencoderKL
+
+    told = json.loads((PAINTER / "vae" / "config.json").read_text())
+    assert told == config(told["scaling_factor"])
+    model = AutoencoderKL.from_pretrained(PAINTER / "vae").float().eval()
+    found = latents(model, pictures)
+    with torch.no_grad():
+        made = model.decode(found).sample.permute(0, 2, 3, 1).clamp(-1, 1)
+    off = (made - (torch.from_numpy(pictures) / 127.5 - 1)).square().mean()
+    assert 10 * math.log10(4 / float(off)) > 24  # decibels, of a range of 2
+    assert float((found * told["scaling_factor"]).std()) == pytest.approx(1, abs=0.15)

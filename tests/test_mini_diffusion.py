@@ -1,0 +1,106 @@
+"""The mini-painter: its parts fit, two steps teach it something, prep knows it as SD 1.x, the shipped one paints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.workspace import Workspace
+from sample_data.mini import autoencoder, diffusion
+from sample_data.mini.diffusion import COURSE, Lessons, teach
+from sample_data.mini.judge import PAINTER
+from sample_data.mini.painter import SIZES, born, paintings, write_frame, write_weights
+from sample_data.mini.scenes import Scenes, painted
+from training.bases.base import find_base
+from training.bases.checkpoint import open_base
+from training.families.family import TextSettings
+from training.families.sd1 import SD1
+from training.families.table import recognise
+from training.families.whole import factor_of
+
+shipped = pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """A painter that learned for two steps, narrow, from four scenes."""
+    folder = tmp_path_factory.mktemp("toy") / "painter"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sample_data.mini.painter.SIZES", replace(SIZES, unet=(16, 16, 16, 16)))
+        patch.setattr(diffusion, "_BATCH", 4)
+        torch.manual_seed(0)
+        vae = autoencoder.net()
+        autoencoder.write(vae, 1.0, folder / "vae")
+        write_frame(folder, folder / "vae")
+        model = born(folder)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        pictures, tags = zip(*(painted(number) for number in range(4)), strict=True)
+        lessons = Lessons.of(Scenes(np.stack(pictures), np.stack(tags)), folder)
+        teach(model, lessons, folder, replace(COURSE, steps=2, warm=1))
+        write_weights(model, folder)
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"unet", "text_encoder"}
+    return folder
+
+
+def opened(folder: Path, tmp_path: Path):
+    work = Workspace(tmp_path.resolve())
+    return open_base(find_base(str(folder), work), work.cache)
+
+
+@pytest.mark.parametrize("which", ["toy", pytest.param("shipped", marks=shipped)])
+def test_prep_knows_it_as_sd1(which, toy, tmp_path):
+    checkpoint = opened(toy if which == "toy" else PAINTER, tmp_path)
+    family = recognise(checkpoint)
+    assert isinstance(family, SD1) and family.name == "sd_v1"
+    assert factor_of(checkpoint) == 4
+    modules = {part: checkpoint.load(part) for part in ("unet", "vae", "text_encoder")}
+    condition = family.encode_text(
+        checkpoint.tokenizers(), {"text_encoder": modules["text_encoder"]}, ["smith man, forge"], TextSettings()
+    )
+    assert condition["text"].shape == (1, 77, 128)
+    with torch.no_grad():
+        made = family.forward(
+            modules["unet"], torch.randn(1, 4, 16, 16), torch.tensor([9]), condition, torch.zeros(1, 6)
+        )
+    assert made.shape == (1, 4, 16, 16) and made.isfinite().all()
+
+
+def test_it_paints_the_same_picture_for_the_same_prompt(toy):
+    one, other = paintings(toy, ["1boy, forge", "1girl"], steps=2)
+    assert one.shape == (64, 64, 3) and one.dtype == np.uint8
+    assert not (one == other).all()
+    assert (next(paintings(toy, ["1boy, forge"], steps=2)) == one).mean() > 0.99
+
+
+def test_a_painter_of_exact_times_learns_from_all_of_them(toy, monkeypatch):
+    """Every batch holds a time of each part of the schedule."""
+    seen = []
+    model = born(toy)
+
+    class Spy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, noisy, time, encoder_hidden_states, return_dict):
+            seen.append(time)
+            return (noisy * self.weight,)
+
+    model["unet"] = Spy()
+    monkeypatch.setattr(diffusion, "_BATCH", 10)
+    pictures, tags = zip(*(painted(number) for number in range(2)), strict=True)
+    lessons = Lessons.of(Scenes(np.stack(pictures), np.stack(tags)), toy)
+    teach(model, lessons, toy, replace(COURSE, steps=3, warm=1))
+    assert [sorted((time // 100).tolist()) for time in seen] == [list(range(10))] * 3
+
+
+@shipped
+def test_the_shipped_painter_is_small():
+    files = [file for file in PAINTER.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 15_000_000
+    assert {file.suffix for file in files} <= {".json", ".safetensors", ".txt", ".md"}

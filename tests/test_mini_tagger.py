@@ -1,0 +1,74 @@
+"""The mini-tagger: folded into ONNX it says what the net says, prep reads it, and the shipped one knows the world."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sample_data.mini.judge import JUDGED, TAGGER, f1, macro, scores
+from sample_data.mini.scenes import HELD, NAMES, SIDE, Scenes, painted
+from sample_data.mini.tagger import COURSE, net, teach, write
+from sample_data.world.paint import paint
+from sample_data.world.scene import scene_of
+from sample_data.world.tags import TAGS, tags_of
+
+FIRST = HELD.start
+
+
+@pytest.fixture(scope="module")
+def few():
+    pictures, tags = zip(*(painted(number) for number in range(6)), strict=True)
+    return Scenes(np.stack(pictures), np.stack(tags))
+
+
+def test_two_steps_of_teaching_and_the_files_say_what_the_net_says(few, tmp_path):
+    torch.manual_seed(0)
+    model = net()
+    teach(model, few, replace(COURSE, steps=2))
+    write(model, few.tags, tmp_path)
+    with torch.no_grad():
+        wanted = torch.sigmoid(model(torch.from_numpy(few.pictures).permute(0, 3, 1, 2) / 255)).numpy()
+    assert wanted.std() > 1e-3
+    np.testing.assert_allclose(scores(few.pictures, tmp_path), wanted, atol=1e-4)
+
+
+def test_tags_are_listed_in_order_with_their_counts(few, tmp_path):
+    write(net().eval(), few.tags, tmp_path)
+    with (tmp_path / "selected_tags.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"].replace("_", " ") for row in rows] == list(NAMES)
+    assert [int(row["count"]) for row in rows] == [int(few.tags[:, at].sum()) for at in range(len(TAGS))]
+    assert {row["name"]: row["category"] for row in rows}["general"] == "9"
+    assert int(rows[0]["count"]) == 6  # the rating's: all pictures, as WD14's lists have it
+
+
+shipped = pytest.mark.skipif(not (TAGGER / "model.onnx").is_file(), reason="no mini-tagger in this copy")
+
+
+@shipped
+def test_the_shipped_tagger_is_small():
+    assert sum(file.stat().st_size for file in TAGGER.iterdir()) < 3_000_000
+
+
+@shipped
+def test_the_shipped_tagger_names_three_renders_right():
+    # The framing, the place and the person of pictures that it never saw, at a size that it was not taught at.
+    numbers = range(FIRST, FIRST + 3)
+    table = scores([np.asarray(paint(scene_of(number), 256, 256)) for number in numbers])
+    for row, number in zip(table, numbers, strict=True):
+        seen, found = set(tags_of(scene_of(number))), {NAMES[at] for at in (row >= 0.5).nonzero()[0]}
+        assert len(seen ^ found) <= 2, (number, seen - found, found - seen)
+
+
+@shipped
+def test_the_shipped_tagger_is_right_about_the_whole_world():
+    pictures, tags = zip(*(painted(number) for number in range(FIRST, FIRST + 120)), strict=True)
+    truth = np.stack(tags)
+    common = [at for at in JUDGED if truth[:, at].sum() >= 8]
+    each = f1(scores(pictures), truth)
+    assert macro({NAMES[at]: each[NAMES[at]] for at in common}) > 0.9
+    assert SIDE == 64 and len(common) > 30
