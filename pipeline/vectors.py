@@ -79,7 +79,7 @@ def caption_key(caption: str) -> str:
     return hashlib.sha256(b"caption\0" + caption.encode()).hexdigest()
 
 
-def near_pairs(rows: np.ndarray, floor: float, block: int = 2048) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def near_pairs(rows: np.ndarray, floor: float, block: int = 1024) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs i < j whose unit vectors have a cosine of at least `floor`, as two arrays, a block at a time.
 
     All pairs are compared; memory is block x block.

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.checks.check import check
 from pipeline.checks.facts import Aims
 from pipeline.checks.finding import Finding
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Record, Transform
-from pipeline.stage import Step
+from pipeline.stage import Model, Step
+from pipeline.vectors import PROVENANCE, Store
 from pipeline.workspace import Workspace
 from tests.make import record, tag
 
 TOKEN = "smthx"
+DIMENSIONS = 64  # of made vectors
+CLIP_KEY = "c" * 64
+CLIP_STEPS = (
+    Step("scan", 1, {}, "x"),
+    Step("clip", 1, {}, "y", (Model(PROVENANCE, CLIP_KEY),)),
+    Step("merge", 1, {}, "z"),
+)
 
 
 def good(number: int, **changes: object) -> Record:
@@ -49,4 +60,28 @@ def copy(of: Record, k: int, **changes: object) -> Record:
     )
 
 
-__all__ = ["TOKEN", "copy", "found", "good", "prior", "tag", "written"]
+def axis(number: int) -> np.ndarray:
+    return np.eye(DIMENSIONS)[number]
+
+
+def beside(vector: np.ndarray, cosine: float, other: np.ndarray) -> np.ndarray:
+    """A unit vector with this cosine to a unit vector, turned towards another one at a right angle to it."""
+    return cosine * vector + math.sqrt(1 - cosine**2) * other
+
+
+def around(count: int, cosine: float = 0.8) -> list[np.ndarray]:
+    """Unit vectors of which any two have this cosine; they leave the last axes free."""
+    return [beside(axis(0), math.sqrt(cosine), axis(1 + n)) for n in range(count)]
+
+
+def seen_by_clip(folder: Path, records: list[Record], vectors: list, steps: tuple[Step, ...] = CLIP_STEPS) -> Manifest:
+    """Merge's manifest of the records, whose pictures have these vectors in store, None for none."""
+    store = Store.of(Workspace(folder), CLIP_KEY)
+    for one, vector in zip(records, vectors, strict=True):
+        if vector is not None:
+            store.put(one.picture.pixels, vector)
+    ordered = sorted(records, key=lambda one: one.id)
+    return write_manifest(folder / "manifests" / "merge.parquet", [ordered], steps)
+
+
+__all__ = ["TOKEN", "around", "axis", "beside", "copy", "found", "good", "prior", "seen_by_clip", "tag", "written"]

@@ -23,6 +23,7 @@ from pipeline.report.measure import measure
 from pipeline.report.page import page
 from pipeline.skin.report import report
 from tests.browser import CHROMIUM, browser
+from tests.checking import around, axis, beside, good, seen_by_clip
 from tests.make import workspace
 from tests.report_set import EVIL, HISTORY, IMG, make_set
 
@@ -311,3 +312,34 @@ def luminance(colour):
     parts = [int(part) / 255 for part in colour[4:-1].split(",")]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_what_clip_saw_is_shown_side_by_side(tmp_path):
+    """Two pictures of one scene in two roles, three in one, and one unlike the rest; two without a vector."""
+    whole = dataclasses.replace(good(0).crop, lost=0.0)  # no other section names these pictures
+    records = [good(n, role="val" if n == 9 else "train", crop=whole) for n in range(15)]
+    one, two = around(6)[2], around(6)[5]
+    scenes = [beside(one, 0.99, axis(60)), beside(two, 0.99, axis(61)), beside(two, 0.99, axis(62))]
+    manifest = seen_by_clip(tmp_path, records, [*around(9), *scenes, axis(63), None, None])
+    space = workspace(tmp_path)
+    paint(space, manifest)
+    seen = measure(manifest, space, silent).facts.seen
+    assert (seen.compared, seen.pictures, seen.scenes) == (13, 15, 2)
+    named = [({picture.source for picture in group.pictures}, group.roles) for group in seen.listed]
+    assert named == [
+        ({"raw/2.jpg", "raw/9.jpg"}, ("train", "val")),
+        ({"raw/5.jpg", "raw/10.jpg", "raw/11.jpg"}, ("train",)),
+    ]
+    # To the others the odd one is at a right angle.
+    assert [(picture.source, far) for picture, far in seen.unlike] == [("raw/12.jpg", 1.0)]
+    text = made(space, manifest, most=0)
+    section = text[text.index('<section id="clip">') : text.index('<section id="drops">')]
+    assert section.count('<div class="group">') == 2 and section.count("<img") == 6
+    words = Reader(text).words
+    assert "By CLIP, subject by subject: 13 of 15 originals compared." in words
+    assert "2 groups whose hashes differ." in words and "1.00 from its nearest" in words
+
+
+def test_without_vectors_there_is_no_such_section(painted):
+    assert measure(*painted[::-1], silent).facts.seen is None
+    assert 'id="clip"' not in made(*painted)

@@ -15,44 +15,20 @@ from PIL import Image
 
 from pipeline.checks import vector_rules
 from pipeline.checks.check import check
-from pipeline.manifest import write_manifest
-from pipeline.stage import Model, Step
-from pipeline.vectors import PROVENANCE, Store, caption_key
+from pipeline.vectors import Store, caption_key
 from pipeline.workspace import Workspace
-from tests.checking import copy, good, prior
+from tests.checking import CLIP_STEPS, DIMENSIONS, around, axis, beside, copy, good, prior, seen_by_clip
 from tests.photographs import photograph
 from tests.shell import prep
 from tests.tiny import write_clip
 
-SIZE = 64
-STEPS = (Step("scan", 1, {}, "x"), Step("clip", 1, {}, "y", (Model(PROVENANCE, "c" * 64),)), Step("merge", 1, {}, "z"))
 TOLD = {"same scene in two sets", "same scene", "unlike the rest", "caption fits badly"}
 
 
-def axis(number):
-    return np.eye(SIZE)[number]
-
-
-def beside(vector, cosine, other):
-    """A unit vector with this cosine to a unit vector, turned towards another one at a right angle to it."""
-    return cosine * vector + math.sqrt(1 - cosine**2) * other
-
-
-def around(count, cosine=0.8):
-    """Unit vectors of which any two have this cosine; they leave the last axes free."""
-    return [beside(axis(0), math.sqrt(cosine), axis(1 + n)) for n in range(count)]
-
-
-def look(folder, records, vectors, steps=STEPS):
+def look(folder, records, vectors, steps=CLIP_STEPS):
     """What check says by vectors, by rule, once these are stored for the records' pictures, None for none."""
-    workspace = Workspace(folder)
-    store = Store.of(workspace, "c" * 64)
-    for one, vector in zip(records, vectors, strict=True):
-        if vector is not None:
-            store.put(one.picture.pixels, np.asarray(vector, np.float32))
-    ordered = sorted(records, key=lambda one: one.id)
-    manifest = write_manifest(folder / "manifests" / "merge.parquet", [ordered], steps)
-    return {found.rule: found for found in check(manifest, workspace) if found.rule in TOLD}
+    manifest = seen_by_clip(folder, records, vectors, steps)
+    return {found.rule: found for found in check(manifest, Workspace(folder)) if found.rule in TOLD}
 
 
 def test_an_even_subject_is_not_spoken_of(tmp_path):
@@ -64,7 +40,7 @@ def test_the_picture_unlike_the_rest(tmp_path):
     (found,) = told.values()
     assert (found.severity, found.rule, found.pictures) == ("note", "unlike the rest", ("raw/10.jpg",))
     assert found.message == (
-        "The picture is unlike all others of its subject; 11 of 12 pictures of smthx compared by CLIP."
+        "The picture is unlike the rest of its subject; 11 of 12 pictures of smthx compared by CLIP."
     )
     assert (
         found.fix == "Look whether it shows the subject, and is meant to; if not, leave it out: prep edit NAME --drop"
@@ -85,7 +61,7 @@ def test_odd_pictures_are_those_of_the_formula(tmp_path):
     """Strangeness, its median, the median of the distances and all bounds once more, in plain Python."""
     chance = np.random.default_rng(5)
     scales = [*chance.uniform(0.2, 0.5, 34), 0.5, 0.6, 0.7, 0.8, 1.0, 1.2]
-    rows = [axis(0) * 6 + chance.normal(size=SIZE) * scale for scale in scales]
+    rows = [axis(0) * 6 + chance.normal(size=DIMENSIONS) * scale for scale in scales]
     rows = [row / np.linalg.norm(row) for row in rows]
     records = [good(n) for n in range(40)]
 
@@ -197,7 +173,7 @@ def test_a_large_subject_is_compared_in_part_and_that_is_said(tmp_path, monkeypa
 
 def test_without_vectors_nothing_is_said_and_nothing_imported(tmp_path):
     records, vectors = [good(n) for n in range(12)], [*around(11), axis(60)]
-    assert look(tmp_path, records, vectors, steps=(STEPS[0], STEPS[2])) == {}, "no step stored them"
+    assert look(tmp_path, records, vectors, steps=(CLIP_STEPS[0], CLIP_STEPS[2])) == {}, "no step stored them"
     assert look(tmp_path / "none", records, [None] * 12) == {}
     code = (
         "import sys\nfrom pathlib import Path\nfrom pipeline.checks.check import check\n"

@@ -25,7 +25,7 @@ FARTHER = 8  # an odd picture is farther out than the usual one by at least the 
 CLEAR = 0.01  # of cosine, and at least by so much: less than a new encoding of the same picture may make
 ODD = 3.5  # robust standard deviations from which on a value is odd, as Iglewicz and Hoaglin advise
 ENOUGH = 8  # pictures of which it makes sense to call one odd
-MOST = 20_000  # pictures of a subject that are compared: some 20 s for all pairs
+MOST = 20_000  # pictures of a subject that are compared: all pairs take some 11 s of one core
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,14 @@ def hidden_scenes(cards: Cards, seen: Seen) -> np.ndarray:
     return np.asarray(np.bincount(kinds, minlength=len(seen.scene))[seen.scene] > 1)
 
 
+def strays(seen: Seen) -> np.ndarray:
+    """Which pictures are far from the others, by their place in `seen`, the farthest first."""
+    import numpy as np
+
+    found = np.flatnonzero(odd(seen.unlike, max(CLEAR, seen.spread / FARTHER)))
+    return found[np.argsort(-seen.unlike[found], kind="stable")]
+
+
 def one_scene(cards: Cards, seen: Seen) -> Iterator[Hit]:
     """Pictures that show nearly the same without looking so to their hashes: in two roles, or in one."""
     import numpy as np
@@ -116,17 +124,13 @@ def one_scene(cards: Cards, seen: Seen) -> Iterator[Hit]:
 
 
 def unlike_the_rest(cards: Cards, seen: Seen) -> Iterator[Hit]:
-    """Pictures far from all others of their subject, the farthest first."""
-    import numpy as np
-
-    found = np.flatnonzero(odd(seen.unlike, max(CLEAR, seen.spread / FARTHER)))
-    found = found[np.argsort(-seen.unlike[found], kind="stable")]
+    """Pictures far from the others of their subject, the farthest first."""
     yield Hit(
         "note",
         "unlike the rest",
-        f"The picture is unlike all others of its subject; {seen.of(cards)} compared by CLIP.",
+        f"The picture is unlike the rest of its subject; {seen.of(cards)} compared by CLIP.",
         "Look whether it shows the subject, and is meant to; if not, leave it out: prep edit NAME --drop",
-        cards.rows[seen.places[found]],
+        cards.rows[seen.places[strays(seen)]],
     )
 
 

@@ -115,6 +115,17 @@ class Likeness:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What the vectors that CLIP gave say of the subjects' pictures, one a source."""
+
+    compared: int  # pictures with a vector
+    pictures: int  # with one or without
+    scenes: int  # groups of pictures of one scene that no near perceptual hashes join
+    listed: tuple[Alike, ...]  # the first groups: those across roles, then the largest
+    unlike: tuple[tuple[Named, float], ...]  # pictures unlike the rest of their subject, and how far: the farthest
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """All records that went no further for one reason."""
 
@@ -149,3 +160,4 @@ class Facts:
     tags_in_all: int = 0
     bonds: Mapping[str, tuple[Bond, ...]] = field(default_factory=dict)  # by subject
     likeness: Likeness = Likeness(None, 0, 0, 0, ())
+    seen: Seen | None = None  # None: no vectors are stored

@@ -90,6 +90,9 @@ def named(facts: Facts) -> Iterator[int]:
         yield from (one.row for one, _ in scale.worst)
     for alike in facts.likeness.listed[:GROUPS]:
         yield from (one.row for one in alike.pictures)
+    if facts.seen:
+        yield from (one.row for alike in facts.seen.listed[:GROUPS] for one in alike.pictures)
+        yield from (one.row for one, _ in facts.seen.unlike)
     for dropped in facts.dropped:
         yield from (one.row for one, _ in dropped.listed[:DROPPED])
 

@@ -12,7 +12,7 @@ from pipeline.checks.measures import fill
 from pipeline.checks.picture_rules import BLURRED, ENLARGED, LOST
 from pipeline.line import read_recipe
 from pipeline.manifest import Manifest
-from pipeline.report.alike import likeness
+from pipeline.report.alike import likeness, seen
 from pipeline.report.columns import Columns, Names
 from pipeline.report.drops import dropped
 from pipeline.report.facts import Bucket, Facts, Part, Scale
@@ -81,6 +81,7 @@ def measure(manifest: Manifest, workspace: Workspace, report: Report) -> Measure
         tags_in_all=in_all,
         bonds=bonds(manifest, merge, workspace),
         likeness=likeness(cards, columns.originals, look.names),
+        seen=seen(cards, manifest, workspace, look.names),
     )
     return Measured(facts, cards, columns.originals)
 

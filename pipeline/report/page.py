@@ -11,7 +11,7 @@ from pipeline.report.facts import Facts
 from pipeline.report.gallery import Gallery
 from pipeline.report.origin import drops, history
 from pipeline.report.sections import captions, overview, quality, sizes, subjects, tags
-from pipeline.report.sheet import alike, pictures
+from pipeline.report.sheet import alike, pictures, seen
 
 MADE_BY = "prep report"
 _HERE = Path(__file__).parent
@@ -24,6 +24,7 @@ _SECTIONS: tuple[Callable[[Facts, Gallery], str], ...] = (
     sizes,
     quality,
     alike,
+    seen,
     drops,
     history,
 )

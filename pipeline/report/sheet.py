@@ -68,6 +68,23 @@ def alike(facts: Facts, gallery: Gallery) -> str:
     )
 
 
+def seen(facts: Facts, gallery: Gallery) -> str:
+    """What CLIP saw: scenes that no hash shows to be one, and pictures unlike the rest of their subject."""
+    found = facts.seen
+    if found is None:
+        return ""
+    left = f", the first {GROUPS}" if found.scenes > GROUPS else ""
+    groups = "".join(_group(one, gallery) for one in found.listed[:GROUPS])
+    unlike = row([(one, f"{far:.2f} from its nearest") for one, far in found.unlike], gallery)
+    unlike = unlike or '<p class="soft">None.</p>'
+    return (
+        f'<section id="clip"><h2>Alike and unlike</h2>\n<p class="soft">By CLIP, subject by subject: '
+        f"{found.compared:,} of {count(found.pictures, 'original')} compared.</p>\n<h3>One scene</h3>"
+        f'<p class="soft">{count(found.scenes, "group")} whose hashes differ{left}.</p>'
+        f'<div class="groups">{groups}</div>\n<h3>Unlike the rest</h3>{unlike}</section>'
+    )
+
+
 def _left_out(facts: Facts, shown: int) -> str:
     total = facts.counts.pictures
     return (
