@@ -16,13 +16,13 @@ def smeared(pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """
     import torch
 
-    framed = _framed(pictures, random)
-    shown = framed
+    shown = _framed(pictures, random)
+    spared = torch.rand(len(shown), generator=random) < 0.25
     for trouble, share in ((_blurred, 0.4), (_coloured, 0.4), (_compressed, 0.25), (_noisy, 0.3)):
-        hit = (torch.rand(len(shown), generator=random) < share)[:, None, None, None]
-        shown = torch.where(hit, trouble(shown, random), shown)
-    whole = (torch.rand(len(shown), generator=random) < 0.25)[:, None, None, None]
-    return torch.where(whole, framed, shown.clamp(0, 1))
+        hit = ((torch.rand(len(shown), generator=random) < share) & ~spared).nonzero()[:, 0]
+        if len(hit):
+            shown[hit] = trouble(shown[hit], random)
+    return shown.clamp(0, 1)
 
 
 def _framed(pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor:
@@ -67,7 +67,7 @@ def _compressed(pictures: torch.Tensor, random: torch.Generator) -> torch.Tensor
         torch.cos((2 * at[None] + 1) * at[:, None] * math.pi / 16) * torch.where(at == 0, 0.5**0.5, 1.0)[:, None] / 2
     )
     count, colours, height, width = pictures.shape
-    blocks = pictures.view(count, colours, height // 8, 8, width // 8, 8).transpose(3, 4)
+    blocks = pictures.reshape(count, colours, height // 8, 8, width // 8, 8).transpose(3, 4)
     coefficients = basis @ blocks @ basis.T
     coarse = (at[:, None] + at[None] + 1) * 0.03 * torch.rand(count, 1, 1, 1, 1, 1, generator=random) + 0.01
     rounded = torch.round(coefficients / coarse) * coarse

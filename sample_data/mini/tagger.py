@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,23 +24,27 @@ if TYPE_CHECKING:
     import torch
 
 _CATEGORIES = {"general": 0, "character": 4, "rating": 9}  # Danbooru's numbers, as WD14's lists have them
-_WIDTHS = (32, 48, 64, 80, 96, 112, 128)
-_STRIDES = (2, 1, 2, 1, 2, 1, 1)  # 64 pixels to 8 x 8
-_LAST = 256  # what the mean over the picture is taken of
-_BATCH = 64
-COURSE = Course(steps=1_500, rate=3e-3, warm=100, cool=0.6, keep=0.995)
+# Each convolution's channels, the sides of its window, and its stride: 64 pixels become 4 x 4.
+_LAYERS = ((32, 5, 2), (48, 3, 2), (64, 3, 1), (96, 3, 2), (112, 3, 1), (128, 3, 2))
+_BATCH = 48
+COURSE = Course(steps=2_500, rate=2e-3, warm=100, cool=0.6, keep=0.995)
 
 
 def net() -> Any:
-    """Convolutions, each normalised and cut at zero, their mean over the picture, and one number per tag."""
+    """Convolutions, each normalised and cut at zero, then a number per tag from what is where.
+
+    The mean over the picture would do with fewer weights, but takes ten times as long to tell a red shirt
+    from a red hat.
+    """
     from torch import nn
 
     layers: list[nn.Module] = []
     before = 3
-    for width, stride, side in [*zip(_WIDTHS, _STRIDES, [3] * len(_WIDTHS), strict=True), (_LAST, 1, 1)]:
+    for width, side, stride in _LAYERS:
         layers += [nn.Conv2d(before, width, side, stride, side // 2, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         before = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, len(TAGS)))
+    cells = (SIDE // math.prod(stride for *_, stride in _LAYERS)) ** 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * cells, len(TAGS)))
 
 
 def teach(model: Any, seen: Scenes, course: Course, file: Path | None = None) -> None:
@@ -80,7 +85,7 @@ def onnx_graph(model: Any) -> Any:
     nodes = [helper.make_node("Transpose", ["input"], ["x0"], perm=[0, 3, 1, 2])]
     values = []
     layers = list(model)
-    for number, at in enumerate(range(0, len(layers) - 3, 3)):
+    for number, at in enumerate(range(0, len(layers) - 2, 3)):
         weight, bias = folded(layers[at], layers[at + 1])
         values += [numpy_helper.from_array(_turned(weight) if at == 0 else weight, f"w{number}")]
         values += [numpy_helper.from_array(bias, f"b{number}")]
@@ -92,8 +97,7 @@ def onnx_graph(model: Any) -> Any:
     values += [numpy_helper.from_array(head.weight.detach().numpy(), "wt")]
     values += [numpy_helper.from_array(head.bias.detach().numpy(), "bt")]
     nodes += [
-        helper.make_node("GlobalAveragePool", [nodes[-1].output[0]], ["mean"]),
-        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Flatten", [nodes[-1].output[0]], ["flat"]),
         helper.make_node("Gemm", ["flat", "wt", "bt"], ["logits"], transB=1),
         helper.make_node("Sigmoid", ["logits"], ["output"]),
     ]
