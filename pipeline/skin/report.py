@@ -29,7 +29,7 @@ def report(stage: str | None, html: Path | None, pictures: int, quiet: bool, as_
     """Write one HTML page about the set.
 
     After the latest stage if none is named: contact sheet, tags, subjects, captions, sizes, sharpness,
-    near-duplicates, drops, and how it came to be. It needs no network.
+    near-duplicates, what CLIP saw, drops, and how it came to be. It needs no network.
     """
     workspace = workspace_here()
     manifest = report_command.latest(workspace, stage)
