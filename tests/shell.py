@@ -15,7 +15,7 @@ PREP = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 def prep(*args: object, code: int | None = 0, **how: object) -> subprocess.CompletedProcess[str]:
     """Run prep and check its exit code; None takes any."""
     command = [*PREP, *map(str, args)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **how)  # type: ignore[call-overload]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, **how)  # type: ignore[call-overload]
     if code is not None and done.returncode != code:
         pytest.fail(f"prep {' '.join(map(str, args))} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
     assert "Traceback" not in done.stderr, done.stderr
