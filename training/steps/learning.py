@@ -39,7 +39,11 @@ class Learning(Options):
         "sgd-nesterov8bit",
         "dadaptation",
         "prodigy",
-    ] = opt("adamw", "What moves the weights. dadaptation and prodigy find the rate by themselves: give the rate 1.")
+    ] = opt(
+        "adamw",
+        "What moves the weights. dadaptation and prodigy find the rate by themselves: give the rate 1; they, and "
+        "adafactor with its own course, make the processor wait for the GPU at every step.",
+    )
     weight_decay: float = opt(
         -1.0,
         "Share of the weights, times the rate, that a step takes away; -1 is the optimizer's usual one: "
