@@ -82,6 +82,7 @@ def look(paths: list[Path], workspace: Workspace, report: Report) -> dict[Path, 
     now = time.time_ns()
     result: dict[Path, _Seen | str] = {}
     unknown: list[Path] = []
+    doubted: list[_Seen | None] = []
     for path in paths:
         try:
             at = path.stat()
@@ -94,8 +95,9 @@ def look(paths: list[Path], workspace: Workspace, report: Report) -> dict[Path, 
             result[path] = old
         else:
             unknown.append(path)
+            doubted.append(old)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (path, at_path) in enumerate(zip(unknown, pool.map(_read, unknown), strict=True), 1):
+        for done, (path, at_path) in enumerate(zip(unknown, pool.map(_read, unknown, doubted), strict=True), 1):
             result[path] = at_path
             report(done, len(unknown))
     if unknown or len(known) != len(result):
@@ -104,7 +106,8 @@ def look(paths: list[Path], workspace: Workspace, report: Report) -> dict[Path, 
     return result
 
 
-def _read(path: Path) -> _Seen | str:
+def _read(path: Path, old: _Seen | None) -> _Seen | str:
+    """What a file is; of one whose bytes proved to be the `old` ones, only the hash is made anew."""
     try:
         with path.open("rb") as file:
             at = os.fstat(file.fileno())
@@ -113,7 +116,9 @@ def _read(path: Path) -> _Seen | str:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return error.strerror or "cannot be read"
-    return _Seen((at.st_size, at.st_mtime_ns, at.st_ctime_ns), sha256, looks_like_picture(head, path.name))
+    # Formats are told by Pillow, which is not worth loading for what is known.
+    picture = old.picture if old and old.sha256 == sha256 else looks_like_picture(head, path.name)
+    return _Seen((at.st_size, at.st_mtime_ns, at.st_ctime_ns), sha256, picture)
 
 
 def _remembered(memory: Path) -> tuple[dict[str, _Seen], int]:
