@@ -139,7 +139,7 @@ def test_a_second_scan_reads_no_file_that_stayed(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_RACY_NS", 0)
     first = look(home)
     read = []
-    monkeypatch.setattr(sources, "_read", lambda path, real=sources._read: read.append(path.name) or real(path))
+    monkeypatch.setattr(sources, "_read", lambda path, old, real=sources._read: read.append(path.name) or real(path, old))
     assert look(home) == first
     assert read == []
     picture(home.root / "raw" / "2.png", 77)
@@ -153,7 +153,7 @@ def test_a_file_changed_just_before_the_scan_is_read_again(tmp_path, monkeypatch
     picture(home.root / "raw" / "a.png")
     look(home)
     read = []
-    monkeypatch.setattr(sources, "_read", lambda path, real=sources._read: read.append(path.name) or real(path))
+    monkeypatch.setattr(sources, "_read", lambda path, old, real=sources._read: read.append(path.name) or real(path, old))
     look(home)
     assert read == ["a.png"]
 
@@ -183,8 +183,8 @@ def test_a_file_without_permission_is_a_row(tmp_path, monkeypatch):
     picture(home.root / "raw" / "a.png")
     picture(home.root / "raw" / "b.png", 2)
 
-    def denied(path, real=sources._read):
-        return "Permission denied" if path.name == "b.png" else real(path)
+    def denied(path, old, real=sources._read):
+        return "Permission denied" if path.name == "b.png" else real(path, old)
 
     monkeypatch.setattr(sources, "_read", denied)  # root may read everything, so the refusal is made here
     assert fates(look(home)) == {"raw/a.png": "kept", "raw/b.png": "cannot be read"}
