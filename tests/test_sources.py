@@ -139,7 +139,7 @@ def test_a_second_scan_reads_no_file_that_stayed(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_RACY_NS", 0)
     first = look(home)
     read = []
-    monkeypatch.setattr(sources, "_read", lambda path, old, real=sources._read: read.append(path.name) or real(path, old))
+    monkeypatch.setattr(sources, "_read", lambda path, old, do=sources._read: read.append(path.name) or do(path, old))
     assert look(home) == first
     assert read == []
     picture(home.root / "raw" / "2.png", 77)
@@ -153,7 +153,7 @@ def test_a_file_changed_just_before_the_scan_is_read_again(tmp_path, monkeypatch
     picture(home.root / "raw" / "a.png")
     look(home)
     read = []
-    monkeypatch.setattr(sources, "_read", lambda path, old, real=sources._read: read.append(path.name) or real(path, old))
+    monkeypatch.setattr(sources, "_read", lambda path, old, do=sources._read: read.append(path.name) or do(path, old))
     look(home)
     assert read == ["a.png"]
 
