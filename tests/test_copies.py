@@ -8,11 +8,13 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from pipeline.errors import PrepError
 from tests.method_set import materials, trainee
 from tests.training_set import manifest, placed, workspace
-from training.runs.products import Folder
+from training.runs.copies import Copies
+from training.runs.products import Folder, write_product
 from training.train import Train
 
 # Two pictures shown twice, and as often a regularization picture: four steps to an epoch.
@@ -131,6 +133,81 @@ def test_files_change_nothing_and_are_those_of_the_end(tmp_path, method):
     for name, value in late.items():
         assert value.dtype == early[name].dtype and torch.equal(value, early[name]) and torch.equal(value, again[name])
     assert any(value.dtype == torch.float16 for value in late.values())
+
+
+@pytest.mark.parametrize("method", ["lora", "lokr", "dora", "dreambooth", "inversion"])
+def test_files_of_a_trainee_that_goes_on_are_proven(tmp_path, method):
+    """Before anything is settled: files of a base that has not learned fail, those of one that has pass."""
+    made = trainee(materials(workspace(tmp_path), "sd1", method=method))
+    early = _written(made, tmp_path / "early")
+    if method != "dora":  # whose lengths, rounded for the file, change the base a little
+        with pytest.raises(PrepError, match=r"as it was|what it began as"):
+            made.prove(early)
+    weights = [weight for group in made.groups() for weight in group.weights.values()]
+    stream = torch.Generator().manual_seed(0)
+    for weight in weights:
+        weight.data += 0.05 * torch.randn(weight.shape, generator=stream)
+    before = [weight.detach().clone() for weight in weights]
+    files = _written(made, tmp_path / "late")
+    made.prove(files)
+    assert all(torch.equal(one, other) for one, other in zip(weights, before, strict=True))
+    assert all(weight.requires_grad for weight in weights)
+    save_file({"lora_unet_nowhere.alpha": torch.tensor(1.0)} | load_file(files[".safetensors"]), files[".safetensors"])
+    if method not in ("dreambooth", "inversion"):
+        with pytest.raises(PrepError, match="no place for lora_unet_nowhere"):
+            made.prove(files)
+
+
+def test_a_folder_and_a_file_that_differ_are_found(tmp_path):
+    made = trainee(materials(workspace(tmp_path), "sd1", method="dreambooth"))
+    for group in made.groups():
+        for weight in group.weights.values():
+            weight.data *= 1.1
+    files = _written(made, tmp_path / "x")
+    name = "model.diffusion_model.middle_block.0.in_layers.2.weight"
+    tensors = load_file(files[".safetensors"])
+    save_file(tensors | {name: tensors[name] * 1.5}, files[".safetensors"])
+    with pytest.raises(PrepError, match="does not load as it was trained: the unet is off by"):
+        made.prove(files)
+
+
+def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
+    """A file that changes nothing, here by its alphas; the others and the run's own are as ever."""
+
+    def faulty(path, tensors, about):
+        if "step00000003" in path.name:
+            tensors = {name: value * (not name.endswith("alpha")) for name, value in tensors.items()}
+        write_product(path, tensors, about)
+
+    monkeypatch.setattr("training.runs.copies.write_product", faulty)
+    folder = run(home, "faulty")
+    aside = "faulty-step00000003.unproven.safetensors"
+    assert names(folder) == ["faulty-000001.safetensors", aside]
+    assert json.loads((folder / "copies.json").read_text())["files"] == {"3": [aside], "4": ["faulty-000001.safetensors"]}
+    said = next(message for message in caplog.messages if "step 3" in message)
+    assert said.startswith(f"The files of step 3 are now called {aside}: ")
+    assert "faulty.safetensors" in {path.name for path in folder.iterdir()}
+
+
+def test_files_that_the_user_took_away_are_not_missed(home, monkeypatch):
+    leave = Copies.leave
+
+    def taken(self, step):
+        leave(self, step)
+        if step.number == 3:
+            (self.place.folder / "taken-step00000003.safetensors").unlink()
+
+    monkeypatch.setattr(Copies, "leave", taken)
+    assert names(run(home, "taken")) == ["taken-000001.safetensors"]
+
+
+def _written(made, folder):
+    """A trainee's files as they are now, in a folder, by the end of their names."""
+    folder.mkdir()
+    paths = {end: folder / f"x{end}" for end in made.files(torch.float16)}
+    for end, product in made.files(torch.float16).items():
+        write_product(paths[end], product, {})
+    return paths
 
 
 def _tensors(files):

@@ -59,13 +59,15 @@ def conduct(config: Train, manifest: Manifest, workspace: Workspace, report: Rep
     watch = observe(run, course, place, (paintings, workspace))
     with meter.span("base"):
         watch.begin()
-    last = None
+    last, copies = None, Copies(run, course.learner, place, manifest)
     if not watch.validator.over:  # else patience had ended it before it was stopped
-        wish = Wish(lambda: watch.validator.best, Copies(run, course.learner, place, manifest))
+        wish = Wish(lambda: watch.validator.best, copies)
         last = follow(run.job, course, meter.reporting(report), meter.watchers(watch.watchers()), wish)
     if not meter.until:
         done = (last.number, last.epoch) if last else (course.done, course.epoch)
         with meter.span("publish"):
+            if course.learner.ranks.first:
+                copies.prove()
             _publish(run, watch, _result(config, watch, done), manifest, workspace)
     return watch
 

@@ -118,7 +118,8 @@ class Adapters:
 
     def prove(self, files: dict[str, Path]) -> None:
         found = self.materials
-        prove(files[".safetensors"], found.family, found.checkpoint, self.answers, found.dtype)
+        answers = {part: self.answers.get(part) for part in found.modules}
+        prove(files[".safetensors"], found.family, found.checkpoint, answers, found.dtype)
 
 
 def diffusers_named(config: Method, family: Family) -> bool:

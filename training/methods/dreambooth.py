@@ -83,7 +83,7 @@ class DreamBooth:
             for weight in (*module.parameters(), *module.buffers()):
                 if weight.is_floating_point():
                     weight.data = weight.data.to(dtype).float()
-            self.answers[part] = found.family.probe(part, module, found.tokenizers)
+            self.answers[part] = self._answer(part, module)
             module.to(dtype)  # now exact, and of two numbers' width there is only one set
         return self.files(dtype)
 
@@ -93,20 +93,24 @@ class DreamBooth:
     def prove(self, files: dict[str, Path]) -> None:
         """Load folder and file by diffusers: each part that learned must answer as it did, and not as the base does."""
         found = self.materials
-        dtype = next(iter(found.modules.values())).dtype
-        for part, trained in self.answers.items():
-            plain = found.family.probe(part, found.checkpoint.load(part).to(dtype).float(), found.tokenizers)
+        for part, module in found.modules.items():
+            loads = {path: self._answer(part, self._written(path).load(part)) for path in files.values()}
+            trained = self.answers.get(part, next(iter(loads.values())))
+            dtype = module.dtype if part in self.answers else found.config.number_type
+            plain = self._answer(part, found.checkpoint.load(part).to(dtype).float())
             change = float((trained - plain).abs().max())
             if not change:
                 raise PrepError(f"Training leaves the {part} as it was.", "Train for more steps, or at a higher rate.")
-            for path in files.values():
-                loaded = found.family.probe(part, self._written(path).load(part), found.tokenizers)
+            for path, loaded in loads.items():
                 error = float((trained - loaded).abs().max())
                 if not error <= 1e-6 * float(trained.abs().max()):
                     raise PrepError(
                         f"{path} does not load as it was trained: the {part} is off by {error:.3g} of {change:.3g}.",
                         "Keep it and report this; the versions of diffusers and transformers are in the manifest.",
                     )
+
+    def _answer(self, part: str, module: Any) -> torch.Tensor:
+        return self.materials.family.probe(part, module, self.materials.tokenizers)
 
     def _written(self, path: Path) -> Checkpoint:
         """What was published as a base model: a folder by itself, a file by the base's configurations."""

@@ -180,13 +180,16 @@ class Embeddings:
 
     def prove(self, files: dict[str, Path]) -> None:
         """Load the files by diffusers' own reader into fresh text encoders: they must say what the trained ones do."""
-        for token, trained in self.answers.items():
+        widths = {part: vocabulary(module).shape[1] for part, module in self.materials.modules.items()}
+        for token in self.tokens:
             path = files[""] / file_name(token) if "" in files else files[".safetensors"]
-            if all(bool((r.vectors[token] == self.began[p][token].cpu()).all()) for p, r in self.rows.items()):
+            saved = read_embedding(path, widths)
+            if all(same(vectors, self.began[part][token]) for part, vectors in saved.items()):
                 raise PrepError(
                     f"The embedding of {printable(token)} is what it began as.",
                     "Train for more steps, or at a higher rate.",
                 )
+            trained = self.answers[token] if token in self.answers else self._answer(*self._widened(saved))
             error = float((self._answer(*self._loaded(path)) - trained).abs().max())
             if not error <= 1e-4 * float(trained.abs().max()):
                 raise PrepError(
@@ -226,6 +229,16 @@ class Embeddings:
             said = self.materials.family.encode_text(tokenizers, encoders, [f"a photo of {word}"], TextSettings())
         return torch.cat([value.flatten() for value in said.values()])
 
+    def _widened(self, saved: Tensors) -> tuple[Modules, Modules, str]:
+        """Fresh tokenizers and text encoders that read a word as these vectors, the way they do in training."""
+        tokenizers, encoders = self.materials.checkpoint.tokenizers(), {}
+        for part, vectors in saved.items():
+            encoders[part] = self.materials.checkpoint.load(part)
+            rows = Rows(len(vocabulary(encoders[part])), {_PLACEHOLDER: vectors}, math.inf)
+            widen(encoders[part], rows)
+            tokenizers[part] = Reader(tokenizers[part], rows.places())
+        return tokenizers, encoders, _PLACEHOLDER
+
     def _loaded(self, path: Path) -> tuple[Modules, Modules, str]:
         """Fresh tokenizers and text encoders into which diffusers loaded a file's vectors, and what calls them up."""
         from diffusers.loaders import TextualInversionLoaderMixin
@@ -241,6 +254,14 @@ class Embeddings:
             reader.load_textual_inversion(str(path) if len(widths) == 1 else {_PLACEHOLDER: vectors}, **given)
             prompt = reader.maybe_convert_prompt(_PLACEHOLDER, tokenizers[part])
         return tokenizers, encoders, prompt
+
+
+def same(saved: torch.Tensor, began: torch.Tensor) -> bool:
+    """Whether vectors of a file are those that training began with, in one of the formats that files have."""
+    import torch
+
+    formats = (torch.float32, torch.float16, torch.bfloat16)
+    return any(torch.equal(saved, began.cpu().to(dtype).float()) for dtype in formats)
 
 
 def file_name(token: str) -> str:

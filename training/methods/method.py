@@ -191,4 +191,8 @@ class Trainee(Protocol):
         """What the files say of the method, under the names that readers know."""
 
     def prove(self, files: dict[str, Path]) -> None:
-        """Load the files as their readers do; PrepError unless they change the base just as the trained weights do."""
+        """Load files as their readers do; PrepError unless all of each is read, and changes the base.
+
+        Once settled, they must change it just as the trained weights do. Before, when the files are
+        of earlier steps, all their readers must agree.
+        """

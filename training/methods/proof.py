@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,18 @@ if TYPE_CHECKING:
     from training.families.family import Family
 
     Tensors = dict[str, torch.Tensor]
+    Answers = Mapping[str, torch.Tensor | None]
 
 _LAST = ("lora_up.weight", "hada_w2_a", "lokr_w2", "lokr_w2_b")  # 0 until an adapter has learned
 
 
-def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Tensors, dtype: torch.dtype) -> None:
+def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Answers, dtype: torch.dtype) -> None:
     """Load an adapter file into a fresh base and compare it with the trained model.
 
     Once by the published formulas, where every tensor of the file must have its effect; once more
     by diffusers, if it reads such files. `answers` are the trained parts' answers to the family's
-    probe. PrepError when a part answers otherwise than the trained one did, or just as the base
-    does. `dtype` is what the denoiser was rounded to while training.
+    probe; where one is not known, diffusers is held to the formulas. PrepError when a part answers
+    otherwise, or just as the base does. `dtype` is what the denoiser was rounded to while training.
     """
     tokenizers = checkpoint.tokenizers()
     tensors = read_tensors(path)
@@ -37,11 +39,13 @@ def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Tensors, 
         module = checkpoint.load(part)  # text encoders are held in float32
         return module.to(dtype).float() if part == family.denoiser else module
 
-    for part, trained in answers.items():
+    for part, answer in answers.items():
         module = fresh(part)
         plain = family.probe(part, module, tokenizers)
         _check_changes(path, adapters.get(part, {}), apply(module, adapters.get(part, {})))
-        _compare(path, part, (plain, trained, family.probe(part, module, tokenizers)))
+        applied = family.probe(part, module, tokenizers)
+        trained = applied if answer is None else answer
+        _compare(path, part, (plain, trained, applied))
         if readable(tensors, family, part):
             module = fresh(part)
             load_adapter(path, family, part, module)

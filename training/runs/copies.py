@@ -1,17 +1,23 @@
-"""Files beside a run's checkpoints: each is used as the finished one is, and goes when its checkpoint goes."""
+"""Files beside a run's checkpoints: each is used as the finished one is, and goes when its checkpoint goes.
+
+While the run goes on they are written unproven, for a proof takes as long as many steps; those
+that are left at its end are proven as its own files are.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
 from training.methods.method import ADAPTERS
 from training.runs.products import discard, put, write_product
-from training.runs.publish import label, number_type
+from training.runs.publish import MAIN, label
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from training.loop import Step
     from training.runs.course import Place
     from training.steps.learner import Learner
+
+log = logging.getLogger(__name__)
 
 _NOTE = "copies.json"  # of a run: whose they are, and which step each is of
 _SMALL = (*ADAPTERS, "inversion")  # methods whose files are no whole models
@@ -37,13 +45,13 @@ class Copies:
     manifest: Manifest
 
     def leave(self, step: Step) -> None:
-        """Write what would be published after this step. The learner stays as it is; no proof is made."""
+        """Write what would be published after this step; the learner stays as it is."""
         if not self.wanted(step) or not self.learner.ranks.first:
             return
         output = self.run.plan.config.output
         name = f"{output}-{step.epoch:06d}" if step.epoch_ends else f"{output}-step{step.number:08d}"
         with self.learner.averaged():
-            files = self.run.trainee.files(number_type(self.run))
+            files = self.run.trainee.files(self.run.plan.config.number_type)
             about = label(self.run, (step.number, step.epoch), self.manifest, files)
             for end, product in files.items():
                 draft = self.place.folder / f".{name}.draft{end}"
@@ -60,6 +68,28 @@ class Copies:
         for step in gone:
             self._discard(kept.pop(step))
         self._note(kept)
+
+    def prove(self) -> None:
+        """Load back all files that are left, each by its readers; those that fail lose their names, with the reason."""
+        kept = self._kept()
+        for step, names in kept.items():
+            files = {MAIN if name.endswith(MAIN) else "": self.place.folder / Path(name).name for name in names}
+            if not all(path.exists() for path in files.values()):
+                continue  # the user has taken them away
+            try:
+                self.run.trainee.prove(files)
+            except PrepError as fault:
+                kept[step] = [self._set_aside(path) for path in files.values()]
+                log.warning("The files of step %d are now called %s: %s", step, " and ".join(kept[step]), fault.wrong)
+        if kept:
+            self._note(kept)
+
+    def _set_aside(self, path: Path) -> str:
+        """The name that a file or folder has then."""
+        end = MAIN if path.name.endswith(MAIN) else ""
+        aside = path.with_name(f"{path.name.removesuffix(end)}.unproven{end}")
+        put(path, aside)
+        return aside.name
 
     def wanted(self, step: Step) -> bool:
         """Whether this step is to have files; those of the last one are the run's own."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, torch.Tensor]
 
-_TYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 MAIN = ".safetensors"  # the end of the name of a run's main file
 
 
@@ -30,7 +29,7 @@ def publish(run: Run, done: tuple[int, int], manifest: Manifest, file: Path, fou
 
     `done` are the steps done, and the epochs begun; `found` is what else the summary tells.
     """
-    files = run.trainee.settle(number_type(run))
+    files = run.trainee.settle(run.plan.config.number_type)
     about = label(run, done, manifest, files)
     drafts = {end: file.with_name(f"{run.plan.config.output}.unproven{end}") for end in files}
     for end, draft in drafts.items():
@@ -40,14 +39,6 @@ def publish(run: Run, done: tuple[int, int], manifest: Manifest, file: Path, fou
     write_atomic(file.with_name("run.json"), json.dumps(summary, indent=2, ensure_ascii=False).encode())
     for end in sorted(drafts, key=lambda end: end == MAIN):  # the main file last: it says that all is done
         put(drafts[end], file.with_name(f"{run.plan.config.output}{end}"))
-
-
-def number_type(run: Run) -> torch.dtype:
-    """The number format in which a run's files are saved."""
-    import torch
-
-    found: torch.dtype = getattr(torch, _TYPES[run.plan.config.save_precision])
-    return found
 
 
 def label(run: Run, done: tuple[int, int], manifest: Manifest, files: Mapping[str, Tensors | Folder]) -> dict[str, str]:

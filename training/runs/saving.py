@@ -11,6 +11,8 @@ from pipeline.errors import PrepError
 from pipeline.stage import Options, opt
 
 if TYPE_CHECKING:
+    import torch
+
     from training.loop import Step
     from training.runs.ledger import Ledger
     from training.runs.resume import Shelf
@@ -34,6 +36,13 @@ class Saving(Options):
     )
     keep: int = opt(2, "Latest checkpoints to keep, beside the best where there is a validation.", low=1, key=False)
     fresh: bool = opt(False, "Begin anew, even where a checkpoint of the same run is there to go on from.", key=False)
+
+    @property
+    def number_type(self) -> torch.dtype:
+        """The number format of the files."""
+        import torch
+
+        return {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[self.save_precision]
 
     def check(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}", self.output) or self.output.endswith((".", " ")):
