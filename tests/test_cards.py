@@ -2,11 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
-
-from pipeline.checks.cards import ROLES, deal, pair, scene
+from pipeline.checks.cards import ROLES, deal, scene
 from pipeline.checks.check import read
 from pipeline.checks.columns import pages
 from pipeline.checks.facts import Aims, Facts
@@ -37,13 +33,6 @@ def test_each_picture_has_its_card(tmp_path):
 
 def test_nothing_has_no_cards(tmp_path):
     assert dealt(tmp_path, [replace(good(0), picture=None)])[1] is None
-
-
-@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(-1, 2**31))))
-def test_pairs_are_told_apart(pairs):
-    ones = np.array([one for one, _ in pairs], np.uint64)
-    others = np.array([other for _, other in pairs], np.int64)
-    assert len(set(pair(ones, others).tolist())) == len(set(pairs))
 
 
 def test_backgrounds():

@@ -2,13 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline import manifest as manifests
-from pipeline.checks.columns import names, numbered, pages
+from pipeline.checks.columns import names, pages
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop, Transform
@@ -72,10 +69,3 @@ def test_a_damaged_manifest_is_said_to_be(tmp_path):
     manifest.path.write_bytes(data)
     with pytest.raises(PrepError, match="is damaged"):
         list(pages(manifest))
-
-
-@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3)))
-def test_numbers_are_the_inverse_of_unique(keys):
-    array = np.array(keys, np.uint64)
-    assert numbered(array).dtype == np.int32
-    assert numbered(array).tolist() == np.unique(array, return_inverse=True)[1].tolist()

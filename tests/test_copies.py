@@ -183,7 +183,10 @@ def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
     folder = run(home, "faulty")
     aside = "faulty-step00000003.unproven.safetensors"
     assert names(folder) == ["faulty-000001.safetensors", aside]
-    assert json.loads((folder / "copies.json").read_text())["files"] == {"3": [aside], "4": ["faulty-000001.safetensors"]}
+    assert json.loads((folder / "copies.json").read_text())["files"] == {
+        "3": [aside],
+        "4": ["faulty-000001.safetensors"],
+    }
     said = next(message for message in caplog.messages if "step 3" in message)
     assert said.startswith(f"The files of step 3 are now called {aside}: ")
     assert "faulty.safetensors" in {path.name for path in folder.iterdir()}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from pipeline.checks.cards import Cards
-from pipeline.checks.columns import numbered
 from pipeline.checks.facts import Facts
 from pipeline.checks.finding import Hit
+from pipeline.checks.keys import numbered
 
 FACTOR = 8  # pixels of a picture for one of its latent
 

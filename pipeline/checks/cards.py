@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # a million at 6 bits takes minutes, at 2 bits seconds.
 NEAR = ((100_000, 6), (1_500_000, 2))
 ROLES = ("train", "reg", "val")
+_RESERVED = 100_000  # pictures that the cards' arrays have room for at first
 _ROOT = 16  # digits of an id that name the source: 'id-k' is a copy of 'id'
 _BROAD = {"simple background", "blurry background", "background"}  # say little about what is behind the subject
 
@@ -72,6 +73,34 @@ class _Words:
         return numbers
 
 
+@dataclass(slots=True)
+class _Columns:
+    """Arrays that grow at their ends, each as one piece: thousands of pieces would leave holes when they are joined.
+
+    What is reserved beyond the end costs no memory until it is written.
+    """
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, part: dict[str, np.ndarray]) -> None:
+        import numpy as np
+
+        more = len(next(iter(part.values())))
+        for name, values in part.items():
+            array = self.arrays.get(name)
+            if array is None or len(array) < self.count + more:
+                grown = np.empty((max(_RESERVED, 2 * (self.count + more)), *values.shape[1:]), values.dtype)
+                if array is not None:
+                    grown[: self.count] = array[: self.count]
+                array = self.arrays[name] = grown
+            array[self.count : self.count + more] = values
+        self.count += more
+
+    def all(self) -> dict[str, Any]:
+        return {name: array[: self.count] for name, array in self.arrays.items()}
+
+
 def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -> Cards | None:
     """The cards of all pictures, from pages and the features that their captions name; None when there is none.
 
@@ -80,12 +109,12 @@ def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -
     import numpy as np
 
     subjects, classes, scenes = _Words(), _Words(), Counter[tuple[int, str]]()
-    parts: list[dict[str, Any]] = []
+    columns = _Columns()
     for look, features in looks:
         page = look.page
         subject = subjects(page, "subject")
         sharpness = _annotated(page, subject, scenes)
-        parts.append(
+        columns.add(
             {
                 "rows": page.rows.astype(np.int32),
                 "root": _hashed(page, "id", _ROOT),
@@ -104,21 +133,12 @@ def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -
                 "features": features,
             }
         )
-    if not parts:
+    if not columns.count:
         return None
-    # Column by column, the parts going as they are joined: never all of both in memory.
-    joined: dict[str, Any] = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    joined = columns.all()
     joined |= {"subjects": list(subjects.numbers), "classes": list(classes.numbers), "scenes": dict(scenes)}
     group, near = _alike(joined.pop("phash"))
     return Cards(**joined, group=group, near=near)
-
-
-def pair(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """One uint64 for each pair of numbers: another pair, another number, up to the chance of a 64-bit hash."""
-    import numpy as np
-
-    numbers: np.ndarray = ones.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + others.astype(np.uint64)
-    return numbers
 
 
 def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:

@@ -120,22 +120,6 @@ def coded(array: Any) -> tuple[np.ndarray, list[str]]:
     return array.indices.to_numpy(zero_copy_only=False), words
 
 
-def numbered(keys: np.ndarray) -> np.ndarray:
-    """For each key the number of its value, from 0 in ascending order, as int32.
-
-    What np.unique calls the inverse, in half of its memory and as numbers of half the size.
-    """
-    import numpy as np
-
-    order = np.argsort(keys)
-    ordered = keys[order]
-    new = np.concatenate([[False], ordered[1:] != ordered[:-1]]) if len(keys) else np.zeros(0, bool)
-    del ordered
-    numbers = np.empty(len(keys), np.int32)
-    numbers[order] = np.cumsum(new, dtype=np.int32)
-    return numbers
-
-
 def names(manifest: Manifest, rows: list[int]) -> list[str]:
     """What to call the records in some rows, in ascending order; reads only the row groups that hold them."""
     import pyarrow.parquet as pq

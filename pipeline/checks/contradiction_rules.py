@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.checks.cards import Cards, pair
-from pipeline.checks.columns import numbered
+from pipeline.checks.cards import Cards
 from pipeline.checks.facts import Facts, Look
 from pipeline.checks.finding import Hit
+from pipeline.checks.keys import mixed
 from stages.merging.kinds import Kinds, read_kinds
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def between_pictures(cards: Cards, facts: Facts) -> Iterator[Hit]:
         said = np.flatnonzero(chosen & (cards.features[:, column] > 0))
         differing = np.zeros(len(said), bool)
         for kin in (cards.group[said], cards.root[said]):
-            kin = numbered(kin)
-            _, first = np.unique(pair(kin, cards.features[said, column]), return_index=True)
-            differing |= np.bincount(kin[first], minlength=1)[kin] > 1
+            differing |= mixed(kin, cards.features[said, column])
         yield Hit(
             "warning",
             "contradiction",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.checks.cards import NEAR, ROLES, Cards, pair
-from pipeline.checks.columns import numbered
+from pipeline.checks.cards import NEAR, ROLES, Cards
 from pipeline.checks.facts import Facts
 from pipeline.checks.finding import Hit
+from pipeline.checks.keys import among, distinct, firsts, mixed, numbered, pair
 from pipeline.spelling import printable
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def near_duplicates(cards: Cards, facts: Facts) -> Iterator[Hit]:
             "prep report shows them side by side; leave one out: prep edit NAME --drop",
             cards.rows[both],
         )
-    several = _several_roots(cards) & ~leaking
+    kin = pair(pair(cards.group, cards.subject), cards.role)
+    several = mixed(kin, cards.root) & ~leaking
     yield Hit(
         "warning",
         "near-identical pictures",
@@ -67,16 +68,16 @@ def shared_captions(cards: Cards, facts: Facts) -> Iterator[Hit]:
     """One caption for several pictures of a subject; copies of one picture may share theirs."""
     import numpy as np
 
-    mine = np.flatnonzero(cards.of("train") & (cards.caption != 0))
-    first = mine[np.unique(pair(cards.root[mine], cards.caption[mine]), return_index=True)[1]]
-    said = pair(cards.caption[first], cards.subject[first])
-    _, place, counts = np.unique(said, return_inverse=True, return_counts=True)
+    mine = cards.of("train") & (cards.caption != 0)
+    mine = among(mine, firsts(pair(cards.root[mine], cards.caption[mine])))  # of a picture and its copies one
+    said = numbered(pair(cards.caption[mine], cards.subject[mine]))
+    shared = among(mine, (np.bincount(said) >= SHARED)[said])
     yield Hit(
         "warning",
         "shared caption",
         f"{SHARED} pictures or more have the same caption: it cannot tell what differs between them.",
         "Tag again with a lower threshold (prep merge --threshold 0.25), or describe them: prep edit NAME --add TAG",
-        np.sort(cards.rows[first[counts[place] >= SHARED]]),
+        cards.rows[shared],
     )
 
 
@@ -114,7 +115,7 @@ def balance(cards: Cards, facts: Facts) -> Iterator[Hit]:
     name = {number: printable(cards.subjects[number]) or "the set" for number in shown}
     for number in shown:
         mine = train & (cards.subject == number)
-        if (count := _distinct(cards.root[mine])) < FEW:
+        if (count := distinct(cards.root[mine])) < FEW:
             yield Hit(
                 "warning",
                 "too few pictures",
@@ -152,24 +153,6 @@ def _named(numbers: np.ndarray) -> set[int]:
     import numpy as np
 
     return set(np.flatnonzero(np.bincount(numbers[numbers >= 0])).tolist())
-
-
-def _distinct(keys: np.ndarray) -> int:
-    """How many different keys there are; np.unique takes five times as long."""
-    import numpy as np
-
-    ordered = np.sort(keys)
-    return int(len(keys) > 0) + int((ordered[1:] != ordered[:-1]).sum())
-
-
-def _several_roots(cards: Cards) -> np.ndarray:
-    """Which pictures share group, subject and role with a picture of another source."""
-    import numpy as np
-
-    kin = numbered(pair(pair(cards.group, cards.subject), cards.role))
-    _, first = np.unique(pair(kin, cards.root), return_index=True)
-    found: np.ndarray = np.bincount(kin[first])[kin] > 1
-    return found
 
 
 RULES: tuple[Callable[[Cards, Facts], Iterator[Hit]], ...] = (leaks, classes, near_duplicates, shared_captions, balance)

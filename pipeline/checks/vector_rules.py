@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.checks.cards import Cards
 from pipeline.checks.columns import texts
 from pipeline.checks.finding import Hit
+from pipeline.checks.keys import among, firsts
 from pipeline.manifest import Manifest
 from pipeline.spelling import printable
 from pipeline.vectors import Store, caption_key, deviations, fit, near_groups, spread, strangeness
@@ -159,8 +160,8 @@ def _sources(cards: Cards, number: int) -> tuple[np.ndarray, int]:
     """
     import numpy as np
 
-    mine = np.flatnonzero((cards.subject == number) & (cards.of("train") | cards.of("val")))
-    first = np.sort(mine[np.unique(cards.root[mine], return_index=True)[1]])
+    mine = (cards.subject == number) & (cards.of("train") | cards.of("val"))
+    first = np.flatnonzero(among(mine, firsts(cards.root[mine])))
     if len(first) <= MOST:
         return first, len(first)
     return first[np.linspace(0, len(first) - 1, MOST).astype(np.int64)], len(first)

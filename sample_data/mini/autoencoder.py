@@ -34,7 +34,7 @@ _LED = 1_200
 _GRAIN = 0.05  # noise on the latents that the decoder is sharpened with: painted ones are not exact either
 _WHOLE = 0.1  # share of the steps, the last, that see whole pictures; before, a quarter costs a quarter
 COURSE = Course(steps=3_000, rate=1e-3, warm=50, cool=0.5, keep=0.995)
-AGAIN = replace(COURSE, cool=0.6, seed=1)
+AGAIN = replace(COURSE, steps=12_000, cool=0.6, seed=1)
 SHARPENING = replace(COURSE, cool=0.7, seed=2)
 
 
@@ -61,7 +61,7 @@ def config(scale: float) -> dict[str, Any]:
 
 
 def teach(model: Any, pictures: np.ndarray, course: Course, file: Path | None = None, led: int = 0) -> None:
-    """Teach the autoencoder on pictures (N, SIDE, SIDE, 3) uint8: their pixels, their edges, and calm latents.
+    """Teach the autoencoder on pictures (N, SIDE, SIDE, 3) uint8: their pixels, edges and colours, and calm latents.
 
     In the first `led` steps the latents are led towards colours, ever less.
     """
@@ -80,7 +80,7 @@ def teach(model: Any, pictures: np.ndarray, course: Course, file: Path | None = 
         calm = 0.5 * (found.mean.square() + found.var - 1 - found.logvar).mean()
         off = made - batch
         lead = max(0.0, 1 - step / max(1, led)) * (found.mean[:, :3] - tones(batch)).square().mean()
-        return off.abs().mean() + edges(off) / 2 + lead + _TIGHT * calm
+        return off.abs().mean() + edges(off) / 2 + tints(off) + lead + _TIGHT * calm
 
     practise(model, loss, course, file)
     model.eval()
@@ -102,7 +102,7 @@ def sharpen(model: Any, pictures: np.ndarray, course: Course, file: Path | None 
             found = model.encode(batch).latent_dist
         noise = torch.randn(found.mean.shape, generator=random)
         off = model.decode(found.mean + _GRAIN * noise).sample - batch
-        return off.abs().mean() + edges(off) / 2 + off.square().mean()
+        return off.abs().mean() + edges(off) / 2 + tints(off) + off.square().mean()
 
     practise(learner, loss, course, file)
     model.eval()
@@ -134,6 +134,12 @@ def edges(difference: torch.Tensor) -> torch.Tensor:
     down = difference[:, :, 1:] - difference[:, :, :-1]
     across = difference[:, :, :, 1:] - difference[:, :, :, :-1]
     return (down.abs().mean() + across.abs().mean()) / 2
+
+
+def tints(difference: torch.Tensor) -> torch.Tensor:
+    """How much pictures differ in colour alone: a red scarf that turned grey is hardly wrong in its light."""
+    red, green, blue = difference.unbind(1)
+    return ((red - green).abs() + (blue - (red + green) / 2).abs()).mean() / 2
 
 
 def latents(model: Any, pictures: np.ndarray) -> torch.Tensor:
