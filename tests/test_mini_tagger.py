@@ -55,13 +55,15 @@ def test_the_shipped_tagger_is_small():
 
 
 @shipped
-def test_the_shipped_tagger_names_three_renders_right():
-    # The framing, the place and the person of pictures that it never saw, at a size that it was not taught at.
-    numbers = range(FIRST, FIRST + 3)
-    table = scores([np.asarray(paint(scene_of(number), 256, 256)) for number in numbers])
-    for row, number in zip(table, numbers, strict=True):
-        seen, found = set(tags_of(scene_of(number))), {NAMES[at] for at in (row >= 0.5).nonzero()[0]}
-        assert len(seen ^ found) <= 2, (number, seen - found, found - seen)
+def test_the_shipped_tagger_reads_pictures_of_any_size():
+    """Renders that it never saw, larger than it was taught at: of some eleven tags hardly more than one is wrong."""
+    numbers = range(FIRST, FIRST + 20)
+    table = scores([np.asarray(paint(scene_of(number), 192, 256)) for number in numbers])
+    wrong = [
+        set(tags_of(scene_of(number))) ^ {NAMES[at] for at in (row >= 0.5).nonzero()[0]}
+        for row, number in zip(table, numbers, strict=True)
+    ]
+    assert sum(map(len, wrong)) / len(wrong) < 2.5, wrong
 
 
 @shipped
