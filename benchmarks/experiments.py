@@ -1,9 +1,10 @@
-"""What prep's choices do to a subject, in a world whose truth is known: python benchmarks/experiments.py [NAME ...].
+"""What prep's choices do to a subject, in a world whose truth is known: python benchmarks/world.py NAME ...
 
 Every experiment trains the same subject in several ways ("arms"), by prep's own commands, from pictures to samples;
 the mini-tagger judges the samples. An arm is run with several seeds, which choose pictures, noise and samples.
 
-    python benchmarks/experiments.py merging --seeds 3 --json F
+The columns: how often what is the subject's own is seen where only the trigger was prompted ("bound"), what else was
+prompted beside the trigger ("follow"), and the subject's own where only its class was prompted ("drift").
 """
 
 from __future__ import annotations
@@ -11,20 +12,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
+import shutil
 import statistics
-import sys
-import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import click
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.judge import Prompt, Verdict, judge, own_tags, prompts, see
+from benchmarks.judge import PLACES, Prompt, Verdict, judge, own_tags, prompts, see
 from sample_data.mini.judge import PAINTER, TAGGER
 from sample_data.world.paint import paint
 from sample_data.world.scene import cast_scene, class_scene
@@ -33,6 +29,7 @@ SUBJECT, CLASS = "smith", "1boy"
 SIDE = 64  # pixels of a crop
 SOURCE = 128  # pixels of a rendered source
 EACH = 24  # samples of every kind of prompt
+QUICK, QUICK_STEPS = 1e-3, 200  # of an adapter that only paints more pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +40,7 @@ class Arm:
     captions: Literal["merged", "full", "none"] = "merged"
     pictures: int = 20
     class_pictures: int = 0  # for regularization
+    painted: int = 0  # pictures that a quick adapter of the others paints first, the good ones of as many more
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # of prep.toml
 
 
@@ -70,7 +68,8 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
     ),
     "few": (
         Arm("five pictures", pictures=5),
-        Arm("five and mirrored", pictures=5, tables={"augment": {"mirror": True}}),
+        Arm("mirrored too", pictures=5, tables={"augment": {"mirror": True}}),
+        Arm("mirrored, painted too", pictures=5, painted=15, tables={"augment": {"mirror": True}}),
         Arm("twenty pictures"),
     ),
     "methods": tuple(
@@ -100,16 +99,62 @@ class Outcome:
     size: int  # bytes of the file
 
 
+def turns(name: str, seeds: int) -> Iterator[tuple[Arm, int]]:
+    """The arms of an experiment with every seed; they take turns, so that a busy hour hurts all alike."""
+    for seed in range(seeds):
+        for arm in EXPERIMENTS[name]:
+            yield arm, seed
+
+
 def run(arm: Arm, seed: int, home: Path) -> Outcome:
-    """Everything from pictures to the verdict, in a new workspace below `home`."""
-    sources, workspace = home / "pictures", home / "workspace"
-    for number in range(arm.pictures):
-        _save(sources / SUBJECT, number, cast_scene(SUBJECT, 1_000 * (seed + 1) + number))
-    for number in range(arm.class_pictures):
-        _save(sources / "class", number, class_scene("boy", 1_000 * (seed + 1) + number))
+    """Everything from pictures to the verdict, in new workspaces below `home`."""
+    draw(arm, seed, home / "pictures")
+    if arm.painted:
+        paint_more(arm, seed, home)
     asked = prompts(SUBJECT, CLASS, EACH)
-    (home / "prompts.txt").write_text("\n".join(f"{p.text} --w {SIDE} --h {SIDE} --l 4" for p in asked), "utf-8")
-    _begin(arm, seed, sources, workspace)
+    seconds = train(arm, seed, home, asked)
+    shown = samples(home / "workspace" / "runs" / "run")
+    base, trained = (judge(asked, see(shown[step]), own_tags(SUBJECT)) for step in (0, max(shown)))
+    files = [path for path in (home / "workspace" / "runs" / "run").rglob("run*.safetensors") if path.is_file()]
+    return Outcome(arm.name, seed, base, trained, seconds, max((path.stat().st_size for path in files), default=0))
+
+
+def draw(arm: Arm, seed: int, folder: Path) -> None:
+    """Pictures of the subject and of its class, others with every seed."""
+    for number in range(arm.pictures):
+        _save(folder / SUBJECT, number, cast_scene(SUBJECT, 1_000 * (seed + 1) + number))
+    for number in range(arm.class_pictures):
+        _save(folder / "class", number, class_scene("boy", 1_000 * (seed + 1) + number))
+
+
+def paint_more(arm: Arm, seed: int, home: Path) -> None:
+    """Paint pictures of the subject with an adapter that a few hundred quick steps teach; put the good ones to it.
+
+    Good are those in which most of what is the subject's own can be seen; twice as many are painted as are wanted.
+    """
+    quick = dataclasses.replace(
+        arm, tables=arm.tables | learned(learning_rate=QUICK, steps=QUICK_STEPS), class_pictures=0
+    )
+    asked = [Prompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "bound") for n in range(2 * arm.painted)]
+    draft = home / "draft"
+    shutil.copytree(home / "pictures", draft / "pictures")
+    train(quick, seed, draft, asked)
+    shown, own = samples(draft / "workspace" / "runs" / "run"), own_tags(SUBJECT)
+    pictures = shown[max(shown)]
+    good = [
+        picture for picture, seen in zip(pictures, see(pictures), strict=True) if len(own.keys() & seen) > len(own) / 2
+    ]
+    for number, picture in enumerate(good[: arm.painted]):
+        shutil.copy(picture, home / "pictures" / SUBJECT / f"painted-{number:03d}.png")
+
+
+def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
+    """The whole line on the pictures below `home`; returns the seconds of prep train, samples included."""
+    workspace = home / "workspace"
+    (home / "prompts.txt").write_text(
+        "\n".join(f"{p.text} --w {SIDE} --h {SIDE} --l 4 --d {1_000 * seed + n}" for n, p in enumerate(asked)), "utf-8"
+    )
+    _begin(arm, seed, home / "pictures", workspace)
     for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
         prep(workspace, stage)
     if arm.captions == "merged":
@@ -120,10 +165,7 @@ def run(arm: Arm, seed: int, home: Path) -> Outcome:
     prep(workspace, "build")
     start = time.perf_counter()
     prep(workspace, "train", "--unchecked", "--sample-prompts", home / "prompts.txt")
-    seconds = time.perf_counter() - start
-    base, trained = (_verdict(asked, folder) for folder in _samples(workspace / "runs" / "run"))
-    files = [path for path in (workspace / "runs" / "run").rglob("*.safetensors") if "checkpoint" not in str(path)]
-    return Outcome(arm.name, seed, base, trained, seconds, max((path.stat().st_size for path in files), default=0))
+    return time.perf_counter() - start
 
 
 def prep(workspace: Path, *words: object) -> str:
@@ -160,18 +202,14 @@ def _save(folder: Path, number: int, scene: Any) -> None:
     paint(scene, SOURCE, SOURCE).save(folder / f"{number:03d}.png")
 
 
-def _samples(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The samples of the base and of the last step, each in the order of the prompts."""
+def samples(run: Path) -> dict[int, list[Path]]:
+    """The samples of a run by step, 0 being the base's, each in the order of the prompts."""
     import pyarrow.parquet as pq
 
-    rows = pq.ParquetFile(folder / "samples.parquet").read(["step", "number", "file"]).to_pylist()
-    last = max(row["step"] for row in rows)
-    first, final = (sorted((r["number"], r["file"]) for r in rows if r["step"] == step) for step in (0, last))
-    return [folder / file for _, file in first], [folder / file for _, file in final]
-
-
-def _verdict(asked: list[Prompt], pictures: list[Path]) -> Verdict:
-    return judge(asked, see(pictures), own_tags(SUBJECT))
+    shown: dict[int, list[Path]] = {}
+    for row in sorted(pq.ParquetFile(run / "samples.parquet").read().to_pylist(), key=lambda row: row["number"]):
+        shown.setdefault(row["step"], []).append(run / row["file"])
+    return shown
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -192,29 +230,3 @@ def table(outcomes: list[Outcome]) -> str:
 def _spread(values: list[float]) -> str:
     median = f"{100 * statistics.median(values):.0f} %"
     return median if len(values) == 1 else f"{median} ({100 * min(values):.0f}-{100 * max(values):.0f})"
-
-
-@click.command()
-@click.argument("names", nargs=-1, type=click.Choice(list(EXPERIMENTS)))
-@click.option("--seeds", default=3, help="How often each arm is run.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write every outcome there, too.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep the workspaces in this folder.")
-def main(names: tuple[str, ...], seeds: int, file: Path | None, keep: Path | None) -> None:
-    """Run experiments, all if none is named, and print what came of them."""
-    told: dict[str, list[Outcome]] = {}
-    for name in names or EXPERIMENTS:
-        outcomes = told.setdefault(name, [])
-        for seed in range(seeds):  # arms take turns, so that a busy hour hurts all alike
-            for arm in EXPERIMENTS[name]:
-                with contextlib.ExitStack() as stack:
-                    home = Path(keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="prep-world-")))
-                    place = home / f"{name}-{arm.name.replace(' ', '-')}-{seed}"
-                    outcomes.append(run(arm, seed, place))
-                click.echo(f"  {name}, seed {seed}: {arm.name}: {outcomes[-1].trained}", err=True)
-                if file:
-                    file.write_text(json.dumps({k: [dataclasses.asdict(o) for o in v] for k, v in told.items()}))
-        click.echo(f"\n{name}: {seeds} seeds, medians and ranges\n{table(outcomes)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,20 +1,34 @@
-"""How good the world's models are: python benchmarks/world.py --quality [--prompts 200] [--json FILE].
+"""How good the world's models are, and what prep's choices do in it: python benchmarks/world.py NAME ... [--seeds 3].
 
-tagger   macro F1 over all tags, on renders of 2,000 scenes that nothing was taught with.
-painter  the tags of 200 more such scenes are its prompts; printed is the share of prompted tags that the
-         tagger finds in its pictures. The ceiling is the share found in the renders of those scenes; the
-         floor is the share found in pictures that were painted for another prompt.
+\b
+quality      Of the tagger: macro F1 over all tags, on renders of 2,000
+             scenes that nothing was taught with. Of the painter: the
+             tags of 200 such scenes are its prompts; printed is the
+             share of prompted tags that the tagger finds in its
+             pictures. The ceiling is the share found in renders of
+             those scenes, the floor the share found in pictures that
+             were painted for another prompt.
+overfitting  Whether prep's verdicts on checkpoints agree with their samples.
+others       One subject, trained in several ways; see experiments.py.
 """
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import dataclasses
 import json
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import experiments, overfitting
 
 F1_TO_REACH, FOUND_TO_REACH = 0.90, 0.85
 SCALE, STEPS = 4.0, 25  # of guidance, and of DDIM
@@ -63,47 +77,90 @@ def judge_painter(folder: Path, tagger: Path, cache: Path, count: int) -> dict:
     }
 
 
-def show(figures: dict) -> None:
-    """The table."""
+def quality_table(figures: dict) -> str:
+    """The models' figures beside what they are to reach."""
     tagger, painter = figures["tagger"], figures["painter"]
-    print(f"mini-tagger, macro F1 on {tagger['scenes']:,} held-out renders")
-    print(f"  at threshold 0.5    {tagger['macro_f1']:.3f}; to reach: {F1_TO_REACH}")
-    print(f"  at threshold {tagger['best_threshold']:<7}{tagger['macro_f1_at_best']:.3f}, the best")
-    print(f"  worst: {', '.join(f'{name} {value:.2f}' for name, value in tagger['worst'].items())}")
-    print(f"mini-diffusion, share of prompted tags found, {painter['prompts']} held-out prompts")
-    print(f"  painted pictures    {painter['found']:.3f}; to reach: {FOUND_TO_REACH}")
-    print(f"  renders, the most   {painter['ceiling']:.3f}")
-    print(f"  other prompts'      {painter['floor']:.3f}, by chance")
-    print(f"  least followed: {', '.join(f'{name} {value:.2f}' for name, value in painter['least_followed'].items())}")
+    worst, least = (
+        ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+        for found in (tagger["worst"], painter["least_followed"])
+    )
+    return f"""mini-tagger, macro F1 on {tagger["scenes"]:,} held-out renders
+  at threshold 0.5    {tagger["macro_f1"]:.3f}; to reach: {F1_TO_REACH}
+  at threshold {tagger["best_threshold"]:<7}{tagger["macro_f1_at_best"]:.3f}, the best
+  worst: {worst}
+mini-diffusion, share of prompted tags found, {painter["prompts"]} held-out prompts
+  painted pictures    {painter["found"]:.3f}; to reach: {FOUND_TO_REACH}
+  renders, the most   {painter["ceiling"]:.3f}
+  other prompts'      {painter["floor"]:.3f}, by chance
+  least followed: {least}"""
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quality", action="store_true", help="judge tagger and painter")
-    parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--tagger", type=Path, help="folder of another tagger")
-    parser.add_argument("--painter", type=Path, help="folder of another painter")
-    parser.add_argument("--cache", type=Path, help="folder of painted scenes")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    given = parser.parse_args()
-    if not given.quality:
-        parser.error("nothing to measure: give --quality")
+@contextlib.contextmanager
+def place(keep: Path | None, name: str) -> Iterator[Path]:
+    """An empty folder for one run, gone afterwards unless it is to be kept."""
+    if keep:
+        yield keep / name
+    else:
+        with tempfile.TemporaryDirectory(prefix="prep-world-") as folder:
+            yield Path(folder) / name
+
+
+@click.command(help=__doc__)
+@click.argument(
+    "names", nargs=-1, required=True, type=click.Choice(["quality", *experiments.EXPERIMENTS, "overfitting"])
+)
+@click.option("--seeds", default=3, help="How often each arm of an experiment is run.")
+@click.option("--prompts", default=200, help="Prompts that the painter is judged by.")
+@click.option("--tagger", type=click.Path(path_type=Path), help="Folder of another tagger, for quality.")
+@click.option("--painter", type=click.Path(path_type=Path), help="Folder of another painter, for quality.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of painted scenes.")
+@click.option("--threads", default=1, help="Threads of the networks.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the workspaces of experiments in this folder.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write every outcome there, too.")
+def main(names: tuple[str, ...], threads: int, file: Path | None, **given: Any) -> None:
     import torch
 
+    torch.set_num_threads(threads)
+    told: dict[str, Any] = {}
+    for name in names:
+        found: Any = []
+        told[name] = found
+        if name == "quality":
+            found = told[name] = quality(given)
+            click.echo(quality_table(found))
+        elif name == "overfitting":
+            for seed in range(given["seeds"]):
+                with place(given["keep"], f"{name}-{seed}") as home:
+                    found.append(overfitting.run(seed, home))
+                click.echo(f"  {name}, seed {seed}: {overfitting.regret(found[-1]):.1%} from the best", err=True)
+                write(told, file)
+            click.echo(f"\n{name}: {given['seeds']} seeds, medians\n{overfitting.table(found)}")
+        else:
+            for arm, seed in experiments.turns(name, given["seeds"]):
+                with place(given["keep"], f"{name}-{arm.name.replace(' ', '-')}-{seed}") as home:
+                    found.append(experiments.run(arm, seed, home))
+                click.echo(f"  {name}, seed {seed}: {arm.name}: {found[-1].trained}", err=True)
+                write(told, file)
+            click.echo(f"\n{name}: {given['seeds']} seeds, medians and ranges\n{experiments.table(found)}")
+        write(told, file)
+
+
+def quality(given: dict[str, Any]) -> dict[str, Any]:
+    """The figures of tagger and painter."""
     from sample_data.mini import judge
     from sample_data.mini.scenes import CACHE
 
-    torch.set_num_threads(given.threads)
-    tagger, cache = given.tagger or judge.TAGGER, given.cache or CACHE
-    figures = {
+    tagger, cache = given["tagger"] or judge.TAGGER, given["cache"] or CACHE
+    return {
         "tagger": judge_tagger(tagger, cache),
-        "painter": judge_painter(given.painter or judge.PAINTER, tagger, cache, given.prompts),
+        "painter": judge_painter(given["painter"] or judge.PAINTER, tagger, cache, given["prompts"]),
     }
-    show(figures)
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2))
+
+
+def write(told: dict[str, Any], file: Path | None) -> None:
+    """All outcomes so far, so that a run that is broken off has told something."""
+    if file:
+        file.write_text(json.dumps(told, indent=2, default=dataclasses.asdict))
 
 
 if __name__ == "__main__":

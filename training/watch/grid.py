@@ -23,9 +23,9 @@ class Sheet:
     pictures: list[list[Image | None]]  # by row, then column; None where there is none
 
     def draw(self, side: int = 256) -> Image:
-        """The sheet as one RGB picture whose pictures are at most `side` pixels wide and high."""
+        """The sheet as one RGB picture whose pictures are `side` pixels wide or high, scaled where they are not."""
         from PIL import Image as PillowImage
-        from PIL import ImageDraw
+        from PIL import ImageDraw, ImageOps
 
         across, down = len(self.columns), len(self.rows)
         side = min(side, (_LARGEST - side) // max(across + 1, down, 1) - _GAP)
@@ -48,9 +48,8 @@ class Sheet:
                 if picture is None:
                     pen.rectangle((x, y, x + side - 1, y + side - 1), _EMPTY)
                     continue
-                small = picture.copy()
-                small.thumbnail((side, side), PillowImage.Resampling.LANCZOS)
-                sheet.paste(small, (x + (side - small.width) // 2, y + (side - small.height) // 2))
+                fitted = ImageOps.contain(picture, (side, side), PillowImage.Resampling.LANCZOS)
+                sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
         return sheet
 
 
