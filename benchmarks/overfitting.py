@@ -69,18 +69,18 @@ def run(seed: int, home: Path) -> list[Checkpoint]:
     return found
 
 
-def regret(run: list[Checkpoint]) -> float:
+def regret(course: list[Checkpoint]) -> float:
     """How much less prep's choice is worth than the best checkpoint in hindsight."""
-    return max(one.worth for one in run) - next(one.worth for one in run if one.chosen)
+    return max(one.worth for one in course) - next(one.worth for one in course if one.chosen)
 
 
-def agreement(run: list[Checkpoint]) -> float:
+def agreement(course: list[Checkpoint]) -> float:
     """The share of checkpoints where prep says overfit just when samples follow clearly less than they once did."""
     best, same = 0.0, 0
-    for one in run:
+    for one in course:
         best = max(best, one.shown.follow)
         same += (one.word == "overfit") == (one.shown.follow < FALLEN * best)
-    return same / len(run)
+    return same / len(course)
 
 
 def table(runs: list[list[Checkpoint]]) -> str:
@@ -93,9 +93,7 @@ def table(runs: list[list[Checkpoint]]) -> str:
         )
         words = ", ".join(one.word + ("*" if one.chosen else "") for one in at)
         lines.append(f"{at[0].step:>6}{loss:>16.4f}" + "".join(f"{share:>8.0%}" for share in shares) + f"   {words}")
-    lost = [regret(one) for one in runs]
-    lines.append(
-        f"* prep's choice; worth {', '.join(f'{one:.1%}' for one in lost)} less than the best (at most {NEAR:.0%})"
-    )
+    lost = ", ".join(f"{regret(one):.1%}" for one in runs)
+    lines.append(f"* prep's choice, worth {lost} less than the best in hindsight; to reach: {NEAR:.0%} at most")
     lines.append(f"verdict and samples agree about {statistics.median(map(agreement, runs)):.0%} of the checkpoints")
     return "\n".join(lines)
