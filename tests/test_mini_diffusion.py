@@ -43,7 +43,7 @@ def toy(tmp_path_factory):
         teach(model, lessons, folder, replace(COURSE, steps=2, warm=1))
         write_weights(model, folder)
     changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"unet", "text_encoder"}
+    assert changed == {"unet"}  # the text encoder learns to read before, and stays so
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The mini-painter: a text encoder and a U-Net that learn together to paint the world from its tags.
+"""The mini-painter: a text encoder that learns to read the world's tags, then a U-Net that learns to paint from them.
 
 python -m sample_data.mini.diffusion OUT --vae VAE
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sample_data.mini import reading
 from sample_data.mini.autoencoder import latents
 from sample_data.mini.painter import born, write_frame, write_weights
 from sample_data.mini.practice import Course, load_average, practise
@@ -56,7 +57,7 @@ class Lessons:
 
 
 def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path | None = None) -> None:
-    """Teach U-Net and text encoder to find the noise in noisy latents, told the picture's tags."""
+    """Teach the U-Net to find the noise in noisy latents, told the picture's tags as the text encoder reads them."""
     import torch
     from diffusers import DDPMScheduler
     from transformers import CLIPTokenizer
@@ -66,13 +67,15 @@ def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path
     ratio = kept / (1 - kept)
     counts = ratio.clamp(max=_MOST) / ratio
     model.to(memory_format=torch.channels_last).train()
+    model["text_encoder"].requires_grad_(False).eval()
 
     def loss(step: int, draw: torch.Generator) -> Any:
         chosen = torch.randint(len(lessons.latents), (_BATCH,), generator=draw)
         stream = random.Random(f"{course.seed} {step}")
         captions = [caption(lessons.seen.names(int(at)), stream) for at in chosen]
         tokens = tokenizer(captions, padding="max_length", max_length=PLACES, truncation=True, return_tensors="pt")
-        text = model["text_encoder"](tokens.input_ids).last_hidden_state
+        with torch.no_grad():
+            text = model["text_encoder"](tokens.input_ids).last_hidden_state
         # Spread over all times in every batch: the loss, and so the step, varies less.
         share = (torch.arange(_BATCH) + torch.rand(_BATCH, generator=draw)) / _BATCH
         time = (share * _TIMES).long()
@@ -83,7 +86,7 @@ def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path
         found = model["unet"](noisy, time, encoder_hidden_states=text, return_dict=False)[0]
         return ((found - noise).square().mean((1, 2, 3)) * counts[time]).mean()
 
-    practise(model, loss, course, file)
+    practise(model["unet"], loss, course, file)
     model.eval()
 
 
@@ -93,16 +96,24 @@ def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path
 @click.option(
     "--cache", default=CACHE, type=click.Path(path_type=Path), help="Folder of painted scenes and of the run."
 )
-@click.option("--steps", default=COURSE.steps, help="Steps of the course.")
+@click.option("--reading", "read", default=reading.COURSE.steps, help="Steps of the text encoder, which come first.")
+@click.option("--steps", default=COURSE.steps, help="Steps of the U-Net.")
 @click.option("--export", is_flag=True, help="Write what a run under way has learned so far, and teach no more.")
-def main(out: Path, vae: Path, cache: Path, steps: int, export: bool) -> None:
+def main(out: Path, vae: Path, cache: Path, read: int, steps: int, export: bool) -> None:
     """Teach the mini-painter and write the whole model to the folder OUT; a run that was broken off goes on."""
+    from transformers import CLIPTokenizer
+
     write_frame(out, vae)
     model, file = born(out), cache / "diffusion.safetensors"
+    seen = scenes(TAUGHT, cache)
+    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
+    reading.teach(
+        model["text_encoder"], tokenizer, seen, replace(reading.COURSE, steps=read), cache / "reading.safetensors"
+    )
     if export:
-        load_average(model, file)
+        load_average(model["unet"], file)
     else:
-        lessons = Lessons.of(scenes(TAUGHT, cache), out, cache / "latents.safetensors")
+        lessons = Lessons.of(seen, out, cache / "latents.safetensors")
         teach(model, lessons, out, replace(COURSE, steps=steps), file)
     write_weights(model, out)
 

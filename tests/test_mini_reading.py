@@ -1,0 +1,86 @@
+"""The painter's text encoder learns to read: tags end where their last words stand, and it comes to tell them apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from sample_data.mini import reading
+from sample_data.mini.judge import PAINTER
+from sample_data.mini.painter import born, write_frame
+from sample_data.mini.reading import lesson
+from sample_data.mini.scenes import NAMES, Scenes
+from sample_data.mini.words import PLACES, write_tokenizer
+
+shipped = pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def said(text, tokenizer):
+    """The words at which tags end, with the tags; and all tags named."""
+    tokens, ends, named = (one[0] for one in lesson([text], tokenizer))
+    pairs = [(tokenizer.decode([word]).strip(), NAMES[tag]) for word, tag in zip(tokens, ends, strict=True) if tag >= 0]
+    return pairs, {NAMES[at] for at in named.nonzero()[:, 0]}
+
+
+def test_a_tag_is_known_at_its_last_word(tokenizer):
+    pairs, named = said("red shirt, man, holding umbrella", tokenizer)
+    assert pairs == [("shirt", "red shirt"), ("man", "1boy"), ("umbrella", "holding umbrella")]
+    assert named == {"red shirt", "1boy", "holding umbrella"}
+
+
+def test_what_is_no_tag_has_no_meaning(tokenizer):
+    assert said("a photo of blonde hair, xqzt, kitchen", tokenizer) == (
+        [("hair", "blonde hair"), ("kitchen", "kitchen")],
+        {"blonde hair", "kitchen"},
+    )
+    assert said("", tokenizer) == ([], set())
+
+
+def test_what_does_not_fit_is_not_asked_for(tokenizer):
+    pairs, named = said(", ".join(["kitchen", *["red shirt"] * 40, "forest"]), tokenizer)
+    tokens, ends, _ = lesson([", ".join(["red shirt"] * 40)], tokenizer)
+    assert tokens.shape == ends.shape == (1, PLACES)
+    assert "forest" not in named and {"kitchen", "red shirt"} == named and pairs[0] == ("kitchen", "kitchen")
+
+
+def test_it_learns(tokenizer, tmp_path, monkeypatch):
+    """Four hundredths of the course: the loss falls below half, and states tell tags apart that they did not."""
+    monkeypatch.setattr(reading, "_BATCH", 8)
+    write_frame(tmp_path, tmp_path / "vae")
+    encoder: CLIPTextModel = born(tmp_path)["text_encoder"]
+    tags = np.random.default_rng(0).random((50, len(NAMES))) < 0.1
+    seen = Scenes(np.zeros((50, 1, 1, 3), np.uint8), tags)
+
+    def apart():
+        ids = tokenizer(["blonde hair", "blue hair"], return_tensors="pt").input_ids
+        with torch.no_grad():
+            one, other = encoder(ids).last_hidden_state[:, 2]
+        return 1 - float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+
+    before = apart()
+    reading.teach(encoder, tokenizer, seen, replace(reading.COURSE, steps=60, warm=5))
+    assert apart() > 3 * before
+
+
+@shipped
+def test_the_shipped_one_tells_words_apart():
+    """Each at least as far from its like as half of what states measure."""
+    tokenizer = CLIPTokenizer.from_pretrained(PAINTER / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(PAINTER / "text_encoder").float()
+    for one, other in (("1boy", "1girl"), ("blonde hair", "blue hair"), ("red shirt", "red dress"), ("hat", "beanie")):
+        ids = tokenizer([one, other], padding="max_length", return_tensors="pt").input_ids
+        with torch.no_grad():
+            states = encoder(ids).last_hidden_state
+        last = tokenizer(one).input_ids.index(tokenizer.eos_token_id) - 1
+        assert float((states[0] - states[1])[last].norm()) > 0.5 * float(states[0, last].norm()), (one, other)
