@@ -28,7 +28,7 @@ from sample_data.world.scene import cast_scene, class_scene
 SUBJECT, CLASS = "smith", "1boy"
 SIDE = 64  # pixels of a crop
 SOURCE = 128  # pixels of a rendered source
-EACH = 24  # samples of every kind of prompt
+EACH = 16  # samples of every kind of prompt
 QUICK, QUICK_STEPS = 1e-3, 200  # of an adapter that only paints more pictures
 
 

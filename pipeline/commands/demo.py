@@ -1,4 +1,4 @@
-"""prep demo: a workspace on the photographs that come with prep."""
+"""prep demo: a workspace on the drawn world that comes with prep, and on the small models that know it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,43 @@ from typing import Any
 from pipeline.commands.init import Beginning, init
 from pipeline.errors import PrepError
 from pipeline.line import TABLES
-from pipeline.workspace import Workspace
+from pipeline.workspace import Workspace, write_atomic
+from taggers.danbooru.wd14 import Wd14
 
-# The sample pictures are small, and the embedded base model learns too little to be worth a long training.
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "crop": {"resolution": 256, "focus": "face"},
-    "augment": {"mirror": True},
-    "merge": {"absorb": ["collins=face", "chelsea=orange theme"]},
-    "train": {"steps": 60, "output": "demo"},
-}
+_PROMPTS = "prompts.txt"
+# The trigger alone, then beside what the pictures do not show together, and what must stay as it was: other men.
+_ASKED = ("smith", "smith, kitchen, reading", "smith, forest, night, snow", "smith, red shirt, street", "man", "woman")
+_SIDE = 64  # pixels: what the embedded base was made for
+_LEARNED = {"method": "locon", "rank": 8, "steps": 300, "batch": 4, "learning_rate": 2e-3}
+_OWN = ("apron", "beard", "facial hair", "mustache", "blue shirt", "brown hair", "short hair")
 
 
 def begin(folder: Path) -> Workspace:
-    """The demo's workspace, new or as an earlier demo left it; its pictures stay where prep is installed."""
+    """The demo's workspace, new or as an earlier demo left it; pictures and models stay where prep is installed."""
     if (folder / "prep.toml").is_file():
         return Workspace(folder.resolve())
     if folder.exists() and any(folder.iterdir()):
         raise PrepError(f"{folder} is not empty.", "Name another folder: prep demo FOLDER")
     samples = Path(str(importlib.resources.files("sample_data")))
-    subjects = (("collins", "woman", str(samples / "collins")), ("chelsea", "cat", str(samples / "cat")))
-    return init(folder, Beginning(subjects, (("woman", str(samples / "woman")),), _OPTIONS), TABLES)
+    options: dict[str, dict[str, Any]] = {
+        "crop": {"resolution": _SIDE, "focus": "centre"},
+        "augment": {"mirror": True},
+        "tag.wd14": {"model": str(samples / "models" / "mini-tagger")},
+        "merge": {"absorb": list(_OWN)},
+        "train": {
+            "base": str(samples / "models" / "mini-diffusion"),
+            "sample_prompts": _PROMPTS,
+            "output": "demo",
+        }
+        | _LEARNED,
+    }
+    stages: dict[str, Any] = {}
+    for name, stage in TABLES.items():  # with the tagger that knows the world in the place of the usual one
+        stages |= {"tag.wd14": Wd14} if name.startswith("tag.") else {name: stage}
+    beginning = Beginning((("smith", "man", str(samples / "smith")),), (("man", str(samples / "man")),), options)
+    workspace = init(folder, beginning, stages)
+    write_atomic(workspace.root / _PROMPTS, "".join(f"{text} --l 4\n" for text in _ASKED).encode())
+    return workspace
 
 
 def tour(workspace: Workspace) -> Iterator[str]:
@@ -42,6 +59,7 @@ def tour(workspace: Workspace) -> Iterator[str]:
         "adapter": next(
             (f for f in sorted(workspace.runs.glob("*/*.safetensors")) if f.stem == f.parent.name), workspace.runs
         ),
+        "samples": workspace.runs / "demo" / "samples" / "all.png",
     }
     yield ""
     yield from (f"{what:<10} {path}" for what, path in places.items())
