@@ -159,7 +159,9 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
         prep(workspace, stage)
     if arm.captions == "merged":
         prep(workspace, "merge", "--suggest")
-        prep(workspace, "merge", "--accept")
+        # Nothing is known of how common a tag is elsewhere, so prep leaves it to its user, who knows the subject.
+        prep(workspace, "merge", "--accept", *(word for tag in own_tags(SUBJECT) for word in ("--absorb", tag)))
+        prep(workspace, "merge")
     else:
         prep(workspace, "merge", *(["--template", "{trigger}"] if arm.captions == "none" else []))
     prep(workspace, "build")

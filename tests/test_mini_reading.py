@@ -34,9 +34,9 @@ def said(text, tokenizer):
 
 
 def test_a_tag_is_known_at_its_last_word(tokenizer):
-    pairs, named = said("red shirt, man, holding umbrella", tokenizer)
-    assert pairs == [("shirt", "red shirt"), ("man", "1boy"), ("umbrella", "holding umbrella")]
-    assert named == {"red shirt", "1boy", "holding umbrella"}
+    pairs, named = said("red shirt, man, frying pan", tokenizer)
+    assert pairs == [("shirt", "red shirt"), ("man", "1boy"), ("pan", "frying pan")]
+    assert named == {"red shirt", "1boy", "frying pan"}
 
 
 def test_what_is_no_tag_has_no_meaning(tokenizer):
@@ -70,7 +70,7 @@ def test_it_learns(tokenizer, tmp_path, monkeypatch):
 
     before = apart()
     reading.teach(encoder, tokenizer, seen, replace(reading.COURSE, steps=60, warm=5))
-    assert apart() > 3 * before
+    assert apart() > 2 * before
 
 
 @shipped
