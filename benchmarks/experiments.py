@@ -158,9 +158,10 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
     for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
         prep(workspace, stage)
     if arm.captions == "merged":
-        prep(workspace, "merge", "--suggest")
+        named = {line.split("\t")[1] for line in prep(workspace, "merge", "--suggest").splitlines() if "\t" in line}
         # Nothing is known of how common a tag is elsewhere, so prep leaves it to its user, who knows the subject.
-        prep(workspace, "merge", "--accept", *(word for tag in own_tags(SUBJECT) for word in ("--absorb", tag)))
+        own = [tag for tag in own_tags(SUBJECT) if tag in named]
+        prep(workspace, "merge", "--accept", *(word for tag in own for word in ("--absorb", tag)))
         prep(workspace, "merge")
     else:
         prep(workspace, "merge", *(["--template", "{trigger}"] if arm.captions == "none" else []))
