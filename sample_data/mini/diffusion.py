@@ -27,7 +27,7 @@ _BATCH = 16
 _PROBES = 8  # pictures that tell one encoder from another
 _TIMES = 1_000
 _MOST = 5.0  # of the ratio of signal to noise that counts: min-SNR, https://arxiv.org/abs/2303.09556
-COURSE = Course(steps=8_000, rate=1.5e-3, warm=300, cool=0.2, keep=0.999)
+COURSE = Course(steps=12_000, rate=1.5e-3, warm=300, cool=0.2, keep=0.999)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BATCH = 32
 _NOTHING = -100  # a place where no tag ends: torch's loss leaves it out
-COURSE = Course(steps=2_500, rate=1e-3, warm=100, cool=0.5, keep=0.99)
+COURSE = Course(steps=1_500, rate=1e-3, warm=100, cool=0.5, keep=0.99)
 _MEANT = {name: at for at, name in enumerate(NAMES)} | {
     word: NAMES.index(name) for name, words in ALSO.items() for word in words
 }
