@@ -29,7 +29,7 @@ def test_every_stage_accounts_for_every_file(shown):
     _, said = shown
     lines = {line.split()[0]: line for line in said.splitlines() if " found = " in line}
     assert list(lines) == ["crop", "augment", "tag", "merge", "build", "train"]
-    assert "broken" in lines["crop"] or "truncated" in lines["crop"]
+    assert "51 found = 49 kept + 2 dropped" in lines["crop"] and "duplicate 1" in lines["crop"]
     assert "regularization: used" in said
 
 
