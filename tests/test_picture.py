@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.imaging import decode, picture
+from pipeline.imaging import decode, picture, resample
 from pipeline.imaging.resample import align
 from pipeline.record import Crop, Transform
 from pipeline.workspace import Workspace
@@ -336,6 +336,19 @@ def test_a_jpeg_with_ruined_pixels_is_damaged_and_one_with_oddities_is_not():
     end = data.rindex(b"\xff\xd9")
     odd = data[:end] + b"\x01\x02\x03" + data[end:] + b"trailing"
     assert np.array_equal(render_whole(odd), render_whole(data))
+
+
+def test_what_is_said_of_a_file_does_not_hang_on_other_threads():
+    """libvips' messages lie in one place for all threads, and one that reads another fault may snatch them."""
+    cut, other = path("china.jpg").read_bytes()[:20_000], encoded(SMALL, "PNG")
+
+    def told(number):
+        with pytest.raises(picture.Unreadable) as fault:
+            resample._jpeg(decode.open_picture(other if number % 3 else cut), 1, lambda image: image.numpy())
+        return None if number % 3 else (fault.value.reason, fault.value.detail)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(told, range(900))) == {None, ("truncated", "premature end of JPEG image")}
 
 
 def test_broken_exif_is_no_fault():

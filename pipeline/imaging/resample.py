@@ -144,8 +144,8 @@ def _webp(data: bytes) -> ndarray | None:
 def _jpeg(opened: Opened, shrink: int, use: Use) -> ndarray:
     """What `use` makes of a JPEG; refuses one whose pixels are ruined, forgives harmless oddities.
 
-    libvips keeps its messages in one place for all threads, so another thread may snatch one:
-    a faulty file is asked again, one at a time, until it tells.
+    What libvips does with a faulty file says whether it is cut off, never its words: they lie in one
+    place for all threads, and another thread may snatch them.
     """
     vips = _vips()
 
@@ -156,20 +156,30 @@ def _jpeg(opened: Opened, shrink: int, use: Use) -> ndarray:
         return load("warning")
     except vips.Error:
         pass
-    with _asking:
-        said = next(filter(None, (_complaint(load) for _ in range(3))), "")
-    if any(words in said for words in RUINED):
-        raise Unreadable("truncated" if "end of JPEG" in said else "damaged", said)
     try:
-        return load("truncated")
-    except vips.Error as fault:
-        raise Unreadable("damaged", " ".join(str(fault).split())) from None
+        pixels = load("truncated")
+    except vips.Error:
+        try:
+            load("none")
+        except vips.Error:
+            raise Unreadable("damaged", _complaint(load)) from None
+        raise Unreadable("truncated", "premature end of JPEG image") from None
+    if any(words in (said := _complaint(load)) for words in RUINED):
+        raise Unreadable("damaged", said)
+    return pixels
 
 
 _asking = threading.Lock()
+_TIMES = 20  # until a file has told what is wrong with it
 
 
 def _complaint(load: Use) -> str:
+    """What libjpeg says of a faulty file, asked one file at a time until it tells."""
+    with _asking:
+        return next(filter(None, (_said(load) for _ in range(_TIMES))), "")
+
+
+def _said(load: Use) -> str:
     try:
         load("warning")
     except _vips().Error as fault:
