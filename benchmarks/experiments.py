@@ -3,8 +3,8 @@
 Every experiment trains the same subject in several ways ("arms"), by prep's own commands, from pictures to samples;
 the mini-tagger judges the samples. An arm is run with several seeds, which choose pictures, noise and samples.
 
-The columns: how often what is the subject's own is seen where only the trigger was prompted ("bound"), what else was
-prompted beside the trigger ("follow"), and the subject's own where only its class was prompted ("drift").
+The columns: how many samples of the trigger alone show the subject ("bound"), how much of what was prompted beside the
+trigger is seen ("follow"), and how often a tag of the subject's own is where only its class was prompted ("drift").
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import io
 import shutil
 import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from benchmarks.judge import PLACES, Prompt, Verdict, judge, own_tags, prompts, see
+from benchmarks.arms import Arm, learned
+from benchmarks.judge import PLACES, Prompt, Verdict, judge, looks_of, prompts, see
 from sample_data.mini.judge import PAINTER, TAGGER
 from sample_data.world.paint import paint
 from sample_data.world.scene import cast_scene, class_scene
@@ -29,62 +29,8 @@ SUBJECT, CLASS = "smith", "1boy"
 SIDE = 64  # pixels of a crop
 SOURCE = 128  # pixels of a rendered source
 EACH = 16  # samples of every kind of prompt
+DDIM = 12  # steps of a sample
 QUICK, QUICK_STEPS = 1e-3, 200  # of an adapter that only paints more pictures
-
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One way of training; what it does not say is prep's default."""
-
-    name: str
-    captions: Literal["merged", "full", "none"] = "merged"
-    pictures: int = 20
-    class_pictures: int = 0  # for regularization
-    painted: int = 0  # pictures that a quick adapter of the others paints first, the good ones of as many more
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # of prep.toml
-
-
-def learned(**options: Any) -> dict[str, dict[str, Any]]:
-    return {"train": options}
-
-
-EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
-    "defaults": (Arm("prep's defaults"),),
-    "merging": (
-        Arm("tags absorbed"),
-        Arm("all tags kept", captions="full"),
-        Arm("trigger alone", captions="none"),
-    ),
-    "regularization": (Arm("without"), Arm("with class pictures", class_pictures=100)),
-    "options": (
-        Arm("as it is"),
-        Arm("mirrored", tables={"augment": {"mirror": True}}),
-        Arm("tags shuffled", tables=learned(shuffle_captions=True)),
-        Arm("caption dropout 0.1", tables=learned(caption_dropout=0.1)),
-        Arm("noise offset 0.1", tables=learned(noise_offset=0.1)),
-        Arm("rank 4", tables=learned(rank=4)),
-        Arm("rank 64", tables=learned(rank=64)),
-        Arm("text encoder too", tables=learned(text_encoder_rate=5e-5)),
-    ),
-    "few": (
-        Arm("five pictures", pictures=5),
-        Arm("mirrored too", pictures=5, tables={"augment": {"mirror": True}}),
-        Arm("mirrored, painted too", pictures=5, painted=15, tables={"augment": {"mirror": True}}),
-        Arm("twenty pictures"),
-    ),
-    "methods": tuple(
-        Arm(method, tables=learned(method=method, **more))
-        for method, more in {
-            "lora": {},
-            "locon": {"conv_rank": 8},
-            "loha": {},
-            "lokr": {},
-            "dora": {},
-            "dreambooth": {"learning_rate": 1e-5},
-            "inversion": {},
-        }.items()
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +45,6 @@ class Outcome:
     size: int  # bytes of the file
 
 
-def turns(name: str, seeds: int) -> Iterator[tuple[Arm, int]]:
-    """The arms of an experiment with every seed; they take turns, so that a busy hour hurts all alike."""
-    for seed in range(seeds):
-        for arm in EXPERIMENTS[name]:
-            yield arm, seed
-
-
 def run(arm: Arm, seed: int, home: Path) -> Outcome:
     """Everything from pictures to the verdict, in new workspaces below `home`."""
     draw(arm, seed, home / "pictures")
@@ -114,7 +53,7 @@ def run(arm: Arm, seed: int, home: Path) -> Outcome:
     asked = prompts(SUBJECT, CLASS, EACH)
     seconds = train(arm, seed, home, asked)
     shown = samples(home / "workspace" / "runs" / "run")
-    base, trained = (judge(asked, see(shown[step]), own_tags(SUBJECT)) for step in (0, max(shown)))
+    base, trained = (judge(asked, see(shown[step]), looks_of(SUBJECT)) for step in (0, max(shown)))
     files = [path for path in (home / "workspace" / "runs" / "run").rglob("run*.safetensors") if path.is_file()]
     return Outcome(arm.name, seed, base, trained, seconds, max((path.stat().st_size for path in files), default=0))
 
@@ -130,7 +69,7 @@ def draw(arm: Arm, seed: int, folder: Path) -> None:
 def paint_more(arm: Arm, seed: int, home: Path) -> None:
     """Paint pictures of the subject with an adapter that a few hundred quick steps teach; put the good ones to it.
 
-    Good are those in which most of what is the subject's own can be seen; twice as many are painted as are wanted.
+    Good are those that show the subject; twice as many are painted as are wanted.
     """
     quick = dataclasses.replace(
         arm, tables=arm.tables | learned(learning_rate=QUICK, steps=QUICK_STEPS), class_pictures=0
@@ -139,11 +78,9 @@ def paint_more(arm: Arm, seed: int, home: Path) -> None:
     draft = home / "draft"
     shutil.copytree(home / "pictures", draft / "pictures")
     train(quick, seed, draft, asked)
-    shown, own = samples(draft / "workspace" / "runs" / "run"), own_tags(SUBJECT)
+    shown, looks = samples(draft / "workspace" / "runs" / "run"), looks_of(SUBJECT)
     pictures = shown[max(shown)]
-    good = [
-        picture for picture, seen in zip(pictures, see(pictures), strict=True) if len(own.keys() & seen) > len(own) / 2
-    ]
+    good = [picture for picture, seen in zip(pictures, see(pictures), strict=True) if looks.seen_in(seen)]
     for number, picture in enumerate(good[: arm.painted]):
         shutil.copy(picture, home / "pictures" / SUBJECT / f"painted-{number:03d}.png")
 
@@ -152,7 +89,10 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
     """The whole line on the pictures below `home`; returns the seconds of prep train, samples included."""
     workspace = home / "workspace"
     (home / "prompts.txt").write_text(
-        "\n".join(f"{p.text} --w {SIDE} --h {SIDE} --l 4 --d {1_000 * seed + n}" for n, p in enumerate(asked)), "utf-8"
+        "\n".join(
+            f"{p.text} --w {SIDE} --h {SIDE} --l 4 --s {DDIM} --d {1_000 * seed + n}" for n, p in enumerate(asked)
+        ),
+        "utf-8",
     )
     _begin(arm, seed, home / "pictures", workspace)
     for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
@@ -160,14 +100,14 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
     if arm.captions == "merged":
         named = {line.split("\t")[1] for line in prep(workspace, "merge", "--suggest").splitlines() if "\t" in line}
         # Nothing is known of how common a tag is elsewhere, so prep leaves it to its user, who knows the subject.
-        own = [tag for tag in own_tags(SUBJECT) if tag in named]
-        prep(workspace, "merge", "--accept", *(word for tag in own for word in ("--absorb", tag)))
+        absorbed = [tag for tag in looks_of(SUBJECT).absorbed if tag in named]
+        prep(workspace, "merge", "--accept", *(word for tag in absorbed for word in ("--absorb", tag)))
         prep(workspace, "merge")
     else:
         prep(workspace, "merge", *(["--template", "{trigger}"] if arm.captions == "none" else []))
     prep(workspace, "build")
     start = time.perf_counter()
-    prep(workspace, "train", "--unchecked", "--sample-prompts", home / "prompts.txt")
+    prep(workspace, "train", "--unchecked", "--quiet", "--sample-prompts", home / "prompts.txt")
     return time.perf_counter() - start
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from sample_data.mini.judge import THRESHOLD, scores
 from sample_data.mini.scenes import NAMES
-from sample_data.world.scene import cast_scene, class_scene
+from sample_data.world.scene import CAST, cast_scene, class_scene
 from sample_data.world.tags import tags_of
 
-OWN = 0.5  # share of a subject's pictures from which a tag is its own: a portrait hides the apron
+OWN, COMMON = 0.9, 0.3  # a tag tells a subject if this share of its pictures shows it, and fewer of other people's
+OFTEN, MORE = 0.5, 1.5  # a tag is the subject's if it shows it this often, and this many times as often as others do
 PLACES = ("forge", "kitchen", "library", "forest", "beach", "street", "mountain")
 ACTIONS = ("waving", "hammering", "reading", "holding umbrella", "drinking", "hands on own hips")
 
@@ -30,23 +31,40 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the samples of a run show, by the tagger's word: shares of what real pictures show, 0 to 1."""
+    """What the samples of a run show, by the tagger's word, 0 to 1."""
 
-    bound: float  # the subject's own tags, in samples of the trigger alone
-    follow: float  # the prompted places and actions, beside the trigger
-    drift: float  # the subject's own tags, in samples of the class alone
+    bound: float  # the share of samples of the trigger alone that show the subject
+    follow: float  # the share of prompted places and actions that are seen, beside the trigger
+    drift: float  # the share of samples of the class alone that show the subject
 
 
-def own_tags(name: str, count: int = 400) -> dict[str, float]:
-    """The tags that a cast member shows wherever they can be seen, with the share of its pictures that show them."""
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What tells a subject from other people."""
+
+    kind: str  # 1boy or 1girl
+    own: tuple[str, ...]  # the tags that nearly all of its pictures show and few of other people do
+    absorbed: tuple[str, ...]  # those that whoever knows the subject would absorb into its trigger
+
+    def seen_in(self, tags: set[str]) -> bool:
+        """Whether a picture shows the subject: its kind, and all that is its own but one tag, which may be hidden."""
+        return self.kind in tags and len(tags.intersection(self.own)) >= len(self.own) - 1
+
+
+def looks_of(name: str, count: int = 400) -> Looks:
+    """How a member of the cast can be told from others, by `count` scenes with it and with each kind of the others."""
     scenes = [set(tags_of(cast_scene(name, seed))) for seed in range(count)]
-    others = [set(tags_of(class_scene("boy", seed))) | set(tags_of(class_scene("girl", seed))) for seed in range(count)]
-    shares = {tag: sum(tag in one for one in scenes) / count for tag in sorted(set().union(*scenes))}
-    return {
-        tag: share
-        for tag, share in shares.items()
-        if share >= OWN and share > 1.5 * sum(tag in o for o in others) / count
+    others = [set(tags_of(class_scene(gender, seed))) for seed in range(count) for gender in ("boy", "girl")]
+    kind = f"1{CAST[name].gender}"
+    shares = {
+        tag: (_mean([tag in one for one in scenes]), _mean([tag in one for one in others]))
+        for tag in sorted(set().union(*scenes) - {kind})
     }
+    return Looks(
+        kind,
+        tuple(tag for tag, (here, there) in shares.items() if here >= OWN and there < COMMON),
+        tuple(tag for tag, (here, there) in shares.items() if here >= OFTEN and here > MORE * there),
+    )
 
 
 def prompts(trigger: str, class_name: str, each: int) -> list[Prompt]:
@@ -59,16 +77,12 @@ def prompts(trigger: str, class_name: str, each: int) -> list[Prompt]:
     return [Prompt(trigger, "bound")] * each + follow + [Prompt(class_name, "class")] * each
 
 
-def judge(asked: list[Prompt], seen: list[set[str]], own: dict[str, float]) -> Verdict:
+def judge(asked: list[Prompt], seen: list[set[str]], looks: Looks) -> Verdict:
     """The verdict on samples, in the order of their prompts, by the tags that were seen in each."""
-    kinds = {about: [s for p, s in zip(asked, seen, strict=True) if p.about == about] for about in ("bound", "class")}
-    follow = [tag in s for p, s in zip(asked, seen, strict=True) if p.about == "follow" for tag in p.wanted]
-    return Verdict(_shown(kinds["bound"], own), _mean(follow), _shown(kinds["class"], own))
-
-
-def _shown(seen: list[set[str]], own: dict[str, float]) -> float:
-    """How often each own tag is seen, as a share of how often real pictures show it, and the mean of these."""
-    return _mean([min(1.0, _mean([tag in one for one in seen]) / share) for tag, share in own.items()])
+    shown: dict[str, list[bool]] = {"bound": [], "follow": [], "class": []}
+    for prompt, tags in zip(asked, seen, strict=True):
+        shown[prompt.about] += [tag in tags for tag in prompt.wanted] if prompt.wanted else [looks.seen_in(tags)]
+    return Verdict(_mean(shown["bound"]), _mean(shown["follow"]), _mean(shown["class"]))
 
 
 def see(pictures: list[Path]) -> list[set[str]]:

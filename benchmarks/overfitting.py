@@ -13,13 +13,14 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.experiments import CLASS, SUBJECT, Arm, draw, learned, samples, train
-from benchmarks.judge import Verdict, judge, own_tags, prompts, see
+from benchmarks.arms import Arm, learned
+from benchmarks.experiments import CLASS, SUBJECT, draw, samples, train
+from benchmarks.judge import Verdict, judge, looks_of, prompts, see
 
 EACH = 16  # samples of every kind of prompt, at every checkpoint
 EVERY, STEPS = 100, 1_200
 LONG = Arm(
-    "long",
+    "overfitting",
     pictures=12,
     tables=learned(
         learning_rate=1e-3,
@@ -59,12 +60,12 @@ def run(seed: int, home: Path) -> list[Checkpoint]:
     asked = prompts(SUBJECT, CLASS, EACH)
     train(LONG, seed, home, asked)
     folder = home / "workspace" / "runs" / "run"
-    shown, own = samples(folder), own_tags(SUBJECT)
+    shown, looks = samples(folder), looks_of(SUBJECT)
     told = json.loads((folder / "run.json").read_text("utf-8"))["validation"]
     found = []
     for one in told:
         if one["step"] in shown and "verdict" in one:
-            verdict = judge(asked, see(shown[one["step"]]), own)
+            verdict = judge(asked, see(shown[one["step"]]), looks)
             found.append(Checkpoint(seed, one["step"], one["validation"], one["verdict"], one["best"], verdict))
     return found
 

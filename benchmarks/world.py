@@ -14,13 +14,8 @@ others       One subject, trained in several ways; see experiments.py.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +24,9 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import experiments, overfitting
+from benchmarks.arms import EXPERIMENTS
+from benchmarks.turns import Found, run_all, turns
+from taggers.device import cores
 
 F1_TO_REACH, FOUND_TO_REACH = 0.90, 0.85
 SCALE, STEPS = 4.0, 25  # of guidance, and of DDIM
@@ -95,72 +93,42 @@ mini-diffusion, share of prompted tags found, {painter["prompts"]} held-out prom
   least followed: {least}"""
 
 
-@contextlib.contextmanager
-def place(keep: Path | None, name: str) -> Iterator[Path]:
-    """An empty folder for one run, gone afterwards unless it is to be kept."""
-    if keep:
-        yield keep / name
-    else:
-        with tempfile.TemporaryDirectory(prefix="prep-world-") as folder:
-            yield Path(folder) / name
-
-
 @click.command(help=__doc__)
-@click.argument(
-    "names", nargs=-1, required=True, type=click.Choice(["quality", *experiments.EXPERIMENTS, "overfitting"])
-)
+@click.argument("names", nargs=-1, required=True, type=click.Choice(["quality", *EXPERIMENTS, "overfitting"]))
 @click.option("--seeds", default=3, help="How often each arm of an experiment is run.")
+@click.option("--jobs", default=cores(), help="Arms run at a time, each in one thread.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write every outcome there; none is run again.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep the workspaces of experiments in this folder.")
 @click.option("--prompts", default=200, help="Prompts that the painter is judged by.")
 @click.option("--tagger", type=click.Path(path_type=Path), help="Folder of another tagger, for quality.")
 @click.option("--painter", type=click.Path(path_type=Path), help="Folder of another painter, for quality.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder of painted scenes.")
-@click.option("--threads", default=1, help="Threads of the networks.")
-@click.option("--keep", type=click.Path(path_type=Path), help="Keep the workspaces of experiments in this folder.")
-@click.option("--json", "file", type=click.Path(path_type=Path), help="Write every outcome there, too.")
-def main(names: tuple[str, ...], threads: int, file: Path | None, **given: Any) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    told: dict[str, Any] = {}
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder of painted scenes, for quality.")
+def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep: Path | None, **models: Any) -> None:
+    if "quality" in names:
+        click.echo(quality_table(quality(models)))
+    found = Found(file)
+    run_all(turns([name for name in names if name != "quality"], seeds), jobs, keep, found)
     for name in names:
-        found: Any = []
-        told[name] = found
-        if name == "quality":
-            found = told[name] = quality(given)
-            click.echo(quality_table(found))
-        elif name == "overfitting":
-            for seed in range(given["seeds"]):
-                with place(given["keep"], f"{name}-{seed}") as home:
-                    found.append(overfitting.run(seed, home))
-                click.echo(f"  {name}, seed {seed}: {overfitting.regret(found[-1]):.1%} from the best", err=True)
-                write(told, file)
-            click.echo(f"\n{name}: {given['seeds']} seeds, medians\n{overfitting.table(found)}")
-        else:
-            for arm, seed in experiments.turns(name, given["seeds"]):
-                with place(given["keep"], f"{name}-{arm.name.replace(' ', '-')}-{seed}") as home:
-                    found.append(experiments.run(arm, seed, home))
-                click.echo(f"  {name}, seed {seed}: {arm.name}: {found[-1].trained}", err=True)
-                write(told, file)
-            click.echo(f"\n{name}: {given['seeds']} seeds, medians and ranges\n{experiments.table(found)}")
-        write(told, file)
+        if name == "overfitting":
+            click.echo(f"\n{name}: {seeds} seeds, medians\n" + overfitting.table(found.of(name, seeds)))
+        elif name != "quality":
+            outcomes = [one for arm in EXPERIMENTS[name] for one in found.of(arm.name, seeds)]
+            click.echo(f"\n{name}: {seeds} seeds, medians and ranges\n" + experiments.table(outcomes))
 
 
 def quality(given: dict[str, Any]) -> dict[str, Any]:
     """The figures of tagger and painter."""
+    import torch
+
     from sample_data.mini import judge
     from sample_data.mini.scenes import CACHE
 
+    torch.set_num_threads(1)
     tagger, cache = given["tagger"] or judge.TAGGER, given["cache"] or CACHE
     return {
         "tagger": judge_tagger(tagger, cache),
         "painter": judge_painter(given["painter"] or judge.PAINTER, tagger, cache, given["prompts"]),
     }
-
-
-def write(told: dict[str, Any], file: Path | None) -> None:
-    """All outcomes so far, so that a run that is broken off has told something."""
-    if file:
-        file.write_text(json.dumps(told, indent=2, default=dataclasses.asdict))
 
 
 if __name__ == "__main__":

@@ -11,17 +11,15 @@ from benchmarks import overfitting, world
 from benchmarks.experiments import EXPERIMENTS, Outcome, table, turns
 from benchmarks.judge import Prompt, Verdict, judge, own_tags, prompts
 from benchmarks.overfitting import Checkpoint, agreement, regret
-from sample_data.world.scene import cast_scene
-from sample_data.world.tags import tags_of
 
-OWN = {"beard": 1.0, "apron": 0.5}
+OWN = ("apron", "beard", "red hat")
 
 
-def test_own_is_what_a_subject_shows_and_others_rarely():
+def test_own_is_what_a_subject_always_shows_and_others_rarely():
     own = own_tags("smith", 100)
-    assert {"beard", "apron"} <= own.keys() and not {"1boy", "solo", "smile", "forge"} & own.keys()
-    shown = [set(tags_of(cast_scene("smith", seed))) for seed in range(100)]
-    assert own["beard"] == sum("beard" in one for one in shown) / 100
+    assert {"beard", "apron", "blue shirt"} <= set(own)
+    assert not {"1boy", "solo", "smile", "forge", "short hair"} & set(own)  # always there, or just as often elsewhere
+    assert {"twintails", "scarf"} <= set(own_tags("wren", 100))
 
 
 def test_prompts_of_every_kind_with_what_they_ask_for():
@@ -34,12 +32,12 @@ def test_prompts_of_every_kind_with_what_they_ask_for():
     assert len({one.text for one in follow}) == 9
 
 
-def test_shares_are_of_what_real_pictures_show():
+def test_a_sample_shows_the_subject_with_all_its_own_but_one():
     asked = [Prompt("s", "bound"), Prompt("s", "bound"), Prompt("s, x, y", "follow", ("x", "y")), Prompt("c", "class")]
-    found = judge(asked, [{"beard", "apron"}, {"beard"}, {"y", "beard"}, set()], OWN)
-    assert found == Verdict(bound=1.0, follow=0.5, drift=0.0)  # an apron in every other picture is all there is
+    found = judge(asked, [{"beard", "apron", "x"}, {"beard"}, {"y", "beard"}, set()], OWN)
+    assert found == Verdict(bound=0.5, follow=0.5, drift=0.0)
     found = judge(asked, [{"beard"}, set(), {"x", "y"}, {"beard"}], OWN)
-    assert found == Verdict(bound=0.25, follow=1.0, drift=0.5)
+    assert found == Verdict(bound=0.0, follow=1.0, drift=1 / 3)
 
 
 def test_arms_take_turns():

@@ -20,6 +20,7 @@ from training.steps.batch_size import with_batch
 from training.steps.hardware import find_device
 from training.steps.optimizers import need_package
 from training.steps.ranks import find_ranks
+from training.steps.threads import suited_threads
 from training.watch.board import need_tensorboard
 from training.watch.meter import Meter
 from training.watch.observers import Observers, observe
@@ -56,19 +57,20 @@ def conduct(config: Train, manifest: Manifest, workspace: Workspace, report: Rep
     course = begin(run.job, place, ranks)
     if course.done and not meter.settle:  # a trial stops and goes on by itself
         log.warning("Going on from the checkpoint of step %d; --fresh begins anew.", course.done)
-    watch = observe(run, course, place, (paintings, workspace))
-    with meter.span("base"):
-        watch.begin()
-    last, copies = None, Copies(run, course.learner, place, manifest)
-    if not watch.validator.over:  # else patience had ended it before it was stopped
-        wish = Wish(lambda: watch.validator.best, copies)
-        last = follow(run.job, course, meter.reporting(report), meter.watchers(watch.watchers()), wish)
-    if not meter.until:
-        done = (last.number, last.epoch) if last else (course.done, course.epoch)
-        with meter.span("publish"):
-            if course.learner.ranks.first:
-                copies.prove()
-            _publish(run, watch, _result(config, watch, done), manifest, workspace)
+    with suited_threads(run.job):
+        watch = observe(run, course, place, (paintings, workspace))
+        with meter.span("base"):
+            watch.begin()
+        last, copies = None, Copies(run, course.learner, place, manifest)
+        if not watch.validator.over:  # else patience had ended it before it was stopped
+            wish = Wish(lambda: watch.validator.best, copies)
+            last = follow(run.job, course, meter.reporting(report), meter.watchers(watch.watchers()), wish)
+        if not meter.until:
+            done = (last.number, last.epoch) if last else (course.done, course.epoch)
+            with meter.span("publish"):
+                if course.learner.ranks.first:
+                    copies.prove()
+                _publish(run, watch, _result(config, watch, done), manifest, workspace)
     return watch
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +25,6 @@ def demo(folder: Path, settings: Settings, as_json: bool) -> None:
 
     The workspace is FOLDER (demo if none is named); at the end prep says where everything is.
     """
-    # Before torch is loaded. So small a network gains nothing by two threads that wait for each other: on two cores
-    # 300 steps took 347 s with them, and 93 s in one.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     workspace = demo_command.begin(folder)
     click.echo(f"workspace {workspace.root}", err=True)
     _run(workspace, settings, as_json)

@@ -1,0 +1,73 @@
+"""The ways of training that benchmarks/experiments.py compares.
+
+But for prep's defaults themselves, all are shortened alike, so that each takes two minutes; beside that, each differs
+from prep's defaults in what its name says, and in nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Tables = dict[str, dict[str, Any]]  # of prep.toml
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way of training; what it does not say is prep's default."""
+
+    name: str  # two arms of one name are the same
+    captions: Literal["merged", "full", "none"] = "merged"
+    pictures: int = 20
+    class_pictures: int = 0  # for regularization
+    painted: int = 0  # pictures that a quick adapter of the others paints first, the good ones of as many more
+    tables: Tables = field(default_factory=dict)
+
+
+def learned(**options: Any) -> Tables:
+    """Options of prep train."""
+    return {"train": options}
+
+
+def short(**options: Any) -> Tables:
+    """Options of a shortened prep train: two fifths of the steps, at five times the rate."""
+    return learned(**({"learning_rate": 5e-4, "epochs": 4} | options))
+
+
+MIRRORED: Tables = {"augment": {"mirror": True}} | short(epochs=2)  # twice the pictures, as many steps
+FEW: Tables = short(epochs=16)  # a quarter of the pictures, as many steps
+SHORT = Arm("prep, shortened", tables=short())
+EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
+    "defaults": (Arm("prep's defaults"), SHORT),
+    "merging": (
+        SHORT,
+        Arm("all tags kept", captions="full", tables=short()),
+        Arm("trigger alone", captions="none", tables=short()),
+    ),
+    "regularization": (SHORT, Arm("with class pictures", class_pictures=100, tables=short())),
+    "options": (
+        SHORT,
+        Arm("mirrored", tables=MIRRORED),
+        Arm("tags shuffled", tables=short(shuffle_captions=True)),
+        Arm("caption dropout 0.1", tables=short(caption_dropout=0.1)),
+        Arm("noise offset 0.1", tables=short(noise_offset=0.1)),
+        Arm("rank 4", tables=short(rank=4)),
+        Arm("rank 64", tables=short(rank=64)),
+        Arm("text encoder too", tables=short(text_encoder_rate=5e-5)),
+    ),
+    "few": (
+        Arm("five pictures", pictures=5, tables=FEW),
+        Arm("five, mirrored", pictures=5, tables={"augment": {"mirror": True}} | short(epochs=8)),
+        Arm("five, mirrored, painted", pictures=5, painted=15, tables=MIRRORED),
+        SHORT,
+    ),
+    "methods": (
+        SHORT,
+        Arm("locon", tables=short(method="locon", conv_rank=8)),
+        Arm("loha", tables=short(method="loha")),
+        Arm("lokr", tables=short(method="lokr")),
+        Arm("dora", tables=short(method="dora")),
+        Arm("dreambooth", tables=short(method="dreambooth", learning_rate=1e-5)),
+        Arm("textual inversion", tables=learned(method="inversion", epochs=4)),
+    ),
+}
