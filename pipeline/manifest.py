@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pipeline.errors import PrepError
 from pipeline.record import Record
 from pipeline.shape import Plain, shape
 from pipeline.stage import Model, Step
+from pipeline.workspace import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,34 +147,28 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[S
     """
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps([step.key for step in history]).encode())
     tally = _Tally()
     last = ""
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    try:
-        with pq.ParquetWriter(name, schema(), compression="zstd", write_page_checksum=True) as writer:
-            for group in _regroup(batches):
-                for record in group:
-                    if record.id <= last:
-                        raise AssertionError(f"records out of order: {record.id} after {last}")
-                    last = record.id
-                    tally.add(record)
-                writer.write_table(_digested(group, digest))
-            counts = tally.counts()
-            head = {
-                "format": FORMAT,
-                "digest": digest.hexdigest(),
-                "counts": dataclasses.asdict(counts),
-                "history": [dataclasses.asdict(step) | {"key": step.key} for step in history],
-            }
-            writer.add_key_value_metadata({_META: json.dumps(head, ensure_ascii=False).encode()})
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with (
+        whole_file(path) as draft,
+        pq.ParquetWriter(draft, schema(), compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for group in _regroup(batches):
+            for record in group:
+                if record.id <= last:
+                    raise AssertionError(f"records out of order: {record.id} after {last}")
+                last = record.id
+                tally.add(record)
+            writer.write_table(_digested(group, digest))
+        counts = tally.counts()
+        head = {
+            "format": FORMAT,
+            "digest": digest.hexdigest(),
+            "counts": dataclasses.asdict(counts),
+            "history": [dataclasses.asdict(step) | {"key": step.key} for step in history],
+        }
+        writer.add_key_value_metadata({_META: json.dumps(head, ensure_ascii=False).encode()})
     return Manifest(path, history, digest.hexdigest(), counts)
 
 

@@ -112,21 +112,26 @@ class Workspace:
                 file.unlink()
 
 
-def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a whole file or none: to a temporary name beside it, then renamed into place.
-
-    What is too large to hold at once may come in pieces.
-    """
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that becomes it at the end, or goes if anything fails: a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    draft = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        yield draft
+        draft.chmod(0o644)
+        draft.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a whole file or none. What is too large to hold at once may come in pieces."""
+    with whole_file(path) as draft, draft.open("wb") as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
 
 
 def file_sha256(path: Path) -> str:
