@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+import pipeline.models.store
 from pipeline.errors import PrepError
-from pipeline.models.store import home_of
+from pipeline.models.store import home_of, known_sha256
 from pipeline.stage import Model
 from pipeline.workspace import Workspace, file_sha256
 from stages.merging.priors import find_priors, read_priors
@@ -42,6 +43,23 @@ def test_the_list_beside_the_model_that_tagged(tmp_path, monkeypatch):
     assert other.about == f"the list of tags of {HUB} is not on this machine; name it with --counts FILE"
     assert not found().shares
     assert find_priors(manifest(tmp_path / "t.parquet", []), str(path), home, str).shares
+
+
+def test_the_list_beside_a_model_that_was_named_by_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr(pipeline.models.store, "_SETTLED", -1)  # files this young are remembered, too
+    path = list_of_tags(tmp_path / "mine" / "selected_tags.csv")
+    other = tmp_path / "mine" / "other.csv"
+    other.write_bytes(path.read_bytes())
+    tagged = manifest(tmp_path / "tag.parquet", [], (Model("mine/selected_tags.csv", file_sha256(path)),))
+    home = Workspace(tmp_path)
+    assert not find_priors(tagged, "", home, str).shares  # nobody has read it on this machine
+    known_sha256(other)
+    assert not find_priors(tagged, "", home, str).shares  # of its content, but of another name
+    known_sha256(path)
+    assert find_priors(tagged, "", home, str).about == "7,182,544 posts counted in mine/selected_tags.csv"
+    path.write_text(path.read_text().replace("solo", "sola"))
+    assert not find_priors(tagged, "", home, str).shares  # it has changed since
 
 
 def test_names_are_counted_as_captions_write_them(tmp_path):

@@ -217,6 +217,15 @@ def known_sha256(path: Path) -> str:
     return sha
 
 
+def file_of(model: Model) -> Path | None:
+    """A model's file on this machine: below its hub id, or wherever one of its name and content was read before."""
+    hub, _, name = model.name.rpartition("/")
+    for path in (home_of(hub) / name, *map(Path, sorted(_read_memory()))):
+        if path.name == name and path.is_file() and known_sha256(path) == model.sha256:
+            return path
+    return None
+
+
 def read_record(folder: Path) -> Pulled | None:
     """What a pull recorded in this folder; None where files were copied by hand. PrepError when it is damaged."""
     path = folder / RECORD

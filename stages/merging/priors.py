@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.models.store import home_of, known_sha256
+from pipeline.models.store import file_of
 from pipeline.spelling import plain
 from pipeline.workspace import Workspace
 
@@ -35,8 +35,7 @@ def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Cal
         hub, _, name = model.name.rpartition("/")
         if name != LIST:
             continue
-        path = home_of(hub) / LIST
-        if path.is_file() and known_sha256(path) == model.sha256:
+        if path := file_of(model):
             return read_priors(path, rename)
         return Priors(about=f"the list of tags of {hub} is not on this machine; name it with --counts FILE")
     return Priors()
