@@ -98,10 +98,9 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
     for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
         prep(workspace, stage)
     if arm.captions == "merged":
-        named = {line.split("\t")[1] for line in prep(workspace, "merge", "--suggest").splitlines() if "\t" in line}
-        # Nothing is known of how common a tag is elsewhere, so prep leaves it to its user, who knows the subject.
-        absorbed = [tag for tag in looks_of(SUBJECT).absorbed if tag in named]
-        prep(workspace, "merge", "--accept", *(word for tag in absorbed for word in ("--absorb", tag)))
+        rows = [line.split("\t") for line in prep(workspace, "merge", "--suggest").splitlines() if "\t" in line]
+        doubtful = [tag for _, tag, action, *_ in rows if action == "review"]  # whoever knows the subject says yes
+        prep(workspace, "merge", "--accept", *(word for tag in doubtful for word in ("--absorb", tag)))
         prep(workspace, "merge")
     else:
         prep(workspace, "merge", *(["--template", "{trigger}"] if arm.captions == "none" else []))

@@ -15,7 +15,6 @@ from sample_data.world.scene import CAST, cast_scene, class_scene
 from sample_data.world.tags import tags_of
 
 OWN, COMMON = 0.9, 0.3  # a tag tells a subject if this share of its pictures shows it, and fewer of other people's
-OFTEN, MORE = 0.5, 1.5  # a tag is the subject's if it shows it this often, and this many times as often as others do
 PLACES = ("forge", "kitchen", "library", "forest", "beach", "street", "mountain")
 ACTIONS = ("waving", "hammering", "reading", "holding umbrella", "drinking", "hands on own hips")
 
@@ -44,7 +43,6 @@ class Looks:
 
     kind: str  # 1boy or 1girl
     own: tuple[str, ...]  # the tags that nearly all of its pictures show and few of other people do
-    absorbed: tuple[str, ...]  # those that whoever knows the subject would absorb into its trigger
 
     def seen_in(self, tags: set[str]) -> bool:
         """Whether a picture shows the subject: its kind, and all that is its own but one tag, which may be hidden."""
@@ -55,16 +53,12 @@ def looks_of(name: str, count: int = 400) -> Looks:
     """How a member of the cast can be told from others, by `count` scenes with it and with each kind of the others."""
     scenes = [set(tags_of(cast_scene(name, seed))) for seed in range(count)]
     others = [set(tags_of(class_scene(gender, seed))) for seed in range(count) for gender in ("boy", "girl")]
-    kind = f"1{CAST[name].gender}"
-    shares = {
-        tag: (_mean([tag in one for one in scenes]), _mean([tag in one for one in others]))
-        for tag in sorted(set().union(*scenes) - {kind})
-    }
-    return Looks(
-        kind,
-        tuple(tag for tag, (here, there) in shares.items() if here >= OWN and there < COMMON),
-        tuple(tag for tag, (here, there) in shares.items() if here >= OFTEN and here > MORE * there),
+    own = tuple(
+        tag
+        for tag in sorted(set().union(*scenes))
+        if _mean([tag in one for one in scenes]) >= OWN and _mean([tag in one for one in others]) < COMMON
     )
+    return Looks(f"1{CAST[name].gender}", own)
 
 
 def prompts(trigger: str, class_name: str, each: int) -> list[Prompt]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import overfitting, world
-from benchmarks.experiments import EXPERIMENTS, Outcome, table, turns
-from benchmarks.judge import Prompt, Verdict, judge, own_tags, prompts
-from benchmarks.overfitting import Checkpoint, agreement, regret
+from benchmarks.arms import EXPERIMENTS, Arm, learned
+from benchmarks.experiments import Outcome, table
+from benchmarks.judge import Looks, Prompt, Verdict, judge, looks_of, prompts
+from benchmarks.overfitting import LONG, Checkpoint, agreement, regret
+from benchmarks.turns import Found, Turn, turns
 
-OWN = ("apron", "beard", "red hat")
+LOOKS = Looks("1boy", ("apron", "beard", "red hat"))
+LOW, HIGH = Verdict(0.1, 0.9, 0.1), Verdict(0.8, 0.7, 0.2)
 
 
 def test_own_is_what_a_subject_always_shows_and_others_rarely():
-    own = own_tags("smith", 100)
-    assert {"beard", "apron", "blue shirt"} <= set(own)
-    assert not {"1boy", "solo", "smile", "forge", "short hair"} & set(own)  # always there, or just as often elsewhere
-    assert {"twintails", "scarf"} <= set(own_tags("wren", 100))
+    smith = looks_of("smith", 100)
+    assert smith.kind == "1boy" and {"beard", "apron", "blue shirt"} <= set(smith.own)
+    assert not {"1boy", "solo", "smile", "forge", "short hair"} & set(smith.own)  # not always, or often elsewhere
+    wren = looks_of("wren", 100)
+    assert wren.kind == "1girl" and {"twintails", "scarf"} <= set(wren.own)
+
+
+def test_a_picture_shows_the_subject_with_all_its_own_but_one():
+    assert LOOKS.seen_in({"1boy", "apron", "beard", "red hat", "forest"})
+    assert LOOKS.seen_in({"1boy", "beard", "red hat"})
+    assert not LOOKS.seen_in({"1boy", "beard"})
+    assert not LOOKS.seen_in({"1girl", "apron", "beard", "red hat"})
 
 
 def test_prompts_of_every_kind_with_what_they_ask_for():
@@ -32,23 +41,29 @@ def test_prompts_of_every_kind_with_what_they_ask_for():
     assert len({one.text for one in follow}) == 9
 
 
-def test_a_sample_shows_the_subject_with_all_its_own_but_one():
+def test_a_verdict_is_the_share_of_samples_of_each_kind():
     asked = [Prompt("s", "bound"), Prompt("s", "bound"), Prompt("s, x, y", "follow", ("x", "y")), Prompt("c", "class")]
-    found = judge(asked, [{"beard", "apron", "x"}, {"beard"}, {"y", "beard"}, set()], OWN)
-    assert found == Verdict(bound=0.5, follow=0.5, drift=0.0)
-    found = judge(asked, [{"beard"}, set(), {"x", "y"}, {"beard"}], OWN)
-    assert found == Verdict(bound=0.0, follow=1.0, drift=1 / 3)
+    him = {"1boy", "beard", "apron"}
+    assert judge(asked, [him, {"beard"}, {"y", "beard"}, set()], LOOKS) == Verdict(bound=0.5, follow=0.5, drift=0.0)
+    assert judge(asked, [set(), set(), {"x", "y"}, him], LOOKS) == Verdict(bound=0.0, follow=1.0, drift=1.0)
 
 
-def test_arms_take_turns():
-    order = [(arm.name, seed) for arm, seed in turns("merging", 2)]
-    names = [arm.name for arm in EXPERIMENTS["merging"]]
-    assert order == [(name, seed) for seed in (0, 1) for name in names]
+def test_arms_take_turns_and_what_experiments_share_is_run_once():
+    order = [(turn.arm.name, turn.seed) for turn in turns(["merging", "regularization", "overfitting"], 2)]
+    names = [arm.name for name in ("merging", "regularization") for arm in EXPERIMENTS[name]]
+    assert len(set(names)) == len(names) - 1
+    assert order == [(name, seed) for seed in (0, 1) for name in [*dict.fromkeys(names), "overfitting"]]
+    assert turns(["overfitting"], 1)[0].arm == LONG
+
+
+def test_arms_of_one_name_are_the_same():
+    named: dict[str, Arm] = {}
+    for arm in (arm for arms in EXPERIMENTS.values() for arm in arms):
+        assert named.setdefault(arm.name, arm) == arm
 
 
 def test_a_table_has_the_base_and_each_arm_with_its_range():
-    low, high = Verdict(0.1, 0.9, 0.1), Verdict(0.8, 0.7, 0.2)
-    rows = table([Outcome("a", 0, low, high, 61.0, 5_000), Outcome("a", 1, low, Verdict(0.6, 0.7, 0.2), 60.0, 5_000)])
+    rows = table([Outcome("a", 0, LOW, HIGH, 61.0, 5_000), Outcome("a", 1, LOW, Verdict(0.6, 0.7, 0.2), 60.0, 5_000)])
     head, base, arm = rows.splitlines()
     assert head.split() == ["bound", "follow", "drift", "seconds", "kB"]
     assert base.split("  ")[0] == "the base" and "10 % (10-10)" in base
@@ -71,9 +86,20 @@ def test_agreement_is_about_following_less_than_once():
     assert "prep's choice, worth" in overfitting.table([[_point(1, 0.5, 0.5, chosen=True)]])
 
 
-def test_outcomes_are_written_as_they_come(tmp_path):
-    world.write({"few": [Outcome("a", 0, Verdict(0, 0, 0), Verdict(1, 1, 1), 1.0, 2)]}, tmp_path / "f.json")
-    assert json.loads((tmp_path / "f.json").read_text())["few"][0]["trained"] == {"bound": 1, "follow": 1, "drift": 1}
+def test_what_was_found_is_kept_and_not_run_again(tmp_path):
+    file = tmp_path / "f.json"
+    turn, long = Turn(Arm("a", tables=learned(rank=4)), 1), Turn(LONG, 0)
+    came, course = Outcome("a", 1, LOW, HIGH, 1.0, 2), [_point(100, 0.2, 0.9, chosen=True)]
+    found = Found(file)
+    assert not found.has(turn)
+    found.add(turn, came)
+    found.add(long, course)
+    again = Found(file)
+    assert again.has(turn) and again.has(long)
+    assert again.of("overfitting", 1) == [course] and again.known["a", 1] == (turn, came)
+    assert not again.has(Turn(turn.arm, 0))
+    assert not again.has(Turn(Arm("a", tables=learned(rank=8)), 1))  # what is another arm by now is run again
+    assert [path.name for path in tmp_path.iterdir()] == ["f.json"]
 
 
 def test_an_unknown_experiment_is_refused():

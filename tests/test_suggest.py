@@ -54,7 +54,9 @@ def test_thresholds_are_options(home):
     assert by_tag(plan(home, records(), coverage=0.5))["mole under eye"].action == "absorb"
     assert by_tag(plan(home, records(), pmi=4.6))["two side up"].action == "absorb"  # a feature: PMI is waived
     assert by_tag(plan(home, records(), pmi=4.6))["red ribbon"].action == "keep"
-    assert by_tag(plan(home, records(), z=7))["blonde hair"].action == "keep"
+    doubtful = by_tag(plan(home, records(), z=7))["blonde hair"]
+    assert doubtful.action == "review" and doubtful.reason.endswith("times as often: may be chance")
+    assert by_tag(plan(home, records(), z=7, pmi=4.6))["blonde hair"].action == "keep"
     assert by_tag(plan(home, records(), review=0.4))["school uniform"].action == "review"
     assert by_tag(plan(home, records(), coverage=0.64))["two side up"].action == "absorb"  # the bound itself passes
     with pytest.raises(PrepError, match=r"review is 0\.7, above coverage, 0\.6"):

@@ -119,8 +119,9 @@ def _verdict(how: Suggest, kinds: Kinds, row: Row) -> tuple[Action, str]:
         least = f"below {how.coverage:.0%}"
         return ("keep", least) if row.coverage < how.coverage else ("review", "elsewhere not known")
     times = f"{2**row.pmi:.1f} times as often"
-    if row.z < how.z:
-        return "keep", f"{times}: may be chance"
+    if row.z < how.z:  # which five pictures do not get over: then their user knows better
+        doubtful = row.pmi >= how.pmi and row.coverage >= how.coverage
+        return "review" if doubtful else "keep", f"{times}: may be chance"
     if row.pmi < how.pmi:
         features = kinds.is_feature(row.tag) and row.coverage >= how.coverage
         return ("absorb", "a part of the body") if features else ("keep", f"only {times}")
