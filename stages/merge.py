@@ -15,11 +15,15 @@ from stages.merging.compose import Composer
 from stages.merging.groups import Group, refuse_empty
 from stages.merging.plan import read_plan
 from stages.merging.rewrite import read_rewrites
+from stages.merging.suggest import Suggest, suggest
 from stages.merging.template import DEFAULT, parse
 from stages.merging.thresholds import Cut, read_rules
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
+
+_MANY = 100_000  # pictures whose tags are not counted just for a note: of a million that takes five seconds
+_LISTED = 4  # tags of a note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +143,24 @@ class Merge(Stage):
                     f"merge: thresholds names {tagger!r}, which has not tagged.", f"First: prep tag {tagger}"
                 )
 
+    def notes(self, manifest: Manifest) -> tuple[str, ...]:
+        """Tags that seem to be a subject's own and stay in its captions, where nobody has decided about them."""
+        workspace = Workspace(manifest.path.parent.parent)
+        if self.absorb or manifest.counts.pictures > _MANY or read_plan(workspace):
+            return ()
+        own: dict[str, list[str]] = {}
+        for row in suggest(Suggest(), self, manifest, workspace).rows:
+            if row.action in ("absorb", "review"):
+                own.setdefault(row.subject, []).append(row.tag)
+        return tuple(f"{_listed(tags)}: {subject}'s own? prep merge --suggest" for subject, tags in own.items())
+
     def start(self, workspace: Workspace) -> Work:
         return functools.partial(_merge, Composer.of(self, workspace))
+
+
+def _listed(tags: list[str]) -> str:
+    shown, more = tags[:_LISTED], len(tags) - _LISTED
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def _merge(composer: Composer, records: list[Record]) -> list[Record]:

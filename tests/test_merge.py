@@ -282,6 +282,16 @@ def test_suggest_shows_and_changes_nothing(home):
     assert {row["tag"]: row["action"] for row in rows}["mole under eye"] == "absorb"
 
 
+def test_tags_that_nobody_decided_about_are_noted(home):
+    assert "own?" not in merge(home)  # the recipe absorbs something: its writer knows
+    home.recipe.write_text(home.recipe.read_text().replace('["solo"]', "[]"))
+    note = "blonde hair, long hair, blue eyes, animal ears and 5 more: smith's own? prep merge --suggest"
+    assert [line.strip() for line in merge(home).splitlines()[1:]] == [note]
+    suggest(home)
+    assert "own?" not in merge(home, "--accept")
+    assert note in merge(home, "--undo")
+
+
 def test_accept_change_and_undo(home):
     suggest(home)
     told = merge(home, "--accept", "--keep", "blue eyes", "--quiet")
