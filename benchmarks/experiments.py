@@ -122,8 +122,7 @@ def prep(workspace: Path, *words: object) -> str:
 
 def _begin(arm: Arm, seed: int, sources: Path, workspace: Path) -> None:
     from pipeline.commands.init import Beginning, init
-    from pipeline.line import TABLES
-    from taggers.danbooru.wd14 import Wd14
+    from pipeline.line import tables as stages
 
     tables: dict[str, dict[str, Any]] = {
         "crop": {"resolution": SIDE, "focus": "centre"},
@@ -134,9 +133,7 @@ def _begin(arm: Arm, seed: int, sources: Path, workspace: Path) -> None:
         tables[name] = tables.get(name, {}) | more
     regularization = ((CLASS, str(sources / "class")),) if arm.class_pictures else ()
     subjects = ((SUBJECT, CLASS, str(sources / SUBJECT)),)
-    stages: dict[str, Any] = {name: stage for name, stage in TABLES.items() if name != "tag.basic"}
-    stages["tag.wd14"] = Wd14
-    init(workspace, Beginning(subjects, regularization, tables), stages)
+    init(workspace, Beginning(subjects, regularization, tables), stages(("wd14",)))
 
 
 def _save(folder: Path, number: int, scene: Any) -> None:

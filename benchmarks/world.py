@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import experiments, overfitting
 from benchmarks.arms import EXPERIMENTS
-from benchmarks.turns import Found, run_all, turns
+from benchmarks.sheet import draw
+from benchmarks.turns import Found, Turn, run_all, turns
 from taggers.device import cores
 
 F1_TO_REACH, FOUND_TO_REACH = 0.90, 0.85
@@ -99,13 +100,17 @@ mini-diffusion, share of prompted tags found, {painter["prompts"]} held-out prom
 @click.option("--jobs", default=cores(), help="Arms run at a time, each in one thread.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write every outcome there; none is run again.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the workspaces of experiments in this folder.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw samples of the first seed there; needs --keep.")
 @click.option("--prompts", default=200, help="Prompts that the painter is judged by.")
 @click.option("--tagger", type=click.Path(path_type=Path), help="Folder of another tagger, for quality.")
 @click.option("--painter", type=click.Path(path_type=Path), help="Folder of another painter, for quality.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of painted scenes, for quality.")
-def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep: Path | None, **models: Any) -> None:
+def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep: Path | None, **rest: Any) -> None:
+    picture: Path | None = rest.pop("picture")
+    if picture and not keep:
+        raise click.UsageError("--picture shows samples that only --keep keeps.")
     if "quality" in names:
-        click.echo(quality_table(quality(models)))
+        click.echo(quality_table(quality(rest)))
     found = Found(file)
     run_all(turns([name for name in names if name != "quality"], seeds), jobs, keep, found)
     for name in names:
@@ -114,6 +119,9 @@ def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep:
         elif name != "quality":
             outcomes = [one for arm in EXPERIMENTS[name] for one in found.of(arm.name, seeds)]
             click.echo(f"\n{name}: {seeds} seeds, medians and ranges\n" + experiments.table(outcomes))
+    if picture and keep:
+        arms = [arm for name in names for arm in EXPERIMENTS.get(name, ())]
+        draw({arm.name: keep / Turn(arm, 0).folder / "workspace" / "runs" / "run" for arm in arms}).save(picture)
 
 
 def quality(given: dict[str, Any]) -> dict[str, Any]:

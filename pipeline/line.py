@@ -65,15 +65,13 @@ TAGGERS: dict[str, type[Tagger]] = {
     "files": Files,
 }
 ORDER = ("crop", "augment", "tag", "merge", "build", "train")
-TABLES: dict[str, type[Stage]] = {  # what prep.toml may hold, in the order in which `prep init` writes it
-    "crop": Crop,
-    "augment": Augment,
-    **{f"tag.{name}": tagger for name, tagger in TAGGERS.items() if name == "basic"},
-    "merge": Merge,
-    "build": Build,
-    "train": Train,
-}
 _ALWAYS = ("crop", "tag", "merge", "build")  # part of `prep run` whether or not prep.toml has their table
+
+
+def tables(taggers: tuple[str, ...] = ("basic",)) -> dict[str, type[Stage]]:
+    """What a prep.toml with these taggers may hold, in the order in which `prep init` writes it."""
+    tags: dict[str, type[Stage]] = {f"tag.{name}": TAGGERS[name] for name in taggers}
+    return {"crop": Crop, "augment": Augment} | tags | {"merge": Merge, "build": Build, "train": Train}
 
 
 # The tagger, and what tells a further setting of it apart: part of a file's name and of every signature.

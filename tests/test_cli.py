@@ -148,6 +148,15 @@ def test_init_refuses_what_it_cannot_begin(home, tmp_path):
     assert not (tmp_path / "new" / "prep.toml").exists()
 
 
+def test_init_writes_tables_for_the_taggers_it_was_told(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for words, wanted in (((), ["tag.basic"]), (("--tagger", "wd14", "--tagger", "blip"), ["tag.wd14", "tag.blip"])):
+        home = tmp_path / str(len(words))
+        prep("init", home, "--subject", "a", "b", tmp_path / "raw", *words)
+        tables = [line.strip("[]") for line in (home / "prep.toml").read_text().splitlines() if line.startswith("[")]
+        assert tables == ["subject", "crop", "augment", *wanted, "merge", "build", "train"]
+
+
 def test_an_empty_folder_and_no_workspace(home, tmp_path):
     shutil.rmtree(tmp_path / "raw")
     assert "does not exist" in refused("-C", home, "run")

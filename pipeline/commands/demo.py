@@ -9,9 +9,8 @@ from typing import Any
 
 from pipeline.commands.init import Beginning, init
 from pipeline.errors import PrepError
-from pipeline.line import TABLES
+from pipeline.line import tables
 from pipeline.workspace import Workspace, write_atomic
-from taggers.danbooru.wd14 import Wd14
 
 _PROMPTS = "prompts.txt"
 # The trigger alone, then beside what the pictures do not show together, and what must stay as it was: other men.
@@ -40,11 +39,8 @@ def begin(folder: Path) -> Workspace:
         }
         | _LEARNED,
     }
-    stages: dict[str, Any] = {}
-    for name, stage in TABLES.items():  # with the tagger that knows the world in the place of the usual one
-        stages |= {"tag.wd14": Wd14} if name.startswith("tag.") else {name: stage}
     beginning = Beginning((("smith", "man", str(samples / "smith")),), (("man", str(samples / "man")),), options)
-    workspace = init(folder, beginning, stages)
+    workspace = init(folder, beginning, tables(("wd14",)))
     write_atomic(workspace.root / _PROMPTS, "".join(f"{text} --l 4\n" for text in _ASKED).encode())
     return workspace
 

@@ -19,7 +19,7 @@ from pipeline.exchange.item import Item
 from pipeline.exchange.layouts import find_reader
 from pipeline.exchange.unpack import is_archive, unpack
 from pipeline.imaging.picture import Unreadable, upright_size
-from pipeline.line import ORDER, TABLES
+from pipeline.line import ORDER, tables
 from pipeline.recipe import Recipe
 from pipeline.record import Record
 from pipeline.sources import scan
@@ -162,7 +162,7 @@ def _begin(workspace: Workspace, homes: Mapping[str, Path], shelves: Mapping[str
         {token: shelf.repeats for token, (shelf, _) in of["train"].items()},
         {token: home for token, (_, home) in of["val"].items()},
     )
-    init(workspace.root, beginning, TABLES)
+    init(workspace.root, beginning, tables())
 
 
 def _title(shelves: Mapping[str, Shelf]) -> str:

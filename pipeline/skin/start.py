@@ -9,7 +9,7 @@ import click
 
 from pipeline.commands import demo as demo_command
 from pipeline.commands import init as init_command
-from pipeline.line import TABLES, read_recipe, run_line, states
+from pipeline.line import TAGGERS, read_recipe, run_line, states, tables
 from pipeline.run import Settings
 from pipeline.show import outcome_json, outcome_line, state_json, state_lines
 from pipeline.siblings import refuse_several
@@ -40,12 +40,25 @@ def demo(folder: Path, settings: Settings, as_json: bool) -> None:
 @click.option(
     "--regularization", nargs=2, multiple=True, metavar="CLASS FOLDER", help="Pictures of a class without the subject."
 )
-def init(folder: Path, subject: tuple[tuple[str, str, str], ...], regularization: tuple[tuple[str, str], ...]) -> None:
+@click.option(
+    "--tagger",
+    multiple=True,
+    type=click.Choice(list(TAGGERS)),
+    default=["basic"],
+    show_default=True,
+    help="Who says what the pictures show; may be given several times.",
+)
+def init(
+    folder: Path,
+    subject: tuple[tuple[str, str, str], ...],
+    regularization: tuple[tuple[str, str], ...],
+    tagger: tuple[str, ...],
+) -> None:
     """Begin a workspace and write its prep.toml.
 
     FOLDER is made; prep.toml names the subjects and lists every option with its default.
     """
-    workspace = init_command.init(folder, init_command.Beginning(subject, regularization), TABLES)
+    workspace = init_command.init(folder, init_command.Beginning(subject, regularization), tables(tagger))
     click.echo(f"wrote {workspace.recipe}")
     click.echo(f"next: prep -C {folder} run")
 

@@ -1,0 +1,34 @@
+"""Samples of the arms of benchmarks/world.py side by side: a row for the base and for each arm, a column a prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.experiments import CLASS, EACH, SUBJECT, samples
+from benchmarks.judge import prompts
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHOWN = 4  # prompts of each kind, the first
+
+
+def draw(runs: dict[str, Path], side: int = 96) -> Image:
+    """One picture of the last samples of runs, below those of the base; `runs` are their folders by arm."""
+    from PIL import Image
+
+    from training.watch.grid import Sheet
+
+    asked = prompts(SUBJECT, CLASS, EACH)
+    kinds = [prompt.about for prompt in asked]
+    columns = [kinds.index(kind) + at for kind in dict.fromkeys(kinds) for at in range(SHOWN)]
+    rows: dict[str, list[Path]] = {}
+    for name, run in runs.items():
+        shown = samples(run)
+        rows.setdefault("the base", [shown[0][at] for at in columns])
+        rows[name] = [shown[max(shown)][at] for at in columns]
+    pictures = [
+        [Image.open(path).resize((side, side), Image.Resampling.BICUBIC) for path in row] for row in rows.values()
+    ]
+    return Sheet([asked[at].text for at in columns], list(rows), list(pictures)).draw(side)
