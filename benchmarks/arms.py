@@ -17,7 +17,7 @@ class Arm:
     """One way of training; what it does not say is prep's default."""
 
     name: str  # two arms of one name are the same
-    captions: Literal["merged", "full", "none"] = "merged"
+    captions: Literal["merged", "kind kept", "full", "none"] = "merged"
     pictures: int = 20
     class_pictures: int = 0  # for regularization
     painted: int = 0  # pictures that a quick adapter of the others paints first, the good ones of as many more
@@ -30,17 +30,18 @@ def learned(**options: Any) -> Tables:
 
 
 def short(**options: Any) -> Tables:
-    """Options of a shortened prep train: two fifths of the steps, at five times the rate."""
-    return learned(**({"learning_rate": 5e-4, "epochs": 4} | options))
+    """Options of a shortened prep train: two fifths of the steps, at five times the rate; it paints no base."""
+    return learned(**({"learning_rate": 5e-4, "epochs": 4, "sample_base": False} | options))
 
 
 MIRRORED: Tables = {"augment": {"mirror": True}} | short(epochs=2)  # twice the pictures, as many steps
 FEW: Tables = short(epochs=16)  # a quarter of the pictures, as many steps
-SHORT = Arm("prep, shortened", tables=short())
+SHORT = Arm("prep, shortened", tables=short(sample_base=True))
 EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
     "defaults": (Arm("prep's defaults"), SHORT),
     "merging": (
         SHORT,
+        Arm("1boy kept", captions="kind kept", tables=short()),
         Arm("all tags kept", captions="full", tables=short()),
         Arm("trigger alone", captions="none", tables=short()),
     ),
@@ -68,6 +69,6 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
         Arm("lokr", tables=short(method="lokr")),
         Arm("dora", tables=short(method="dora")),
         Arm("dreambooth", tables=short(method="dreambooth", learning_rate=1e-5)),
-        Arm("textual inversion", tables=learned(method="inversion", epochs=4)),
+        Arm("textual inversion", tables=learned(method="inversion", epochs=4, sample_base=False)),
     ),
 }

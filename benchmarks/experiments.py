@@ -39,7 +39,7 @@ class Outcome:
 
     arm: str
     seed: int
-    base: Verdict
+    base: Verdict | None  # where it painted, too
     trained: Verdict
     seconds: float  # of prep train, its samples included
     size: int  # bytes of the file
@@ -53,7 +53,9 @@ def run(arm: Arm, seed: int, home: Path) -> Outcome:
     asked = prompts(SUBJECT, CLASS, EACH)
     seconds = train(arm, seed, home, asked)
     shown = samples(home / "workspace" / "runs" / "run")
-    base, trained = (judge(asked, see(shown[step]), looks_of(SUBJECT)) for step in (0, max(shown)))
+    looks = looks_of(SUBJECT)
+    base, trained = (judge(asked, see(shown[at]), looks) if at in shown else None for at in (0, max(shown)))
+    assert trained is not None
     files = [path for path in (home / "workspace" / "runs" / "run").rglob("run*.safetensors") if path.is_file()]
     return Outcome(arm.name, seed, base, trained, seconds, max((path.stat().st_size for path in files), default=0))
 
@@ -97,9 +99,11 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
     _begin(arm, seed, home / "pictures", workspace)
     for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
         prep(workspace, stage)
-    if arm.captions == "merged":
+    if arm.captions in ("merged", "kind kept"):
         rows = [line.split("\t") for line in prep(workspace, "merge", "--suggest").splitlines() if "\t" in line]
         doubtful = [tag for _, tag, action, *_ in rows if action == "review"]  # whoever knows the subject says yes
+        if arm.captions == "kind kept":
+            doubtful.remove(CLASS)
         prep(workspace, "merge", "--accept", *(word for tag in doubtful for word in ("--absorb", tag)))
         prep(workspace, "merge")
     else:
@@ -155,7 +159,7 @@ def table(outcomes: list[Outcome]) -> str:
     """Medians with their ranges over seeds, an arm a line, the base first."""
     names = [f.name for f in dataclasses.fields(Verdict)]
     lines = [f"{'':<22}" + "".join(f"{name:>18}" for name in names) + f"{'seconds':>10}{'kB':>8}"]
-    rows: dict[str, list[tuple[Verdict, float, int]]] = {"the base": [(o.base, 0, 0) for o in outcomes]}
+    rows: dict[str, list[tuple[Verdict, float, int]]] = {"the base": [(o.base, 0, 0) for o in outcomes if o.base]}
     for one in outcomes:
         rows.setdefault(one.arm, []).append((one.trained, one.seconds, one.size))
     for arm, found in rows.items():

@@ -26,7 +26,8 @@ def draw(runs: dict[str, Path], side: int = 96) -> Image:
     rows: dict[str, list[Path]] = {}
     for name, run in runs.items():
         shown = samples(run)
-        rows.setdefault("the base", [shown[0][at] for at in columns])
+        if 0 in shown:
+            rows.setdefault("the base", [shown[0][at] for at in columns])
         rows[name] = [shown[max(shown)][at] for at in columns]
     pictures = [
         [Image.open(path).resize((side, side), Image.Resampling.BICUBIC) for path in row] for row in rows.values()

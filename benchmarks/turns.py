@@ -77,7 +77,7 @@ def run_all(wanted: list[Turn], jobs: int, keep: Path | None, found: Found) -> N
     """Run all that was not run before."""
     left = [turn for turn in wanted if not found.has(turn)]
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come, before they load torch
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(_take, turn, keep): turn for turn in left}
         for done in as_completed(running):
             turn, came = running[done], done.result()
@@ -107,4 +107,4 @@ def _read(row: dict[str, Any]) -> Outcome | Course:
     came = row["came"]
     if isinstance(came, list):
         return [Checkpoint(**(one | {"shown": Verdict(**one["shown"])})) for one in came]
-    return Outcome(**(came | {"base": Verdict(**came["base"]), "trained": Verdict(**came["trained"])}))
+    return Outcome(**(came | {"base": came["base"] and Verdict(**came["base"]), "trained": Verdict(**came["trained"])}))

@@ -77,13 +77,14 @@ def _point(step, bound, follow, word="good", chosen=False):
 def test_what_prep_chose_is_measured_by_the_best_in_hindsight():
     run = [_point(1, 0.2, 0.9), _point(2, 0.8, 0.9), _point(3, 0.8, 0.8, chosen=True)]
     assert regret(run) == pytest.approx(0.05)
+    assert regret([*run, _point(4, 0.8, 0.7)], last=True) == pytest.approx(0.1)
 
 
 def test_agreement_is_about_following_less_than_once():
     run = [_point(1, 0.1, 0.8), _point(2, 0.5, 0.7, "overfit"), _point(3, 0.9, 0.75), _point(4, 1.0, 0.5, "overfit")]
     assert agreement(run) == 1.0
     assert agreement([_point(1, 0.1, 0.8), _point(2, 0.5, 0.4), _point(3, 0.9, 0.8, "overfit")]) == pytest.approx(1 / 3)
-    assert "prep's choice, worth" in overfitting.table([[_point(1, 0.5, 0.5, chosen=True)]])
+    assert "held-out loss, worth" in overfitting.table([[_point(1, 0.5, 0.5, chosen=True)]])
 
 
 def test_what_was_found_is_kept_and_not_run_again(tmp_path):

@@ -14,7 +14,8 @@ KINDS = read_kinds()
 @pytest.mark.parametrize(
     ("tag", "kind"),
     [
-        ("1girl", "people count"),
+        ("1girl", "what it is"),
+        ("2girls", "people count"),
         ("from above", "framing"),
         ("looking at viewer", "pose"),
         ("smile", "expression"),

@@ -276,7 +276,7 @@ def test_suggest_shows_and_changes_nothing(home):
         "smith", "blonde hair", "absorb", "100%", "18%", "2.07", "6.73",
         "4.2 times as often",
     ]  # fmt: skip
-    assert [line[2] for line in lines] == ["absorb"] * 10 + ["review"] + ["keep"] * 6
+    assert [line[2] for line in lines] == ["absorb"] * 10 + ["review"] * 2 + ["keep"] * 5
     assert not home.manifest("merge").exists() and not home.path(PLAN).exists()
     rows = [json.loads(line) for line in suggest(home, "--json", "--coverage", "0.5").splitlines()]
     assert {row["tag"]: row["action"] for row in rows}["mole under eye"] == "absorb"
@@ -285,7 +285,7 @@ def test_suggest_shows_and_changes_nothing(home):
 def test_tags_that_nobody_decided_about_are_noted(home):
     assert "own?" not in merge(home)  # the recipe absorbs something: its writer knows
     home.recipe.write_text(home.recipe.read_text().replace('["solo"]', "[]"))
-    note = "blonde hair, long hair, blue eyes, animal ears and 5 more: smith's own? prep merge --suggest"
+    note = "1girl, blonde hair, long hair, blue eyes and 6 more: smith's own? prep merge --suggest"
     assert [line.strip() for line in merge(home).splitlines()[1:]] == [note]
     suggest(home)
     assert "own?" not in merge(home, "--accept")
@@ -300,8 +300,9 @@ def test_accept_change_and_undo(home):
     assert not any("fox ears" in caption or "solo" in caption for caption in captions(home))
     first = captions(home)
     told = merge(home, "--absorb", "mole under eye", "--drop", "smile")
-    assert told.splitlines()[0] == f"{'plan':<22}10 absorbed, 1 dropped, 6 kept"
-    assert told.splitlines()[1].strip() == "back: prep merge --undo"
+    assert told.splitlines()[0] == f"{'plan':<22}10 absorbed, 1 to review, 1 dropped, 5 kept"
+    assert told.splitlines()[1].strip().startswith("1girl: in the captions until you decide")
+    assert told.splitlines()[2].strip() == "back: prep merge --undo"
     assert not any("mole" in caption or "smile" in caption for caption in captions(home))
     assert "up to date" in merge(home)
     assert "the last change is taken back" in merge(home, "--undo")

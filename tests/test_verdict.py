@@ -105,6 +105,22 @@ def test_certainly_worse_than_the_base_is_never_good():
     assert [verdict.word for verdict in judge([base, best, late])] == ["underfit", "underfit"]
 
 
+def test_what_was_learnt_stays_learnt():
+    """After a checkpoint that was certainly better than the base, one that scatters more is not underfit again."""
+    base, sure, best, late = (
+        Evaluation(step, {}, dict(zip("abcd", losses, strict=True)), {})
+        for step, losses in (
+            (0, (0.3, 0.3, 0.3, 0.3)),
+            (100, (0.2, 0.21, 0.2, 0.21)),
+            (200, (0.1, 0.31, 0.1, 0.3)),
+            (300, (0.31, 0.32, 0.31, 0.32)),
+        )
+    )
+    assert words([base, sure, best]) == ["good", "good"]
+    assert words([base, sure, best, late]) == ["good", "good", "overfit"]
+    assert "worse than the base model" in judge([base, sure, best, late])[2].reason
+
+
 def test_patience():
     falling = curve([0.5, 0.4, 0.3, 0.2], noise=0)
     assert not any(out_of_patience(falling[: k + 1], 1) for k in range(4))

@@ -1,6 +1,7 @@
 """Training teaches: a subject that the base has never seen, by prep's own commands, judged by what can be seen.
 
-One short arm of benchmarks/experiments.py with one seed; the bounds lie outside of what two seeds came to.
+The arm that benchmarks/world.py compares all others with, with one seed and half the samples; the bounds lie well
+outside of what it came to with any seed there (README, "A small world to see it in").
 """
 
 from __future__ import annotations
@@ -8,11 +9,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import experiments
-from benchmarks.experiments import Arm, learned
+from benchmarks.arms import SHORT
 from sample_data.mini.judge import PAINTER
-
-LEARNED = {"method": "locon", "steps": 200, "batch": 4, "learning_rate": 2e-3, "sample_steps": 12}
-SHORT = Arm("short", pictures=12, tables=learned(**LEARNED))
 
 
 @pytest.mark.slow
@@ -20,6 +18,7 @@ SHORT = Arm("short", pictures=12, tables=learned(**LEARNED))
 def test_an_adapter_binds_its_subject_and_leaves_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "EACH", 8)
     found = experiments.run(SHORT, 0, tmp_path)
-    assert found.base.bound < 0.55, found
-    assert found.trained.bound > found.base.bound + 0.12, found
-    assert found.trained.follow > 0.7 * found.base.follow, found
+    assert found.base.bound <= 0.4, found
+    assert found.trained.bound >= 0.6, found
+    assert found.trained.follow >= 0.75 * found.base.follow, found
+    assert found.trained.drift <= 0.75, found

@@ -13,7 +13,7 @@ PICTURES = 25
 POSTS = 7_182_544  # wd-v1-4 v3's list: the sum of its four ratings' counts
 # Tag, coverage, share of all posts, then p, PMI and z as the table prints them, and what prep does.
 TABLE = (
-    ("1girl", 1.00, 0.7120, ".918", "0.37", "2.45", "keep"),
+    ("1girl", 1.00, 0.7120, ".918", "0.37", "2.45", "review"),
     ("blonde_hair", 1.00, 0.1826, ".766", "2.07", "6.73", "absorb"),
     ("long_hair", 1.00, 0.5070, ".859", "0.76", "3.66", "absorb"),
     ("blue_eyes", 0.96, 0.2075, ".745", "1.84", "6.22", "absorb"),

@@ -59,6 +59,7 @@ class Sampling(Options):
         key=False,
     )
     sample_steps: int = opt(25, "Sampling steps where the file says nothing else.", low=1, high=1000, key=False)
+    sample_base: bool = opt(True, "Paint what the base makes of the prompts, too, before it learns.", key=False)
     sample_clip: str = opt(
         "", "CLIP model that scores the samples; none: clip-vit-b-32, if it is here.", metavar="MODEL", key=False
     )
@@ -127,7 +128,7 @@ class Samples:
                 shutil.rmtree(old)
         self.likeness = Likeness.find(self.run.plan.config.sample_clip, self.workspace)
         self.subjects = self._subjects(self.likeness) if self.likeness else {}
-        if not done and not self.rows:
+        if self.run.plan.config.sample_base and not done and not self.rows:
             self.paint(0)
 
     def after(self, step: Step) -> bool:

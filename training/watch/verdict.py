@@ -86,11 +86,18 @@ def judge(evaluations: list[Evaluation]) -> list[Verdict]:
     The same pictures, times and noises are behind all of them, so differences are taken picture by
     picture, and one counts when its 95 % interval leaves zero out. Against the best checkpoint:
     certainly worse and earlier is underfit, certainly worse and later is overfit, all others are
-    good, unless they are not certainly better than the base model: then nothing was learnt yet.
+    good, unless neither they nor any before them are certainly better than the base model: then
+    nothing was learnt yet.
     """
     best = best_of(evaluations)
     base = next((one for one in evaluations if one.step == 0), None)
-    return [_verdict(one, best, base) for one in evaluations if one.step]
+    verdicts, learnt = list[Verdict](), base is None
+    for one in evaluations:
+        if one.step:
+            gain = paired(base.validation, one.validation) if base else None
+            learnt = learnt or (gain is not None and gain.certain and gain.mean < 0)
+            verdicts.append(_verdict(one, best, gain, learnt))
+    return verdicts
 
 
 def out_of_patience(evaluations: list[Evaluation], patience: int) -> bool:
@@ -101,17 +108,19 @@ def out_of_patience(evaluations: list[Evaluation], patience: int) -> bool:
     return len(evaluations) - 1 - evaluations.index(best) >= patience
 
 
-def _verdict(one: Evaluation, best: Evaluation | None, base: Evaluation | None) -> Verdict:
+def _verdict(one: Evaluation, best: Evaluation | None, gain: Difference | None, learnt: bool) -> Verdict:
+    """`gain` is the difference to the base model, and `learnt` whether it, or an earlier one, was certain."""
     if best is None or len(one.validation) < FEWEST:
         return Verdict(one.step, "unsure", f"{len(one.validation)} validation pictures, {FEWEST} are needed", False)
-    gain = paired(base.validation, one.validation) if base else None
     loss = paired(best.validation, one.validation)
     gap = mean(list(one.validation.values())) - mean(list(one.train.values()))
     told = f"validation {mean(list(one.validation.values())):.4f}, {gap:+.4f} to the training pictures"
     if one.step != best.step and loss.certain:
         word: Word = "underfit" if one.step < best.step else "overfit"
         return Verdict(one.step, word, f"{told}; {loss} worse than step {best.step}", False)
-    if gain is not None and not (gain.certain and gain.mean < 0):
+    if learnt and gain is not None and gain.certain and gain.mean > 0:
+        return Verdict(one.step, "overfit", f"{told}; {gain} worse than the base model", False)
+    if not learnt:
         return Verdict(one.step, "underfit", f"{told}; {gain} to the base model: nothing certain", one is best)
     told += f"; {gain} to the base model" if gain is not None else ""
     return Verdict(
