@@ -67,6 +67,15 @@ def test_the_base_is_painted_first(begun):
     assert pixels(begun, 0, 1).shape == (64, 64, 3) and pixels(begun, 0, 2).shape == (128, 64, 3)
 
 
+def test_the_base_may_be_left_out(tmp_path):
+    found = painted(tmp_path, sample_base=False)
+    found.begin(0)
+    assert not found.rows
+    found.paint(5)
+    assert [row.step for row in found.rows] == [5, 5]
+    assert Image.open(found.folder / "all.png").width > 64  # the sheet has no row for the base
+
+
 def test_same_weights_same_picture_and_other_weights_another(begun):
     before = pixels(begun, 0, 1)
     begun.paint(5)
