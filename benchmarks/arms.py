@@ -38,7 +38,7 @@ MIRRORED: Tables = {"augment": {"mirror": True}} | short(epochs=2)  # twice the 
 FEW: Tables = short(epochs=16)  # a quarter of the pictures, as many steps
 SHORT = Arm("prep, shortened", tables=short(sample_base=True))
 EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
-    "defaults": (Arm("prep's defaults"), SHORT),
+    "defaults": (Arm("prep's defaults"), Arm("at five times the rate", tables=learned(learning_rate=5e-4)), SHORT),
     "merging": (
         SHORT,
         Arm("1boy kept", captions="kind kept", tables=short()),
