@@ -121,7 +121,8 @@ def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep:
             click.echo(f"\n{name}: {seeds} seeds, medians and ranges\n" + experiments.table(outcomes))
     if picture and keep:
         arms = [arm for name in names for arm in EXPERIMENTS.get(name, ())]
-        draw({arm.name: keep / Turn(arm, 0).folder / "workspace" / "runs" / "run" for arm in arms}).save(picture, quality=90)
+        runs = {arm.name: keep / Turn(arm, 0).folder / "workspace" / "runs" / "run" for arm in arms}
+        draw(runs).save(picture, quality=90)
 
 
 def quality(given: dict[str, Any]) -> dict[str, Any]:
