@@ -102,7 +102,7 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
     old = read_if_whole(target)
     before = source.counts if source.path.stem != "sources" else None
     if old is not None and stale(plan, old, source, workspace, steps) is None:
-        return Outcome(plan.name, old, before, False, 0.0, notes=_notes(plan, old))
+        return Outcome(plan.name, old, before, False, 0.0, notes=_notes(plan, old, False))
     for stage in plan.stages:
         stage.suit(source)
     workspace.sweep()
@@ -116,11 +116,11 @@ def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings
             ]
             steps = tuple(member.history[-1] for member in members)
             manifest = write_manifest(target, _join(source, members), source.history + steps)
-        return Outcome(plan.name, manifest, before, True, progress.seconds, notes=_notes(plan, manifest))
+        return Outcome(plan.name, manifest, before, True, progress.seconds, notes=_notes(plan, manifest, True))
 
 
-def _notes(plan: Plan, manifest: Manifest) -> tuple[str, ...]:
-    return tuple(note for stage in plan.stages for note in stage.notes(manifest))
+def _notes(plan: Plan, manifest: Manifest, worked: bool) -> tuple[str, ...]:
+    return tuple(note for stage in plan.stages if worked or not stage.notes_once for note in stage.notes(manifest))
 
 
 def expected(plan: Plan, source: Manifest, workspace: Workspace) -> tuple[Step, ...]:

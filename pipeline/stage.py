@@ -92,6 +92,7 @@ class Stage(Options):
     threads: ClassVar[bool] = True  # the work may be called by several threads; False: one worker, as for a model
     reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
     draws: ClassVar[bool] = False  # the work writes pictures to images/
+    notes_once: ClassVar[bool] = False  # its notes take work: they are told when its manifest is new, not ever again
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
 
     @property

@@ -32,6 +32,7 @@ class Merge(Stage):
 
     name: ClassVar[str] = "merge"
     batch_size: ClassVar[int] = 500
+    notes_once: ClassVar[bool] = True
     threads: ClassVar[bool] = False  # pure Python: threads would only take turns
 
     absorb: tuple[str, ...] = opt(
