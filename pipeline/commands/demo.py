@@ -17,7 +17,7 @@ _PROMPTS = "prompts.txt"
 _ASKED = ("smith", "smith, kitchen, reading", "smith, forest, night, snow", "smith, red shirt, street", "man", "woman")
 _SIDE = 64  # pixels: what the embedded base was made for
 _LEARNED = {"method": "locon", "rank": 8, "steps": 300, "batch": 4, "learning_rate": 2e-3}
-_OWN = ("1boy", "apron", "beard", "facial hair", "mustache", "blue shirt", "brown hair", "short hair")
+_OWN = ("apron", "beard", "facial hair", "mustache", "blue shirt", "brown hair", "short hair")
 
 
 def begin(folder: Path) -> Workspace:
