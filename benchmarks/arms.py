@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Tables = dict[str, dict[str, Any]]  # of prep.toml
+STEPS = 800  # with pictures of the subject, however many there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,10 @@ def learned(**options: Any) -> Tables:
 
 def short(**options: Any) -> Tables:
     """Options of a shortened prep train: two fifths of the steps, at five times the rate; it paints no base."""
-    return learned(**({"learning_rate": 5e-4, "epochs": 4, "sample_base": False} | options))
+    return learned(**({"learning_rate": 5e-4, "steps": STEPS, "sample_base": False} | options))
 
 
-MIRRORED: Tables = {"augment": {"mirror": True}} | short(epochs=2)  # twice the pictures, as many steps
-FEW: Tables = short(epochs=16)  # a quarter of the pictures, as many steps
+MIRRORED: Tables = {"augment": {"mirror": True}} | short()
 SHORT = Arm("prep, shortened", tables=short(sample_base=True))
 EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
     "defaults": (Arm("prep's defaults"), Arm("at five times the rate", tables=learned(learning_rate=5e-4)), SHORT),
@@ -45,7 +45,7 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
         Arm("all tags kept", captions="full", tables=short()),
         Arm("trigger alone", captions="none", tables=short()),
     ),
-    "regularization": (SHORT, Arm("with class pictures", class_pictures=100, tables=short())),
+    "regularization": (SHORT, Arm("with class pictures", class_pictures=100, tables=short(steps=2 * STEPS))),
     "options": (
         SHORT,
         Arm("mirrored", tables=MIRRORED),
@@ -57,8 +57,8 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
         Arm("text encoder too", tables=short(text_encoder_rate=5e-5)),
     ),
     "few": (
-        Arm("five pictures", pictures=5, tables=FEW),
-        Arm("five, mirrored", pictures=5, tables={"augment": {"mirror": True}} | short(epochs=8)),
+        Arm("five pictures", pictures=5, tables=short()),
+        Arm("five, mirrored", pictures=5, tables=MIRRORED),
         Arm("five, mirrored, painted", pictures=5, painted=15, tables=MIRRORED),
         SHORT,
     ),
@@ -69,6 +69,6 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
         Arm("lokr", tables=short(method="lokr")),
         Arm("dora", tables=short(method="dora")),
         Arm("dreambooth", tables=short(method="dreambooth", learning_rate=1e-5)),
-        Arm("textual inversion", tables=learned(method="inversion", epochs=4, sample_base=False)),
+        Arm("textual inversion", tables=learned(method="inversion", steps=STEPS, sample_base=False)),
     ),
 }

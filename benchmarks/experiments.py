@@ -4,7 +4,7 @@ Every experiment trains the same subject in several ways ("arms"), by prep's own
 the mini-tagger judges the samples. An arm is run with several seeds, which choose pictures, noise and samples.
 
 The columns: how many samples of the trigger alone show the subject ("bound"), how much of what was prompted beside the
-trigger is seen ("follow"), and how often a tag of the subject's own is where only its class was prompted ("drift").
+trigger is seen ("follow"), and how many samples of its class alone show the subject all the same ("drift").
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SUBJECT, CLASS = "smith", "1boy"
 SIDE = 64  # pixels of a crop
 SOURCE = 128  # pixels of a rendered source
 EACH = 16  # samples of every kind of prompt
-DDIM = 12  # steps of a sample
+SAMPLING = 12  # steps of a sample
 QUICK, QUICK_STEPS = 1e-3, 200  # of an adapter that only paints more pictures
 
 
@@ -92,7 +92,7 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
     workspace = home / "workspace"
     (home / "prompts.txt").write_text(
         "\n".join(
-            f"{p.text} --w {SIDE} --h {SIDE} --l 4 --s {DDIM} --d {1_000 * seed + n}" for n, p in enumerate(asked)
+            f"{p.text} --w {SIDE} --h {SIDE} --l 4 --s {SAMPLING} --d {1_000 * seed + n}" for n, p in enumerate(asked)
         ),
         "utf-8",
     )

@@ -1,7 +1,6 @@
 """What the mini-tagger sees in the samples of a run: is the subject there, is the prompt followed, do others drift.
 
-The world's truth is known, so a tag that was prompted either can be seen or not, and the tagger says which; what it
-finds in real renders of the same scenes is its ceiling, which benchmarks/world.py prints.
+The world's truth is known, so a tag that was prompted either can be seen or not, and the tagger says which.
 """
 
 from __future__ import annotations

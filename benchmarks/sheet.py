@@ -32,4 +32,4 @@ def draw(runs: dict[str, Path], side: int = 96) -> Image:
     pictures = [
         [Image.open(path).resize((side, side), Image.Resampling.BICUBIC) for path in row] for row in rows.values()
     ]
-    return Sheet([asked[at].text for at in columns], list(rows), list(pictures)).draw(side)
+    return Sheet([asked[at].text for at in columns], list(rows), [list(row) for row in pictures]).draw(side)

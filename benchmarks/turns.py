@@ -1,4 +1,4 @@
-"""Runs the arms of benchmarks/world.py side by side, each in a process of its own, and keeps what they came to.
+"""Runs the arms of benchmarks/world.py side by side, in processes that each have one thread, and keeps what they came to.
 
 Arms take turns, seed by seed, so that a run that is broken off has compared what it can. What was found is written at
 once; the next run with the same file goes on from there.
@@ -25,6 +25,7 @@ from benchmarks.arms import EXPERIMENTS, Arm
 from benchmarks.experiments import Outcome
 from benchmarks.judge import Verdict
 from benchmarks.overfitting import LONG, Checkpoint
+from pipeline.workspace import write_atomic
 
 Course = list[Checkpoint]
 
@@ -65,9 +66,7 @@ class Found:
         self.known[turn.arm.name, turn.seed] = turn, came
         if self.file:
             rows = [{"arm": turn.arm, "seed": turn.seed, "came": came} for turn, came in self.known.values()]
-            fresh = self.file.with_name(self.file.name + ".new")
-            fresh.write_text(json.dumps(rows, indent=1, default=dataclasses.asdict), "utf-8")
-            fresh.replace(self.file)
+            write_atomic(self.file, json.dumps(rows, indent=1, default=dataclasses.asdict).encode())
 
     def of(self, arm: str, seeds: int) -> list[Any]:
         return [self.known[arm, seed][1] for seed in range(seeds)]
