@@ -1,4 +1,4 @@
-"""Runs the arms of benchmarks/world.py side by side, in processes that each have one thread, and keeps what they came to.
+"""Runs the arms of benchmarks/world.py side by side, a thread for each, and keeps what they came to.
 
 Arms take turns, seed by seed, so that a run that is broken off has compared what it can. What was found is written at
 once; the next run with the same file goes on from there.
