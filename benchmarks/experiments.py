@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arms import Arm, learned
+from benchmarks.arms import Arm, short
 from benchmarks.judge import PLACES, Prompt, Verdict, judge, looks_of, prompts, see
 from sample_data.mini.judge import PAINTER, TAGGER
 from sample_data.world.paint import paint
@@ -28,9 +28,11 @@ from sample_data.world.scene import cast_scene, class_scene
 SUBJECT, CLASS = "smith", "1boy"
 SIDE = 64  # pixels of a crop
 SOURCE = 128  # pixels of a rendered source
-EACH = 16  # samples of every kind of prompt
+EACH = 32  # samples of every kind of prompt
 SAMPLING = 12  # steps of a sample
-QUICK, QUICK_STEPS = 1e-3, 200  # of an adapter that only paints more pictures
+AT_ONCE = 16  # samples painted together
+QUICK = short(learning_rate=2e-3, steps=100)  # how an adapter learns that only paints more pictures
+CHOICE = 4  # times as many pictures as are wanted are painted
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,10 @@ def draw(arm: Arm, seed: int, folder: Path) -> None:
 def paint_more(arm: Arm, seed: int, home: Path) -> None:
     """Paint pictures of the subject with an adapter that a few hundred quick steps teach; put the good ones to it.
 
-    Good are those that show the subject; twice as many are painted as are wanted.
+    Good are those that show the subject.
     """
-    quick = dataclasses.replace(
-        arm, tables=arm.tables | learned(learning_rate=QUICK, steps=QUICK_STEPS), class_pictures=0
-    )
-    asked = [Prompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "bound") for n in range(2 * arm.painted)]
+    quick = dataclasses.replace(arm, tables=arm.tables | QUICK, class_pictures=0)
+    asked = [Prompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "bound") for n in range(CHOICE * arm.painted)]
     draft = home / "draft"
     shutil.copytree(home / "pictures", draft / "pictures")
     train(quick, seed, draft, asked)
@@ -131,7 +131,7 @@ def _begin(arm: Arm, seed: int, sources: Path, workspace: Path) -> None:
     tables: dict[str, dict[str, Any]] = {
         "crop": {"resolution": SIDE, "focus": "centre"},
         "tag.wd14": {"model": str(TAGGER)},
-        "train": {"base": str(PAINTER), "seed": seed},
+        "train": {"base": str(PAINTER), "seed": seed, "sample_at_once": AT_ONCE},
     }
     for name, more in arm.tables.items():
         tables[name] = tables.get(name, {}) | more

@@ -20,7 +20,7 @@ MEN = '\n[[regularization]]\nclass = "man"\ngenerate = 5\nprompt = "photo of a m
 def fake(asked, stop=99):
     """A painter that fills each picture with its seed, and dies after `stop` of them."""
 
-    def paint(base, paintings, home, report):
+    def paint(base, paintings, home, report, at_once):
         for number, painting in enumerate(paintings):
             if number == stop:
                 raise KeyboardInterrupt

@@ -165,11 +165,11 @@ def test_without_memory_enough_a_sample_is_painted_tile_by_tile(tmp_path, monkey
     samples = painted(tmp_path, sample_steps=2)
     tries = []
 
-    def paint(painter, painting):
+    def paint(painter, group):
         tries.append(painter.pipeline.vae.use_tiling)
         if len(tries) < 2:
             raise torch.OutOfMemoryError
-        return Image.new("RGB", (64, 64))
+        return [Image.new("RGB", (64, 64))]
 
     monkeypatch.setattr("training.watch.sample.Painter.paint", paint)
     samples.begin(0)
@@ -180,7 +180,7 @@ def test_without_memory_enough_a_sample_is_painted_tile_by_tile(tmp_path, monkey
 
 
 def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeypatch):
-    def paint(painter, painting):
+    def paint(painter, group):
         raise torch.OutOfMemoryError
 
     samples = painted(tmp_path, sample_steps=2)
@@ -188,3 +188,23 @@ def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeyp
     with pytest.raises(PrepError, match="too small to paint a sample of 64 x 64 pixels") as said:
         samples.begin(0)
     assert "--w and --h" in said.value.mend
+
+
+def test_without_memory_enough_fewer_samples_are_painted_at_once(tmp_path, monkeypatch, caplog):
+    (tmp_path / "p.txt").write_text("".join(f"smith --w 64 --h 64 --d {seed}\n" for seed in range(6)))
+    samples = painted(tmp_path, sample_steps=2, sample_at_once=4, sample_prompts=str(tmp_path / "p.txt"))
+    tries = []
+
+    def paint(painter, group):
+        tries.append(len(group))
+        if len(group) > 2:
+            raise torch.OutOfMemoryError
+        return [Image.new("RGB", (64, 64), (one.seed, 0, 0)) for one in group]
+
+    monkeypatch.setattr("training.watch.sample.Painter.paint", paint)
+    samples.begin(0)
+    assert tries == [4, 2, 2, 2]  # not again with four
+    assert [int(pixels(samples, 0, number)[0, 0, 0]) for number in range(1, 7)] == list(range(6))
+    assert [record.message for record in caplog.records if "at once" in record.message] == [
+        "The GPU's memory is too small to paint 4 samples at once: going on with 2."
+    ]

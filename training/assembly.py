@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from training.families.whole import factor_of
@@ -11,6 +11,7 @@ from training.loop import Job
 from training.methods.method import ADAPTERS, Materials
 from training.methods.suit import check_adapters
 from training.methods.table import METHODS, RATES
+from training.methods.usual import with_rate
 from training.sets.captions import plain_prompt, prompt
 from training.sets.conditions import tell
 from training.sets.draws import Draw, mirrored
@@ -59,7 +60,9 @@ class Run:
 
 def assemble(plan: Plan, workspace: Workspace, report: Report) -> Run:
     """Load the base, cache what can be cached, put in what learns: models come one after another, the largest last."""
-    config, family, checkpoint = plan.config, plan.family, plan.checkpoint
+    family, checkpoint = plan.family, plan.checkpoint
+    config = with_rate(plan.config, checkpoint, family)
+    plan = replace(plan, config=config)
     former, rates = config.former(workspace), _rates(config, family)
     if config.method in ADAPTERS:
         check_adapters(config, family, checkpoint, list(rates), former)

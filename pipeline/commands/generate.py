@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 RECORD = f"{GENERATED}.json"
-Paint = Callable[[str, list[Painting], Workspace, Report], Iterator["Image"]]
+Paint = Callable[[str, list[Painting], Workspace, Report, int], Iterator["Image"]]
 Entries = dict[str, dict[str, Any]]  # by file name: how the picture was made
 
 
@@ -47,6 +47,7 @@ class Generate(Options):
     negative: str = opt("", "What the pictures shall not show.")
     size: int = opt(0, "Side of the square pictures, in pixels; 0 is crop's resolution.", low=0, high=4096)
     seed: int = opt(0, "Seed of the first picture; each next has the next one.", low=0)
+    at_once: int = opt(1, "Pictures painted at once: faster, and the last bits may differ.", low=1, high=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,14 @@ def generate(
     size = options.size or build(Crop, recipe.tables.get("crop", {}), f"{RECIPE}, [crop]").resolution
     made_with = {"base": base, "base_sha256": find_base(base, workspace).sha256}
     plans = [(entry, _plan(entry, options, size)) for entry in wanted]
+
+    def at_a_time(paintings: list[Painting]) -> Iterator[Image]:
+        return paint(base, paintings, workspace, report, options.at_once)
+
     for entry, paintings in plans:  # a contradiction in the last is said before the first is painted
         _check(workspace.path(entry.folder), paintings, made_with)
     for entry, paintings in plans:
-        yield _fill(workspace, entry.folder, (paintings, made_with), paint, report)
+        yield _fill(workspace, entry.folder, (paintings, made_with), at_a_time)
 
 
 def _plan(entry: Regularization, options: Generate, size: int) -> dict[str, Painting]:
@@ -102,8 +107,7 @@ def _fill(
     workspace: Workspace,
     name: str,
     plan: tuple[dict[str, Painting], dict[str, str]],
-    paint: Paint,
-    report: Report,
+    paint: Callable[[list[Painting]], Iterator[Image]],
 ) -> Painted:
     import numpy as np
 
@@ -112,7 +116,7 @@ def _fill(
     record = read_record(folder)
     lacking = {name: painting for name, painting in paintings.items() if name not in record}
     if lacking:
-        images = paint(made_with["base"], list(lacking.values()), workspace, report)
+        images = paint(list(lacking.values()))
         for (file, painting), image in zip(lacking.items(), images, strict=True):
             write_atomic(folder / file, encode_png(np.asarray(image.convert("RGB"))))
             record[file] = _entry(painting, made_with)

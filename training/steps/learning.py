@@ -24,7 +24,12 @@ class Learning(Options):
         1, "Pictures that are shown at once, of all GPUs together; 0 tries out what a GPU trains fastest with.", low=0
     )
     accumulate: int = opt(1, "Batches that make one step: as if a batch were that much larger.", low=1)
-    learning_rate: float = opt(1e-4, "Learning rate of the U-Net or transformer; 0 leaves it as it is.", low=0)
+    learning_rate: float = opt(
+        -1.0,
+        "Learning rate of the U-Net or transformer; 0 leaves it as it is, -1 is the usual one: 1e-4 of adapters, 2e-6 "
+        "of dreambooth, 1 where the optimizer finds it; in proportion more of a base narrower than Stable Diffusion.",
+        low=-1,
+    )
     text_encoder_rate: float = opt(0.0, "Learning rate of the text encoder; 0 leaves it as it is.", low=0)
     text_encoder_2_rate: float = opt(
         -1.0, "Learning rate of the second text encoder, where the base has one; -1 is that of the first.", low=-1
@@ -86,8 +91,10 @@ class Learning(Options):
 
 def _contradictions(learning: Learning) -> list[tuple[bool, str, str]]:
     """Whether it holds, what is wrong, what to do."""
-    rates = [rate for rate in (learning.learning_rate, *learning.rates().values()) if rate]
     own = learning.optimizer in OWN_RATE
+    usual = learning.learning_rate < 0
+    main = 1.0 if usual else learning.learning_rate
+    rates = [rate for rate in (main, *learning.rates().values()) if rate]
     return [
         (not rates, "all learning rates are 0.", "Give at least one, for example: --learning-rate 1e-4"),
         (
@@ -116,7 +123,7 @@ def _contradictions(learning: Learning) -> list[tuple[bool, str, str]]:
             "Use: --optimizer adafactor",
         ),
         (
-            learning.scheduler == "adafactor" and learning.learning_rate not in (0, 1e-4),
+            learning.scheduler == "adafactor" and not usual and learning.learning_rate not in (0, 1e-4),
             "the adafactor scheduler finds the rate by itself, so learning_rate has no effect.",
             "Leave it out, or use another scheduler.",
         ),

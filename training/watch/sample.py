@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,24 +107,29 @@ class Painter:
         pipeline.set_progress_bar_config(disable=True)
         return cls(family, pipeline, schedule)
 
-    def paint(self, painting: Painting) -> Image:
-        """One RGB picture. Random numbers come from the CPU, so every device draws the same."""
+    def paint(self, paintings: list[Painting]) -> list[Image]:
+        """An RGB picture for each; all at once, so they may differ only in prompts and seeds, see `together`.
+
+        Random numbers come from the CPU, one generator a picture: every device draws the same, in any company.
+        What is computed beside others may be rounded otherwise, so single values of a picture may differ by 1.
+        """
         import torch
 
-        full = painting.check(self.family)
-        self.pipeline.scheduler = _sampler(full.sampler, self.family, self.schedule)
+        full = [painting.check(self.family) for painting in paintings]
+        first = full[0]
+        self.pipeline.scheduler = _sampler(first.sampler, self.family, self.schedule)
         with torch.inference_mode():
             made = self.pipeline(
-                prompt=full.prompt,
-                negative_prompt=full.negative,
-                width=full.width,
-                height=full.height,
-                num_inference_steps=full.steps,
-                guidance_scale=full.scale,
-                generator=torch.Generator("cpu").manual_seed(full.seed),
+                prompt=[one.prompt for one in full],
+                negative_prompt=[one.negative for one in full],
+                width=first.width,
+                height=first.height,
+                num_inference_steps=first.steps,
+                guidance_scale=first.scale,
+                generator=[torch.Generator("cpu").manual_seed(one.seed) for one in full],
                 output_type="latent",
             )
-            return self._decoded(made.images)
+            return [self._decoded(latent[None]) for latent in made.images]
 
     def _decoded(self, latents: torch.Tensor) -> Image:
         """A latent (1, C, h, w) of unit variance as a picture; in the VAE's own number format, not the denoiser's."""
@@ -137,7 +143,16 @@ class Painter:
         return PillowImage.fromarray(np.ascontiguousarray(array.permute(1, 2, 0).numpy()))
 
 
-def paint(base: str, paintings: list[Painting], workspace: Workspace, report: Report) -> Iterator[Image]:
+def together(paintings: list[Painting], most: int) -> Iterator[list[Painting]]:
+    """The paintings in their order, neighbours that can be painted at once as one list, of at most so many."""
+    for _, alike in itertools.groupby(paintings, lambda one: replace(one, prompt="", negative="", seed=0)):
+        run = list(alike)
+        yield from (run[at : at + most] for at in range(0, len(run), most))
+
+
+def paint(
+    base: str, paintings: list[Painting], workspace: Workspace, report: Report, at_once: int = 1
+) -> Iterator[Image]:
     """Pictures from a base model as it is, in the order asked for; all settings are checked before it is loaded."""
     import torch
 
@@ -156,9 +171,12 @@ def paint(base: str, paintings: list[Painting], workspace: Workspace, report: Re
         part: m.to("cuda" if gpu else "cpu", torch.float32 if part == "vae" else half) for part, m in modules.items()
     }
     painter = Painter.of(family, checkpoint, modules)
-    for done, painting in enumerate(wanted, 1):
-        yield painter.paint(painting)
-        report(done, len(wanted))
+    done = 0
+    for group in together(wanted, at_once):
+        for picture in painter.paint(group):
+            yield picture
+            done += 1
+            report(done, len(wanted))
 
 
 def _sampler(name: Sampler, family: Family, schedule: dict[str, Any]) -> Any:

@@ -23,7 +23,7 @@ from training.steps.memory import release
 from training.watch.grid import Sheet
 from training.watch.likeness import Likeness
 from training.watch.prompts import read_prompts, usual_prompts
-from training.watch.sample import Painter, Painting
+from training.watch.sample import Painter, Painting, together
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,10 @@ class Sampling(Options):
         key=False,
     )
     sample_steps: int = opt(25, "Sampling steps where the file says nothing else.", low=1, high=1000, key=False)
+    sample_at_once: int = opt(
+        1, "Samples painted at once, where sizes and settings are equal: faster, and the last bits may differ.",
+        low=1, high=64, key=False,
+    )
     sample_base: bool = opt(True, "Paint what the base makes of the prompts, too, before it learns.", key=False)
     sample_clip: str = opt(
         "", "CLIP model that scores the samples; none: clip-vit-b-32, if it is here.", metavar="MODEL", key=False
@@ -112,6 +116,7 @@ class Samples:
         self.folder = place.folder / "samples"
         self.rows: list[Painted] = []
         self.painter: Painter | None = None
+        self.at_once = run.plan.config.sample_at_once  # fewer from when on the GPU's memory was too small
         self.resting: dict[str, Any] = {}  # parts that only painting needs, on the CPU until then
         self.likeness: Likeness | None = None
         self.subjects: dict[str, torch.Tensor] = {}  # mean vector of each subject's pictures
@@ -142,33 +147,40 @@ class Samples:
         """Paint all prompts with the weights that would be published now."""
         folder = self.folder / _name(step)
         shutil.rmtree(folder, ignore_errors=True)
-        made = []
+        made: list[Image] = []
         with self.learner.averaged(), self._ready() as painter:
-            for number, painting in enumerate(self.paintings, 1):
-                made.append(self._painted(painter, painting))
-                _save(made[-1], folder / f"{number:02d}.png")
+            for group in together(self.paintings, self.at_once):
+                made += self._painted(painter, group)
+        for number, picture in enumerate(made, 1):
+            _save(picture, folder / f"{number:02d}.png")
         self.rows += [self._row(step, number, picture) for number, picture in enumerate(made, 1)]
         about = {"run": self.place.key, "prompts": repr(self.paintings)}
         write_rows(self.place.folder / "samples.parquet", self.rows, Painted, about)
         _save(self._sheet(sorted({0, step} & {row.step for row in self.rows})), folder / "grid.png")
         _save(self._sheet(sorted({row.step for row in self.rows})), self.folder / "all.png")
 
-    def _painted(self, painter: Painter, painting: Painting) -> Image:
-        """A picture; without memory enough it is tried again in a way that takes less, as are all that follow."""
+    def _painted(self, painter: Painter, group: list[Painting]) -> list[Image]:
+        """Their pictures; without memory enough they are tried again in ways that take less, as are all that follow."""
         import torch
 
         while True:
+            at_once = min(self.at_once, len(group))
             try:
-                return painter.paint(painting)
+                return [picture for some in together(group, at_once) for picture in painter.paint(some)]
             except torch.OutOfMemoryError:
                 pass
             release()
-            if not painter.pipeline.vae.use_tiling:
+            if at_once > 1:
+                self.at_once = at_once // 2
+                log.warning(
+                    "The GPU's memory is too small to paint %d samples at once: going on with %d.", at_once, self.at_once
+                )
+            elif not painter.pipeline.vae.use_tiling:
                 painter.pipeline.vae.enable_tiling()
                 log.warning("The GPU's memory is too small to paint a sample as a whole: going on tile by tile.")
             else:
                 raise PrepError(
-                    f"The GPU's memory is too small to paint a sample of {painting.width} x {painting.height} pixels.",
+                    f"The GPU's memory is too small to paint a sample of {group[0].width} x {group[0].height} pixels.",
                     "Paint smaller ones, with --w and --h in the file of sample_prompts, or none.",
                 )
 
