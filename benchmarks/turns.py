@@ -105,5 +105,7 @@ def _place(keep: Path | None, name: str) -> Iterator[Path]:
 def _read(row: dict[str, Any]) -> Outcome | Course:
     came = row["came"]
     if isinstance(came, list):
-        return [Checkpoint(**(one | {"shown": Verdict(**one["shown"])})) for one in came]
+        return [
+            Checkpoint(**(one | {"shown": Verdict(**one["shown"]), "halves": tuple(one["halves"])})) for one in came
+        ]
     return Outcome(**(came | {"base": came["base"] and Verdict(**came["base"]), "trained": Verdict(**came["trained"])}))

@@ -67,10 +67,13 @@ def test_verdicts_reach_run_json_and_the_notes(done):
     assert [one["step"] for one in found] == [0, 2, 4]
     assert {one["verdict"] for one in found[1:]} <= {"underfit", "good", "overfit"}
     rows = pq.read_table(stage.file(work).with_name("validation.parquet")).to_pylist()
+    losses = {(row["step"], row["set"], row["id"], row["time"]): row["loss"] for row in rows}
     for one in found:
         for name in ("train", "validation", "reg"):
-            losses = [row["loss"] for row in rows if (row["step"], row["set"]) == (one["step"], name)]
-            assert one[name] == pytest.approx(sum(losses) / len(losses))
+            shares = [
+                loss / losses[0, *at] for (step, *at), loss in losses.items() if (step, at[0]) == (one["step"], name)
+            ]
+            assert one[name] == pytest.approx(sum(shares) / len(shares))
     trained = write_manifest(work.manifest("train"), [list(made.records())], made.history)
     notes = stage.notes(trained)
     assert [note.partition(";")[0] for note in notes[:2]] == [f"step {o['step']}: {o['verdict']}" for o in found[1:]]
@@ -146,8 +149,8 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
         ({"sample_prompts": "wrong.txt"}, "wrong.txt, line 2 has --x, which prep does not know"),
         ({"sample_prompts": "odd.txt"}, "A sample of 65 x 512 pixels cannot be made"),
         ({"sample_prompts": "good.txt", "sample_clip": "./none"}, "There is no model folder"),
-        ({"patience": 1}, "patience goes by the validation loss, and no pictures are held out"),
-        ({"result": "best"}, "result best goes by the validation loss, and no pictures are held out"),
+        ({"patience": 1}, "patience goes by the validation error, and no pictures are held out"),
+        ({"result": "best"}, "result best goes by the validation error, and no pictures are held out"),
         ({"block_ranks": "down.9=4"}, "down.9"),
         ({"optimizer": "prodigy", "learning_rate": 1.0, "lora_plus": 4.0}, "prodigy finds one rate"),
         ({"batch": 0}, "batch 0 tries batches out on a GPU"),

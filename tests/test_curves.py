@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.watch.curves import averaged, draw_curves, measured, scale_of, ticks
+from training.watch.curves import _usual, averaged, bounds, draw_curves, measured, ticks
 from training.watch.verdict import Evaluation, judge
 
 
@@ -56,8 +56,10 @@ def test_ticks_are_few_and_inside(low, width):
 
 def test_a_peak_of_single_steps_does_not_flatten_the_rest():
     steps = [(step, 100.0 if step == 5 else 1.0) for step in range(100)]
-    scale = scale_of(steps, [(0, 1.5), (100, 1.2)])
-    assert scale.high < 2 and scale.last == 100
+    low, high = bounds(_usual(steps))
+    assert low < 1.0 < high < 2
+    assert bounds([0.5, 1.5]) == (0.45, 1.55)
+    assert bounds([]) == (-0.05, 1.05) and bounds([3.0]) == (2.85, 3.15)
 
 
 def colors(picture):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from click.testing import CliRunner
 
@@ -70,8 +72,9 @@ def test_a_table_has_the_base_and_each_arm_with_its_range():
     assert arm.startswith("a ") and "70 % (60-80)" in arm and arm.split()[-1] == "5"
 
 
-def _point(step, bound, follow, word="good", chosen=False):
-    return Checkpoint(0, step, 0.1, word, chosen, Verdict(bound, follow, 0.0))
+def _point(step, bound, follow, word="good", chosen=False, halves=None):
+    middle = (bound + follow) / 2
+    return Checkpoint(0, step, 0.7, word, chosen, Verdict(bound, follow, 0.0), halves or (middle, middle))
 
 
 def test_what_prep_chose_is_measured_by_the_best_in_hindsight():
@@ -80,11 +83,28 @@ def test_what_prep_chose_is_measured_by_the_best_in_hindsight():
     assert regret([*run, _point(4, 0.8, 0.7)], last=True) == pytest.approx(0.1)
 
 
+def test_the_luck_of_the_best_does_not_count():
+    """Each half has a best of its own, which the other half does not confirm: the choice is as good as any."""
+    run = [
+        _point(1, 0, 0, halves=(0.9, 0.5)),
+        _point(2, 0, 0, halves=(0.5, 0.9)),
+        _point(3, 0, 0, chosen=True, halves=(0.6, 0.6)),
+    ]
+    assert regret(run) == pytest.approx(-0.1)
+
+
+def test_halves_have_half_of_every_kind(monkeypatch):
+    early, late = overfitting._halves()
+    kinds = [one.about for one in prompts("smith", "1boy", overfitting.EACH)]
+    assert sorted(early + late) == list(range(len(kinds)))
+    assert Counter(kinds[at] for at in early) == Counter(kinds[at] for at in late)
+
+
 def test_agreement_is_about_following_less_than_once():
     run = [_point(1, 0.1, 0.8), _point(2, 0.5, 0.7, "overfit"), _point(3, 0.9, 0.75), _point(4, 1.0, 0.5, "overfit")]
     assert agreement(run) == 1.0
     assert agreement([_point(1, 0.1, 0.8), _point(2, 0.5, 0.4), _point(3, 0.9, 0.8, "overfit")]) == pytest.approx(1 / 3)
-    assert "held-out loss, worth" in overfitting.table([[_point(1, 0.5, 0.5, chosen=True)]])
+    assert "the best by what was held out, worth" in overfitting.table([[_point(1, 0.5, 0.5, chosen=True)]])
 
 
 def test_what_was_found_is_kept_and_not_run_again(tmp_path):

@@ -25,15 +25,18 @@ def test_verdicts_with_their_reasons(tmp_path):
         "step 1,300: overfit; why 1300",
         "the file holds the last step; for step 1,200: prep train --result best",
     )
-    assert summary(tmp_path, judged, "best") == summary(tmp_path, judged)[:3]
+    other = "the file holds step 1,200; for the last step: prep train --result last"
+    for result in ("best", "auto"):
+        assert summary(tmp_path, judged, result) == (*summary(tmp_path, judged)[:3], other)
     assert len(summary(tmp_path, judged[:2])) == 2
 
 
 def test_of_many_the_latest_and_the_best(tmp_path):
     judged = [(k, "overfit", k == 3) for k in range(1, 40)]
-    assert [line.partition(":")[0] for line in summary(tmp_path, judged, "best")] == [
+    assert [line.partition(": ")[0] for line in summary(tmp_path, judged, "best")] == [
         "step 3",
         *(f"step {k}" for k in range(32, 40)),
+        "the file holds step 3; for the last step",
     ]
 
 

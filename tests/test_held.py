@@ -92,6 +92,6 @@ def test_a_share_of_a_set_that_has_its_own_is_refused():
 
 @pytest.mark.parametrize(("options", "wish"), [({"patience": 2}, "patience"), ({"result": "best"}, "result best")])
 def test_what_goes_by_validation_needs_pictures(options, wish):
-    with pytest.raises(PrepError, match=f"{wish} goes by the validation loss, and no pictures are held out"):
+    with pytest.raises(PrepError, match=f"{wish} goes by the validation error, and no pictures are held out"):
         hold_out([plain(1), plain(2)], Train(**options), 0)
     hold_out([plain(1), plain(2, held=True)], Train(**options), 0)

@@ -217,14 +217,17 @@ def test_times_stay_within_their_range():
 @pytest.mark.parametrize(
     ("objective", "wanted"),
     [
-        (DDPM(torch.linspace(0.9, 0.1, 1000)), [125, 375, 625, 875]),
+        (DDPM(torch.linspace(0.9, 0.1, 1000)), [562, 687, 812, 937]),  # half of it is noise from time 500 on
+        (DDPM(torch.linspace(0.9, 0.1, 1000), times=(200, 900)), [550, 650, 750, 850]),
         (DDPM(torch.linspace(0.9, 0.1, 1000), times=(200, 400)), [225, 275, 325, 375]),
-        (DDPM(torch.linspace(0.9, 0.1, 8)), [1, 3, 5, 7]),
+        (DDPM(torch.linspace(0.9, 0.1, 8)), [4, 5, 6, 7]),
+        (FlowMatch(), [562.5, 687.5, 812.5, 937.5]),
+        (FlowMatch(times=(600, 1000)), [650, 750, 850, 950]),
         (FlowMatch(times=(0, 500)), [62.5, 187.5, 312.5, 437.5]),
     ],
-    ids=["all", "some", "eight in all", "flow"],
+    ids=["all", "to 900", "hardly noisy", "eight in all", "flow", "flow, noisy", "flow, hardly noisy"],
 )
-def test_spread_times_are_the_middles_of_equal_parts(objective, wanted):
+def test_spread_times_are_the_middles_of_equal_parts_where_noise_outweighs_the_picture(objective, wanted):
     assert objective.spread(4).tolist() == wanted
 
 

@@ -17,7 +17,7 @@ from training.sets.captions import plain_prompt
 from training.sets.draws import seed_of
 from training.steps.ranks import Ranks
 from training.train import Train
-from training.watch.validation import Chosen, Validator, evaluation, measure, told
+from training.watch.validation import Chosen, Reading, Validator, evaluation, measure, told
 
 TRAIN = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 HELD = [sample(k, held=True) for k in range(10, 14)]
@@ -59,7 +59,7 @@ def test_a_loss_by_hand():
     stream = torch.Generator().manual_seed(int(one.id, 16))
     clean = torch.randn(1, 4, 8, 8, generator=stream)
     want = []
-    for k, time in enumerate((166, 500, 833)):
+    for k, time in enumerate((461, 677, 892)):  # the thirds of 354, where half is noise, to 1000
         noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed_of(42, "measured", one.id, k)))
         alpha = made.objective.alphas[time]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
@@ -78,7 +78,7 @@ def test_flow_matching_is_measured_at_spread_times():
     from training.steps.objective import FlowMatch
 
     made = dataclasses.replace(job(TRAIN, validation_times=4), objective=FlowMatch(times=(200, 1000)))
-    assert made.objective.spread(4).tolist() == [300, 500, 700, 900]
+    assert made.objective.spread(4).tolist() == [562.5, 687.5, 812.5, 937.5]
     assert bool(measure(made, HELD[0]).isfinite().all())
 
 
@@ -131,7 +131,7 @@ def test_all_sets_are_measured_at_the_same_times(tmp_path):
     times = {}
     for row in found:
         times.setdefault((row["step"], row["id"]), []).append(row["time"])
-    assert set(map(tuple, times.values())) == {(125.0, 375.0, 625.0, 875.0)}
+    assert set(map(tuple, times.values())) == {(434.0, 596.0, 757.0, 919.0)}
 
 
 def test_the_same_weights_have_the_same_losses_at_any_step(tmp_path):
@@ -156,9 +156,30 @@ def test_measured_is_what_would_be_published(tmp_path):
     """With an average of the weights it is the average that is measured."""
     watch, course = validated(tmp_path, ema=0.9)
     watch.job.denoiser.data.copy_(course.learner.average["weight"])
-    assert evaluation(watch.readings).validation == {
+    plain = {(row.set, row.id, row.time): 1.0 for row in watch.readings}
+    assert evaluation(watch.readings, plain).validation == {
         one.id: pytest.approx(float(measure(watch.job, one).mean())) for one in HELD
     }
+
+
+def test_an_error_is_a_share_of_the_base_models_at_every_time():
+    """A loss that halves counts alike where there is much of it and where there is little."""
+    first = {("train", "a", 400.0): 0.2, ("train", "a", 900.0): 0.002, ("validation", "b", 400.0): 0.3}
+    rows = [
+        Reading(7, "train", "a", 400.0, 0.1),
+        Reading(7, "train", "a", 900.0, 0.003),
+        Reading(7, "validation", "b", 400.0, 0.06),
+    ]
+    found = evaluation(rows, first)
+    assert (found.step, found.reg) == (7, {})
+    assert found.train == {"a": pytest.approx((0.5 + 1.5) / 2)} and found.validation == {"b": pytest.approx(0.2)}
+
+
+def test_the_base_models_own_errors_are_ones_after_a_stop_too(tmp_path):
+    for stop in (3, None):
+        watch, _ = validated(tmp_path, stop, save_every_steps=2)
+        assert set(watch.evaluations[0].validation.values()) == {1.0}
+    assert watch.evaluations[0].step == 0 and watch.evaluations[-1].validation[HELD[0].id] != 1.0
 
 
 def test_no_more_pictures_than_asked(tmp_path):

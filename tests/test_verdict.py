@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.watch.verdict import _T, Evaluation, best_of, judge, out_of_patience, paired
+from training.watch.verdict import _T, Evaluation, best_of, judge, lowest_of, out_of_patience, paired
 
 
 def curve(validation, train=None, pictures=8, noise=0.002, seed=0):
@@ -37,7 +38,7 @@ def test_a_valley():
     found = judge(curve([0.30, 0.25, 0.20, 0.18, 0.18, 0.22, 0.30], [0.30, 0.24, 0.19, 0.15, 0.12, 0.08, 0.04]))
     assert [verdict.word for verdict in found] == ["underfit", "underfit", "good", "good", "overfit", "overfit"]
     assert sum(verdict.best for verdict in found) == 1 and found[2].best != found[3].best
-    assert "worse than step" in found[0].reason and "+0.2" in found[5].reason
+    assert "against step" in found[0].reason and "+12.0%" in found[5].reason
 
 
 def test_still_falling_is_good_at_its_end_and_underfit_before():
@@ -118,7 +119,7 @@ def test_what_was_learnt_stays_learnt():
     )
     assert words([base, sure, best]) == ["good", "good"]
     assert words([base, sure, best, late]) == ["good", "good", "overfit"]
-    assert "worse than the base model" in judge([base, sure, best, late])[2].reason
+    assert "against the base model" in judge([base, sure, best, late])[2].reason
 
 
 def test_patience():
@@ -136,4 +137,30 @@ def test_there_is_one_best_and_it_is_never_overfit(middles, seed):
     found = judge(evaluations)
     assert sum(verdict.best for verdict in found) == (best.step != 0)
     assert all(verdict.word != "overfit" for verdict in found if verdict.best)
-    assert all(verdict.word != "overfit" for verdict in found if verdict.step < best.step)
+    assert all(verdict.word != "overfit" for verdict in found if verdict.step < lowest_of(evaluations).step)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(0, 99))
+def test_the_best_is_the_latest_that_is_not_certainly_worse_than_the_lowest(middles, seed):
+    evaluations = curve(middles, seed=seed, noise=0.1)
+    best, lowest = best_of(evaluations), lowest_of(evaluations)
+    assert not paired(lowest.validation, best.validation).certain and best.step >= lowest.step
+    assert all(paired(lowest.validation, one.validation).certain for one in evaluations if one.step > best.step)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8), st.integers(0, 99))
+def test_what_was_passed_over_is_never_the_best_again(middles, seed):
+    """So a checkpoint may be deleted once a later one is the best."""
+    evaluations = curve(middles, seed=seed, noise=0.1)
+    steps = [best_of(evaluations[:count]).step for count in range(1, len(evaluations) + 1)]
+    assert steps == sorted(steps)
+    assert all(step in (before, evaluations[k + 1].step) for k, (before, step) in enumerate(pairwise(steps)))
+
+
+def test_on_a_plain_the_last_is_the_best_and_patience_still_ends():
+    plain = curve([0.5, 0.3, 0.301, 0.302], noise=0.05)
+    found = judge(plain)
+    assert [verdict.word for verdict in found] == ["good", "good", "good"]
+    assert [verdict.best for verdict in found] == [False, False, True] and found[2].reason.endswith("; the best")
+    flat = curve([0.5, 0.3, 0.3, 0.3], noise=0)
+    assert lowest_of(flat).step == 100 and best_of(flat).step == 300 and out_of_patience(flat, 2)

@@ -93,7 +93,7 @@ def _planned(config: Train, manifest: Manifest, workspace: Workspace) -> tuple[P
 def _result(config: Train, watch: Observers, done: tuple[int, int]) -> tuple[int, int]:
     """Bring the learner to the weights that shall become the file; their step and epoch."""
     best = watch.validator.best
-    if config.result != "best" or best is None or best == done[0]:
+    if config.result == "last" or best is None or best == done[0]:
         return done
     return best, watch.course.shelf.take(best).about["epoch"]
 

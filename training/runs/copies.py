@@ -94,7 +94,7 @@ class Copies:
     def wanted(self, step: Step) -> bool:
         """Whether this step is to have files; those of the last one are the run's own."""
         config = self.run.plan.config
-        if step.last and config.result == "last":
+        if step.last and (config.result == "last" or not self.run.plan.held):
             return False
         return config.save_files == "on" or (config.save_files == "auto" and config.method in _SMALL)
 

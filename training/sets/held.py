@@ -34,7 +34,7 @@ def hold_out(samples: list[Sample], options: Validation, seed: int) -> Held:
     if not found.validation and (options.patience or options.result == "best"):
         wish = "patience" if options.patience else "result best"
         raise PrepError(
-            f"train: {wish} goes by the validation loss, and no pictures are held out to validate with.",
+            f"train: {wish} goes by the validation error, and no pictures are held out to validate with.",
             "Hold some out: prep build --validation 0.1, or prep train --validation-share 0.1",
         )
     check_leak(found, options.validation_near)

@@ -27,7 +27,11 @@ class Objective(Protocol):
         """One random time for a latent of `shape` (C, h, w): shape (1,)."""
 
     def spread(self, count: int) -> torch.Tensor:
-        """So many times without chance: the middles of equal parts of those that are trained."""
+        """So many times without chance, to measure at: the middles of equal parts of those that are trained.
+
+        Only times where there is at least as much noise as picture, if any of them is trained: there it is decided
+        what a picture shows, before them how its finest parts look (https://arxiv.org/abs/2204.00227, section 3).
+        """
 
     def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """The noisy latent at that time."""
@@ -103,7 +107,8 @@ class DDPM:
         return torch.randint(first, max(last, first + 1), (1,), generator=generator)
 
     def spread(self, count: int) -> torch.Tensor:
-        return (_middles(self.times, count) * len(self.alphas) / TIMES).long()
+        even = int((self.alphas > 0.5).sum()) * TIMES / len(self.alphas)
+        return (_middles(_noisy(self.times, even), count) * len(self.alphas) / TIMES).long()
 
     def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         signal, spread = self._shares(time)
@@ -191,7 +196,7 @@ class FlowMatch:
         return first + (last - first) * shift * share / (1 + (shift - 1) * share)
 
     def spread(self, count: int) -> torch.Tensor:
-        return _middles(self.times, count)
+        return _middles(_noisy(self.times, TIMES / 2), count)
 
     def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         share = (time / TIMES).view(-1, 1, 1, 1)
@@ -221,7 +226,13 @@ class FlowMatch:
         return self
 
 
-def _middles(times: tuple[int, int], count: int) -> torch.Tensor:
+def _noisy(times: tuple[int, int], even: float) -> tuple[float, float]:
+    """The part of these times from `even` on, where picture and noise are equal; all of them if they end before."""
+    first, last = times
+    return (max(first, even), last) if even < last else times
+
+
+def _middles(times: tuple[float, float], count: int) -> torch.Tensor:
     import torch
 
     first, last = times

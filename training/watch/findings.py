@@ -19,11 +19,17 @@ def found_by(summary: Path) -> tuple[str, ...]:
 
 
 def _verdicts(found: dict[str, Any]) -> list[str]:
-    """A line for each of the latest checkpoints and the best; and how to get the best where the file is another."""
+    """A line for each of the latest checkpoints and the best; and which the file holds, where they differ."""
     judged = [one for one in found.get("validation", []) if "verdict" in one]
     shown = [one for one in judged if one["best"] or one in judged[-_MOST:]]
     lines = [f"step {one['step']:,}: {one['verdict']}; {one['reason']}" for one in shown]
     best = next((one for one in judged if one["best"]), None)
-    if best and best is not judged[-1] and found["train"]["result"] == "last":
-        lines.append(f"the file holds the last step; for step {best['step']:,}: prep train --result best")
+    if best and best is not judged[-1]:
+        step = f"step {best['step']:,}"
+        last = found["train"]["result"] == "last"
+        lines.append(
+            f"the file holds the last step; for {step}: prep train --result best"
+            if last
+            else f"the file holds {step}; for the last step: prep train --result last"
+        )
     return lines

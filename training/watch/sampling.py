@@ -60,8 +60,11 @@ class Sampling(Options):
     )
     sample_steps: int = opt(25, "Sampling steps where the file says nothing else.", low=1, high=1000, key=False)
     sample_at_once: int = opt(
-        1, "Samples painted at once, where sizes and settings are equal: faster, and the last bits may differ.",
-        low=1, high=64, key=False,
+        1,
+        "Samples painted at once, where sizes and settings are equal: faster, and the last bits may differ.",
+        low=1,
+        high=64,
+        key=False,
     )
     sample_base: bool = opt(True, "Paint what the base makes of the prompts, too, before it learns.", key=False)
     sample_clip: str = opt(
@@ -173,7 +176,9 @@ class Samples:
             if at_once > 1:
                 self.at_once = at_once // 2
                 log.warning(
-                    "The GPU's memory is too small to paint %d samples at once: going on with %d.", at_once, self.at_once
+                    "The GPU's memory is too small to paint %d samples at once: going on with %d.",
+                    at_once,
+                    self.at_once,
                 )
             elif not painter.pipeline.vae.use_tiling:
                 painter.pipeline.vae.enable_tiling()

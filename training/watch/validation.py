@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4  # times of a picture that the model is shown together
 SETS = ("train", "validation", "reg")
+First = dict[tuple[str, str, float], float]  # losses by set, picture and time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,21 @@ class Validation(Options):
         64, "Most pictures measured of each set: of training, validation and regularization.", low=1
     )
     validation_times: int = opt(
-        4, "Times of the noise schedule, evenly spread, at which each is measured.", low=1, high=100
+        4,
+        "Times of the noise schedule at which each is measured: evenly spread from where noise outweighs the picture, "
+        "for there it is decided what a picture shows.",
+        low=1,
+        high=100,
     )
     validate_every_epochs: int = opt(1, "Epochs between validations; 0: only at the end.", low=0)
     validate_every_steps: int = opt(0, "Steps between validations, beside those of the epochs; 0: none.", low=0)
-    patience: int = opt(0, "Validations without a new best after which training ends; 0: it goes to its end.", low=0)
-    result: Literal["last", "best"] = opt(
-        "last", "Which weights become the file: those of the last step, or those with the lowest validation loss."
+    patience: int = opt(
+        0, "Validations without a new lowest error after which training ends; 0: it goes to its end.", low=0
+    )
+    result: Literal["auto", "last", "best"] = opt(
+        "auto",
+        "Which weights become the file: the last, or the best, which are the latest that validate no worse for "
+        "certain than any; auto: the best where pictures are held out.",
     )
     tensorboard: bool = opt(False, "Write the curves for TensorBoard, too.", key=False)
 
@@ -171,6 +181,7 @@ class Validator:
         self.folder = folder
         self.evaluations: list[Evaluation] = []
         self.readings: list[Reading] = []  # of the latest evaluation
+        self.first: First = {}  # the losses of the first: the base model's
         self.batches = chosen.all if chosen.sets["validation"] else []
         self.portions = _portions(job)
 
@@ -196,12 +207,12 @@ class Validator:
 
     @property
     def over(self) -> bool:
-        """Whether the last evaluations brought nothing better for longer than patience allows."""
+        """Whether the last evaluations brought no lower error for longer than patience allows."""
         return out_of_patience(self.evaluations, self.job.config.patience)
 
     @property
     def best(self) -> int | None:
-        """The step with the lowest validation loss; None where nothing is better than the base model."""
+        """The step whose weights are the best; None where nothing is better than the base model."""
         found = best_of(self.evaluations)
         return found.step if found and found.step else None
 
@@ -241,27 +252,33 @@ class Validator:
 
     def _take(self, rows: list[Reading]) -> None:
         self.readings = rows
-        self.evaluations.append(evaluation(rows))
+        if not self.evaluations:
+            self.first = {(row.set, row.id, row.time): row.loss for row in rows}
+        self.evaluations.append(evaluation(rows, self.first))
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("validation-*.parquet"))
 
 
-def evaluation(rows: list[Reading]) -> Evaluation:
-    """The mean loss of each picture over its times."""
-    losses: dict[str, dict[str, list[float]]] = {name: {} for name in SETS}
+def evaluation(rows: list[Reading], first: First) -> Evaluation:
+    """Each picture's losses as shares of those that the `first` evaluation found of it: the mean over its times.
+
+    Losses fall with the noise by orders of magnitude: as they are, the least noise would count alone.
+    """
+    shares: dict[str, dict[str, list[float]]] = {name: {} for name in SETS}
     for row in rows:
-        losses[row.set].setdefault(row.id, []).append(row.loss)
-    means = {name: {id: mean(found) for id, found in one.items()} for name, one in losses.items()}
+        before = first[row.set, row.id, row.time]
+        shares[row.set].setdefault(row.id, []).append(row.loss / max(before, sys.float_info.min))
+    means = {name: {id: mean(found) for id, found in one.items()} for name, one in shares.items()}
     return Evaluation(rows[0].step, means["train"], means["validation"], means["reg"])
 
 
 def told(evaluations: list[Evaluation], verdicts: list[Verdict]) -> Iterator[dict[str, object]]:
-    """The evaluations as run.json tells them: mean losses, and of all but the base model's the verdict."""
+    """The evaluations as run.json tells them: mean errors, and of all but the base model's the verdict."""
     words = {verdict.step: verdict for verdict in verdicts}
     for one in evaluations:
-        losses = {name: list(getattr(one, name).values()) for name in SETS}
-        plain: dict[str, object] = {"step": one.step} | {name: mean(v) if v else None for name, v in losses.items()}
+        errors = {name: list(getattr(one, name).values()) for name in SETS}
+        plain: dict[str, object] = {"step": one.step} | {name: mean(v) if v else None for name, v in errors.items()}
         if verdict := words.get(one.step):
             plain |= {"verdict": verdict.word, "reason": verdict.reason, "best": verdict.best}
         yield plain

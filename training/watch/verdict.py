@@ -1,10 +1,10 @@
-"""Whether a checkpoint is underfit, good or overfit, told by paired losses of pictures it never trained on."""
+"""Whether a checkpoint is underfit, good or overfit, told by paired errors of pictures it never trained on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Word = Literal["underfit", "good", "overfit", "unsure"]
@@ -19,17 +19,18 @@ _T = (
 )
 _T_MANY = 1.960
 
-Losses = Mapping[str, float]  # by record id: the mean over the same times and noises at every evaluation
+# By record id: loss over the base model's, the mean over the same times and noises at every evaluation.
+Errors = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The losses of one checkpoint, picture by picture; step 0 is the base model."""
+    """The errors of one checkpoint, picture by picture; step 0 is the base model, of which all are 1."""
 
     step: int
-    train: Losses
-    validation: Losses
-    reg: Losses
+    train: Errors
+    validation: Errors
+    reg: Errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Difference:
         return abs(self.mean) > self.margin
 
     def __str__(self) -> str:
-        return f"{self.mean:+.4f} ± {self.margin:.4f}"
+        return f"{self.mean:+.1%} ± {self.margin:.1%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ class Verdict:
     step: int
     word: Word
     reason: str
-    best: bool
+    best: bool = False
 
 
-def paired(before: Losses, after: Losses) -> Difference:
+def paired(before: Errors, after: Errors) -> Difference:
     """after - before over the pictures that both have; with fewer than two of them nothing is certain."""
     differences = [after[id] - before[id] for id in before.keys() & after.keys()]
     count = len(differences)
@@ -74,55 +75,66 @@ def mean(values: list[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
 
-def best_of(evaluations: list[Evaluation]) -> Evaluation | None:
-    """The one with the lowest mean validation loss; the earliest of equals. None where nothing was validated."""
+def lowest_of(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The one with the lowest mean validation error; the earliest of equals. None where nothing was validated."""
     able = [evaluation for evaluation in evaluations if evaluation.validation]
     return min(able, key=lambda one: mean(list(one.validation.values()))) if able else None
+
+
+def best_of(evaluations: list[Evaluation]) -> Evaluation | None:
+    """The latest that is not certainly worse than the lowest: of equals in what was held out, it has learnt the most.
+
+    What comes later never makes an earlier one the best again, so a checkpoint that is not the best may go.
+    """
+    lowest = lowest_of(evaluations)
+    if lowest is None:
+        return None
+    equals = (one for one in reversed(evaluations) if one.step > lowest.step and one.validation)
+    return next((one for one in equals if not paired(lowest.validation, one.validation).certain), lowest)
 
 
 def judge(evaluations: list[Evaluation]) -> list[Verdict]:
     """A verdict on every evaluation but that of step 0, in their order.
 
     The same pictures, times and noises are behind all of them, so differences are taken picture by
-    picture, and one counts when its 95 % interval leaves zero out. Against the best checkpoint:
-    certainly worse and earlier is underfit, certainly worse and later is overfit, all others are
-    good, unless neither they nor any before them are certainly better than the base model: then
-    nothing was learnt yet.
+    picture, and one counts when its 95 % interval leaves zero out. Against the checkpoint with the
+    lowest error: certainly worse and earlier is underfit, certainly worse and later is overfit, all
+    others are good, unless neither they nor any before them are certainly better than the base model:
+    then nothing was learnt yet.
     """
-    best = best_of(evaluations)
+    lowest, best = lowest_of(evaluations), best_of(evaluations)
     base = next((one for one in evaluations if one.step == 0), None)
     verdicts, learnt = list[Verdict](), base is None
     for one in evaluations:
         if one.step:
             gain = paired(base.validation, one.validation) if base else None
             learnt = learnt or (gain is not None and gain.certain and gain.mean < 0)
-            verdicts.append(_verdict(one, best, gain, learnt))
+            found = _verdict(one, lowest, gain, learnt)
+            verdicts.append(replace(found, reason=f"{found.reason}; the best", best=True) if one is best else found)
     return verdicts
 
 
 def out_of_patience(evaluations: list[Evaluation], patience: int) -> bool:
-    """Whether the last `patience` evaluations brought no new best; 0 is endless patience."""
-    best = best_of(evaluations)
-    if not patience or best is None:
+    """Whether the last `patience` evaluations brought no new lowest error; 0 is endless patience."""
+    lowest = lowest_of(evaluations)
+    if not patience or lowest is None:
         return False
-    return len(evaluations) - 1 - evaluations.index(best) >= patience
+    return len(evaluations) - 1 - evaluations.index(lowest) >= patience
 
 
-def _verdict(one: Evaluation, best: Evaluation | None, gain: Difference | None, learnt: bool) -> Verdict:
+def _verdict(one: Evaluation, lowest: Evaluation | None, gain: Difference | None, learnt: bool) -> Verdict:
     """`gain` is the difference to the base model, and `learnt` whether it, or an earlier one, was certain."""
-    if best is None or len(one.validation) < FEWEST:
-        return Verdict(one.step, "unsure", f"{len(one.validation)} validation pictures, {FEWEST} are needed", False)
-    loss = paired(best.validation, one.validation)
-    gap = mean(list(one.validation.values())) - mean(list(one.train.values()))
-    told = f"validation {mean(list(one.validation.values())):.4f}, {gap:+.4f} to the training pictures"
-    if one.step != best.step and loss.certain:
-        word: Word = "underfit" if one.step < best.step else "overfit"
-        return Verdict(one.step, word, f"{told}; {loss} worse than step {best.step}", False)
+    if lowest is None or len(one.validation) < FEWEST:
+        return Verdict(one.step, "unsure", f"{len(one.validation)} validation pictures, {FEWEST} are needed")
+    worse = paired(lowest.validation, one.validation)
+    held, own = (mean(list(errors.values())) for errors in (one.validation, one.train))
+    told = f"error {held:.1%} of the base model's, of the training pictures {own:.1%}"
+    if one.step != lowest.step and worse.certain:
+        word: Word = "underfit" if one.step < lowest.step else "overfit"
+        return Verdict(one.step, word, f"{told}; {worse} against step {lowest.step}")
     if learnt and gain is not None and gain.certain and gain.mean > 0:
-        return Verdict(one.step, "overfit", f"{told}; {gain} worse than the base model", False)
+        return Verdict(one.step, "overfit", f"{told}; {gain} against the base model")
     if not learnt:
-        return Verdict(one.step, "underfit", f"{told}; {gain} to the base model: nothing certain", one is best)
-    told += f"; {gain} to the base model" if gain is not None else ""
-    return Verdict(
-        one.step, "good", f"{told}; the best" if one is best else f"{told}; as good as step {best.step}", one is best
-    )
+        return Verdict(one.step, "underfit", f"{told}; {gain} against the base model: nothing certain")
+    equal = "the lowest" if one is lowest else f"as good as step {lowest.step}"
+    return Verdict(one.step, "good", f"{told}; {equal}")
