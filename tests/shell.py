@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 PREP = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
@@ -49,3 +52,20 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+def assert_same_files(found: dict[str, bytes], wanted: dict[str, bytes]) -> None:
+    """Fail unless both hold the same files, byte for byte; of those that differ, say where, and what they decode to."""
+    assert found.keys() == wanted.keys()
+    told = [_difference(name, found[name], data) for name, data in wanted.items() if found[name] != data]
+    assert not told, "\n".join(told)
+
+
+def _difference(name: str, one: bytes, other: bytes) -> str:
+    at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    told = f"{name}: {len(one)} and {len(other)} bytes, others from byte {at} on"
+    if not name.endswith(".png"):
+        return told
+    decoded = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in (one, other)]
+    alike = decoded[0].shape == decoded[1].shape and (decoded[0] == decoded[1]).all()
+    return f"{told}; {'the same' if alike else 'other'} pixels"

@@ -47,6 +47,7 @@ class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Samp
     """Train a LoRA or another method on the data set. What is trained goes to runs/."""
 
     name: ClassVar[str] = "train"
+    version: ClassVar[int] = 2  # the usual rate, and what is validated: at noisy times, the latest of equals
     reads: ClassVar[str] = "build"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "peft")
 

@@ -153,7 +153,10 @@ def together(paintings: list[Painting], most: int) -> Iterator[list[Painting]]:
 def paint(
     base: str, paintings: list[Painting], workspace: Workspace, report: Report, at_once: int = 1
 ) -> Iterator[Image]:
-    """Pictures from a base model as it is, in the order asked for; all settings are checked before it is loaded."""
+    """Pictures from a base model as it is, in the order asked for, neighbours of equal settings `at_once` at most.
+
+    All settings are checked before it is loaded.
+    """
     import torch
 
     from training.bases.base import find_base
