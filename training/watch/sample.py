@@ -157,8 +157,6 @@ def paint(
 
     All settings are checked before it is loaded.
     """
-    import torch
-
     from training.bases.base import find_base
     from training.families.table import recognise
     from training.families.whole import side_of
@@ -166,6 +164,19 @@ def paint(
     checkpoint = open_base(find_base(base, workspace), workspace.cache)
     family = recognise(checkpoint)
     wanted = [painting.check(family, side_of(checkpoint, family)) for painting in paintings]
+    painter = load_painter(family, checkpoint)
+    done = 0
+    for group in together(wanted, at_once):
+        for picture in painter.paint(group):
+            yield picture
+            done += 1
+            report(done, len(wanted))
+
+
+def load_painter(family: Family, checkpoint: Checkpoint) -> Painter:
+    """A painter with a base as it is, on a GPU if there is one, there in half precision where it can."""
+    import torch
+
     gpu = torch.cuda.is_available()
     half = torch.bfloat16 if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     modules = {part: checkpoint.load(part) for part in (family.denoiser, "vae", *checkpoint.encoders())}
@@ -173,13 +184,7 @@ def paint(
     modules = {
         part: m.to("cuda" if gpu else "cpu", torch.float32 if part == "vae" else half) for part, m in modules.items()
     }
-    painter = Painter.of(family, checkpoint, modules)
-    done = 0
-    for group in together(wanted, at_once):
-        for picture in painter.paint(group):
-            yield picture
-            done += 1
-            report(done, len(wanted))
+    return Painter.of(family, checkpoint, modules)
 
 
 def _sampler(name: Sampler, family: Family, schedule: dict[str, Any]) -> Any:
