@@ -107,6 +107,18 @@ def agreement(course: list[Checkpoint]) -> float:
     return same / len(course)
 
 
+def ranked(course: list[Checkpoint]) -> float:
+    """Spearman's correlation of the error of what was held out with how well samples follow: -1 is as it should be."""
+    errors, follow = _ranks([one.error for one in course]), _ranks([one.shown.follow for one in course])
+    return statistics.correlation(errors, follow)
+
+
+def _ranks(values: list[float]) -> list[float]:
+    """The rank of each value; equals share the mean of theirs."""
+    order = sorted(values)
+    return [order.index(value) + (order.count(value) - 1) / 2 for value in values]
+
+
 def table(runs: list[list[Checkpoint]]) -> str:
     """A line a checkpoint, medians over seeds."""
     lines = [f"{'step':>6}{'held-out error':>16}{'bound':>8}{'follow':>8}{'drift':>8}   verdicts"]
@@ -120,5 +132,6 @@ def table(runs: list[list[Checkpoint]]) -> str:
     chosen, last = (", ".join(f"{regret(one, last):.1%}" for one in runs) for last in (False, True))
     lines.append(f"* the best by what was held out, worth {chosen} less than the best in hindsight,")
     lines.append(f"  the last {last}; to reach: {NEAR:.0%} at most")
+    lines.append(f"rank correlation of held-out error and following: {statistics.median(map(ranked, runs)):.2f}")
     lines.append(f"verdict and samples agree about {statistics.median(map(agreement, runs)):.0%} of the checkpoints")
     return "\n".join(lines)

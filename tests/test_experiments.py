@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import pytest
+import scipy.stats
 from click.testing import CliRunner
 
 from benchmarks import overfitting, world
@@ -100,11 +102,22 @@ def test_halves_have_half_of_every_kind(monkeypatch):
     assert Counter(kinds[at] for at in early) == Counter(kinds[at] for at in late)
 
 
+def test_ranks_of_error_and_following_are_correlated():
+    run = [
+        dataclasses.replace(_point(k, 0.5, follow), error=error)
+        for k, (follow, error) in enumerate([(0.7, 0.6), (0.6, 0.7), (0.6, 0.8), (0.1, 2.0)])
+    ]
+    assert overfitting._ranks([0.7, 0.6, 0.6, 0.1]) == [3, 1.5, 1.5, 0]
+    assert overfitting.ranked(run) == pytest.approx(float(scipy.stats.spearmanr([0, 1, 2, 3], [3, 1.5, 1.5, 0])[0]))
+    assert overfitting.ranked(run) < -0.9
+
+
 def test_agreement_is_about_following_less_than_once():
     run = [_point(1, 0.1, 0.8), _point(2, 0.5, 0.7, "overfit"), _point(3, 0.9, 0.75), _point(4, 1.0, 0.5, "overfit")]
     assert agreement(run) == 1.0
     assert agreement([_point(1, 0.1, 0.8), _point(2, 0.5, 0.4), _point(3, 0.9, 0.8, "overfit")]) == pytest.approx(1 / 3)
-    assert "the best by what was held out, worth" in overfitting.table([[_point(1, 0.5, 0.5, chosen=True)]])
+    few = [dataclasses.replace(run[0], error=0.9), dataclasses.replace(run[2], chosen=True)]
+    assert "the best by what was held out, worth 0.0% less" in overfitting.table([few])
 
 
 def test_what_was_found_is_kept_and_not_run_again(tmp_path):

@@ -67,8 +67,8 @@ class Validation(Options):
     )
     result: Literal["auto", "last", "best"] = opt(
         "auto",
-        "Which weights become the file: the last, or the best, which are the latest that validate no worse for "
-        "certain than any; auto: the best where pictures are held out.",
+        "Which weights become the file: the last, or the best, which are the latest that are clearly worse than none "
+        "by what is held out; auto: the best where pictures are.",
     )
     tensorboard: bool = opt(False, "Write the curves for TensorBoard, too.", key=False)
 
