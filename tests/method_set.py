@@ -12,6 +12,7 @@ from training.families.family import TextSettings
 from training.families.table import recognise
 from training.methods.method import Materials
 from training.methods.table import METHODS
+from training.methods.usual import with_rate
 from training.steps.learner import make_learner
 from training.steps.ranks import Ranks
 from training.train import Train
@@ -23,9 +24,9 @@ WIDTHS |= {"sd2": {"text_encoder": 64}, "sd35": WIDTHS["sdxl"]}
 
 def materials(work, kind="sd1", samples=PICTURES, former=None, **options) -> Materials:
     """A narrow base, all of whose parts that the options give a rate are loaded."""
-    config = Train(**{"precision": "fp32", "device": "cpu"} | options)
     model = checkpoint(work, kind if kind == "mini" or Path(kind).is_dir() else str(narrow(kind)))
     family = recognise(model)
+    config = with_rate(Train(**{"precision": "fp32", "device": "cpu"} | options), model, family)
     rates = _rates(config, family)
     modules = {part: model.load(part) for part in rates}
     return Materials(config, family, model, modules, model.tokenizers(), rates, samples, torch.float32, former)

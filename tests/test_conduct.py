@@ -86,7 +86,7 @@ def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
     )
     work, made = data(tmp_path)
     how = {"save_every_steps": 4, "keep": 1, "save_every_epochs": 0, "save_precision": "fp32"}
-    stage = run(work, made, **how)
+    stage = run(work, made, **how, result="last")
     seen = (stage.file(work).parent / "seen.parquet").read_bytes()
     last = load_file(stage.file(work))
     best = run(work, made, **how, result="best")

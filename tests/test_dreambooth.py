@@ -185,12 +185,15 @@ def test_bfloat16_is_computed_with_but_not_learned_in(work):
 
 
 def test_high_rates_are_told_of(work, caplog):
+    """By what is usual for the base: 2e-6 at Stable Diffusion's width, more in narrower ones."""
     with caplog.at_level(logging.WARNING):
-        begin(work, learning_rate=2e-6)
+        found, _ = begin(work, learning_rate=2e-6)
+        usual = 2e-6 * 1280 / max(found.checkpoint.config("unet")["block_out_channels"])
+        begin(work, learning_rate=4 * usual)
     assert not caplog.text
     with caplog.at_level(logging.WARNING):
-        begin(work, learning_rate=1e-4)
-    assert "A rate of 0.0001 is high for dreambooth; 1e-6 to 2e-6 is usual: --learning-rate 2e-6" in caplog.text
+        begin(work, learning_rate=6 * usual)
+    assert f"A rate of {6 * usual:g} is high for dreambooth of this base; {usual:g} is usual." in caplog.text
 
 
 def test_a_whole_run(tmp_path):

@@ -12,7 +12,10 @@ from training.steps.learning import Learning
     ("options", "said"),
     [
         ({"learning_rate": 0.0}, "train: all learning rates are 0."),
-        ({"optimizer": "prodigy"}, "train: prodigy finds the rate by itself; 0.0001 of that is next to nothing."),
+        (
+            {"optimizer": "prodigy", "learning_rate": 1e-4},
+            "train: prodigy finds the rate by itself; 0.0001 of that is next to nothing.",
+        ),
         (
             {"optimizer": "dadaptation", "learning_rate": 1.0, "text_encoder_rate": 0.5},
             "train: dadaptation finds one rate for all parts.",

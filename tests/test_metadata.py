@@ -22,7 +22,8 @@ def said(tmp_path):
         sample(3, caption="tom, grass", repeats=4, folder="4_tom cat", subject="tom", class_name="cat", width=128),
         sample(4, caption="man", repeats=1, folder="1_man", subject="", reg=True),
     ]
-    config = Train(output="smith-v1", rank=8, alpha=4.0, warmup=0.2, scheduler="cosine", text_encoder_rate=5e-5)
+    rates = {"learning_rate": 1e-4, "text_encoder_rate": 5e-5}
+    config = Train(output="smith-v1", rank=8, alpha=4.0, warmup=0.2, scheduler="cosine", **rates)
     return describe(config, samples, (10, 2), (SD1(), checkpoint(workspace(tmp_path))))
 
 

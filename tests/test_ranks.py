@@ -104,7 +104,7 @@ OPTIONS = (
     *("--steps", "4", "--batch", "3", "--rank", "2", "--optimizer", "sgd-nesterov"),
     *("--learning-rate", "1", "--text-encoder-rate", "1"),
     *("--save-precision", "fp32", "--ema", "0.5", "--validation-times", "2", "--validate-every-steps", "2"),
-    *("--save-every-steps", "2", "--sample-every-steps", "4", "--sample-prompts", "prompts.txt"),
+    *("--save-every-steps", "2", "--sample-every-steps", "4", "--sample-prompts", "prompts.txt", "--result", "last"),
 )
 ALONE = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 

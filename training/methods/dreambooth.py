@@ -13,6 +13,7 @@ from pipeline.errors import PrepError
 from training.bases.base import PARTS
 from training.bases.checkpoint import Checkpoint, published_name
 from training.bases.original import KINDS, original
+from training.methods.usual import usual_rate, width_of
 from training.runs.products import Folder
 from training.steps.optimizers import Group
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_USUAL = 1e-5  # rates above it are rare: 2e-6 is usual
+_HIGH = 5  # times the usual rate: what is above it is rare
+_ADAM = ("adamw", "adam")  # whose rates these are
 _TEXTS = (".json", ".txt", ".model")  # what a tokenizer's folder consists of
 
 
@@ -48,8 +50,9 @@ class DreamBooth:
             # Each weight is used once: a cache of rounded ones would only be in the way of CUDA graphs.
             rounding = torch.autocast(denoiser.device.type, torch.bfloat16, cache_enabled=False)
             denoiser.forward = rounding(denoiser.forward)
-        if (highest := max(materials.rates.values())) > _USUAL and materials.config.optimizer in ("adamw", "adam"):
-            log.warning("A rate of %g is high for dreambooth; 1e-6 to 2e-6 is usual: --learning-rate 2e-6", highest)
+        usual = usual_rate(materials.config, width_of(materials.checkpoint.config(materials.family.denoiser)))
+        if (highest := max(materials.rates.values())) > _HIGH * usual and materials.config.optimizer in _ADAM:
+            log.warning("A rate of %g is high for dreambooth of this base; %g is usual.", highest, usual)
 
     def groups(self) -> list[Group]:
         return [
