@@ -23,12 +23,10 @@ def draw(runs: dict[str, Path], side: int = 96) -> Image:
     asked = prompts(SUBJECT, CLASS, EACH)
     kinds = [prompt.about for prompt in asked]
     columns = [kinds.index(kind) + at for kind in dict.fromkeys(kinds) for at in range(SHOWN)]
-    rows: dict[str, list[Path]] = {}
-    for name, run in runs.items():
-        shown = samples(run)
-        if 0 in shown:
-            rows.setdefault("the base", [shown[0][at] for at in columns])
-        rows[name] = [shown[max(shown)][at] for at in columns]
+    shown = {name: samples(run) for name, run in runs.items()}
+    base = [steps[0] for steps in shown.values() if 0 in steps][:1]
+    rows = {"the base": [base[0][at] for at in columns]} if base else {}
+    rows |= {name: [steps[max(steps)][at] for at in columns] for name, steps in shown.items()}
     pictures = [
         [Image.open(path).resize((side, side), Image.Resampling.BICUBIC) for path in row] for row in rows.values()
     ]
