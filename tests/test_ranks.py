@@ -122,6 +122,9 @@ def test_a_command_given_to_two_processes_leaves_what_it_leaves_alone(trained):
         # A batch of one takes other kernels than one of three, and how they round depends on the processor: 1.2 % was
         # seen on one, less than 0.1 on others. Sums instead of means, or one process alone, would be off by half.
         assert float((files[1][name] - value).norm()) < 0.1 * float(value.norm()), name
+    whole = sum(float(value.square().sum()) for value in files[0].values()) ** 0.5
+    off = sum(float((files[1][name] - value).square().sum()) for name, value in files[0].items()) ** 0.5
+    assert off < 2e-3 * whole
     for name in ("seen", "metrics", "validation"):
         rows = [pq.read_table(work.runs / "run" / f"{name}.parquet").to_pylist() for work in (one, two)]
         for alone, shared in zip(*rows, strict=True):
