@@ -227,7 +227,7 @@ def _psnr(workspace, record) -> float:
 
 def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
     """Every picture with the size prep would crop it to, so that all contenders make the same sizes."""
-    from pipeline.imaging.picture import upright_size
+    from pipeline.imaging.image_file import upright_size
     from stages.crop import Crop
     from stages.cropping.bucket import choose
 

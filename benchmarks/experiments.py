@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.arms import Arm, short
 from benchmarks.judge import PLACES, Prompt, Verdict, judge, looks_of, prompts, see
 from sample_data.mini.judge import PAINTER, TAGGER
-from sample_data.world.paint import paint
+from sample_data.world.render import paint
 from sample_data.world.scene import cast_scene, class_scene
 
 SUBJECT, CLASS = "smith", "1boy"
@@ -116,7 +116,7 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
 
 def prep(workspace: Path, *words: object) -> str:
     """A command of prep's, in this process; what it prints."""
-    from pipeline.cli import cli
+    from pipeline.cli.main import cli
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -126,7 +126,7 @@ def prep(workspace: Path, *words: object) -> str:
 
 def _begin(arm: Arm, seed: int, sources: Path, workspace: Path) -> None:
     from pipeline.commands.init import Beginning, init
-    from pipeline.line import tables as stages
+    from pipeline.registry import tables as stages
 
     tables: dict[str, dict[str, Any]] = {
         "crop": {"resolution": SIDE, "focus": "centre"},

@@ -80,7 +80,7 @@ def judge(asked: list[Prompt], seen: list[set[str]], looks: Looks) -> Verdict:
 
 def see(pictures: list[Path]) -> list[set[str]]:
     """The tags that the tagger sees in each picture."""
-    from pipeline.imaging.picture import load_rgb
+    from pipeline.imaging.image_file import load_rgb
 
     table = scores(load_rgb(path) for path in pictures)
     return [{NAMES[at] for at in row.nonzero()[0]} for row in table >= THRESHOLD]

@@ -235,7 +235,7 @@ def bare_count(home: Path) -> None:
 def prep_count(home: Path) -> None:
     """prep's census: by subject, above thresholds, once a picture, near-duplicates as one."""
     from pipeline.manifest import Manifest
-    from stages.merging.census import census
+    from stages.merging.tag_counts import census
     from stages.merging.thresholds import Cut
 
     census(Manifest.read(home / "manifests" / "tag.parquet"), Cut(0, 0, {}, False), str, 6)

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PREP = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+PREP = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
 RECIPE = """[[subject]]
 token = "zwx"
 class = "thing"

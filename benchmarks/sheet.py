@@ -18,7 +18,7 @@ def draw(runs: dict[str, Path], side: int = 96) -> Image:
     """One picture of the last samples of runs, below those of the base; `runs` are their folders by arm."""
     from PIL import Image
 
-    from training.watch.grid import Sheet
+    from training.sampling.contact_sheet import Sheet
 
     asked = prompts(SUBJECT, CLASS, EACH)
     kinds = [prompt.about for prompt in asked]

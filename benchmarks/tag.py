@@ -38,7 +38,7 @@ PICTURES = {"vit": 16, "tiny": 128, "blip": 32}
 SIZES_OF_CROPS = ((512, 512), (448, 576), (576, 448), (384, 640))
 BARE_BATCH = 4  # on two cores faster than 2, 8 and 16
 TOKENS = 20
-PREP = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+PREP = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
 
 
 def write_pictures(home: Path, count: int, records: int = 0, scale: int = 1) -> tuple[Any, Any]:
@@ -49,7 +49,7 @@ def write_pictures(home: Path, count: int, records: int = 0, scale: int = 1) -> 
     import numpy as np
     from PIL import Image, ImageOps
 
-    from pipeline.imaging.picture import save
+    from pipeline.imaging.image_file import save
     from pipeline.manifest import write_manifest
     from pipeline.record import Record
     from pipeline.stage import Step
@@ -113,7 +113,7 @@ def blip(folder: Path, workspace: Any, device: str) -> Bench:
     import torch
     from transformers import AutoProcessor, BlipForConditionalGeneration
 
-    from taggers.captions.blip import Blip
+    from taggers.captioners.blip import Blip
     from taggers.device import torch_device
 
     tagger = Blip(model=str(folder), device=device, max_tokens=TOKENS)
@@ -139,7 +139,7 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
     from PIL import Image
 
     from pipeline.engines import local
-    from pipeline.imaging.picture import load_rgb
+    from pipeline.imaging.image_file import load_rgb
     from pipeline.run import Plan, Settings, bring
 
     class Loaded(type(bench.tagger)):  # type: ignore[misc]
@@ -172,7 +172,7 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
 
 def reading(bench: Bench, workspace: Any, crops: Any) -> float:
     """Processor seconds in which one thread reads and prepares one picture: what no tagger can do without."""
-    from pipeline.imaging.picture import load_rgb
+    from pipeline.imaging.image_file import load_rgb
 
     costs = []
     for record in crops.records():

@@ -28,11 +28,11 @@ SIDE = 256
 def make(home: Path, steps: int):
     """A run over eight pictures, ready to train."""
     from tests.training_set import manifest, placed, workspace
-    from training.assembly import Plan, assemble
-    from training.bases.base import find_base
-    from training.bases.checkpoint import open_base
-    from training.families.table import recognise
-    from training.sets.samples import read_samples
+    from training.data.dataset import read_samples
+    from training.models.base_model import find_base
+    from training.models.families import recognise
+    from training.models.loader import open_base
+    from training.setup import Plan, assemble
     from training.train import Train
 
     work = workspace(home)
@@ -64,7 +64,7 @@ def bare(job, optimizer, batches) -> float:
 
 def prep(job, learner, ledger, done: int, steps: int) -> float:
     """Seconds per step of prep's loop, from step `done` on."""
-    from training.loop import train
+    from training.trainer import train
 
     def enough(step) -> bool:
         return step.number == done + steps
@@ -78,11 +78,11 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     """Seconds per step of the bare loop and of prep's, round by round, the first of which warms up."""
     import torch
 
-    from training.loop import prepare
-    from training.runs.ledger import Ledger
-    from training.sets.draws import all_batches
-    from training.steps.learner import make_learner
-    from training.steps.ranks import Ranks
+    from training.checkpoints.training_log import Ledger
+    from training.data.sampler import all_batches
+    from training.distributed import Ranks
+    from training.optim.train_state import make_learner
+    from training.trainer import prepare
 
     job = make(home, (rounds + 1) * steps).job
     learner, ledger = make_learner(job.groups, job.config, Ranks()), Ledger(home / "ledger", job.prompt, Ranks())

@@ -32,21 +32,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import PrepError
 from tests.narrow import NARROW
-from training.bases.base import Base
-from training.bases.blueprint import PLANS, write_skeleton
-from training.bases.checkpoint import Checkpoint, empty_part, quiet
-from training.families.sd1 import SD1
-from training.families.sdxl import SDXL
-from training.loop import Job, errors, prepare
+from training.data.dataset import Sample
+from training.data.sampler import Draw
+from training.distributed import Ranks
 from training.methods.adapters import inject, parameters
-from training.sets.draws import Draw
-from training.sets.samples import Sample
-from training.steps.learner import make_learner
-from training.steps.optimizers import Group
-from training.steps.prefetch import ahead, sent
-from training.steps.ranks import Ranks
-from training.steps.study import Study
+from training.models.architecture_config import PLANS, write_skeleton
+from training.models.base_model import Base
+from training.models.loader import Checkpoint, empty_part, quiet
+from training.models.sd1 import SD1
+from training.models.sdxl import SDXL
+from training.optim.optimizers import Group
+from training.optim.train_state import make_learner
+from training.performance.prefetch import ahead, sent
+from training.performance.step_runner import Study
 from training.train import Train
+from training.trainer import Job, errors, prepare
 
 T = TypeVar("T")
 FAMILIES = {"sd1": SD1(), "sdxl": SDXL()}

@@ -56,7 +56,7 @@ def judge_painter(folder: Path, tagger: Path, cache: Path, count: int) -> dict:
     import numpy as np
 
     from sample_data.mini import judge
-    from sample_data.mini.painter import paintings
+    from sample_data.mini.diffusion_model import paintings
     from sample_data.mini.scenes import HELD, NAMES, scenes
 
     held = scenes(HELD[:count], cache)

@@ -1,1 +1,1 @@
-"""The house: records, manifests, workspaces, engines and the command line."""
+"""The core and the application: records, manifests, workspaces, engines, and the command line on top."""

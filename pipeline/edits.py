@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import PrepError
-from pipeline.spelling import plain, printable
+from pipeline.tag_text import plain, printable
 from pipeline.workspace import Workspace
 
 What = Literal["add", "remove", "replace", "set", "reset", "flag", "unflag", "drop", "restore"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from pipeline.errors import PrepError
+from pipeline.filter_terms import WORDS, And, Not, Or, Part, Term, View
 from pipeline.record import Record, Role
-from pipeline.spelling import printable
-from pipeline.terms import WORDS, And, Not, Or, Part, Term, View
+from pipeline.tag_text import printable
 
 _DEPTH = 50  # brackets within brackets
 _ROLES = get_args(Role)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.record import Record
-from pipeline.shape import Plain, shape
+from pipeline.schema import Plain, shape
 from pipeline.stage import Model, Step
 from pipeline.workspace import whole_file
 

@@ -14,7 +14,7 @@ from pipeline.engines.engine import Engine
 from pipeline.errors import PrepError
 from pipeline.manifest import Counts, Manifest, write_manifest
 from pipeline.options import shown
-from pipeline.parts import Parts
+from pipeline.partial_results import Parts
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.record import Record

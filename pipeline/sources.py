@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.imaging.picture import looks_like_picture
+from pipeline.imaging.image_file import looks_like_picture
 from pipeline.recipe import GENERATED, Folder, Recipe
 from pipeline.record import Drop, Record
 from pipeline.stage import Report

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.imaging.overlap import groups
+from pipeline.imaging.near_duplicates import groups
 from pipeline.record import Record, Role
 
 

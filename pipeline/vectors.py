@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.imaging.overlap import joined
+from pipeline.imaging.near_duplicates import joined
 from pipeline.stage import Step
 from pipeline.workspace import Workspace, write_atomic
 

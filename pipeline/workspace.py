@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.siblings import first
+from pipeline.ranks import first
 
 RECIPE = "prep.toml"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sample_data.world.paint import paint
+from sample_data.world.render import paint
 from sample_data.world.scene import Scene, cast_scene, class_scene, scene_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.imaging import picture
+from pipeline.imaging import image_file
 from pipeline.record import Record, Transform
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace
@@ -71,10 +71,10 @@ def copies(options: Augment, workspace: Workspace, before: Record) -> Iterator[R
     if options.only not in ("all", before.role) or before.picture is None:
         return
     changes = list(transforms(options, before.id))
-    rgb = picture.load_rgb(workspace.path(before.picture.path)) if changes else None
+    rgb = image_file.load_rgb(workspace.path(before.picture.path)) if changes else None
     for k, change in enumerate(changes, 1):
         assert rgb is not None
-        made = picture.save(workspace, picture.transform(rgb, change))
+        made = image_file.save(workspace, image_file.transform(rgb, change))
         yield replace(before, id=f"{before.id}-{k}", origin=before.id, transform=change, picture=made)
 
 

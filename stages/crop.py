@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline import record
 from pipeline.errors import PrepError
-from pipeline.imaging import picture
+from pipeline.imaging import image_file
 from pipeline.record import Drop, Record
 from pipeline.stage import Stage, Work, opt
 from pipeline.workspace import Workspace
 from stages.cropping.bucket import Size, buckets, choose, grid
 from stages.cropping.focus import place
-from stages.cropping.frame import Region, frame
+from stages.cropping.window import Region, frame
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -107,12 +107,12 @@ def crop_one(options: Crop, workspace: Workspace, before: Record) -> list[Record
     """One picture's crops, or itself with the reason why there is none."""
     try:
         data = workspace.source(before.source).read_bytes()
-        size = picture.upright_size(data)
+        size = image_file.upright_size(data)
         regions, drawn = _regions(options, before, size)
         made = [(_drawn if drawn else _cut)(options, data, size, region) for region in regions]
     except OSError as fault:
         return [_dropped(before, "cannot be opened", fault.strerror or "")]
-    except picture.Unreadable as fault:
+    except image_file.Unreadable as fault:
         return [_dropped(before, fault.reason, fault.detail)]
     pieces = [before] if len(made) == 1 else [_piece(before, k) for k in range(1, len(made) + 1)]
     return [
@@ -142,7 +142,7 @@ def _regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], b
     """What to crop from, and whether the user drew it: boxes, else the pieces of a split, else the whole."""
     boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in names(before)]
     if any(box.right > size[0] or box.bottom > size[1] for box in boxes):
-        raise picture.Unreadable("box outside the picture", f"it has {size[0]} x {size[1]} pixels")
+        raise image_file.Unreadable("box outside the picture", f"it has {size[0]} x {size[1]} pixels")
     if boxes:
         return boxes, True
     columns, rows = grid(*size, options.sizes(), options.split_most) if options.split else (1, 1)
@@ -167,11 +167,11 @@ def _cut(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
     if options.focus == "centre" or fit.shares[0] * fit.shares[1] > 1 - WORTH_LOOKING:
         return _rendered(data, fit.crop((0.5, 0.5), options.background, "centre"))
     if fit.upscale > 1 or fit.scaled[0] * fit.scaled[1] > MOST_SPARE * window[0] * window[1]:
-        seen = _part(picture.thumbnail(data, VIEW_SIDE), size, region)
+        seen = _part(image_file.thumbnail(data, VIEW_SIDE), size, region)
         x, y, focus = place(seen, fit.shares, options.focus)
         return _rendered(data, fit.crop((x, y), options.background, focus))
     # One decode for both looking and cutting: a crop is a cut-out of the whole scaled picture.
-    whole = picture.render(data, fit.whole(options.background))
+    whole = image_file.render(data, fit.whole(options.background))
     x, y, focus = place(_part(whole, size, region), fit.shares, options.focus)
     crop = fit.crop((x, y), options.background, focus)
     return crop, whole[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].copy()
@@ -184,7 +184,7 @@ def _drawn(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop
 
 
 def _rendered(data: bytes, crop: record.Crop) -> Cut:
-    return crop, picture.render(data, crop)
+    return crop, image_file.render(data, crop)
 
 
 def _part(rgb: ndarray, size: Size, region: Region) -> ndarray:
@@ -200,7 +200,7 @@ def _piece(before: Record, k: int) -> Record:
 
 
 def _written(workspace: Workspace, after: Record, made: Cut) -> Record:
-    return replace(after, crop=made[0], picture=picture.save(workspace, made[1]))
+    return replace(after, crop=made[0], picture=image_file.save(workspace, made[1]))
 
 
 def _dropped(before: Record, reason: str, detail: str) -> Record:

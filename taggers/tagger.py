@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pipeline.engines.ahead import Ahead
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import DAMAGE
-from pipeline.imaging.picture import load_rgb
-from pipeline.models.known import short_name
+from pipeline.imaging.image_file import load_rgb
+from pipeline.models.catalog import short_name
 from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import Device, Model, Stage, Work, opt
 from pipeline.workspace import Workspace

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from training.bases.checkpoint import Checkpoint
-from training.families.table import recognise
+from training.export.tensor_file import write_tensors
 from training.methods.adapters import Adapters
+from training.methods.compatibility import check_adapters
 from training.methods.method import Materials
-from training.methods.suit import check_adapters
-from training.runs.export import write_tensors
+from training.models.families import recognise
+from training.models.loader import Checkpoint
 from training.train import Train
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.checks.check import check
-from pipeline.checks.facts import Aims
 from pipeline.checks.finding import Finding
+from pipeline.checks.rule_context import Aims
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Record, Transform
 from pipeline.stage import Model, Step

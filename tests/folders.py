@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from taggers.captions.blip import Blip
-from taggers.captions.git import Git
-from taggers.captions.vlm import Vlm
+from taggers.captioners.blip import Blip
+from taggers.captioners.git import Git
+from taggers.captioners.vlm import Vlm
 from taggers.clip.clip import Clip
 from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14

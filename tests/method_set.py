@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 
 from tests.training_set import checkpoint, narrow, sample
-from training.assembly import _rates
-from training.families.family import TextSettings
-from training.families.table import recognise
+from training.distributed import Ranks
+from training.methods.default_lr import with_rate
 from training.methods.method import Materials
 from training.methods.table import METHODS
-from training.methods.usual import with_rate
-from training.steps.learner import make_learner
-from training.steps.ranks import Ranks
+from training.models.families import recognise
+from training.models.family import TextSettings
+from training.optim.train_state import make_learner
+from training.setup import _rates
 from training.train import Train
 
 PICTURES = [sample(1), sample(2)]

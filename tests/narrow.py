@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.clip_bpe import tokenizer_files
-from training.bases.blueprint import PLANS, Blueprint, Text
-from training.bases.checkpoint import empty_part, published_name
-from training.bases.mini import seeded, write_model
-from training.runs.export import write_tensors
+from training.export.tensor_file import write_tensors
+from training.models.architecture_config import PLANS, Blueprint, Text
+from training.models.loader import empty_part, published_name
+from training.models.mini import seeded, write_model
 
 _SIZES = {"vae": (8, 8, 16, 16), "vae_layers": 1}
 

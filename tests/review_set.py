@@ -19,7 +19,7 @@ def picture(place: Workspace, number: int) -> Picture:
     """A PNG of 60 x 40 pixels, red at the left, its blue from the number."""
     import numpy as np
 
-    from pipeline.imaging.picture import save
+    from pipeline.imaging.image_file import save
 
     rgb = np.zeros((40, 60, 3), np.uint8)
     rgb[:, :30, 0], rgb[..., 2] = 220, number % 8 * 30

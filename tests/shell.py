@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
-PREP = [sys.executable, "-c", "from pipeline.cli import main; main()"]
+from pipeline.cli.main import cli
+
+PREP = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
 
 
 def prep(*args: object, code: int | None = 0, **how: object) -> subprocess.CompletedProcess[str]:
@@ -69,3 +72,11 @@ def _difference(name: str, one: bytes, other: bytes) -> str:
     decoded = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in (one, other)]
     alike = decoded[0].shape == decoded[1].shape and (decoded[0] == decoded[1]).all()
     return f"{told}; {'the same' if alike else 'other'} pixels"
+
+
+def commands(group=cli, prefix=()):
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        yield (*prefix, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))

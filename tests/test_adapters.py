@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from tests.adapter_set import answers, made, taught, write
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.bases.blueprint import PLANS, write_skeleton
-from training.bases.checkpoint import empty_part
-from training.families.sd1 import SD1
+from training.distributed import Ranks
 from training.methods.adapters import by_module, drop_out, inject, parameters, place, settle, sizes_of
-from training.methods.blocks import Size
-from training.methods.forms import FORMS
-from training.steps.learner import make_learner
-from training.steps.learning import Learning
-from training.steps.ranks import Ranks
+from training.methods.block_ranks import Size
+from training.methods.lora_variants import FORMS
+from training.models.architecture_config import PLANS, write_skeleton
+from training.models.loader import empty_part
+from training.models.sd1 import SD1
+from training.optim.options import Learning
+from training.optim.train_state import make_learner
 from training.train import Train
 
 FAMILY = SD1()

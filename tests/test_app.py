@@ -8,11 +8,11 @@ from textual.widgets import Input, Static, TextArea
 from pipeline.edits import Edits
 from pipeline.review.app import ReviewApp
 from pipeline.review.help import Help
-from pipeline.review.pictures import Screen
-from pipeline.review.portrait import Portrait
+from pipeline.review.image_widget import Portrait
 from pipeline.review.prompt import Prompt
-from pipeline.review.rows import Rows
 from pipeline.review.state import Review
+from pipeline.review.terminal_image import Screen
+from pipeline.review.virtual_list import Rows
 from tests.review_set import review_set
 
 

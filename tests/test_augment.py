@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PrepError
-from pipeline.imaging import picture
+from pipeline.imaging import image_file
 from pipeline.record import Record
 from pipeline.workspace import Workspace
 from stages.augment import Augment, draw, transforms
@@ -19,7 +19,7 @@ ALL = Augment(mirror=True, rotate=(10.0, -5.0), zoom=(0.8,), jitter=2)
 
 
 def record(workspace, name="astronaut.png", role="train"):
-    saved = picture.save(workspace, np.asarray(photograph(name, (192, 128))))
+    saved = image_file.save(workspace, np.asarray(photograph(name, (192, 128))))
     return Record(saved.pixels[:16], f"raw/{name}", saved.pixels, "smith", "man", role, picture=saved)
 
 
@@ -37,10 +37,10 @@ def test_copies_follow_their_original(tmp_path):
     assert [r.transform.kind for r in out[1:7]] == ["mirror", "rotate", "rotate", "zoom", "jitter", "jitter"]
     for copy in out[1:7]:
         assert (copy.origin, copy.source, copy.crop, copy.subject) == (one.id, one.source, one.crop, "smith")
-        original = picture.load_rgb(workspace.path(one.picture.path))
-        pixels = picture.load_rgb(workspace.path(copy.picture.path))
-        assert np.array_equal(pixels, picture.transform(original, copy.transform))
-        assert picture.pixel_hash(pixels) == copy.picture.pixels
+        original = image_file.load_rgb(workspace.path(one.picture.path))
+        pixels = image_file.load_rgb(workspace.path(copy.picture.path))
+        assert np.array_equal(pixels, image_file.transform(original, copy.transform))
+        assert image_file.pixel_hash(pixels) == copy.picture.pixels
     assert len({r.picture.pixels for r in out}) == 14
 
 

@@ -12,8 +12,8 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.steps.batch_size import Trial, best_batch, check_batch, remembered, with_batch
-from training.steps.ranks import Ranks
+from training.distributed import Ranks
+from training.performance.batch_size import Trial, best_batch, check_batch, remembered, with_batch
 
 
 def gpu(fixed, each, room):
@@ -51,7 +51,7 @@ def card(monkeypatch, tmp_path):
     tried = []
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Toy 1")
     monkeypatch.setattr(
-        "training.steps.batch_size.attempt", lambda job, size: tried.append(size) or Trial(size**0.5, 0.1)
+        "training.performance.batch_size.attempt", lambda job, size: tried.append(size) or Trial(size**0.5, 0.1)
     )
     made = dataclasses.replace(job([sample(1)], batch=0), device=SimpleNamespace(type="cuda"))
 

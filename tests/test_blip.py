@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import taggers.captions.blip
-import taggers.captions.captioner
+import taggers.captioners.blip
+import taggers.captioners.captioner
 from pipeline.errors import PrepError
 from pipeline.models.store import Found
 from pipeline.workspace import Workspace
-from taggers.captions.blip import Blip, image_token, open_net
-from taggers.captions.captioner import load_eye
-from taggers.captions.generate import drawing, joined, picture_seed
+from taggers.captioners.blip import Blip, image_token, open_net
+from taggers.captioners.captioner import load_eye
+from taggers.captioners.generate import drawing, joined, picture_seed
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 
@@ -82,7 +82,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, monkeypatch):
     pictures = [photo(*shape) for shape in SHAPES]
     blip, seen = Blip(model=str(folder), device="cpu"), []
     net = open_net(blip, workspace)
-    monkeypatch.setattr(taggers.captions.blip, "open_net", lambda *_: net)
+    monkeypatch.setattr(taggers.captioners.blip, "open_net", lambda *_: net)
     net.model.vision_model.register_forward_pre_hook(lambda m, a, k: seen.append(k["pixel_values"]), with_kwargs=True)
     blip.load(workspace)(pictures)
     assert np.abs(torch.cat(seen).numpy() - np.stack([squashed(p, 32) for p in pictures])).max() < 1e-5

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.checks.facts import Aims
+from pipeline.checks.rule_context import Aims
 from tests.checking import TOKEN, found, good, prior
 
 SET = [good(n) for n in range(12)]

@@ -5,11 +5,11 @@ import os
 
 import pytest
 
+from pipeline.cli.output import outcome_line
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
 from pipeline.run import Plan, bring
-from pipeline.show import outcome_line
 from stages.build import Build
 from tests.make import record, workspace
 from tests.shell import files

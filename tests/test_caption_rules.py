@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checks.facts import Aims
+from pipeline.checks.rule_context import Aims
 from pipeline.clip_tokens import Tokens
 from pipeline.workspace import Workspace
 from stages.merging.plan import Plan, Row, write_plan

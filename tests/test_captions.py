@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.families.family import TextSettings
-from training.sets.captions import Captions, choose, parts, plain_prompt, prompt, split_tags
-from training.sets.draws import Draw
+from training.data.captions import Captions, choose, parts, plain_prompt, prompt, split_tags
+from training.data.sampler import Draw
+from training.models.family import TextSettings
 
 TAGS = "smith, beard, hat, apron, hammer, forge"
 

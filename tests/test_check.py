@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.checks.check import check, refuse
-from pipeline.checks.facts import Aims
 from pipeline.checks.finding import Finding
+from pipeline.checks.rule_context import Aims
+from pipeline.cli.check import check as command
 from pipeline.commands.check import lines, summary
 from pipeline.errors import PrepError
-from pipeline.skin.check import check as command
 from pipeline.workspace import Workspace
 from tests.checking import good, written
 from tests.make import workspace as make_workspace

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 import taggers.clip.clip
 import taggers.clip.clip_model
 from pipeline.errors import PrepError
-from pipeline.imaging.picture import pixel_hash
+from pipeline.imaging.image_file import pixel_hash
 from pipeline.vectors import Store
 from pipeline.workspace import Workspace
 from taggers.clip.clip import Clip, make_bank, scores

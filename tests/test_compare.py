@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from pipeline.commands.compare import Tagged, counts, lines, plain_sheet, sheet, sheets, terminal
-from pipeline.commands.compare_page import article, page, write_page
+from pipeline.cli.compare import compare
 from pipeline.errors import PrepError
+from pipeline.html.document import document
 from pipeline.manifest import write_manifest
-from pipeline.pages.document import document
 from pipeline.record import Annotation, Drop
-from pipeline.skin.compare import compare
+from pipeline.report.compare import Tagged, counts, lines, plain_sheet, sheet, sheets, terminal
+from pipeline.report.compare_page import article, page, write_page
 from pipeline.stage import Step
 from stages.merging.thresholds import Cut
 from tests.fake import cropped

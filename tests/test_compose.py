@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pipeline.clip_tokens import Tokens
 from pipeline.edits import Edit, Edits
 from pipeline.record import Annotation
-from pipeline.spelling import plain
+from pipeline.tag_text import plain
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import Composer
-from stages.merging.fates import best
 from stages.merging.plan import Plan, Row, decide
+from stages.merging.tag_outcomes import best
 from stages.merging.thresholds import chosen
 from tests.make import record, tag
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import PrepError
-from pipeline.imaging import picture
+from pipeline.imaging import image_file
 from pipeline.manifest import write_manifest
 from pipeline.record import Record
 from pipeline.workspace import Workspace
 from stages.crop import Crop
-from stages.cropping.frame import Region, frame
+from stages.cropping.window import Region, frame
 from tests import make
 from tests.photographs import encoded, paths, photograph
 
@@ -81,7 +81,7 @@ def test_geometry_of_one_picture_by_hand(tmp_path):
     assert c.upscale == 1.0
     assert (made.picture.width, made.picture.height) == (640, 384)
     exact = photograph("china.jpg", (1200, 800)).resize((640, 384), Image.Resampling.LANCZOS, c.box)
-    seen = picture.load_rgb(tmp_path / made.picture.path).astype(float)
+    seen = image_file.load_rgb(tmp_path / made.picture.path).astype(float)
     assert 10 * math.log10(255**2 / ((seen - np.asarray(exact)) ** 2).mean()) > 33  # JPEG's own loss, no shift
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_squashed(tmp_path):
     disc = np.where((x - 750) ** 2 + (y - 450) ** 2 < 300**2, 0, 255).astype(np.uint8)
     for name, image in (("wide", disc), ("tall", disc.T)):
         (made,) = crop(tmp_path, {f"{name}.png": encoded(Image.fromarray(image), "PNG")})
-        dark = picture.load_rgb(tmp_path / made.picture.path)[:, :, 0] < 128
+        dark = image_file.load_rgb(tmp_path / made.picture.path)[:, :, 0] < 128
         across, down = dark.any(axis=0).sum(), dark.any(axis=1).sum()
         assert abs(int(across) - int(down)) <= 1
 
@@ -109,9 +109,9 @@ def test_a_crop_is_what_render_makes_of_its_record(tmp_path, focus):
     assert len(out) == len(files)
     for record in out:
         assert record.kept, record
-        again = picture.render(files[record.source.removeprefix("raw/")], record.crop)
-        assert picture.pixel_hash(again) == record.picture.pixels
-        assert np.array_equal(picture.load_rgb(tmp_path / record.picture.path), again)
+        again = image_file.render(files[record.source.removeprefix("raw/")], record.crop)
+        assert image_file.pixel_hash(again) == record.picture.pixels
+        assert np.array_equal(image_file.load_rgb(tmp_path / record.picture.path), again)
         assert record.picture.width * record.picture.height <= 512 * 512
     used = {record.crop.focus for record in out}
     assert (
@@ -178,7 +178,7 @@ def test_a_full_disk_is_no_fault_of_the_picture(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(picture, "write_atomic", full)
+    monkeypatch.setattr(image_file, "write_atomic", full)
     with pytest.raises(OSError, match="No space"):
         crop(tmp_path, {"a.png": encoded(photograph("astronaut.png"), "PNG")})
 
@@ -248,7 +248,7 @@ def test_split_covers_a_long_picture(tmp_path):
 def test_background_shows_through(tmp_path):
     clear = Image.new("RGBA", (512, 512), (0, 0, 0, 0))
     (made,) = crop(tmp_path, {"a.png": encoded(clear, "PNG")}, background="#336699")
-    assert np.unique(picture.load_rgb(tmp_path / made.picture.path).reshape(-1, 3), axis=0).tolist() == [
+    assert np.unique(image_file.load_rgb(tmp_path / made.picture.path).reshape(-1, 3), axis=0).tolist() == [
         [0x33, 0x66, 0x99]
     ]
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from pipeline.errors import PrepError
-from pipeline.models.known import known
+from pipeline.models.catalog import known
 from pipeline.models.store import human
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.cli import cli
+from pipeline.cli.main import cli
 from pipeline.commands import demo
 from pipeline.errors import PrepError
 from pipeline.recipe import Recipe

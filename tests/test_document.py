@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from pipeline.pages.document import Page, document, safe, write_page
+from pipeline.html.document import Page, document, safe, write_page
 
 
 class Texts(HTMLParser):

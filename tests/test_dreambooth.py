@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PrepError
 from tests.method_set import losses, materials, trainee
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.bases.base import PARTS
-from training.families.family import TextSettings
-from training.runs.export import data_sha256
-from training.runs.products import write_product
+from training.export.artifacts import write_product
+from training.export.tensor_file import data_sha256
+from training.models.base_model import PARTS
+from training.models.family import TextSettings
 from training.train import Train
 
 RATE = 1e-3
@@ -126,7 +126,7 @@ def test_a_pipeline_of_diffusers_paints_what_was_trained(work, tmp_path):
 
 def test_the_folder_is_a_base_to_train_on(work, tmp_path):
     """The index names only what is there, the schedule says what was trained, and prep recognises it."""
-    from training.families.table import recognise
+    from training.models.families import recognise
 
     base = tmp_path / "base"  # which has a part that nobody publishes
     shutil.copytree(narrow(), base)

@@ -13,16 +13,16 @@ from PIL import Image
 from pipeline.engines import local, ray_data
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
-from pipeline.models.known import KNOWN
+from pipeline.models.catalog import KNOWN
 from pipeline.models.store import RECORD
 from pipeline.run import Plan, Settings, bring
 from pipeline.stage import Step
 from pipeline.vectors import PROVENANCE
 from taggers.basic import Basic
-from taggers.captions.blip import Blip
-from taggers.captions.captioner import Captioner
-from taggers.captions.git import Git
-from taggers.captions.vlm import Vlm
+from taggers.captioners.blip import Blip
+from taggers.captioners.captioner import Captioner
+from taggers.captioners.git import Git
+from taggers.captioners.vlm import Vlm
 from taggers.clip.clip import Clip
 from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14

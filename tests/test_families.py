@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.bases.checkpoint import published_name, quiet
-from training.families.family import TextSettings
-from training.families.table import FAMILIES, recognise
-from training.steps.noise import Noise
+from training.models.families import FAMILIES, recognise
+from training.models.family import TextSettings
+from training.models.loader import published_name, quiet
+from training.objective_options import Noise
 from training.train import Train
 
 KINDS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd35": "sd35"}

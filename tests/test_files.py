@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.manifest import from_arrow, to_arrow, write_manifest
 from pipeline.record import Annotation
-from taggers.beside.caption_text import Fault, clean, decode, from_json, from_text, from_value, is_sentence
-from taggers.beside.files import Files
+from taggers.sidecar.caption_text import Fault, clean, decode, from_json, from_text, from_value, is_sentence
+from taggers.sidecar.files import Files
 from tests.make import record, tag
 from tests.make import workspace as make_workspace
 

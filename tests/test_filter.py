@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.filter import Filter, parse
+from pipeline.filter_terms import View
 from pipeline.record import Annotation, Drop
-from pipeline.terms import View
 from tests.make import record, tag
 
 BEARD = record(1, annotations=(tag("beard", 0.9), tag("long_hair", 0.45), tag(":d", 0.8), tag("x_(y)", 0.7)))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from training.watch.findings import found_by
+from training.evaluation.findings import found_by
 
 
 def summary(folder, judged, result="last", suspects=()):

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.cli import cli
+from pipeline.cli.main import cli
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.workspace import Workspace
 from tests.training_set import workspace
-from training.sets.folders import Layout, read_folders
-from training.sets.samples import read_samples
+from training.data.dataset import read_samples
+from training.data.folders import Layout, read_folders
 
 
 def nothing(done, total):

@@ -16,13 +16,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from training.bases.blueprint import PLANS, write_skeleton
-from training.bases.checkpoint import empty_part, quiet
-from training.families.sd1 import SD1
-from training.families.sdxl import SDXL
 from training.methods.adapters import inject, parameters
-from training.steps.frozen import forget_inputs
-from training.steps.speed import checkpoint_blocks
+from training.models.architecture_config import PLANS, write_skeleton
+from training.models.loader import empty_part, quiet
+from training.models.sd1 import SD1
+from training.models.sdxl import SDXL
+from training.performance.execution_modes import checkpoint_blocks
+from training.performance.frozen_convs import forget_inputs
 
 FAMILY = {"sd1": SD1(), "sdxl": SDXL()}
 ATTENTION = r".*attn[12]\.to_(?:q|k|v|out\.0)"

@@ -8,8 +8,8 @@ from PIL import Image
 
 from pipeline.commands.generate import Generate, Painted, generate, read_record
 from pipeline.errors import PrepError
-from pipeline.line import ORDER
 from pipeline.recipe import Recipe
+from pipeline.registry import ORDER
 from pipeline.workspace import write_atomic
 from tests.make import workspace
 from tests.shell import files

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import taggers.captions.git
+import taggers.captioners.git
 from pipeline.errors import PrepError
 from pipeline.models.store import Found
 from pipeline.workspace import Workspace
-from taggers.captions.captioner import Said, load_eye
-from taggers.captions.generate import joined
-from taggers.captions.git import Git, letterboxed, open_net, without_writing
+from taggers.captioners.captioner import Said, load_eye
+from taggers.captioners.generate import joined
+from taggers.captioners.git import Git, letterboxed, open_net, without_writing
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_git, write_processor  # noqa: F401
 
@@ -106,7 +106,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, pad, monkeypatch):
     net = open_net(git, workspace)
     encoder = net.model.git.image_encoder
     encoder.register_forward_pre_hook(lambda m, a, k: seen.append(k.get("pixel_values", *a)), with_kwargs=True)
-    monkeypatch.setattr(taggers.captions.git, "open_net", lambda *_: net)
+    monkeypatch.setattr(taggers.captioners.git, "open_net", lambda *_: net)
     git.load(workspace)(pictures)
     expected = [cut_out(p if pad == "crop" else framed(p, pad), 24) for p in pictures]
     assert np.abs(seen[0].numpy() - np.stack(expected)).max() < 1e-5
@@ -244,7 +244,7 @@ def test_cleaning_is_for_textcaps_unless_told_otherwise():
 
 def test_cleaned_captions_reach_the_record(workspace, folder, monkeypatch):
     said = [Said('a man with the words "hello" on his hat', 0.5, False)]
-    monkeypatch.setattr(taggers.captions.git, "captions", lambda net, style, ready: said * len(ready))
+    monkeypatch.setattr(taggers.captioners.git, "captions", lambda net, style, ready: said * len(ready))
     assert say(workspace, folder, [photo(9, 9)], clean="on")[0].text == "a man"
     assert say(workspace, folder, [photo(9, 9)])[0].text == said[0].text
 

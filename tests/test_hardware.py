@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.steps.hardware import find_device
+from training.performance.hardware import find_device
 
 
 def test_without_a_gpu(monkeypatch):

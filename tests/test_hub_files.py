@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.models.catalog import known
 from pipeline.models.hub_files import choose
-from pipeline.models.known import known
 
 PARTS = (
     "model_index.json",

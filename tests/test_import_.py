@@ -9,8 +9,8 @@ import pytest
 from pipeline.commands.import_ import Wish, import_set
 from pipeline.edits import Edits
 from pipeline.errors import PrepError
-from pipeline.line import ORDER
 from pipeline.recipe import Recipe, Regularization, Subject
+from pipeline.registry import ORDER
 from tests.photographs import encoded, photograph
 from tests.shell import files, prep
 

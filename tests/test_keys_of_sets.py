@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checks.keys import among, distinct, firsts, mixed, numbered, pair
+from pipeline.checks.array_ops import among, distinct, firsts, mixed, numbered, pair
 
 KEYS = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3))
 

@@ -22,9 +22,9 @@ from stages.cropping.bucket import buckets, choose, scale_to
 from stages.merge import Merge
 from stages.merging.rewrite import read_rewrites, rewritten, sentence
 from tests.make import record, tag
-from training.sets.captions import Captions, plain_prompt, prompt
-from training.sets.draws import Draw, epoch_batches
-from training.sets.samples import Sample
+from training.data.captions import Captions, plain_prompt, prompt
+from training.data.dataset import Sample
+from training.data.sampler import Draw, epoch_batches
 
 
 def sample(caption, number=0, **changes):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from pipeline.imaging.overlap import near
+from pipeline.imaging.near_duplicates import near
 from pipeline.record import Transform
 from stages.building.layout import Shelf, Wish, plan, read_shelf
 from tests.make import record

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 
 from pipeline.errors import PrepError
+from pipeline.exchange.archives import is_archive, unpack
 from pipeline.exchange.item import Form
 from pipeline.exchange.layouts import LAYOUTS, find_reader
-from pipeline.exchange.unpack import is_archive, unpack
 from tests.exchanged import SET, items, said
 from tests.shell import files
 

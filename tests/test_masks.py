@@ -14,12 +14,12 @@ from PIL import Image
 
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import Unreadable
-from pipeline.imaging.picture import render, transform
+from pipeline.imaging.image_file import render, transform
 from pipeline.record import Crop, Transform
 from pipeline.workspace import Workspace
 from tests.training_set import sample
-from training.sets.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
-from training.sets.samples import Source
+from training.data.dataset import Source
+from training.data.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
 
 
 def disc(width, height):

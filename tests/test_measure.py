@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 import pytest
 
 from pipeline.clip_tokens import Tokens
-from pipeline.imaging.overlap import groups
+from pipeline.imaging.near_duplicates import groups
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
 from pipeline.report.measure import measure
-from pipeline.spelling import plain
+from pipeline.tag_text import plain
 from tests.make import record
 from tests.report_set import HISTORY, make_set
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
-from training.families.sd1 import SD1
-from training.runs.metadata import describe, provenance
-from training.steps.objective import DDPM
+from training.export.metadata import describe, provenance
+from training.models.sd1 import SD1
+from training.objective import DDPM
 from training.train import Train
 
 

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import PrepError
 from tests.training_set import NARROW, checkpoint, shared, workspace
 from tests.training_set import SD1_PARTS as PARTS
-from training.bases.mini import SHA256, VAE_SHA256, ensure_mini, mini_folder, seeded
+from training.models.mini import SHA256, VAE_SHA256, ensure_mini, mini_folder, seeded
 
 
 def test_weights_are_the_same_bytes_everywhere():
@@ -34,7 +34,7 @@ def test_damaged_copy_is_made_again(tmp_path):
 
 
 def test_other_weights_are_not_passed_off_as_mini(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.bases.mini.MINI", NARROW)
+    monkeypatch.setattr("training.models.mini.MINI", NARROW)
     with pytest.raises(PrepError, match="came out otherwise"):
         ensure_mini(tmp_path)
     assert list(mini_folder(tmp_path).parent.iterdir()) == []
@@ -55,7 +55,7 @@ def test_unfinished_base_is_not_taken_for_one(tmp_path, monkeypatch):
         (folder / "unet").mkdir()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.bases.mini.write_model", fail)
+    monkeypatch.setattr("training.models.mini.write_model", fail)
     with pytest.raises(OSError, match="No space"):
         ensure_mini(tmp_path)
     assert list(mini_folder(tmp_path).parent.iterdir()) == []
@@ -78,7 +78,7 @@ def test_latents_of_a_picture_have_unit_variance_and_little_noise(tmp_path):
 def test_a_diffusers_pipeline_takes_it():
     from diffusers import StableDiffusionPipeline
 
-    from training.bases.checkpoint import quiet
+    from training.models.loader import quiet
 
     quiet()
     pipeline = StableDiffusionPipeline.from_pretrained(ensure_mini(shared()), local_files_only=True)

@@ -12,15 +12,15 @@ import torch
 from pipeline.workspace import Workspace
 from sample_data.mini import autoencoder, diffusion
 from sample_data.mini.diffusion import COURSE, Lessons, teach
+from sample_data.mini.diffusion_model import SIZES, born, paintings, write_frame, write_weights
 from sample_data.mini.judge import PAINTER
-from sample_data.mini.painter import SIZES, born, paintings, write_frame, write_weights
 from sample_data.mini.scenes import Scenes, painted
-from training.bases.base import find_base
-from training.bases.checkpoint import open_base
-from training.families.family import TextSettings
-from training.families.sd1 import SD1
-from training.families.table import recognise
-from training.families.whole import factor_of
+from training.models.base_model import find_base
+from training.models.families import recognise
+from training.models.family import TextSettings
+from training.models.loader import open_base
+from training.models.sd1 import SD1
+from training.models.validate import factor_of
 
 shipped = pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
 
@@ -30,7 +30,7 @@ def toy(tmp_path_factory):
     """A painter that learned for two steps, narrow, from four scenes."""
     folder = tmp_path_factory.mktemp("toy") / "painter"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sample_data.mini.painter.SIZES", replace(SIZES, unet=(16, 16, 16, 16)))
+        patch.setattr("sample_data.mini.diffusion_model.SIZES", replace(SIZES, unet=(16, 16, 16, 16)))
         patch.setattr(diffusion, "_BATCH", 4)
         torch.manual_seed(0)
         vae = autoencoder.net()

@@ -10,11 +10,11 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sample_data.mini import reading
+from sample_data.mini.diffusion_model import born, write_frame
 from sample_data.mini.judge import PAINTER
-from sample_data.mini.painter import born, write_frame
+from sample_data.mini.prompts import PLACES, write_tokenizer
 from sample_data.mini.reading import lesson
 from sample_data.mini.scenes import NAMES, Scenes
-from sample_data.mini.words import PLACES, write_tokenizer
 
 shipped = pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
 

@@ -7,7 +7,7 @@ import pytest
 
 from sample_data.mini import scenes as module
 from sample_data.mini.scenes import HELD, NAMES, SIDE, TAUGHT, painted, scenes
-from sample_data.world.paint import paint
+from sample_data.world.render import paint
 from sample_data.world.scene import scene_of
 from sample_data.world.tags import tags_of
 

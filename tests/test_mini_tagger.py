@@ -12,7 +12,7 @@ import torch
 from sample_data.mini.judge import JUDGED, TAGGER, f1, macro, scores
 from sample_data.mini.scenes import HELD, NAMES, SIDE, Scenes, painted
 from sample_data.mini.tagger import COURSE, net, teach, write
-from sample_data.world.paint import paint
+from sample_data.world.render import paint
 from sample_data.world.scene import scene_of
 from sample_data.world.tags import TAGS, tags_of
 

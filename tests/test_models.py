@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 import pipeline.models.pull
 import pipeline.models.store
 from pipeline.errors import PrepError
-from pipeline.line import TAGGERS
+from pipeline.models.catalog import KNOWN, Known, known, short_name
 from pipeline.models.hub_files import choose
-from pipeline.models.known import KNOWN, Known, known, short_name
 from pipeline.models.pull import Wish, part_of, pull
 from pipeline.models.store import (
     RECORD,
@@ -41,6 +40,7 @@ from pipeline.models.store import (
     state_of,
     strangers,
 )
+from pipeline.registry import TAGGERS
 from pipeline.stage import Model
 from tests.hub import Hub, git_sha1, serve
 from tests.make import workspace as make_workspace
@@ -771,7 +771,7 @@ def test_a_record_is_read_or_told_to_be_damaged(tmp_path_factory, data):
 
 # --- the command line ----------------------------------------------------------------------------
 
-PREP = "from pipeline.cli import main; main()"
+PREP = "from pipeline.cli.main import main; main()"
 
 
 def prep(*args, code=0, **env):

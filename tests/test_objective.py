@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.steps.noise import Noise
-from training.steps.objective import DDPM, FlowMatch, Measure, ddpm, flow_match
+from training.objective import DDPM, FlowMatch, Measure, ddpm, flow_match
+from training.objective_options import Noise
 
 SD1 = {
     "beta_schedule": "scaled_linear",

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from tests.original import open_clip
 from tests.training_set import narrow
-from training.bases.openclip import from_open_clip
+from training.models.openclip import from_open_clip
 
 
 def test_there_and_back():

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.steps.learning import Learning
-from training.steps.optimizers import OPTIMIZERS, Group, make_optimizer, need_package
+from training.optim.optimizers import OPTIMIZERS, Group, make_optimizer, need_package
+from training.optim.options import Learning
 
 PACKAGES = {
     "adamw8bit": "bitsandbytes",
@@ -190,4 +190,4 @@ def test_every_choice_is_made_here():
 
     choices = typing.get_args(typing.get_type_hints(Learning)["optimizer"])
     assert sorted(choices) == NAMES
-    assert importlib.import_module("training.steps.optimizers").OPTIMIZERS.keys() == set(choices)
+    assert importlib.import_module("training.optim.optimizers").OPTIMIZERS.keys() == set(choices)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from stages.merging.kinds import read_kinds
 from stages.merging.plan import MINE, PLAN, SUGGESTED, Plan, Row, decide, read_plan, undo, write_plan
+from stages.merging.tag_taxonomy import read_kinds
 
 KINDS = read_kinds()
 

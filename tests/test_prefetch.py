@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from training.steps.prefetch import ahead, one_ahead, sent
+from training.performance.prefetch import ahead, one_ahead, sent
 
 
 def test_items_come_in_order_with_what_was_made_of_them():

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.watch.prompts import FLAGS, parse, read_prompts, usual_prompts
-from training.watch.sample import Painting
+from training.sampling.pipeline import Painting
+from training.sampling.prompts import FLAGS, parse, read_prompts, usual_prompts
 
 USUAL = Painting("", steps=20, seed=7)
 # Words as people write prompts: any signs, but a word that begins with two dashes and a letter is a flag.

@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from pipeline.cli.report import report
 from pipeline.commands.report import plain, write
+from pipeline.html.document import document
 from pipeline.manifest import write_manifest
-from pipeline.pages.document import document
 from pipeline.record import Annotation
 from pipeline.report.gallery import choose, gather
 from pipeline.report.measure import measure
 from pipeline.report.page import page
-from pipeline.skin.report import report
 from tests.browser import CHROMIUM, browser
 from tests.checking import around, axis, beside, good, seen_by_clip
 from tests.make import workspace

@@ -30,7 +30,7 @@ class Terminal:
     """A real terminal of 100 x 30 characters, with prep review in it."""
 
     def __init__(self, place):
-        code = "from pipeline.cli import main; main()"
+        code = "from pipeline.cli.main import main; main()"
         command = [sys.executable, "-c", code, "-C", str(place.root), "review"]
         size = ("-x", "100", "-y", "30")
         tmux("new-session", "-d", "-s", "review", *size, "-c", str(ROOT), "env", "TERM=tmux-256color", *command)

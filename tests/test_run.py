@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import parts
+from pipeline import partial_results
 from pipeline.engines import local, ray_data
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
@@ -95,7 +95,7 @@ def test_a_damaged_manifest_is_made_again(tmp_path):
 
 
 def test_a_failure_keeps_what_was_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "_SECONDS", 0.0)
+    monkeypatch.setattr(partial_results, "_SECONDS", 0.0)
     home, source = setting(tmp_path)
     kept = [r.id for r in source.records() if r.kept]
     with pytest.raises(PrepError, match="The toy broke"):
@@ -113,7 +113,7 @@ def test_a_failure_keeps_what_was_done(tmp_path, monkeypatch):
 
 
 def test_parts_of_other_options_are_not_used(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "_SECONDS", 0.0)
+    monkeypatch.setattr(partial_results, "_SECONDS", 0.0)
     home, source = setting(tmp_path)
     kept = [r.id for r in source.records() if r.kept]
     with pytest.raises(PrepError):
@@ -123,7 +123,7 @@ def test_parts_of_other_options_are_not_used(tmp_path, monkeypatch):
 
 
 def test_a_broken_part_is_not_trusted(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "_SECONDS", 0.0)
+    monkeypatch.setattr(partial_results, "_SECONDS", 0.0)
     home, source = setting(tmp_path)
     kept = [r.id for r in source.records() if r.kept]
     with pytest.raises(PrepError):
@@ -171,7 +171,7 @@ def _says(word):
 
 SLOW = """
 import sys; from pathlib import Path
-from pipeline import parts; parts._SECONDS = 0.0
+from pipeline import parts; partial_results._SECONDS = 0.0
 from pipeline.manifest import Manifest; from pipeline.workspace import Workspace
 from tests.test_run import LOCAL, go; from tests.toy import Toy
 home = Workspace(Path(sys.argv[1]))

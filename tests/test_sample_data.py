@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import sample_data
 from sample_data import drawn, make
-from sample_data.world.paint import paint
+from sample_data.world.render import paint
 from sample_data.world.scene import CAST, cast_scene, class_scene
 
 pytest.importorskip("skimage")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.training_set import checkpoint, workspace
-from training.families.family import TextSettings
-from training.families.sd1 import SD1
-from training.steps.noise import Noise
+from training.models.family import TextSettings
+from training.models.sd1 import SD1
+from training.objective_options import Noise
 
 FAMILY = SD1()
 SIZE = torch.zeros(2, 6)

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.bases.checkpoint import Checkpoint
-from training.families.family import TextSettings
-from training.families.sd35 import SD35
+from training.models.family import TextSettings
+from training.models.loader import Checkpoint
+from training.models.sd35 import SD35
 from training.train import Train
 
 FAMILY = SD35()

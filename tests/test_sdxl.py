@@ -10,11 +10,11 @@ import torch
 
 from pipeline.record import Crop
 from tests.training_set import checkpoint, narrow, sample, workspace
-from training.bases.blueprint import PLANS, write_skeleton
-from training.bases.checkpoint import empty_part
-from training.families.family import TextSettings, size_of
-from training.families.sdxl import SDXL, original_name
-from training.sets.samples import Source
+from training.data.dataset import Source
+from training.models.architecture_config import PLANS, write_skeleton
+from training.models.family import TextSettings, size_of
+from training.models.loader import empty_part
+from training.models.sdxl import SDXL, original_name
 
 FAMILY = SDXL()
 

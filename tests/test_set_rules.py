@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.checks import cards
-from pipeline.checks.facts import Aims
+from pipeline.checks import dataset_arrays
+from pipeline.checks.rule_context import Aims
 from tests.checking import TOKEN, copy, found, good, prior
 
 SET = [good(n) for n in range(12)]
@@ -59,7 +59,7 @@ def test_pictures_of_two_subjects_may_look_alike(tmp_path):
 
 
 def test_very_large_sets_say_what_was_not_looked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(cards, "NEAR", ((5, 6), (20, 2)))
+    monkeypatch.setattr(dataset_arrays, "NEAR", ((5, 6), (20, 2)))
     monkeypatch.setattr("pipeline.checks.set_rules.NEAR", ((5, 6), (20, 2)))
     told = found(tmp_path, [*SET, like(good(30), SET[3], bits=3)])
     assert [told[rule].message for rule in told] == [

@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.toy_run import main
-from training.runs.signals import Signals
-from training.steps.ranks import Ranks
+from training.checkpoints.signals import Signals
+from training.distributed import Ranks
 
 ROOT = Path(__file__).resolve().parent.parent
 

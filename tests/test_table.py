@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from pipeline.edits import Edit, Edits
 from pipeline.errors import PrepError
 from pipeline.filter import parse
+from pipeline.filter_terms import View
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation, Drop
 from pipeline.review.table import Table
-from pipeline.terms import View
 from tests.make import record, tag, workspace
 
 FILTERS = (

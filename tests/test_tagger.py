@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taggers.tagger
+from pipeline.cli.stages import command
 from pipeline.engines import local
 from pipeline.engines.ahead import Ahead
 from pipeline.errors import PrepError
-from pipeline.line import TAGGERS, read_recipe, tag_plan, tagger_class
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation, Drop, tagger_of
-from pipeline.skin.stages import command
+from pipeline.registry import TAGGERS, read_recipe, tag_plan, tagger_class
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
 from stages.merge import Merge

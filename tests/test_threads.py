@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.training_set import manifest, placed, workspace
-from training.steps import threads
-from training.steps.threads import suited_threads
+from training.performance import threads
+from training.performance.threads import suited_threads
 from training.train import Train
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import PrepError
-from pipeline.pages.thumbnails import framed, thumbnail, thumbnails
+from pipeline.html.thumbnails import framed, thumbnail, thumbnails
 from tests.fake import cropped
 from tests.make import workspace
 

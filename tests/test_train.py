@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from pipeline.record import Drop
 from tests.training_set import checkpoint, manifest, placed, workspace
-from training.assembly import Plan, assemble
-from training.conduct import pictures
-from training.families.sd1 import SD1
-from training.loop import train
-from training.steps.learner import make_learner
-from training.steps.ranks import Ranks
+from training.distributed import Ranks
+from training.models.sd1 import SD1
+from training.optim.train_state import make_learner
+from training.run import pictures
+from training.setup import Plan, assemble
 from training.train import Train
+from training.trainer import train
 
 QUICK = {"steps": 6, "batch": 2, "rank": 4, "learning_rate": 1e-3}
 

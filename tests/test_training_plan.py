@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.cli.plan import plan as command
 from pipeline.commands.plan import balanced, lines, make_plan, vectors
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
-from pipeline.skin.plan import plan as command
 from pipeline.stage import Step
 from pipeline.workspace import Workspace
 from stages.build import Build
 from tests.make import record
 from tests.make import workspace as make_workspace
-from training.sets.draws import all_batches
-from training.sets.samples import read_samples
+from training.data.dataset import read_samples
+from training.data.sampler import all_batches
 from training.train import Train
 
 

@@ -11,13 +11,13 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.runs.course import Place, begin, follow
-from training.runs.saving import Wish
-from training.sets.captions import plain_prompt
-from training.sets.draws import seed_of
-from training.steps.ranks import Ranks
+from training.checkpoints.callback import Wish
+from training.checkpoints.run_state import Place, begin, follow
+from training.data.captions import plain_prompt
+from training.data.sampler import seed_of
+from training.distributed import Ranks
+from training.evaluation.validation import Chosen, Reading, Validator, evaluation, measure, told
 from training.train import Train
-from training.watch.validation import Chosen, Reading, Validator, evaluation, measure, told
 
 TRAIN = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 HELD = [sample(k, held=True) for k in range(10, 14)]
@@ -75,7 +75,7 @@ def test_times_in_parts_are_the_same():
 
 
 def test_flow_matching_is_measured_at_spread_times():
-    from training.steps.objective import FlowMatch
+    from training.objective import FlowMatch
 
     made = dataclasses.replace(job(TRAIN, validation_times=4), objective=FlowMatch(times=(200, 1000)))
     assert made.objective.spread(4).tolist() == [562.5, 687.5, 812.5, 937.5]
@@ -102,8 +102,8 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
 
 
 def test_a_plain_draw_is_never_mirrored():
-    from training.assembly import _turned
-    from training.sets.draws import Draw
+    from training.data.sampler import Draw
+    from training.setup import _turned
 
     config = Train(flip=True)
     assert {_turned(config, Draw(sample(k), 0)) for k in range(20)} == {True, False}
@@ -209,7 +209,7 @@ def scripted(watch, losses):
         watch.evaluations.append(made)
 
     def measured(step):
-        from training.watch.verdict import Evaluation
+        from training.evaluation.verdict import Evaluation
 
         return Evaluation(step, {TRAIN[0].id: 1.0}, {}, {})
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.watch.verdict import Evaluation, best_of, judge, lowest_of, out_of_patience, paired
+from training.evaluation.verdict import Evaluation, best_of, judge, lowest_of, out_of_patience, paired
 
 
 def curve(validation, train=None, pictures=8, noise=0.002, seed=0):

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import taggers.captions.vlm
+import taggers.captioners.vlm
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from taggers.captions.vlm import CHAT_PROMPT, Vlm, answer, open_net, question
+from taggers.captioners.vlm import CHAT_PROMPT, Vlm, answer, open_net, question
 from tests.fake import cropped
 from tests.tiny import one_thread, photo  # noqa: F401
 from tests.tiny_chat import JOY_CHAT, write_florence, write_joy, write_qwen
@@ -118,7 +118,7 @@ def test_answers_are_those_of_the_models_own_recipe_and_alike_in_any_batch(works
 def test_the_question_has_one_start_and_one_picture(workspace, models):
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK)
     net = open_net(vlm, workspace)
-    ids = taggers.captions.vlm.inputs(net, vlm, ASK, photo(30, 50))["input_ids"][0].tolist()
+    ids = taggers.captioners.vlm.inputs(net, vlm, ASK, photo(30, 50))["input_ids"][0].tolist()
     assert ids.count(1) == 1 and ids[0] == 1 and ids.count(3) == 16
 
 
@@ -127,7 +127,7 @@ def test_a_model_without_an_end_of_its_own_takes_the_tokenizers(workspace, model
     (folder / "generation_config.json").write_text('{"pad_token_id": 0}')
     vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, max_tokens=9)
     net = open_net(vlm, workspace)
-    assert net.form.ends == (2,) and taggers.captions.vlm.greedy(net, vlm).eos_token_id == [2]
+    assert net.form.ends == (2,) and taggers.captioners.vlm.greedy(net, vlm).eos_token_id == [2]
     assert open_net(Vlm(model=str(models["qwen"]), device="cpu"), workspace).form.ends == (2, 0)
 
 
@@ -136,7 +136,7 @@ def test_the_score_is_the_mean_probability_of_the_tokens(workspace, models):
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK, max_tokens=25)
     net = open_net(vlm, workspace)
     (one,) = say(workspace, models["joy"], [photo(40, 40)], prompt=ASK, max_tokens=25)
-    given = taggers.captions.vlm.inputs(net, vlm, ASK, photo(40, 40))
+    given = taggers.captioners.vlm.inputs(net, vlm, ASK, photo(40, 40))
     row = net.model.generate(**given, max_new_tokens=25, do_sample=False)
     start = given["input_ids"].shape[1]
     with torch.inference_mode():
@@ -152,14 +152,14 @@ def test_each_record_is_asked_about_its_own_subject_and_order_stays(workspace, m
     records[1] = replace(records[1], subject="", role="reg")
     records[2] = replace(records[2], subject="rex", class_name="dog")
     workspace.path(records[3].picture.path).unlink()
-    asked, inputs = {}, taggers.captions.vlm.inputs
+    asked, inputs = {}, taggers.captioners.vlm.inputs
 
     def spy(net, vlm, text, picture):
         asked[text] = asked.get(text, 0) + 1
         return inputs(net, vlm, text, picture)
 
     work = vlm.start(workspace)
-    monkeypatch.setattr(taggers.captions.vlm, "inputs", spy)
+    monkeypatch.setattr(taggers.captioners.vlm, "inputs", spy)
     done = work(records)
     assert asked == {
         "Describe. Call the man smith. Do not mention long beard, hat.": 1,
@@ -244,7 +244,7 @@ def test_templates_of_any_kind_give_the_picture_one_place(workspace, models, tmp
     folder = shutil.copytree(models["joy"], tmp_path / "x")
     (folder / "chat_template.jinja").write_text(chat)
     vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, system="You caption.")
-    written = taggers.captions.vlm.chat(open_net(vlm, workspace).processor, vlm.system, ASK)
+    written = taggers.captioners.vlm.chat(open_net(vlm, workspace).processor, vlm.system, ASK)
     written = written.replace("<image>\n", "<image>")
     assert written == f"<s><|system|>You caption.<|end|><|user|><image>{ASK}<|end|><|assistant|>"
 

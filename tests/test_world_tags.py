@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sample_data.world.paint import paint
+from sample_data.world.render import paint
 from sample_data.world.scene import BACKGROUNDS, CAST, COLOURS, HAIR, Person, Pose, Scene, cast_scene, scene_of
 from sample_data.world.tags import TAGS, tags_of
 

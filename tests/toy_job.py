@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from training.loop import Job
-from training.steps.objective import ddpm
-from training.steps.optimizers import Group
+from training.objective import ddpm
+from training.optim.optimizers import Group
 from training.train import Train
+from training.trainer import Job
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ from pathlib import Path
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.runs.course import Place, begin, follow
-from training.steps.ranks import find_ranks
+from training.checkpoints.run_state import Place, begin, follow
+from training.distributed import find_ranks
 
 SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 

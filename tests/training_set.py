@@ -19,10 +19,10 @@ from pipeline.workspace import Workspace
 from tests.make import record
 from tests.narrow import NARROW as MODELS
 from tests.narrow import write_narrow
-from training.bases.base import PARTS, find_base
-from training.bases.checkpoint import Checkpoint, open_base
-from training.bases.mini import ensure_mini, mini_folder
-from training.sets.samples import Sample
+from training.data.dataset import Sample
+from training.models.base_model import PARTS, find_base
+from training.models.loader import Checkpoint, open_base
+from training.models.mini import ensure_mini, mini_folder
 
 # Stable Diffusion 1.x with its eight heads, only narrow and of one layer a block.
 NARROW = MODELS["sd1"]

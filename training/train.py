@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.siblings import first
+from pipeline.ranks import first
 from pipeline.stage import Model, Step, Whole, opt
 from pipeline.workspace import Workspace, file_sha256
-from training.bases.base import find_base, with_vae
-from training.methods.inversion import Inversion, check_inversion
+from training.checkpoints.callback import Saving
+from training.data.captions import Captions
+from training.data.dataset import Data
+from training.data.folders import Layout, read_folders
+from training.data.masks import Masks
+from training.evaluation.findings import found_by
+from training.evaluation.step_timer import Meter
+from training.evaluation.validation import AFTERWARDS, Validation
 from training.methods.method import Method
-from training.runs.saving import Saving
-from training.sets.captions import Captions
-from training.sets.folders import Layout, read_folders
-from training.sets.masks import Masks
-from training.sets.samples import Data
-from training.steps.learning import Learning
-from training.steps.noise import Noise
-from training.steps.rates import OWN_COURSE
-from training.steps.speed import Speed
-from training.watch.findings import found_by
-from training.watch.meter import Meter
-from training.watch.sampling import Sampling
-from training.watch.validation import AFTERWARDS, Validation
+from training.methods.textual_inversion import Inversion, check_inversion
+from training.models.base_model import find_base, with_vae
+from training.objective_options import Noise
+from training.optim.lr_schedulers import OWN_COURSE
+from training.optim.options import Learning
+from training.performance.execution_modes import Speed
+from training.sampling.callback import Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pipeline.record import Record
     from pipeline.stage import Report
     from pipeline.workspace import Workspace
-    from training.families.family import Family
+    from training.models.family import Family
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Train(Data, Captions, Method, Inversion, Learning, Noise, Validation, Samp
         return "" if file.is_file() or file.with_name(self.output).is_dir() else f"{file.name} is"
 
     def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
-        from training.conduct import conduct
+        from training.run import conduct
 
         # Before torch is imported: its threads spin while they wait for each other, and beside another
         # busy program that made a step on 2 cores nine times as long (105 s against 12 s for 12 steps).

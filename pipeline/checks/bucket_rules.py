@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pipeline.checks.cards import Cards
-from pipeline.checks.facts import Facts
+from pipeline.checks.array_ops import numbered
+from pipeline.checks.dataset_arrays import Cards
 from pipeline.checks.finding import Hit
-from pipeline.checks.keys import numbered
+from pipeline.checks.rule_context import Facts
 
 FACTOR = 8  # pixels of a picture for one of its latent
 

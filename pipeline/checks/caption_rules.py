@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.checks.facts import Facts, Look
 from pipeline.checks.finding import Hit
-from pipeline.spelling import printable
+from pipeline.checks.rule_context import Facts, Look
+from pipeline.tag_text import printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from pipeline.checks.columns import pages
+from pipeline.checks.caption_pages import pages
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.stage import Report

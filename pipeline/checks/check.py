@@ -10,18 +10,18 @@ from pipeline.checks import (
     bucket_rules,
     caption_rules,
     contradiction_rules,
-    picture_rules,
+    image_rules,
     set_rules,
     trigger_rules,
     vector_rules,
 )
-from pipeline.checks.cards import Cards, deal
-from pipeline.checks.chunks import Cutter
-from pipeline.checks.columns import Page, names, pages
+from pipeline.checks.caption_pages import Page, names, pages
+from pipeline.checks.caption_parts import Cutter
 from pipeline.checks.contradiction_rules import features
-from pipeline.checks.facts import Aims, Facts, Look, facts_of
+from pipeline.checks.dataset_arrays import Cards, deal
 from pipeline.checks.finding import Finding, Hit, Tally
-from pipeline.checks.measures import fill
+from pipeline.checks.image_measures import fill
+from pipeline.checks.rule_context import Aims, Facts, Look, facts_of
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.stage import Report
@@ -38,7 +38,7 @@ SET_RULES = (  # about the set as a whole, in the order in which people should h
     *contradiction_rules.RULES,
     *trigger_rules.RULES,
     *bucket_rules.RULES,
-    *picture_rules.RULES,
+    *image_rules.RULES,
 )
 
 

@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.checks.cards import Cards
-from pipeline.checks.facts import Facts, Look
+from pipeline.checks.array_ops import mixed
+from pipeline.checks.dataset_arrays import Cards
 from pipeline.checks.finding import Hit
-from pipeline.checks.keys import mixed
-from stages.merging.kinds import Kinds, read_kinds
+from pipeline.checks.rule_context import Facts, Look
+from stages.merging.tag_taxonomy import Kinds, read_kinds
 
 if TYPE_CHECKING:
     import numpy as np

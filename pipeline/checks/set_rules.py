@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.checks.cards import NEAR, ROLES, Cards
-from pipeline.checks.facts import Facts
+from pipeline.checks.array_ops import among, distinct, firsts, mixed, numbered, pair
+from pipeline.checks.dataset_arrays import NEAR, ROLES, Cards
 from pipeline.checks.finding import Hit
-from pipeline.checks.keys import among, distinct, firsts, mixed, numbered, pair
-from pipeline.spelling import printable
+from pipeline.checks.rule_context import Facts
+from pipeline.tag_text import printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pipeline.checks.cards import Cards
-from pipeline.checks.facts import Facts
+from pipeline.checks.dataset_arrays import Cards
 from pipeline.checks.finding import Hit
+from pipeline.checks.rule_context import Facts
 from pipeline.clip_tokens import WORD_END, Tokens
-from pipeline.spelling import plain, printable
+from pipeline.tag_text import plain, printable
 
 # CLIP numbers its words by how common they are: 'man' is 786, 'apron' 29502, 'sks' 48136.
 KNOWN_WELL = 40_000

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.checks.cards import Cards
-from pipeline.checks.columns import texts
+from pipeline.checks.array_ops import among, firsts
+from pipeline.checks.caption_pages import texts
+from pipeline.checks.dataset_arrays import Cards
 from pipeline.checks.finding import Hit
-from pipeline.checks.keys import among, firsts
 from pipeline.manifest import Manifest
-from pipeline.spelling import printable
+from pipeline.tag_text import printable
 from pipeline.vectors import Store, caption_key, deviations, fit, near_groups, spread, strangeness
 from pipeline.workspace import Workspace
 

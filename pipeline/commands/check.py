@@ -11,8 +11,8 @@ import click
 from pipeline.checks.finding import NAMED, SEVERITIES, Finding, Severity
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.spelling import printable
 from pipeline.stage import Report
+from pipeline.tag_text import printable
 from pipeline.workspace import Workspace
 
 _COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.commands.init import Beginning, init
 from pipeline.errors import PrepError
-from pipeline.line import tables
+from pipeline.registry import tables
 from pipeline.workspace import Workspace, write_atomic
 
 _PROMPTS = "prompts.txt"

@@ -13,7 +13,7 @@ from pipeline.filter import Filter, parse
 from pipeline.record import Record
 from pipeline.review.state import Review, rows_of
 from pipeline.review.table import Table
-from pipeline.spelling import plain
+from pipeline.tag_text import plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from pipeline.errors import PrepError
 from pipeline.exchange.item import Form, Item, checked
 from pipeline.exchange.layouts import Layout
 from pipeline.manifest import Manifest
-from pipeline.spelling import printable
 from pipeline.stage import Report
+from pipeline.tag_text import printable
 from pipeline.workspace import Workspace
 
 _BOM = "\ufeff"

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.imaging.picture import encode_png
+from pipeline.imaging.image_file import encode_png
 from pipeline.options import build
 from pipeline.recipe import GENERATED, Recipe, Regularization
-from pipeline.spelling import printable
 from pipeline.stage import Options, Report, opt
+from pipeline.tag_text import printable
 from pipeline.workspace import RECIPE, Workspace, write_atomic
 from stages.crop import Crop
-from training.bases.base import find_base
+from training.models.base_model import find_base
+from training.sampling.pipeline import Painting, Sampler
 from training.train import Train
-from training.watch.sample import Painting, Sampler
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,16 +15,16 @@ from typing import Any
 from pipeline.commands.init import Beginning, init
 from pipeline.edits import JOURNAL, Edit, Edits
 from pipeline.errors import PrepError
+from pipeline.exchange.archives import is_archive, unpack
 from pipeline.exchange.item import Item
 from pipeline.exchange.layouts import find_reader
-from pipeline.exchange.unpack import is_archive, unpack
-from pipeline.imaging.picture import Unreadable, upright_size
-from pipeline.line import ORDER, tables
+from pipeline.imaging.image_file import Unreadable, upright_size
 from pipeline.recipe import Recipe
 from pipeline.record import Record
+from pipeline.registry import ORDER, tables
 from pipeline.sources import scan
-from pipeline.spelling import printable
 from pipeline.stage import Report
+from pipeline.tag_text import printable
 from pipeline.workspace import Workspace
 from stages.building.layout import Shelf
 

@@ -10,15 +10,15 @@ from itertools import chain
 from pipeline.errors import PrepError
 from pipeline.record import Record
 from pipeline.run import read_if_whole
-from pipeline.spelling import printable
 from pipeline.stage import Report
+from pipeline.tag_text import printable
 from pipeline.workspace import Workspace
 from stages.build import Build
-from training.loop import count_steps
-from training.sets.draws import epoch_batches
-from training.sets.samples import Sample, samples_of
+from training.data.dataset import Sample, samples_of
+from training.data.sampler import epoch_batches
+from training.sampling.prompts import PEOPLE
 from training.train import Train
-from training.watch.prompts import PEOPLE
+from training.trainer import count_steps
 
 # Row A11: total steps follow the number of pictures. A hundred each, of one picture a step, is usual for a LoRA.
 STEPS_PER_PICTURE = 100

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pipeline.errors import PrepError
-from pipeline.imaging.picture import Unreadable, encode_png, pixel_hash, render, transform
+from pipeline.imaging.image_file import Unreadable, encode_png, pixel_hash, render, transform
 from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import Report

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.line import ORDER
+from pipeline.html.document import refuse_taken, write_page
 from pipeline.manifest import Manifest
-from pipeline.pages.document import refuse_taken, write_page
+from pipeline.registry import ORDER
 from pipeline.report.facts import Facts
 from pipeline.report.gallery import gather
 from pipeline.report.measure import Measured, measure

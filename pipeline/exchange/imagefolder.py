@@ -14,9 +14,9 @@ from pipeline.errors import PrepError
 from pipeline.exchange.item import Form, Item, caption_beside, folders_in, text_of
 from pipeline.link import link
 from pipeline.record import Role
-from pipeline.spelling import printable
+from pipeline.tag_text import printable
 from stages.building.layout import Shelf, read_shelf
-from taggers.beside.caption_text import Fault, parse
+from taggers.sidecar.caption_text import Fault, parse
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 _SPLITS: dict[Role, str] = {"train": "train", "reg": "train", "val": "validation"}

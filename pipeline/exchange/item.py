@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PrepError
-from pipeline.imaging.picture import is_picture_name
-from pipeline.spelling import printable
+from pipeline.imaging.image_file import is_picture_name
+from pipeline.tag_text import printable
 from stages.building.layout import Shelf, read_shelf
-from taggers.beside.caption_text import Fault, decode
+from taggers.sidecar.caption_text import Fault, decode
 
 CAPTIONS = (".txt", ".caption")  # endings of caption files; the first that exists counts
 _JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes leave behind

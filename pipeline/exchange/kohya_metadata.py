@@ -12,9 +12,9 @@ from typing import Any
 from pipeline.errors import PrepError
 from pipeline.exchange.item import Form, Item, pictures_in
 from pipeline.link import link
-from pipeline.spelling import printable
+from pipeline.tag_text import printable
 from stages.building.layout import read_shelf
-from taggers.beside.caption_text import Fault, parse
+from taggers.sidecar.caption_text import Fault, parse
 
 CONFIG, TABLE = "dataset.toml", "meta.json"
 _HEAD = """\

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.exchange import imagefolder, kohya, kohya_metadata, pictures, webdataset, zip
+from pipeline.exchange import caption_files, imagefolder, kohya, kohya_metadata, webdataset, zip
 from pipeline.exchange.item import Form, Item
-from pipeline.spelling import printable
+from pipeline.tag_text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ READERS = (  # the first that recognises a folder reads it
     Reader("kohya's folders with metadata", kohya_metadata.recognise, kohya_metadata.read, True),
     Reader("Hugging Face's imagefolder", imagefolder.recognise, imagefolder.read, False),
     Reader("kohya's folders", kohya.recognise, kohya.read, True),
-    Reader("pictures with caption files", pictures.recognise, pictures.read, False),
+    Reader("pictures with caption files", caption_files.recognise, caption_files.read, False),
 )
 
 

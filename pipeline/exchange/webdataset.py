@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PrepError
 from pipeline.exchange.item import Form, Item
-from pipeline.spelling import printable
+from pipeline.tag_text import printable
 
 _BLOCK = 512
 _OVERHEAD = 6 * 3 * _BLOCK  # headers of one sample's three files, with room for long names

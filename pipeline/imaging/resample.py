@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.imaging import colour, decode
+from pipeline.imaging import color, decode
 from pipeline.imaging.decode import Opened, Unreadable
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _enlarged(pixels: ndarray, window: Window) -> ndarray:
     import numpy as np
     from PIL import Image
 
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, colour.CHANNELS[pixels.shape[2]])
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, color.CHANNELS[pixels.shape[2]])
     x, y = image.width / window.scaled_width, image.height / window.scaled_height
     box = (window.left * x, window.top * y, (window.left + window.width) * x, (window.top + window.height) * y)
     box = (*box[:2], min(box[2], image.width), min(box[3], image.height))  # Pillow refuses a rounding error beyond
@@ -121,7 +121,7 @@ def _decoded(opened: Opened, shrink: int, background: str, use: Use) -> tuple[nd
     if _is_plain_webp(opened) and (pixels := _webp(opened.data)) is not None:
         return _shaped(use(vips.Image.new_from_array(pixels))), opened.profile
     opened.image.load()
-    image, profile = colour.plain(opened.image, background, opened.profile)
+    image, profile = color.plain(opened.image, background, opened.profile)
     bands = len(image.getbands())
     return _shaped(use(vips.Image.new_from_memory(image.tobytes(), image.width, image.height, bands, "uchar"))), profile
 

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from pipeline.errors import PrepError
-from pipeline.models.known import Known
+from pipeline.models.catalog import Known
 from pipeline.models.store import RECORD, advice
 
 TEXTS = (".json", ".txt", ".csv", ".jinja")

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.errors import PrepError
+from pipeline.models.catalog import Known, known
+from pipeline.models.convert_pickle import to_safetensors
+from pipeline.models.hub_errors import OFFLINE, refuse, told
 from pipeline.models.hub_files import PICKLES, choose
-from pipeline.models.known import Known, known
-from pipeline.models.refusals import OFFLINE, refuse, told
 from pipeline.models.store import PART, RECORD, Entry, Pulled, home_of, hub_id, human, read_record, unchanged
-from pipeline.models.tensors import to_safetensors
 from pipeline.workspace import file_sha256, write_atomic
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")

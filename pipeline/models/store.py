@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.models.known import KNOWN, known
-from pipeline.spelling import printable
+from pipeline.models.catalog import KNOWN, known
 from pipeline.stage import Model
+from pipeline.tag_text import printable
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 
 RECORD = "prep-model.json"  # written last, beside the files of a whole pull

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pipeline.pages.document import safe
+from pipeline.html.document import safe
 from pipeline.report.facts import Bar
 
 

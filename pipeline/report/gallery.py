@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.clip_tokens import Tokens
+from pipeline.html.thumbnails import Thumbnail, thumbnails
 from pipeline.manifest import Manifest
-from pipeline.pages.thumbnails import Thumbnail, thumbnails
 from pipeline.record import Record
-from pipeline.report.columns import records
 from pipeline.report.facts import Facts
+from pipeline.report.manifest_columns import records
 from pipeline.report.measure import Measured
 from pipeline.report.tags import Said, cut_of, merge_of, said
 from pipeline.stage import Report
@@ -20,7 +20,7 @@ from pipeline.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.checks.cards import Cards
+    from pipeline.checks.dataset_arrays import Cards
 
 SIDE = 288  # pixels: the longer side of a thumbnail, for sharp screens nearly twice what is shown
 GROUPS = 24  # groups of look-alikes on the page

@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.checks.cards import ROLES, Cards, deal
-from pipeline.checks.columns import pages
-from pipeline.checks.measures import fill
-from pipeline.checks.picture_rules import BLURRED, ENLARGED, LOST
-from pipeline.line import read_recipe
+from pipeline.checks.caption_pages import pages
+from pipeline.checks.dataset_arrays import ROLES, Cards, deal
+from pipeline.checks.image_measures import fill
+from pipeline.checks.image_rules import BLURRED, ENLARGED, LOST
 from pipeline.manifest import Manifest
-from pipeline.report.alike import likeness, seen
-from pipeline.report.columns import Columns, Names
+from pipeline.registry import read_recipe
+from pipeline.report.caption_lengths import Words
 from pipeline.report.drops import dropped
 from pipeline.report.facts import Bucket, Facts, Part, Scale
 from pipeline.report.histogram import Gauge, histogram
+from pipeline.report.manifest_columns import Columns, Names
+from pipeline.report.similarity import likeness, seen
 from pipeline.report.tags import bonds, merge_of, tag_counts
-from pipeline.report.words import Words
 from pipeline.stage import Report
 from pipeline.workspace import Workspace
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.pages.document import Page, safe
+from pipeline.html.document import Page, safe
 from pipeline.report.facts import Facts
 from pipeline.report.gallery import Gallery
-from pipeline.report.origin import drops, history
+from pipeline.report.image_rows import alike, pictures, seen
+from pipeline.report.provenance import drops, history
 from pipeline.report.sections import captions, overview, quality, sizes, subjects, tags
-from pipeline.report.sheet import alike, pictures, seen
 
 MADE_BY = "prep report"
 _HERE = Path(__file__).parent

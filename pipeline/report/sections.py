@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pipeline.clip_tokens import WINDOW
-from pipeline.pages.document import safe
+from pipeline.html.document import safe
 from pipeline.report.charts import Right, bars, count, decimal, meter, number, share, table
 from pipeline.report.facts import Bond, Facts, Scale
 from pipeline.report.gallery import Gallery
-from pipeline.report.sheet import ROLES, name, row
+from pipeline.report.image_rows import ROLES, name, row
 
 
 def overview(facts: Facts, gallery: Gallery) -> str:

@@ -6,21 +6,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.line import read_recipe, stage_plan
 from pipeline.manifest import Manifest
 from pipeline.options import build
 from pipeline.record import Record
+from pipeline.registry import read_recipe, stage_plan
 from pipeline.report.facts import Bond, TagCount
-from pipeline.spelling import plain, spell
+from pipeline.tag_text import plain, spell
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging import census
-from stages.merging.fates import best
+from stages.merging import tag_counts as tag_counting
 from stages.merging.suggest import Suggest, suggest
+from stages.merging.tag_outcomes import best
 from stages.merging.thresholds import Cut, chosen, read_rules
 
 if TYPE_CHECKING:
-    from pipeline.checks.cards import Cards
+    from pipeline.checks.dataset_arrays import Cards
 
 _MOST = 100  # tags told one by one
 _BONDS = 25  # tags told of a subject
@@ -67,10 +67,10 @@ def tag_counts(
     """
     import numpy as np
 
-    names = census.Names(lambda tag: tag)
+    names = tag_counting.Names(lambda tag: tag)
     inside = np.zeros(0, bool)
     counts = np.zeros(0, np.int64)
-    for rows, tags in census.said(manifest, cut_of(merge), names):
+    for rows, tags in tag_counting.said(manifest, cut_of(merge), names):
         if len(rows) and len(inside) <= rows.max():
             inside = np.zeros(int(rows.max()) + 1, bool)
             inside[cards.rows[cards.rows < len(inside)]] = True

@@ -14,15 +14,15 @@ from textual.widgets import Static
 
 from pipeline.edits import Edit
 from pipeline.filter import parse
-from pipeline.review.colours import CSS, NIGHT, PAPER
 from pipeline.review.help import Help
-from pipeline.review.pictures import Screen, erase
-from pipeline.review.portrait import Portrait
+from pipeline.review.image_widget import Portrait
+from pipeline.review.lines import about, caption, counted, listed, told
 from pipeline.review.prompt import Prompt, Question
-from pipeline.review.rows import Rows
 from pipeline.review.state import Review, rows_of
-from pipeline.review.words import about, caption, counted, listed, told
-from pipeline.spelling import printable
+from pipeline.review.terminal_image import Screen, erase
+from pipeline.review.themes import CSS, NIGHT, PAPER
+from pipeline.review.virtual_list import Rows
+from pipeline.tag_text import printable
 
 WIDE = 112  # columns from which the tags have a place of their own
 FLAG = "unsure"  # what `f` offers

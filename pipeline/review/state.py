@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pipeline.edits import Edit, Edits, Entry
 from pipeline.errors import PrepError
 from pipeline.filter import Filter
-from pipeline.line import read_recipe, stage_plan
 from pipeline.manifest import Manifest
 from pipeline.record import Record
+from pipeline.registry import read_recipe, stage_plan
 from pipeline.review.table import Table
 from pipeline.workspace import Workspace
 from stages.merge import Merge

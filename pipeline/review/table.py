@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.edits import BY_HAND, Edits
 from pipeline.errors import PrepError
 from pipeline.filter import Filter
+from pipeline.filter_terms import CERTAIN, COMPARE, And, Not, Or, Part, Term, View
 from pipeline.manifest import Manifest, from_arrow
 from pipeline.record import Drop, Record
-from pipeline.spelling import plain_column
-from pipeline.terms import CERTAIN, COMPARE, And, Not, Or, Part, Term, View
+from pipeline.tag_text import plain_column
 
 if TYPE_CHECKING:
     import pyarrow as pa

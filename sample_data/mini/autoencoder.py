@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.workspace import write_atomic
-from sample_data.mini.practice import Course, practise
 from sample_data.mini.scenes import CACHE, SIDE, TAUGHT, scenes
-from training.bases.blueprint import Blueprint
-from training.runs.export import write_tensors
+from sample_data.mini.training_loop import Course, practise
+from training.export.tensor_file import write_tensors
+from training.models.architecture_config import Blueprint
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,11 +14,11 @@ import click
 
 from sample_data.mini import reading
 from sample_data.mini.autoencoder import latents
-from sample_data.mini.painter import born, write_frame, write_weights
-from sample_data.mini.practice import Course, load_average, practise
+from sample_data.mini.diffusion_model import born, write_frame, write_weights
+from sample_data.mini.prompts import PLACES, caption
 from sample_data.mini.scenes import CACHE, TAUGHT, Scenes, scenes
-from sample_data.mini.words import PLACES, caption
-from training.runs.export import write_tensors
+from sample_data.mini.training_loop import Course, load_average, practise
+from training.export.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sample_data.mini.practice import Course, practise
+from sample_data.mini.prompts import ALSO, PLACES, caption
 from sample_data.mini.scenes import NAMES, Scenes
-from sample_data.mini.words import ALSO, PLACES, caption
+from sample_data.mini.training_loop import Course, practise
 
 if TYPE_CHECKING:
     import torch

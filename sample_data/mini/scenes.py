@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.workspace import write_atomic
-from sample_data.world.paint import paint
+from sample_data.world.render import paint
 from sample_data.world.scene import scene_of
 from sample_data.world.tags import TAGS, tags_of
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.workspace import write_atomic
-from sample_data.mini.practice import Course, load_average, practise
+from sample_data.mini.degradations import smeared
 from sample_data.mini.scenes import CACHE, SIDE, TAUGHT, Scenes, scenes
-from sample_data.mini.smears import smeared
+from sample_data.mini.training_loop import Course, load_average, practise
 from sample_data.world.tags import TAGS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
-from pipeline.imaging.overlap import near
+from pipeline.imaging.near_duplicates import near
 from pipeline.record import Drop, Record, Role
 from pipeline.split import Card, Split, draw
 from pipeline.workspace import safe_name

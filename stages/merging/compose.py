@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from pipeline.clip_tokens import Tokens
 from pipeline.edits import Edit, Edits, reworded
 from pipeline.record import Annotation, Drop, Record
-from pipeline.spelling import plain, spell
+from pipeline.tag_text import plain, spell
 from pipeline.workspace import Workspace
-from stages.merging.fates import HUMAN, Fate, What, arranged, best, edited, edited_parts, once
 from stages.merging.groups import Group, keywords
-from stages.merging.kinds import Kinds, read_kinds
 from stages.merging.plan import Plan, read_plan
 from stages.merging.rewrite import Rule, read_rewrites, rewritten, sentence
+from stages.merging.tag_outcomes import HUMAN, Fate, What, arranged, best, edited, edited_parts, once
+from stages.merging.tag_taxonomy import Kinds, read_kinds
 from stages.merging.template import fill, parse
 from stages.merging.thresholds import Cut, chosen
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.errors import PrepError
-from pipeline.shape import shape
-from pipeline.spelling import plain
+from pipeline.schema import shape
+from pipeline.tag_text import plain
 from pipeline.workspace import Workspace, write_atomic
-from stages.merging.kinds import Kinds
+from stages.merging.tag_taxonomy import Kinds
 
 Action = Literal["absorb", "review", "drop", "keep"]  # in the order in which people want to see them
 Rules = Mapping[Action, tuple[str, ...]]  # 'beard' for all subjects, 'smith=beard' for one

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.models.store import file_of
-from pipeline.spelling import plain
+from pipeline.tag_text import plain
 from pipeline.workspace import Workspace
 
 LIST = "selected_tags.csv"

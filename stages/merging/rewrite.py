@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import PrepError
-from pipeline.spelling import plain
+from pipeline.tag_text import plain
 
 How = Literal["tag", "word", "regex"]
 FORMS = "'hat=cap' for a whole tag, 'word:gray=grey' for a word, 'regex:^(\\w+) hat$=\\1 cap' for a pattern"

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.spelling import plain
 from pipeline.stage import Options, opt
+from pipeline.tag_text import plain
 from pipeline.workspace import Workspace
-from stages.merging.census import Tally, census
 from stages.merging.compose import absorbed
 from stages.merging.evidence import Evidence, evidence, evidence_beside
-from stages.merging.kinds import Kinds, read_kinds
 from stages.merging.plan import Action, Plan, Row
 from stages.merging.priors import Priors, find_priors
 from stages.merging.rewrite import read_rewrites, rewritten
+from stages.merging.tag_counts import Tally, census
+from stages.merging.tag_taxonomy import Kinds, read_kinds
 from stages.merging.thresholds import Cut, read_rules
 from stages.merging.weights import MANY, Set
 

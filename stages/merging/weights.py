@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.imaging.overlap import grouped
+from pipeline.imaging.near_duplicates import grouped
 from pipeline.manifest import Manifest
 
 if TYPE_CHECKING:

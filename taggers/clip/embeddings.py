@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipeline.imaging.picture import pixel_hash
+from pipeline.imaging.image_file import pixel_hash
 from pipeline.vectors import Store
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.spelling import plain, spell
+from pipeline.tag_text import plain, spell
 
 FORM = (
     "One label a line; '[pose]' begins a group of labels of which one is true, '[]' ends it; "

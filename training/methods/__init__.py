@@ -1,1 +1,1 @@
-"""Training methods: what of a base model learns, what is published, and how that is proven to work."""
+"""Training methods: which weights are trained, what is exported, and how the exported file is verified."""

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.bases.checkpoint import published_name
-from training.methods.blocks import Size, read_block_ranks, sized
-from training.methods.former import read_former
-from training.methods.forms import FORMS, peft_config, published, taken
+from training.data.sampler import seed_of
+from training.methods.block_ranks import Size, read_block_ranks, sized
+from training.methods.init_weights import read_former
 from training.methods.keys import diffusers_keys, kohya_keys
-from training.methods.proof import prove
-from training.sets.draws import seed_of
-from training.steps.optimizers import Group
+from training.methods.lora_variants import FORMS, peft_config, published, taken
+from training.methods.verification import prove
+from training.models.loader import published_name
+from training.optim.optimizers import Group
 
 if TYPE_CHECKING:
     import torch
 
-    from training.families.family import Family, Targets
     from training.methods.method import Materials, Method
+    from training.models.family import Family, Targets
 
     Tensors = dict[str, torch.Tensor]
 

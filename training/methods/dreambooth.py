@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.bases.base import PARTS
-from training.bases.checkpoint import Checkpoint, published_name
-from training.bases.original import KINDS, original
-from training.methods.usual import usual_rate, width_of
-from training.runs.products import Folder
-from training.steps.optimizers import Group
+from training.export.artifacts import Folder
+from training.methods.default_lr import usual_rate, width_of
+from training.models.base_model import PARTS
+from training.models.ldm_checkpoint import KINDS, original
+from training.models.loader import Checkpoint, published_name
+from training.optim.optimizers import Group
 
 if TYPE_CHECKING:
     import torch

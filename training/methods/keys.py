@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.spelling import printable
-from training.bases.checkpoint import empty_part, published_name
+from pipeline.tag_text import printable
+from training.models.loader import empty_part, published_name
 
 if TYPE_CHECKING:
     import torch
 
-    from training.bases.checkpoint import Checkpoint
-    from training.families.family import Family
+    from training.models.family import Family
+    from training.models.loader import Checkpoint
 
     Tensors = dict[str, torch.Tensor]
     Adapters = dict[str, Tensors]  # by the module's path: an adapter by kohya's names, with its alpha

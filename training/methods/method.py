@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pipeline.errors import PrepError
-from pipeline.spelling import printable
 from pipeline.stage import Options, opt
-from training.methods.blocks import read_block_ranks
+from pipeline.tag_text import printable
+from training.methods.block_ranks import read_block_ranks
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.workspace import Workspace
-    from training.bases.checkpoint import Checkpoint
-    from training.families.family import Family, Modules
-    from training.runs.products import Folder
-    from training.sets.samples import Sample
-    from training.steps.optimizers import Group
+    from training.data.dataset import Sample
+    from training.export.artifacts import Folder
+    from training.models.family import Family, Modules
+    from training.models.loader import Checkpoint
+    from training.optim.optimizers import Group
     from training.train import Train
 
     Tensors = dict[str, torch.Tensor]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from training.methods.adapters import Adapters
 from training.methods.dreambooth import DreamBooth
-from training.methods.inversion import Embeddings, inversion_rates
 from training.methods.method import Materials, Trainee
+from training.methods.textual_inversion import Embeddings, inversion_rates
 
 if TYPE_CHECKING:
-    from training.families.family import Family
+    from training.models.family import Family
     from training.train import Train
 
 METHODS: dict[str, Callable[[Materials], Trainee]] = {

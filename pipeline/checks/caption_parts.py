@@ -1,0 +1,126 @@
+"""Captions cut at their commas: each distinct piece is looked at once, however many captions have it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline.clip_tokens import Tokens
+from pipeline.tag_text import plain, plain_column
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_KNOWN = 200_000  # words whose tokens are remembered from page to page: some 30 MB
+# Where CLIP's tokens end in any case. A digit is a token of its own, so numbers need not be remembered as words.
+_BREAKS = r"[\s\p{Z}0-9]+"
+_SIGN_LAST = r"[^\s\p{Z}\p{L}\p{N}]$"
+_WORD = re.compile(r"\w+")
+_PEOPLE = r"^((?:[2-9]|1\d)\+?(?:girls|boys|others)|multiple .*|couple|crowd|everyone|group picture)$"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """The pieces of a page's captions: one entry of `rows` and `codes` for each piece of each caption."""
+
+    rows: np.ndarray  # int64, ascending: which caption of the page
+    codes: np.ndarray  # which of `plains`
+    tokens: np.ndarray  # int64: CLIP's of each caption
+    plains: pa.Array  # the distinct pieces, as `plain` spells them
+
+    def holding(self, phrase: str) -> np.ndarray:
+        """For each distinct piece whether it holds a phrase: all of it, as whole words."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        wanted = plain(phrase)
+        if not _WORD.search(wanted):  # a face such as ^_^ has no words: only the piece itself is it
+            found: np.ndarray = pc.equal(self.plains, wanted).to_numpy(zero_copy_only=False)
+            return found
+        found = pc.match_substring(self.plains, wanted).to_numpy(zero_copy_only=False)
+        near = np.flatnonzero(found)
+        whole = rf"(?:^|[^\p{{L}}\p{{N}}_]){_escaped(wanted)}(?:[^\p{{L}}\p{{N}}_]|$)"
+        found = found.copy()
+        found[near] = pc.match_substring_regex(self.plains.take(near), whole).to_numpy(zero_copy_only=False)
+        return found
+
+    def people(self) -> np.ndarray:
+        """For each distinct piece whether it says that there are several people."""
+        import pyarrow.compute as pc
+
+        found: np.ndarray = pc.match_substring_regex(self.plains, _PEOPLE).to_numpy(zero_copy_only=False)
+        return found
+
+    def captions(self, chosen: np.ndarray, count: int) -> np.ndarray:
+        """For each of `count` captions whether it has one of the chosen distinct pieces."""
+        import numpy as np
+
+        found = np.zeros(count, bool)
+        found[self.rows[chosen[self.codes]]] = True
+        return found
+
+    def pairs(self) -> np.ndarray:
+        """Each piece of each caption as one number, row * len(plains) + code, in ascending order; repeated as it is."""
+        import numpy as np
+
+        return np.sort(self.rows * len(self.plains) + self.codes)
+
+
+@dataclass(slots=True)
+class Cutter:
+    """Cuts captions into pieces, and remembers how many tokens words have."""
+
+    lengths: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, captions: pa.Array) -> Chunks:
+        """The pieces of some captions, at ', '."""
+        import pyarrow.compute as pc
+
+        if len(self.lengths) > _KNOWN:
+            self.lengths.clear()
+        lists = pc.split_pattern(pc.fill_null(captions, ""), ", ")
+        encoded = pc.dictionary_encode(pc.list_flatten(lists))
+        rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+        codes = encoded.indices.to_numpy(zero_copy_only=False)
+        spelled = pc.dictionary_encode(plain_column(pc.replace_substring(encoded.dictionary, "\\", "")))
+        tokens = self._tokens(encoded.dictionary, rows, codes, len(captions))
+        return Chunks(rows, spelled.indices.to_numpy(zero_copy_only=False)[codes], tokens, spelled.dictionary)
+
+    def _tokens(self, pieces: pa.Array, rows: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+        """CLIP's tokens of each of `count` captions: those of its pieces, each but the last with its comma.
+
+        The comma is one token more, unless the piece ends with a sign that it may merge with.
+        """
+        import numpy as np
+        import pyarrow.compute as pc
+
+        alone = self._counts(pieces)
+        before = alone + 1
+        signs = np.flatnonzero(pc.match_substring_regex(pieces, _SIGN_LAST).to_numpy(zero_copy_only=False))
+        before[signs] = self._counts(pc.binary_join_element_wise(pieces.take(signs), ",", ""))
+        last = np.append(rows[1:] != rows[:-1], True) if len(rows) else np.zeros(0, bool)
+        return np.bincount(rows, np.where(last, alone[codes], before[codes]), count).astype(np.int64)
+
+    def _counts(self, texts: pa.Array) -> np.ndarray:
+        """CLIP's tokens of each text: its digits, and those of the words between; words are few, sentences are not."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        lists = pc.split_pattern_regex(texts, _BREAKS)
+        encoded = pc.dictionary_encode(pc.list_flatten(lists))
+        words = encoded.dictionary.to_pylist()
+        new = [word for word in words if word not in self.lengths]
+        self.lengths |= dict(zip(new, Tokens.load().counts(new), strict=True))
+        each = np.array([self.lengths[word] for word in words], np.int64)
+        rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+        letters = np.bincount(rows, each[encoded.indices.to_numpy(zero_copy_only=False)], len(texts))
+        digits = pc.count_substring_regex(texts, "[0-9]").to_numpy(zero_copy_only=False)
+        counts: np.ndarray = letters.astype(np.int64) + digits
+        return counts
+
+
+def _escaped(text: str) -> str:
+    """`text` as RE2 reads it literally; re.escape also escapes what RE2 then refuses, such as a space."""
+    return "".join(f"\\{sign}" if sign in r"\.+*?()|[]{}^$" else sign for sign in text)

@@ -1,0 +1,263 @@
+"""The whole set in small: a few numbers a picture, so that ten million of them fit in memory."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline.checks.caption_pages import Page, coded
+from pipeline.checks.rule_context import Look
+from pipeline.imaging.near_duplicates import grouped
+from pipeline.tag_text import plain
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# How many bits of their perceptual hashes near-identical pictures may differ in, up to how many pictures. Comparing
+# a million at 6 bits takes minutes, at 2 bits seconds.
+NEAR = ((100_000, 6), (1_500_000, 2))
+ROLES = ("train", "reg", "val")
+_RESERVED = 100_000  # pictures that the cards' arrays have room for at first
+_ROOT = 16  # digits of an id that name the source: 'id-k' is a copy of 'id'
+_BROAD = {"simple background", "blurry background", "background"}  # say little about what is behind the subject
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """One entry per picture in every array; `subject` and `class_name` number the words of the lists."""
+
+    rows: np.ndarray  # int32: where it stands in the set
+    root: np.ndarray  # uint64: its source picture, shared by all copies of it
+    pixels: np.ndarray  # uint64: its content
+    caption: np.ndarray  # uint64: its caption
+    role: np.ndarray  # int8: number in ROLES
+    subject: np.ndarray  # int16
+    class_name: np.ndarray  # int16
+    repeats: np.ndarray  # int32: how often an epoch shows it
+    width: np.ndarray  # int32
+    height: np.ndarray  # int32
+    lost: np.ndarray  # float32: share of the source cut away
+    upscale: np.ndarray  # float32: how much the source was enlarged
+    sharpness: np.ndarray  # float32, 0 to 1; NaN where nobody measured it
+    features: np.ndarray  # int8, a column per exclusive group: the value that the caption names
+    group: np.ndarray  # int32: near-identical pictures share one
+    near: int  # bits of the hashes in which those may differ; -1: nobody looked
+    subjects: list[str]
+    classes: list[str]
+    scenes: dict[tuple[int, str], int]  # subject and background tag: pictures that have it
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of(self, role: str) -> np.ndarray:
+        """Which pictures have a role."""
+        found: np.ndarray = self.role == ROLES.index(role)
+        return found
+
+
+@dataclass(slots=True)
+class _Words:
+    """Words numbered in the order in which they come."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, page: Page, name: str) -> np.ndarray:
+        import numpy as np
+
+        codes, words = page.words(name)
+        known = [self.numbers.setdefault(word, len(self.numbers)) for word in words]
+        numbers: np.ndarray = np.array([*known, -1], np.int16)[codes]
+        return numbers
+
+
+@dataclass(slots=True)
+class _Columns:
+    """Arrays that grow at their ends, each as one piece: thousands of pieces would leave holes when they are joined.
+
+    What is reserved beyond the end costs no memory until it is written.
+    """
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, part: dict[str, np.ndarray]) -> None:
+        import numpy as np
+
+        more = len(next(iter(part.values())))
+        for name, values in part.items():
+            array = self.arrays.get(name)
+            if array is None or len(array) < self.count + more:
+                grown = np.empty((max(_RESERVED, 2 * (self.count + more)), *values.shape[1:]), values.dtype)
+                if array is not None:
+                    grown[: self.count] = array[: self.count]
+                array = self.arrays[name] = grown
+            array[self.count : self.count + more] = values
+        self.count += more
+
+    def all(self) -> dict[str, Any]:
+        return {name: array[: self.count] for name, array in self.arrays.items()}
+
+
+def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -> Cards | None:
+    """The cards of all pictures, from pages and the features that their captions name; None when there is none.
+
+    `repeats` by subject count where a picture has no folder yet.
+    """
+    import numpy as np
+
+    subjects, classes, scenes = _Words(), _Words(), Counter[tuple[int, str]]()
+    columns = _Columns()
+    for look, features in looks:
+        page = look.page
+        subject = subjects(page, "subject")
+        sharpness = _annotated(page, subject, scenes)
+        columns.add(
+            {
+                "rows": page.rows.astype(np.int32),
+                "root": _hashed(page, "id", _ROOT),
+                "pixels": _hashed(page, "picture.pixels"),
+                "phash": _digits(page.column("picture.phash")),
+                "caption": _hashed(page, "caption"),
+                "role": _roles(page),
+                "subject": subject,
+                "class_name": classes(page, "class_name"),
+                "repeats": _repeats(page, repeats),
+                "width": page.numbers("picture.width", 0).astype(np.int32),
+                "height": page.numbers("picture.height", 0).astype(np.int32),
+                "lost": page.numbers("crop.lost", 0).astype(np.float32),
+                "upscale": page.numbers("crop.upscale", 1).astype(np.float32),
+                "sharpness": sharpness,
+                "features": features,
+            }
+        )
+    if not columns.count:
+        return None
+    joined = columns.all()
+    joined |= {"subjects": list(subjects.numbers), "classes": list(classes.numbers), "scenes": dict(scenes)}
+    group, near = _alike(joined.pop("phash"))
+    return Cards(**joined, group=group, near=near)
+
+
+def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
+    """Groups of near-identical pictures, and the bits they were compared at; -1 where there are too many to compare."""
+    import numpy as np
+
+    alone = np.arange(len(phash), dtype=np.int32)
+    bits = next((bits for most, bits in NEAR if len(phash) <= most), -1)
+    if bits < 0:
+        return alone, bits
+    known = phash != 0
+    alone[known] = len(phash) + grouped(phash[known], bits)
+    return alone, bits
+
+
+def _hashed(page: Page, name: str, digits: int | None = None) -> np.ndarray:
+    """A number per text, or per its first digits; 0 for none."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    column = page.column(name)
+    if digits:
+        column = pc.utf8_slice_codeunits(column, 0, digits)
+    # Python's own hash, of 64 bits: two different texts of ten million share one with a chance of 3 in a million.
+    texts = pc.fill_null(column, "").to_pylist()
+    return np.array(list(map(hash, texts)), np.int64).view(np.uint64)  # hash("") is 0
+
+
+def _digits(column: Any) -> np.ndarray:
+    """16 hex digits as a number; 0 for what is none."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    good = pc.fill_null(pc.match_substring_regex(column, "^[0-9a-f]{16}$"), False)
+    whole = pc.if_else(good, column, "0" * 16).cast(pa.binary()).cast(pa.binary(16))
+    letters = np.frombuffer(whole.buffers()[1], np.uint8)[16 * whole.offset : 16 * (whole.offset + len(whole))]
+    nibbles = np.where(letters >= ord("a"), letters - ord("a") + 10, letters - ord("0")).reshape(-1, 8, 2)
+    numbers: np.ndarray = np.ascontiguousarray(nibbles[..., 0] << 4 | nibbles[..., 1]).view(">u8").ravel()
+    return numbers.astype(np.uint64)
+
+
+def _roles(page: Page) -> np.ndarray:
+    import numpy as np
+
+    codes, words = page.words("role")
+    known = np.array([ROLES.index(word) if word in ROLES else -1 for word in [*words, ""]], np.int8)
+    roles: np.ndarray = known[codes]
+    return roles
+
+
+def _repeats(page: Page, repeats: Mapping[str, int]) -> np.ndarray:
+    """The number in front of the folder's name; without a folder the subject's repeats, and 1 for the others."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    folders, names = coded(
+        pc.struct_field(pc.extract_regex(page.column("placed"), r"(?:^|/)(?P<n>\d{1,9})_?[^/]*/[^/]*$"), "n")
+    )
+    told = np.array([int(name) if name else 0 for name in [*names, ""]], np.int32)[folders]
+    subjects, tokens = page.words("subject")
+    asked = np.array([repeats.get(token, 1) for token in [*tokens, ""]], np.int32)[subjects]
+    found: np.ndarray = np.where(told > 0, told, asked)
+    return found
+
+
+def _annotated(page: Page, subject: np.ndarray, scenes: Counter[tuple[int, str]]) -> np.ndarray:
+    """The sharpness that a tagger measured; counts the background tags of each subject on the way."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lists = page.column("annotations")
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(lists)
+    text, kind = (_encoded(pc.struct_field(flat, name)) for name in ("text", "kind"))
+    scores = pc.fill_null(pc.struct_field(flat, "score"), 1.0).to_numpy(zero_copy_only=False)
+    sharpness = np.full(len(page), np.nan, np.float32)
+    measured = _where(text, pc.equal(text.dictionary, "sharpness"))
+    measured = measured[_among(kind, pc.equal(kind.dictionary, "measure"), measured)]
+    sharpness[rows[measured]] = scores[measured]
+    shown = _where(text, pc.ends_with(pc.ascii_lower(text.dictionary), "background"))
+    shown = shown[_among(kind, pc.equal(kind.dictionary, "tag"), shown) & (scores[shown] >= 0.5)]
+    # A picture that two taggers agree about counts once.
+    codes = _numbers(text)[shown]
+    pairs = np.unique(np.stack([rows[shown], codes], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
+    for (who, word), count in Counter(zip(subject[pairs[:, 0]].tolist(), pairs[:, 1].tolist(), strict=True)).items():
+        if name := scene(text.dictionary[word].as_py()):
+            scenes[who, name] += count
+    return sharpness
+
+
+@functools.lru_cache(100_000)
+def scene(tag: str) -> str:
+    """A tag as the background it names, such as 'white background'; empty if it names none in particular."""
+    shown = plain(tag)
+    return shown if shown.endswith(" background") and shown not in _BROAD else ""
+
+
+def _encoded(array: Any) -> Any:
+    """Words as an Arrow dictionary, of which sentences may be most: they never become Python strings."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return array if pa.types.is_dictionary(array.type) else pc.dictionary_encode(array)
+
+
+def _numbers(words: Any) -> np.ndarray:
+    return words.indices.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _where(words: Any, wanted: Any) -> np.ndarray:
+    """The places of the wanted ones of a dictionary's words."""
+    import numpy as np
+
+    mask = wanted.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(mask[_numbers(words)]) if mask.any() else np.zeros(0, np.int64)
+
+
+def _among(words: Any, wanted: Any, places: np.ndarray) -> np.ndarray:
+    """Whether the words in some places are among the wanted."""
+    found: np.ndarray = wanted.to_numpy(zero_copy_only=False)[_numbers(words)[places]]
+    return found

@@ -1,0 +1,114 @@
+"""Sharpness and backgrounds of pictures that no tagger measured: opened once in threads, remembered by content."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.checks.caption_pages import texts
+from pipeline.checks.dataset_arrays import Cards, scene
+from pipeline.imaging.image_file import load_rgb
+from pipeline.manifest import Manifest
+from pipeline.stage import Report
+from pipeline.workspace import Workspace, write_atomic
+from taggers.basic import background, name_table, sharpness, view
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_AT_ONCE = 64  # pictures in work
+_SAVE_EVERY = 2_000  # pictures whose measures a crash may lose
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What was measured of one picture."""
+
+    sharpness: float | None  # 0 to 1; None: without contrast there is nothing to measure
+    scene: str = ""  # 'white background', where the background is plain
+
+
+def fill(cards: Cards, manifest: Manifest, workspace: Workspace, report: Report) -> Cards:
+    """The cards with the measures of all pictures that had none; those that cannot be opened go without."""
+    import numpy as np
+
+    unknown = np.isnan(cards.sharpness)
+    if not unknown.any():
+        return cards
+    known = _remembered(_memory(workspace))
+    places = texts(manifest, cards.rows[unknown], ("picture.path", "picture.pixels"))
+    missing = {pixels: path for path, pixels in places if pixels not in known}
+    for done, (pixels, measure) in enumerate(_measured(missing, workspace), 1):
+        known[pixels] = measure
+        report(done, len(missing))
+        if done % _SAVE_EVERY == 0:
+            _remember(_memory(workspace), known)
+    if missing:
+        _remember(_memory(workspace), known)
+    found = [known.get(pixels, Measure(None)) for _, pixels in places]
+    sharp, scenes = cards.sharpness.copy(), Counter(cards.scenes)
+    sharp[unknown] = [np.nan if one.sharpness is None else one.sharpness for one in found]
+    said = {who for who, _ in cards.scenes}  # subjects whose backgrounds a tagger has named
+    scenes.update(
+        (int(who), one.scene)
+        for who, one in zip(cards.subject[unknown], found, strict=True)
+        if one.scene and int(who) not in said
+    )
+    return replace(cards, sharpness=sharp, scenes=dict(scenes))
+
+
+def measure(rgb: np.ndarray, table: np.ndarray) -> Measure:
+    """The measures of one H x W x 3 uint8 RGB picture, as the basic tagger takes them."""
+    views = view(rgb, table)
+    sharp = next((found.score for found in sharpness(views) if found.text == "sharpness"), None)
+    return Measure(sharp, next(filter(None, (scene(found.text) for found in background(views))), ""))
+
+
+def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, Measure]]:
+    """Each picture's measures, some at a time; a picture that cannot be opened is left out."""
+    table, waiting = name_table(), iter(missing.items())
+
+    def work(entry: tuple[str, str]) -> tuple[str, Measure] | None:
+        try:
+            return entry[0], measure(load_rgb(workspace.path(entry[1])), table)
+        except OSError:  # gone or damaged: the rule about pictures that are gone says so
+            return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while some := list(itertools.islice(waiting, _AT_ONCE)):
+            yield from filter(None, pool.map(work, some))
+
+
+def _memory(workspace: Workspace) -> Path:
+    return workspace.cache / "measures.parquet"
+
+
+def _remembered(path: Path) -> dict[str, Measure]:
+    """What earlier checks measured; an unreadable file is worth no more than none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = pq.read_table(path, columns=["pixels", "sharpness", "scene"]).to_pydict()
+    except (OSError, pa.ArrowException):
+        return {}
+    pairs = zip(columns["sharpness"], columns["scene"], strict=True)
+    return dict(zip(columns["pixels"], (Measure(*pair) for pair in pairs), strict=True))
+
+
+def _remember(path: Path, known: dict[str, Measure]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = {"pixels": pa.string(), "sharpness": pa.float64(), "scene": pa.string()}
+    rows = [{"pixels": key, "sharpness": one.sharpness, "scene": one.scene} for key, one in known.items()]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields.items())), sink, compression="zstd")
+    write_atomic(path, sink.getvalue())

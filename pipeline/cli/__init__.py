@@ -1,0 +1,1 @@
+"""The command line: Click options, output and exit codes, one thin module per command."""

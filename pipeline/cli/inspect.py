@@ -1,0 +1,139 @@
+"""prep preview, diff, rebuild."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pipeline.cli import preview_output as preview_command
+from pipeline.cli.output import diff_lines
+from pipeline.cli.run_options import tell, workspace_here
+from pipeline.commands import diff as diff_command
+from pipeline.commands.rebuild import Replay, State, Verdict, other_libraries, tally
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.progress import Progress
+from pipeline.record import Record
+from pipeline.registry import ORDER
+from pipeline.report.tags import merge_of
+from pipeline.tag_text import printable
+from pipeline.workspace import Workspace
+from stages.merging.compose import Composer
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_LISTED = 20  # pictures named per state; more are only counted
+
+
+@click.command()
+@click.argument("stage", type=click.Choice(ORDER), required=False)
+@click.option("--page", metavar="N", type=click.IntRange(1), help="Pictures on a page.  [as many as fit]")
+@click.option("--all", "everything", is_flag=True, help="Dropped pictures too.")
+def preview(stage: str | None, page: int | None, everything: bool) -> None:
+    """Show pictures and captions, a page at a time.
+
+    Those of the latest stage if none is named; plain text, one line a picture, when piped.
+    """
+    workspace = workspace_here()
+    done = [name for name in ORDER if workspace.manifest(name).is_file()]
+    if not done or (stage and stage not in done):
+        raise PrepError(f"{stage or 'No stage'} has not run yet.", f"First: prep {stage or 'run'}")
+    manifest = Manifest.read(workspace.manifest(stage or done[-1]))
+    records = (r for r in manifest.records() if everything or r.kept)
+    if sys.stdout.isatty():
+        _pages(list(records), workspace, page, Composer.of(merge_of(manifest, workspace), workspace))
+    else:
+        for line in preview_command.lines(records):
+            click.echo(line)
+
+
+@click.command()
+@click.argument("before", type=_FILE)
+@click.argument("after", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="The differences as JSON lines.")
+def diff(before: Path, after: Path, as_json: bool) -> None:
+    """Say what changed between two manifests.
+
+    Options, pictures, crops, tags, captions. Exit code 1 if anything did.
+    """
+    found = diff_command.diff(Manifest.read(before), Manifest.read(after))
+    if as_json:
+        for stage, option, was, now in found.options:
+            tell("", {"stage": stage, "option": option, "before": was, "after": now}, True)
+        for change in found.changes:
+            tell("", asdict(change), True)
+    else:
+        click.echo("\n".join(diff_lines(found)))
+    sys.exit(0 if found.same else 1)
+
+
+@click.command()
+@click.argument("manifest", type=_FILE)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--sources",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Look for the source pictures below this folder, by content.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
+@click.option("--json", "as_json", is_flag=True, help="The verdict on each picture as JSON lines.")
+def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
+    """Make a data set again from its manifest, without any model.
+
+    The pictures and captions of MANIFEST, from their source pictures, into the empty FOLDER. Every
+    byte is checked by its hash. Exit code 1 unless all are the same.
+    """
+    replay = Replay.prepare(manifest, folder, list(sources))
+    with Progress("rebuild", quiet) as progress:
+        table = tally(replay.run(progress))
+        seconds = progress.seconds
+    for state, verdicts in table.items():
+        for verdict in verdicts:
+            if as_json:
+                tell("", {"id": verdict.record.id, "source": verdict.record.source, "state": state}, True)
+    if not as_json and not quiet:
+        click.echo("\n".join(_verdict_lines(table, replay, seconds)))
+    sys.exit(0 if set(table) == {"same"} else 1)
+
+
+def _verdict_lines(table: dict[State, list[Verdict]], replay: Replay, seconds: float) -> list[str]:
+    total = replay.manifest.counts.pictures
+    lines = [
+        f"rebuild  {seconds:8.1f} s   {len(table.get('same', [])):,} of {total:,} pictures the same, byte for byte"
+    ]
+    for state, verdicts in table.items():
+        if state == "same":
+            continue
+        lines.append(f"{state}: {len(verdicts):,} pictures")
+        names = dict.fromkeys(verdict.detail for verdict in verdicts)
+        lines += [f"  {printable(name)}" for name in itertools.islice(names, _LISTED)]
+        lines += [f"  and {len(names) - _LISTED:,} more; --json lists all"] if len(names) > _LISTED else []
+    if set(table) - {"same"} and (changed := other_libraries(replay.manifest)):
+        lines.append(f"made with other versions: {'; '.join(changed)}")
+    return lines
+
+
+def _pages(records: list[Record], workspace: Workspace, size: int | None, composer: Composer) -> None:
+    """Space or right: on; b or left: back; q: end."""
+    from rich.console import Console
+
+    console = Console()
+    size = size or preview_command.page_size(console.height)
+    last = max(0, (len(records) - 1) // size)
+    at = 0
+    while True:
+        console.clear()
+        shown = records[at * size : (at + 1) * size]
+        console.print(preview_command.page(shown, composer, workspace, (console.width, console.height)))
+        console.print(
+            f"[dim]page {at + 1} of {last + 1}   {len(records):,} pictures   space on, b back, q end[/dim]", end=""
+        )
+        key = click.getchar()
+        if key in ("q", "Q", "\x03", "\x1b"):
+            break
+        at = max(0, at - 1) if key in ("b", "\x1b[D") else min(last, at + 1)
+    console.print()

@@ -1,0 +1,115 @@
+"""The merge plan in the terminal: an aligned table for people, plain lines when piped, JSON for machines."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, get_args
+
+from pipeline.errors import PrepError
+from pipeline.manifest import Manifest
+from pipeline.tag_text import printable
+from pipeline.workspace import Workspace
+from stages.merging.plan import SUGGESTED, Action, Plan, Row, Rules, decide, read_plan
+from stages.merging.tag_taxonomy import Kinds
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+_STYLES: dict[Action, str] = {"absorb": "green", "review": "yellow", "drop": "magenta", "keep": ""}
+_WORDS: dict[Action, str] = {"absorb": "absorbed", "review": "to review", "drop": "dropped", "keep": "kept"}
+_KEPT = 15  # tags of a subject that stay and are listed; more are only counted
+
+
+def accept(workspace: Workspace, source: Manifest, rules: Rules, kinds: Kinds) -> Plan:
+    """Let the last suggestion count, with what the user decides now and decided before.
+
+    PrepError when there is no suggestion, or the tags have changed since.
+    """
+    found = read_plan(workspace, SUGGESTED)
+    if found is None or found.source != source.digest:
+        wrong = "There is no suggestion yet." if found is None else "The tags changed since the last suggestion."
+        raise PrepError(wrong, "Look at a new one first: prep merge --suggest")
+    plan = found.accepted(read_plan(workspace), kinds).changed(rules, kinds)
+    decide(workspace, plan)
+    return plan
+
+
+def summary(plan: Plan) -> str:
+    """'3 absorbed, 2 dropped, 1 to review, 40 kept': the plan in a few words."""
+    counts = Counter(row.action for row in plan.rows)
+    return ", ".join(f"{counts[action]:,} {_WORDS[action]}" for action in get_args(Action) if counts[action]) or "empty"
+
+
+def undecided(plan: Plan) -> str:
+    """What to do about the tags that are to review; empty if there are none."""
+    tags = list(dict.fromkeys(row.tag for row in plan.rows if row.action == "review"))
+    if not tags:
+        return ""
+    named = ", ".join(map(printable, tags[:5])) + (f" and {len(tags) - 5:,} more" if len(tags) > 5 else "")
+    return f"{named}: in the captions until you decide; prep merge --absorb TAG or --keep TAG"
+
+
+def lines(plan: Plan) -> Iterator[str]:
+    """One line a tag, tab-separated: subject, tag, action, coverage, elsewhere, PMI, z, reason."""
+    for row in _sorted(plan.rows):
+        numbers = (_share(row.coverage), _share(row.prior), _number(row.pmi), _number(row.z))
+        yield "\t".join((printable(row.subject), printable(row.tag), row.action, *numbers, printable(row.reason)))
+
+
+def plain_row(row: Row) -> dict[str, Any]:
+    """A row as JSON values."""
+    return asdict(row)
+
+
+def terminal(plan: Plan) -> Iterator[RenderableType]:
+    """The plan for a terminal: a table a subject, then what was counted and how."""
+    from rich.text import Text
+
+    for subject, found in itertools.groupby(_sorted(plan.rows), key=lambda row: row.subject):
+        rows = list(found)
+        kept = [row for row in rows if row.action == "keep"]
+        yield Text(printable(subject), style="bold")
+        yield _table([row for row in rows if row.action != "keep"] + kept[:_KEPT])
+        if (more := len(kept) - _KEPT) > 0:
+            yield Text(f"and {more:,} rarer tags that stay; --json lists all\n", style="dim")
+    yield from (Text(printable(note), style="dim") for note in plan.notes)
+
+
+def _table(rows: list[Row]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="dim")
+    table.add_column("")
+    table.add_column("tag", overflow="fold", min_width=12)
+    for name in ("here", "elsewhere", "PMI", "z"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for row in rows:
+        style = _STYLES[row.action]
+        numbers = (_share(row.coverage), _share(row.prior), _number(row.pmi), _number(row.z))
+        cells = [Text(number, style="" if number else "dim") for number in numbers]
+        tag = Text(printable(row.tag), style=style)
+        table.add_row(Text(row.action, style=style), tag, *cells, Text(printable(row.reason), style="dim"))
+    return table
+
+
+def _sorted(rows: tuple[Row, ...]) -> list[Row]:
+    actions = get_args(Action)
+    return sorted(rows, key=lambda row: (row.subject, actions.index(row.action), -row.coverage, row.tag))
+
+
+def _share(value: float | None) -> str:
+    """'96%', '1.7%'; nothing where nobody knows."""
+    if value is None:
+        return ""
+    return f"{value:.0%}" if value >= 0.0995 else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

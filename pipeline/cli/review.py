@@ -1,0 +1,39 @@
+"""prep review."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from pipeline.cli.run_options import workspace_here
+from pipeline.errors import PrepError
+
+
+@click.command()
+@click.option(
+    "--pictures",
+    type=click.Choice(["auto", "kitty", "iterm2", "sixel", "blocks"]),
+    default="auto",
+    help="How the terminal shows pictures; auto asks it.  [auto]",
+)
+def review(pictures: str) -> None:
+    """Look at pictures and captions, and mend them.
+
+    A full-screen application, all by keys; ? lists them. Every decision is in decisions/edits.jsonl
+    at once, can be undone without end, and survives tagging anew; prep merge applies it.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise PrepError("prep review needs a terminal.", "For scripts there is prep edit; prep preview prints.")
+    from pipeline.review import terminal_image as drawing
+    from pipeline.review.state import Review
+
+    state = Review.open(workspace_here())
+    screen = drawing.detect(os.environ) if pictures == "auto" else drawing.Screen(pictures)  # type: ignore[arg-type]
+    before = state.edits.digest
+    from pipeline.review.app import ReviewApp
+
+    ReviewApp(state, screen).run()
+    if state.edits.digest != before:
+        click.echo(f"{len(state.edits.ids):,} pictures have edits. next: prep merge")

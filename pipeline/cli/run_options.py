@@ -1,0 +1,126 @@
+"""What all commands share on the command line: sections of help, engine options, output for people or machines."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pipeline.engines import local, ray_data
+from pipeline.engines.engine import Engine
+from pipeline.ranks import first
+from pipeline.run import Settings
+from pipeline.workspace import Workspace
+
+ENGINES: dict[str, Engine] = {"local": local.run, "ray": ray_data.run}
+
+
+class Sections(click.Group):
+    """A group whose help lists the commands by section, in the order of a user's day."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections: dict[str, list[click.Command]] = {}
+
+    def add(self, section: str, *commands: click.Command) -> None:
+        self.sections[section] = list(commands)
+        for command in commands:
+            self.add_command(command)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [command.name or "" for commands in self.sections.values() for command in commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section, commands in self.sections.items():
+            with formatter.section(section):
+                formatter.write_dl([(c.name or "", first_sentence(c)) for c in commands], col_max=14)
+
+
+class Parted(click.Command):
+    """A command whose help lists its options by section."""
+
+    def __init__(
+        self, name: str, sections: dict[str, list[click.Option]], callback: Callable[..., None], says: str
+    ) -> None:
+        params: list[click.Parameter] = [option for options in sections.values() for option in options]
+        super().__init__(name, params=params, callback=callback, help=says)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        *others, (last, options) = self.sections.items()
+        for title, found in (*others, (last, [*options, *filter(None, [self.get_help_option(ctx)])])):
+            with formatter.section(title):
+                formatter.write_dl([row for option in found if (row := option.get_help_record(ctx)) is not None])
+
+
+def first_sentence(command: click.Command) -> str:
+    """What the list of commands says of one; the rest stands in its own help."""
+    return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."
+
+
+def output_options() -> list[click.Option]:
+    return [
+        click.Option(["--quiet", "-q"], is_flag=True, help="No progress and no result lines."),
+        click.Option(["--json", "as_json"], is_flag=True, help="The result as JSON lines."),
+    ]
+
+
+def unchecked_option() -> click.Option:
+    return click.Option(["--unchecked"], is_flag=True, help="Train even where prep check finds errors.")
+
+
+def trial_option() -> click.Option:
+    return click.Option(
+        ["--trial"],
+        is_flag=True,
+        help="Only try: a twentieth of the steps, in runs/NAME-trial; says what time and memory the whole will take.",
+    )
+
+
+def engine_options() -> list[click.Option]:
+    engines = click.Choice(list(ENGINES))
+    return [
+        click.Option(
+            ["--engine"], type=engines, default="local", help="Threads of this process, or Ray Data.  [local]"
+        ),
+        click.Option(
+            ["--workers"],
+            type=click.IntRange(1),
+            metavar="N",
+            help="How many work at a time; under Ray also copies of a model, each with a GPU if any.  [all cores]",
+        ),
+        *output_options(),
+    ]
+
+
+def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the engine options to a command and hand them over as `settings` and `as_json`."""
+
+    @functools.wraps(command)
+    def wrapped(engine: str, workers: int | None, quiet: bool, as_json: bool, **rest: Any) -> Any:
+        return command(settings=settings(engine, workers, quiet), as_json=as_json, **rest)
+
+    wrapped.__click_params__ = [*reversed(engine_options()), *getattr(command, "__click_params__", [])]  # type: ignore[attr-defined]
+    return wrapped
+
+
+def settings(engine: str = "local", workers: int | None = None, quiet: bool = False) -> Settings:
+    return Settings(ENGINES[engine], workers or 0, quiet or not first())
+
+
+def workspace_here() -> Workspace:
+    """The workspace that -C or the current folder names."""
+    return Workspace.find(click.get_current_context().find_root().obj)
+
+
+def tell(text: str, plain: dict[str, Any], as_json: bool, quiet: bool = False) -> None:
+    """One line on standard output: for people, or the same as JSON; of several processes the first speaks."""
+    if not first():
+        return
+    if as_json:
+        click.echo(json.dumps(plain, ensure_ascii=False))
+    elif not quiet:
+        click.echo(text)

@@ -1,0 +1,209 @@
+"""What a filter asks of a picture: conditions on its tags, scores, flags and names, and how they are joined."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import get_args
+
+from pipeline.edits import Edit, What, effective, reworded
+from pipeline.record import Record
+from pipeline.tag_text import plain, printable
+
+CERTAIN = 0.35  # a tag counts from this score on, as wd14's; `score:` asks for any other
+WORDS = ("dropped", "edited")  # conditions without a value
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a filter looks at: a record, its human edits, its caption and the tags it has in plain form."""
+
+    record: Record
+    edits: tuple[Edit, ...]
+    caption: str
+    tags: frozenset[str]
+
+    @classmethod
+    def of(cls, record: Record, edits: tuple[Edit, ...] | None = None) -> View:
+        """A record with edits of the journal, or with those that merge noted in its manifest."""
+        tags = tags_of_caption(record.caption)
+        for a in record.annotations:
+            if a.kind == "tag" and (a.score is None or a.score >= CERTAIN):
+                tags.add(plain(a.text))
+        return cls(record, (), record.caption, frozenset(tags)).after(_noted(record) if edits is None else edits)
+
+    def after(self, edits: Iterable[Edit]) -> View:
+        """The same picture after edits; a caption that has them already stays as it is."""
+        edits = effective(edits)
+        caption, tags = self.caption, set(self.tags)
+        for edit in edits:
+            old = plain(edit.text)
+            if edit.what == "set":
+                caption, tags = edit.text, tags_of_caption(edit.text)
+            elif edit.what in ("add", "remove", "replace"):
+                caption = reworded(caption, (edit,))
+                new = {"add": old, "replace": plain(edit.other) if old in tags else ""}.get(edit.what, "")
+                tags = (tags - {old}) | ({new} - {""})
+        return View(self.record, edits, caption, frozenset(tags))
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition. `quoted` text is meant literally; otherwise * stands for any letters."""
+
+    key: str  # 'tag', 'dropped', 'edited', or a word before a colon
+    text: str = ""
+    quoted: bool = False
+    compare: str = ""
+    number: float = 0.0
+
+    def __call__(self, view: View) -> bool:
+        return _TERMS[self.key](self, view)
+
+    def like(self, text: str) -> bool:
+        """Whether `text` is what the term says, whatever the case."""
+        wanted = self.text.casefold()
+        return wanted == text.casefold() if self.quoted else _glob(wanted, text.casefold())
+
+    def fits_tag(self) -> Callable[[str], bool]:
+        """The question whether a tag in plain form is meant."""
+        wanted = plain(self.text)
+        return wanted.__eq__ if self.quoted or "*" not in wanted else lambda tag: _glob(wanted, tag)
+
+    def __str__(self) -> str:
+        text = _quote(self.text) if self.quoted else self.text
+        if self.key in WORDS:
+            return self.key
+        start = "" if self.key == "tag" else f"{self.key}:"
+        return f"{start}{text}{self.compare}{_number(self.number) if self.compare else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Part
+
+    def __call__(self, view: View) -> bool:
+        return not self.part(view)
+
+    def __str__(self) -> str:
+        return f"NOT {_bracketed(self.part)}"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    parts: tuple[Part, ...]
+
+    def __call__(self, view: View) -> bool:
+        return all(part(view) for part in self.parts)
+
+    def __str__(self) -> str:
+        return " AND ".join(map(_bracketed, self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    parts: tuple[Part, ...]
+
+    def __call__(self, view: View) -> bool:
+        return any(part(view) for part in self.parts)
+
+    def __str__(self) -> str:
+        return " OR ".join(map(_bracketed, self.parts))
+
+
+Part = Term | Not | And | Or
+
+
+def _dropped(term: Term, view: View) -> bool:
+    return view.record.drop is not None or any(edit.what == "drop" for edit in view.edits)
+
+
+def _tag(term: Term, view: View) -> bool:
+    return any(map(term.fits_tag(), view.tags))
+
+
+def _score(term: Term, view: View) -> bool:
+    """The highest score that any tagger gives the tag; without a score a tag is certain."""
+    best: dict[str, float] = {}
+    for a in view.record.annotations:
+        if a.kind == "tag":
+            best[plain(a.text)] = max(best.get(plain(a.text), 0.0), 1.0 if a.score is None else a.score)
+    fits = term.fits_tag()
+    return any(COMPARE[term.compare](score, term.number) for tag, score in best.items() if fits(tag))
+
+
+def _name(term: Term, view: View) -> bool:
+    path = PurePosixPath(view.record.source)
+    return any(map(term.like, (view.record.source, path.name, path.stem)))
+
+
+def _tagger(term: Term, view: View) -> bool:
+    """wd14 is any model of wd14's; wd14:MODEL in quotes is one."""
+    by = {a.by for a in view.record.annotations if a.kind != "edit"}
+    return any(map(term.like, by | {one.partition(":")[0] for one in by}))
+
+
+_TERMS: dict[str, Callable[[Term, View], bool]] = {
+    "tag": _tag,
+    "dropped": _dropped,
+    "edited": lambda term, view: bool(view.edits),
+    "score": _score,
+    "subject": lambda term, view: term.like(view.record.subject),
+    "class": lambda term, view: term.like(view.record.class_name),
+    "role": lambda term, view: term.like(view.record.role),
+    "flag": lambda term, view: any(e.what == "flag" and term.like(e.text) for e in view.edits),
+    "caption": lambda term, view: " ".join(term.text.casefold().split()) in " ".join(view.caption.casefold().split()),
+    "name": _name,
+    "tagger": _tagger,
+    "id": lambda term, view: term.like(view.record.id) or term.like(view.record.id.partition("-")[0]),
+}
+
+
+def _glob(pattern: str, text: str) -> bool:
+    """Whether a pattern with * fits the whole text; each piece is looked for once, from left to right."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == text
+    if not (text.startswith(first) and text.endswith(rest[-1]) and len(text) >= len(first) + len(rest[-1])):
+        return False
+    at, end = len(first), len(text) - len(rest[-1])
+    for piece in rest[:-1]:
+        at = text.find(piece, at, end)
+        if at < 0:
+            return False
+        at += len(piece)
+    return True
+
+
+def tags_of_caption(caption: str) -> set[str]:
+    """The tags of a caption in plain form, brackets unescaped."""
+    parts = caption.replace("\\(", "(").replace("\\)", ")").split(",")
+    return {plain(part) for part in parts} - {""}
+
+
+def _noted(record: Record) -> Iterator[Edit]:
+    """The edits that merge wrote down in a record; its caption has them already, so a replaced tag is one that left."""
+    for a in record.annotations:
+        if a.kind == "edit" and a.category in get_args(What) and (text := printable(a.text)).strip():
+            yield Edit("remove" if a.category == "replace" else a.category, text)  # type: ignore[arg-type]
+
+
+def _bracketed(part: Part) -> str:
+    return f"({part})" if isinstance(part, And | Or) else str(part)
+
+
+def _quote(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _number(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -1,1 +1,0 @@
-"""The Click side of the commands: options, output and exit codes, no work."""

@@ -1,0 +1,93 @@
+"""The parts of the mini-painter: Stable Diffusion 1.x in small, as a diffusers folder that any program opens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.clip_bpe import END, START
+from pipeline.workspace import write_atomic
+from sample_data.mini import autoencoder
+from sample_data.mini.prompts import write_tokenizer
+from sample_data.mini.scenes import SIDE
+from training.export.tensor_file import write_tensors
+from training.models.architecture_config import Blueprint, Text
+from training.models.loader import published_name, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+# 16 x 16 latents: attention only from 8 x 8 down, where it is cheap; the widths are bound by a processor's patience.
+SIZES: Blueprint = replace(
+    autoencoder.SIZES,
+    unet=(40, 80, 128, 80),
+    unet_layers=1,
+    depths=(0, 1, 1, 0),
+    texts=(Text(128, 2),),
+)
+_FILES = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.safetensors"}
+
+
+def configs(tokens: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """The configuration of each part but the VAE, by file name."""
+    plain = SIZES.configs()
+    text = {"vocab_size": len(tokens), "bos_token_id": tokens[START], "eos_token_id": tokens[END]}
+    plain["text_encoder/config.json"] |= text | {"pad_token_id": tokens[END]}
+    plain["unet/config.json"] |= {"sample_size": SIDE // autoencoder.FACTOR}
+    del plain["vae/config.json"]
+    return plain
+
+
+def write_frame(folder: Path, vae: Path) -> None:
+    """Write all of the model but U-Net and text encoder: configurations, tokenizer, and the VAE of another folder."""
+    for name, config in configs(write_tokenizer(folder / "tokenizer")).items():
+        write_atomic(folder / name, json.dumps(config, indent=2, sort_keys=True).encode())
+    if vae != folder / "vae":
+        shutil.copytree(vae, folder / "vae", dirs_exist_ok=True)
+
+
+def born(folder: Path) -> Any:
+    """U-Net and text encoder of a folder's configurations, with the weights that they are born with."""
+    import torch
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet"))
+    text = CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder"))
+    return torch.nn.ModuleDict({"unet": unet, "text_encoder": text})
+
+
+def write_weights(model: Any, folder: Path) -> None:
+    """Write U-Net and text encoder into a model's folder, in half precision."""
+    for part, file in _FILES.items():
+        state = model[part].state_dict()
+        tensors = {
+            published_name(part, name): value.half() for name, value in state.items() if value.is_floating_point()
+        }
+        write_tensors(folder / part / file, tensors, {"format": "pt"})
+
+
+def paintings(folder: Path, prompts: list[str], scale: float = 4.0, steps: int = 25) -> Iterator[np.ndarray]:
+    """A picture (SIDE, SIDE, 3) uint8 for each prompt, by DDIM; the n-th is painted with the seed n."""
+    import torch
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    quiet()
+    pipeline = StableDiffusionPipeline.from_pretrained(folder).to(torch.float32)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.unet.to(memory_format=torch.channels_last)
+    at_once = 20
+    for at in range(0, len(prompts), at_once):
+        batch = prompts[at : at + at_once]
+        seeds = [torch.Generator().manual_seed(at + number) for number in range(len(batch))]
+        made = pipeline(
+            batch, num_inference_steps=steps, guidance_scale=scale, generator=seeds, output_type="np"
+        ).images
+        yield from (made * 255).round().astype("uint8")

@@ -1,0 +1,141 @@
+"""GIT: a sentence about each picture from Microsoft's GIT, without the writing that it imagines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pipeline.errors import PrepError
+from pipeline.models.catalog import short_name
+from pipeline.record import Annotation
+from pipeline.stage import opt
+from pipeline.workspace import Workspace
+from taggers.captioners.captioner import CONFIG, Searching, check_class, find_folder, load_parts, read_json
+from taggers.captioners.generate import Form, Net, Ready, Style, captions, joined
+from taggers.memory import Pieces
+from taggers.tagger import Look, Split
+
+if TYPE_CHECKING:
+    import numpy as np
+
+GIT = "GitForCausalLM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Git(Searching):
+    """A sentence about each picture from Microsoft's GIT (base, large; coco, textcaps), the same each time.
+
+    The score is the geometric mean of the probabilities of the caption's tokens, before anything is removed.
+    """
+
+    name: ClassVar[str] = "git"
+
+    model: str = opt(
+        "microsoft/git-large-coco",
+        "Model: a name from 'prep models list', a hub id such as microsoft/git-base-coco or "
+        "microsoft/git-large-textcaps, or a folder with its files; a relative path starts at the workspace.",
+        key=False,
+        metavar="MODEL",
+    )
+    pad: Literal["crop", "edge", "white"] = opt(
+        "crop",
+        "What happens to a picture that is not square: its middle is cut out, as GIT was trained, or it is shown "
+        "whole with margins in the colour of its edges or in white.",
+    )
+    clean: Literal["auto", "on", "off"] = opt(
+        "auto", "Remove phrases such as 'with the words ... on it', which textcaps models imagine; auto: for those."
+    )
+
+    def load(self, workspace: Workspace) -> Look:
+        net = open_net(self, workspace)
+        return Split(partial(prepare, net.eye, self.pad), partial(infer, Pieces(self.chunk, self.by), net, self))
+
+    @property
+    def cleans(self) -> bool:
+        return self.clean == "on" or (self.clean == "auto" and "textcaps" in short_name(self.model))
+
+
+def open_net(git: Git, workspace: Workspace) -> Net:
+    """Load the model; PrepError when the folder holds none that captions single pictures."""
+    found = find_folder(git.model, workspace)
+    check_class(found, (GIT,), "git")
+    if read_json(found, CONFIG).get("num_image_with_embedding"):
+        raise PrepError(f"{found.name} captions films, not pictures.", "Take microsoft/git-large-coco, for instance.")
+    parts = load_parts(found, GIT, git, {})
+    config = parts.model.config
+    form = Form(parts.tokenizer, (config.eos_token_id,), git.by, joined)
+    return Net(parts.model, parts.eye, form, (config.bos_token_id,), 1)
+
+
+def prepare(
+    eye: Callable[[list[np.ndarray]], Any], pad: Literal["crop", "edge", "white"], picture: np.ndarray
+) -> Ready:
+    """A picture through the model's eye, whole or its middle."""
+    return Ready(eye([picture if pad == "crop" else letterboxed(picture, pad)])[0], 0)
+
+
+def infer(pieces: Pieces, net: Net, git: Git, ready: list[Ready]) -> list[list[Annotation]]:
+    """A caption of each picture."""
+    said = pieces.run(partial(captions, net, Style(git.max_tokens, beams=git.beams)), ready)
+    if git.cleans:
+        said = [replace(one, text=without_writing(one.text)) for one in said]
+    return git.annotations(said)
+
+
+def letterboxed(picture: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
+    """The picture in the middle of a square, each margin in white or in the median colour of the edge it touches."""
+    import numpy as np
+
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.full((side, side, 3), 255, np.uint8)
+    if fill == "edge":
+        wide = width >= height
+        first, last = (picture[0], picture[-1]) if wide else (picture[:, 0], picture[:, -1])
+        before, after = (np.s_[:top], np.s_[top:]) if wide else (np.s_[:, :left], np.s_[:, left:])
+        square[before], square[after] = np.median(first, axis=0), np.median(last, axis=0)
+    square[top : top + height, left : left + width] = picture
+    return square
+
+
+# The phrases in which textcaps models imagine writing, in parts. A writing is quoted (an open quote
+# goes on to the end), or a few words before the place where it stands or the end, or one word.
+_NOUN = r"(?:words?|letters?|names?|numbers?|text|phrase)(?:'s)?\b"
+_QUOTED = r"""(?:"[^"]*(?:"|$)|'(?:[^']|'(?=\w))*(?:'|$))"""
+_QUOTES = rf"\s*{_QUOTED}(?:(?: and|,(?: and)?) ?{_QUOTED})*"
+_WORD = r"(?: (?!(?:and|with|an?|in|on|at|that|who|which|while|is|are)\b)[^\s\",.;]+)"
+_THING = r"[^\s\",.;]+"
+_SURFACE = "(?:sign|shirt|t-shirt|hat|cap|board|banner|screen|poster|wall|paper|book|cake|label|plate|jersey)"
+_PLACE = (
+    r"(?:(?: (?:is|are))?(?: (?:written|printed|painted|displayed|visible))? (?:on|in|across|at|above|below) "
+    rf"(?:(?:the|her|his|their|its) {_THING}(?: of (?:it|(?:the|an?|her|his|their|its) {_THING}))?"
+    rf"|it\b|him\b|her\b|them\b|an? {_SURFACE}\b))"
+)
+_STOP = r"(?=\s*(?:[,.;]|$))"
+_WRITING = rf"(?:{_QUOTES}{_PLACE}?|{_WORD}{{1,6}}?(?:{_PLACE}|{_STOP})|{_PLACE}|{_WORD})"
+PHRASES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?:\bwith a sign )?\bthat says\b(?:\s*['\"]?\s*the {_NOUN})?{_WRITING}?",
+        rf"\bwith the {_NOUN}{_WRITING}?",
+        # After these two a letter can be one on paper: only with what makes it writing.
+        rf"\b(?:has|and) the {_NOUN}(?:{_QUOTES}{_PLACE}?|{_WORD}{{0,6}}?{_PLACE}|\s*$)",
+        rf"\b(?:(?:the|a) )?words?(?:{_QUOTES}|{_WORD}) on it\b",
+    )
+)
+
+
+def without_writing(caption: str) -> str:
+    """The caption without phrases about writing, such as 'with the words "..." on it' or 'that says stop'.
+
+    A caption that has none comes back as it is.
+    """
+    rest = caption
+    for phrase in PHRASES:
+        while (shorter := phrase.sub("", rest)) != rest:
+            rest = " ".join(shorter.split())
+    return caption if rest == caption else re.sub(r"\s+(?=[,.;])", "", rest).strip(" ,;")

@@ -1,0 +1,257 @@
+"""Files: captions and tags that lie beside the user's pictures already, as other tools and people wrote them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar, Literal
+
+from pipeline.manifest import Manifest
+from pipeline.record import Annotation, Record
+from pipeline.stage import Model, Work, opt
+from pipeline.workspace import Workspace
+from taggers.sidecar.caption_text import BY, Fault, Form, decode, from_json, from_text, from_value, merged, parse
+from taggers.tagger import Tagger, annotated
+
+READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one picture
+_TABLES = (".json", ".jsonl")  # files of many pictures
+_ABOVE = re.compile(r"meta.*\.jsonl?", re.IGNORECASE)  # tables that are also looked for in folders above
+_LEVELS = 2  # folders above a picture's own
+_LARGEST, _LARGEST_TABLE = 2**20, 2**29  # bytes
+_NAME_KEYS = ("file_name", "file", "filename", "image", "image_path", "path")  # how lines of a table name their picture
+
+_TOLD = 3  # bad lines of one table that are told; the rest will be of the same sort
+
+Entries = dict[str, list[tuple[tuple[str, ...], Any]]]  # by last part of the name: all parts, what is said
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What one file says about many pictures."""
+
+    path: Path
+    entries: Entries = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """A folder's caption files: by the name they belong to, and those about many pictures."""
+
+    sidecars: dict[str, tuple[Path, ...]]
+    tables: tuple[Table, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files(Tagger):
+    """Captions and tags from files beside your pictures.
+
+    Found by name, with or without the picture's own ending: .txt, .caption and .json; also kohya's
+    metadata JSON and Hugging Face's metadata.jsonl, in the picture's folder or two above. A list
+    with commas becomes tags, a sentence a caption, several lines several of them. A file that
+    cannot be read is told in the picture's row, and the others go on.
+    """
+
+    name: ClassVar[str] = BY
+    batch_size: ClassVar[int] = 256
+
+    form: Literal["auto", "tags", "caption"] = opt(
+        "auto", "Take every text as tags or as a caption; auto looks at each line."
+    )
+
+    def models(self, workspace: Workspace) -> tuple[Model, ...]:
+        """One hash over all caption files: a changed one makes the annotations stale."""
+        if not workspace.manifest("sources").is_file():
+            return ()
+        sources = Manifest.read(workspace.manifest("sources")).table(["source"]).column("source").to_pylist()
+        folders = {workspace.source(source).parent for source in sources}
+        named = {workspace.relative(path): path for folder in folders for path in _all_files(folder)}
+        digest = hashlib.sha256()
+        for name, path in sorted(named.items()):
+            digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
+            try:
+                digest.update(hashlib.sha256(_bytes(path, _LARGEST_TABLE)).digest())
+            except Fault as fault:
+                digest.update(str(fault).encode())
+        return (Model("caption files", digest.hexdigest()),)
+
+    def start(self, workspace: Workspace) -> Work:
+        shelf = functools.cache(read_shelf)
+        above, table = functools.cache(_tables_above), functools.cache(read_table)
+
+        def look_up(record: Record) -> Record:
+            path = workspace.source(record.source)
+            tables = [*shelf(path.parent).tables]
+            for folder in path.parent.parents[:_LEVELS]:
+                tables += map(table, above(folder))
+            said = said_of(path, shelf(path.parent), tables, self.form)
+            return annotated(record, self.by, [replace(one, by=self.by) for one in said])
+
+        return partial(_each, look_up)
+
+
+def said_of(path: Path, shelf: Shelf, tables: list[Table], form: Form) -> Iterator[Annotation]:
+    """What the files say of one picture, each thing once, then what could not be read."""
+    said: list[Annotation] = []
+    faults: list[str] = []
+    names = dict.fromkeys((_nfc(path.stem), _nfc(path.name)))
+    for sidecar in (file for name in names for file in shelf.sidecars.get(name, ())):
+        try:
+            found = READERS[sidecar.suffix.lower()](decode(_bytes(sidecar, _LARGEST)), form)
+            said += found
+            if not found and sidecar.suffix.lower() == ".json":
+                raise Fault("holds no caption and no tags")
+        except Fault as fault:
+            faults.append(f"{sidecar.name} {fault}")
+    for table in tables:
+        try:
+            entry = find_entry(table, path)
+            said += from_value(entry, form) if entry is not None else []
+        except Fault as fault:
+            faults.append(f"{table.path.name}: the entry of {path.name} {fault}")
+        else:
+            faults += table.faults if entry is None else ()
+    try:
+        said = merged(said)
+    except Fault as fault:
+        said, faults = [], [*faults, f"all files together {fault}"]
+    yield from said
+    yield from (Annotation(_shown(fault), "measure", "unreadable captions", None, BY) for fault in faults)
+
+
+def read_shelf(folder: Path) -> Shelf:
+    """A folder's caption files; a JSON file that bears no other file's name is about many pictures."""
+    files = _names(folder)
+    owners = {
+        name for file in files if file.suffix.lower() not in (*READERS, *_TABLES) for name in (file.stem, file.name)
+    }
+    order = list(READERS)
+    sidecars: dict[str, tuple[Path, ...]] = {}
+    for file in sorted((f for f in files if f.suffix.lower() in READERS), key=lambda f: order.index(f.suffix.lower())):
+        sidecars[_nfc(file.stem)] = (*sidecars.get(_nfc(file.stem), ()), file)
+    tables = [file for file in files if file.suffix.lower() in _TABLES and file.stem not in owners]
+    return Shelf(sidecars, tuple(map(read_table, tables)))
+
+
+def read_table(path: Path) -> Table:
+    """A table of kohya's form (name: entry), of Hugging Face's (lines with file_name), or a list of such objects."""
+    try:
+        text = decode(_bytes(path, _LARGEST_TABLE))
+        rows, faults = _lines(text) if path.suffix.lower() == ".jsonl" else (list(_rows(parse(text))), [])
+    except Fault as fault:
+        rows, faults = [], [str(fault)]
+    entries: Entries = {}
+    for name, entry in rows:
+        if parts := _parts(name):
+            entries.setdefault(parts[-1], []).append((parts, entry))
+    return Table(path, entries, tuple(f"{path.name} {fault}" for fault in faults))
+
+
+def find_entry(table: Table, path: Path) -> Any:
+    """The entry that names this picture; None if none does.
+
+    By full name or stem. Where an entry names folders too, those of a relative name must all be
+    the picture's; an absolute one may come from another machine, and the longest match wins.
+    """
+    where = _parts(path.as_posix())
+    # Hugging Face's names begin at the table, so a bare one means its own folder; kohya's stems know no folders.
+    least = 2 if table.path.suffix.lower() == ".jsonl" and table.path.parent != path.parent else 1
+    best, found = 0, None
+    for last in dict.fromkeys((_nfc(path.name), _nfc(path.stem))):
+        for parts, entry in table.entries.get(last, ()):
+            alike = 1
+            while alike < min(len(parts), len(where)) and parts[-1 - alike] == where[-1 - alike]:
+                alike += 1
+            if alike > best and ((alike == len(parts) and alike >= least) or _absolute(parts)):
+                best, found = alike, entry
+    return found
+
+
+def _each(look_up: Any, records: list[Record]) -> list[Record]:
+    return [look_up(record) for record in records]
+
+
+def _rows(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list):
+        for item in value:
+            yield from _named(item)
+
+
+def _lines(text: str) -> tuple[list[tuple[str, Any]], list[str]]:
+    """The lines of a table that can be read, and what is wrong with the others."""
+    rows: list[tuple[str, Any]] = []
+    faults: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            rows += _named(parse(line)) if line.strip() else ()
+        except Fault as fault:
+            faults.append(f"in line {number} {fault}")
+    return rows, faults[:_TOLD]
+
+
+def _named(item: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(item, dict):
+        name = next((item[key] for key in _NAME_KEYS if isinstance(item.get(key), str)), "")
+        if name:
+            yield name, item
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """A file name of either system as its parts."""
+    return tuple(part for part in PurePosixPath(_nfc(name).replace("\\", "/")).parts if part != ".")
+
+
+def _absolute(parts: tuple[str, ...]) -> bool:
+    return parts[0] == "/" or parts[0].endswith(":")
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    yield from (path for path in _names(folder) if path.suffix.lower() in (*READERS, *_TABLES))
+    for above in folder.parents[:_LEVELS]:
+        yield from _tables_above(above)
+
+
+def _tables_above(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in _names(folder) if _ABOVE.fullmatch(path.name))
+
+
+def _names(folder: Path) -> list[Path]:
+    """The files of a folder in order of their names; none of a folder that cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(path) for path in sorted(e.path for e in entries if not e.is_dir(follow_symlinks=False))]
+    except OSError:
+        return []
+
+
+def _bytes(path: Path, limit: int) -> bytes:
+    """A file's content; a Fault when it cannot be read, is no ordinary file, or is larger than a caption can be."""
+    try:
+        at = path.stat()
+        if not stat.S_ISREG(at.st_mode):
+            raise Fault("is no ordinary file")
+        if at.st_size > limit:
+            raise Fault(f"is too large for captions: {at.st_size:,} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise Fault(f"cannot be read: {error.strerror}") from None
+
+
+def _nfc(name: str) -> str:
+    """Names as most systems write them; macOS takes letters and their accents apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _shown(text: str) -> str:
+    """File names may hold bytes that are no text; a manifest may not."""
+    return text.encode("utf-8", "backslashreplace").decode()

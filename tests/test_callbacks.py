@@ -1,0 +1,110 @@
+"""What looks on while a run trains: which of it is there, in which order, and what it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.toy_job import job
+from tests.training_set import sample
+from training.checkpoints.run_state import Place, begin, follow
+from training.distributed import Ranks
+from training.evaluation.callbacks import Observers, observe
+
+SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man")]
+HELD = [sample(k, caption="smith") for k in (7, 8, 9)]
+
+
+class Plan:
+    """As much of a plan as observers read."""
+
+    def __init__(self, config, held):
+        self.config, self.samples, self.held, self.all = config, SAMPLES, held, [*SAMPLES, *held]
+
+
+class Run:
+    """As much of a run as observers read."""
+
+    def __init__(self, made, held):
+        self.job, self.plan = made, Plan(made.config, held)
+
+
+class Pictures:
+    """Samples that only note when they are asked."""
+
+    def __init__(self):
+        self.asked: list[object] = []
+
+    def begin(self, done):
+        self.asked.append(f"begin {done}")
+
+    def after(self, step):
+        self.asked.append(step.number)
+        return False
+
+
+def watched(folder: Path, held=HELD, ranks=Ranks(), **options) -> Observers:
+    made = job(
+        SAMPLES, **{"steps": 4, "validate_every_epochs": 0, "validate_every_steps": 2, "validation_times": 2} | options
+    )
+    place = Place(folder, "key of the run")
+    return observe(Run(made, held), begin(made, place, ranks), place, ([], None))
+
+
+def trained(watch: Observers) -> dict:
+    """Train as a run does, and what run.json would tell."""
+    watch.begin()
+    follow(watch.run.job, watch.course, lambda done, total: None, tuple(watch.watchers().values()))
+    watch.course.ledger.finish(watch.folder)
+    return watch.finish()
+
+
+def test_what_is_not_asked_for_is_not_there(tmp_path):
+    watch = watched(tmp_path)
+    assert watch.samples is None and watch.board is None
+    assert list(watch.watchers()) == ["validation"]
+
+
+def test_what_a_run_leaves(tmp_path):
+    found = trained(watched(tmp_path))
+    assert [one["step"] for one in found["validation"]] == [0, 2, 4]
+    assert all("verdict" in one for one in found["validation"][1:]) and found["suspects"] == []
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"validation.parquet", "curves.png", "suspects.parquet", "seen.parquet", "metrics.parquet"} <= names
+
+
+def test_without_held_pictures_only_the_losses_of_steps_are_drawn(tmp_path):
+    found = trained(watched(tmp_path, held=[]))
+    assert found["validation"] == []
+    assert not (tmp_path / "validation.parquet").exists() and (tmp_path / "curves.png").is_file()
+
+
+def test_samples_are_painted_after_the_step_was_measured(tmp_path):
+    """Patience may end the run with this step: what it looks like is wanted all the same."""
+    pictures = Pictures()
+    watch = replace(watched(tmp_path), samples=pictures)
+    assert list(watch.watchers()) == ["validation", "samples"]
+    trained(watch)
+    assert pictures.asked == ["begin 0", 1, 2, 3, 4]
+
+
+def test_the_board_is_told_every_step_and_every_evaluation(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    watch = watched(tmp_path, tensorboard=True)
+    assert list(watch.watchers()) == ["validation", "board"]
+    trained(watch)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    steps = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert steps["rate"] == [1, 2, 3, 4] and steps["measured/validation"] == [0, 2, 4]
+    assert set(steps["loss/reg"]) <= set(steps["rate"]) and steps["loss/reg"]  # of its own, beside loss/train
+
+
+def test_of_several_processes_the_first_alone_paints_and_draws(tmp_path, monkeypatch):
+    monkeypatch.setattr(Ranks, "wait", lambda self: None)
+    monkeypatch.setattr(Ranks, "add", lambda self, tensors: None)
+    second = watched(tmp_path, ranks=Ranks(1, 2), tensorboard=True)
+    assert second.board is None and list(second.watchers()) == ["validation"]

@@ -1,0 +1,72 @@
+"""The models that prep knows by name: what a pull of each brings of what its repository holds, and how it is used."""
+
+import re
+
+import pytest
+
+from pipeline.models.catalog import COMMITS, KNOWN, known, short_name
+from pipeline.models.hub_files import TEXTS, choose
+from pipeline.record import Annotation
+from stages.merging.thresholds import OWN, PLAIN, own
+
+TOKENS = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+TEXT = (".gitattributes", "README.md", "config.json", "generation_config.json", "preprocessor_config.json", *TOKENS)
+SHARDS = tuple(f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+INDEX = "model.safetensors.index.json"
+# What lies beside what is wanted: the same weights for other libraries, and pickles of them.
+TWINS = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.fp16.safetensors")
+PICKLED = ("pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json")
+WD = (".gitattributes", "README.md", "config.json", "model.msgpack", "model.onnx", "model.safetensors")
+WD_OLD = ("saved_model.pb", "keras_metadata.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")
+CL = tuple(f"cl_tagger_1_0{n}/{name}" for n in (0, 1, 2) for name in ("model.onnx", "tag_mapping.json", "model.pt"))
+CLIP = ("open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors")
+
+# By who uses it: what such a repository holds, and which weights of it a pull brings.
+REPOSITORIES = {
+    "wd14": ((*WD, *WD_OLD, "selected_tags.csv", "sw_jax_cv_config.json"), {"model.onnx"}),
+    "blip": ((*TEXT, *TWINS, "model.safetensors", "vocab.txt"), {"model.safetensors"}),
+    "git": ((*TEXT, *TWINS, "model.safetensors", "vocab.txt"), {"model.safetensors"}),
+    "clip": ((*TEXT, *TWINS, *CLIP), {"open_clip_model.safetensors"}),
+    "vlm": ((*TEXT, *PICKLED, *SHARDS, INDEX, "chat_template.json", "chat_template.jinja"), set(SHARDS)),
+}
+OTHERS = {
+    "cl-tagger": ((".gitattributes", "README.md", *CL), {"model.onnx"}),
+    "blip2-opt-2.7b": REPOSITORIES["vlm"],
+    "blip2-flan-t5-xl": REPOSITORIES["vlm"],
+    "florence-2-base": REPOSITORIES["blip"],
+    "florence-2-large": REPOSITORIES["blip"],
+}
+OF_TAGGERS = [entry.name for entry in KNOWN if entry.used_by in REPOSITORIES]
+
+
+@pytest.mark.parametrize("name", OF_TAGGERS)
+def test_a_pull_brings_the_weights_once_and_the_texts(name):
+    """Each need is met, from one set of weights: never the pickle beside the tensors, or those of another library."""
+    entry = known(name)
+    there, weights = OTHERS.get(name) or REPOSITORIES[entry.used_by]
+    pulled = choose(entry.hub, there, entry, ())
+    assert {place for place in pulled.values() if not place.endswith(TEXTS)} == weights
+    texts = {file.removeprefix(f"{entry.below}/") for file in there if file.startswith(entry.below)}
+    assert {place for place in pulled.values() if place.endswith(TEXTS)} == {t for t in texts if t.endswith(TEXTS)}
+
+
+def test_a_list_of_commits_of_listed_models():
+    assert COMMITS.keys() <= {entry.name for entry in KNOWN}
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in COMMITS.values())
+    assert len(set(COMMITS.values())) == len(COMMITS)
+    assert known("wd-vit-tagger-v3").revision == COMMITS["wd-vit-tagger-v3"]
+    assert (known("git-large").revision, known("deepdanbooru").revision) == ("main", "v1")
+
+
+def test_every_tagger_of_danbooru_tags_is_pinned_and_has_thresholds_of_its_own():
+    """The figures of the models' own pages: where precision equals recall."""
+    of_danbooru = [entry for entry in KNOWN if entry.used_by == "wd14"]
+    assert len(of_danbooru) == 11
+    assert {entry.name for entry in of_danbooru} <= COMMITS.keys()
+    assert {short_name(entry.name) for entry in of_danbooru} | {"deepdanbooru", "clip"} == OWN.keys()
+    pages = {"vit": 0.2614, "swinv2": 0.2653, "convnext": 0.2682, "vit-large": 0.2606, "eva02-large": 0.5296}
+    assert {name: own(f"wd14:wd-{name}-tagger-v3")[0] for name in pages} == pages
+    pages = {"vit": 0.3537, "convnext": 0.3685, "convnextv2": 0.3710, "swinv2": 0.3771, "moat": 0.3771}
+    assert {name: own(f"wd14-two:wd-v1-4-{name}-tagger-v2")[0] for name in pages} == pages
+    assert own("wd14:my-own") == own("blip:any") == PLAIN
+    assert own(Annotation("hat", "tag", "general", 0.5, "deepdanbooru:TorchDeepDanbooru").by) == (0.5, 0.5)

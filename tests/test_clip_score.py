@@ -1,0 +1,46 @@
+"""CLIP scores of samples, with a tiny model in the real format."""
+
+from __future__ import annotations
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.models.catalog import KNOWN
+from pipeline.workspace import Workspace
+from tests.test_clip import photo, write_clip
+from tests.test_sampling import painted
+from training.evaluation.clip_score import MODEL, Likeness
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("models") / "tiny-clip")
+
+
+def test_vectors_are_open_clips_own(folder):
+    likeness = Likeness.find(str(folder), Workspace(folder.parent))
+    picture = Image.fromarray(photo(60, 90))
+    net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a hat"])
+    with torch.no_grad():
+        seen, read = net.eval().encode_image(transform(picture)[None])[0], net.encode_text(tokens)[0]
+    assert torch.allclose(likeness.picture(picture), seen / seen.norm(), atol=1e-6)
+    assert torch.allclose(likeness.text("a hat"), read / read.norm(), atol=1e-6)
+
+
+def test_the_usual_model_is_one_that_prep_can_pull():
+    assert next(known for known in KNOWN if known.name == MODEL).used_by == "clip"
+
+
+def test_samples_are_scored(folder, tmp_path):
+    found = painted(tmp_path, sample_clip=str(folder))
+    found.begin(0)
+    likeness = found.likeness
+    for row in found.rows:
+        vector = likeness.picture(Image.open(found.place.folder / row.file))
+        assert row.clip_prompt == pytest.approx(float(vector @ likeness.text(row.prompt)), abs=1e-5)
+        assert row.clip_subject == pytest.approx(float(vector @ found.subjects["smith"]), abs=1e-5)
+    assert float(found.subjects["smith"].norm()) == pytest.approx(1)
+    assert len({row.clip_prompt for row in found.rows}) == 2

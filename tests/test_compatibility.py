@@ -1,0 +1,119 @@
+"""What a base cannot learn is said before its weights are loaded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.errors import PrepError
+from tests.training_set import checkpoint, narrow, workspace
+from training.export.tensor_file import write_tensors
+from training.methods.compatibility import check_adapters
+from training.models.families import recognise
+from training.train import Train
+
+UNET, TEXT = "lora_unet_mid_block_attentions_0_proj_in", "lora_te_text_model_encoder_layers_0_mlp_fc1"
+CONV = "lora_unet_mid_block_resnets_0_conv1"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return workspace(tmp_path_factory.mktemp("w"))
+
+
+@pytest.fixture(autouse=True)
+def unloaded(monkeypatch):
+    def load(self, part):
+        raise AssertionError(f"{part} was loaded")
+
+    monkeypatch.setattr("training.models.loader.Checkpoint.load", load)
+
+
+def check(work, kind="sd1", parts=("unet",), former=None, **options):
+    model = checkpoint(work, str(narrow(kind)))
+    config = Train(continue_from=str(former or ""), **options)
+    check_adapters(config, recognise(model), model, list(parts), former)
+
+
+def test_what_suits(work):
+    check(work)
+    check(work, method="locon", block_ranks="down=3, up.3=0, mid=8")
+    check(work, "sd35", ("transformer",), method="loha", block_ranks="transformer.1=2")
+    check(work, "sd35", ("transformer",), format="diffusers")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "said", "mend"),
+    [
+        ("sd1", {"block_ranks": "dwon.1=3"}, r"no block 'dwon\.1' that adapters go into", "Did you mean down.1?"),
+        ("sd1", {"block_ranks": "down.3=3"}, r"no block 'down\.3'", "Did you mean"),  # it has no attention
+        ("sd35", {"method": "locon"}, r"Stable Diffusion 3\.5 has no convolutional blocks", "--method lora"),
+        ("sd35", {"method": "loha", "conv_rank": 2}, "no convolutional blocks for loha", "Leave conv_rank out"),
+        (
+            "sd1",
+            {"lora_plus": 4.0, "optimizer": "prodigy", "learning_rate": 1.0},
+            "prodigy finds one rate for all weights",
+            "Leave it out",
+        ),
+        ("sd35", {"format": "kohya"}, r"Stable Diffusion 3\.5 have diffusers' names", "--format auto"),
+    ],
+)
+def test_what_does_not(work, kind, options, said, mend):
+    with pytest.raises(PrepError, match=said) as caught:
+        check(work, kind, ("transformer",) if kind == "sd35" else ("unet",), **options)
+    assert mend in str(caught.value)
+
+
+def test_a_block_without_attention_has_convolutions(work):
+    check(work, method="locon", block_ranks="down.3=3")
+
+
+@pytest.mark.parametrize(("method", "usual"), [("lora", 64), ("locon", 12), ("loha", 32)])
+def test_more_than_usual_is_a_hint(work, caplog, method, usual):
+    check(work, method=method, rank=usual)
+    assert not caplog.text
+    check(work, method=method, rank=usual + 1)
+    assert f"A rank of {usual + 1} is more than the {usual} usual for {method}" in caplog.text
+
+
+def lora(key: str, out: int, *into: int) -> dict[str, torch.Tensor]:
+    up = (out, 2) if len(into) == 1 else (out, 2, 1, 1)
+    return {f"{key}.lora_down.weight": torch.ones(2, *into), f"{key}.lora_up.weight": torch.ones(up)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "options", "said", "mend"),
+    [
+        (lora(UNET, 64, 64, 1, 1), {"method": "loha"}, "is a lora, not a loha", "--method lora"),
+        (lora(CONV, 64, 64, 3, 3), {}, "is a locon, not a lora", "--method locon"),
+        (lora(UNET, 64, 64, 1, 1), {"method": "locon"}, "is a lora, not a locon", "--method lora"),
+        (
+            lora(UNET, 64, 64, 1, 1) | lora(TEXT, 256, 64),
+            {},
+            "changes the text_encoder too, whose learning rate is 0",
+            "--text-encoder-rate 1e-5",
+        ),
+        (lora(TEXT, 256, 64), {}, "changes the text_encoder too", "--text-encoder-rate"),
+        (
+            lora(UNET, 64, 64, 1, 1) | {f"{TEXT}.lokr_w1": torch.ones(4, 4), f"{TEXT}.lokr_w2": torch.ones(64, 16)},
+            {},
+            "holds lokr and lora together",
+            "one kind",
+        ),
+    ],
+)
+def test_files_that_do_not_go_with_the_options(work, tmp_path, tensors, options, said, mend):
+    file = tmp_path / "theirs.safetensors"
+    write_tensors(file, tensors, {})
+    with pytest.raises(PrepError, match=said) as caught:
+        check(work, former=file, **options)
+    assert mend in str(caught.value)
+
+
+def test_a_part_that_the_file_lacks(work, tmp_path):
+    file = tmp_path / "theirs.safetensors"
+    write_tensors(file, lora(UNET, 64, 64, 1, 1), {})
+    check(work, former=file)
+    with pytest.raises(PrepError, match="holds nothing for the text_encoder") as caught:
+        check(work, parts=("unet", "text_encoder"), former=file)
+    assert "--text-encoder-rate 0" in str(caught.value)

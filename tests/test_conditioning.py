@@ -1,0 +1,92 @@
+"""What prompts tell: whose encoders stay loaded, and who makes room when memory is short."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from tests.training_set import checkpoint, manifest, placed, workspace
+from training.data.conditioning import Standby
+from training.data.dataset import read_samples
+from training.models.families import recognise
+from training.models.loader import Checkpoint
+from training.setup import Plan, assemble
+from training.train import Train
+
+
+class Fake:
+    """A text encoder that lies elsewhere, on 'meta', until it is sent away."""
+
+    def __init__(self):
+        self.moves = []
+        self.weight = torch.empty(1, device="meta")
+
+    def parameters(self):
+        return iter([self.weight])
+
+    def to(self, device):
+        self.moves.append(device)
+        self.weight = torch.empty(1, device=device)
+
+
+def test_standby_encoders_leave_once():
+    one, other = Fake(), Fake()
+    standby = Standby({"text_encoder": one, "text_encoder_2": other}, lambda prompts: {"text": torch.ones(1)})
+    assert standby.ask(["a"])["text"] == 1 and one.moves == []
+    assert standby.spare() and not standby.spare()
+    assert one.moves == other.moves == ["cpu"]
+
+
+def test_prompts_that_do_not_fit_are_read_by_the_processor(caplog):
+    encoder = Fake()
+
+    def encode(prompts):
+        if encoder.weight.device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return {"text": torch.ones(len(prompts))}
+
+    standby = Standby({"text_encoder": encoder}, encode)
+    assert standby.ask(["a", "b"])["text"].tolist() == [1, 1]
+    assert caplog.messages == [
+        "The GPU's memory is too small for the text encoders: going on with them on the processor."
+    ]
+    encoder.weight = torch.empty(1)
+    with pytest.raises(torch.OutOfMemoryError):
+        Standby({"text_encoder": encoder}, lambda prompts: _fail()).ask(["a"])
+
+
+def _fail():
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@pytest.mark.parametrize(
+    ("options", "alive"),
+    [
+        ({}, set()),
+        ({"shuffle_captions": True}, {"text_encoder"}),
+        ({"text_encoder_rate": 1e-5}, {"text_encoder"}),
+        ({"caption_dropout": 0.5}, set()),
+    ],
+)
+def test_what_stays_loaded(tmp_path, monkeypatch, options, alive):
+    """The VAE never, encoders where they learn or captions vary without end; the denoiser always."""
+    work = workspace(tmp_path)
+    made = manifest(work, [placed(work, 0, caption="smith, hat, coat, boots")])
+    model, born = checkpoint(work), {}
+    load = Checkpoint.load
+
+    def remembered(self, part, *given):
+        module = load(self, part, *given)
+        born[part] = weakref.ref(module)
+        return module
+
+    monkeypatch.setattr(Checkpoint, "load", remembered)
+    run = assemble(Plan(Train(rank=2, **options), recognise(model), model, read_samples(made)), work, lambda *_: None)
+    gc.collect()
+    assert {"vae", "text_encoder", "unet"} == born.keys()
+    assert {part for part, module in born.items() if module() is not None} == {"unet"} | alive
+    assert run.job.spare() is False  # on the processor nothing is to be gained
+    assert run.job.condition(["smith, hat, coat, boots"])["text"].shape == (1, 77, 64)

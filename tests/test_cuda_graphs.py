@@ -1,0 +1,145 @@
+"""Graphs of steps, with a recorder of functions in place of CUDA's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.toy_job import job
+from tests.training_set import sample
+from training.data.sampler import Draw
+from training.performance.cuda_graphs import MOST, Graphs
+from training.performance.step_runner import Study
+from training.trainer import errors, prepare
+
+SIZES = [64, 128, 192, 256, 320, 384, 448, 512, 576, 640]
+
+
+class Recorder:
+    """What a graph is: it computes from the same memory into the same memory, and nothing while it is recorded."""
+
+    def __init__(self, weights):
+        self.weights, self.captures, self.replays = weights, 0, 0
+
+    def capture(self, work):
+        self.captures += 1
+        kept = [weight.grad.clone() for weight in self.weights]
+        found = work()
+        for weight, grad in zip(self.weights, kept, strict=True):
+            weight.grad.copy_(grad)  # recording did not happen
+
+        def replay():
+            self.replays += 1
+            for mine, new in zip(found, work(), strict=True):
+                mine.copy_(new)
+
+        return replay, found
+
+
+def setting(widths=(64,), after=2, capture=None):
+    """A toy job, its study, its graphs and their recorder."""
+    made = job([sample(k, width=width) for k, width in enumerate(widths, 1)])
+    study = Study(made, errors, 1)
+    recorder = Recorder(study.weights)
+    return made, study, Graphs(study._teach, study.weights, capture or recorder.capture, after), recorder
+
+
+def shown(made, number, *turns):
+    return prepare(made, [Draw(made.samples[number], turn) for turn in turns])
+
+
+def eager(study, given, pictures):
+    study.weights[0].grad = None
+    error, weight = study._teach(given, pictures)
+    return error, weight, study.weights[0].grad.clone()
+
+
+def test_replays_compute_what_the_step_does():
+    made, study, graphs, recorder = setting()
+    for turn in range(6):
+        given, pictures = shown(made, 0, turn, turn + 10), torch.tensor(2.0 + turn)
+        wanted = eager(study, given, pictures)
+        graphs.begin()
+        error, weight = graphs(given, pictures)
+        assert torch.equal(error, wanted[0])
+        assert torch.equal(weight, wanted[1])
+        assert torch.equal(study.weights[0].grad, wanted[2])
+    assert (recorder.captures, recorder.replays) == (1, 4)
+
+
+def test_gradients_of_a_step_add_up_and_those_of_the_last_are_gone():
+    made, study, graphs, _ = setting(after=0)
+    one, two = shown(made, 0, 1), shown(made, 0, 2)
+    wanted = [eager(study, given, torch.tensor(2.0))[2] for given in (one, two)]
+    for _ in range(2):
+        graphs.begin()
+        graphs(one, torch.tensor(2.0))
+        graphs(two, torch.tensor(2.0))
+        assert torch.allclose(study.weights[0].grad, sum(wanted))
+
+
+def test_what_was_found_stays_when_the_graph_runs_again():
+    made, _, graphs, _ = setting(after=0)
+    graphs.begin()
+    first, _ = graphs(shown(made, 0, 1), torch.tensor(1.0))
+    before = first.clone()
+    graphs(shown(made, 0, 2), torch.tensor(1.0))
+    assert torch.equal(first, before)
+
+
+def test_each_shape_has_a_graph_and_few_are_kept():
+    made, _, graphs, recorder = setting(widths=SIZES, after=0)
+    graphs.begin()
+    for number in range(len(SIZES)):
+        graphs(shown(made, number, 1), torch.tensor(1.0))
+    assert recorder.captures == len(SIZES)
+    assert len(graphs.ready) == MOST
+    graphs(shown(made, len(SIZES) - 1, 2), torch.tensor(1.0))
+    assert recorder.captures == len(SIZES)  # the latest is still there
+    graphs(shown(made, 0, 2), torch.tensor(1.0))
+    assert recorder.captures == len(SIZES) + 1  # the first is not
+
+
+def test_the_one_not_used_for_longest_goes():
+    made, _, graphs, recorder = setting(widths=SIZES, after=0)
+    graphs.begin()
+    for number in (*range(MOST), 0, MOST):  # the first is used once more, then one comes too many
+        graphs(shown(made, number, 1), torch.tensor(1.0))
+    count = recorder.captures
+    graphs(shown(made, 0, 2), torch.tensor(1.0))
+    assert recorder.captures == count
+    graphs(shown(made, 1, 2), torch.tensor(1.0))
+    assert recorder.captures == count + 1
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_masks_and_conditions_are_part_of_what_is_copied(mask):
+    made, study, graphs, recorder = setting(after=0)
+    if mask:
+        made = dataclasses.replace(made, mask=lambda draw: torch.rand(1, 1, 8, 8).round())
+    texts = iter([0.1, 0.7, 0.3])
+    made = dataclasses.replace(made, condition=lambda prompts: {"text": torch.tensor([next(texts)])})
+    for turn in range(3):
+        given = shown(made, 0, turn)
+        wanted = eager(study, given, torch.tensor(1.0))
+        graphs.begin()
+        assert torch.equal(graphs(given, torch.tensor(1.0))[0], wanted[0])
+    assert recorder.captures == 1
+
+
+def test_what_cannot_be_recorded_runs_as_usual(caplog):
+    def refuse(work):
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+
+    made, study, graphs, _ = setting(after=1, capture=refuse)
+    for turn in range(4):
+        given = shown(made, 0, turn)
+        wanted = eager(study, given, torch.tensor(1.0))
+        graphs.begin()
+        assert torch.equal(graphs(given, torch.tensor(1.0))[0], wanted[0])
+        assert torch.equal(study.weights[0].grad, wanted[2])
+    assert caplog.messages == [
+        "Steps are not replayed as CUDA graphs: CUDA error: operation not permitted when stream is capturing"
+    ]

@@ -1,0 +1,54 @@
+"""The usual learning rate: by method and optimizer, and more where a base is narrower than Stable Diffusion."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.training_set import checkpoint, workspace
+from training.methods.default_lr import usual_rate, width_of, with_rate
+from training.models.sd1 import SD1
+from training.train import Train
+
+SD, SDXL = {"block_out_channels": [320, 640, 1280, 1280]}, {"block_out_channels": [320, 640, 1280]}
+SD35 = {"num_attention_heads": 24, "attention_head_dim": 64}
+
+
+def test_the_widest_blocks_of_unets_and_transformers():
+    assert (width_of(SD), width_of(SDXL), width_of(SD35)) == (1280, 1280, 1536)
+    assert width_of({"block_out_channels": [40, 80, 128, 80]}) == 128
+
+
+@pytest.mark.parametrize(
+    ("options", "width", "rate"),
+    [
+        ({}, 1280, 1e-4),
+        ({"method": "lokr"}, 1280, 1e-4),
+        ({}, 1536, 1e-4),  # never less
+        ({}, 640, 2e-4),
+        ({}, 128, 1e-3),
+        ({"method": "dreambooth"}, 1280, 2e-6),
+        ({"method": "dreambooth"}, 128, 2e-5),
+        ({"optimizer": "prodigy"}, 128, 1.0),
+        ({"optimizer": "dadaptation", "method": "dreambooth"}, 1280, 1.0),
+        ({"optimizer": "adafactor", "scheduler": "adafactor", "method": "dreambooth"}, 128, 1e-4),
+    ],
+)
+def test_by_method_optimizer_and_width(options, width, rate):
+    assert usual_rate(Train(**options), width) == pytest.approx(rate)
+
+
+def test_a_rate_that_was_given_stays_and_minus_one_becomes_a_number(tmp_path):
+    base = checkpoint(workspace(tmp_path))
+    widest = max(base.config("unet")["block_out_channels"])
+    assert with_rate(Train(learning_rate=3e-5), base, SD1()).learning_rate == 3e-5
+    assert with_rate(Train(learning_rate=0.0, text_encoder_rate=1e-5), base, SD1()).learning_rate == 0
+    found = with_rate(Train(rank=4), base, SD1())
+    assert found.learning_rate == pytest.approx(1e-4 * 1280 / widest) and widest < 1280
+    assert dataclasses.replace(found, learning_rate=-1.0) == Train(rank=4)
+
+
+def test_embeddings_have_a_rate_of_their_own(tmp_path):
+    given = Train(method="inversion")
+    assert with_rate(given, checkpoint(workspace(tmp_path)), SD1()) == given

@@ -1,0 +1,113 @@
+"""prep train --trial: it touches every part, says what the whole would take, and counts for nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.test_training_run import held
+from tests.training_set import manifest, placed, sample, workspace
+from training.evaluation.dry_run import Counts, Estimate, estimate, human, smaller, try_out
+from training.evaluation.step_timer import Meter
+from training.train import Train
+from training.trainer import count_steps
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory):
+    work = workspace(tmp_path_factory.mktemp("tried"))
+    (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 2\n")
+    made = manifest(work, [placed(work, 1), placed(work, 2), held(work, 10), held(work, 11), held(work, 12)])
+    config = Train(
+        steps=90, rank=2, learning_rate=1e-3, validation_times=2, scheduler="cosine", sample_prompts="prompts.txt"
+    )
+    return work, config, try_out(config, made, work, nothing)
+
+
+def test_touches_everything(tried):
+    work, _, found = tried
+    assert (found.steps, found.total) == (5, 90)
+    assert found.touched == {
+        "latents": 5,
+        "steps": 5,
+        "checkpoints": 2,
+        "resumes": 1,
+        "validations": 4,  # of the base, after 2, 4 and 5 steps
+        "samples": 2,  # of the base and at the end
+        "files": 1,
+        "files of checkpoints": 2,  # the last, too: the best may be another
+    }
+    rows = pq.read_table(work.root / found.folder / "metrics.parquet").to_pylist()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert len(list((work.cache / "latents").rglob("*.safetensors"))) == 5
+
+
+def test_lies_apart_and_is_never_done(tried):
+    work, config, found = tried
+    assert found.folder == "runs/run-trial"
+    assert not config.file(work).parent.exists() and not work.manifest("train").exists()
+
+
+def test_tells_its_numbers(tried):
+    work, _, found = tried
+    told = json.loads((work.root / found.folder / "trial.json").read_text())
+    assert (told["seconds"], told["parts"]) == (found.seconds, found.parts)
+    assert found.seconds == pytest.approx(sum(found.parts.values())) and found.parts["steps"] > 0
+    assert found.memory > 100e6
+    lines = list(found.lines())
+    assert lines[0] == "tried 5 of 90 steps in runs/run-trial"
+    assert lines[1] == (
+        "touched: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1, "
+        "files of checkpoints 2"
+    )
+
+
+def test_what_was_not_asked_for_is_said():
+    found = Estimate(4, 80, {"steps": 4, "samples": 0}, {"steps": 60.0, "validation": 0.0}, 60.0, 10**9, 2 * 10**9, "x")
+    assert list(found.lines()) == [
+        "tried 4 of 80 steps in x",
+        "touched: steps 4",
+        "not asked for: samples",
+        "the whole run: about 60.0 s",
+        "of these: steps 60.0 s",
+        "memory: 1.0 GB, 2.0 GB of the GPU",
+    ]
+
+
+def test_estimate_by_hand():
+    first, second = Meter(), Meter()
+    first.seconds |= {"prepare": [99.0], "base": [4.0], "step": [2.0, 50.0], "validation": [0.0, 3.0], "save": [0.2]}
+    second.seconds |= {"prepare": [5.0], "base": [0.0], "step": [2.0, 2.0], "samples": [7.0], "publish": [6.0]}
+    assert estimate(first, second, Counts(steps=100, validations=4, samples=3, saves=10)) == {
+        "loading": 5.0,
+        "the base model's losses and samples": 4.0,
+        "steps": 200.0,
+        "validation": 12.0,
+        "samples": 21.0,
+        "checkpoints": 2.0,
+        "the file and its proof": 6.0,
+    }
+
+
+def test_counts_are_those_of_the_run():
+    """By the loop's own rule of what is due when."""
+    samples = [sample(k) for k in range(3)]
+    config = Train(epochs=5, batch=2, validate_every_epochs=2, sample_every_steps=4, save_every_steps=7)
+    total = count_steps(config, samples)
+    assert total == 15
+    # validation: ends of the epochs 2 and 4, and the end; samples: 4, 8, 12, 15; saved: every epoch, 7 and 14
+    assert Counts.of(config, samples, total) == Counts(15, 3, 4, 7)
+
+
+def test_a_name_that_is_almost_too_long():
+    assert len(smaller(Train(output="x" * 100), 4).output) == 100
+
+
+def test_durations():
+    assert [human(s) for s in (0.04, 89, 90, 3600, 12000)] == ["0.0 s", "89.0 s", "2 min", "60 min", "3 h 20 min"]

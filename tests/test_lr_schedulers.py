@@ -1,0 +1,82 @@
+"""Learning-rate schedules: by hand-computed values, and against transformers' schedules of the same names."""
+
+from __future__ import annotations
+
+import math
+import typing
+
+import pytest
+import torch
+
+from training.optim.lr_schedulers import OWN_COURSE, SHAPES, share
+from training.optim.options import Learning
+
+
+def shares(total, **options):
+    learning = Learning(**options)
+    return [share(learning, step, total) for step in range(total)]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"scheduler": "constant"}, [1, 1, 1, 1]),
+        ({"scheduler": "constant_with_warmup", "warmup": 0.5}, [0.5, 1, 1, 1]),
+        ({"scheduler": "linear"}, [1, 0.75, 0.5, 0.25]),
+        ({"scheduler": "linear", "warmup": 0.5}, [0.5, 1, 1, 0.5]),
+        ({"scheduler": "cosine"}, [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
+        ({"scheduler": "cosine", "warmup": 1.0}, [0.25, 0.5, 0.75, 1]),
+        ({"scheduler": "cosine_with_restarts", "cycles": 2}, [1, 0.5, 1, 0.5]),
+        ({"scheduler": "polynomial", "power": 2.0}, [1, 0.5625, 0.25, 0.0625]),
+    ],
+    ids=str,
+)
+def test_four_steps(options, wanted):
+    assert shares(4, **options) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "special"),
+    [
+        ({"scheduler": "linear", "warmup": 0.2}, "linear", {}),
+        ({"scheduler": "cosine", "warmup": 0.2}, "cosine", {}),
+        ({"scheduler": "cosine_with_restarts", "warmup": 0.2, "cycles": 3}, "cosine_with_restarts", {"num_cycles": 3}),
+        ({"scheduler": "polynomial", "warmup": 0.2, "power": 1.7}, "polynomial", {"power": 1.7, "lr_end": 0.0}),
+        ({"scheduler": "constant_with_warmup", "warmup": 0.2}, "constant_with_warmup", {}),
+        ({"scheduler": "constant"}, "constant", {}),
+    ],
+    ids=str,
+)
+def test_transformers_has_the_same(options, name, special):
+    """Step for step, but that ours climbs from the first share rather than from zero."""
+    from transformers import get_scheduler
+
+    total = 40
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    rising = round(options.get("warmup", 0) * total)
+    schedule = get_scheduler(
+        name, optimizer, num_warmup_steps=rising, num_training_steps=total, scheduler_specific_kwargs=special
+    )
+    reference = []
+    for _ in range(total + 1):
+        reference.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    found = shares(total, **options)
+    assert found[:rising] == pytest.approx(reference[1 : rising + 1])
+    assert found[rising:] == pytest.approx(reference[rising:total])
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+@pytest.mark.parametrize("total", [1, 2, 3, 100])
+@pytest.mark.parametrize("warmup", [0, 0.1, 1])
+def test_no_step_is_lost(shape, total, warmup):
+    if shape == "constant" and warmup:
+        return
+    options = {"cycles": 3} if shape == "cosine_with_restarts" else {}
+    assert all(0 < found <= 1 for found in shares(total, scheduler=shape, warmup=warmup, **options))
+
+
+def test_every_choice_has_a_shape():
+    choices = set(typing.get_args(typing.get_type_hints(Learning)["scheduler"]))
+    assert choices == {*SHAPES, OWN_COURSE}

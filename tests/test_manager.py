@@ -1,0 +1,101 @@
+"""Checkpoints on disk: safetensors and JSON, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import torch
+
+from training.checkpoints.manager import Shelf
+from training.distributed import Ranks
+from training.optim.optimizers import Group
+from training.optim.options import Learning
+from training.optim.train_state import make_learner
+
+
+def shelf(folder, ranks=Ranks()):
+    weights = {name: torch.full((4,), value).requires_grad_() for name, value in (("a", 1.0), ("b", 2.0))}
+    return Shelf(folder, make_learner([Group("all", weights, 1e-3)], Learning(ema=0.5), ranks))
+
+
+def moved(one, steps):
+    for step in range(steps):
+        for weight in one.learner.weights.values():
+            weight.grad = torch.ones(4)
+        one.learner.pace(step, 10)
+        one.learner.update(step)
+    return one
+
+
+def test_there_and_back(tmp_path):
+    one = moved(shelf(tmp_path), 3)
+    one.save(3, {"first": 0.25})
+    assert sorted(path.name for path in (tmp_path / "step-00000003").iterdir()) == ["state.json", "state.safetensors"]
+    other = shelf(tmp_path)
+    found = other.restore(9)
+    assert (found.step, found.about) == (3, {"first": 0.25})
+    tensors, wanted = other.learner.tensors(), one.learner.tensors()
+    assert all(torch.equal(tensors[name], value) for name, value in wanted.items())
+    kinds = {name.split(".")[0] for name in tensors}
+    assert kinds == {"weights", "average", "optimizer"}
+    json.loads((tmp_path / "step-00000003" / "state.json").read_text())
+
+
+def test_nothing_there(tmp_path):
+    assert shelf(tmp_path / "none").restore(9) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("state.safetensors", lambda data: data[:-1]),
+        ("state.safetensors", lambda data: b""),
+        ("state.json", lambda data: data[:-9]),
+        ("state.json", lambda data: data.replace(b'"layout": 1', b'"layout": 0')),
+    ],
+)
+def test_a_damaged_one_is_passed_over_with_a_word(tmp_path, caplog, file, damage):
+    one = moved(shelf(tmp_path), 1)
+    one.save(1, {})
+    moved(one, 1).save(2, {})
+    path = tmp_path / "step-00000002" / file
+    path.write_bytes(damage(path.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        assert shelf(tmp_path).restore(9).step == 1
+    assert "step-00000002 is damaged and passed over" in caplog.text
+
+
+def test_later_ones_than_wanted_are_deleted(tmp_path):
+    one = shelf(tmp_path)
+    for step in (2, 4, 6):
+        moved(one, 1).save(step, {})
+    assert shelf(tmp_path).restore(5).step == 4
+    assert sorted(one.steps()) == [2, 4]
+
+
+def test_pruning_spares_what_it_is_told_to(tmp_path):
+    one = shelf(tmp_path)
+    for step in (1, 2, 3, 4):
+        one.save(step, {})
+    one.prune(2, frozenset({1}))
+    assert sorted(one.steps()) == [1, 3, 4]
+
+
+def test_only_the_first_process_writes(tmp_path):
+    second = Shelf(tmp_path, shelf(tmp_path).learner.__class__(**_with(shelf(tmp_path).learner, Ranks(1, 2))))
+    second.save(1, {})
+    assert second.steps() == []
+
+
+def _with(learner, ranks):
+    return {name: getattr(learner, name) for name in learner.__slots__} | {"ranks": ranks}
+
+
+def test_saving_a_step_again_replaces_it(tmp_path):
+    one = moved(shelf(tmp_path), 1)
+    one.save(1, {"first": 1})
+    moved(one, 1).save(1, {"first": 2})
+    assert shelf(tmp_path).restore(9).about == {"first": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]

@@ -1,0 +1,114 @@
+"""From options to a job: what each draw shows, what of it counts, and what it is captioned with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.manifest import write_manifest
+from tests.training_set import checkpoint, workspace
+from training.data.dataset import read_samples
+from training.data.folders import Layout, read_folders
+from training.data.sampler import Draw, mirrored
+from training.models.families import recognise
+from training.setup import Plan, assemble
+from training.train import Train
+from training.trainer import errors, prepare
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A workspace and the samples of a folder: a picture whose left half is clear, one without alpha, a class one."""
+    folder = tmp_path_factory.mktemp("assembly")
+    colours = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    alpha = np.full((64, 64, 1), 255, np.uint8)
+    alpha[:, :32] = 0
+    for name, array in (("1_sks man/a", np.dstack([colours, alpha])), ("1_sks man/b", colours[::-1])):
+        (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(array)).save(folder / "data" / f"{name}.png")
+    (folder / "data" / "1_sks man" / "a.txt").write_text("sks, hat, coat, boots, scarf")
+    work = workspace(folder / "ws")
+    found = read_folders(Layout(folder / "data"), work, nothing)
+    return work, read_samples(write_manifest(work.manifest("data"), [found.records], (found.step,)))
+
+
+def job_of(home, **options):
+    work, samples = home
+    model = checkpoint(work)
+    return assemble(Plan(Train(rank=2, **options), recognise(model), model, samples), work, nothing).job
+
+
+def test_mirrored_draws_show_the_mirrored_picture_and_mask(home):
+    job = job_of(home, flip=True, masks="alpha")
+    clear = next(s for s in home[1] if s.caption.startswith("sks, hat"))
+    sides = {mirrored(draw, 42): draw for draw in (Draw(clear, n) for n in range(20))}
+    plain, turned = (job.latent(sides[side])[0] for side in (False, True))
+    assert not torch.equal(plain, turned)
+    assert torch.equal(job.latent(Draw(clear, sides[True].number))[0], turned)
+    assert job.mask(sides[False]).tolist() == [[[[0.0] * 4 + [1.0] * 4] * 8]]
+    assert job.mask(sides[True]).tolist() == [[[[1.0] * 4 + [0.0] * 4] * 8]]
+    still = job_of(home)
+    assert all(torch.equal(still.latent(Draw(clear, n))[0], plain) for n in range(8))
+
+
+def test_only_what_the_mask_lets_count_is_in_the_loss(home):
+    draws = [Draw(sample, 0) for sample in home[1]]
+    whole, masked, floored = (
+        job_of(home, **options) for options in ({}, {"masks": "alpha"}, {"masks": "alpha", "mask_floor": 1.0})
+    )
+    assert prepare(whole, draws).mask is None
+    batch = prepare(masked, draws)
+    with torch.no_grad():
+        found, plain, floor = (errors(job, prepare(job, draws))[0] for job in (masked, whole, floored))
+        noisy = masked.objective.mix(batch.clean, batch.mixed, batch.time)
+        said = masked.family.forward(masked.denoiser, noisy, batch.time, masked.condition(batch.prompts), batch.size)
+    by_hand = (said - batch.noise).square()
+    for k, draw in enumerate(draws):
+        right = by_hand[k, :, :, 4:] if draw.sample.caption.startswith("sks, hat") else by_hand[k]
+        assert float(found[k]) == pytest.approx(float(right.mean()), rel=1e-4)
+    assert torch.allclose(floor, plain)
+
+
+def test_prompts_follow_the_options(home):
+    sample = next(s for s in home[1] if s.caption.startswith("sks, hat"))
+    assert job_of(home).prompt(Draw(sample, 3)) == sample.caption
+    shuffled = job_of(home, shuffle_captions=True)
+    prompts = {shuffled.prompt(Draw(sample, number)) for number in range(30)}
+    assert len(prompts) > 10 and {prompt.split(", ")[0] for prompt in prompts} == {"sks"}
+    told = shuffled.condition(["sks, hat", "sks, coat", "sks, hat"])["text"]
+    alone = shuffled.condition(["sks, coat"])["text"]
+    assert torch.allclose(told[1], alone[0], atol=1e-5) and torch.equal(told[0], told[2])
+    assert not torch.allclose(told[0], told[1])
+
+
+@pytest.mark.parametrize("tokens", [75, 150, 225])
+def test_caption_tokens_reach_the_encoder(home, tokens):
+    caption = home[1][0].caption
+    assert job_of(home, caption_tokens=tokens).condition([caption])["text"].shape == (1, tokens + 2, 64)
+
+
+def test_weights_multiply_what_their_words_say(home):
+    """Of 'sks, (hat:2)' the third token counts double; the text read is that without brackets."""
+    from training.models.family import TextSettings
+
+    work, _ = home
+    model = checkpoint(work)
+    family, tokenizers = recognise(model), model.tokenizers()
+    encoders = {"text_encoder": model.load("text_encoder")}
+    with torch.no_grad():
+        plain, weighted, raw = (
+            family.encode_text(tokenizers, encoders, [caption], TextSettings(weighted=weighted))["text"][0]
+            for caption, weighted in (("sks, hat", True), ("sks, (hat:2)", True), ("sks, (hat:2)", False))
+        )
+    ids = tokenizers["text_encoder"]("sks, hat").input_ids
+    (hat,) = tokenizers["text_encoder"]("hat", add_special_tokens=False).input_ids
+    place = ids.index(hat)
+    assert torch.allclose(weighted[place], 2 * plain[place])
+    others = [k for k in range(77) if k != place]
+    assert torch.equal(weighted[others], plain[others]) and not torch.equal(raw, plain)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.edits import Edit
+from pipeline.tag_text import plain
+from stages.merging.tag_outcomes import Fate, arranged, best, edited, edited_parts, once
+from tests.make import tag
+
+HAT, COAT, BEARD = Fate(tag("hat", 0.5), "hat"), Fate(tag("red_coat", 0.9), "red_coat"), Fate(tag("beard"), "beard")
+GONE = BEARD.out("absorbed", "absorbed by the plan")
+
+
+def kept(fates):
+    return [f.text for f in fates if f.kept]
+
+
+def test_each_tag_once_by_who_is_surest():
+    said = [tag("long_hair", 0.5, "a"), tag("Long hair", 0.9, "b"), tag("hat", None, "a"), tag("cap", 0.9, "a")]
+    assert [(a.text, a.by) for a in best(said)] == [("hat", "a"), ("cap", "a"), ("Long hair", "b")]
+
+
+def test_tags_that_rules_made_the_same_stay_once():
+    fates = once([HAT, Fate(tag("cap"), "Hat"), GONE])
+    assert kept(fates) == ["hat"]
+    assert [(f.what, f.why) for f in fates[1:]] == [("dropped", "said twice"), ("absorbed", "absorbed by the plan")]
+
+
+def test_what_people_add_is_kept_whatever_dropped_it():
+    assert kept(edited([HAT, GONE], [Edit("add", "Beard")])) == ["hat", "beard"]
+    (_, new) = edited([HAT], [Edit("add", "scarf")])
+    assert (new.text, new.said.by, new.said.score, new.kept) == ("scarf", "human", None, True)
+    assert edited([HAT], [Edit("add", "HAT")]) == [HAT]
+
+
+def test_removing_and_replacing_by_hand():
+    assert kept(edited([HAT, COAT], [Edit("remove", "Red Coat")])) == ["hat"]
+    assert kept(edited([HAT, COAT], [Edit("replace", "hat", "cap")])) == ["cap", "red_coat"]
+    assert kept(edited([HAT, COAT], [Edit("replace", "hat", "red coat")])) == ["red coat"]
+    assert kept(edited([HAT, GONE], [Edit("remove", "hat"), Edit("add", "hat")])) == ["hat"]
+    assert edited([HAT, GONE], [Edit("remove", "beard"), Edit("flag", "hat"), Edit("drop")]) == [HAT, GONE]
+
+
+def test_sentences_and_keywords_follow_too():
+    said = ["a man with a hat", "studio"]
+    assert edited_parts(said, [Edit("remove", "A man with a hat")]) == ["studio"]
+    assert edited_parts(said, [Edit("replace", "studio", "outside"), Edit("add", "x")]) == [said[0], "outside"]
+
+
+def test_the_order_of_the_caption():
+    assert [f.text for f in arranged([HAT, COAT, BEARD], (), False)] == ["beard", "red_coat", "hat"]
+    assert [f.text for f in arranged([HAT, COAT, BEARD], (), True)] == ["beard", "hat", "red_coat"]
+    assert [f.text for f in arranged([HAT, COAT, BEARD], ("hat", "none"), False)] == ["hat", "beard", "red_coat"]
+
+
+words = st.sampled_from(["hat", "Hat", "red_coat", "beard", "cap"])
+edits = st.one_of(
+    st.builds(Edit, st.sampled_from(["add", "remove"]), words),
+    st.builds(Edit, st.just("replace"), words, words),
+)
+
+
+@given(st.lists(words, unique_by=plain), st.lists(edits, max_size=6))
+def test_no_tag_is_lost_or_said_twice(texts, changes):
+    before = [Fate(tag(text), text) for text in texts]
+    after = edited(before, changes)
+    assert [f.said for f in after][: len(before)] == [f.said for f in before]
+    assert all(f.said.by == "human" for f in after[len(before) :])
+    names = [f.plain for f in after if f.kept]
+    assert len(names) == len(set(names))
+    assert edited(after, changes[-1:]) == after or changes[-1].what == "replace"

@@ -1,0 +1,195 @@
+"""A run with all that looks on, on the mini base: its folder, run.json and notes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import PrepError
+from pipeline.manifest import write_manifest
+from tests.training_set import manifest, narrow, placed, workspace
+from training.evaluation.step_timer import Meter
+from training.models.loader import Checkpoint
+from training.run import conduct
+from training.train import Train
+
+QUICK = {"steps": 4, "batch": 2, "rank": 2, "learning_rate": 1e-3, "validation_times": 2, "validate_every_steps": 2}
+
+
+def nothing(done, total):
+    """Report to nobody."""
+
+
+def held(work, number, **changes):
+    return placed(work, number, role="val", placed=f"dataset/val_x/1_smith man/{number}.png", **changes)
+
+
+def data(folder):
+    """A workspace with two training pictures, a regularization picture and three that are held out."""
+    work = workspace(folder)
+    records = [placed(work, 0), placed(work, 1), placed(work, 4, role="reg")]
+    return work, manifest(work, [*records, *(held(work, k) for k in (10, 11, 12))])
+
+
+def run(work, made, **options):
+    stage = Train(**QUICK | options)
+    list(stage.run(made, work, nothing))
+    return stage
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    work, made = data(tmp_path_factory.mktemp("done"))
+    return work, made, run(work, made)
+
+
+def test_held_pictures_are_measured_and_never_trained_on(done):
+    work, made, stage = done
+    folder = stage.file(work).parent
+    seen = pq.read_table(folder / "seen.parquet")
+    val = {record.id for record in made.records() if record.role == "val"}
+    assert not val & set(seen["id"].to_pylist())
+    assert all(0 <= time < 1000 for time in seen["time"].to_pylist())
+    rows = pq.read_table(folder / "validation.parquet").to_pylist()
+    assert {row["id"] for row in rows if row["set"] == "validation"} == val
+    assert sorted({row["step"] for row in rows}) == [0, 2, 4]
+    assert {"curves.png", "suspects.parquet"} <= {path.name for path in folder.iterdir()}
+
+
+def test_verdicts_reach_run_json_and_the_notes(done):
+    work, made, stage = done
+    found = json.loads(stage.file(work).with_name("run.json").read_text())["validation"]
+    assert [one["step"] for one in found] == [0, 2, 4]
+    assert {one["verdict"] for one in found[1:]} <= {"underfit", "good", "overfit"}
+    rows = pq.read_table(stage.file(work).with_name("validation.parquet")).to_pylist()
+    losses = {(row["step"], row["set"], row["id"], row["time"]): row["loss"] for row in rows}
+    for one in found:
+        for name in ("train", "validation", "reg"):
+            shares = [
+                loss / losses[0, *at] for (step, *at), loss in losses.items() if (step, at[0]) == (one["step"], name)
+            ]
+            assert one[name] == pytest.approx(sum(shares) / len(shares))
+    trained = write_manifest(work.manifest("train"), [list(made.records())], made.history)
+    notes = stage.notes(trained)
+    assert [note.partition(";")[0] for note in notes[:2]] == [f"step {o['step']}: {o['verdict']}" for o in found[1:]]
+
+
+def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
+    """Asking for it later trains nothing anew; the file is that of a run that ended there."""
+    monkeypatch.setattr(
+        "training.evaluation.validation.best_of", lambda found: next((e for e in found if e.step == 2), None)
+    )
+    work, made = data(tmp_path)
+    how = {"save_every_steps": 4, "keep": 1, "save_every_epochs": 0, "save_precision": "fp32"}
+    stage = run(work, made, **how, result="last")
+    seen = (stage.file(work).parent / "seen.parquet").read_bytes()
+    last = load_file(stage.file(work))
+    best = run(work, made, **how, result="best")
+    found = load_file(best.file(work))
+    assert best.key(made, work) == stage.key(made, work)
+    assert (stage.file(work).parent / "seen.parquet").read_bytes() == seen
+    assert json.loads(best.file(work).with_name("run.json").read_text())["metadata"]["ss_steps"] == "2"
+    short = load_file(run(work, made, **how | {"steps": 2, "output": "short"}).file(work))
+    assert all(torch.equal(found[name], short[name]) for name in short) and found.keys() == short.keys()
+    assert not all(torch.equal(found[name], last[name]) for name in last)
+
+
+def test_what_is_left_out_by_chance_is_the_same_after_a_stop(tmp_path):
+    how = {"dropout": 0.4, "save_every_steps": 2, "keep": 9, "save_files": "off"}
+    (work, made), (other, again) = data(tmp_path / "whole"), data(tmp_path / "halved")
+    whole = load_file(run(work, made, **how).file(work))
+    conduct(Train(**QUICK | how), again, other, nothing, Meter(until=3))
+    assert not Train(**QUICK | how).file(other).exists()
+    halved = load_file(run(other, again, **how).file(other))
+    assert all(torch.equal(whole[name], halved[name]) for name in whole) and whole.keys() == halved.keys()
+    without = load_file(run(other, again, **how | {"dropout": 0.0, "output": "without"}).file(other))
+    assert not all(torch.equal(whole[name], without[name]) for name in whole)
+
+
+def test_a_leak_ends_the_run_before_it_begins(tmp_path):
+    work = workspace(tmp_path)
+    one = placed(work, 1)
+    twin = replace(held(work, 10), picture=one.picture)
+    with pytest.raises(PrepError, match="1 of 1 validation pictures are also trained on"):
+        run(work, manifest(work, [one, twin]))
+    assert not work.runs.exists()
+
+
+def test_course_does_not_depend_on_how_it_is_watched(done):
+    work, made, stage = done
+    key = stage.key(made, work)
+    for options in ({"patience": 3}, {"result": "best"}, {"validate_every_steps": 9}, {"sample_every_steps": 3}):
+        assert Train(**QUICK | options).key(made, work) == key
+    for options in ({"validation_times": 3}, {"validation_share": 0.1}, {"validation_pictures": 2}):
+        assert Train(**QUICK | options).key(made, work) != key
+
+
+def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
+    work, made = data(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PrepError, match="tensorboard was asked for, but is not installed"):
+        run(work, made, tensorboard=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"base": "none"}, "There is no base model 'none'"),
+        ({"vae": "none"}, "There is no VAE 'none'"),
+        ({"min_snr": 5.0, "base": "sd35"}, "min_snr has no effect: the base model is trained by flow matching"),
+        ({"density": "mode"}, "density has no effect: the base model is not trained by flow matching"),
+        ({"clip_skip": 2, "base": "sd2"}, "clip_skip is 2, but Stable Diffusion 2.x always takes"),
+        ({"text_encoder_2_rate": 1e-4}, "Stable Diffusion 1.x has no second text encoder"),
+        ({"sample_prompts": "none.txt"}, "The prompt file .*none.txt cannot be read"),
+        ({"sample_prompts": "wrong.txt"}, "wrong.txt, line 2 has --x, which prep does not know"),
+        ({"sample_prompts": "odd.txt"}, "A sample of 65 x 512 pixels cannot be made"),
+        ({"sample_prompts": "good.txt", "sample_clip": "./none"}, "There is no model folder"),
+        ({"patience": 1}, "patience goes by the validation error, and no pictures are held out"),
+        ({"result": "best"}, "result best goes by the validation error, and no pictures are held out"),
+        ({"block_ranks": "down.9=4"}, "down.9"),
+        ({"optimizer": "prodigy", "learning_rate": 1.0, "lora_plus": 4.0}, "prodigy finds one rate"),
+        ({"batch": 0}, "batch 0 tries batches out on a GPU"),
+        ({"attention": "xformers"}, "xformers"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_found_before_anything_loads(tmp_path, monkeypatch, options, said):
+    """Also what no option says alone: what the base cannot do, files that are not there, prompts that are amiss."""
+    work = workspace(tmp_path)
+    (work.root / "wrong.txt").write_text("smith\nsmith --x 3\n")
+    (work.root / "odd.txt").write_text("smith --w 65 --h 512\n")
+    (work.root / "good.txt").write_text("smith\n")
+    made = manifest(work, [placed(work, 1), placed(work, 2)])
+    loads = []
+    monkeypatch.setattr(Checkpoint, "load", lambda self, part, *given: loads.append(part))
+    kinds = {kind: str(narrow(kind)) for kind in ("sd2", "sd35")}
+    with pytest.raises(PrepError, match=said):
+        run(work, made, **options | {"base": kinds.get(options.get("base"), options.get("base", "mini"))})
+    assert loads == [] and not work.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"masks": "none"}, "The folder of masks .*none does not exist"),
+        ({"continue_from": "none.safetensors"}, "there is no file none.safetensors to train on"),
+    ],
+    ids=str,
+)
+def test_files_that_are_not_there_are_found_when_the_run_gets_its_key(tmp_path, options, said):
+    """Which is before the run itself: their content is part of it."""
+    with pytest.raises(PrepError, match=said):
+        Train(**options).inputs(workspace(tmp_path))
+
+
+def test_a_package_that_is_missing_is_found_before_anything_loads(tmp_path, monkeypatch):
+    work, made = data(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PrepError, match="needs the package lion-pytorch"):
+        run(work, made, optimizer="lion")
+    assert not (work.cache / "latents").exists()

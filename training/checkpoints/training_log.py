@@ -1,0 +1,259 @@
+"""What a run did, written as it goes: a row per step, and a row per picture and prompt that was shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PrepError
+from pipeline.workspace import write_atomic
+from training.data.sampler import Draw
+from training.distributed import Ranks
+from training.trainer import Step
+
+LOOK_EVERY = 25  # steps between looks at the losses: each look waits for the device
+_DIVERGED = 100  # times the loss of the first look
+_ROWS = 50_000  # of the finished files' row groups, and most that wait in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a step did."""
+
+    step: int  # from 1
+    epoch: int  # from 1
+    loss: float | None  # mean error over the step's subject pictures, unweighted
+    prior_loss: float | None  # the same over its regularization pictures
+    learning_rate: float  # of the first group
+    norm: float  # of the gradient, before it was clipped
+    width: int  # of the first batch, as is the height
+    height: int
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A picture as it was shown at a step."""
+
+    step: int  # from 1
+    epoch: int  # from 1
+    id: str
+    prompt: str
+    width: int
+    height: int
+    reg: bool
+    weight: float  # how much its error counted
+    loss: float  # its error, unweighted
+    time: float  # of the noise, as the objective counts it
+
+
+class Ledger:
+    """The rows of a run: held for a few steps, then in parts beside its checkpoints, at last in two files."""
+
+    def __init__(self, folder: Path, prompt: Callable[[Draw], str], ranks: Ranks) -> None:
+        self.folder = folder
+        self.prompt = prompt
+        self.ranks = ranks
+        self.first: float | None = None  # mean loss of the first look
+        self.pending: list[Step] = []
+        self.rows: list[Row] = []
+        self.sights: list[Sight] = []
+        self.readers: list[Callable[[Row], None]] = []  # told of every step
+
+    def after(self, step: Step) -> bool:
+        """Take a step down; never ends the run but by PrepError."""
+        self.pending.append(step)
+        if len(self.pending) >= LOOK_EVERY or step.last:
+            self.look()
+        if len(self.sights) >= _ROWS:
+            self.flush()
+        return False
+
+    def look(self) -> None:
+        """Read what the device found since the last look. PrepError, with the ids of the batch, when it is amiss."""
+        if not self.pending:
+            return
+        found = _read(self.pending, self.ranks)
+        steps, self.pending = self.pending, []
+        for step, one in zip(steps, found, strict=True):
+            _check_finite(step, one.errors, one.norm)
+            self.rows.append(_row(step, one.errors, one.norm))
+            for tell in self.readers:
+                tell(self.rows[-1])
+            if self.ranks.first:
+                self.sights += self._sights(step, one)
+        self._check_course(steps, [one.errors for one in found])
+
+    def flush(self) -> None:
+        """Bring all that is held to disk, as parts named after their first and last step."""
+        self.look()
+        if self.rows and self.ranks.first:
+            span = f"{self.rows[0].step:08d}-{self.rows[-1].step:08d}.parquet"
+            _write(self.folder / f"seen-{span}", self.sights, Sight)
+            _write(self.folder / f"metrics-{span}", self.rows, Row)
+        self.rows, self.sights = [], []
+
+    def rewind(self, done: int) -> None:
+        """Delete what came after step `done`."""
+        for part in [*self.folder.glob("seen-*.parquet"), *self.folder.glob("metrics-*.parquet")]:
+            if int(part.stem.rpartition("-")[2]) > done:
+                part.unlink()
+
+    def finish(self, folder: Path) -> None:
+        """Join the parts into seen.parquet and metrics.parquet."""
+        self.flush()
+        if self.ranks.first:
+            for name in ("seen", "metrics"):
+                _join(sorted(self.folder.glob(f"{name}-*.parquet")), folder / f"{name}.parquet")
+
+    def _sights(self, step: Step, found: Found) -> list[Sight]:
+        return [
+            Sight(
+                step=step.number,
+                epoch=step.epoch,
+                id=draw.sample.id,
+                prompt=self.prompt(draw),
+                width=draw.sample.width,
+                height=draw.sample.height,
+                reg=draw.sample.reg,
+                weight=weight,
+                loss=error,
+                time=time,
+            )
+            for draw, error, weight, time in zip(_draws(step), found.errors, found.weights, found.times, strict=True)
+        ]
+
+    def _check_course(self, steps: list[Step], errors: list[Sequence[float]]) -> None:
+        """Stop a run whose loss has grown out of all proportion, though it is still a number."""
+        mean = _mean(list(itertools.chain.from_iterable(errors))) or 0.0
+        self.first = mean if self.first is None else self.first
+        if mean > _DIVERGED * self.first > 0:
+            worst = max(range(len(steps)), key=lambda k: max(errors[k]))
+            raise PrepError(
+                f"The loss of the steps {steps[0].number} to {steps[-1].number} is {mean / self.first:.0f} times that "
+                f"of the first; it is largest in step {steps[worst].number}, of the records {_ids(steps[worst])}.",
+                _LOOK_THERE,
+            )
+
+
+_LOOK_THERE = "Lower the learning rate, or look at these pictures and captions with: prep preview"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a step found: of each picture its error, its weight and its time, and the gradient's norm."""
+
+    errors: Sequence[float]
+    weights: Sequence[float]
+    times: Sequence[float]
+    norm: float
+
+
+def _read(steps: list[Step], ranks: Ranks) -> list[Found]:
+    """What the steps found, of all processes; the only place where the host waits for the device."""
+    import torch
+
+    shown = [shown for step in steps for shown in step.shown]
+    pieces = [
+        torch.cat([ranks.spread(batch.error, len(batch.draws)) for batch in shown]),
+        torch.cat([ranks.spread(batch.weight, len(batch.draws)) for batch in shown]),
+        torch.cat([ranks.spread(batch.time.float(), len(batch.draws)) for batch in shown]),
+    ]
+    ranks.add(pieces)
+    values = torch.cat([*(piece.float() for piece in pieces), torch.stack([step.norm for step in steps]).float()])
+    flat: list[float] = values.tolist()
+    count = sum(len(batch.draws) for batch in shown)
+    found, at = list[Found](), 0
+    columns = [flat[k * count : (k + 1) * count] for k in range(len(pieces))]
+    for step, norm in zip(steps, flat[len(pieces) * count :], strict=True):
+        size = sum(len(batch.draws) for batch in step.shown)
+        errors, weights, times = (column[at : at + size] for column in columns)
+        found.append(Found(errors, weights, times, norm))
+        at += size
+    return found
+
+
+def _check_finite(step: Step, errors: Sequence[float], norm: float) -> None:
+    what = "loss" if not all(map(math.isfinite, errors)) else "gradient" if not math.isfinite(norm) else ""
+    if what:
+        raise PrepError(
+            f"The {what} of step {step.number} is not finite; its batch holds the records {_ids(step)}.", _LOOK_THERE
+        )
+
+
+def _row(step: Step, errors: Sequence[float], norm: float) -> Row:
+    pairs = list(zip(_draws(step), errors, strict=True))
+    return Row(
+        step=step.number,
+        epoch=step.epoch,
+        loss=_mean([error for draw, error in pairs if not draw.sample.reg]),
+        prior_loss=_mean([error for draw, error in pairs if draw.sample.reg]),
+        learning_rate=step.rate,
+        norm=norm,
+        width=pairs[0][0].sample.width,
+        height=pairs[0][0].sample.height,
+        ids=[draw.sample.id for draw, _ in pairs],
+    )
+
+
+def _draws(step: Step) -> list[Draw]:
+    return [draw for shown in step.shown for draw in shown.draws]
+
+
+def _ids(step: Step) -> str:
+    return ", ".join(dict.fromkeys(draw.sample.id for draw in _draws(step)))
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _schema(cls: type) -> Any:
+    import pyarrow as pa
+
+    kinds = {
+        "int": pa.int32(),
+        "bool": pa.bool_(),
+        "str": pa.string(),
+        "float": pa.float64(),
+        "float | None": pa.float64(),
+        "list[str]": pa.list_(pa.string()),
+    }
+    return pa.schema([(field.name, kinds[str(field.type)]) for field in dataclasses.fields(cls)])
+
+
+def _write(path: Path, rows: Sequence[Any], cls: type) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [field.name for field in dataclasses.fields(cls)]
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=_schema(cls)), sink)
+    write_atomic(path, bytes(sink.getvalue()))
+
+
+def _join(parts: list[Path], target: Path) -> None:
+    """One file of all parts, in row groups of the same size wherever the parts end."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    draft = target.with_name(f".{target.name}.tmp")
+    schema = pq.read_schema(parts[0])
+    with pq.ParquetWriter(draft, schema) as writer:
+        waiting, count = list[pa.Table](), 0
+        for part in parts:
+            waiting.append(pq.read_table(part))
+            count += len(waiting[-1])
+            while count >= _ROWS:
+                whole = pa.concat_tables(waiting).combine_chunks()
+                writer.write_table(whole.slice(0, _ROWS), row_group_size=_ROWS)
+                waiting, count = [whole.slice(_ROWS)], count - _ROWS
+        if count:
+            writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=_ROWS)
+    draft.replace(target)

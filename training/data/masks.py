@@ -1,0 +1,187 @@
+"""Masks: which part of a picture counts in the loss, from its alpha channel or from a file beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PrepError
+from pipeline.imaging.decode import DAMAGE, TURNS, Unreadable, damaged, is_picture_name, open_picture
+from pipeline.imaging.image_file import render, transform
+from pipeline.record import Crop, Transform
+from pipeline.tag_text import printable
+from pipeline.workspace import Workspace, file_sha256
+from training.data.dataset import Sample
+
+if TYPE_CHECKING:
+    import torch
+    from numpy import ndarray
+
+    from pipeline.stage import Report
+
+
+log = logging.getLogger(__name__)
+
+ALPHA = "alpha"  # what the option says for the source's own transparency
+_AT_ONCE = 64  # pictures whose masks are read at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """Where masks come from: the sources' alpha channels, or a folder of files named as they are."""
+
+    where: str  # 'alpha' or a folder
+    workspace: Workspace
+    factor: int  # pixels per latent, each way
+
+    def digest(self) -> str:
+        """What the masks depend on beside the sources: the folder's files by name and content."""
+        if self.where == ALPHA:
+            return ALPHA
+        listing = hashlib.sha256()
+        for stem, path in sorted(self._files().items()):
+            listing.update(f"{stem}\0{file_sha256(path)}\n".encode())
+        return listing.hexdigest()
+
+    def read(self, samples: list[Sample], report: Report) -> dict[str, ndarray]:
+        """The mask of each sample that has one, by id: uint8 (h, w) at the size of the latents, 4 KB at 512 pixels.
+
+        Regularization pictures have none: they show what shall stay as it is, all of it.
+        """
+        files = {} if self.where == ALPHA else self._files()
+        wanted = [sample for sample in samples if not sample.reg and sample.source is not None]
+        found: dict[str, ndarray] = {}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for at in range(0, len(wanted), _AT_ONCE):
+                some = wanted[at : at + _AT_ONCE]
+                masks = pool.map(lambda sample: self._mask(sample, files), some)
+                found |= {s.id: mask for s, mask in zip(some, masks, strict=True) if mask is not None}
+                report(at + len(some), len(wanted))
+        self._tell(wanted, found)
+        return found
+
+    def _files(self) -> dict[str, Path]:
+        folder = self.workspace.given(self.where)
+        if not folder.is_dir():
+            raise PrepError(
+                f"The folder of masks {folder} does not exist.", "Name one, or take the sources' transparency: alpha"
+            )
+        return {path.stem: path for path in sorted(folder.rglob("*")) if path.is_file() and is_picture_name(path.name)}
+
+    def _mask(self, sample: Sample, files: dict[str, Path]) -> ndarray | None:
+        assert sample.source is not None
+        source = self.workspace.source(sample.source.path)
+        path = source if self.where == ALPHA else files.get(source.stem)
+        if path is None:
+            return None
+        try:
+            mask = (alpha_of if self.where == ALPHA else grey_of)(path.read_bytes())
+            if mask is None:
+                return None
+            whole = placed(mask, sample.source.crop, sample.source.transform)
+        except (OSError, Unreadable) as error:
+            raise PrepError(f"The mask {path} cannot be read: {error}", "Mend or remove it.") from None
+        return reduced(whole, self.factor)
+
+    def _tell(self, wanted: list[Sample], found: dict[str, ndarray]) -> None:
+        if len(found) < len(wanted):
+            log.warning("%d of %d pictures have no mask and count whole", len(wanted) - len(found), len(wanted))
+        if empty := [sample.name for sample in wanted if sample.id in found and not found[sample.id].any()]:
+            log.warning("%d masks leave nothing that counts, that of %s first", len(empty), printable(empty[0]))
+
+
+def tensor(mask: ndarray, floor: float, mirrored: bool) -> torch.Tensor:
+    """A mask at the size of the latents as (1, 1, h, w) float32, at least `floor` everywhere."""
+    import torch
+
+    grey = torch.from_numpy(mask.copy())[None, None].float() / 255
+    return (grey.flip(3) if mirrored else grey).clamp(min=floor)
+
+
+def alpha_of(data: bytes) -> ndarray | None:
+    """The alpha channel of a picture file, upright, uint8 (height, width); None when all of it is opaque.
+
+    Raises Unreadable.
+    """
+    import numpy as np
+
+    opened = open_picture(data)
+    try:
+        if not opened.image.has_transparency_data:
+            return None
+        alpha = np.asarray(opened.image.convert("RGBA").getchannel("A"))
+    except DAMAGE as fault:
+        raise damaged(fault) from None
+    return None if bool((alpha == 255).all()) else _upright(alpha, opened.orientation)
+
+
+def grey_of(data: bytes) -> ndarray:
+    """A mask file as uint8 (height, width), upright: white counts, black does not. Raises Unreadable."""
+    import numpy as np
+
+    opened = open_picture(data)
+    try:
+        grey = np.asarray(opened.image.convert("L"))
+    except DAMAGE as fault:
+        raise damaged(fault) from None
+    return _upright(grey, opened.orientation)
+
+
+def placed(mask: ndarray, crop: Crop, change: Transform | None) -> ndarray:
+    """A mask of the whole upright source as the record's picture shows it: cut, turned and scaled with it.
+
+    uint8, (crop.height, crop.width). The mask may be larger or smaller than the source; a crop is
+    kept in pixels of the scaled picture, so only the aspect must be the source's.
+    """
+    import numpy as np
+
+    height, width = mask.shape
+    cut = render(_png(mask), replace(crop, source_width=width, source_height=height))
+    whole: ndarray = np.asarray(transform(cut, change) if change else cut)[:, :, 0]
+    return whole
+
+
+def reduced(mask: ndarray, factor: int) -> ndarray:
+    """A mask at the size of the latents: uint8, the mean of each cell of `factor` x `factor` pixels."""
+    import numpy as np
+
+    height, width = mask.shape
+    cells = mask.reshape(height // factor, factor, width // factor, factor)
+    small: ndarray = np.rint(cells.mean((1, 3))).astype(np.uint8)
+    return small
+
+
+def masked_mean(error: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mean error of each picture (B, C, h, w) over what its mask (B, 1, h, w) lets count: (B,).
+
+    Divided by the mask's area, so that a small subject teaches as much as a large one; over all
+    pixels, as kohya divides, it would teach less the smaller it is.
+    """
+    if mask is None:
+        return error.mean((1, 2, 3))
+    counted = (error * mask).mean(1).sum((1, 2))
+    area: torch.Tensor = mask.sum((1, 2, 3))
+    # A mask that leaves nothing gives zero over zero: no error rather than no number.
+    return counted / area.clamp(min=1e-6)
+
+
+def _upright(stored: ndarray, orientation: int) -> ndarray:
+    import numpy as np
+
+    swap, flip_x, flip_y = TURNS[orientation]
+    turned = stored.T if swap else stored
+    return np.ascontiguousarray(turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+
+def _png(grey: ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG", compress_level=1)
+    return file.getvalue()

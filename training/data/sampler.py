@@ -1,0 +1,159 @@
+"""Which pictures are seen when: the batches of an epoch, and all that is random about a picture's turn."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from training.data.dataset import Sample
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.objective import Objective
+    from training.objective_options import Noise
+
+
+Underfilled = Literal["smaller", "repeat", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A sample's turn: `number` counts how often the run has shown it before."""
+
+    sample: Sample
+    number: int
+    epoch: int = 0  # from 0
+    plain: bool = False  # not to learn from but to measure: without any chance
+
+
+def seed_of(*parts: object) -> int:
+    """A random seed that depends on the parts alone: 63 bits of their sha256."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def mirrored(draw: Draw, seed: int) -> bool:
+    """Whether this draw shows its picture mirrored, where half of them shall: by a coin of its own."""
+    return bool(seed_of(seed, "mirror", draw.sample.id, draw.number) & 1)
+
+
+def epoch_batches(
+    samples: list[Sample], epoch: int, batch: int, seed: int, underfilled: Underfilled = "smaller"
+) -> list[list[Draw]]:
+    """The batches of one epoch in random order; none mixes sizes, and every picture comes as often as planned.
+
+    What is left of a size and does not fill a batch makes a smaller one, or is filled up with
+    pictures of its size drawn once more, or is dropped; the order is another in every epoch, and so
+    is what is dropped.
+    """
+    order = random.Random(seed_of(seed, "epoch", epoch))
+    drawn = [*_subject_draws(samples, epoch), *_prior_draws(samples, epoch, seed)]
+    order.shuffle(drawn)
+    sizes: dict[tuple[int, int], list[Draw]] = defaultdict(list)
+    for draw in drawn:
+        sizes[draw.sample.width, draw.sample.height].append(draw)
+    if batch > 1:
+        sizes = {size: _FILL[underfilled](group, batch) for size, group in sizes.items()}
+    batches = [group[at : at + batch] for group in sizes.values() for at in range(0, len(group), batch)]
+    _check(drawn, batches, underfilled)
+    order.shuffle(batches)
+    return batches
+
+
+def _check(planned: list[Draw], batches: list[list[Draw]], underfilled: Underfilled) -> None:
+    """AssertionError when a picture is not seen as often as planned, but for what the policy adds or drops."""
+    plan = Counter(draw.sample.id for draw in planned)
+    shown = Counter(draw.sample.id for batch in batches for draw in batch)
+    missed, more = plan - shown, shown - plan
+    if (missed and underfilled != "drop") or (more and underfilled != "repeat"):
+        id = min(missed or more)
+        raise AssertionError(f"the record {id} is shown {shown[id]} times an epoch, not the planned {plan[id]}")
+
+
+def all_batches(
+    samples: list[Sample], batch: int, seed: int, underfilled: Underfilled = "smaller"
+) -> Iterator[tuple[int, list[Draw]]]:
+    """Epoch after epoch without end: the epoch's number from 0, and a batch."""
+    epoch = 0
+    while True:
+        for drawn in epoch_batches(samples, epoch, batch, seed, underfilled):
+            yield epoch, drawn
+        epoch += 1
+
+
+def _filled(group: list[Draw], batch: int) -> list[Draw]:
+    """A whole number of batches: the first of the group come once more, with chances of their own."""
+    lack = -len(group) % batch
+    again = itertools.islice(itertools.cycle(group), lack)
+    return [*group, *(replace(draw, number=-1 - draw.number - k * _FAR) for k, draw in enumerate(again))]
+
+
+def _cut(group: list[Draw], batch: int) -> list[Draw]:
+    return group[: len(group) - len(group) % batch]
+
+
+_FAR = 1 << 32  # more than a run has turns: keeps a filler's chance apart from all others
+_FILL: dict[Underfilled, Callable[[list[Draw], int], list[Draw]]] = {
+    "smaller": lambda group, batch: group,
+    "repeat": _filled,
+    "drop": _cut,
+}
+
+
+def _subject_draws(samples: list[Sample], epoch: int) -> Iterator[Draw]:
+    for sample in samples:
+        if not sample.reg:
+            for turn in range(sample.repeats):
+                yield Draw(sample, epoch * sample.repeats + turn, epoch)
+
+
+def _prior_draws(samples: list[Sample], epoch: int, seed: int) -> Iterator[Draw]:
+    """For each class as many regularization draws as subject draws, going round through all its pictures."""
+    need: dict[str, int] = defaultdict(int)
+    pool: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.reg:
+            pool[sample.class_name].append(sample)
+        else:
+            need[sample.class_name] += sample.repeats
+    for name, pictures in pool.items():
+        pictures.sort(key=lambda sample: seed_of(seed, "prior", sample.id))
+        for position in range(epoch * need[name], (epoch + 1) * need[name]):
+            yield Draw(pictures[position % len(pictures)], position // len(pictures), epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """All that is random about one draw of a sample, from the sample's own stream."""
+
+    time: torch.Tensor  # (1,)
+    noise: torch.Tensor  # (1, C, h, w), what is to be predicted
+    mixed: torch.Tensor  # (1, C, h, w), what is mixed in: the same but for input perturbation
+    posterior: torch.Tensor  # (1, C, h, w), standard normal: where in the VAE's distribution the latent lies
+
+
+def chance(draw: Draw, objective: Objective, shape: tuple[int, ...], settings: tuple[int, Noise]) -> Chance:
+    """Time and noise of a draw: the same for the same (seed, record id, number), whatever is drawn beside it.
+
+    `settings` are the seed and the options. The noise offset is a constant per channel that lets the
+    model learn overall brightness (https://www.crosslabs.org/blog/diffusion-with-offset-noise); input
+    perturbation is noise that is not to be predicted (https://arxiv.org/abs/2301.11706).
+    """
+    import torch
+
+    seed, config = settings
+    stream = torch.Generator().manual_seed(seed_of(seed, draw.sample.id, draw.number))
+    time = objective.sample(stream, shape)
+    noise = torch.randn(1, *shape, generator=stream)
+    posterior = torch.randn(1, *shape, generator=stream)
+    if config.noise_offset:
+        noise = noise + config.noise_offset * torch.randn(1, shape[0], 1, 1, generator=stream)
+    mixed = noise
+    if config.input_perturbation:
+        mixed = noise + config.input_perturbation * torch.randn(1, *shape, generator=stream)
+    return Chance(time, noise, mixed, posterior)

@@ -1,0 +1,194 @@
+"""prep train --trial: a twentieth of the run that touches every part of it, and what the whole would take."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from pipeline.workspace import Workspace, write_atomic
+from training.data.dataset import Sample
+from training.evaluation.step_timer import Meter
+from training.run import conduct, pictures
+from training.trainer import count_steps, epoch_steps
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+    from pipeline.stage import Report
+    from training.evaluation.callbacks import Observers
+    from training.train import Train
+
+_SHARE = 20  # the trial's part of the whole run
+_FEWEST = 4  # steps: two before it is stopped, two after
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a trial run did, and what the whole run would take by that."""
+
+    steps: int  # that were tried
+    total: int  # of the whole run
+    touched: dict[str, int]  # how often each part was tried
+    parts: dict[str, float]  # seconds of the whole run, by part
+    seconds: float  # all of them
+    memory: int  # bytes, the most that the process held
+    gpu_memory: int  # bytes, the most that was allocated; 0 without one
+    folder: str  # where the trial lies, relative to the workspace
+
+    def lines(self) -> Iterator[str]:
+        """For people, a line each."""
+        yield f"tried {self.steps:,} of {self.total:,} steps in {self.folder}"
+        yield "touched: " + ", ".join(f"{name} {count:,}" for name, count in self.touched.items() if count)
+        if missing := [name for name, count in self.touched.items() if not count]:
+            yield f"not asked for: {', '.join(missing)}"
+        yield f"the whole run: about {human(self.seconds)}"
+        yield "of these: " + ", ".join(f"{name} {human(took)}" for name, took in self.parts.items() if took >= 0.05)
+        gpu = f", {self.gpu_memory / 1e9:.1f} GB of the GPU" if self.gpu_memory else ""
+        yield f"memory: {self.memory / 1e9:.1f} GB{gpu}"
+
+
+def try_out(config: Train, manifest: Manifest, workspace: Workspace, report: Report) -> Estimate:
+    """Train a twentieth in a folder of its own, stopped in the middle and gone on with, and publish it.
+
+    The real run's folder and manifest are not touched; caches are, so the real run finds them filled.
+    """
+    samples = pictures(config, manifest).train
+    total = count_steps(config, samples)
+    steps = max(_FEWEST, math.ceil(total / _SHARE))
+    small = smaller(config, steps)
+    first, second = Meter(until=steps // 2, settle=True), Meter(settle=True)
+    conduct(small, manifest, workspace, report, first)
+    watch = conduct(replace(small, fresh=False), manifest, workspace, report, second)
+    counts = Counts.of(config, samples, total)
+    parts = estimate(first, second, counts)
+    found = Estimate(
+        steps=steps,
+        total=total,
+        touched=touched(watch, steps),
+        parts=parts,
+        seconds=sum(parts.values()),
+        memory=peak_memory(),
+        gpu_memory=peak_gpu_memory(),
+        folder=workspace.relative(watch.folder),
+    )
+    write_atomic(watch.folder / "trial.json", json.dumps(asdict(found), indent=2).encode())
+    return found
+
+
+def smaller(config: Train, steps: int) -> Train:
+    """The same run in little: everything that it was asked for happens at half and at the end."""
+    half, sampled = steps // 2, bool(config.sample_every_epochs or config.sample_every_steps)
+    return replace(
+        config,
+        output=f"{config.output[:94]}-trial",
+        steps=steps,
+        fresh=True,
+        save_every_epochs=0,
+        save_every_steps=half,
+        validate_every_epochs=0,
+        validate_every_steps=half,
+        patience=0,
+        sample_every_epochs=0,
+        sample_every_steps=steps if sampled else 0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often each part comes in the whole run."""
+
+    steps: int
+    validations: int
+    samples: int
+    saves: int
+
+    @classmethod
+    def of(cls, config: Train, samples: list[Sample], total: int) -> Counts:
+        ends = list(epoch_ends(config, samples, total))
+
+        def times(every_steps: int, every_epochs: int) -> int:
+            due = {total}
+            due |= set(range(every_steps, total + 1, every_steps)) if every_steps else set()
+            due |= set(ends[every_epochs - 1 :: every_epochs]) if every_epochs else set()
+            return len(due)
+
+        return cls(
+            total,
+            times(config.validate_every_steps, config.validate_every_epochs),
+            times(config.sample_every_steps, config.sample_every_epochs),
+            times(config.save_every_steps, config.save_every_epochs),
+        )
+
+
+def epoch_ends(config: Train, samples: list[Sample], total: int) -> Iterator[int]:
+    """The last steps of the epochs that the whole run finishes."""
+    done, epoch = 0, 0
+    while (done := done + len(epoch_steps(config, samples, epoch))) <= total:
+        yield done
+        epoch += 1
+
+
+def estimate(first: Meter, second: Meter, counts: Counts) -> dict[str, float]:
+    """Seconds of the whole run by part, from those of the two halves of the trial.
+
+    A step's is the median, what comes at times the longest: there it did something. The first
+    half's caching is left out, for it need not be done again.
+    """
+    both: dict[str, list[float]] = defaultdict(list)
+    for meter in (first, second):
+        for name, seconds in meter.seconds.items():
+            both[name] += seconds
+    longest = {name: max(seconds, default=0.0) for name, seconds in both.items()}
+    return {
+        "loading": second.seconds["prepare"][0],
+        "the base model's losses and samples": first.seconds["base"][0],
+        "steps": statistics.median(both["step"]) * counts.steps,
+        "validation": longest.get("validation", 0.0) * counts.validations,
+        "samples": longest.get("samples", 0.0) * counts.samples,
+        "checkpoints": longest.get("save", 0.0) * counts.saves,
+        "the file and its proof": second.seconds["publish"][0],
+    }
+
+
+def touched(watch: Observers, steps: int) -> dict[str, int]:
+    """How often each part was tried, counted by what it left."""
+    rows = watch.samples.rows if watch.samples else []
+    return {
+        "latents": len({sample.pixels for sample in watch.run.plan.all}),
+        "steps": steps,
+        "checkpoints": len(watch.course.shelf.steps()),
+        "resumes": int(watch.course.done > 0),
+        "validations": len(watch.validator.evaluations),
+        "samples": len(rows),
+        "files": len(list(watch.folder.glob(f"{watch.folder.name}.safetensors"))),
+        "files of checkpoints": len(list(watch.folder.glob(f"{watch.folder.name}-*.safetensors"))),
+    }
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def peak_gpu_memory() -> int:
+    import torch
+
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+
+
+def human(seconds: float) -> str:
+    """A duration as people read it: 12.3 s, 4 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,63 @@
+"""Curves for TensorBoard, written while a run trains."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PrepError
+from training.checkpoints.training_log import Row
+from training.evaluation.validation import SETS
+from training.evaluation.verdict import Evaluation, mean
+from training.trainer import Step
+
+
+def need_tensorboard() -> None:
+    """PrepError when TensorBoard is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise PrepError(
+            "train: tensorboard was asked for, but is not installed.",
+            "Install it: pip install 'prep-diffusion[tensorboard]'. curves.png is drawn without it.",
+        )
+
+
+class Board:
+    """A folder of events: the loss and the rate of every step, the mean losses of every evaluation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writer: Any = None
+        self.told = -1  # step of the last evaluation that was written
+
+    def begin(self, done: int, evaluations: list[Evaluation]) -> None:
+        """Open the events; what an earlier part of the run wrote of steps after `done` counts no more."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
+        if done:
+            self.told = done
+        self._tell(evaluations)
+
+    def read(self, row: Row) -> None:
+        """Take a step of the ledger down."""
+        found = {"loss/train": row.loss, "loss/reg": row.prior_loss, "rate": row.learning_rate, "norm": row.norm}
+        for name, value in found.items():
+            if value is not None:
+                self.writer.add_scalar(name, value, row.step)
+
+    def after(self, step: Step, evaluations: list[Evaluation]) -> bool:
+        """Take new evaluations down; never ends the run."""
+        self._tell(evaluations)
+        return False
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _tell(self, evaluations: list[Evaluation]) -> None:
+        for one in evaluations:
+            if one.step > self.told:
+                for name in SETS:
+                    if losses := list(getattr(one, name).values()):
+                        self.writer.add_scalar(f"measured/{name}", mean(losses), one.step)
+                self.told = one.step

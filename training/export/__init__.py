@@ -1,0 +1,1 @@
+"""Exported files: tensors, metadata, and the checks before a file gets its name."""

@@ -1,0 +1,109 @@
+"""What an adapter file says about itself: kohya's ss_* keys, modelspec, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from training.data.dataset import Sample
+from training.data.sampler import epoch_batches
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+    from training.models.family import Family
+    from training.models.loader import Checkpoint
+    from training.objective import Objective
+    from training.train import Train
+
+
+def describe(
+    config: Train, samples: list[Sample], done: tuple[int, int], model: tuple[Family, Checkpoint]
+) -> dict[str, str]:
+    """All that depends on the run and its pictures; no time, host or path, so equal runs give equal files.
+
+    `done` are the steps done, and the epochs begun.
+    """
+    family, checkpoint = model
+    triggers = sorted({sample.subject for sample in samples if sample.subject})
+    sizes = Counter((sample.width, sample.height) for sample in samples)
+    common = max(sizes, key=lambda size: (sizes[size], size))
+    found: dict[str, Any] = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": family.architecture,
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": config.output,
+        "modelspec.resolution": f"{common[0]}x{common[1]}",
+        "modelspec.trigger_phrase": ", ".join(triggers),
+        "ss_base_model_version": family.name,
+        "ss_v2": family.name == "sd_v2",
+        "ss_sd_model_name": checkpoint.base.name,
+        "ss_new_sd_model_hash": checkpoint.base.sha256,
+        "ss_new_vae_hash": checkpoint.base.vae,
+        "ss_output_name": config.output,
+        "ss_resolution": f"({common[0]}, {common[1]})",
+        **_of_run(config, *done),
+        **_of_pictures(samples, config),
+    }
+    return told(found)
+
+
+def told(values: dict[str, Any]) -> dict[str, str]:
+    """Values as a safetensors header holds them: text, and dictionaries as JSON."""
+    return {
+        key: json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+        for key, value in values.items()
+    }
+
+
+def _of_run(config: Train, steps: int, epochs: int) -> dict[str, Any]:
+    return {
+        "ss_learning_rate": config.learning_rate,
+        "ss_unet_lr": config.learning_rate,
+        "ss_text_encoder_lr": config.text_encoder_rate,
+        "ss_optimizer": config.optimizer,
+        "ss_max_grad_norm": config.clip,
+        "ss_gradient_accumulation_steps": config.accumulate,
+        "ss_lr_scheduler": config.scheduler,
+        "ss_lr_warmup_steps": round(config.warmup * steps),
+        "ss_max_train_steps": steps,
+        "ss_steps": steps,
+        "ss_epoch": epochs,
+        "ss_num_epochs": epochs,
+        "ss_total_batch_size": config.batch * config.accumulate,
+        "ss_seed": config.seed,
+        "ss_noise_offset": config.noise_offset,
+        "ss_min_snr_gamma": config.min_snr,
+        "ss_prior_loss_weight": config.prior_loss_weight,
+        "ss_mixed_precision": "bf16" if config.precision == "bf16" else "no",
+    }
+
+
+def _of_pictures(samples: list[Sample], config: Train) -> dict[str, Any]:
+    folders: dict[bool, dict[str, dict[str, int]]] = {False: {}, True: {}}
+    tags: dict[str, Counter[str]] = defaultdict(Counter)
+    for sample in samples:
+        folder = folders[sample.reg].setdefault(sample.folder, {"n_repeats": sample.repeats, "img_count": 0})
+        folder["img_count"] += 1
+        tags[sample.folder].update(tag for text in sample.caption.split(",") if (tag := text.strip().lower()))
+    sizes = sorted(Counter((sample.width, sample.height) for sample in samples).items())
+    buckets = {str(k): {"resolution": list(size), "count": count} for k, (size, count) in enumerate(sizes)}
+    return {
+        "ss_num_train_images": sum(sample.repeats for sample in samples if not sample.reg),
+        "ss_num_reg_images": sum(1 for sample in samples if sample.reg),
+        "ss_num_batches_per_epoch": len(epoch_batches(samples, 0, config.batch, config.seed, config.underfilled)),
+        "ss_dataset_dirs": folders[False],
+        "ss_reg_dataset_dirs": folders[True],
+        "ss_tag_frequency": {folder: dict(counts.most_common()) for folder, counts in sorted(tags.items())},
+        "ss_enable_bucket": len(sizes) > 1,
+        "ss_bucket_info": {"buckets": buckets},
+    }
+
+
+def provenance(manifest: Manifest, objective: Objective, sha256: str) -> dict[str, str]:
+    """The data set's digest, and the hash of the file's tensors, if any, under the names that readers know."""
+    found = {
+        "prep_data_set": manifest.digest,
+        "modelspec.prediction_type": {"v_prediction": "v"}.get(objective.prediction, objective.prediction),
+    }
+    return found | ({"modelspec.hash_sha256": f"0x{sha256}", "sshs_model_hash": sha256} if sha256 else {})

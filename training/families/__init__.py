@@ -1,1 +1,0 @@
-"""Model families: what differs between one kind of base model and another."""

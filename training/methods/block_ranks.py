@@ -1,0 +1,81 @@
+"""Ranks by block: how large the adapters are in each part of a U-Net or transformer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.errors import PrepError
+from pipeline.tag_text import printable
+
+_EXAMPLE = "Write, for example: --block-ranks 'down=8, mid=32, up.3=0'"
+_HIGHEST = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a module's adapter is; its strength is alpha divided by rank."""
+
+    rank: int
+    alpha: float
+
+    def times(self, share: float) -> Size:
+        """A multiple of it, of the same strength."""
+        rank = max(1, round(self.rank * share))
+        return Size(rank, self.alpha * rank / self.rank)
+
+
+def read_block_ranks(text: str) -> dict[str, int]:
+    """'down=8, up.3=0' as ranks by block; PrepError says where it is wrong."""
+    ranks: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        block, sign, number = (piece.strip() for piece in part.partition("="))
+        if not (block and sign and number.isdecimal() and number.isascii()):
+            raise PrepError(f"train: block_ranks: '{printable(part)}' is not a block and its rank.", _EXAMPLE)
+        if int(number) > _HIGHEST:
+            raise PrepError(f"train: block_ranks: {number} is too large a rank.", f"It must be at most {_HIGHEST}.")
+        if block in ranks:
+            raise PrepError(f"train: block_ranks names '{printable(block)}' twice.", "Name it once.")
+        ranks[block] = int(number)
+    return ranks
+
+
+def blocks_of(path: str) -> tuple[str, ...]:
+    """The blocks that a module is in, the narrowest last.
+
+    'down_blocks.1.attentions.0.proj_in' is in 'down' and 'down.1', 'mid_block.resnets.0.conv1' in
+    'mid', 'transformer_blocks.7.ff.net.2' in 'transformer' and 'transformer.7'.
+    """
+    first, _, rest = path.partition(".")
+    for end in ("_blocks", "_block"):
+        if first.endswith(end):
+            name = first.removesuffix(end)
+            number = rest.partition(".")[0]
+            return (name, f"{name}.{number}") if number.isdecimal() else (name,)
+    return ()
+
+
+def check_blocks(ranks: Iterable[str], paths: Iterable[str]) -> None:
+    """Raise PrepError when a block is named in which none of the modules is."""
+    known = list(dict.fromkeys(block for path in paths for block in blocks_of(path)))
+    for block in ranks:
+        if block not in known:
+            near = difflib.get_close_matches(block, known, 1)
+            raise PrepError(
+                f"train: block_ranks: the base has no block '{printable(block)}' that adapters go into.",
+                f"Did you mean {near[0]}?" if near else f"It has {', '.join(known)}.",
+            )
+
+
+def sized(paths: Iterable[str], size: Size, shares: dict[str, float]) -> dict[str, Size]:
+    """The size of each module's adapter: `size`, times the share of the narrowest block that `shares` names.
+
+    Modules whose share is 0 have none.
+    """
+    found = {}
+    for path in paths:
+        share = next((shares[block] for block in reversed(blocks_of(path)) if block in shares), 1.0)
+        if share:
+            found[path] = size.times(share)
+    return found

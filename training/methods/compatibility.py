@@ -1,0 +1,87 @@
+"""Whether a base can carry the adapters that are asked for, said before any of its weights is loaded."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PrepError
+from pipeline.tag_text import printable
+from training.methods.adapters import matching
+from training.methods.block_ranks import check_blocks, read_block_ranks
+from training.methods.init_weights import kind_of, read_former
+from training.methods.keys import module_names
+from training.optim.options import OWN_RATE
+
+if TYPE_CHECKING:
+    from training.methods.init_weights import Former
+    from training.models.family import Family
+    from training.models.loader import Checkpoint
+    from training.train import Train
+
+log = logging.getLogger(__name__)
+
+_RATES = {"text_encoder": "text-encoder-rate", "text_encoder_2": "text-encoder-2-rate"}
+_USUAL = {"lora": 64, "locon": 12, "loha": 32}  # the largest ranks that people use
+
+
+def check_adapters(
+    config: Train, family: Family, checkpoint: Checkpoint, parts: list[str], former: Path | None
+) -> None:
+    """Raise PrepError when the base's `parts` cannot learn what the options say, or cannot go on from the file."""
+    if config.format == "kohya" and not family.kohya:
+        raise PrepError(
+            f"train: adapter files of {family.title} have diffusers' names.", "Leave format out, or use: --format auto"
+        )
+    if config.lora_plus != 1 and config.optimizer in OWN_RATE:
+        raise PrepError(
+            f"train: {config.optimizer} finds one rate for all weights, so lora_plus has no effect.", "Leave it out."
+        )
+    if former:
+        _check_former(config, family, read_former(former, family, checkpoint), parts, former)
+        return
+    targets = family.targets[family.denoiser]
+    paths = [place.path for place in module_names(family, checkpoint, [family.denoiser]).values()]
+    linear, conv = matching(paths, targets.linear), matching(paths, targets.conv)
+    wanted = config.conv_rank > 0 or config.method == "locon"
+    if wanted and family.denoiser in parts and not conv:
+        raise PrepError(
+            f"train: {family.title} has no convolutional blocks for {config.method} to go into.",
+            "Use: --method lora" if config.method == "locon" else "Leave conv_rank out.",
+        )
+    check_blocks(read_block_ranks(config.block_ranks), linear + conv if wanted else linear)
+    if (usual := _USUAL.get(config.method, config.rank)) < config.rank:
+        log.warning(
+            "A rank of %d is more than the %d usual for %s: a large file, which may learn pictures by heart.",
+            config.rank,
+            usual,
+            config.method,
+        )
+
+
+def _check_former(config: Train, family: Family, former: Former, parts: list[str], file: Path) -> None:
+    """Raise PrepError unless options and file are about the same kind of adapters on the same parts."""
+    name = printable(file.name)
+    kinds = kind_of(former)
+    if kinds == {"lora"}:
+        targets = family.targets[family.denoiser]
+        paths = former.get(family.denoiser, {})
+        kinds = {"locon"} if len(matching(paths, targets.linear)) < len(paths) else kinds
+    if len(kinds) > 1:
+        raise PrepError(f"{name} holds {' and '.join(sorted(kinds))} together.", "prep trains on files of one kind.")
+    (kind,) = kinds
+    if kind != config.method:
+        raise PrepError(f"{name} is a {kind}, not a {config.method}.", f"Use: --method {kind}")
+    for part in former:
+        if part not in parts:
+            raise PrepError(
+                f"{name} changes the {part} too, whose learning rate is 0.",
+                f"Give it one, for example: --{_RATES.get(part, 'learning-rate')} 1e-5",
+            )
+    for part in parts:
+        if part not in former:
+            raise PrepError(
+                f"{name} holds nothing for the {part}, so there is nothing to train on.",
+                f"Leave the {part} as it is: --{_RATES.get(part, 'learning-rate')} 0",
+            )

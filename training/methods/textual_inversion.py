@@ -1,0 +1,302 @@
+"""Textual inversion: new vectors that a subject's token is read as; nothing of the base itself learns."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.errors import PrepError
+from pipeline.stage import Options, opt
+from pipeline.tag_text import printable
+from training.data.captions import plain_prompt
+from training.export.artifacts import Folder
+from training.methods.token_embeddings import (
+    Reader,
+    Rows,
+    file_tensors,
+    mend_end,
+    read_embedding,
+    vocabulary,
+    widen,
+    words_pattern,
+)
+from training.models.family import TextSettings
+from training.optim.lr_by_step import read_pace
+from training.optim.optimizers import Group
+from training.optim.options import OWN_RATE
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.data.dataset import Sample
+    from training.methods.method import Materials
+    from training.models.family import Family, Modules
+    from training.train import Train
+
+    Tensors = dict[str, torch.Tensor]
+
+log = logging.getLogger(__name__)
+
+_PLACEHOLDER = "<prep>"  # diffusers refuses words that its vocabulary has
+
+# Pictures of a subject, below which it gets so many vectors; more pictures hold more to tell.
+_VECTORS = (
+    *((20, 2), (31, 3), (40, 4), (50, 5), (61, 6), (70, 8), (80, 9), (90, 10), (100, 11), (120, 12), (150, 14)),
+    (math.inf, 16),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inversion(Options):
+    """What textual inversion learns, and how fast."""
+
+    name: ClassVar[str] = "train"
+
+    vectors: int = opt(
+        0,
+        "Vectors of an embedding; 0: by the subject's pictures, 2 for fewer than 20 up to 16 from 150 on.",
+        low=0,
+        high=75,
+    )
+    init_words: str = opt("", "Words that an embedding begins as, such as 'young man'; else the subject's class.")
+    init_mean: bool = opt(False, "Let all vectors begin as the words' mean, instead of one word after the other.")
+    embedding_rate: str = opt(
+        "0.005",
+        "Learning rate of embeddings, also one that changes at given steps, such as '0.05:10, 0.02:20, 0.01:60, "
+        "0.005:200, 0.002:500, 0.001:3000, 0.0005'; usual are 3000 steps and more.",
+        metavar="RATE[:STEP],...",
+    )
+    embedding_norm: float = opt(
+        1.5,
+        "How long a vector may become, times the usual length of the base's own; 0: as long as it will. "
+        "Too long ones drown the rest of a prompt.",
+        low=0,
+        high=1000,
+    )
+
+    def check(self) -> None:
+        read_pace(self.embedding_rate, "embedding_rate")
+
+
+def check_inversion(config: Train) -> None:
+    """Raise PrepError when inversion is asked to learn in a way that it cannot."""
+    if config.method != "inversion":
+        return
+    if config.optimizer in OWN_RATE:
+        raise PrepError(
+            f"train: {config.optimizer} finds the rate by itself; embeddings learn at their own.",
+            "Use the optimizer adamw.",
+        )
+    if config.scheduler != "constant" and not read_pace(config.embedding_rate, "embedding_rate").constant:
+        raise PrepError(
+            f"train: the scheduler {config.scheduler} has no effect on an embedding_rate that names its own steps.",
+            "Leave the scheduler out, or give one rate.",
+        )
+
+
+def inversion_rates(config: Train, family: Family) -> dict[str, float]:
+    """The full rate of each text encoder that gets vectors: all of CLIP's."""
+    rate = read_pace(config.embedding_rate, "embedding_rate")(0)
+    return {part: rate for part in family.targets if part != family.denoiser}
+
+
+def vectors_for(pictures: int) -> int:
+    """How many vectors an embedding of so many pictures gets."""
+    return next(vectors for below, vectors in _VECTORS if pictures < below)
+
+
+class Embeddings:
+    """Vectors for every subject's token in each CLIP text encoder; see Trainee for what each member is.
+
+    They stand for the token from tokenisation on, so captions stay as they are.
+    """
+
+    def __init__(self, materials: Materials) -> None:
+        self.materials = materials
+        self.rows: dict[str, Rows] = {}  # by part
+        self.began: dict[str, Tensors] = {}
+        self.answers: Tensors = {}  # by token, once they are settled
+        self.tokens = _tokens(materials)
+        for part, module in materials.modules.items():
+            own = vocabulary(module).detach()
+            begin = {token: self._begin(part, token).to(own.device) for token in self.tokens}
+            for vectors in begin.values():
+                vectors.requires_grad_(True)
+            bound = materials.config.embedding_norm or math.inf
+            self.rows[part] = Rows(len(own), begin, bound * float(own.norm(dim=1).median()))
+            self.began[part] = {token: vectors.detach().clone() for token, vectors in self.rows[part].bounded().items()}
+            widen(module, self.rows[part])
+            materials.tokenizers[part] = Reader(materials.tokenizers[part], self.rows[part].places())
+
+    def groups(self) -> list[Group]:
+        pace, rates = read_pace(self.materials.config.embedding_rate, "embedding_rate"), self.materials.rates
+        return [
+            Group(
+                part,
+                {f"{part}.{token}": vectors for token, vectors in rows.vectors.items()},
+                rates[part],
+                None if pace.constant else pace,
+            )
+            for part, rows in self.rows.items()
+        ]
+
+    def files(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+        """One file; of several subjects a folder, whose files are named after the tokens."""
+        bounded = {part: rows.bounded() for part, rows in self.rows.items()}
+        saved = {
+            token: file_tensors({part: vectors[token].detach().cpu().to(dtype) for part, vectors in bounded.items()})
+            for token in self.tokens
+        }
+        if len(saved) == 1:
+            return {".safetensors": next(iter(saved.values()))}
+        return {"": Folder({file_name(token): partial(saved.__getitem__, token) for token in saved})}
+
+    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+        for part, module in self.materials.modules.items():
+            module.to("cpu").float()
+            rows = self.rows[part]
+            for token, vectors in rows.bounded().items():
+                rows.vectors[token].data = vectors.detach().cpu().to(dtype).float()
+            self.rows[part] = replace(rows, longest=math.inf)  # what is rounded stays as it is
+            widen(module, self.rows[part])
+        for token in self.tokens:
+            self.answers[token] = self._answer(self.materials.tokenizers, self.materials.modules, token)
+        return self.files(dtype)
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "ss_learning_rate": self.materials.config.embedding_rate,
+            "ss_unet_lr": 0.0,
+            "modelspec.architecture": self.materials.family.architecture.replace("/lora", "/textual-inversion"),
+            "ss_num_vectors_per_token": max(
+                len(vectors) for rows in self.rows.values() for vectors in rows.vectors.values()
+            ),
+        }
+
+    def prove(self, files: dict[str, Path]) -> None:
+        """Load the files by diffusers' own reader into fresh text encoders: they must say what the trained ones do."""
+        widths = {part: vocabulary(module).shape[1] for part, module in self.materials.modules.items()}
+        for token in self.tokens:
+            path = files[""] / file_name(token) if "" in files else files[".safetensors"]
+            saved = read_embedding(path, widths)
+            if all(same(vectors, self.began[part][token]) for part, vectors in saved.items()):
+                raise PrepError(
+                    f"The embedding of {printable(token)} is what it began as.",
+                    "Train for more steps, or at a higher rate.",
+                )
+            trained = self.answers[token] if token in self.answers else self._answer(*self._widened(saved))
+            error = float((self._answer(*self._loaded(path)) - trained).abs().max())
+            if not error <= 1e-4 * float(trained.abs().max()):
+                raise PrepError(
+                    f"{path} does not load as it was trained: what it says is off by {error:.3g}.",
+                    "Keep the file and report this; the versions of diffusers and transformers are in the manifest.",
+                )
+
+    def _begin(self, part: str, token: str) -> torch.Tensor:
+        """The vectors of a token before the first step, (n, width) in float32."""
+        import torch
+
+        found, config = self.materials, self.materials.config
+        pictures = [sample for sample in found.samples if sample.subject == token and not sample.reg]
+        own = vocabulary(found.modules[part]).detach()
+        if found.former:
+            widths = {part: vocabulary(module).shape[1] for part, module in found.modules.items()}
+            return read_embedding(found.former, widths)[part]
+        words = config.init_words.strip() or pictures[0].class_name
+        ids = found.tokenizers[part](words, add_special_tokens=False, truncation=False).input_ids
+        if not ids:
+            raise PrepError(
+                f"train: there is no word that the embedding of {printable(token)} could begin as.",
+                "Give one that comes close to it, for example: --init-words man",
+            )
+        sources = {sample.id.partition("-")[0] for sample in pictures}  # a copy tells nothing new
+        count = config.vectors or vectors_for(len(sources))
+        chosen = own[torch.tensor([ids[k % len(ids)] for k in range(count)], device=own.device)]
+        if config.init_mean:
+            chosen = own[torch.tensor(ids, device=own.device)].mean(dim=0).expand(count, -1)
+        return chosen.float().clone()
+
+    def _answer(self, tokenizers: Modules, encoders: Modules, word: str) -> torch.Tensor:
+        """What the text encoders say of a prompt with the word, laid out in a row."""
+        import torch
+
+        with torch.no_grad():
+            said = self.materials.family.encode_text(tokenizers, encoders, [f"a photo of {word}"], TextSettings())
+        return torch.cat([value.flatten() for value in said.values()])
+
+    def _widened(self, saved: Tensors) -> tuple[Modules, Modules, str]:
+        """Fresh tokenizers and text encoders that read a word as these vectors, the way they do in training."""
+        tokenizers, encoders = self.materials.checkpoint.tokenizers(), {}
+        for part, vectors in saved.items():
+            encoders[part] = self.materials.checkpoint.load(part)
+            rows = Rows(len(vocabulary(encoders[part])), {_PLACEHOLDER: vectors}, math.inf)
+            widen(encoders[part], rows)
+            tokenizers[part] = Reader(tokenizers[part], rows.places())
+        return tokenizers, encoders, _PLACEHOLDER
+
+    def _loaded(self, path: Path) -> tuple[Modules, Modules, str]:
+        """Fresh tokenizers and text encoders into which diffusers loaded a file's vectors, and what calls them up."""
+        from diffusers.loaders import TextualInversionLoaderMixin
+
+        reader, prompt = TextualInversionLoaderMixin(), _PLACEHOLDER
+        reader.hf_device_map, reader.components = None, {}
+        tokenizers, encoders = self.materials.checkpoint.tokenizers(), {}
+        widths = {part: vocabulary(module).shape[1] for part, module in self.materials.modules.items()}
+        for part, vectors in read_embedding(path, widths).items():
+            encoders[part] = self.materials.checkpoint.load(part)
+            mend_end(encoders[part])
+            given = {"token": _PLACEHOLDER, "tokenizer": tokenizers[part], "text_encoder": encoders[part]}
+            reader.load_textual_inversion(str(path) if len(widths) == 1 else {_PLACEHOLDER: vectors}, **given)
+            prompt = reader.maybe_convert_prompt(_PLACEHOLDER, tokenizers[part])
+        return tokenizers, encoders, prompt
+
+
+def same(saved: torch.Tensor, began: torch.Tensor) -> bool:
+    """Whether vectors of a file are those that training began with, in one of the formats that files have."""
+    import torch
+
+    formats = (torch.float32, torch.float16, torch.bfloat16)
+    return any(torch.equal(saved, began.cpu().to(dtype).float()) for dtype in formats)
+
+
+def file_name(token: str) -> str:
+    """The file of one of several embeddings; WebUI and ComfyUI call an embedding up by it."""
+    return re.sub(r"[^\w. -]", "_", token) + ".safetensors"
+
+
+def _tokens(materials: Materials) -> list[str]:
+    """The subjects' tokens; PrepError when there is none, or when no caption holds one of them."""
+    config, samples = materials.config, [sample for sample in materials.samples if not sample.reg and sample.repeats]
+    tokens = sorted({sample.subject for sample in samples if sample.subject})
+    if not tokens:
+        raise PrepError(
+            "train: inversion needs a token to learn, but no picture has a subject.", "Name one in prep.toml."
+        )
+    if materials.former and len(tokens) > 1:
+        raise PrepError(
+            f"train: continue_from is one embedding, but the data set has {len(tokens)} subjects.",
+            "Train each subject by itself.",
+        )
+    for token in tokens:
+        _check_captions(token, [sample for sample in samples if sample.subject == token], config)
+    return tokens
+
+
+def _check_captions(token: str, samples: list[Sample], config: Train) -> None:
+    holds = words_pattern([token]).search
+    without = [sample.id for sample in samples if not holds(plain_prompt(sample, config))]
+    if len(without) == len(samples):
+        raise PrepError(
+            f"train: no caption of {printable(token)} holds that token, so there is nothing its embedding could learn.",
+            "Put it into the captions: prep merge --trigger",
+        )
+    if without:
+        log.warning(
+            "%d of %d captions of %s do not hold the token; their pictures teach its embedding nothing.",
+            *(len(without), len(samples), printable(token)),
+        )

@@ -1,0 +1,233 @@
+"""Embeddings of textual inversion: vectors behind a text encoder's vocabulary, read for a word, and their files."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.errors import PrepError
+from pipeline.tag_text import printable
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = dict[str, torch.Tensor]
+
+SINGLE = "emb_params"  # the only tensor of a file for a base with one text encoder
+NAMES = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}  # of those for two, as SDXL's readers know them
+_READ = "prep reads safetensors, and of .pt and .bin files those that hold nothing but tensors."
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Vectors behind the vocabulary of one text encoder; each word has several, one after another."""
+
+    first: int  # the token of the first: the size of the vocabulary
+    vectors: Tensors  # by word: (n, width), float32
+    longest: float  # no vector acts as a longer one
+
+    def places(self) -> dict[str, list[int]]:
+        """The tokens of each word."""
+        found, at = {}, self.first
+        for word, vectors in self.vectors.items():
+            found[word] = list(range(at, at + len(vectors)))
+            at += len(vectors)
+        return found
+
+    def bounded(self) -> Tensors:
+        """The vectors as they act.
+
+        Those that are too long are shortened, so only their direction can go on learning: adaptive
+        optimizers move each number by about the rate, and 0.005 in each of 768 is a third of the
+        length of CLIP's own vectors at every step.
+        """
+        if math.isinf(self.longest):
+            return self.vectors
+        return {
+            word: vectors * (self.longest / vectors.norm(dim=1, keepdim=True).clamp(min=self.longest))
+            for word, vectors in self.vectors.items()
+        }
+
+
+def vocabulary(encoder: Any) -> torch.Tensor:
+    """A text encoder's own vectors, (tokens, width)."""
+    weight: torch.Tensor = encoder.get_input_embeddings().weight
+    return weight
+
+
+def widen(encoder: Any, rows: Rows) -> None:
+    """Let a text encoder read tokens behind its vocabulary as these vectors, through which gradients flow.
+
+    Its own vectors stay where they are: joined to the new ones, 38 million numbers would be copied
+    at every step. A text is summarised at its end token; by the configurations of older files
+    transformers takes the largest token for it, which now are others.
+    """
+    import torch
+    from torch.nn.functional import embedding
+
+    holder = encoder.get_input_embeddings()
+
+    def forward(tokens: torch.Tensor) -> torch.Tensor:
+        known = embedding(tokens.clamp(max=rows.first - 1), holder.weight)
+        new = embedding((tokens - rows.first).clamp(min=0), torch.cat(list(rows.bounded().values())))
+        return torch.where((tokens >= rows.first)[..., None], new, known)
+
+    holder.forward = forward
+    mend_end(encoder)
+
+
+def mend_end(encoder: Any) -> None:
+    """Tell CLIP its end token where the configuration has 2, as all had before transformers 4.31."""
+    for module in encoder.modules():
+        if getattr(module, "eos_token_id", None) == 2:
+            module.eos_token_id = len(vocabulary(encoder)) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The tokens of a text, as tokenizers give them."""
+
+    input_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A tokenizer that reads some words as tokens of their own: where they stand alone, in small or capital letters."""
+
+    tokenizer: Any
+    places: dict[str, list[int]]
+
+    @property
+    def bos_token_id(self) -> int:
+        return int(self.tokenizer.bos_token_id)
+
+    @property
+    def eos_token_id(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def pad_token_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    def __call__(self, text: str, add_special_tokens: bool = False, truncation: bool = False) -> Found:
+        own = {word.lower(): tokens for word, tokens in self.places.items()}
+        ids: list[int] = []
+        for at, piece in enumerate(words_pattern(own).split(text)):
+            plain = {"add_special_tokens": add_special_tokens, "truncation": truncation}
+            ids += own[piece.lower()] if at % 2 else self.tokenizer(piece, **plain).input_ids
+        return Found(ids)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The tokens of several texts, as diffusers' pipelines want them: (B, n)."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PipelineReader(Reader):
+    """The same where a pipeline of diffusers has a tokenizer."""
+
+    added_tokens_encoder: ClassVar[dict[str, int]] = {}  # diffusers has nothing to put in place of words
+
+    @property
+    def model_max_length(self) -> int:
+        return int(self.tokenizer.model_max_length)
+
+    def tokenize(self, text: str) -> list[str]:
+        return list(self.tokenizer.tokenize(text))
+
+    def __call__(  # type: ignore[override]  # of all that a tokenizer can be asked, what pipelines ask
+        self, text: str | list[str], padding: str, return_tensors: str, max_length: int = 0, truncation: bool = True
+    ) -> Texts:
+        """All as long as the model takes, so that none is longer than what is shown it."""
+        import torch
+
+        words, rows = self.model_max_length - 2, []
+        for one in [text] if isinstance(text, str) else text:
+            ids = Reader(self.tokenizer, self.places)(one).input_ids[:words]
+            rows.append([self.bos_token_id, *ids, self.eos_token_id, *[self.pad_token_id] * (words - len(ids))])
+        return Texts(torch.tensor(rows))
+
+
+def for_pipelines(tokenizers: dict[str, Any]) -> dict[str, Any]:
+    """The same tokenizers by part, for a pipeline of diffusers."""
+    return {
+        part: PipelineReader(found.tokenizer, found.places) if isinstance(found, Reader) else found
+        for part, found in tokenizers.items()
+    }
+
+
+def words_pattern(words: Any) -> re.Pattern[str]:
+    """A pattern that finds these words where they stand alone; the longest of those that begin alike."""
+    choices = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.compile(rf"(?<!\w)({choices})(?!\w)", re.IGNORECASE)
+
+
+def file_tensors(vectors: Tensors) -> Tensors:
+    """One word's vectors by text encoder, under the names that files have."""
+    if len(vectors) == 1:
+        return {SINGLE: next(iter(vectors.values()))}
+    return {NAMES[part]: value for part, value in vectors.items()}
+
+
+def read_embedding(path: Path, widths: dict[str, int]) -> Tensors:
+    """The vectors of a file by text encoder, (n, width) in float32; `widths` are those that are wanted.
+
+    It may be prep's own, WebUI's (.pt or .safetensors) or diffusers' (learned_embeds). PrepError
+    when it is another thing, or made for another base.
+    """
+    shown = printable(path.name)
+    named = _named(path)
+    if len(widths) == 1 and len(named) == 1:
+        named = dict.fromkeys(widths, next(iter(named.values())))
+    else:
+        named = {part: named[name] for part, name in NAMES.items() if name in named}
+    found = {part: value.detach().float().reshape(-1, value.shape[-1]) for part, value in named.items() if value.dim()}
+    if found.keys() != widths.keys():
+        raise PrepError(
+            f"{shown} holds vectors for {len(found)} text encoders that prep knows; the base has {len(widths)}.",
+            "Train on an embedding that was made for the base's family.",
+        )
+    for part, value in found.items():
+        if value.shape[1] != widths[part]:
+            raise PrepError(
+                f"{shown} holds vectors of {value.shape[1]} numbers; the {part} of the base takes {widths[part]}.",
+                "Train on an embedding that was made for the base's family.",
+            )
+        if (
+            not bool(value.isfinite().all())
+            or not 1 <= len(value) <= 75
+            or len(value) != len(next(iter(found.values())))
+        ):
+            raise PrepError(f"{shown} is damaged: it holds no whole set of vectors.", "Copy the file anew.")
+    return found
+
+
+def _named(path: Path) -> Tensors:
+    """The tensors of a file by name; nothing in it is executed."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    shown = printable(path.name)
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise PrepError(f"{shown} holds something other than tensors; prep runs no code out of files.", _READ) from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PrepError(f"{shown} is not a whole file of tensors: {printable(line)}.", _READ) from None
+    inner = content.get("string_to_param", content) if isinstance(content, dict) else {}
+    found = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
+    if not found:
+        raise PrepError(f"{shown} holds no embedding.", _READ)
+    return found

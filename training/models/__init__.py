@@ -1,0 +1,1 @@
+"""Base models: detected, loaded and converted; one module per model family."""

@@ -1,0 +1,103 @@
+"""Stable Diffusion 1.x: an epsilon or v U-Net with CLIP text, latents at an eighth of the size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from training.models.clip_text import last_layers, too_long
+from training.models.family import Targets, TextSettings, number_format
+from training.models.validate import check_whole, check_width, unet_of
+from training.objective import DDPM, ddpm
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.models.family import Condition, Modules, Moments
+    from training.models.loader import Checkpoint
+    from training.objective_options import Noise
+
+_ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
+_RESNET = r"resnets\.\d+\.(?:conv1|conv2|conv_shortcut|time_emb_proj)"
+
+# The same modules as kohya's: by default all of each transformer, nothing of the convolutional blocks.
+UNET = Targets(
+    linear=rf".*attentions\.\d+\.(?:proj_in|proj_out|transformer_blocks\.\d+\.(?:{_ATTENTION}))",
+    conv=rf".*(?:{_RESNET}|(?:down|up)samplers\.0\.conv)",
+)
+CLIP = Targets(linear=r".*layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])")
+
+
+class SD1:
+    """Stateless; see Family for what each member is."""
+
+    name: ClassVar[str] = "sd_v1"
+    title: ClassVar[str] = "Stable Diffusion 1.x"
+    architecture: ClassVar[str] = "stable-diffusion-v1/lora"
+    multiple: ClassVar[int] = 8
+    denoiser: ClassVar[str] = "unet"
+    encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    targets: ClassVar[dict[str, Targets]] = {"unet": UNET, "text_encoder": CLIP}
+    prefixes: ClassVar[dict[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}
+    kohya: ClassVar[bool] = True
+    loader: ClassVar[str] = "StableDiffusionLoraLoaderMixin"
+    pipeline: ClassVar[str] = "StableDiffusionPipeline"
+
+    def recognise(self, checkpoint: Checkpoint) -> bool:
+        unet = unet_of(checkpoint)
+        other = unet.get("addition_embed_type") or unet.get("use_linear_projection") or is_v2(unet)
+        if not unet or other or checkpoint.config("text_encoder_2"):
+            return False
+        check_whole(self, checkpoint, 4)
+        check_width(checkpoint, unet.get("cross_attention_dim"), checkpoint.config("text_encoder").get("hidden_size"))
+        return True
+
+    def objective(self, checkpoint: Checkpoint, noise: Noise) -> DDPM:
+        return ddpm(checkpoint.config("scheduler"), noise)
+
+    def check_text(self, settings: TextSettings) -> None:
+        """Any number of tokens, any layer."""
+
+    def encode_pictures(self, vae: Any, pixels: torch.Tensor) -> Moments:
+        latent = vae.encode(pixels).latent_dist
+        return latent.mean, latent.std
+
+    def normaliser(self, checkpoint: Checkpoint) -> Callable[[Moments], Moments]:
+        scale = float(checkpoint.config("vae").get("scaling_factor", 0.18215))
+        return lambda moments: (moments[0] * scale, moments[1] * scale)
+
+    def encode_text(
+        self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
+    ) -> Condition:
+        """{'text': (B, tokens + 2, width)}: CLIP's last layer or an earlier one, normalised."""
+        return {"text": last_layers(tokenizers["text_encoder"], encoders["text_encoder"], captions, settings)}
+
+    def too_long(self, tokenizers: Modules, caption: str, settings: TextSettings) -> bool:
+        return too_long(tokenizers["text_encoder"], caption, settings)
+
+    def forward(
+        self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
+    ) -> torch.Tensor:
+        dtype = number_format(model)
+        text = condition["text"].to(dtype)
+        prediction: torch.Tensor = model(noisy.to(dtype), time, encoder_hidden_states=text, return_dict=False)[0]
+        return prediction
+
+    def key(self, part: str, path: str) -> str:
+        return f"{self.prefixes[part]}_{path.replace('.', '_')}"
+
+    def probe(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            if part in self.encoders:
+                return self.encode_text(tokenizers, {part: module}, ["a photo of a man"], TextSettings())["text"]
+            random = torch.Generator().manual_seed(0)
+            noisy = torch.randn(1, 4, 16, 16, generator=random)  # in the middle 2 x 2: attention needs two to choose
+            text = torch.randn(1, 77, module.config.cross_attention_dim, generator=random)
+            return self.forward(module, noisy, torch.tensor([500]), {"text": text}, torch.zeros(1, 6))
+
+
+def is_v2(unet: dict[str, Any]) -> bool:
+    """Whether the text that the U-Net takes is as wide as OpenCLIP's ViT-H."""
+    return bool(unet.get("cross_attention_dim") == 1024)

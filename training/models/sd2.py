@@ -1,0 +1,36 @@
+"""Stable Diffusion 2.x: as 1.x, but with the text of OpenCLIP's ViT-H, and v-prediction at 768 pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from training.models.clip_text import refuse_clip_skip
+from training.models.sd1 import SD1, is_v2
+from training.models.validate import check_whole, check_width, unet_of
+
+if TYPE_CHECKING:
+    from training.models.family import TextSettings
+    from training.models.loader import Checkpoint
+
+
+class SD2(SD1):
+    """Stateless; see Family for what each member is.
+
+    The text encoder's configuration leaves out its last layer, so the last that is left is the
+    last but one that the model was trained with.
+    """
+
+    name: ClassVar[str] = "sd_v2"
+    title: ClassVar[str] = "Stable Diffusion 2.x"
+    architecture: ClassVar[str] = "stable-diffusion-v2/lora"
+
+    def recognise(self, checkpoint: Checkpoint) -> bool:
+        unet = unet_of(checkpoint)
+        if unet.get("addition_embed_type") or not (unet.get("use_linear_projection") or is_v2(unet)):
+            return False
+        check_whole(self, checkpoint, 4)
+        check_width(checkpoint, unet.get("cross_attention_dim"), checkpoint.config("text_encoder").get("hidden_size"))
+        return True
+
+    def check_text(self, settings: TextSettings) -> None:
+        refuse_clip_skip(settings, self.title)

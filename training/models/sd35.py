@@ -1,0 +1,139 @@
+"""Stable Diffusion 3.5: a transformer trained by flow matching, told two CLIP texts and, where it is there, T5's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from training.models.clip_text import penultimate, refuse_clip_skip, too_long
+from training.models.family import Targets, TextSettings, number_format
+from training.models.sd1 import CLIP
+from training.models.validate import check_whole
+from training.objective import FlowMatch, flow_match
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.models.family import Condition, Modules, Moments
+    from training.models.loader import Checkpoint
+    from training.objective_options import Noise
+
+_JOINT = r"to_(?:q|k|v|out\.0)|add_(?:q|k|v)_proj|to_add_out"
+_T5_TOKENS = 256  # as diffusers' pipeline
+
+
+class SD35:
+    """Stateless; see Family for what each member is.
+
+    Its adapter files have diffusers' names, which ComfyUI reads as well.
+    """
+
+    name: ClassVar[str] = "sd35"
+    title: ClassVar[str] = "Stable Diffusion 3.5"
+    architecture: ClassVar[str] = "stable-diffusion-3.5/lora"
+    multiple: ClassVar[int] = 16  # the transformer takes latents in squares of 2 x 2
+    denoiser: ClassVar[str] = "transformer"
+    encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    targets: ClassVar[dict[str, Targets]] = {
+        "transformer": Targets(
+            rf".*transformer_blocks\.\d+\.(?:attn2?\.(?:{_JOINT})|ff(?:_context)?\.net\.(?:0\.proj|2))"
+        ),
+        "text_encoder": CLIP,
+        "text_encoder_2": CLIP,
+    }
+    prefixes: ClassVar[dict[str, str]] = {
+        "transformer": "transformer",
+        "text_encoder": "text_encoder",
+        "text_encoder_2": "text_encoder_2",
+    }
+    kohya: ClassVar[bool] = False
+    loader: ClassVar[str] = "SD3LoraLoaderMixin"
+    pipeline: ClassVar[str] = "StableDiffusion3Pipeline"
+
+    def recognise(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint.config("transformer").get("_class_name") != "SD3Transformer2DModel":
+            return False
+        check_whole(self, checkpoint, 16, optional=("text_encoder_3",))
+        return True
+
+    def objective(self, checkpoint: Checkpoint, noise: Noise) -> FlowMatch:
+        return flow_match(checkpoint.config("scheduler"), noise)
+
+    def check_text(self, settings: TextSettings) -> None:
+        refuse_clip_skip(settings, self.title)
+
+    def encode_pictures(self, vae: Any, pixels: torch.Tensor) -> Moments:
+        latent = vae.encode(pixels).latent_dist
+        return latent.mean, latent.std
+
+    def normaliser(self, checkpoint: Checkpoint) -> Callable[[Moments], Moments]:
+        config = checkpoint.config("vae")
+        scale, shift = float(config.get("scaling_factor", 1.5305)), float(config.get("shift_factor") or 0.0)
+        return lambda moments: ((moments[0] - shift) * scale, moments[1] * scale)
+
+    def encode_text(
+        self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
+    ) -> Condition:
+        """{'text': (B, tokens + 2 + 256, width), 'pooled': (B, both summaries)}.
+
+        The two CLIP texts side by side, widened with zeros to T5's width, then T5's text; without
+        T5 zeros stand in its place, as in diffusers' pipeline.
+        """
+        import torch
+
+        texts = [penultimate(tokenizers[part], encoders[part], captions, settings) for part in self.encoders[:2]]
+        clip = torch.cat([text for text, _ in texts], dim=-1)
+        pooled = torch.cat([summary for _, summary in texts], dim=-1)
+        if "text_encoder_3" in encoders:
+            t5 = _t5(tokenizers["text_encoder_3"], encoders["text_encoder_3"], captions).to(clip.dtype)
+            wide = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
+            return {"text": torch.cat([wide, t5], dim=1), "pooled": pooled}
+        return {"text": clip, "pooled": pooled}
+
+    def too_long(self, tokenizers: Modules, caption: str, settings: TextSettings) -> bool:
+        return too_long(tokenizers["text_encoder"], caption, settings)
+
+    def forward(
+        self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
+    ) -> torch.Tensor:
+        import torch
+
+        dtype = number_format(model)
+        text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
+        width = model.config.joint_attention_dim
+        if text.shape[-1] < width:  # no T5: only the denoiser knows how wide its text would be
+            wide = torch.nn.functional.pad(text, (0, width - text.shape[-1]))
+            text = torch.cat([wide, wide.new_zeros(len(wide), _T5_TOKENS, width)], dim=1)
+        prediction: torch.Tensor = model(
+            noisy.to(dtype),
+            encoder_hidden_states=text,
+            pooled_projections=pooled,
+            timestep=time,
+            return_dict=False,
+        )[0]
+        return prediction
+
+    def key(self, part: str, path: str) -> str:
+        return f"{self.prefixes[part]}.{path}"
+
+    def probe(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            if part in self.encoders:
+                found = penultimate(tokenizers[part], module, ["a photo of a man"], TextSettings())
+                return torch.cat([found[0].flatten(), found[1].flatten()])
+            random = torch.Generator().manual_seed(0)
+            config = module.config
+            condition = {
+                "text": torch.randn(1, 77, config.joint_attention_dim, generator=random),
+                "pooled": torch.randn(1, config.pooled_projection_dim, generator=random),
+            }
+            noisy = torch.randn(1, config.in_channels, 8, 8, generator=random)
+            return self.forward(module, noisy, torch.tensor([500.0]), condition, torch.zeros(1, 6))
+
+
+def _t5(tokenizer: Any, encoder: Any, captions: list[str]) -> torch.Tensor:
+    tokens = tokenizer(captions, padding="max_length", max_length=_T5_TOKENS, truncation=True, return_tensors="pt")
+    hidden: torch.Tensor = encoder(tokens.input_ids.to(encoder.device))[0]
+    return hidden

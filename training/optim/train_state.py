@@ -1,0 +1,186 @@
+"""What a run changes: the weights that learn, their optimizer and their average."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from training.distributed import Ranks
+from training.optim.lr_schedulers import OWN_COURSE, share
+from training.optim.optimizers import Group, make_optimizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.optim.options import Learning
+
+    Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Weights in float32 with all that moves them. Its tensors change in place, and `needed` is filled once."""
+
+    learning: Learning
+    groups: list[Group]
+    weights: Tensors  # float32, by name: the model's own, or what it holds a rounded copy of
+    copies: list[tuple[torch.Tensor, torch.Tensor]]  # of those: the model's rounded one, and the one that is learned
+    average: Tensors  # their running average; empty without
+    optimizer: torch.optim.Optimizer
+    ranks: Ranks
+    needed: set[str] = field(default_factory=set)  # of several processes: weights that some picture needs
+
+    def pace(self, step: int, total: int) -> float:
+        """Set the rates of a step, counted from 0; returns the first group's."""
+        for table, group in zip(self.optimizer.param_groups, self.groups, strict=True):
+            if group.pace:
+                table["lr"] = group.pace(step)
+            elif self.learning.scheduler != OWN_COURSE:
+                table["lr"] = group.rate * share(self.learning, step, total)
+        return float(self.optimizer.param_groups[0]["lr"] or 0.0)
+
+    def update(self, step: int) -> torch.Tensor:
+        """Move the weights by their gradients, and forget these; returns the gradients' norm before clipping."""
+        import torch
+
+        found = [(low.grad, weight) for low, weight in self.copies if low.grad is not None]
+        wide = [torch.empty_like(weight) for _, weight in found]
+        if found:  # in one launch rather than one for each of a thousand weights
+            torch._foreach_copy_(wide, [gradient for gradient, _ in found])
+        for (_, weight), gradient in zip(found, wide, strict=True):
+            weight.grad = gradient
+        if self.ranks.count > 1:
+            self._complete()
+        # What no picture needs has no gradient, and no optimizer moves it: not by its decay either.
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        self.ranks.add(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.learning.clip:
+            torch.nn.utils.clip_grads_with_norm_(list(self.weights.values()), self.learning.clip, norm)
+        self.optimizer.step()
+        self._pass_on()
+        if self.average:
+            decay = min(self.learning.ema, (1 + step) / (10 + step))  # else the beginning would weigh too long
+            torch._foreach_lerp_(list(self.average.values()), self._values(), 1 - decay)
+        return norm
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The average in the model's place for a while, where there is one."""
+        import torch
+
+        kept = [weight.detach().clone() for weight in self._values()] if self.average else []
+        if self.average:
+            torch._foreach_copy_(self._values(), list(self.average.values()))
+            self._pass_on()
+        try:
+            yield
+        finally:
+            if self.average:
+                torch._foreach_copy_(self._values(), kept)
+                self._pass_on()
+
+    def result(self) -> Tensors:
+        """What the run is about, by name: the average where there is one, else the weights."""
+        return self.average or {name: weight.detach() for name, weight in self.weights.items()}
+
+    def tensors(self) -> Tensors:
+        """All that must be kept to go on, by name: weights, average and the optimizer's tensors."""
+        found = {f"weights.{name}": weight.detach() for name, weight in self.weights.items()}
+        found |= {f"average.{name}": value for name, value in self.average.items()}
+        for name, weight in self.weights.items():
+            for key, value in self.optimizer.state.get(weight, {}).items():
+                if _is_tensor(value):
+                    found[f"optimizer.{key}.{name}"] = value
+        return found
+
+    def numbers(self) -> dict[str, Any]:
+        """What must be kept beside the tensors, as JSON knows it: the optimizer's numbers."""
+        states = {
+            name: {key: value for key, value in self.optimizer.state.get(weight, {}).items() if not _is_tensor(value)}
+            for name, weight in self.weights.items()
+        }
+        tables = [
+            {key: value.item() if _is_tensor(value) else value for key, value in table.items() if key != "params"}
+            for table in self.optimizer.param_groups
+        ]
+        return {"states": {name: state for name, state in states.items() if state}, "groups": tables}
+
+    def restore(self, tensors: Tensors, numbers: dict[str, Any]) -> None:
+        """Take up what `tensors` and `numbers` once gave."""
+        import torch
+
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(tensors[f"weights.{name}"])
+            for name, value in self.average.items():
+                value.copy_(tensors[f"average.{name}"])
+        self._pass_on()
+        for table, saved in zip(self.optimizer.param_groups, numbers["groups"], strict=True):
+            for key, value in saved.items():
+                table[key] = tuple(value) if isinstance(table.get(key), tuple) else value
+        states: dict[str, dict[str, Any]] = {name: dict(numbers["states"].get(name, {})) for name in self.weights}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimizer":
+                key, _, weight_name = rest.partition(".")
+                states[weight_name][key] = value.to(self.weights[weight_name].device)
+        for name, state in states.items():
+            if state:
+                self.optimizer.state[self.weights[name]] = state
+
+    def _complete(self) -> None:
+        """Zeros for what pictures of other processes need and those of this one do not: all must add up the same.
+
+        Which weights any picture needs is a matter of the model, so the processes ask each other once.
+        """
+        import torch
+
+        if not self.needed:
+            flags = [0.0 if weight.grad is None else 1.0 for weight in self.weights.values()]
+            asked = torch.tensor(flags, device=next(iter(self.weights.values())).device)
+            self.ranks.add([asked])
+            self.needed.update(name for name, count in zip(self.weights, asked.tolist(), strict=True) if count)
+        for name in self.needed:
+            if self.weights[name].grad is None:
+                self.weights[name].grad = torch.zeros_like(self.weights[name])
+
+    def _values(self) -> list[torch.Tensor]:
+        return [weight.detach() for weight in self.weights.values()]
+
+    def _pass_on(self) -> None:
+        """Bring the weights to the model where it computes with copies, and forget all gradients."""
+        import torch
+
+        if self.copies:
+            lows, weights = zip(*self.copies, strict=True)
+            torch._foreach_copy_([low.detach() for low in lows], [weight.detach() for weight in weights])
+        for weight in itertools.chain(self.weights.values(), (low for low, _ in self.copies)):
+            weight.grad = None
+
+
+def make_learner(groups: list[Group], learning: Learning, ranks: Ranks) -> Learner:
+    """A learner over the groups' weights, which are learned in float32 whatever the model computes with."""
+    import torch
+
+    lowered = {name: weight for group in groups for name, weight in group.weights.items()}
+    if len(lowered) != sum(len(group.weights) for group in groups):
+        raise AssertionError("two groups share the name of a weight")
+    weights = {
+        name: weight if weight.dtype == torch.float32 else weight.detach().float().requires_grad_()
+        for name, weight in lowered.items()
+    }
+    learned = [dataclasses.replace(group, weights={name: weights[name] for name in group.weights}) for group in groups]
+    average = {name: weight.detach().clone() for name, weight in weights.items()} if learning.ema else {}
+    copies = [(low, weights[name]) for name, low in lowered.items() if low is not weights[name]]
+    return Learner(learning, groups, weights, copies, average, make_optimizer(learned, learning), ranks)
+
+
+def _is_tensor(value: object) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)

@@ -1,0 +1,1 @@
+"""Performance: execution modes, CUDA graphs, memory estimates and prefetching."""

@@ -1,0 +1,1 @@
+"""Sampling: text to image during training, prompts and contact sheets."""

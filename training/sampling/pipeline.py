@@ -1,0 +1,196 @@
+"""Pictures from a model: prompts in, pictures out, the same settings the same picture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.errors import PrepError
+from training.models.loader import Checkpoint, open_base, quiet
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from pipeline.stage import Report
+    from pipeline.workspace import Workspace
+    from training.models.family import Family, Modules
+
+Sampler = Literal["auto", "euler", "euler_a", "ddim", "lms", "plms", "dpm2", "unipc", "dpm++", "dpm++_sde", "flow"]
+
+# By the names that WebUI's users know: diffusers' class, and what it is told beside the model's own schedule.
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "dpm++_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "flow": ("FlowMatchEulerDiscreteScheduler", {}),
+}
+# What the first pipeline wants besides; a safety checker would blacken pictures of its choice.
+_EXTRA = {
+    "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+}
+_SIZES = {"sd_v1": 512, "sd_v2": 768, "sdxl_base_v1-0": 1024, "sd35": 1024}  # pixels a side; others 512
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """One picture to be made. The same values on the same base give the same picture."""
+
+    prompt: str
+    negative: str = ""
+    width: int = 0  # pixels; 0: the base's usual
+    height: int = 0
+    steps: int = 25
+    scale: float = 7.0  # classifier-free guidance; 1 does without (https://arxiv.org/abs/2207.12598)
+    seed: int = 0
+    sampler: Sampler = "auto"  # auto: dpm++, or flow where the base was trained so
+
+    def check(self, family: Family, side: int = 0) -> Painting:
+        """The painting with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
+        usual = side or _SIZES.get(family.name, 512)
+        full = replace(self, width=self.width or usual, height=self.height or usual)
+        for side in (full.width, full.height):
+            if side % family.multiple or not family.multiple <= side <= 4096:
+                raise PrepError(
+                    f"A sample of {full.width} x {full.height} pixels cannot be made.",
+                    f"The sides must be multiples of {family.multiple} and at most 4096.",
+                )
+        if not 1 <= self.steps <= 1000:
+            raise PrepError(f"A sample cannot be made in {self.steps} steps.", "Usual are 20 to 50.")
+        flow = is_flow(family)
+        if self.sampler != "auto" and (self.sampler == "flow") != flow:
+            able = "flow" if flow else ", ".join(name for name in SAMPLERS if name != "flow")
+            raise PrepError(f"{family.title} has no sampler {self.sampler!r}.", f"It has: {able}.")
+        return full
+
+
+def is_flow(family: Family) -> bool:
+    """Whether the family was trained by flow matching, and so is sampled."""
+    return family.denoiser == "transformer"
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """diffusers' pipeline of a family, put together from modules that may be in training."""
+
+    family: Family
+    pipeline: Any
+    schedule: dict[str, Any]  # the noise schedule that the base was trained with
+
+    @classmethod
+    def of(
+        cls, family: Family, checkpoint: Checkpoint, modules: dict[str, Any], tokenizers: Modules | None = None
+    ) -> Painter:
+        """A painter with these modules: the denoiser, the text encoders and the VAE by their parts' names.
+
+        Without `tokenizers` the base's own read the prompts.
+        """
+        import diffusers
+
+        quiet()
+        tokenizers = checkpoint.tokenizers() if tokenizers is None else tokenizers
+        parts: dict[str, Any] = {family.denoiser: modules[family.denoiser], "vae": modules["vae"]}
+        for part in family.encoders:
+            parts[part] = modules.get(part)
+            parts[part.replace("text_encoder", "tokenizer")] = tokenizers.get(part)
+        schedule = {key: value for key, value in checkpoint.config("scheduler").items() if not key.startswith("_")}
+        kind = getattr(diffusers, family.pipeline)
+        pipeline = kind(**parts, scheduler=_sampler("auto", family, schedule), **_EXTRA.get(family.pipeline, {}))
+        pipeline.set_progress_bar_config(disable=True)
+        return cls(family, pipeline, schedule)
+
+    def paint(self, paintings: list[Painting]) -> list[Image]:
+        """An RGB picture for each; all at once, so they may differ only in prompts and seeds, see `together`.
+
+        Random numbers come from the CPU, one generator a picture: every device draws the same, in any company.
+        What is computed beside others may be rounded otherwise, so single values of a picture may differ by 1.
+        """
+        import torch
+
+        full = [painting.check(self.family) for painting in paintings]
+        first = full[0]
+        self.pipeline.scheduler = _sampler(first.sampler, self.family, self.schedule)
+        with torch.inference_mode():
+            made = self.pipeline(
+                prompt=[one.prompt for one in full],
+                negative_prompt=[one.negative for one in full],
+                width=first.width,
+                height=first.height,
+                num_inference_steps=first.steps,
+                guidance_scale=first.scale,
+                generator=[torch.Generator("cpu").manual_seed(one.seed) for one in full],
+                output_type="latent",
+            )
+            return [self._decoded(latent[None]) for latent in made.images]
+
+    def _decoded(self, latents: torch.Tensor) -> Image:
+        """A latent (1, C, h, w) of unit variance as a picture; in the VAE's own number format, not the denoiser's."""
+        import numpy as np
+        from PIL import Image as PillowImage
+
+        vae = self.pipeline.vae
+        scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
+        pixels = vae.decode(latents.to(vae.device, vae.dtype) / scale + shift, return_dict=False)[0]
+        array = ((pixels[0].float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
+        return PillowImage.fromarray(np.ascontiguousarray(array.permute(1, 2, 0).numpy()))
+
+
+def together(paintings: list[Painting], most: int) -> Iterator[list[Painting]]:
+    """The paintings in their order, neighbours that can be painted at once as one list, of at most so many."""
+    for _, alike in itertools.groupby(paintings, lambda one: replace(one, prompt="", negative="", seed=0)):
+        run = list(alike)
+        yield from (run[at : at + most] for at in range(0, len(run), most))
+
+
+def paint(
+    base: str, paintings: list[Painting], workspace: Workspace, report: Report, at_once: int = 1
+) -> Iterator[Image]:
+    """Pictures from a base model as it is, in the order asked for, neighbours of equal settings `at_once` at most.
+
+    All settings are checked before it is loaded.
+    """
+    from training.models.base_model import find_base
+    from training.models.families import recognise
+    from training.models.validate import side_of
+
+    checkpoint = open_base(find_base(base, workspace), workspace.cache)
+    family = recognise(checkpoint)
+    wanted = [painting.check(family, side_of(checkpoint, family)) for painting in paintings]
+    painter = load_painter(family, checkpoint)
+    done = 0
+    for group in together(wanted, at_once):
+        for picture in painter.paint(group):
+            yield picture
+            done += 1
+            report(done, len(wanted))
+
+
+def load_painter(family: Family, checkpoint: Checkpoint) -> Painter:
+    """A painter with a base as it is, on a GPU if there is one, there in half precision where it can."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    half = torch.bfloat16 if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    modules = {part: checkpoint.load(part) for part in (family.denoiser, "vae", *checkpoint.encoders())}
+    # The VAE stays in float32: SDXL's overflows in half precision.
+    modules = {
+        part: m.to("cuda" if gpu else "cpu", torch.float32 if part == "vae" else half) for part, m in modules.items()
+    }
+    return Painter.of(family, checkpoint, modules)
+
+
+def _sampler(name: Sampler, family: Family, schedule: dict[str, Any]) -> Any:
+    """A fresh sampler with a noise schedule: what an earlier picture left in one would change the next."""
+    import diffusers
+
+    usual = "flow" if is_flow(family) else "dpm++"
+    kind, extra = SAMPLERS[usual if name == "auto" else name]
+    return getattr(diffusers, kind).from_config(schedule, **extra)

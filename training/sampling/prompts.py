@@ -1,0 +1,107 @@
+"""Prompts of sample pictures: from a text file, or made of the subjects' triggers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PrepError
+from pipeline.tag_text import printable
+from training.data.dataset import Sample
+from training.sampling.pipeline import Painting
+
+# What may stand after a prompt, as in kohya's files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
+FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "w": ("width", int),
+    "h": ("height", int),
+    "d": ("seed", int),
+    "s": ("steps", int),
+    "l": ("scale", float),
+    "n": ("negative", str),
+}
+_KNOWN = ", ".join(f"--{flag}" for flag in FLAGS)
+# A flag begins with two dashes and a letter behind a blank, so a prompt that begins with 'w 512' stays whole,
+# and so do 'a--b' and a dash on its own.
+_FLAG = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
+_WORD = re.compile(r"(\S+)(.*)", re.DOTALL)
+_LARGEST_SEED = 2**63 - 1
+
+# Classes whose hair may be red; others turn red as a whole.
+PEOPLE = frozenset("man woman boy girl person people face child baby lady guy male female 1boy 1girl".split())  # noqa: SIM905
+_SUBJECTS = 8  # most subjects that have samples of their own
+
+
+def read_prompts(path: Path, usual: Painting) -> list[Painting]:
+    """The paintings of a prompt file, one a line; empty lines and those that begin with # are none.
+
+    What a line does not say is as in `usual`, but every line has a seed of its own. PrepError names
+    the line that is amiss.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise PrepError(
+            f"The prompt file {path} cannot be read: {why}.", "Give a text file, a prompt a line."
+        ) from None
+    found: list[Painting] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            found.append(parse(line, replace(usual, seed=usual.seed + len(found)), f"{path.name}, line {number}"))
+    if not found:
+        raise PrepError(f"The prompt file {path} holds no prompt.", "Write one on each line.")
+    return found
+
+
+def parse(line: str, usual: Painting, where: str) -> Painting:
+    """A line of a prompt file: the prompt, then its flags."""
+    prompt, *pieces = _FLAG.split(line)
+    if not prompt.strip():
+        raise PrepError(f"{where} has no prompt before {line.strip()[:20]!r}.", "Write the prompt first.")
+    values: dict[str, Any] = {}
+    for piece in pieces:
+        flag, text = _WORD.fullmatch(piece).groups()  # type: ignore[union-attr]
+        name, read = _known(flag, where)
+        if name in values:
+            raise PrepError(f"{where} has --{flag} twice.", "Leave one of them out.")
+        values[name] = _value(read, text.strip(), f"{where}: --{flag}")
+    found = replace(usual, prompt=prompt.strip(), **values)
+    if not 0 <= found.seed <= _LARGEST_SEED:
+        raise PrepError(f"{where}: the seed is {found.seed}.", f"It must be from 0 to {_LARGEST_SEED}.")
+    if not 0 <= found.scale <= 100:
+        raise PrepError(f"{where}: the scale is {found.scale:g}.", "It must be from 0 to 100; usual is 7.")
+    return found
+
+
+def usual_prompts(samples: list[Sample], usual: Painting) -> list[Painting]:
+    """For every subject: the trigger alone, in a place, and the sanity prompt, all with seeds of their own.
+
+    The sanity prompt asks for something that the pictures do not show: where its hair is no longer
+    red, the model is over-trained.
+    """
+    subjects = sorted({(s.subject, s.class_name) for s in samples if s.subject and not s.reg})[:_SUBJECTS]
+    texts = [text for token, class_name in subjects for text in _texts(token, class_name)]
+    return [replace(usual, prompt=text, seed=usual.seed + k) for k, text in enumerate(texts)]
+
+
+def _texts(token: str, class_name: str) -> tuple[str, str, str]:
+    person = bool(PEOPLE & set(class_name.lower().split()))
+    sanity = f"{class_name} of {token} red hair" if person else f"red {class_name} of {token}"
+    return token, f"{token} {class_name} on a beach", sanity
+
+
+def _known(flag: str, where: str) -> tuple[str, Callable[[str], Any]]:
+    if flag not in FLAGS:
+        raise PrepError(f"{where} has --{printable(flag)[:20]}, which prep does not know.", f"Known: {_KNOWN}.")
+    return FLAGS[flag]
+
+
+def _value(read: Callable[[str], Any], text: str, where: str) -> Any:
+    try:
+        return read(text)
+    except ValueError:
+        kind = "a whole number" if read is int else "a number"
+        raise PrepError(f"{where} is {printable(text)[:20]!r}.", f"It must be {kind}.") from None

@@ -1,1 +1,0 @@
-"""What is shown to the model: pictures, prompts, latents and masks, and when each comes."""

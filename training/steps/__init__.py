@@ -1,1 +1,0 @@
-"""What moves the weights: noise, loss, optimizers, rates, and how a step is computed."""

@@ -1,1 +1,0 @@
-"""What looks on while a run trains: validation, verdicts, samples, curves, and a trial before the whole."""
