@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Tables = dict[str, dict[str, Any]]  # of prep.toml
-STEPS, BATCH = 200, 4  # of pictures of the subject, however many there are
+STEPS, BATCH = 200, 4  # of images of the subject, however many there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Arm:
 
     name: str  # two arms of one name are the same
     captions: Literal["merged", "kind kept", "full", "none"] = "merged"
-    pictures: int = 20
-    class_pictures: int = 0  # for regularization
-    painted: int = 0  # pictures that a quick adapter of the others paints first, the good ones of as many more
+    images: int = 20
+    class_images: int = 0  # for regularization
+    painted: int = 0  # images that a quick adapter of the others paints first, the good ones of as many more
     tables: Tables = field(default_factory=dict)
 
 
@@ -31,11 +31,11 @@ def learned(**options: Any) -> Tables:
 
 
 def short(**options: Any) -> Tables:
-    """Options of a shortened prep train: two fifths of the pictures, four at a time; it paints no base."""
-    return learned(**({"batch": BATCH, "steps": STEPS, "sample_base": False} | options))
+    """Options of a shortened prep train: two fifths of the images, four at a time; it paints no base."""
+    return learned(**({"batch_size": BATCH, "steps": STEPS, "sample_base": False} | options))
 
 
-MIRRORED: Tables = {"augment": {"mirror": True}} | short()
+MIRRORED: Tables = {"augment": {"flip": True}} | short()
 SHORT = Arm("prep, shortened", tables=short(sample_base=True))
 EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
     "defaults": (
@@ -49,21 +49,21 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
         Arm("all tags kept", captions="full", tables=short()),
         Arm("trigger alone", captions="none", tables=short()),
     ),
-    "regularization": (SHORT, Arm("with class pictures", class_pictures=100, tables=short(steps=2 * STEPS))),
+    "regularization": (SHORT, Arm("with class images", class_images=100, tables=short(steps=2 * STEPS))),
     "options": (
         SHORT,
         Arm("mirrored", tables=MIRRORED),
-        Arm("tags shuffled", tables=short(shuffle_captions=True)),
+        Arm("tags shuffled", tables=short(shuffle_caption=True)),
         Arm("caption dropout 0.1", tables=short(caption_dropout=0.1)),
         Arm("noise offset 0.1", tables=short(noise_offset=0.1)),
         Arm("rank 4", tables=short(rank=4)),
         Arm("rank 64", tables=short(rank=64)),
-        Arm("text encoder too", tables=short(text_encoder_rate=5e-4)),
+        Arm("text encoder too", tables=short(text_encoder_lr=5e-4)),
     ),
     "few": (
-        Arm("five pictures", pictures=5, tables=short()),
-        Arm("five, mirrored", pictures=5, tables=MIRRORED),
-        Arm("five, mirrored, painted", pictures=5, painted=15, tables=MIRRORED),
+        Arm("five images", images=5, tables=short()),
+        Arm("five, mirrored", images=5, tables=MIRRORED),
+        Arm("five, mirrored, painted", images=5, painted=15, tables=MIRRORED),
         SHORT,
     ),
     "methods": (
@@ -73,7 +73,7 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
         Arm("lokr", tables=short(method="lokr")),
         Arm("dora", tables=short(method="dora")),
         Arm("dreambooth", tables=short(method="dreambooth")),
-        # Embeddings take thousands of steps: as many pictures, one at a time.
+        # Embeddings take thousands of steps: as many images, one at a time.
         Arm("textual inversion", tables=short(method="inversion", batch=1, steps=BATCH * STEPS)),
     ),
 }

@@ -24,7 +24,7 @@ ORIENTATIONS = (1, 1, 1, 6, 1, 8, 1, 1, 3, 1, 6, 1)  # as cameras write them
 
 
 def make(folder: Path, count: int) -> list[Path]:
-    """Write the first `count` pictures into `folder`, 0.3 to 24 megapixels, and return them; keeps what is there."""
+    """Write the first `count` images into `folder`, 0.3 to 24 megapixels, and return them; keeps what is there."""
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda k: _one(folder, k), range(count)))

@@ -1,8 +1,8 @@
-"""How fast prep crops, next to what people use instead: python benchmarks/crop.py [--pictures 200] [--rounds 3].
+"""How fast prep crops, next to what people use instead: python benchmarks/crop.py [--images 200] [--rounds 3].
 
-Every contender works on the same pictures in turn, round after round, so that whatever else the
+Every contender works on the same images in turn, round after round, so that whatever else the
 machine does meets all of them. prep's time holds all its bookkeeping: the scan's hashes, both
-picture hashes, the perceptual hash and the manifest.
+image hashes, the perceptual hash and the manifest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 Size = tuple[int, int]
-LOWEST_PSNR = 45.0  # dB, for every picture
+LOWEST_PSNR = 45.0  # dB, for every image
 # At least this many times as fast as each contender, by resolution; of the limit's time at most this many times.
 TO_REACH = {
     1024: {
@@ -47,7 +47,7 @@ TO_REACH = {
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to be made: where from, where to, and how large."""
+    """One image to be made: where from, where to, and how large."""
 
     source: str
     target: str
@@ -86,7 +86,7 @@ def img2dataset(task: Task) -> None:
     """img2dataset's resizer with center_crop and PNG, in our own words: the same bytes as its release 1.47.0 writes.
 
     OpenCV decodes, the shorter side is brought to the size by area average (Lanczos when it is
-    enlarged), the centre square is cut, OpenCV encodes at level 6.
+    enlarged), the center square is cut, OpenCV encodes at level 6.
     """
     import cv2
     import numpy as np
@@ -106,7 +106,7 @@ def img2dataset(task: Task) -> None:
 
 
 def limit(task: Task) -> None:
-    """What nobody who decodes whole pictures undercuts: the fastest decoders, the fastest encoder, nothing between."""
+    """What nobody who decodes whole images undercuts: the fastest decoders, the fastest encoder, nothing between."""
     import cv2
     import numpy as np
     import pyvips
@@ -124,17 +124,17 @@ def limit(task: Task) -> None:
 def prep(tasks: list[Task], folder: Path, resolution: int, focus: str) -> None:
     """`prep crop` without the start of Python: scan, crop on two cores, write the manifest."""
     from pipeline.engines import local
-    from pipeline.recipe import Recipe, Subject
-    from pipeline.run import Plan, Settings, bring, find_sources
+    from pipeline.recipe import Recipe, SubjectTable
+    from pipeline.run import RunSettings, StagePlan, find_sources, update_stage
     from pipeline.workspace import Workspace
     from stages.crop import Crop
 
     workspace = Workspace(folder)
     sources = os.path.relpath(Path(tasks[0].source).parent, folder)
-    settings = Settings(local.run, WORKERS, quiet=True)
-    manifest, _ = find_sources(workspace, Recipe((Subject("x", "thing", sources),), (), {}), settings)
+    settings = RunSettings(local.run, WORKERS, quiet=True)
+    manifest, _ = find_sources(workspace, Recipe((SubjectTable("x", "thing", sources),), (), {}), settings)
     stage = Crop(resolution=resolution, focus=focus, allow_upscale=True)
-    bring(Plan("crop", (stage,)), manifest, workspace, settings)
+    update_stage(StagePlan("crop", (stage,)), manifest, workspace, settings)
 
 
 WORKERS = 2
@@ -150,11 +150,11 @@ CONTENDERS: dict[str, tuple[str, int, str]] = {  # name: function or 'prep', wor
     "kohya, 1 process": ("kohya", 1, ""),
     "img2dataset, 2 processes": ("img2dataset", 2, ""),
     "limit, 2 processes": ("limit", 2, ""),
-    "prep, 2 cores, centre": ("prep", 2, "centre"),
+    "prep, 2 cores, center": ("prep", 2, "center"),
     "prep, 2 cores, saliency": ("prep", 2, "saliency"),
     "prep, 2 cores, face": ("prep", 2, "face"),
 }
-MEASURED = "prep, 2 cores, centre"  # the same task as the others: they all cut at the centre
+MEASURED = "prep, 2 cores, center"  # the same task as the others: they all cut at the center
 
 
 def run_one(order: dict) -> dict:
@@ -221,18 +221,18 @@ def _psnr(workspace, record) -> float:
     source = ImageOps.exif_transpose(Image.open(workspace.source(record.source)).convert("RGB"))
     size = (record.crop.width, record.crop.height)
     exact = np.asarray(source.resize(size, Image.Resampling.LANCZOS, record.crop.box), np.float32)
-    ours = np.asarray(Image.open(workspace.path(record.picture.path)), np.float32)
+    ours = np.asarray(Image.open(workspace.path(record.image.path)), np.float32)
     return 10 * math.log10(255**2 / max(1e-9, float(((ours - exact) ** 2).mean())))
 
 
 def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
-    """Every picture with the size prep would crop it to, so that all contenders make the same sizes."""
+    """Every image with the size prep would crop it to, so that all contenders make the same sizes."""
     from pipeline.imaging.image_file import upright_size
     from stages.crop import Crop
-    from stages.cropping.bucket import choose
+    from stages.cropping.bucket import nearest_bucket
 
     sizes = Crop(resolution=resolution).sizes()
-    return [(str(path), choose(*upright_size(path.read_bytes()), sizes, math.inf)) for path in paths]
+    return [(str(path), nearest_bucket(*upright_size(path.read_bytes()), sizes, math.inf)) for path in paths]
 
 
 def child(what: str, order: dict) -> dict:
@@ -268,7 +268,7 @@ def report(results: dict[str, list[dict]], resolution: int, count: int) -> None:
         for what in ("seconds", "processor")
     )
     ours, psnr = seconds[MEASURED], results[MEASURED][0]["psnr"]
-    print(f"\n{count} pictures to {resolution}-pixel buckets, PNG; medians, and prep's times its work\n")
+    print(f"\n{count} images to {resolution}-pixel buckets, PNG; medians, and prep's times its work\n")
     heads = ("contender", "seconds", "spread", "a second", "prep's", "processor", "prep's", "peak MB")
     print("{:28}{:>9}{:>9}{:>10}{:>9}{:>11}{:>9}{:>9}".format(*heads))
     for name, found in results.items():
@@ -279,7 +279,7 @@ def report(results: dict[str, list[dict]], resolution: int, count: int) -> None:
         print(f"{line}{max(one['peak'] for one in found):9.0f}")
     print("\nPSNR against a full decode and Pillow's Lanczos:", end=" ")
     print(f"least {psnr[0]:.1f} dB, median {statistics.median(psnr):.1f} dB")
-    print(f"{_verdict(psnr[0] >= LOWEST_PSNR)}  every picture at least {LOWEST_PSNR:g} dB: {psnr[0]:.1f}")
+    print(f"{_verdict(psnr[0] >= LOWEST_PSNR)}  every image at least {LOWEST_PSNR:g} dB: {psnr[0]:.1f}")
     for name, wanted in TO_REACH[resolution].items():
         if name not in seconds:
             continue
@@ -302,7 +302,7 @@ def _verdict(reached: bool) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--resolution", type=int, nargs="+", default=[1024, 512], choices=[1024, 512])
     parser.add_argument(
@@ -318,7 +318,7 @@ def main() -> None:
 
     wanted = {MEASURED, "limit, 2 processes", *(options.only or CONTENDERS)}
     with tempfile.TemporaryDirectory() as temporary:
-        paths = make((options.folder or Path(temporary)) / f"{options.pictures}-pictures", options.pictures)
+        paths = make((options.folder or Path(temporary)) / f"{options.images}-images", options.images)
         for resolution in options.resolution:
             names = [name for name in CONTENDERS if name in wanted]
             report(measure(paths, resolution, options.rounds, names), resolution, len(paths))

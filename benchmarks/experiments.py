@@ -1,7 +1,7 @@
 """What prep's choices do to a subject, in a world whose truth is known: python benchmarks/world.py NAME ...
 
-Every experiment trains the same subject in several ways ("arms"), by prep's own commands, from pictures to samples;
-the mini-tagger judges the samples. An arm is run with several seeds, which choose pictures, noise and samples.
+Every experiment trains the same subject in several ways ("arms"), by prep's own commands, from images to samples;
+the mini-tagger judges the samples. An arm is run with several seeds, which choose images, noise and samples.
 
 The columns: how many samples of the trigger alone show the subject ("bound"), how much of what was prompted beside the
 trigger is seen ("follow"), and how many samples of its class alone show the subject all the same ("drift").
@@ -31,8 +31,8 @@ SOURCE = 128  # pixels of a rendered source
 EACH = 32  # samples of every kind of prompt
 SAMPLING = 12  # steps of a sample
 AT_ONCE = 16  # samples painted together
-QUICK = short(learning_rate=2e-3, steps=100)  # how an adapter learns that only paints more pictures
-CHOICE = 4  # times as many pictures as are wanted are painted
+QUICK = short(learning_rate=2e-3, steps=100)  # how an adapter learns that only paints more images
+CHOICE = 4  # times as many images as are wanted are painted
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Outcome:
 
 
 def run(arm: Arm, seed: int, home: Path) -> Outcome:
-    """Everything from pictures to the verdict, in new workspaces below `home`."""
-    draw(arm, seed, home / "pictures")
+    """Everything from images to the verdict, in new workspaces below `home`."""
+    draw(arm, seed, home / "images")
     if arm.painted:
         paint_more(arm, seed, home)
     asked = prompts(SUBJECT, CLASS, EACH)
@@ -63,32 +63,32 @@ def run(arm: Arm, seed: int, home: Path) -> Outcome:
 
 
 def draw(arm: Arm, seed: int, folder: Path) -> None:
-    """Pictures of the subject and of its class, others with every seed."""
-    for number in range(arm.pictures):
+    """Images of the subject and of its class, others with every seed."""
+    for number in range(arm.images):
         _save(folder / SUBJECT, number, cast_scene(SUBJECT, 1_000 * (seed + 1) + number))
-    for number in range(arm.class_pictures):
+    for number in range(arm.class_images):
         _save(folder / "class", number, class_scene("boy", 1_000 * (seed + 1) + number))
 
 
 def paint_more(arm: Arm, seed: int, home: Path) -> None:
-    """Paint pictures of the subject with an adapter that a few hundred quick steps teach; put the good ones to it.
+    """Paint images of the subject with an adapter that a few hundred quick steps teach; put the good ones to it.
 
     Good are those that show the subject.
     """
-    quick = dataclasses.replace(arm, tables=arm.tables | QUICK, class_pictures=0)
+    quick = dataclasses.replace(arm, tables=arm.tables | QUICK, class_images=0)
     asked = [Prompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "bound") for n in range(CHOICE * arm.painted)]
     draft = home / "draft"
-    shutil.copytree(home / "pictures", draft / "pictures")
+    shutil.copytree(home / "images", draft / "images")
     train(quick, seed, draft, asked)
     shown, looks = samples(draft / "workspace" / "runs" / "run"), looks_of(SUBJECT)
-    pictures = shown[max(shown)]
-    good = [picture for picture, seen in zip(pictures, see(pictures), strict=True) if looks.seen_in(seen)]
-    for number, picture in enumerate(good[: arm.painted]):
-        shutil.copy(picture, home / "pictures" / SUBJECT / f"painted-{number:03d}.png")
+    images = shown[max(shown)]
+    good = [image for image, seen in zip(images, see(images), strict=True) if looks.seen_in(seen)]
+    for number, image in enumerate(good[: arm.painted]):
+        shutil.copy(image, home / "images" / SUBJECT / f"painted-{number:03d}.png")
 
 
 def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
-    """The whole line on the pictures below `home`; returns the seconds of prep train, samples included."""
+    """The whole line on the images below `home`; returns the seconds of prep train, samples included."""
     workspace = home / "workspace"
     (home / "prompts.txt").write_text(
         "\n".join(
@@ -96,7 +96,7 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
         ),
         "utf-8",
     )
-    _begin(arm, seed, home / "pictures", workspace)
+    _begin(arm, seed, home / "images", workspace)
     for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
         prep(workspace, stage)
     if arm.captions in ("merged", "kind kept"):
@@ -110,7 +110,7 @@ def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
         prep(workspace, "merge", *(["--template", "{trigger}"] if arm.captions == "none" else []))
     prep(workspace, "build")
     start = time.perf_counter()
-    prep(workspace, "train", "--unchecked", "--quiet", "--sample-prompts", home / "prompts.txt")
+    prep(workspace, "train", "--skip-checks", "--quiet", "--sample-prompts", home / "prompts.txt")
     return time.perf_counter() - start
 
 
@@ -125,19 +125,19 @@ def prep(workspace: Path, *words: object) -> str:
 
 
 def _begin(arm: Arm, seed: int, sources: Path, workspace: Path) -> None:
-    from pipeline.commands.init import Beginning, init
+    from pipeline.commands.init import InitOptions, init
     from pipeline.registry import tables as stages
 
     tables: dict[str, dict[str, Any]] = {
-        "crop": {"resolution": SIDE, "focus": "centre"},
+        "crop": {"resolution": SIDE, "focus": "center"},
         "tag.wd14": {"model": str(TAGGER)},
-        "train": {"base": str(PAINTER), "seed": seed, "sample_at_once": AT_ONCE},
+        "train": {"base": str(PAINTER), "seed": seed, "sample_batch_size": AT_ONCE},
     }
     for name, more in arm.tables.items():
         tables[name] = tables.get(name, {}) | more
-    regularization = ((CLASS, str(sources / "class")),) if arm.class_pictures else ()
+    regularization = ((CLASS, str(sources / "class")),) if arm.class_images else ()
     subjects = ((SUBJECT, CLASS, str(sources / SUBJECT)),)
-    init(workspace, Beginning(subjects, regularization, tables), stages(("wd14",)))
+    init(workspace, InitOptions(subjects, regularization, tables), stages(("wd14",)))
 
 
 def _save(folder: Path, number: int, scene: Any) -> None:

@@ -13,7 +13,7 @@ from sample_data.mini.scenes import NAMES
 from sample_data.world.scene import CAST, cast_scene, class_scene
 from sample_data.world.tags import tags_of
 
-OWN, COMMON = 0.9, 0.3  # a tag tells a subject if this share of its pictures shows it, and fewer of other people's
+OWN, COMMON = 0.9, 0.3  # a tag tells a subject if this share of its images shows it, and fewer of other people's
 PLACES = ("forge", "kitchen", "library", "forest", "beach", "street", "mountain")
 ACTIONS = ("waving", "hammering", "reading", "holding umbrella", "drinking", "hands on own hips")
 
@@ -41,10 +41,10 @@ class Looks:
     """What tells a subject from other people."""
 
     kind: str  # 1boy or 1girl
-    own: tuple[str, ...]  # the tags that nearly all of its pictures show and few of other people do
+    own: tuple[str, ...]  # the tags that nearly all of its images show and few of other people do
 
     def seen_in(self, tags: set[str]) -> bool:
-        """Whether a picture shows the subject: its kind, and all that is its own but one tag, which may be hidden."""
+        """Whether a image shows the subject: its kind, and all that is its own but one tag, which may be hidden."""
         return self.kind in tags and len(tags.intersection(self.own)) >= len(self.own) - 1
 
 
@@ -78,11 +78,11 @@ def judge(asked: list[Prompt], seen: list[set[str]], looks: Looks) -> Verdict:
     return Verdict(_mean(shown["bound"]), _mean(shown["follow"]), _mean(shown["class"]))
 
 
-def see(pictures: list[Path]) -> list[set[str]]:
-    """The tags that the tagger sees in each picture."""
+def see(images: list[Path]) -> list[set[str]]:
+    """The tags that the tagger sees in each image."""
     from pipeline.imaging.image_file import load_rgb
 
-    table = scores(load_rgb(path) for path in pictures)
+    table = scores(load_rgb(path) for path in images)
     return [{NAMES[at] for at in row.nonzero()[0]} for row in table >= THRESHOLD]
 
 

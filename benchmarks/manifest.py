@@ -1,4 +1,4 @@
-"""What questions about a whole manifest cost: one or ten million pictures in prep's real schema.
+"""What questions about a whole manifest cost: one or ten million images in prep's real schema.
 
     python benchmarks/manifest.py [--rows 1000000] [--rounds 3] [--folder DIR] [--only NAME ...] [--captions]
 
@@ -10,8 +10,8 @@ The bare edit writes the whole file anew. prep's does less and more: 'edit' is t
 of a journal, which is not the same work; with --captions there is 'captions' too, all that a user waits for, from
 `prep edit` to the new captions in merge.parquet, where prep composes every caption again, thresholds and plan and all.
 
-The manifest: row groups of prep's size, 5 to 25 of 10,000 tags a picture as common as Zipf's law makes them, scores, a
-sentence, a caption, two taggers, two subjects and a regularization set; one picture in fifty is a near-duplicate.
+The manifest: row groups of prep's size, 5 to 25 of 10,000 tags a image as common as Zipf's law makes them, scores, a
+sentence, a caption, two taggers, two subjects and a regularization set; one image in fifty is a near-duplicate.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
         home = options.folder or Path(folder)
         make(home, options.rows)
         size = (home / "manifests" / "tag.parquet").stat().st_size / 1e6
-        print(f"{options.rows:,} pictures, {size:,.0f} MB of Parquet")
+        print(f"{options.rows:,} images, {size:,.0f} MB of Parquet")
         names = options.only or [name for name in WORK if name != "captions" or options.captions]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
         for turn in range(options.rounds):
@@ -120,7 +120,7 @@ def make(home: Path, rows: int) -> None:
     head = {
         "format": 1,
         "digest": "0" * 64,
-        "counts": {"found": rows, "kept": rows, "pictures": rows, "dropped": {}},
+        "counts": {"found": rows, "kept": rows, "images": rows, "dropped": {}},
         "history": [{"stage": "scan", "version": 1, "params": {}, "input": "", "models": [], "libraries": {}}],
     }
     random = np.random.default_rng(0)
@@ -134,22 +134,22 @@ def make(home: Path, rows: int) -> None:
             if len(made) < KEPT:
                 made.append(pa.table(row_group(start, count, random, (names, edges)), schema=schema()))
                 writer.write_table(made[-1])
-            else:  # the same pictures again under other ids and hashes
+            else:  # the same images again under other ids and hashes
                 writer.write_table(renewed(made[start // ROWS % KEPT].slice(0, count), start, random))
         writer.add_key_value_metadata({b"prep": json.dumps(head).encode()})
 
 
 def renewed(table, start: int, random):
-    """The same rows as other pictures."""
+    """The same rows as other images."""
     import pyarrow as pa
 
     count = table.num_rows
-    picture = table.column("picture").combine_chunks()
-    parts = {field.name: picture.field(n) for n, field in enumerate(picture.type)}
+    image = table.column("image").combine_chunks()
+    parts = {field.name: image.field(n) for n, field in enumerate(image.type)}
     parts["phash"] = pa.array([f"{h:016x}" for h in random.integers(1, 2**63, count).tolist()])
     columns = {
         "id": pa.array([f"{n * 977 + 1:016x}" for n in range(start, start + count)]),
-        "picture": pa.StructArray.from_arrays(list(parts.values()), fields=list(picture.type)),
+        "image": pa.StructArray.from_arrays(list(parts.values()), fields=list(image.type)),
     }
     for name, column in columns.items():
         table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
@@ -191,8 +191,8 @@ def row_group(start: int, count: int, random, tags) -> list:
         ],
         fields=list(schema().field("annotations").type.value_type),
     )
-    picture = {"path": shas, "width": 512, "height": 512, "pixels": shas, "file": shas}
-    picture["phash"] = pa.array([f"{h:016x}" for h in phash.tolist()])
+    image = {"path": shas, "width": 512, "height": 512, "pixel_sha256": shas, "file_sha256": shas}
+    image["phash"] = pa.array([f"{h:016x}" for h in phash.tolist()])
     heads = pa.ListArray.from_arrays(pa.array(offsets), said.field(0))
     filled = {
         "caption": pc.binary_join(pc.list_slice(heads, 0, 12), ", "),
@@ -202,7 +202,7 @@ def row_group(start: int, count: int, random, tags) -> list:
         "subject": pick(["smith", "anna", ""]),
         "class_name": pick(["man", "woman", "man"]),
         "role": pick(["train", "train", "reg"]),
-        "picture": nested(schema().field("picture").type, picture, count),
+        "image": nested(schema().field("image").type, image, count),
         "annotations": pa.ListArray.from_arrays(pa.array(offsets), said),
     }
     for name in ("crop", "transform", "drop"):
@@ -233,12 +233,12 @@ def bare_count(home: Path) -> None:
 
 
 def prep_count(home: Path) -> None:
-    """prep's census: by subject, above thresholds, once a picture, near-duplicates as one."""
+    """prep's census: by subject, above thresholds, once a image, near-duplicates as one."""
     from pipeline.manifest import Manifest
-    from stages.merging.tag_counts import census
-    from stages.merging.thresholds import Cut
+    from stages.merging.tag_counts import count_tags
+    from stages.merging.thresholds import Thresholds
 
-    census(Manifest.read(home / "manifests" / "tag.parquet"), Cut(0, 0, {}, False), str, 6)
+    count_tags(Manifest.read(home / "manifests" / "tag.parquet"), Thresholds(0, 0, {}, False), str, 6)
 
 
 def bare_edit(home: Path) -> None:
@@ -267,14 +267,14 @@ def bare_edit(home: Path) -> None:
 
 
 def prep_edit(home: Path) -> None:
-    """The same decision as prep keeps it: which pictures have the tag, and one entry of the journal about them.
+    """The same decision as prep keeps it: which images have the tag, and one entry of the journal about them.
 
     The manifest stays as the taggers left it; the next merge writes it into the captions.
     """
     import numpy as np
     import pyarrow.compute as pc
 
-    from pipeline.edits import JOURNAL, Edit, Edits
+    from pipeline.edits import JOURNAL, Edit, Journal
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace
 
@@ -287,18 +287,18 @@ def prep_edit(home: Path) -> None:
         at = pc.index(text.dictionary, EDITED).as_py()
         holders = np.searchsorted(lists.offsets.to_numpy(), np.flatnonzero(text.indices.to_numpy() == at), "right") - 1
         ids += table.column("id").take(np.unique(holders)).to_pylist()
-    Edits.read(workspace).append(workspace, ids, [Edit("replace", EDITED, "cap")])
+    Journal.read(workspace).append(workspace, ids, [Edit("replace", EDITED, "cap")])
     assert len(ids) > 1000
 
 
 def captions(home: Path) -> None:
     """The same for a user: prep edit with its filter, then prep merge over the whole set."""
-    from pipeline.commands.edit import Wanted, changes, choose, owners
+    from pipeline.commands.edit import EditSelection, changes, choose, owners
     from pipeline.edits import JOURNAL, Edit
     from pipeline.engines import local
     from pipeline.manifest import Manifest
     from pipeline.review.state import Review
-    from pipeline.run import Plan, Settings, bring
+    from pipeline.run import RunSettings, StagePlan, update_stage
     from pipeline.workspace import Workspace
     from stages.merge import Merge
 
@@ -307,18 +307,18 @@ def captions(home: Path) -> None:
         path.unlink(missing_ok=True)
     review = Review.open(workspace)
     edit = Edit("replace", EDITED.replace("_", " "), "cap")
-    rows = choose(review.table, Wanted(filter=EDITED))
+    rows = choose(review.table, EditSelection(filter=EDITED))
     ids = owners(review, rows)
     assert sum(1 for _ in changes(review, rows, review.edits, review.edits.supposing(ids, [edit]))) > 100
     review.edits.append(workspace, ids, [edit])
     del review
     source = Manifest.read(workspace.manifest("tag"))
-    bring(Plan("merge", (Merge(),)), source, workspace, Settings(local.run, 2, quiet=True))
+    update_stage(StagePlan("merge", (Merge(),)), source, workspace, RunSettings(local.run, 2, quiet=True))
     workspace.manifest("merge").unlink()
 
 
 def check(home: Path) -> None:
-    """All rules of prep check but those that open pictures."""
+    """All rules of prep check but those that open images."""
     from pipeline.checks.check import check as work
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace

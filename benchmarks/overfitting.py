@@ -1,7 +1,7 @@
 """Whether prep's verdict on checkpoints agrees with what their samples show: python benchmarks/world.py overfitting.
 
-Few pictures, many steps, five times the usual rate: a run that is bound to overfit, and to break in the end. prep
-judges each checkpoint by pictures held out; the mini-tagger judges its samples. What a checkpoint is worth is the mean
+Few images, many steps, five times the usual rate: a run that is bound to overfit, and to break in the end. prep
+judges each checkpoint by images held out; the mini-tagger judges its samples. What a checkpoint is worth is the mean
 of how well it binds the subject and how well it still follows prompts.
 
 The best of ten checkpoints by one half of the samples is partly the luckiest: what it is worth is told by the other
@@ -23,13 +23,13 @@ from benchmarks.judge import Verdict, judge, looks_of, prompts, see
 EVERY, STEPS = 50, 500
 LONG = Arm(
     "overfitting",
-    pictures=12,
+    images=12,
     tables=learned(
         batch=BATCH,
         learning_rate=5e-3,
         steps=STEPS,
         validation_share=0.34,
-        validation_times=10,
+        validation_timesteps=10,
         validate_every_steps=EVERY,
         validate_every_epochs=0,
         sample_base=False,
@@ -47,7 +47,7 @@ class Checkpoint:
 
     seed: int
     step: int
-    error: float  # of the pictures held out, as a share of the base model's
+    error: float  # of the images held out, as a share of the base model's
     word: str  # prep's verdict
     chosen: bool  # prep calls it the best
     shown: Verdict  # of all its samples
@@ -61,7 +61,7 @@ def worth(shown: Verdict) -> float:
 
 def run(seed: int, home: Path) -> list[Checkpoint]:
     """Every checkpoint of one long run."""
-    draw(LONG, seed, home / "pictures")
+    draw(LONG, seed, home / "images")
     asked = prompts(SUBJECT, CLASS, EACH)
     train(LONG, seed, home, asked)
     folder = home / "workspace" / "runs" / "run"

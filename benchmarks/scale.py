@@ -1,8 +1,8 @@
-"""What the number of pictures costs: a repeated run with nothing changed, and the peak memory of a first one.
+"""What the number of images costs: a repeated run with nothing changed, and the peak memory of a first one.
 
-    python benchmarks/scale.py [--pictures 10000] [--rounds 5]
+    python benchmarks/scale.py [--images 10000] [--rounds 5]
 
-Pictures are small, so that what is measured is the bookkeeping and not the pixels. Every round is a
+Images are small, so that what is measured is the bookkeeping and not the pixels. Every round is a
 process of its own; 'beyond start-up' is its time less that of `prep --version`.
 """
 
@@ -25,7 +25,7 @@ folder = "raw"
 [crop]
 resolution = 64
 step = 32
-focus = "centre"
+focus = "center"
 [merge]
 [build]
 """
@@ -33,17 +33,17 @@ focus = "centre"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="prep-scale-") as folder:
         home = Path(folder)
-        make(home / "raw", options.pictures)
+        make(home / "raw", options.images)
         (home / "prep.toml").write_text(RECIPE)
         first = timed("-C", home, "crop", "--quiet")
         others = [timed("-C", home, stage, "--quiet") for stage in ("merge", "build")]
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        print(f"{options.pictures:,} pictures: crop {first:.1f} s, merge {others[0]:.1f} s, build {others[1]:.1f} s")
+        print(f"{options.images:,} images: crop {first:.1f} s, merge {others[0]:.1f} s, build {others[1]:.1f} s")
         print(f"peak memory of the largest process: {peak:,.0f} MB")
         for what, command in {
             "crop again": ("-C", home, "crop", "--quiet"),

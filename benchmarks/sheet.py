@@ -15,10 +15,10 @@ SHOWN = 4  # prompts of each kind, the first
 
 
 def draw(runs: dict[str, Path], side: int = 96) -> Image:
-    """One picture of the last samples of runs, below those of the base; `runs` are their folders by arm."""
+    """One image of the last samples of runs, below those of the base; `runs` are their folders by arm."""
     from PIL import Image
 
-    from training.sampling.contact_sheet import Sheet
+    from training.sampling.contact_sheet import ContactSheet
 
     asked = prompts(SUBJECT, CLASS, EACH)
     kinds = [prompt.about for prompt in asked]
@@ -27,7 +27,7 @@ def draw(runs: dict[str, Path], side: int = 96) -> Image:
     base = [steps[0] for steps in shown.values() if 0 in steps][:1]
     rows = {"the base": [base[0][at] for at in columns]} if base else {}
     rows |= {name: [steps[max(steps)][at] for at in columns] for name, steps in shown.items()}
-    pictures = [
+    images = [
         [Image.open(path).resize((side, side), Image.Resampling.BICUBIC) for path in row] for row in rows.values()
     ]
-    return Sheet([asked[at].text for at in columns], list(rows), [list(row) for row in pictures]).draw(side)
+    return ContactSheet([asked[at].text for at in columns], list(rows), [list(row) for row in images]).draw(side)

@@ -5,10 +5,10 @@ Four contenders take turns, round after round, with one and the same weights:
          its fastest (wd14, four) or prep's own (blip, 16);
   prep   `prep tag` without the start of Python and the loading: read, prepare, infer, write the manifest;
   limit  prep's way of calling the model, on arrays that lie ready: what reading costs is the rest;
-  loop   what most tools do: open, prepare, infer, one picture after another.
+  loop   what most tools do: open, prepare, infer, one image after another.
 The models have random weights: `vit` is of the size of wd-vit-tagger-v3 (patches of 16, width 768, 12 layers,
 10,861 tags), `tiny` has a quarter of the width; `blip` has BLIP's form at half of BLIP base's width and writes
-20 tokens. The pictures are photographs in the sizes that `prep crop` gives at 512 pixels.
+20 tokens. The images are photographs in the sizes that `prep crop` gives at 512 pixels.
 
     python benchmarks/tag.py --memory 100000
 
@@ -33,18 +33,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tag_models import SIDE, SIZES, write_blip, write_glance, write_model
 
-TO_REACH = 0.95  # of the bare model's pictures per second
-PICTURES = {"vit": 16, "tiny": 128, "blip": 32}
+TO_REACH = 0.95  # of the bare model's images per second
+IMAGES = {"vit": 16, "tiny": 128, "blip": 32}
 SIZES_OF_CROPS = ((512, 512), (448, 576), (576, 448), (384, 640))
 BARE_BATCH = 4  # on two cores faster than 2, 8 and 16
 TOKENS = 20
 PREP = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
 
 
-def write_pictures(home: Path, count: int, records: int = 0, scale: int = 1) -> tuple[Any, Any]:
-    """A workspace with `count` different pictures as `prep crop` leaves them, and their manifest.
+def write_images(home: Path, count: int, records: int = 0, scale: int = 1) -> tuple[Any, Any]:
+    """A workspace with `count` different images as `prep crop` leaves them, and their manifest.
 
-    `records` more than that share the pictures; their sides are divided by `scale`.
+    `records` more than that share the images; their sides are divided by `scale`.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -52,7 +52,7 @@ def write_pictures(home: Path, count: int, records: int = 0, scale: int = 1) -> 
     from pipeline.imaging.image_file import save
     from pipeline.manifest import write_manifest
     from pipeline.record import Record
-    from pipeline.stage import Step
+    from pipeline.stage import HistoryStep
     from pipeline.workspace import Workspace
     from tests.shell import photographs
 
@@ -65,8 +65,8 @@ def write_pictures(home: Path, count: int, records: int = 0, scale: int = 1) -> 
         saved.append(save(workspace, np.asarray(image)))
     total = max(count, records)
     rows = (Record(f"{n:016x}", f"raw/{n}.jpg", "0" * 64, "x", "thing", "train") for n in range(total))
-    cropped = ([replace(row, picture=saved[n % count])] for n, row in enumerate(rows))
-    return workspace, write_manifest(workspace.manifest("crop"), cropped, (Step("crop", 1, {}, ""),))
+    cropped = ([replace(row, image=saved[n % count])] for n, row in enumerate(rows))
+    return workspace, write_manifest(workspace.manifest("crop"), cropped, (HistoryStep("crop", 1, {}, ""),))
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Bench:
     look: Any  # prep's
     bare: Callable[[Any], Any]  # one batch
     batch: int
-    alone: Callable[[Any], Any]  # a PIL picture, prepared and looked at as most tools do
+    alone: Callable[[Any], Any]  # a PIL image, prepared and looked at as most tools do
 
 
 def wd14(folder: Path, workspace: Any, device: str) -> Bench:
@@ -133,21 +133,21 @@ def blip(folder: Path, workspace: Any, device: str) -> Bench:
 
 
 def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[], int]]:
-    """What is to be timed: functions that tag all pictures once and return their number."""
+    """What is to be timed: functions that tag all images once and return their number."""
     import numpy as np
     import torch
     from PIL import Image
 
     from pipeline.engines import local
     from pipeline.imaging.image_file import load_rgb
-    from pipeline.run import Plan, Settings, bring
+    from pipeline.run import RunSettings, StagePlan, update_stage
 
     class Loaded(type(bench.tagger)):  # type: ignore[misc]
         def load(self, workspace):
             return bench.look
 
     loaded = Loaded(**{option.name: getattr(bench.tagger, option.name) for option in bench.tagger.options()})
-    paths = [workspace.path(record.picture.path) for record in crops.records() if record.kept]
+    paths = [workspace.path(record.image.path) for record in crops.records() if record.kept]
     ready = [bench.look.prepare(load_rgb(path)) for path in paths]
     stack = np.stack if isinstance(ready[0], np.ndarray) else lambda ones: torch.stack([one.pixels for one in ones])
     batches = [stack(ready[n : n + bench.batch]) for n in range(0, len(ready), bench.batch)]
@@ -161,7 +161,7 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
 
     def prep() -> int:
         workspace.manifest("tag").unlink(missing_ok=True)
-        done = bring(Plan("tag", (loaded,)), crops, workspace, Settings(local.run, 2, quiet=True))
+        done = update_stage(StagePlan("tag", (loaded,)), crops, workspace, RunSettings(local.run, 2, quiet=True))
         return done.manifest.counts.kept
 
     def loop() -> int:
@@ -171,13 +171,13 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
 
 
 def reading(bench: Bench, workspace: Any, crops: Any) -> float:
-    """Processor seconds in which one thread reads and prepares one picture: what no tagger can do without."""
+    """Processor seconds in which one thread reads and prepares one image: what no tagger can do without."""
     from pipeline.imaging.image_file import load_rgb
 
     costs = []
     for record in crops.records():
         start = time.thread_time()
-        bench.look.prepare(load_rgb(workspace.path(record.picture.path)))
+        bench.look.prepare(load_rgb(workspace.path(record.image.path)))
         costs.append(time.thread_time() - start)
     return statistics.median(costs)
 
@@ -186,8 +186,8 @@ def reading(bench: Bench, workspace: Any, crops: Any) -> float:
 class Run:
     """One contender's round."""
 
-    rate: float  # pictures per second
-    processor: float  # seconds of all cores per picture
+    rate: float  # images per second
+    processor: float  # seconds of all cores per image
 
 
 def measure(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[Run]]:
@@ -205,14 +205,14 @@ def measure(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[
     return runs
 
 
-def report(name: str, pictures: int, runs: dict[str, list[Run]], cost: float) -> None:
+def report(name: str, images: int, runs: dict[str, list[Run]], cost: float) -> None:
     """Print one model's table, and whether prep keeps enough of the model's speed."""
     from taggers.device import cores
 
     size = SIZES[name]
     rate = {who: statistics.median(run.rate for run in found) for who, found in runs.items()}
     processor = {who: statistics.median(run.processor for run in found) for who, found in runs.items()}
-    print(f"\n{name}: width {size.width}, {size.layers} layers; {pictures} pictures, {cores()} cores, medians\n")
+    print(f"\n{name}: width {size.width}, {size.layers} layers; {images} images, {cores()} cores, medians\n")
     print(f"{'contender':12}{'a second':>10}{'spread':>9}{'of bare':>10}{'processor ms':>14}")
     for who, found in runs.items():
         spread = (max(run.rate for run in found) - min(run.rate for run in found)) / rate[who]
@@ -221,7 +221,7 @@ def report(name: str, pictures: int, runs: dict[str, list[Run]], cost: float) ->
     share = statistics.median(ours.rate / bare.rate for ours, bare in zip(runs["prep"], runs["bare"], strict=True))
     verdict = "reached    " if share >= TO_REACH else "not reached"
     print(f"\n{verdict}  prep at no less than {TO_REACH} of the bare model, round by round: {share:.3f}")
-    print(f"Reading and preparing a picture takes {1000 * cost:.1f} ms of a core.")
+    print(f"Reading and preparing a image takes {1000 * cost:.1f} ms of a core.")
 
 
 def memory(records: int) -> None:
@@ -230,7 +230,7 @@ def memory(records: int) -> None:
         with tempfile.TemporaryDirectory(prefix="prep-tag-") as folder:
             home = Path(folder) / "workspace"
             model = write_glance(Path(folder) / "glance-tagger")
-            _, crops = write_pictures(home, 64, count, scale=8)
+            _, crops = write_images(home, 64, count, scale=8)
             (home / "prep.toml").write_text('[[subject]]\ntoken = "x"\nclass = "thing"\nfolder = "raw"\n')
             start = time.perf_counter()
             command = [*PREP, "-C", str(home), "tag", "--quiet", "wd14", "--model", str(model)]
@@ -256,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--pictures", type=int, help=f"instead of {PICTURES}")
+    parser.add_argument("--images", type=int, help=f"instead of {IMAGES}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--memory", type=int, metavar="RECORDS", help="measure memory instead, with so many records")
     options = parser.parse_args()
@@ -264,11 +264,11 @@ def main() -> None:
         memory(options.memory)
         return
     for name in options.model:
-        count = options.pictures or PICTURES[name]
+        count = options.images or IMAGES[name]
         with tempfile.TemporaryDirectory(prefix="prep-tag-") as folder:
             os.environ["PREP_MODELS"] = folder
             model = (write_blip if name == "blip" else write_model)(Path(folder) / f"{name}-tagger", SIZES[name])
-            workspace, crops = write_pictures(Path(folder) / "workspace", count)
+            workspace, crops = write_images(Path(folder) / "workspace", count)
             bench = (blip if name == "blip" else wd14)(model, workspace, options.device)
             runs = measure(contenders(bench, workspace, crops), options.rounds)
             report(name, count, runs, reading(bench, workspace, crops))

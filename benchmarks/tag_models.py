@@ -12,7 +12,7 @@ SIDE, PATCH, TAGS = 448, 16, 10_861
 
 @dataclass(frozen=True)
 class Size:
-    """The transformer that looks at a picture."""
+    """The transformer that looks at a image."""
 
     width: int
     layers: int
@@ -51,7 +51,7 @@ def write_tags(folder: Path) -> None:
 
 
 def write_glance(folder: Path) -> Path:
-    """A folder of WD14's form whose model costs nothing: a picture's mean colour decides; about 100 tags pass 0.05."""
+    """A folder of WD14's form whose model costs nothing: a image's mean color decides; about 100 tags pass 0.05."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -81,7 +81,7 @@ def write_glance(folder: Path) -> Path:
 
 
 def write_blip(folder: Path, size: Size) -> Path:
-    """A folder of BLIP's form, pictures of 384 pixels in patches of 16; it never ends a caption of its own accord."""
+    """A folder of BLIP's form, images of 384 pixels in patches of 16; it never ends a caption of its own accord."""
     import torch
     from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
 

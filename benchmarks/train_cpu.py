@@ -26,21 +26,21 @@ SIDE = 256
 
 
 def make(home: Path, steps: int):
-    """A run over eight pictures, ready to train."""
+    """A run over eight images, ready to train."""
     from tests.training_set import manifest, placed, workspace
     from training.data.dataset import read_samples
     from training.models.base_model import find_base
-    from training.models.families import recognise
-    from training.models.loader import open_base
-    from training.setup import Plan, assemble
+    from training.models.families import detect_family
+    from training.models.loader import open_base_model
+    from training.setup import RunConfig, build_job
     from training.train import Train
 
     work = workspace(home)
     made = manifest(work, [placed(work, number, size=(SIDE, SIDE)) for number in range(8)])
-    checkpoint = open_base(find_base("mini", work), work.cache)
-    config = Train(batch=2, steps=steps, device="cpu")
-    plan = Plan(config, recognise(checkpoint), checkpoint, read_samples(made))
-    return assemble(plan, work, lambda done, total: None)
+    checkpoint = open_base_model(find_base("mini", work), work.cache)
+    config = Train(batch_size=2, steps=steps, device="cpu")
+    plan = RunConfig(config, detect_family(checkpoint), checkpoint, read_samples(made))
+    return build_job(plan, work, lambda done, total: None)
 
 
 def bare(job, optimizer, batches) -> float:
@@ -78,18 +78,21 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     """Seconds per step of the bare loop and of prep's, round by round, the first of which warms up."""
     import torch
 
-    from training.checkpoints.training_log import Ledger
+    from training.checkpoints.training_log import TrainingLog
     from training.data.sampler import all_batches
-    from training.distributed import Ranks
-    from training.optim.train_state import make_learner
-    from training.trainer import prepare
+    from training.distributed import DistributedContext
+    from training.optim.train_state import make_train_state
+    from training.trainer import make_batch
 
     job = make(home, (rounds + 1) * steps).job
-    learner, ledger = make_learner(job.groups, job.config, Ranks()), Ledger(home / "ledger", job.prompt, Ranks())
+    learner, ledger = (
+        make_train_state(job.groups, job.config, DistributedContext()),
+        TrainingLog(home / "ledger", job.prompt, DistributedContext()),
+    )
     weights = [weight for group in job.groups for weight in group.weights.values()]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
-    draws = all_batches(job.samples, job.config.batch, job.config.seed)
-    ready = [prepare(job, batch) for _, (_, batch) in zip(range(steps), draws, strict=False)]
+    draws = all_batches(job.samples, job.config.batch_size, job.config.seed)
+    ready = [make_batch(job, batch) for _, (_, batch) in zip(range(steps), draws, strict=False)]
     found = []
     for turn in range(rounds + 1):
         contenders = [

@@ -32,21 +32,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import PrepError
 from tests.narrow import NARROW
-from training.data.dataset import Sample
-from training.data.sampler import Draw
-from training.distributed import Ranks
+from training.data.dataset import TrainingImage
+from training.data.sampler import SampleRef
+from training.distributed import DistributedContext
 from training.methods.adapters import inject, parameters
-from training.models.architecture_config import PLANS, write_skeleton
-from training.models.base_model import Base
-from training.models.loader import Checkpoint, empty_part, quiet
+from training.models.architecture_config import PLANS, write_config_folder
+from training.models.base_model import BaseFiles
+from training.models.loader import BaseModel, empty_part, quiet
 from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
-from training.optim.optimizers import Group
-from training.optim.train_state import make_learner
-from training.performance.prefetch import ahead, sent
-from training.performance.step_runner import Study
+from training.optim.optimizers import ParamGroup
+from training.optim.train_state import make_train_state
+from training.performance.prefetch import prefetch, to_device
+from training.performance.step_runner import StepRunner
 from training.train import Train
-from training.trainer import Job, errors, prepare
+from training.trainer import TrainingJob, errors, make_batch
 
 T = TypeVar("T")
 FAMILIES = {"sd1": SD1(), "sdxl": SDXL()}
@@ -54,7 +54,7 @@ SIDES = {"sd1": 512, "sdxl": 1024}
 ATTENTION = r".*attn[12]\.to_(?:q|k|v|out\.0)"
 CAPTION = "a photo of smith in front of a house, with a hat and a coat"
 RANK = 16
-# Goals of the architecture: pictures a second on one H200, and times as fast as the other two.
+# Goals of the architecture: images a second on one H200, and times as fast as the other two.
 TO_REACH = {("sd1", 1): 60.0, ("sdxl", 1): 12.0, ("sdxl", 4): 17.4}
 # What a machine with other versions of torch or diffusers may raise: the rest is measured all the same.
 FAULTS = (RuntimeError, ImportError, AttributeError, TypeError, ValueError, KeyError, NotImplementedError, PrepError)
@@ -135,7 +135,7 @@ def diffusers_step(setting: Setting, cached: bool) -> Contender:
 def inputs(setting: Setting, cached: bool):
     """What a step of diffusers is given: latents, and text with what is told beside it, computed once or every time."""
     family = FAMILIES[setting.kind]
-    checkpoint = Checkpoint(Base("random", setting.folder, "", ""), setting.folder)
+    checkpoint = BaseModel(BaseFiles("random", setting.folder, "", ""), setting.folder)
     tokenizers = checkpoint.tokenizers()
     texts = {part: setting.part(part, setting.dtype) for part in family.encoders}
     # The VAE of Stable Diffusion XL overflows in 16 bits: diffusers' script runs it in float32.
@@ -164,17 +164,17 @@ def inputs(setting: Setting, cached: bool):
 def prep_step(setting: Setting) -> Contender:
     """prep's step, with the batch after it made ahead."""
     job = make_job(setting)
-    learner = make_learner(job.groups, job.config, Ranks())
-    draws = ([Draw(sample, turn) for sample in job.samples] for turn in itertools.count())
-    steps = ahead(draws, lambda drawn: prepare(job, drawn), setting.device)
-    study = Study(job, errors, 1_000_000)
+    learner = make_train_state(job.groups, job.config, DistributedContext())
+    draws = ([SampleRef(sample, turn) for sample in job.samples] for turn in itertools.count())
+    steps = prefetch(draws, lambda drawn: make_batch(job, drawn), setting.device)
+    study = StepRunner(job, errors, 1_000_000)
     contender = Contender(lambda: None)
     number = itertools.count()
 
     def step() -> None:
         _, batch = next(steps)
         at = next(number)
-        learner.pace(at, 1_000_000)
+        learner.set_learning_rates(at, 1_000_000)
         study.step([batch], setting.batch, at)
         learner.update(at)
         contender.note = study.way.title
@@ -183,17 +183,19 @@ def prep_step(setting: Setting) -> Contender:
     return contender
 
 
-def make_job(setting: Setting) -> Job:
+def make_job(setting: Setting) -> TrainingJob:
     """What prep's loop trains with: latents and texts as the caches would give them."""
     family = FAMILIES[setting.kind]
-    checkpoint = Checkpoint(Base("random", setting.folder, "", ""), setting.folder)
+    checkpoint = BaseModel(BaseFiles("random", setting.folder, "", ""), setting.folder)
     gpu = setting.device.type == "cuda"
-    config = Train(batch=setting.batch, rank=RANK, device="cuda" if gpu else "cpu", compile=setting.compile)
+    config = Train(batch_size=setting.batch, rank=RANK, device="cuda" if gpu else "cpu", compile=setting.compile)
     unet = setting.part("unet", setting.dtype)
     inject(unet, ATTENTION, (RANK, float(RANK)), 1)
     latents = setting.latents(setting.batch)
     samples = [
-        Sample(f"{k:016x}", "", str(k), setting.side, setting.side, CAPTION, "smith", "man", False, "1_smith man", 1)
+        TrainingImage(
+            f"{k:016x}", "", str(k), setting.side, setting.side, CAPTION, "smith", "man", False, "1_smith man", 1
+        )
         for k in range(setting.batch)
     ]
     width = unet.config.cross_attention_dim
@@ -201,17 +203,17 @@ def make_job(setting: Setting) -> Job:
     if setting.kind == "sdxl":
         told["pooled"] = torch.randn(setting.batch, unet.config.projection_class_embeddings_input_dim - 6 * 256)
 
-    return Job(
+    return TrainingJob(
         config=config,
         family=family,
         objective=family.objective(checkpoint, config).to(setting.device),
         denoiser=unet,
         samples=samples,
-        latent=lambda draw: (latents[int(draw.sample.pixels)][None], torch.full((1, *latents.shape[1:]), 0.1)),
+        latent=lambda draw: (latents[int(draw.sample.pixel_sha256)][None], torch.full((1, *latents.shape[1:]), 0.1)),
         mask=lambda draw: None,
         prompt=lambda draw: draw.sample.caption,
-        condition=lambda prompts: {name: sent(value, setting.device) for name, value in told.items()},
-        groups=[Group("unet", {f"unet.{name}": weight for name, weight in parameters(unet).items()}, 1e-4)],
+        condition=lambda prompts: {name: to_device(value, setting.device) for name, value in told.items()},
+        groups=[ParamGroup("unet", {f"unet.{name}": weight for name, weight in parameters(unet).items()}, 1e-4)],
         device=setting.device,
     )
 
@@ -270,9 +272,9 @@ def syncs(contender: Contender, device: torch.device) -> str:
 
 
 def flops(setting: Setting) -> float:
-    """10^12 operations of a step's forward and backward pass for one picture, multiplication and addition apart."""
+    """10^12 operations of a step's forward and backward pass for one image, multiplication and addition apart."""
     one = make_job(replace(setting, batch=1))
-    batch = prepare(one, [Draw(one.samples[0], 0)])
+    batch = make_batch(one, [SampleRef(one.samples[0], 0)])
     with FlopCounterMode(display=False) as counter:
         error, _ = errors(one, batch)
         error.sum().backward()
@@ -319,9 +321,9 @@ def rows_of(
         rows.append(
             {
                 "model": setting.kind,
-                "batch": setting.batch,
+                "batch_size": setting.batch,
                 "who": name,
-                "pictures_a_second": rate,
+                "images_a_second": rate,
                 "quartiles": [setting.batch / high, setting.batch / low],
                 "tflops": rate * work,
                 "gib": contender.gib,
@@ -339,7 +341,7 @@ def show(row: dict, goals: bool) -> str:
     """A row of the table, with what is to be reached."""
     low, high = row["quartiles"]
     text = (
-        f"{row['model']:<5} {row['batch']:>5}  {row['who']:<8}{row['pictures_a_second']:>8.2f}  "
+        f"{row['model']:<5} {row['batch']:>5}  {row['who']:<8}{row['images_a_second']:>8.2f}  "
         f"{f'({low:.2f} to {high:.2f})':<20}{row['tflops']:>7.1f}{row['gib']:>7.2f}"
     )
     if row["who"] != "prep" and row["times_as_fast"] is None:
@@ -371,14 +373,14 @@ def main() -> None:
     began, rows = time.monotonic(), []
     card = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
     print(f"{card}, torch {torch.__version__}{', narrow models: no figure means anything' if given.tiny else ''}")
-    print(f"{'model':<5} batch  {'who':<8}  pictures a second (quartiles)  TFLOP/s  GiB")
+    print(f"{'model':<5} batch  {'who':<8}  images a second (quartiles)  TFLOP/s  GiB")
     with tempfile.TemporaryDirectory() as home:
         for kind, batch in itertools.product(given.models.split(","), map(int, given.batches.split(","))):
             if time.monotonic() - began > 60 * given.minutes:
                 print(f"{kind} {batch}: left out, the time is up")
                 continue
             folder = Path(home) / kind
-            write_skeleton(folder, (NARROW if given.tiny else PLANS)[kind])
+            write_config_folder(folder, (NARROW if given.tiny else PLANS)[kind])
             setting = Setting(kind, batch, 64 if given.tiny else SIDES[kind], device, folder, given.compile)
             for row in compare(setting, given.rounds, given.seconds):
                 rows.append(row)

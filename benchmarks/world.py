@@ -5,8 +5,8 @@ quality      Of the tagger: macro F1 over all tags, on renders of 2,000
              scenes that nothing was taught with. Of the painter: the
              tags of 200 such scenes are its prompts; printed is the
              share of prompted tags that the tagger finds in its
-             pictures. The ceiling is the share found in renders of
-             those scenes, the floor the share found in pictures that
+             images. The ceiling is the share found in renders of
+             those scenes, the floor the share found in images that
              were painted for another prompt.
 overfitting  Whether prep's verdicts on checkpoints agree with their samples.
 others       One subject, trained in several ways; see experiments.py.
@@ -39,11 +39,11 @@ def judge_tagger(folder: Path, cache: Path) -> dict:
     from sample_data.mini.scenes import HELD, scenes
 
     held = scenes(HELD, cache)
-    table = judge.scores(held.pictures, folder)
+    table = judge.scores(held.images, folder)
     each = judge.f1(table, held.tags)
     best = judge.best_threshold(table, held.tags)
     return {
-        "scenes": len(held.pictures),
+        "scenes": len(held.images),
         "macro_f1": judge.macro(each),
         "best_threshold": best,
         "macro_f1_at_best": judge.macro(judge.f1(table, held.tags, best)),
@@ -52,7 +52,7 @@ def judge_tagger(folder: Path, cache: Path) -> dict:
 
 
 def judge_painter(folder: Path, tagger: Path, cache: Path, count: int) -> dict:
-    """The share of prompted tags found in painted pictures, between floor and ceiling."""
+    """The share of prompted tags found in painted images, between floor and ceiling."""
     import numpy as np
 
     from sample_data.mini import judge
@@ -69,9 +69,9 @@ def judge_painter(folder: Path, tagger: Path, cache: Path, count: int) -> dict:
     return {
         "prompts": count,
         "found": judge.share_found(table, held.tags),
-        "ceiling": judge.share_found(judge.scores(held.pictures, tagger), held.tags),
+        "ceiling": judge.share_found(judge.scores(held.images, tagger), held.tags),
         "floor": judge.share_found(np.roll(table, 1, 0), held.tags),
-        "seconds_a_picture": seconds / count,
+        "seconds_a_image": seconds / count,
         "least_followed": dict(sorted(by_tag.items(), key=lambda pair: pair[1])[:12]),
     }
 
@@ -88,7 +88,7 @@ def quality_table(figures: dict) -> str:
   at threshold {tagger["best_threshold"]:<7}{tagger["macro_f1_at_best"]:.3f}, the best
   worst: {worst}
 mini-diffusion, share of prompted tags found, {painter["prompts"]} held-out prompts
-  painted pictures    {painter["found"]:.3f}; to reach: {FOUND_TO_REACH}
+  painted images    {painter["found"]:.3f}; to reach: {FOUND_TO_REACH}
   renders, the most   {painter["ceiling"]:.3f}
   other prompts'      {painter["floor"]:.3f}, by chance
   least followed: {least}"""
@@ -100,15 +100,15 @@ mini-diffusion, share of prompted tags found, {painter["prompts"]} held-out prom
 @click.option("--jobs", default=cores(), help="Arms run at a time, each in one thread.")
 @click.option("--json", "file", type=click.Path(path_type=Path), help="Write every outcome there; none is run again.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the workspaces of experiments in this folder.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Draw samples of the first seed there; needs --keep.")
+@click.option("--image", type=click.Path(path_type=Path), help="Draw samples of the first seed there; needs --keep.")
 @click.option("--prompts", default=200, help="Prompts that the painter is judged by.")
 @click.option("--tagger", type=click.Path(path_type=Path), help="Folder of another tagger, for quality.")
 @click.option("--painter", type=click.Path(path_type=Path), help="Folder of another painter, for quality.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of painted scenes, for quality.")
 def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep: Path | None, **rest: Any) -> None:
-    picture: Path | None = rest.pop("picture")
-    if picture and not keep:
-        raise click.UsageError("--picture shows samples that only --keep keeps.")
+    image: Path | None = rest.pop("image")
+    if image and not keep:
+        raise click.UsageError("--image shows samples that only --keep keeps.")
     if "quality" in names:
         click.echo(quality_table(quality(rest)))
     found = Found(file)
@@ -119,10 +119,10 @@ def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep:
         elif name != "quality":
             outcomes = [one for arm in EXPERIMENTS[name] for one in found.of(arm.name, seeds)]
             click.echo(f"\n{name}: {seeds} seeds, medians and ranges\n" + experiments.table(outcomes))
-    if picture and keep:
+    if image and keep:
         arms = [arm for name in names for arm in EXPERIMENTS.get(name, ())]
         runs = {arm.name: keep / Turn(arm, 0).folder / "workspace" / "runs" / "run" for arm in arms}
-        draw(runs).save(picture, quality=90)
+        draw(runs).save(image, quality=90)
 
 
 def quality(given: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What people decided about pictures: a journal of edits that survives re-tagging, with undo and redo without end."""
+"""What people decided about images: a journal of edits that survives re-tagging, with undo and redo without end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import plain, printable
+from pipeline.tag_text import escape_control, normalize_tag
 from pipeline.workspace import Workspace
 
 What = Literal["add", "remove", "replace", "set", "reset", "flag", "unflag", "drop", "restore"]
@@ -26,7 +26,7 @@ _PATIENCE = 30.0  # seconds to wait for another prep that is writing the journal
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One decision about a picture's caption, flags or place in the set.
+    """One decision about a image's caption, flags or place in the set.
 
     `add`, `remove` and `replace` concern the tag or sentence `text` (`replace` puts `other` in its place); `set`
     makes `text` the whole caption; `reset` forgets these four; `flag` and `unflag` concern the flag `text`.
@@ -50,19 +50,19 @@ class Edit:
     def __str__(self) -> str:
         """'add long hair', 'replace hat by cap': what the edit does, in words."""
         words = (self.what, self.text, f"by {self.other}" if self.other else "")
-        return printable(" ".join(word for word in words if word))
+        return escape_control(" ".join(word for word in words if word))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the journal: what was decided at once about some pictures."""
+class JournalEntry:
+    """One line of the journal: what was decided at once about some images."""
 
     number: int
     ids: tuple[str, ...]
     edits: tuple[Edit, ...]
 
 
-class Edits:
+class Journal:
     """The journal of a workspace as far as it was read; appending, undoing and redoing write it at once.
 
     Several processes may write the same journal: each takes turns, and reads what the others wrote first.
@@ -71,13 +71,13 @@ class Edits:
     def __init__(self) -> None:
         self._at = 0  # bytes read, up to the end of a whole line
         self._number = 0  # of the last line
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, JournalEntry] = {}
         self._numbers: dict[str, list[int]] = {}  # entries that concern an id, in order
         self._done: dict[int, None] = {}  # entries that count, in order: the last is undone first
         self._undone: list[int] = []  # entries that can come back: the last comes first
 
     @classmethod
-    def read(cls, workspace: Workspace) -> Edits:
+    def read(cls, workspace: Workspace) -> Journal:
         """The journal; empty if there is none. PrepError when a line that is not the last is damaged."""
         edits = cls()
         edits.follow(workspace)
@@ -109,21 +109,21 @@ class Edits:
         ids = dict.fromkeys(ids)
         return [id for id in ids if (root := id.partition("-")[0]) == id or root not in ids or self._own(id)]
 
-    def copy(self) -> Edits:
+    def copy(self) -> Journal:
         """The journal as it was read, which later edits leave alone."""
         twin = copy.copy(self)
         twin._entries, twin._done, twin._undone = dict(self._entries), dict(self._done), list(self._undone)
         twin._numbers = {id: list(numbers) for id, numbers in self._numbers.items()}
         return twin
 
-    def supposing(self, ids: Iterable[str], edits: Iterable[Edit]) -> Edits:
+    def supposing(self, ids: Iterable[str], edits: Iterable[Edit]) -> Journal:
         """The journal as it would be after an edit; writes nothing."""
         after = self.copy()
         after._number += 1
-        after._add(Entry(after._number, tuple(ids), tuple(edits)))
+        after._add(JournalEntry(after._number, tuple(ids), tuple(edits)))
         return after
 
-    def append(self, workspace: Workspace, ids: Iterable[str], edits: Iterable[Edit]) -> Entry | None:
+    def append(self, workspace: Workspace, ids: Iterable[str], edits: Iterable[Edit]) -> JournalEntry | None:
         """Decide `edits` for the records `ids`, as one step of undo; on disk when this returns.
 
         None, and nothing written, without ids or edits. What was undone before can no longer be redone.
@@ -142,7 +142,7 @@ class Edits:
             numbered = enumerate(decisions, self._number + 1)
             self._write(workspace, *({"n": n, "ids": [id], "edits": [_plain(edit)]} for n, (id, edit) in numbered))
 
-    def undo(self, workspace: Workspace) -> Entry | None:
+    def undo(self, workspace: Workspace) -> JournalEntry | None:
         """Take back the last entry that counts, whoever made it; None when there is none."""
         with self._writing(workspace):
             if not self._done:
@@ -151,7 +151,7 @@ class Edits:
             self._write(workspace, {"n": self._number + 1, "undo": last})
             return self._entries[last]
 
-    def redo(self, workspace: Workspace) -> Entry | None:
+    def redo(self, workspace: Workspace) -> JournalEntry | None:
         """Bring back what was undone last; None when nothing was undone since the last entry."""
         with self._writing(workspace):
             if not self._undone:
@@ -226,11 +226,11 @@ class Edits:
                 self._undone.remove(redo)
                 self._done[redo] = None
             else:
-                self._add(Entry(number, tuple(plain["ids"]), tuple(Edit(**edit) for edit in plain["edits"])))
+                self._add(JournalEntry(number, tuple(plain["ids"]), tuple(Edit(**edit) for edit in plain["edits"])))
         except (ValueError, KeyError, TypeError, AttributeError, PrepError, RecursionError) as error:
             about = str(error).split("\n")[0]
             raise PrepError(
-                f"{path}: the line after number {self._number} cannot be read: {printable(about)}.",
+                f"{path}: the line after number {self._number} cannot be read: {escape_control(about)}.",
                 "Mend that line or delete it; the others stay.",
             ) from None
         self._number = number
@@ -238,7 +238,7 @@ class Edits:
     def _own(self, id: str) -> bool:
         return any(number in self._done for number in self._numbers.get(id, ()))
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: JournalEntry) -> None:
         if not all(isinstance(id, str) for id in entry.ids):
             raise ValueError("an id is no text")
         self._entries[entry.number] = entry
@@ -265,8 +265,8 @@ def effective(edits: Iterable[Edit]) -> tuple[Edit, ...]:
         if edit.what in ("set", "reset"):
             caption = [edit] if edit.what == "set" else []
         elif edit.what in ("flag", "unflag"):
-            flags.pop(plain(edit.text), None)
-            flags |= {plain(edit.text): edit} if edit.what == "flag" else {}
+            flags.pop(normalize_tag(edit.text), None)
+            flags |= {normalize_tag(edit.text): edit} if edit.what == "flag" else {}
         elif edit.what in ("drop", "restore"):
             dropped = [edit] if edit.what == "drop" else []
         else:
@@ -278,13 +278,13 @@ def reworded(caption: str, edits: Iterable[Edit]) -> str:
     """A caption that was set by hand, after the tags added, removed and replaced since: its parts end at commas."""
     parts = [part.strip() for part in caption.split(",")]
     for edit in edits:
-        old = plain(edit.text)
-        if edit.what == "add" and old not in map(plain, parts):
+        old = normalize_tag(edit.text)
+        if edit.what == "add" and old not in map(normalize_tag, parts):
             parts = [*filter(None, parts), edit.text]
-        elif edit.what == "remove" and old in map(plain, parts):
-            parts = [part for part in parts if plain(part) != old]
-        elif edit.what == "replace" and old in map(plain, parts):
-            parts = list(dict.fromkeys(edit.other if plain(part) == old else part for part in parts))
+        elif edit.what == "remove" and old in map(normalize_tag, parts):
+            parts = [part for part in parts if normalize_tag(part) != old]
+        elif edit.what == "replace" and old in map(normalize_tag, parts):
+            parts = list(dict.fromkeys(edit.other if normalize_tag(part) == old else part for part in parts))
         else:
             continue
         caption = ", ".join(parts)
@@ -299,7 +299,7 @@ def _with(caption: list[Edit], edit: Edit) -> list[Edit]:
     if edit.what == "replace":
         return [*caption, edit]
     start = max((n for n, e in enumerate(caption, 1) if e.what in ("replace", "set")), default=0)
-    return [*caption[:start], *(e for e in caption[start:] if plain(e.text) != plain(edit.text)), edit]
+    return [*caption[:start], *(e for e in caption[start:] if normalize_tag(e.text) != normalize_tag(edit.text)), edit]
 
 
 def _plain(edit: Edit) -> dict[str, str]:

@@ -7,22 +7,22 @@ class PrepError(Exception):
     def __init__(self, wrong: str, mend: str = "") -> None:
         super().__init__(wrong)
         self.wrong = wrong
-        self.mend = mend
+        self.hint = mend
 
     def __str__(self) -> str:
-        return f"{self.wrong}\n{self.mend}" if self.mend else self.wrong
+        return f"{self.wrong}\n{self.hint}" if self.hint else self.wrong
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """prep's exit code."""
         return 1
 
     def __reduce__(self) -> tuple[type["PrepError"], tuple[str, str]]:
         """Pickle both sentences, so that a Ray actor's error reaches the user whole."""
-        return (PrepError, (self.wrong, self.mend))
+        return (PrepError, (self.wrong, self.hint))
 
 
-class Stopped(PrepError):
+class Interrupted(PrepError):
     """The user, or the system, asked prep to end; what it did is saved. The exit code is the shell's for it."""
 
     def __init__(self, wrong: str, mend: str, signal: int) -> None:

@@ -1,4 +1,4 @@
-"""The language that chooses pictures: tags, scores, subjects, roles, flags and names with AND, OR, NOT and brackets."""
+"""The language that chooses images: tags, scores, subjects, roles, flags and names with AND, OR, NOT and brackets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from pipeline.errors import PrepError
-from pipeline.filter_terms import WORDS, And, Not, Or, Part, Term, View
+from pipeline.filter_terms import WORDS, And, Expr, FilterView, Not, Or, Term
 from pipeline.record import Record, Role
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 
 _DEPTH = 50  # brackets within brackets
 _ROLES = get_args(Role)
@@ -33,16 +33,16 @@ _BOUND = re.compile(r"(\S*?)(<=|>=|<|>|=)(\d+(?:\.\d*)?|\.\d+)(?=[\s()]|$)")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A question about pictures; without a part it is true of all. Its text, parsed, is the same filter."""
+    """A question about images; without a part it is true of all. Its text, parsed, is the same filter."""
 
-    part: Part | None = None
+    part: Expr | None = None
 
     def matches(self, record: Record) -> bool:
         """Whether a record is meant; human edits are those that its manifest tells."""
-        return self.part is None or self.part(View.of(record))
+        return self.part is None or self.part(FilterView.of(record))
 
-    def sees(self, view: View) -> bool:
-        """The same, where the caller knows better which tags and edits the picture has."""
+    def sees(self, view: FilterView) -> bool:
+        """The same, where the caller knows better which tags and edits the image has."""
         return self.part is None or self.part(view)
 
     def asks(self, key: str) -> bool:
@@ -77,19 +77,19 @@ class _Reader:
     def done(self) -> bool:
         return self.at == len(self.text)
 
-    def any_of(self, depth: int) -> Part:
+    def any_of(self, depth: int) -> Expr:
         parts = [self.all_of(depth)]
         while self._operator("OR"):
             parts.append(self.all_of(depth))
         return parts[0] if len(parts) == 1 else Or(tuple(_flat(parts, Or)))
 
-    def all_of(self, depth: int) -> Part:
+    def all_of(self, depth: int) -> Expr:
         parts = [self.one(depth)]
         while self._operator("AND") or not (self.done or self._next(")") or self._operator("OR", take=False)):
             parts.append(self.one(depth))
         return parts[0] if len(parts) == 1 else And(tuple(_flat(parts, And)))
 
-    def one(self, depth: int) -> Part:
+    def one(self, depth: int) -> Expr:
         negated = False
         while self._operator("NOT"):
             negated = not negated
@@ -188,18 +188,18 @@ class _Reader:
             self.at += 1
 
     def error(self, wrong: str, mend: str = "") -> PrepError:
-        rest = printable(self.text[self.at : self.at + 20])
+        rest = escape_control(self.text[self.at : self.at + 20])
         where = f"before {rest!r}" if rest else "at its end"
         return PrepError(f"The filter is wrong {where}: {wrong}.", mend or "Such as: beard AND NOT (hat OR role:reg).")
 
 
-def _flat(parts: Iterable[Part], kind: type[And] | type[Or]) -> Iterator[Part]:
+def _flat(parts: Iterable[Expr], kind: type[And] | type[Or]) -> Iterator[Expr]:
     """The parts, those of the same kind opened up: brackets around them say nothing."""
     for part in parts:
         yield from part.parts if isinstance(part, And | Or) and isinstance(part, kind) else (part,)
 
 
-def _terms(part: Part | None) -> Iterator[Term]:
+def _terms(part: Expr | None) -> Iterator[Term]:
     """All conditions of a filter."""
     match part:
         case Term():

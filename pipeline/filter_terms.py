@@ -1,4 +1,4 @@
-"""What a filter asks of a picture: conditions on its tags, scores, flags and names, and how they are joined."""
+"""What a filter asks of a image: conditions on its tags, scores, flags and names, and how they are joined."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import get_args
 
 from pipeline.edits import Edit, What, effective, reworded
 from pipeline.record import Record
-from pipeline.tag_text import plain, printable
+from pipeline.tag_text import escape_control, normalize_tag
 
 CERTAIN = 0.35  # a tag counts from this score on, as wd14's; `score:` asks for any other
 WORDS = ("dropped", "edited")  # conditions without a value
@@ -24,7 +24,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class FilterView:
     """What a filter looks at: a record, its human edits, its caption and the tags it has in plain form."""
 
     record: Record
@@ -33,27 +33,27 @@ class View:
     tags: frozenset[str]
 
     @classmethod
-    def of(cls, record: Record, edits: tuple[Edit, ...] | None = None) -> View:
+    def of(cls, record: Record, edits: tuple[Edit, ...] | None = None) -> FilterView:
         """A record with edits of the journal, or with those that merge noted in its manifest."""
         tags = tags_of_caption(record.caption)
         for a in record.annotations:
             if a.kind == "tag" and (a.score is None or a.score >= CERTAIN):
-                tags.add(plain(a.text))
+                tags.add(normalize_tag(a.text))
         return cls(record, (), record.caption, frozenset(tags)).after(_noted(record) if edits is None else edits)
 
-    def after(self, edits: Iterable[Edit]) -> View:
-        """The same picture after edits; a caption that has them already stays as it is."""
+    def after(self, edits: Iterable[Edit]) -> FilterView:
+        """The same image after edits; a caption that has them already stays as it is."""
         edits = effective(edits)
         caption, tags = self.caption, set(self.tags)
         for edit in edits:
-            old = plain(edit.text)
+            old = normalize_tag(edit.text)
             if edit.what == "set":
                 caption, tags = edit.text, tags_of_caption(edit.text)
             elif edit.what in ("add", "remove", "replace"):
                 caption = reworded(caption, (edit,))
-                new = {"add": old, "replace": plain(edit.other) if old in tags else ""}.get(edit.what, "")
+                new = {"add": old, "replace": normalize_tag(edit.other) if old in tags else ""}.get(edit.what, "")
                 tags = (tags - {old}) | ({new} - {""})
-        return View(self.record, edits, caption, frozenset(tags))
+        return FilterView(self.record, edits, caption, frozenset(tags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Term:
     compare: str = ""
     number: float = 0.0
 
-    def __call__(self, view: View) -> bool:
+    def __call__(self, view: FilterView) -> bool:
         return _TERMS[self.key](self, view)
 
     def like(self, text: str) -> bool:
@@ -76,7 +76,7 @@ class Term:
 
     def fits_tag(self) -> Callable[[str], bool]:
         """The question whether a tag in plain form is meant."""
-        wanted = plain(self.text)
+        wanted = normalize_tag(self.text)
         return wanted.__eq__ if self.quoted or "*" not in wanted else lambda tag: _glob(wanted, tag)
 
     def __str__(self) -> str:
@@ -89,9 +89,9 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    part: Part
+    part: Expr
 
-    def __call__(self, view: View) -> bool:
+    def __call__(self, view: FilterView) -> bool:
         return not self.part(view)
 
     def __str__(self) -> str:
@@ -100,9 +100,9 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    parts: tuple[Part, ...]
+    parts: tuple[Expr, ...]
 
-    def __call__(self, view: View) -> bool:
+    def __call__(self, view: FilterView) -> bool:
         return all(part(view) for part in self.parts)
 
     def __str__(self) -> str:
@@ -111,48 +111,48 @@ class And:
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    parts: tuple[Part, ...]
+    parts: tuple[Expr, ...]
 
-    def __call__(self, view: View) -> bool:
+    def __call__(self, view: FilterView) -> bool:
         return any(part(view) for part in self.parts)
 
     def __str__(self) -> str:
         return " OR ".join(map(_bracketed, self.parts))
 
 
-Part = Term | Not | And | Or
+Expr = Term | Not | And | Or
 
 
-def _dropped(term: Term, view: View) -> bool:
+def _dropped(term: Term, view: FilterView) -> bool:
     return view.record.drop is not None or any(edit.what == "drop" for edit in view.edits)
 
 
-def _tag(term: Term, view: View) -> bool:
+def _tag(term: Term, view: FilterView) -> bool:
     return any(map(term.fits_tag(), view.tags))
 
 
-def _score(term: Term, view: View) -> bool:
+def _score(term: Term, view: FilterView) -> bool:
     """The highest score that any tagger gives the tag; without a score a tag is certain."""
     best: dict[str, float] = {}
     for a in view.record.annotations:
         if a.kind == "tag":
-            best[plain(a.text)] = max(best.get(plain(a.text), 0.0), 1.0 if a.score is None else a.score)
+            best[normalize_tag(a.text)] = max(best.get(normalize_tag(a.text), 0.0), 1.0 if a.score is None else a.score)
     fits = term.fits_tag()
     return any(COMPARE[term.compare](score, term.number) for tag, score in best.items() if fits(tag))
 
 
-def _name(term: Term, view: View) -> bool:
+def _name(term: Term, view: FilterView) -> bool:
     path = PurePosixPath(view.record.source)
     return any(map(term.like, (view.record.source, path.name, path.stem)))
 
 
-def _tagger(term: Term, view: View) -> bool:
+def _tagger(term: Term, view: FilterView) -> bool:
     """wd14 is any model of wd14's; wd14:MODEL in quotes is one."""
-    by = {a.by for a in view.record.annotations if a.kind != "edit"}
+    by = {a.tagger for a in view.record.annotations if a.kind != "edit"}
     return any(map(term.like, by | {one.partition(":")[0] for one in by}))
 
 
-_TERMS: dict[str, Callable[[Term, View], bool]] = {
+_TERMS: dict[str, Callable[[Term, FilterView], bool]] = {
     "tag": _tag,
     "dropped": _dropped,
     "edited": lambda term, view: bool(view.edits),
@@ -187,17 +187,17 @@ def _glob(pattern: str, text: str) -> bool:
 def tags_of_caption(caption: str) -> set[str]:
     """The tags of a caption in plain form, brackets unescaped."""
     parts = caption.replace("\\(", "(").replace("\\)", ")").split(",")
-    return {plain(part) for part in parts} - {""}
+    return {normalize_tag(part) for part in parts} - {""}
 
 
 def _noted(record: Record) -> Iterator[Edit]:
     """The edits that merge wrote down in a record; its caption has them already, so a replaced tag is one that left."""
     for a in record.annotations:
-        if a.kind == "edit" and a.category in get_args(What) and (text := printable(a.text)).strip():
+        if a.kind == "edit" and a.category in get_args(What) and (text := escape_control(a.text)).strip():
             yield Edit("remove" if a.category == "replace" else a.category, text)  # type: ignore[arg-type]
 
 
-def _bracketed(part: Part) -> str:
+def _bracketed(part: Expr) -> str:
     return f"({part})" if isinstance(part, And | Or) else str(part)
 
 

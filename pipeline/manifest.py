@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.record import Record
-from pipeline.schema import Plain, shape
-from pipeline.stage import Model, Step
+from pipeline.schema import Plain, arrow_codec
+from pipeline.stage import HistoryStep, Model
 from pipeline.workspace import whole_file
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ _META = b"prep"
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """What became of every file found: found = kept + dropped. One file may give several pictures."""
+class ImageCounts:
+    """What became of every file found: found = kept + dropped. One file may give several images."""
 
     found: int = 0
     kept: int = 0
-    pictures: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)  # files that gave no picture, by reason
+    images: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)  # files that gave no image, by reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ class Manifest:
     """A manifest on disk. Opening it reads the footer only; rows stream in batches."""
 
     path: Path
-    history: tuple[Step, ...]
+    history: tuple[HistoryStep, ...]
     digest: str  # sha256 over the history's keys and all rows; knows no time, host, engine or encoder
-    counts: Counts
+    counts: ImageCounts
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -71,7 +71,7 @@ class Manifest:
                 raise PrepError(
                     f"{path} was written by a newer prep, format {head['format']}.", "Update prep to read it."
                 )
-            return cls(path, tuple(map(_step, head["history"])), head["digest"], Counts(**head["counts"]))
+            return cls(path, tuple(map(_step, head["history"])), head["digest"], ImageCounts(**head["counts"]))
         except (ValueError, KeyError, TypeError) as error:
             raise PrepError(f"{path} is damaged: {_first_line(error)}", remedy) from None
 
@@ -101,10 +101,10 @@ class Manifest:
 
         return set(pc.unique(self.table([column]).column(column)).to_pylist())
 
-    def missing_pictures(self, workspace: Workspace) -> int:
-        """How many of the pictures that the manifest names are not in images/; lists folders, opens no file.
+    def missing_images(self, workspace: Workspace) -> int:
+        """How many of the images that the manifest names are not in images/; lists folders, opens no file.
 
-        Paths are compared by 64-bit hashes: as texts, those of ten million pictures take gigabytes.
+        Paths are compared by 64-bit hashes: as texts, those of ten million images take gigabytes.
         """
         import numpy as np
         import pyarrow.compute as pc
@@ -112,8 +112,8 @@ class Manifest:
         def hashes(some: Iterable[str]) -> np.ndarray:
             return np.fromiter(map(hash, some), np.int64)
 
-        pictures = (table.column("picture") for table in self.tables(["picture.path"]))
-        wanted = [hashes(pc.struct_field(some, "path").drop_null().to_pylist()) for some in pictures]
+        images = (table.column("image") for table in self.tables(["image.path"]))
+        wanted = [hashes(pc.struct_field(some, "path").drop_null().to_pylist()) for some in images]
         there = [
             hashes(f"{workspace.images.name}/{shelf.name}/{path.name}" for path in shelf.glob("*.png"))
             for shelf in workspace.images.glob("??/")
@@ -133,14 +133,14 @@ class Manifest:
                 yield file.read_row_group(number, columns=columns)
 
     def table(self, columns: list[str]) -> pa.Table:
-        """Some columns as one Arrow table, for questions about the whole set; 'picture.phash' names a nested one."""
+        """Some columns as one Arrow table, for questions about the whole set; 'image.phash' names a nested one."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path) as file:  # pq.read_table would import pandas, 0.3 s, before it reads
             return file.read(columns)
 
 
-def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[Step, ...]) -> Manifest:
+def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[HistoryStep, ...]) -> Manifest:
     """Write records, sorted by id, to a manifest that appears whole or not at all.
 
     Rows stream through: memory holds one row group, whatever the number of records.
@@ -176,7 +176,7 @@ class _Tally:
     """Counts files while their records pass by; those of one file stand together in the order of ids."""
 
     def __init__(self) -> None:
-        self.found = self.kept = self.pictures = 0
+        self.found = self.kept = self.images = 0
         self.dropped = Counter[str]()
         self.source, self.reason = "", ""
 
@@ -186,12 +186,12 @@ class _Tally:
             self.found += 1
             self.source, self.reason = record.source, record.drop.reason if record.drop else ""
         if record.drop is None:
-            self.pictures += 1
+            self.images += 1
             self.reason = ""
 
-    def counts(self) -> Counts:
+    def counts(self) -> ImageCounts:
         self._close()
-        return Counts(self.found, self.kept, self.pictures, dict(sorted(self.dropped.items())))
+        return ImageCounts(self.found, self.kept, self.images, dict(sorted(self.dropped.items())))
 
     def _close(self) -> None:
         if self.reason:
@@ -202,22 +202,22 @@ class _Tally:
 
 def fingerprint(record: Record) -> bytes:
     """sha256 of what a record says, without what only the encoder decides."""
-    return _fingerprint(shape(Record).row(record))
+    return _fingerprint(arrow_codec(Record).row(record))
 
 
 def schema() -> pa.Schema:
     """The Arrow schema of a manifest, read off the fields of Record."""
     import pyarrow as pa
 
-    return pa.schema(list(shape(Record).arrow()))
+    return pa.schema(list(arrow_codec(Record).arrow()))
 
 
 def to_arrow(records: list[Record]) -> pa.Table:
-    return _table(list(map(shape(Record).row, records)))
+    return _table(list(map(arrow_codec(Record).row, records)))
 
 
 def from_arrow(table: pa.Table | pa.RecordBatch) -> list[Record]:
-    return list(map(shape(Record).value, table.to_pylist()))
+    return list(map(arrow_codec(Record).value, table.to_pylist()))
 
 
 def _table(rows: list[Plain]) -> pa.Table:
@@ -228,20 +228,20 @@ def _table(rows: list[Plain]) -> pa.Table:
 
 def _digested(records: list[Record], digest: hashlib._Hash) -> pa.Table:
     """Records as Arrow, and fed to the digest on the way: each is taken apart only once."""
-    rows = list(map(shape(Record).row, records))
+    rows = list(map(arrow_codec(Record).row, records))
     for row in rows:
         digest.update(_fingerprint(row))
     return _table(rows)
 
 
 def _fingerprint(row: Plain) -> bytes:
-    text = json.dumps(shape(Record).counted(row), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(arrow_codec(Record).without_undigested(row), ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
 
 
-def _step(plain: dict[str, Any]) -> Step:
-    values = {f.name: plain[f.name] for f in dataclasses.fields(Step)}
-    return Step(**values | {"models": tuple(Model(**model) for model in plain["models"])})
+def _step(plain: dict[str, Any]) -> HistoryStep:
+    values = {f.name: plain[f.name] for f in dataclasses.fields(HistoryStep)}
+    return HistoryStep(**values | {"models": tuple(Model(**model) for model in plain["models"])})
 
 
 def _regroup(batches: Iterable[list[Record]]) -> Iterator[list[Record]]:

@@ -35,14 +35,14 @@ def sections(cls: type[Options]) -> dict[str, list[click.Option]]:
     }
 
 
-def build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+def build_options(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """A stage from a recipe's table; PrepError names the unknown key, the wrong type or the wrong choice."""
     kinds = {f.name: kind for f, kind in _typed(cls)}
     refuse_unknown(table, kinds, where)
     return cls(**{name: _checked(value, kinds[name], f"{where}: {name}") for name, value in table.items()})
 
 
-def given(values: Mapping[str, Any]) -> dict[str, Any]:
+def only_given(values: Mapping[str, Any]) -> dict[str, Any]:
     """Of what Click parsed, only what the user gave."""
     return {name: value for name, value in values.items() if value not in (None, ())}
 
@@ -64,7 +64,7 @@ def _typed(cls: type[Options]) -> list[tuple[Any, Any]]:
 
 def _click_option(name: str, kind: Any, option: Any) -> click.Option:
     flag = name.replace("_", "-")
-    about = f"{option.metadata['help']}  [{shown(option.default)}]"
+    about = f"{option.metadata['help']}  [{format_value(option.default)}]"
     if kind is bool:
         return click.Option([f"--{flag}/--no-{flag}", name], default=None, help=about)
     several = typing.get_origin(kind) is tuple
@@ -80,12 +80,12 @@ def _click_option(name: str, kind: Any, option: Any) -> click.Option:
     )
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value of an option as people read it: on, off, none, or the value; lists with commas."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple):
-        return ", ".join(map(shown, value)) or "none"
+        return ", ".join(map(format_value, value)) or "none"
     return str(value) if value not in ("", None) else "none"
 
 

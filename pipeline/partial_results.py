@@ -15,7 +15,7 @@ _SECONDS = 5.0  # at most this much work is lost by a crash
 _RECORDS = 5_000
 
 
-class Parts:
+class PartialResults:
     """A folder of small manifests, each named after the first and last batch it holds.
 
     Batches arrive in order, so the parts on disk are always the beginning of the work.

@@ -13,23 +13,23 @@ from pipeline.options import refuse_unknown
 from pipeline.record import Role
 from pipeline.workspace import RECIPE
 
-GENERATED = "generated"  # the workspace's folder of painted regularization pictures
+GENERATED = "generated"  # the workspace's folder of painted regularization images
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What an adapter learns: a token that stands for it, its class, and the folder of its pictures."""
+class SubjectTable:
+    """What an adapter learns: a token that stands for it, its class, and the folder of its images."""
 
     token: str
     class_name: str
     folder: str
     repeats: int = 10
-    validation: str = ""  # folder of pictures of it that are held out; empty: none but those that build holds out
+    validation: str = ""  # folder of images of it that are held out; empty: none but those that build holds out
 
 
 @dataclass(frozen=True, slots=True)
-class Regularization:
-    """Pictures of a class without the subject: what the model shall go on knowing."""
+class RegularizationTable:
+    """Images of a class without the subject: what the model shall go on knowing."""
 
     class_name: str
     folder: str
@@ -38,8 +38,8 @@ class Regularization:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """A folder of pictures: whose they are, and what they are for."""
+class SourceFolder:
+    """A folder of images: whose they are, and what they are for."""
 
     path: str
     token: str  # empty for regularization
@@ -49,32 +49,32 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Pictures that belong together: files by pattern, or ids. Their captions share keywords."""
+class GroupTable:
+    """Images that belong together: files by pattern, or ids. Their captions share keywords."""
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     keywords: tuple[str, ...]
 
     @property
     def rules(self) -> tuple[str, ...]:
         """As merge's option `groups` takes them, one rule a pattern."""
-        return tuple(f"{picture}={', '.join(self.keywords)}" for picture in self.pictures)
+        return tuple(f"{image}={', '.join(self.keywords)}" for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    subjects: tuple[Subject, ...]
-    regularization: tuple[Regularization, ...]
+    subjects: tuple[SubjectTable, ...]
+    regularization: tuple[RegularizationTable, ...]
     tables: Mapping[str, Mapping[str, Any]]  # per stage, as TOML gave it; checked when the stage is built
-    groups: tuple[Group, ...] = ()
+    groups: tuple[GroupTable, ...] = ()
 
     @property
-    def folders(self) -> tuple[Folder, ...]:
-        """Where the pictures lie: those to train on, those held out, then regularization."""
+    def folders(self) -> tuple[SourceFolder, ...]:
+        """Where the images lie: those to train on, those held out, then regularization."""
         return (
-            *(Folder(s.folder, s.token, s.class_name, "train") for s in self.subjects),
-            *(Folder(s.validation, s.token, s.class_name, "val") for s in self.subjects if s.validation),
-            *(Folder(r.folder, "", r.class_name, "reg", bool(r.generate)) for r in self.regularization),
+            *(SourceFolder(s.folder, s.token, s.class_name, "train") for s in self.subjects),
+            *(SourceFolder(s.validation, s.token, s.class_name, "val") for s in self.subjects if s.validation),
+            *(SourceFolder(r.folder, "", r.class_name, "reg", bool(r.generate)) for r in self.regularization),
         )
 
     @classmethod
@@ -123,7 +123,7 @@ def _tables(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return tables
 
 
-def _subject(table: Mapping[str, Any], number: int) -> Subject:
+def _subject(table: Mapping[str, Any], number: int) -> SubjectTable:
     where = f"{RECIPE}: subject {number}"
     refuse_unknown(table, ("token", "class", "folder", "repeats", "validation"), where)
     token, class_name, folder = (_text(table, key, where) for key in ("token", "class", "folder"))
@@ -131,34 +131,34 @@ def _subject(table: Mapping[str, Any], number: int) -> Subject:
     if type(repeats) is not int or repeats < 1:
         raise PrepError(f"{where}: repeats is {repeats!r}.", "It must be a whole number from 1 up.")
     held_out = _text(table, "validation", where) if "validation" in table else ""
-    return Subject(check_name(token, "token"), check_name(class_name, "class"), folder, repeats, held_out)
+    return SubjectTable(check_name(token, "token"), check_name(class_name, "class"), folder, repeats, held_out)
 
 
-def _regularization(table: Mapping[str, Any]) -> Regularization:
+def _regularization(table: Mapping[str, Any]) -> RegularizationTable:
     where = f"{RECIPE}: regularization"
     refuse_unknown(table, ("class", "folder", "generate", "prompt"), where)
     class_name = check_name(_text(table, "class", where), "class")
     if "generate" not in table and "prompt" not in table:
-        return Regularization(class_name, _text(table, "folder", where))
+        return RegularizationTable(class_name, _text(table, "folder", where))
     count, prompt = table.get("generate"), _text(table, "prompt", where)
     if type(count) is not int or count < 1:
-        raise PrepError(f"{where}: generate is {count!r}.", "It must be the number of pictures, from 1 up.")
+        raise PrepError(f"{where}: generate is {count!r}.", "It must be the number of images, from 1 up.")
     if "folder" in table:
         raise PrepError(
             f"{where} has a folder and generate.", f"Leave the folder out: they go to {GENERATED}/{class_name}/."
         )
-    return Regularization(class_name, f"{GENERATED}/{class_name}", count, prompt)
+    return RegularizationTable(class_name, f"{GENERATED}/{class_name}", count, prompt)
 
 
-def _group(table: Mapping[str, Any], number: int) -> Group:
+def _group(table: Mapping[str, Any], number: int) -> GroupTable:
     where = f"{RECIPE}: group {number}"
-    refuse_unknown(table, ("pictures", "keywords"), where)
-    pictures, keywords = (_texts(table, key, where) for key in ("pictures", "keywords"))
-    if bad := next((picture for picture in pictures if "=" in picture), None):
+    refuse_unknown(table, ("images", "keywords"), where)
+    images, keywords = (_texts(table, key, where) for key in ("images", "keywords"))
+    if bad := next((image for image in images if "=" in image), None):
         raise PrepError(f"{where}: {bad!r} has an equals sign.", "Write ? in its place: any character.")
     if bad := next((word for word in keywords if "," in word), None):
         raise PrepError(f"{where}: the keyword {bad!r} has a comma.", "Write it as two keywords.")
-    return Group(pictures, keywords)
+    return GroupTable(images, keywords)
 
 
 def _texts(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:

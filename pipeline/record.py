@@ -1,4 +1,4 @@
-"""A picture and everything prep knows about it: one frozen value, one manifest row."""
+"""A image and everything prep knows about it: one frozen value, one manifest row."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Kind = Literal["tag", "caption", "rating", "measure", "edit"]
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One thing a tagger said about a picture; never rewritten, only added to."""
+    """One thing a tagger said about a image; never rewritten, only added to."""
 
     text: str
     kind: Kind
     category: str
     score: float | None
-    by: str
+    tagger: str
 
 
 def tagger_of(by: str) -> str:
@@ -26,12 +26,12 @@ def tagger_of(by: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
-    """Where a picture was cut out of its upright source, and what became of it.
+class CropBox:
+    """Where a image was cut out of its upright source, and what became of it.
 
     The source is scaled to `scaled_width` x `scaled_height` pixels, then the window of
     `width` x `height` pixels whose upper left corner is `left`, `top` is kept. Whole numbers in
-    the scaled picture leave nothing to round, so a replay is exact.
+    the scaled image leave nothing to round, so a replay is exact.
     """
 
     source_width: int
@@ -43,9 +43,9 @@ class Crop:
     width: int
     height: int
     background: str  # '#rrggbb' under transparent pixels
-    focus: str  # centre, saliency, face or box
+    focus: str  # center, saliency, face or box
     upscale: float  # how much the source was enlarged; 1.0 when it was not
-    lost: float  # share of the source's area outside the window, 0 to 1
+    cropped_fraction: float  # share of the source's area outside the window, 0 to 1
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -56,15 +56,15 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """How an augmented copy was made from the cropped picture; sizes stay the same.
+    """How an augmented copy was made from the cropped image; sizes stay the same.
 
     Applied in this order: mirror, rotate by `angle` degrees counter-clockwise, then cut the
-    window of relative size `zoom` (1 = the largest upright rectangle that fits) whose centre is
+    window of relative size `zoom` (1 = the largest upright rectangle that fits) whose center is
     shifted by `shift_x`, `shift_y` shares of the free margin (-1 to 1), and enlarge it again.
     """
 
     kind: str  # mirror, rotate, zoom or jitter
-    mirror: bool = False
+    flip: bool = False
     angle: float = 0.0
     zoom: float = 1.0
     shift_x: float = 0.0
@@ -72,43 +72,43 @@ class Transform:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture file that a stage wrote."""
+class ImageInfo:
+    """A image file that a stage wrote."""
 
     path: str  # relative to the workspace, named by `pixels`
     width: int
     height: int
-    pixels: str  # sha256 of size and decoded RGB bytes: the same under any encoder
+    pixel_sha256: str  # sha256 of size and decoded RGB bytes: the same under any encoder
     phash: str  # 64-bit perceptual hash, 16 hex digits
-    file: str = field(metadata={"digest": False})  # sha256 of the file's bytes: this encoder's
+    file_sha256: str = field(metadata={"digest": False})  # sha256 of the file's bytes: this encoder's
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Why a picture goes no further."""
+    """Why a image goes no further."""
 
     stage: str
-    reason: str  # a few words, the same for every picture of its sort: what is counted
+    reason: str  # a few words, the same for every image of its sort: what is counted
     detail: str = ""  # the particulars
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One picture on its way to the data set; dropped pictures stay, with the reason."""
+    """One image on its way to the data set; dropped images stay, with the reason."""
 
     id: str  # first 16 hex digits of `sha256`; a copy made of it is 'id-k'
     source: str  # path of the user's file, relative to the workspace, with forward slashes
     sha256: str  # of the source file's bytes
-    subject: str  # the subject's token; empty for regularization pictures
+    subject: str  # the subject's token; empty for regularization images
     class_name: str  # the class: man, cat, style
     role: Role
     origin: str = ""  # id of the record this copy was made of
-    crop: Crop | None = None
+    crop: CropBox | None = None
     transform: Transform | None = None
-    picture: Picture | None = None
+    image: ImageInfo | None = None
     annotations: tuple[Annotation, ...] = ()
     caption: str = ""
-    placed: str = ""  # path of the picture in the data set, relative to the workspace
+    dataset_path: str = ""  # path of the image in the data set, relative to the workspace
     drop: Drop | None = None
 
     @property

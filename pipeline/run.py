@@ -12,19 +12,19 @@ from pathlib import Path
 
 from pipeline.engines.engine import Engine
 from pipeline.errors import PrepError
-from pipeline.manifest import Counts, Manifest, write_manifest
-from pipeline.options import shown
-from pipeline.partial_results import Parts
+from pipeline.manifest import ImageCounts, Manifest, write_manifest
+from pipeline.options import format_value
+from pipeline.partial_results import PartialResults
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.record import Record
-from pipeline.sources import Scan, roots, scan
-from pipeline.stage import Stage, Step, Whole
+from pipeline.sources import SourceScan, roots, scan
+from pipeline.stage import DatasetStage, HistoryStep, Stage
 from pipeline.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StagePlan:
     """A place in the line: one stage, or several taggers side by side whose annotations are joined."""
 
     name: str
@@ -33,100 +33,100 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RunSettings:
     """How to run, as opposed to what: none of it changes a result."""
 
     engine: Engine
     workers: int  # how many work at a time; 0: as many as suit the engine and the stage
     quiet: bool = False
-    unchecked: bool = False  # train whatever prep check finds
+    skip_checks: bool = False  # train whatever prep check finds
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StageResult:
     """What came of bringing a stage up to date."""
 
     name: str
     manifest: Manifest
-    before: Counts | None  # of the manifest it read, unless those are the sources
+    before: ImageCounts | None  # of the manifest it read, unless those are the sources
     worked: bool  # False: it was up to date
     seconds: float
-    others: dict[str, int] = field(default_factory=dict)  # files among the sources that are no pictures, by extension
+    others: dict[str, int] = field(default_factory=dict)  # files among the sources that are no images, by extension
     notes: tuple[str, ...] = ()  # what the stage says of the manifest beside the account
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> ImageCounts:
         return self.manifest.counts
 
 
-def find_sources(workspace: Workspace, recipe: Recipe, settings: Settings) -> tuple[Manifest, Scan]:
-    """The manifest of the user's pictures, written anew when a file was added, removed or changed."""
+def find_sources(workspace: Workspace, recipe: Recipe, settings: RunSettings) -> tuple[Manifest, SourceScan]:
+    """The manifest of the user's images, written anew when a file was added, removed or changed."""
     with Progress("scan", settings.quiet) as progress:
         found = scan(workspace, recipe, progress)
     if not any(record.role == "train" for record in found.records):
         folders = ", ".join(subject.folder for subject in recipe.subjects)
-        raise PrepError(f"There are no pictures in {folders}.", "Put pictures there, or change 'folder' in prep.toml.")
+        raise PrepError(f"There are no images in {folders}.", "Put images there, or change 'folder' in prep.toml.")
     return _written(workspace.manifest("sources"), found.records, scan_step(found)), found
 
 
-def own_source(plan: Plan, workspace: Workspace, settings: Settings) -> Manifest | None:
+def own_source(plan: StagePlan, workspace: Workspace, settings: RunSettings) -> Manifest | None:
     """The manifest of what a stage works on instead of an earlier stage's; None as a rule."""
     with Progress("read", settings.quiet) as progress:
         own = plan.stages[0].own_source(workspace, progress)
     return own and _written(own_manifest(plan, workspace), *own)
 
 
-def own_manifest(plan: Plan, workspace: Workspace) -> Path:
+def own_manifest(plan: StagePlan, workspace: Workspace) -> Path:
     return workspace.manifest(f"{plan.name}.source")
 
 
-def _written(target: Path, records: list[Record], step: Step) -> Manifest:
+def _written(target: Path, records: list[Record], step: HistoryStep) -> Manifest:
     """The manifest of these records, written only when another step made what is there."""
     if (old := read_if_whole(target)) is not None and old.history == (step,):
         return old
     return write_manifest(target, [records], (step,))
 
 
-def scan_step(found: Scan) -> Step:
+def scan_step(found: SourceScan) -> HistoryStep:
     """The step of the sources' manifest; its input is the digest of all names, contents and roles."""
     listing = hashlib.sha256()
     for r in found.records:
         listing.update("\0".join((r.id, r.source, r.subject, r.class_name, r.role, str(r.drop))).encode() + b"\n")
-    return Step("scan", 1, {}, listing.hexdigest())
+    return HistoryStep("scan", 1, {}, listing.hexdigest())
 
 
-def bring(plan: Plan, source: Manifest, workspace: Workspace, settings: Settings) -> Outcome:
+def update_stage(plan: StagePlan, source: Manifest, workspace: Workspace, settings: RunSettings) -> StageResult:
     """Bring one place of the line up to date with its input; works only if something changed."""
     target = workspace.manifest(plan.name)
-    steps = expected(plan, source, workspace)
+    steps = expected_history(plan, source, workspace)
     old = read_if_whole(target)
     before = source.counts if source.path.stem != "sources" else None
-    if old is not None and stale(plan, old, source, workspace, steps) is None:
-        return Outcome(plan.name, old, before, False, 0.0, notes=_notes(plan, old, False))
+    if old is not None and why_stale(plan, old, source, workspace, steps) is None:
+        return StageResult(plan.name, old, before, False, 0.0, notes=_notes(plan, old, False))
     for stage in plan.stages:
-        stage.suit(source)
+        stage.check_input(source)
     workspace.sweep()
     with Progress(plan.name, settings.quiet) as progress:
         if not plan.joined:
             manifest = _Job(plan.stages[0], source, workspace, settings, progress).run(target)
         else:
             members = [
-                bring(Plan(f"{plan.name}.{stage.label}", (stage,)), source, workspace, settings).manifest
+                update_stage(StagePlan(f"{plan.name}.{stage.label}", (stage,)), source, workspace, settings).manifest
                 for stage in plan.stages
             ]
             steps = tuple(member.history[-1] for member in members)
             manifest = write_manifest(target, _join(source, members), source.history + steps)
-        return Outcome(plan.name, manifest, before, True, progress.seconds, notes=_notes(plan, manifest, True))
+        return StageResult(plan.name, manifest, before, True, progress.seconds, notes=_notes(plan, manifest, True))
 
 
-def _notes(plan: Plan, manifest: Manifest, worked: bool) -> tuple[str, ...]:
+def _notes(plan: StagePlan, manifest: Manifest, worked: bool) -> tuple[str, ...]:
     return tuple(note for stage in plan.stages if worked or not stage.notes_once for note in stage.notes(manifest))
 
 
-def expected(plan: Plan, source: Manifest, workspace: Workspace) -> tuple[Step, ...]:
+def expected_history(plan: StagePlan, source: Manifest, workspace: Workspace) -> tuple[HistoryStep, ...]:
     """The history that the plan's stages would add to what they read."""
     return tuple(
-        Step(
+        HistoryStep(
             stage.label,
             stage.version,
             stage.params() | stage.inputs(workspace),
@@ -137,7 +137,9 @@ def expected(plan: Plan, source: Manifest, workspace: Workspace) -> tuple[Step, 
     )
 
 
-def stale(plan: Plan, old: Manifest, source: Manifest, workspace: Workspace, steps: tuple[Step, ...]) -> str | None:
+def why_stale(
+    plan: StagePlan, old: Manifest, source: Manifest, workspace: Workspace, steps: tuple[HistoryStep, ...]
+) -> str | None:
     """Why a manifest is not what its stage would write now, in a few words; None when it is."""
     had = {step.stage: step for step in old.history[len(source.history) :]}
     for stage, step in zip(plan.stages, steps, strict=True):
@@ -150,14 +152,16 @@ def stale(plan: Plan, old: Manifest, source: Manifest, workspace: Workspace, ste
             was, now = before.params.get(name), step.params.get(name)
             if was != now:
                 digests = name in stage.inputs(workspace)
-                return f"the {name} changed" if digests else f"{name} was {shown(was)}, is now {shown(now)}"
+                return (
+                    f"the {name} changed" if digests else f"{name} was {format_value(was)}, is now {format_value(now)}"
+                )
         if before.models != step.models:
             return f"the model of {step.stage} changed"
         if before.key != step.key:
             return f"{source.path.stem} changed"
     if len(had) != len(steps):
         return f"{', '.join(had.keys() - {step.stage for step in steps})} is no longer wanted"
-    return next((f"{what} missing" for stage in plan.stages if (what := stage.missing(old, workspace))), None)
+    return next((f"{what} missing" for stage in plan.stages if (what := stage.missing_outputs(old, workspace))), None)
 
 
 def read_if_whole(path: Path) -> Manifest | None:
@@ -175,17 +179,17 @@ class _Job:
     stage: Stage
     source: Manifest
     workspace: Workspace
-    settings: Settings
+    settings: RunSettings
     progress: Progress
 
     def run(self, target: Path) -> Manifest:
         """Do the work, batch by batch where the stage allows it, and write the manifest."""
-        (step,) = expected(Plan(self.stage.label, (self.stage,)), self.source, self.workspace)
+        (step,) = expected_history(StagePlan(self.stage.label, (self.stage,)), self.source, self.workspace)
         step = replace(step, libraries={name: importlib.metadata.version(name) for name in self.stage.libraries})
         history = (*self.source.history, step)
-        if isinstance(self.stage, Whole):
+        if isinstance(self.stage, DatasetStage):
             return write_manifest(target, self.stage.run(self.source, self.workspace, self.progress), history)
-        parts = Parts(target.parent / ".parts" / f"{self.stage.label}-{step.key[:16]}")
+        parts = PartialResults(target.parent / ".parts" / f"{self.stage.label}-{step.key[:16]}")
         for _ in parts.record(self.batches(parts.done)):
             pass  # a batch is safe on disk a few seconds after it was worked on
         manifest = write_manifest(target, parts.batches(), history)
@@ -195,7 +199,7 @@ class _Job:
     def batches(self, done: int) -> Iterator[list[Record]]:
         """Work on what is kept, from batch `done` on; what is dropped passes by. Every record comes out again."""
         waiting: deque[list[Record]] = deque()
-        counted, total = 0, self.source.counts.pictures
+        counted, total = 0, self.source.counts.images
 
         def feed() -> Iterator[list[Record]]:
             nonlocal counted

@@ -17,12 +17,12 @@ Plain = dict[str, Any]
 
 
 @functools.cache
-def shape(cls: type) -> Shape:
+def arrow_codec(cls: type) -> ArrowCodec:
     """The shape of a dataclass, worked out once."""
-    return Shape(cls)
+    return ArrowCodec(cls)
 
 
-class Shape:
+class ArrowCodec:
     """How values of one dataclass become rows of dicts and lists, and rows values again.
 
     Fields may be str, int, float, bool, Literal, another dataclass, `X | None`, or a tuple of a
@@ -45,22 +45,22 @@ class Shape:
         row = dict(zip(self.names, self.get(value), strict=True))
         for name, inner, several in self.nested:
             if (found := row[name]) is not None:
-                row[name] = list(map(shape(inner).row, found)) if several else shape(inner).row(found)
+                row[name] = list(map(arrow_codec(inner).row, found)) if several else arrow_codec(inner).row(found)
         return row
 
     def value(self, row: Plain) -> Any:
         """The inverse of `row`, which is used up."""
         for name, inner, several in self.nested:
             if (found := row[name]) is not None:
-                row[name] = tuple(map(shape(inner).value, found)) if several else shape(inner).value(found)
+                row[name] = tuple(map(arrow_codec(inner).value, found)) if several else arrow_codec(inner).value(found)
         return self.cls(**row)
 
-    def counted(self, row: Plain) -> Plain:
+    def without_undigested(self, row: Plain) -> Plain:
         """A row without the fields that are marked `digest: False`, here and one level below."""
         left = {name: value for name, value in row.items() if name not in self.uncounted}
         for name, inner, several in self.nested:
-            if shape(inner).uncounted and not several and left[name] is not None:
-                left[name] = shape(inner).counted(left[name])
+            if arrow_codec(inner).uncounted and not several and left[name] is not None:
+                left[name] = arrow_codec(inner).without_undigested(left[name])
         return left
 
     def arrow(self) -> pa.StructType:
@@ -76,7 +76,7 @@ def _arrow(hint: Any) -> Any:
     plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     if hint in plain:
         return plain[hint]
-    inner = shape(_inner(hint)).arrow()
+    inner = arrow_codec(_inner(hint)).arrow()
     return pa.list_(inner) if _is_list(hint) else inner
 
 

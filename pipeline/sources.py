@@ -1,4 +1,4 @@
-"""The user's folders: finds every picture below them, names it by content, accounts for every file."""
+"""The user's folders: finds every image below them, names it by content, accounts for every file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.imaging.image_file import looks_like_picture
-from pipeline.recipe import GENERATED, Folder, Recipe
+from pipeline.imaging.image_file import looks_like_image
+from pipeline.recipe import GENERATED, Recipe, SourceFolder
 from pipeline.record import Drop, Record
-from pipeline.stage import Report
+from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, write_atomic
 
 _RACY_NS = 2_000_000_000  # a file changed this shortly before the scan may change again unseen: hash it again next time
@@ -26,8 +26,8 @@ _JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
-    """All pictures of a recipe, sorted by id, and how many other files lay among them, by extension."""
+class SourceScan:
+    """All images of a recipe, sorted by id, and how many other files lay among them, by extension."""
 
     records: list[Record]
     others: dict[str, int]
@@ -35,15 +35,15 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is known of one file: its stamp (size, mtime, ctime), sha256, and whether it is a picture."""
+    """What is known of one file: its stamp (size, mtime, ctime), sha256, and whether it is a image."""
 
     stamp: tuple[int, int, int]
     sha256: str
-    picture: bool
+    image: bool
 
 
-def scan(workspace: Workspace, recipe: Recipe, report: Report) -> Scan:
-    """Every file in the recipe's folders, as records: pictures to work on, and broken or repeated ones dropped.
+def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan:
+    """Every file in the recipe's folders, as records: images to work on, and broken or repeated ones dropped.
 
     A file is read once; while its size and times stay, its hash is remembered in the workspace's cache.
     """
@@ -57,13 +57,13 @@ def scan(workspace: Workspace, recipe: Recipe, report: Report) -> Scan:
         for owner, folder in zip(owners, folders, strict=True)
         for path in _walk(folder, workspace, folders)
     ]
-    seen = look([path for _, path in found], workspace, report)
+    seen = identify_files([path for _, path in found], workspace, report)
     others = Counter[str]()
     records: dict[str, Record] = {}
     copies = Counter[str]()
     for owner, path in found:
         at = seen[path]
-        if isinstance(at, _Seen) and not at.picture:
+        if isinstance(at, _Seen) and not at.image:
             others[path.suffix.lower() or "no extension"] += 1
             continue
         record = _record(owner, _name(workspace, path), at)
@@ -72,10 +72,10 @@ def scan(workspace: Workspace, recipe: Recipe, report: Report) -> Scan:
             copies[first.id] += 1
             record = _repeated(record, first, copies[first.id])
         records[record.id] = record
-    return Scan([records[key] for key in sorted(records)], dict(sorted(others.items())))
+    return SourceScan([records[key] for key in sorted(records)], dict(sorted(others.items())))
 
 
-def look(paths: list[Path], workspace: Workspace, report: Report) -> dict[Path, _Seen | str]:
+def identify_files(paths: list[Path], workspace: Workspace, report: ProgressFn) -> dict[Path, _Seen | str]:
     """What each file is, or why it cannot be read; hashes in threads what the cache does not know."""
     memory = workspace.cache / "files.json"
     known, scanned = _remembered(memory)
@@ -101,7 +101,7 @@ def look(paths: list[Path], workspace: Workspace, report: Report) -> dict[Path, 
             result[path] = at_path
             report(done, len(unknown))
     if unknown or len(known) != len(result):
-        keep = {str(path): [*at.stamp, at.sha256, at.picture] for path, at in result.items() if isinstance(at, _Seen)}
+        keep = {str(path): [*at.stamp, at.sha256, at.image] for path, at in result.items() if isinstance(at, _Seen)}
         write_atomic(memory, json.dumps({"scanned": now, "files": keep}).encode())
     return result
 
@@ -117,15 +117,15 @@ def _read(path: Path, old: _Seen | None) -> _Seen | str:
     except OSError as error:
         return error.strerror or "cannot be read"
     # Formats are told by Pillow, which is not worth loading for what is known.
-    picture = old.picture if old and old.sha256 == sha256 else looks_like_picture(head, path.name)
-    return _Seen((at.st_size, at.st_mtime_ns, at.st_ctime_ns), sha256, picture)
+    image = old.image if old and old.sha256 == sha256 else looks_like_image(head, path.name)
+    return _Seen((at.st_size, at.st_mtime_ns, at.st_ctime_ns), sha256, image)
 
 
 def _remembered(memory: Path) -> tuple[dict[str, _Seen], int]:
     """The cache of an earlier scan; an unreadable one is worth no more than none."""
     try:
         plain = json.loads(memory.read_bytes())
-        files = {path: _Seen((s, m, c), sha, picture) for path, (s, m, c, sha, picture) in plain["files"].items()}
+        files = {path: _Seen((s, m, c), sha, image) for path, (s, m, c, sha, image) in plain["files"].items()}
         return files, plain["scanned"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}, 0
@@ -176,7 +176,7 @@ def _name(workspace: Workspace, path: Path) -> str:
     return workspace.relative(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _record(owner: Folder, source: str, at: _Seen | str) -> Record:
+def _record(owner: SourceFolder, source: str, at: _Seen | str) -> Record:
     subject, role = owner.token, owner.role
     if isinstance(at, str):
         id = hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -194,5 +194,5 @@ def _repeated(record: Record, first: Record, copy: int) -> Record:
 
 
 def roots(records: Iterable[Record]) -> set[str]:
-    """Ids of the pictures that records go back to."""
+    """Ids of the images that records go back to."""
     return {record.id.split("-")[0] for record in records}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
 
 Work = Callable[[list[Record]], list[Record]]
-Report = Callable[[int, int], None]  # done so far, total: what a progress bar needs
+ProgressFn = Callable[[int, int], None]  # done so far, total: what a progress bar needs
 Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU if any
 
 
@@ -31,13 +31,13 @@ class Model:
     revision: str = ""
 
 
-def opt(
+def option(
     default: Any,
     help: str,
     *,
     low: float | None = None,
     high: float | None = None,
-    key: bool = True,
+    cache_key: bool = True,
     metavar: str | None = None,
 ) -> Any:
     """A dataclass field that is also a CLI option, a recipe key and recorded provenance.
@@ -46,7 +46,7 @@ def opt(
     the result (a device, a folder whose content is hashed), so changing it makes nothing stale.
     A list as default becomes a tuple option that may be given several times.
     """
-    meta = {"help": help, "low": low, "high": high, "key": key, "metavar": metavar}
+    meta = {"help": help, "low": low, "high": high, "key": cache_key, "metavar": metavar}
     return field(default=tuple(default) if isinstance(default, list) else default, metadata=meta)
 
 
@@ -80,7 +80,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Options):
-    """Work on one picture at a time, which any engine can run.
+    """Work on one image at a time, which any engine can run.
 
     `start` does the heavy imports and loads weights, once per worker, and returns the work: a
     function from a batch of kept records to their successors. A record that cannot be worked on
@@ -91,7 +91,7 @@ class Stage(Options):
     batch_size: ClassVar[int] = 16
     threads: ClassVar[bool] = True  # the work may be called by several threads; False: one worker, as for a model
     reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
-    draws: ClassVar[bool] = False  # the work writes pictures to images/
+    writes_images: ClassVar[bool] = False  # the work writes images to images/
     notes_once: ClassVar[bool] = False  # its notes take work: they are told when its manifest is new, not ever again
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
 
@@ -115,35 +115,35 @@ class Stage(Options):
         """Digests of what the work reads in the workspace beside its manifest, by name; part of the cache key."""
         return {}
 
-    def own_source(self, workspace: Workspace, report: Report) -> tuple[list[Record], Step] | None:
+    def own_source(self, workspace: Workspace, report: ProgressFn) -> tuple[list[Record], HistoryStep] | None:
         """Records that it works on instead of an earlier stage's, and the step that made them; None as a rule."""
         return None
 
-    def suit(self, manifest: Manifest) -> None:
+    def check_input(self, manifest: Manifest) -> None:
         """Raise PrepError when an option asks for something that the manifest to be read does not hold."""
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """What a person should know of the manifest that the stage wrote, beside the account; a line each."""
         return ()
 
-    def missing(self, manifest: Manifest, workspace: Workspace) -> str:
+    def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
         """What the stage once wrote and is no longer there, in a few words; empty when all is."""
-        if not self.draws or not (gone := manifest.missing_pictures(workspace)):
+        if not self.writes_images or not (gone := manifest.missing_images(workspace)):
             return ""
-        return f"{gone:,} pictures in images/"
+        return f"{gone:,} images in images/"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Whole(Stage):
+class DatasetStage(Stage):
     """A stage that needs the whole manifest at once and therefore runs in the driver."""
 
-    def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
+    def run(self, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Iterator[list[Record]]:
         """Yield the successors of all the manifest's records, dropped ones included, sorted by id."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class HistoryStep:
     """One entry of a manifest's history: all that decided its content."""
 
     stage: str

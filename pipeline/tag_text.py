@@ -15,19 +15,19 @@ KAOMOJI = frozenset(
 _BLANKS = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"  # what str.strip takes off ASCII
 
 
-def spell(tag: str, underscores: bool = False, escape: bool = False) -> str:
+def format_tag(tag: str, underscores: bool = False, escape: bool = False) -> str:
     """A tag as a caption shows it: 'long hair', 'long_hair' or 'cat \\(animal\\)'."""
     if tag not in KAOMOJI:
         tag = tag.replace(" ", "_") if underscores else tag.replace("_", " ")
     return tag.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)") if escape else tag
 
 
-def plain(tag: str) -> str:
+def normalize_tag(tag: str) -> str:
     """The form in which tags are compared: '1boy', ' 1boy ' and '1Boy' are one, so are 'long_hair' and 'long hair'."""
-    return spell(tag.strip().lower())
+    return format_tag(tag.strip().lower())
 
 
-def plain_column(texts: pa.StringArray) -> pa.StringArray:
+def normalize_column(texts: pa.StringArray) -> pa.StringArray:
     """`plain` of each text; in columns where they are ASCII, as nearly all tags are."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -36,10 +36,10 @@ def plain_column(texts: pa.StringArray) -> pa.StringArray:
     faces = pc.is_in(bare, pa.array(sorted(KAOMOJI), pa.string()))
     spelled = pc.if_else(faces, bare, pc.replace_substring(bare, "_", " "))
     foreign = pc.invert(pc.string_is_ascii(texts))
-    others = pa.array(map(plain, texts.filter(foreign).to_pylist()), pa.string())
+    others = pa.array(map(normalize_tag, texts.filter(foreign).to_pylist()), pa.string())
     return pc.replace_with_mask(spelled, foreign, others)
 
 
-def printable(text: str) -> str:
+def escape_control(text: str) -> str:
     """`text` on one line, control characters as escapes: file names and captions must not command a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""Vectors that a model gave pictures and captions, kept on disk by content, and what they say of a set."""
+"""Vectors that a model gave images and captions, kept on disk by content, and what they say of a set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.imaging.near_duplicates import joined
-from pipeline.stage import Step
+from pipeline.imaging.near_duplicates import union_find
+from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace, write_atomic
 
 if TYPE_CHECKING:
@@ -19,18 +19,18 @@ PROVENANCE = "clip embeddings"  # the entry among a step's models that says whos
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class VectorStore:
     """The vectors that one model gave, one small safetensors file each, below cache/embeddings/."""
 
     folder: Path
 
     @classmethod
-    def of(cls, workspace: Workspace, model: str) -> Store:
+    def of(cls, workspace: Workspace, model: str) -> VectorStore:
         """The store of a model; `model` is a hash over all that decides its vectors."""
         return cls(workspace.cache / "embeddings" / model[:16])
 
     @classmethod
-    def recorded(cls, workspace: Workspace, history: Iterable[Step]) -> Store | None:
+    def recorded(cls, workspace: Workspace, history: Iterable[HistoryStep]) -> VectorStore | None:
         """The store that the last step that stored vectors filled; None when no step of the history did."""
         models = [model for step in history for model in step.models if model.name == PROVENANCE]
         return cls.of(workspace, models[-1].sha256) if models else None
@@ -39,7 +39,7 @@ class Store:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def get(self, key: str) -> np.ndarray | None:
-        """The vector of the picture with these pixels (Picture.pixels), or of a caption (caption_key).
+        """The vector of the image with these pixels (Image.pixels), or of a caption (caption_key).
 
         None when it is unknown or damaged.
         """
@@ -54,7 +54,7 @@ class Store:
         row, seal = tensors.get("embedding"), tensors.get("sha256")
         if row is None or seal is None or row.ndim != 1 or row.dtype != np.float32 or seal.dtype != np.uint8:
             return None
-        return row if seal.tobytes() == _seal(key, row) else None
+        return row if seal.tobytes() == _checksum(key, row) else None
 
     def put(self, key: str, row: np.ndarray) -> None:
         """Keep one float32 vector; its hash goes with it, so that a damaged file is noticed."""
@@ -62,7 +62,7 @@ class Store:
         from safetensors.numpy import save
 
         row = np.ascontiguousarray(row, np.float32)
-        seal = np.frombuffer(_seal(key, row), np.uint8)
+        seal = np.frombuffer(_checksum(key, row), np.uint8)
         write_atomic(self.path(key), save({"embedding": row, "sha256": seal}))
 
     def gather(self, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +75,7 @@ class Store:
 
 
 def caption_key(caption: str) -> str:
-    """What a caption's vector is kept under: no picture's pixels have the same key."""
+    """What a caption's vector is kept under: no image's pixels have the same key."""
     return hashlib.sha256(b"caption\0" + caption.encode()).hexdigest()
 
 
@@ -100,14 +100,14 @@ def near_groups(rows: np.ndarray, floor: float) -> np.ndarray:
 
     parent = np.arange(len(rows))
     for ones, others in near_pairs(rows, floor):
-        parent = joined(parent, ones, others)
+        parent = union_find(parent, ones, others)
     return parent
 
 
-def spread(rows: np.ndarray, most: int = 1000) -> float:
+def pairwise_spread(rows: np.ndarray, most: int = 1000) -> float:
     """How far apart unit vectors lie: the ninth decile of 1 - cosine over the pairs of `most`, evenly chosen.
 
-    Not the median: where most pictures are one scene's, the others still say how far the model tells things apart.
+    Not the median: where most images are one scene's, the others still say how far the model tells things apart.
     0 for fewer than two vectors.
     """
     import numpy as np
@@ -117,20 +117,20 @@ def spread(rows: np.ndarray, most: int = 1000) -> float:
     return float(np.quantile(apart, 0.9)) if len(apart) else 0.0
 
 
-def fit(pictures: np.ndarray, captions: np.ndarray) -> np.ndarray:
-    """How well each caption fits its picture: 2.5 * max(cosine, 0), row by row.
+def clip_score(images: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    """How well each caption fits its image: 2.5 * max(cosine, 0), row by row.
 
     CLIPScore of Hessel et al., 2021 (arXiv:2104.08718), equation 1; both arrays are n x size, unit rows.
     """
     import numpy as np
 
-    return np.asarray(2.5 * np.maximum((pictures * captions).sum(axis=1), 0.0))
+    return np.asarray(2.5 * np.maximum((images * captions).sum(axis=1), 0.0))
 
 
-def strangeness(rows: np.ndarray, neighbours: int = 5) -> np.ndarray:
-    """How far each picture is from the others: 1 - mean cosine to its nearest neighbours, 0 (a copy) to 2.
+def knn_outlier_score(rows: np.ndarray, neighbours: int = 5) -> np.ndarray:
+    """How far each image is from the others: 1 - mean cosine to its nearest neighbours, 0 (a copy) to 2.
 
-    A set of one picture has no others: its score is 0.
+    A set of one image has no others: its score is 0.
     """
     import numpy as np
 
@@ -158,5 +158,5 @@ def deviations(values: np.ndarray) -> np.ndarray:
     return np.asarray(0.6745 * away / usual if usual else np.where(away == 0, 0.0, np.copysign(np.inf, away)))
 
 
-def _seal(key: str, row: np.ndarray) -> bytes:
+def _checksum(key: str, row: np.ndarray) -> bytes:
     return hashlib.sha256(key.encode() + row.tobytes()).digest()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.ranks import first
+from pipeline.ranks import is_main_process
 
 RECIPE = "prep.toml"
 
@@ -73,7 +73,7 @@ class Workspace:
         """The user's file that a record came from; may lie outside the workspace, is only ever read."""
         return Path(os.path.normpath(self.root / relative))
 
-    def given(self, text: str) -> Path:
+    def resolve(self, text: str) -> Path:
         """A path as a user gave it: looked up in the workspace, as prep.toml means it, then in the current folder."""
         inside = self.root / Path(text).expanduser()
         return inside if inside.exists() else Path.cwd() / Path(text).expanduser()
@@ -85,7 +85,7 @@ class Workspace:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the workspace for one writing command; the system lets go of it when prep dies."""
-        if not first():
+        if not is_main_process():
             yield  # a sibling holds it for all
             return
         from filelock import FileLock, Timeout
@@ -105,7 +105,7 @@ class Workspace:
 
     def sweep(self) -> None:
         """Delete the half-written files that a killed prep left behind; only for who holds the lock."""
-        if not first():
+        if not is_main_process():
             return
         for pattern in ("images/??/.*.tmp", "manifests/.*.tmp", "manifests/.parts/*/.*.tmp", "cache/**/.*.tmp"):
             for file in self.root.glob(pattern):

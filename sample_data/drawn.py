@@ -1,4 +1,4 @@
-"""The drawn sample pictures: who is in them, how large they are, and how each is stored."""
+"""The drawn sample images: who is in them, how large they are, and how each is stored."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ OPTIONS: dict[str, dict[str, Any]] = {  # Pillow's, for saving
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture of the world: the seed-th scene of whom the folder is named after."""
+    """One image of the world: the seed-th scene of whom the folder is named after."""
 
     path: str
     seed: int
     width: int
     height: int
     format: str = "JPEG"
-    mode: str = "RGB"  # RGBA: without the background; L: without colour; P: a palette
+    mode: str = "RGB"  # RGBA: without the background; L: without color; P: a palette
     orientation: int = 1
     trim: int = 0  # pixels cut off at every side
 
@@ -95,7 +95,7 @@ SHOWN = (
     89, 119, 77, 150, 249, 295, 178, 180, 106,
 )  # fmt: skip
 SHOWN_CAST = {"smith": (64, 5, 4, 310, 20, 9), "wren": (0, 45, 120)}
-CELL = 108  # pixels of a picture on it
+CELL = 108  # pixels of a image on it
 
 
 def scene(shot: Shot) -> Scene:
@@ -118,18 +118,18 @@ def cut_out(what: Scene, width: int, height: int) -> Image:
     import numpy as np
     from PIL import Image as Pillow
 
-    views = (replace(what, place="", style="flat", background=colour) for colour in ("white", "blue"))
+    views = (replace(what, place="", style="flat", background=color) for color in ("white", "blue"))
     white, blue = (np.asarray(paint(view, width, height), dtype=np.float64) for view in views)
     red = 0  # the channel in which the two backgrounds are farthest apart
     apart = white[0, 0, red] - blue[0, 0, red]
     cover = 1 - (white[..., red] - blue[..., red]) / apart
-    colour = 255 - (255 - white) / np.maximum(cover, 1 / 255)[..., None]
-    rgba = np.concatenate([colour, 255 * cover[..., None]], axis=2)
+    color = 255 - (255 - white) / np.maximum(cover, 1 / 255)[..., None]
+    rgba = np.concatenate([color, 255 * cover[..., None]], axis=2)
     return Pillow.fromarray(np.clip(np.rint(rgba), 0, 255).astype(np.uint8), "RGBA")
 
 
 def sheet() -> Image:
-    """The world at a glance: three rows of the base's scenes, below them Smith and Wren; 256 colours."""
+    """The world at a glance: three rows of the base's scenes, below them Smith and Wren; 256 colors."""
     from PIL import Image as Pillow
 
     scenes = [scene_of(seed) for seed in SHOWN]

@@ -1,4 +1,4 @@
-"""Make the sample pictures: photographs that ship in the wheels of scikit-image and matplotlib, and drawn ones.
+"""Make the sample images: photographs that ship in the wheels of scikit-image and matplotlib, and drawn ones.
 
 python -m sample_data.make [FOLDER]   (by default this folder; needs prep's dev extra)
 """
@@ -22,7 +22,7 @@ TURNED = 6  # EXIF orientation: stored lying on its side, to be shown turned clo
 
 @dataclass(frozen=True)
 class Cut:
-    """One sample picture: a window of a photograph, as a format stores it."""
+    """One sample image: a window of a photograph, as a format stores it."""
 
     path: str
     source: str
@@ -61,7 +61,7 @@ CUTS = (
 )
 COPIES = {"collins/head_copy.png": "collins/head.png"} | DRAWN_COPIES  # the same bytes under another name
 TRUNCATED = {"collins/half.jpg": "collins/portrait.jpg"} | DRAWN_TRUNCATED  # its first half
-NOTES = {"collins/notes.txt": "Pictures of Eileen Collins, commander of STS-93. This file is no picture.\n"}
+NOTES = {"collins/notes.txt": "Images of Eileen Collins, commander of STS-93. This file is no image.\n"}
 
 
 def photograph(source: str) -> Image:
@@ -75,7 +75,7 @@ def photograph(source: str) -> Image:
     return Pillow.fromarray(getattr(skimage.data, source)())
 
 
-def picture(cut: Cut) -> Image:
+def image(cut: Cut) -> Image:
     """The cut, upright and not encoded yet, in its mode; GIF's palette comes at the end."""
     from PIL import Image as Pillow
 
@@ -99,7 +99,7 @@ def oval(size: tuple[int, int]) -> Image:
 
 
 def encode(image: Image, item: Cut | Shot) -> bytes:
-    """An upright picture as its file's bytes."""
+    """An upright image as its file's bytes."""
     from PIL import Image as Pillow
 
     options = dict(item.options)
@@ -116,7 +116,7 @@ def encode(image: Image, item: Cut | Shot) -> bytes:
 
 
 def png(image: Image) -> bytes:
-    """A picture as a PNG file's bytes."""
+    """A image as a PNG file's bytes."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -124,7 +124,7 @@ def png(image: Image) -> bytes:
 
 def make(folder: Path) -> None:
     """Write every sample file below `folder`."""
-    files = {cut.path: encode(picture(cut), cut) for cut in CUTS}
+    files = {cut.path: encode(image(cut), cut) for cut in CUTS}
     files |= {shot.path: encode(drawn(shot), shot) for shot in SHOTS}
     files |= {copy: files[path] for copy, path in COPIES.items()}
     files |= {part: files[path][: len(files[path]) // 2] for part, path in TRUNCATED.items()}

@@ -1,4 +1,4 @@
-"""prep augment: more pictures from few, mirrored, turned, zoomed and shifted."""
+"""prep augment: more images from few, mirrored, turned, zoomed and shifted."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from typing import ClassVar, Literal
 from pipeline.errors import PrepError
 from pipeline.imaging import image_file
 from pipeline.record import Record, Transform
-from pipeline.stage import Stage, Work, opt
+from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
 
-STEEPEST = 45.0  # degrees; beyond it a turned picture keeps less than half its sides
+STEEPEST = 45.0  # degrees; beyond it a turned image keeps less than half its sides
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment(Stage):
-    """Add mirrored, turned, zoomed and shifted copies of every picture."""
+    """Add mirrored, turned, zoomed and shifted copies of every image."""
 
     name: ClassVar[str] = "augment"
-    draws: ClassVar[bool] = True
+    writes_images: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "opencv-python-headless", "isal", "numpy")
 
-    mirror: bool = opt(False, "Add a copy mirrored left to right.")
-    rotate: tuple[float, ...] = opt(
+    flip: bool = option(False, "Add a copy mirrored left to right.")
+    rotate: tuple[float, ...] = option(
         [], "Add a copy turned by this many degrees counter-clockwise.", low=-STEEPEST, high=STEEPEST
     )
-    zoom: tuple[float, ...] = opt(
+    zoom: tuple[float, ...] = option(
         [],
         "Add a copy of the middle, this share of each side, enlarged again: 0.8 is a zoom of 1.25.",
         low=0.25,
         high=1,
     )
-    jitter: int = opt(0, "Add this many copies cut at random places.", low=0, high=100)
-    jitter_amount: float = opt(0.1, "Most that a random cut takes off each side, as a share of it.", low=0.01, high=0.5)
-    seed: int = opt(0, "Where the random cuts start from.", low=0)
-    only: Literal["train", "reg", "all"] = opt("train", "Which pictures to copy: the subject's, the class's or all.")
+    jitter: int = option(0, "Add this many copies cut at random places.", low=0, high=100)
+    jitter_amount: float = option(
+        0.1, "Most that a random cut takes off each side, as a share of it.", low=0.01, high=0.5
+    )
+    seed: int = option(0, "Where the random cuts start from.", low=0)
+    only: Literal["train", "reg", "all"] = option("train", "Which images to copy: the subject's, the class's or all.")
 
     def check(self) -> None:
         for angle in self.rotate:
@@ -67,21 +69,21 @@ def augment_all(options: Augment, workspace: Workspace, records: list[Record]) -
 
 
 def copies(options: Augment, workspace: Workspace, before: Record) -> Iterator[Record]:
-    """The copies of one picture; none when it is not of the kind to be copied."""
-    if options.only not in ("all", before.role) or before.picture is None:
+    """The copies of one image; none when it is not of the kind to be copied."""
+    if options.only not in ("all", before.role) or before.image is None:
         return
     changes = list(transforms(options, before.id))
-    rgb = image_file.load_rgb(workspace.path(before.picture.path)) if changes else None
+    rgb = image_file.load_rgb(workspace.path(before.image.path)) if changes else None
     for k, change in enumerate(changes, 1):
         assert rgb is not None
         made = image_file.save(workspace, image_file.transform(rgb, change))
-        yield replace(before, id=f"{before.id}-{k}", origin=before.id, transform=change, picture=made)
+        yield replace(before, id=f"{before.id}-{k}", origin=before.id, transform=change, image=made)
 
 
 def transforms(options: Augment, record_id: str) -> Iterator[Transform]:
-    """The transforms of a picture's copies, in the order that numbers them."""
-    if options.mirror:
-        yield Transform("mirror", mirror=True)
+    """The transforms of a image's copies, in the order that numbers them."""
+    if options.flip:
+        yield Transform("flip", flip=True)
     for angle in options.rotate:
         yield Transform("rotate", angle=angle)
     for share in options.zoom:

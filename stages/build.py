@@ -15,78 +15,82 @@ from pipeline.errors import PrepError
 from pipeline.link import link
 from pipeline.manifest import Manifest
 from pipeline.record import Record
-from pipeline.stage import Report, Whole, opt
+from pipeline.stage import DatasetStage, ProgressFn, option
 from pipeline.workspace import Workspace, safe_name
-from stages.building.layout import Fate, Wish, caption_bytes, plan, read_repeats, used
+from stages.building.layout import LayoutOptions, Placement, caption_bytes, plan_layout, read_repeats, used
 
 log = logging.getLogger("prep")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Build(Whole):
+class Build(DatasetStage):
     """Lay out the folders that a trainer reads.
 
-    dataset/train_NAME/10_smith man/, reg_NAME/10_man/ and val_NAME/1_smith man/, a caption beside each picture.
+    dataset/train_NAME/10_smith man/, reg_NAME/10_man/ and val_NAME/1_smith man/, a caption beside each image.
     """
 
     name: ClassVar[str] = "build"
 
-    title: str = opt("", "NAME in train_NAME and reg_NAME; the workspace folder's name if empty.", metavar="NAME")
-    repeats: tuple[str, ...] = opt(
-        [], "Repeats of one subject's pictures, as smith=10; otherwise prep.toml's.", metavar="TOKEN=N"
+    dataset_name: str = option(
+        "", "NAME in train_NAME and reg_NAME; the workspace folder's name if empty.", metavar="NAME"
     )
-    regularization: Literal["folder", "split", "none"] = opt(
-        "folder", "Where regularization pictures come from: their folders, half of the training pictures, or nowhere."
+    repeats: tuple[str, ...] = option(
+        [], "Repeats of one subject's images, as smith=10; otherwise prep.toml's.", metavar="TOKEN=N"
     )
-    near_duplicate: int = opt(
+    regularization: Literal["folder", "split", "none"] = option(
+        "folder", "Where regularization images come from: their folders, half of the training images, or nowhere."
+    )
+    near_duplicate_bits: int = option(
         6,
-        "A regularization picture within this many bits of a training picture's perceptual hash is left out.",
+        "A regularization image within this many bits of a training image's perceptual hash is left out.",
         low=0,
         high=32,
     )
-    rotation: int = opt(
+    reg_offset: int = option(
         0,
-        "Whose turn it is where there are more regularization pictures than drawings: 1 takes those after the "
+        "Whose turn it is where there are more regularization images than drawings: 1 takes those after the "
         "first ones in the seed's order, 2 the next, until all had their turn.",
         low=0,
     )
-    validation: float = opt(
+    validation: float = option(
         0.0,
-        "Share of each subject's pictures held out for validation, near-duplicates and copies together, at least "
+        "Share of each subject's images held out for validation, near-duplicates and copies together, at least "
         "one; 0 for none.",
         low=0,
         high=0.9,
     )
-    caption_extension: Literal[".txt", ".caption"] = opt(".txt", "Ending of the caption files; kohya must be told it.")
-    seed: int = opt(0, "Decides which pictures are taken where not all are.", low=0)
+    caption_extension: Literal[".txt", ".caption"] = option(
+        ".txt", "Ending of the caption files; kohya must be told it."
+    )
+    seed: int = option(0, "Decides which images are taken where not all are.", low=0)
 
-    def suit(self, manifest: Manifest) -> None:
+    def check_input(self, manifest: Manifest) -> None:
         for token in read_repeats(self.repeats).keys() - manifest.distinct("subject"):
             raise PrepError(f"build: repeats names {token!r}, which is no subject's token.", "See prep.toml for those.")
 
     def places(self, manifest: Manifest, workspace: Workspace) -> Iterator[list[Record]]:
         """The records with their places in the data set and what that makes of them; writes nothing."""
-        wish = Wish(
-            self.title or workspace.root.name,
+        wish = LayoutOptions(
+            self.dataset_name or workspace.root.name,
             self.repeats,
             self.regularization,
-            self.near_duplicate,
+            self.near_duplicate_bits,
             self.seed,
             self.validation,
-            self.rotation,
+            self.reg_offset,
         )
-        fates = plan(wish, manifest.records())
+        fates = plan_layout(wish, manifest.records())
         for batch in manifest.batches():
             yield [_placed(record, fates.get(record.id), workspace) for record in batch]
 
-    def run(self, manifest: Manifest, workspace: Workspace, report: Report) -> Iterator[list[Record]]:
+    def run(self, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Iterator[list[Record]]:
         target, partial = workspace.dataset, workspace.root / "dataset.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        done, total = 0, manifest.counts.pictures
+        done, total = 0, manifest.counts.images
         for after in self.places(manifest, workspace):
             for record in after:
-                if record.placed:
-                    place = partial / PurePosixPath(record.placed).relative_to(target.name)
+                if record.dataset_path:
+                    place = partial / PurePosixPath(record.dataset_path).relative_to(target.name)
                     _lay(record, place, self.caption_extension, workspace)
                     done += 1
                     report(done, total)
@@ -96,11 +100,11 @@ class Build(Whole):
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         return tuple(used(manifest))
 
-    def missing(self, manifest: Manifest, workspace: Workspace) -> str:
-        """Whether a picture or caption of the data set is gone or another than was written."""
+    def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
+        """Whether a image or caption of the data set is gone or another than was written."""
         there = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
-        table = manifest.table(["placed", "caption"])
-        for placed, words in zip(table["placed"].to_pylist(), table["caption"].to_pylist(), strict=True):
+        table = manifest.table(["dataset_path", "caption"])
+        for placed, words in zip(table["dataset_path"].to_pylist(), table["caption"].to_pylist(), strict=True):
             if not placed:
                 continue
             caption = there.get(str(PurePosixPath(placed).with_suffix(self.caption_extension)))
@@ -111,28 +115,28 @@ class Build(Whole):
         return ""
 
 
-def _placed(record: Record, fate: Fate | None, workspace: Workspace) -> Record:
+def _placed(record: Record, fate: Placement | None, workspace: Workspace) -> Record:
     if fate is None:
         return record
     if fate.drop is not None:
         return replace(record, drop=fate.drop)
-    # A picture that came out of a data set of prep's already has an id in its name: names do not grow.
+    # A image that came out of a data set of prep's already has an id in its name: names do not grow.
     stem = re.sub(r"-[0-9a-f]{16}(-[0-9]+)?$", "", safe_name(PurePosixPath(record.source).stem))[:40]
     placed = f"{workspace.dataset.name}/{fate.folder}/{stem}-{record.id}.png"
     if fate.role != "reg" or record.role == "reg":
-        return replace(record, placed=placed, role=fate.role)
-    # A picture that the split turned into regularization shows its class, not the subject.
-    return replace(record, placed=placed, role=fate.role, subject="", caption=record.class_name)
+        return replace(record, dataset_path=placed, role=fate.role)
+    # A image that the split turned into regularization shows its class, not the subject.
+    return replace(record, dataset_path=placed, role=fate.role, subject="", caption=record.class_name)
 
 
 def _lay(record: Record, path: Path, extension: str, workspace: Workspace) -> None:
-    """One picture, linked or copied, and its caption."""
-    assert record.picture is not None
-    picture = workspace.path(record.picture.path)
+    """One image, linked or copied, and its caption."""
+    assert record.image is not None
+    image = workspace.path(record.image.path)
     try:
-        link(picture, path)
+        link(image, path)
     except FileNotFoundError:
-        raise PrepError(f"{picture} is gone.", "Make it again: prep run") from None
+        raise PrepError(f"{image} is gone.", "Make it again: prep run") from None
     path.with_suffix(extension).write_bytes(caption_bytes(record.caption))
 
 
@@ -165,9 +169,9 @@ def _not_ours(target: Path, partial: Path, workspace: Workspace) -> str:
         manifest = Manifest.read(last)
         extension = str(manifest.history[-1].params["caption_extension"])
         for record in manifest.records():
-            if record.placed:
-                expected[record.placed] = None
-                expected[str(PurePosixPath(record.placed).with_suffix(extension))] = caption_bytes(record.caption)
+            if record.dataset_path:
+                expected[record.dataset_path] = None
+                expected[str(PurePosixPath(record.dataset_path).with_suffix(extension))] = caption_bytes(record.caption)
     for path in sorted(target.rglob("*")):
         name = path.relative_to(workspace.root).as_posix()
         if not path.is_file() or (name in expected and expected[name] in (None, path.read_bytes())):

@@ -1,4 +1,4 @@
-"""prep crop: pictures to equal sizes or aspect buckets, cut where it matters."""
+"""prep crop: images to equal sizes or aspect buckets, cut where it matters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline import record
 from pipeline.errors import PrepError
 from pipeline.imaging import image_file
 from pipeline.record import Drop, Record
-from pipeline.stage import Stage, Work, opt
+from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
-from stages.cropping.bucket import Size, buckets, choose, grid
-from stages.cropping.focus import place
+from stages.cropping.bucket import Size, buckets, nearest_bucket, split_grid
+from stages.cropping.focus import find_focus
 from stages.cropping.window import Region, frame
 
 if TYPE_CHECKING:
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
 
     from pipeline.manifest import Manifest
 
-Cut = tuple[record.Crop, "ndarray"]  # a crop and its pixels
+Cut = tuple[record.CropBox, "ndarray"]  # a crop and its pixels
 
 VIEW_SIDE = 512  # the longer side, in pixels, of a quick look
-MOST_SPARE = 2.0  # scale the whole picture rather than look quickly while it is at most this many windows large
+MOST_SPARE = 2.0  # scale the whole image rather than look quickly while it is at most this many windows large
 WORTH_LOOKING = 0.01  # below this share cut away it does not matter which end it is cut from
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crop(Stage):
-    """Crop every picture to the size that suits its shape."""
+    """Crop every image to the size that suits its shape."""
 
     name: ClassVar[str] = "crop"
     batch_size: ClassVar[int] = 4
-    draws: ClassVar[bool] = True
+    writes_images: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "pyvips-binary", "opencv-python-headless", "isal", "numpy")
 
-    resolution: int = opt(512, "Area of every crop: this many pixels squared.", low=64, high=8192)
-    size: str = opt("", "One fixed size for all instead, as 512x768.", metavar="WIDTHxHEIGHT")
-    step: int = opt(64, "Sides are multiples of this many pixels.", low=8, high=1024)
-    min_side: int = opt(0, "Shortest side in pixels; 0 is half the resolution.", low=0)
-    max_side: int = opt(0, "Longest side in pixels; 0 is twice the resolution.", low=0)
-    focus: Literal["saliency", "face", "centre"] = opt(
-        "saliency", "Where to crop: at what stands out, at faces (slower; else at what stands out), or at the centre."
+    resolution: int = option(512, "Area of every crop: this many pixels squared.", low=64, high=8192)
+    size: str = option("", "One fixed size for all instead, as 512x768.", metavar="WIDTHxHEIGHT")
+    step: int = option(64, "Sides are multiples of this many pixels.", low=8, high=1024)
+    min_side: int = option(0, "Shortest side in pixels; 0 is half the resolution.", low=0)
+    max_side: int = option(0, "Longest side in pixels; 0 is twice the resolution.", low=0)
+    focus: Literal["saliency", "face", "center"] = option(
+        "saliency", "Where to crop: at what stands out, at faces (slower; else at what stands out), or at the center."
     )
-    background: str = opt("#ffffff", "Colour under transparent pixels, as #rrggbb.", metavar="COLOUR")
-    max_upscale: float = opt(1.5, "Drop a picture that would have to be enlarged more than this.", low=1.0)
-    allow_upscale: bool = opt(False, "Enlarge small pictures without limit.")
-    max_lost: float = opt(1.0, "Drop a picture that would lose more than this share of its area.", low=0.0, high=1.0)
-    split: bool = opt(False, "Cut an oversized or very long picture into several crops.")
-    split_most: int = opt(4, "Most crops that one picture is split into.", low=2, high=64)
-    boxes: tuple[str, ...] = opt(
-        [], "Crop a picture, by file name or id, to a box in pixels of the upright source.", metavar="NAME=L,T,W,H"
+    background: str = option("#ffffff", "Color under transparent pixels, as #rrggbb.", metavar="COLOR")
+    max_upscale: float = option(1.5, "Drop a image that would have to be enlarged more than this.", low=1.0)
+    allow_upscale: bool = option(False, "Enlarge small images without limit.")
+    max_lost: float = option(1.0, "Drop a image that would lose more than this share of its area.", low=0.0, high=1.0)
+    split: bool = option(False, "Cut an oversized or very long image into several crops.")
+    split_most: int = option(4, "Most crops that one image is split into.", low=2, high=64)
+    boxes: tuple[str, ...] = option(
+        [], "Crop a image, by file name or id, to a box in pixels of the upright source.", metavar="NAME=L,T,W,H"
     )
 
     def check(self) -> None:
@@ -83,14 +83,14 @@ class Crop(Stage):
         high = self.max_side or -(-self.resolution * 2 // self.step) * self.step
         return low, high
 
-    def suit(self, manifest: Manifest) -> None:
+    def check_input(self, manifest: Manifest) -> None:
         if not self.boxes:
             return
         known = {name for record in manifest.records() for name in names(record)}
         for box in self.boxes:
             if (name := parse_box(box)[0]) not in known:
                 raise PrepError(
-                    f"crop: a box names {name!r}, which is no picture's name or id.", "See: prep preview crop"
+                    f"crop: a box names {name!r}, which is no image's name or id.", "See: prep preview crop"
                 )
 
     def start(self, workspace: Workspace) -> Work:
@@ -104,7 +104,7 @@ def crop_all(options: Crop, workspace: Workspace, records: list[Record]) -> list
 
 
 def crop_one(options: Crop, workspace: Workspace, before: Record) -> list[Record]:
-    """One picture's crops, or itself with the reason why there is none."""
+    """One image's crops, or itself with the reason why there is none."""
     try:
         data = workspace.source(before.source).read_bytes()
         size = image_file.upright_size(data)
@@ -122,7 +122,7 @@ def crop_one(options: Crop, workspace: Workspace, before: Record) -> list[Record
 
 
 def names(one: Record) -> tuple[str, str, str]:
-    """What a box may call a picture: its id, its path, or its file's name."""
+    """What a box may call a image: its id, its path, or its file's name."""
     return one.id, one.source, PurePosixPath(one.source).name
 
 
@@ -142,10 +142,10 @@ def _regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], b
     """What to crop from, and whether the user drew it: boxes, else the pieces of a split, else the whole."""
     boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in names(before)]
     if any(box.right > size[0] or box.bottom > size[1] for box in boxes):
-        raise image_file.Unreadable("box outside the picture", f"it has {size[0]} x {size[1]} pixels")
+        raise image_file.Unreadable("box outside the image", f"it has {size[0]} x {size[1]} pixels")
     if boxes:
         return boxes, True
-    columns, rows = grid(*size, options.sizes(), options.split_most) if options.split else (1, 1)
+    columns, rows = split_grid(*size, options.sizes(), options.split_most) if options.split else (1, 1)
     width, height = size[0] / columns, size[1] / rows
     pieces = [
         Region(column * width, row * height, (column + 1) * width, (row + 1) * height)
@@ -158,37 +158,37 @@ def _regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], b
 def _cut(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
     """The crop that suits a region and its pixels, or why there is none; raises Unreadable."""
     limit = math.inf if options.allow_upscale else options.max_upscale
-    window = choose(region.width, region.height, options.sizes(), limit)
+    window = nearest_bucket(region.width, region.height, options.sizes(), limit)
     if window is None:
         return Drop("crop", "too small", f"{region.width:.0f} x {region.height:.0f} pixels")
     fit = frame(size, region, window)
     if fit.lost > options.max_lost:
-        return Drop("crop", "too much lost", f"{fit.lost:.0%} of the picture for {window[0]} x {window[1]}")
-    if options.focus == "centre" or fit.shares[0] * fit.shares[1] > 1 - WORTH_LOOKING:
-        return _rendered(data, fit.crop((0.5, 0.5), options.background, "centre"))
+        return Drop("crop", "too much lost", f"{fit.lost:.0%} of the image for {window[0]} x {window[1]}")
+    if options.focus == "center" or fit.shares[0] * fit.shares[1] > 1 - WORTH_LOOKING:
+        return _rendered(data, fit.crop((0.5, 0.5), options.background, "center"))
     if fit.upscale > 1 or fit.scaled[0] * fit.scaled[1] > MOST_SPARE * window[0] * window[1]:
         seen = _part(image_file.thumbnail(data, VIEW_SIDE), size, region)
-        x, y, focus = place(seen, fit.shares, options.focus)
+        x, y, focus = find_focus(seen, fit.shares, options.focus)
         return _rendered(data, fit.crop((x, y), options.background, focus))
-    # One decode for both looking and cutting: a crop is a cut-out of the whole scaled picture.
+    # One decode for both looking and cutting: a crop is a cut-out of the whole scaled image.
     whole = image_file.render(data, fit.whole(options.background))
-    x, y, focus = place(_part(whole, size, region), fit.shares, options.focus)
+    x, y, focus = find_focus(_part(whole, size, region), fit.shares, options.focus)
     crop = fit.crop((x, y), options.background, focus)
     return crop, whole[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].copy()
 
 
 def _drawn(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
     """The crop of a box the user drew: its middle, whatever is in it."""
-    made = _cut(replace(options, focus="centre"), data, size, region)
+    made = _cut(replace(options, focus="center"), data, size, region)
     return made if isinstance(made, Drop) else (replace(made[0], focus="box"), made[1])
 
 
-def _rendered(data: bytes, crop: record.Crop) -> Cut:
+def _rendered(data: bytes, crop: record.CropBox) -> Cut:
     return crop, image_file.render(data, crop)
 
 
 def _part(rgb: ndarray, size: Size, region: Region) -> ndarray:
-    """The part of a scaled upright picture that shows `region` of a source of `size`; at least a pixel."""
+    """The part of a scaled upright image that shows `region` of a source of `size`; at least a pixel."""
     height, width, _ = rgb.shape
     x, y = width / size[0], height / size[1]
     left, top = min(int(region.left * x), width - 1), min(int(region.top * y), height - 1)
@@ -200,7 +200,7 @@ def _piece(before: Record, k: int) -> Record:
 
 
 def _written(workspace: Workspace, after: Record, made: Cut) -> Record:
-    return replace(after, crop=made[0], picture=image_file.save(workspace, made[1]))
+    return replace(after, crop=made[0], image=image_file.save(workspace, made[1]))
 
 
 def _dropped(before: Record, reason: str, detail: str) -> Record:

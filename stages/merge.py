@@ -6,23 +6,23 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pipeline.edits import Edits
+from pipeline.edits import Journal
 from pipeline.errors import PrepError
 from pipeline.record import Record, tagger_of
-from pipeline.stage import Stage, Work, opt
+from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace, file_sha256
 from stages.merging.compose import Composer
-from stages.merging.groups import Group, refuse_empty
+from stages.merging.groups import KeywordGroup, refuse_empty
 from stages.merging.plan import read_plan
 from stages.merging.rewrite import read_rewrites
 from stages.merging.suggest import Suggest, suggest
 from stages.merging.template import DEFAULT, parse
-from stages.merging.thresholds import Cut, read_rules
+from stages.merging.thresholds import Thresholds, read_rules
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
 
-_MANY = 100_000  # pictures whose tags are not counted just for a note: of a million that takes five seconds
+_MANY = 100_000  # images whose tags are not counted just for a note: of a million that takes five seconds
 _LISTED = 4  # tags of a note
 
 
@@ -35,80 +35,80 @@ class Merge(Stage):
     notes_once: ClassVar[bool] = True
     threads: ClassVar[bool] = False  # pure Python: threads would only take turns
 
-    absorb: tuple[str, ...] = opt(
+    absorb: tuple[str, ...] = option(
         [], "Tag the subject always has: it goes into the trigger. 'smith=beard' for one subject.", metavar="TAG"
     )
-    remove: tuple[str, ...] = opt(
+    remove: tuple[str, ...] = option(
         [],
         "Tag to leave out of every caption; 'word:hat' for all with that word, 'regex:^hat' for a pattern (RE2).",
         metavar="TAG",
     )
-    replace: tuple[str, ...] = opt(
+    replace: tuple[str, ...] = option(
         [],
         "Tag to write another way, 'hat=cap'; 'word:gray=grey' for a word in tags and sentences, "
         "'regex:^(.*) hat$=\\1 cap' for a pattern (RE2).",
         metavar="OLD=NEW",
     )
-    add: tuple[str, ...] = opt([], "Keyword to append to every caption.", metavar="TAG")
-    groups: tuple[str, ...] = opt(
+    add: tuple[str, ...] = option([], "Keyword to append to every caption.", metavar="TAG")
+    groups: tuple[str, ...] = option(
         [],
-        "Keywords for some pictures, by file or id: 'smith-1*.jpg=full body, studio'; as tables: prep.toml, group.",
-        metavar="PICTURES=TAGS",
+        "Keywords for some images, by file or id: 'smith-1*.jpg=full body, studio'; as tables: prep.toml, group.",
+        metavar="IMAGES=TAGS",
     )
-    first: tuple[str, ...] = opt(
+    pinned: tuple[str, ...] = option(
         [], "Tag that comes right after the trigger where it is present, in the order given.", metavar="TAG"
     )
-    template: str = opt(
+    template: str = option(
         DEFAULT,
         "Form of the caption; a place that is empty goes, with what stands around it up to the commas.",
         metavar="TEXT",
     )
-    prefix: str = opt("", "What {prefix} stands for in the template: words before all others.", metavar="TEXT")
-    suffix: str = opt("", "What {suffix} stands for in the template: words after all others.", metavar="TEXT")
-    trigger: str = opt("{token}", "What stands for the subject; {token} and {class} are filled in.", metavar="TEXT")
-    threshold: float = opt(
+    prefix: str = option("", "What {prefix} stands for in the template: words before all others.", metavar="TEXT")
+    suffix: str = option("", "What {suffix} stands for in the template: words after all others.", metavar="TEXT")
+    trigger: str = option("{token}", "What stands for the subject; {token} and {class} are filled in.", metavar="TEXT")
+    threshold: float = option(
         0.0,
         "Lowest score of a tag that enters the caption; 0 takes each model's own, 0.35 where it has none.",
         low=0,
         high=1,
     )
-    character_threshold: float = opt(
+    character_threshold: float = option(
         0.0,
         "The same for tags that name a character; 0 takes each model's own, 0.85 where it has none.",
         low=0,
         high=1,
     )
-    thresholds: tuple[str, ...] = opt(
+    thresholds: tuple[str, ...] = option(
         [],
         "Threshold of one tagger, model or category: 'wd14=0.4', 'wd14:wd-vit-tagger-v3=0.3', 'wd14/artist=0.9', "
         "'/character=0.8'.",
         metavar="WHOM=X",
     )
-    mcut: bool = opt(
-        False, "Cut wd14's and deepdanbooru's tags at the largest gap between a picture's scores, not at a threshold."
+    mcut: bool = option(
+        False, "Cut wd14's and deepdanbooru's tags at the largest gap between a image's scores, not at a threshold."
     )
-    order: Literal["score", "name"] = opt("score", "Order of the tags: highest score first, or by name.")
-    limit: int = opt(0, "Most tags in a caption; 0 for all.", low=0)
-    token_limit: int = opt(
+    order: Literal["score", "name"] = option("score", "Order of the tags: highest score first, or by name.")
+    limit: int = option(0, "Most tags in a caption; 0 for all.", low=0)
+    token_limit: int = option(
         0, "Most CLIP tokens in a caption, 75 fit one window; tags go from the end. 0 for any number.", low=0
     )
-    synonyms: bool = opt(False, "Write tags that mean the same in one way, by prep's table of kinds and yours.")
-    drop_implied: bool = opt(False, "Leave out tags that another one implies: hat beside straw hat.")
-    kinds: str = opt(
+    synonyms: bool = option(False, "Write tags that mean the same in one way, by prep's table of kinds and yours.")
+    drop_implied: bool = option(False, "Leave out tags that another one implies: hat beside straw hat.")
+    kinds: str = option(
         "",
         "TOML file that extends prep's own table of kinds: synonyms, implications, protected kinds.",
-        key=False,
+        cache_key=False,
         metavar="FILE",
     )
-    underscores: bool = opt(False, "Write long_hair instead of long hair.")
-    escape: bool = opt(False, "Write \\( and \\) for brackets in tags, as weighted prompts need.")
+    underscores: bool = option(False, "Write long_hair instead of long hair.")
+    escape: bool = option(False, "Write \\( and \\) for brackets in tags, as weighted prompts need.")
 
     def check(self) -> None:
         read_rules(self.thresholds)
         read_rewrites(self.replace, self.remove)
         parse(self.template)
         for rule in self.groups:
-            Group.read(rule)
+            KeywordGroup.read(rule)
         if self.mcut and (self.threshold or self.character_threshold):
             raise PrepError("merge: mcut and a threshold were both given.", "Leave one out; thresholds may stay.")
 
@@ -118,17 +118,17 @@ class Merge(Stage):
         table = workspace.source(self.kinds)
         return {
             "plan": plan.digest if plan else "",
-            "edits": Edits.read(workspace).digest,
+            "edits": Journal.read(workspace).digest,
             "kinds": file_sha256(table) if self.kinds and table.is_file() else "",
         }
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> Thresholds:
         """Which tags count, as the options say."""
-        return Cut(self.threshold, self.character_threshold, read_rules(self.thresholds), self.mcut)
+        return Thresholds(self.threshold, self.character_threshold, read_rules(self.thresholds), self.mcut)
 
-    def suit(self, manifest: Manifest) -> None:
-        refuse_empty(tuple(map(Group.read, self.groups)), manifest)
+    def check_input(self, manifest: Manifest) -> None:
+        refuse_empty(tuple(map(KeywordGroup.read, self.groups)), manifest)
         subjects = manifest.distinct("subject")
         for rule in self.absorb:
             owner, equals, tag = rule.partition("=")
@@ -147,7 +147,7 @@ class Merge(Stage):
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """Tags that seem to be a subject's own and stay in its captions, where nobody has decided about them."""
         workspace = Workspace(manifest.path.parent.parent)
-        if self.absorb or manifest.counts.pictures > _MANY or read_plan(workspace):
+        if self.absorb or manifest.counts.images > _MANY or read_plan(workspace):
             return ()
         own: dict[str, list[str]] = {}
         for row in suggest(Suggest(), self, manifest, workspace).rows:

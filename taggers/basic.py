@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.imaging.faces import Box, find_faces
 from pipeline.record import Annotation, Kind
-from pipeline.stage import opt
+from pipeline.stage import option
 from pipeline.workspace import Workspace
-from taggers.tagger import Look, Tagger
+from taggers.tagger import PredictFn, Tagger
 
 if TYPE_CHECKING:
     import numpy as np
 
-SIDE = 512  # pixels: larger pictures are measured at this longest side, so sharpness means the same
+SIDE = 512  # pixels: larger images are measured at this longest side, so sharpness means the same
 
-# CIE Lab (D65) of what people call these colours; a colour belongs to the nearest, with lightness
-# counted half: a colour in the shade keeps its name. Several rows make one name reach further.
-COLOURS: tuple[tuple[str, float, float, float], ...] = (
+# CIE Lab (D65) of what people call these colors; a color belongs to the nearest, with lightness
+# counted half: a color in the shade keeps its name. Several rows make one name reach further.
+COLORS: tuple[tuple[str, float, float, float], ...] = (
     ("black", 0, 0, 0),
     ("black", 12, 0, 0),
     ("grey", 35, 0, 0),
@@ -62,16 +62,16 @@ COLOURS: tuple[tuple[str, float, float, float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """One picture, at most 512 pixels a side, as the measures want it."""
+    """One image, at most 512 pixels a side, as the measures want it."""
 
     rgb: np.ndarray  # uint8
     lab: np.ndarray  # float32: L 0 to 100, a and b about -100 to 100
     grey: np.ndarray  # uint8
-    names: np.ndarray  # uint8: the number of each pixel's colour name
+    names: np.ndarray  # uint8: the number of each pixel's color name
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BasicTag:
     """One finding before it is signed."""
 
     text: str
@@ -82,7 +82,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Basic(Tagger):
-    """Colours, plain backgrounds, greyscale, dark, bright, blurry, faces: no model, no guesses.
+    """Colors, plain backgrounds, greyscale, dark, bright, blurry, faces: no model, no guesses.
 
     Tags are spelled as Danbooru's where it has them, and given only where their measure passes a
     limit; each score is a measure from 0 to 1, told at the function that takes it. What belongs in
@@ -93,82 +93,82 @@ class Basic(Tagger):
     readers: ClassVar[int] = 1  # engines run several of these at once
     libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
 
-    share: float = opt(0.1, "Smallest share of a picture's area at which a colour is recorded.", low=0.01, high=1)
-    faces: bool = opt(True, "Count faces, which takes most of the time.")
+    share: float = option(0.1, "Smallest share of a image's area at which a color is recorded.", low=0.01, high=1)
+    faces: bool = option(True, "Count faces, which takes most of the time.")
 
-    def load(self, workspace: Workspace) -> Look:
-        return partial(look, self, name_table())
+    def load(self, workspace: Workspace) -> PredictFn:
+        return partial(predict, self, name_table())
 
 
-def look(tagger: Basic, table: np.ndarray, pictures: list[np.ndarray]) -> list[list[Annotation]]:
-    """What is measured in each picture, signed."""
+def predict(tagger: Basic, table: np.ndarray, images: list[np.ndarray]) -> list[list[Annotation]]:
+    """What is measured in each image, signed."""
     return [
-        [Annotation(f.text, f.kind, f.category, f.score, tagger.by) for f in findings(tagger, table, picture)]
-        for picture in pictures
+        [Annotation(f.text, f.kind, f.category, f.score, tagger.signature) for f in findings(tagger, table, image)]
+        for image in images
     ]
 
 
-def findings(tagger: Basic, table: np.ndarray, picture: np.ndarray) -> list[Found]:
-    """All findings in one H x W x 3 uint8 RGB picture."""
-    views = view(picture, table)
-    found = [orientation(*picture.shape[:2]), *light(views), *sharpness(views), *colouring(views, tagger.share)]
+def findings(tagger: Basic, table: np.ndarray, image: np.ndarray) -> list[BasicTag]:
+    """All findings in one H x W x 3 uint8 RGB image."""
+    views = view(image, table)
+    found = [orientation(*image.shape[:2]), *light(views), *sharpness(views), *coloring(views, tagger.share)]
     found += background(views)
     return found + face_tags(find_faces(views.grey), views.grey.shape) if tagger.faces else found
 
 
-def view(picture: np.ndarray, table: np.ndarray) -> Views:
-    """The picture as its measures want it, at most 512 pixels a side."""
+def view(image: np.ndarray, table: np.ndarray) -> Views:
+    """The image as its measures want it, at most 512 pixels a side."""
     import cv2
     import numpy as np
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = SIDE / max(height, width)
     if scale < 1.0:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    names = table[picture[..., 0] >> 3, picture[..., 1] >> 3, picture[..., 2] >> 3]
-    return Views(picture, lab, cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), names)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    names = table[image[..., 0] >> 3, image[..., 1] >> 3, image[..., 2] >> 3]
+    return Views(image, lab, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), names)
 
 
 def name_table() -> np.ndarray:
-    """For each colour of 5 bits a channel, the row of COLOURS whose name it has: 32 x 32 x 32, uint8."""
+    """For each color of 5 bits a channel, the row of COLORS whose name it has: 32 x 32 x 32, uint8."""
     import cv2
     import numpy as np
 
     levels = (np.arange(32, dtype=np.float32) * 8 + 3.5) / 255
     cube = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(1, -1, 3)
     weight = np.array([0.5, 1.0, 1.0], np.float32)
-    colours = cv2.cvtColor(cube, cv2.COLOR_RGB2LAB)[0] * weight
-    rows = np.array([row[1:] for row in COLOURS], np.float32) * weight
-    distances = ((colours[:, None] - rows[None]) ** 2).sum(axis=-1)
-    first = [next(n for n, row in enumerate(COLOURS) if row[0] == name) for name, *_ in COLOURS]
+    colors = cv2.cvtColor(cube, cv2.COLOR_RGB2LAB)[0] * weight
+    rows = np.array([row[1:] for row in COLORS], np.float32) * weight
+    distances = ((colors[:, None] - rows[None]) ** 2).sum(axis=-1)
+    first = [next(n for n, row in enumerate(COLORS) if row[0] == name) for name, *_ in COLORS]
     table: np.ndarray = np.array(first, np.uint8)[distances.argmin(axis=1)].reshape(32, 32, 32)
     return table
 
 
-def orientation(height: int, width: int) -> Found:
+def orientation(height: int, width: int) -> BasicTag:
     """Tall, wide or square; the score is the shorter side as a share of the longer one."""
     shape = "square" if height == width else "tall" if height > width else "wide"
-    return Found(f"{shape}_image", "measure", "framing", _score(min(height, width) / max(height, width)))
+    return BasicTag(f"{shape}_image", "measure", "framing", _score(min(height, width) / max(height, width)))
 
 
-def light(views: Views) -> list[Found]:
+def light(views: Views) -> list[BasicTag]:
     """Lightness (mean L*), and 'dark' or 'bright' where 6 pixels of 10 have L* below 25 or above 80: their share."""
     import numpy as np
 
     level = views.lab[..., 0]
-    found = [Found("lightness", "measure", "light", _score(float(level.mean()) / 100))]
+    found = [BasicTag("lightness", "measure", "light", _score(float(level.mean()) / 100))]
     for text, share in (("dark", float(np.mean(level < 25))), ("bright", float(np.mean(level > 80)))):
-        found += [Found(text, "tag", "light", _score(share))] if share >= 0.6 else []
+        found += [BasicTag(text, "tag", "light", _score(share))] if share >= 0.6 else []
     return found
 
 
-def sharpness(views: Views) -> list[Found]:
+def sharpness(views: Views) -> list[BasicTag]:
     """'blurry' where even the sharpest parts are soft; the score of both goes from 0 to 1 and they add up to 1.
 
     The variance of the Laplacian (Pech-Pacheco, ICPR 2000) grows with contrast too, so it is divided
-    by the variance of the picture, in 4 x 4 tiles: r. The tile at the 90th percentile counts, since
+    by the variance of the image, in 4 x 4 tiles: r. The tile at the 90th percentile counts, since
     a soft background is no fault. blur = 1 / (1 + r / 0.04): photographs in focus at 512 pixels have
     r from 0.3 up; after a Gaussian of 1.5 pixels they have 0.04 or less, which makes blur 0.5 or more.
     Tiles without contrast do not count; without any, nothing is said. Grain passes for sharpness.
@@ -187,39 +187,39 @@ def sharpness(views: Views) -> list[Found]:
     if not ratios:
         return []
     blur = 1 / (1 + float(np.percentile(ratios, 90)) / 0.04)
-    found = [Found("sharpness", "measure", "quality", _score(1 - blur))]
-    return [*found, Found("blurry", "tag", "quality", _score(blur))] if blur >= 0.5 else found
+    found = [BasicTag("sharpness", "measure", "quality", _score(1 - blur))]
+    return [*found, BasicTag("blurry", "tag", "quality", _score(blur))] if blur >= 0.5 else found
 
 
-def colouring(views: Views, least: float) -> list[Found]:
-    """Greyscale, monochrome, or the colours that fill at least the share `least` of the picture.
+def coloring(views: Views, least: float) -> list[BasicTag]:
+    """Greyscale, monochrome, or the colors that fill at least the share `least` of the image.
 
     greyscale: the share of pixels with a chroma below 5. monochrome: the share within 6 of one hue's
     line through neutral grey in the a, b plane, and with less than twice the mean chroma plus 10: a
-    red spot on grey is no tint. Both from 0.99 up. A colour's score is its share.
+    red spot on grey is no tint. Both from 0.99 up. A color's score is its share.
     """
     import numpy as np
 
     a, b = views.lab[..., 1], views.lab[..., 2]
     neutral = float(np.mean(np.hypot(a, b) < 5))
     if neutral >= 0.99:
-        return [Found(text, "tag", "colour", _score(neutral)) for text in ("greyscale", "monochrome")]
+        return [BasicTag(text, "tag", "color", _score(neutral)) for text in ("greyscale", "monochrome")]
     x, y = float(a.mean()), float(b.mean())
     length = max(float(np.hypot(x, y)), 1e-6)
     along, across = (a * x + b * y) / length, (a * y - b * x) / length
     one_hue = float(np.mean((np.abs(across) < 6) & (along > -6) & (along < 2 * length + 10)))
-    found = [Found("monochrome", "tag", "colour", _score(one_hue))] if one_hue >= 0.99 else []
-    shares = np.bincount(views.names.ravel(), minlength=len(COLOURS)) / views.names.size
-    ranked = sorted((-float(share), COLOURS[n][0]) for n, share in enumerate(shares) if share >= least)
-    return found + [Found(f"{name}_theme", "tag", "colour", _score(-share)) for share, name in ranked]
+    found = [BasicTag("monochrome", "tag", "color", _score(one_hue))] if one_hue >= 0.99 else []
+    shares = np.bincount(views.names.ravel(), minlength=len(COLORS)) / views.names.size
+    ranked = sorted((-float(share), COLORS[n][0]) for n, share in enumerate(shares) if share >= least)
+    return found + [BasicTag(f"{name}_theme", "tag", "color", _score(-share)) for share, name in ranked]
 
 
-def background(views: Views) -> list[Found]:
-    """'simple_background' and its colour where the border is plain; the score of both is how plain.
+def background(views: Views) -> list[BasicTag]:
+    """'simple_background' and its color where the border is plain; the score of both is how plain.
 
     Looked at is a border of 1/20 of the shorter side: the whole upper edge and the upper half of the
     left and right ones, because people stand on the lower edge. Plain is the share of its pixels
-    within 10 (CIE 1976 difference) of its median colour, from 0.9 up.
+    within 10 (CIE 1976 difference) of its median color, from 0.9 up.
     """
     import numpy as np
 
@@ -228,26 +228,26 @@ def background(views: Views) -> list[Found]:
     edge = np.zeros((height, width), bool)
     edge[:wide] = True
     edge[: (height + 1) // 2, :wide] = edge[: (height + 1) // 2, -wide:] = True
-    colours = views.lab[edge]
-    plain = float(np.mean(np.linalg.norm(colours - np.median(colours, axis=0), axis=1) < 10))
+    colors = views.lab[edge]
+    plain = float(np.mean(np.linalg.norm(colors - np.median(colors, axis=0), axis=1) < 10))
     if plain < 0.9:
         return []
-    name = COLOURS[int(np.bincount(views.names[edge]).argmax())][0]
-    return [Found(text, "tag", "background", _score(plain)) for text in ("simple_background", f"{name}_background")]
+    name = COLORS[int(np.bincount(views.names[edge]).argmax())][0]
+    return [BasicTag(text, "tag", "background", _score(plain)) for text in ("simple_background", f"{name}_background")]
 
 
-def face_tags(faces: list[Box], shape: tuple[int, ...]) -> list[Found]:
+def face_tags(faces: list[Box], shape: tuple[int, ...]) -> list[BasicTag]:
     """'face' or '2_faces' without a score, since a count is not a degree; 'close-up' for a large one.
 
-    A close-up's score is the largest face's box, eyebrows to chin, as a share of the picture's
+    A close-up's score is the largest face's box, eyebrows to chin, as a share of the image's
     shorter side, from 0.65 up; a head and shoulders have 0.4 to 0.6.
     """
     if not faces:
         return []
     text = "face" if len(faces) == 1 else f"{len(faces)}_faces"
     share = max(max(face[2], face[3]) for face in faces) / min(shape)
-    close = [Found("close-up", "tag", "framing", _score(share))] if share >= 0.65 else []
-    return [Found(text, "tag", "people", None), *close]
+    close = [BasicTag("close-up", "tag", "framing", _score(share))] if share >= 0.65 else []
+    return [BasicTag(text, "tag", "people", None), *close]
 
 
 def _quarters(length: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Memory that runs out: half as many pictures at once, said aloud, and on with the same results."""
+"""Memory that runs out: half as many images at once, said aloud, and on with the same results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SIGNS = re.compile(
 )
 
 
-class Pieces:
-    """How many pictures a model takes at once: what was asked for, less after memory ran out."""
+class AdaptiveBatches:
+    """How many images a model takes at once: what was asked for, less after memory ran out."""
 
     def __init__(self, size: int, by: str, faults: tuple[type[Exception], ...] = ()) -> None:
         self.size = size
@@ -29,7 +29,7 @@ class Pieces:
     def run(self, infer: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) -> list[R]:
         """One result of `infer` for each item, piece after piece; halves the pieces when memory runs out.
 
-        PrepError when it runs out with a single picture; other faults pass through.
+        PrepError when it runs out with a single image; other faults pass through.
         """
         done: list[R] = []
         while len(done) < len(items):
@@ -47,9 +47,9 @@ class Pieces:
             raise error
         if count == 1:
             raise PrepError(
-                f"{self.by} ran out of memory with a single picture.",
+                f"{self.by} ran out of memory with a single image.",
                 "Close what else uses the memory, take a smaller model, or leave the GPU: --device cpu",
             ) from None
         self.size = count // 2
         log = logging.getLogger("prep")
-        log.warning("%s ran out of memory with %d pictures at once; it goes on with %d.", self.by, count, self.size)
+        log.warning("%s ran out of memory with %d images at once; it goes on with %d.", self.by, count, self.size)

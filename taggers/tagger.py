@@ -1,4 +1,4 @@
-"""What a tagger is: it looks at cropped pictures and adds what it saw to their records."""
+"""What a tagger is: it looks at cropped images and adds what it saw to their records."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pipeline.engines.ahead import Ahead
+from pipeline.engines.ahead import PrefetchingWork
 from pipeline.errors import PrepError
-from pipeline.imaging.decode import DAMAGE
+from pipeline.imaging.decode import DECODE_ERRORS
 from pipeline.imaging.image_file import load_rgb
 from pipeline.models.catalog import short_name
 from pipeline.record import Annotation, Drop, Record
-from pipeline.stage import Device, Model, Stage, Work, opt
+from pipeline.stage import Device, Model, Stage, Work, option
 from pipeline.workspace import Workspace
 from taggers.device import cores
 
@@ -22,45 +22,45 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
-Look = Callable[["list[np.ndarray]"], list[list[Annotation]]]  # uint8 RGB, H x W x 3, any sizes
+PredictFn = Callable[["list[np.ndarray]"], list[list[Annotation]]]  # uint8 RGB, H x W x 3, any sizes
 MOST_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """A Look in two halves, so that threads prepare pictures while the model is busy with earlier ones.
+class PreparedPredictor:
+    """A Look in two halves, so that threads prepare images while the model is busy with earlier ones.
 
     Both are functions of their arguments alone; `prepare` is called by several threads at once.
     """
 
-    prepare: Callable[[np.ndarray], Any]  # one picture, as the model wants it
+    prepare: Callable[[np.ndarray], Any]  # one image, as the model wants it
     infer: Callable[[list[Any]], list[list[Annotation]]]
-    chunk: int = 0  # pictures in one call of `infer`; 0: the tagger's own
+    chunk: int = 0  # images in one call of `infer`; 0: the tagger's own
 
-    def __call__(self, pictures: list[np.ndarray]) -> list[list[Annotation]]:
-        return self.infer([self.prepare(picture) for picture in pictures])
+    def __call__(self, images: list[np.ndarray]) -> list[list[Annotation]]:
+        return self.infer([self.prepare(image) for image in images])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tagger(Stage):
     """A stage that only looks: a new tagger writes `load`, and `by` where one name has several models."""
 
-    chunk: ClassVar[int] = 8  # pictures in one call of what `load` returned
-    readers: ClassVar[int] = 0  # threads that decode pictures while the model is busy; 0: one a core
+    chunk: ClassVar[int] = 8  # images in one call of what `load` returned
+    readers: ClassVar[int] = 0  # threads that decode images while the model is busy; 0: one a core
 
-    called: str = ""  # a name of its own, such as blip-nucleus, where a second setting stands beside the first
+    instance_name: str = ""  # a name of its own, such as blip-nucleus, where a second setting stands beside the first
 
     @property
     def label(self) -> str:
-        return self.called or self.name
+        return self.instance_name or self.name
 
     @property
-    def by(self) -> str:
+    def signature(self) -> str:
         """Who signs the annotations."""
         return self.label
 
-    def load(self, workspace: Workspace) -> Look:
-        """Load the weights, once per worker; what comes back says one list of annotations a picture.
+    def load(self, workspace: Workspace) -> PredictFn:
+        """Load the weights, once per worker; what comes back says one list of annotations a image.
 
         A Split lets its first half run ahead of the model, over the bounds of batches too.
         """
@@ -71,44 +71,48 @@ class Tagger(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Modelled(Tagger):
+class ModelTagger(Tagger):
     """A tagger that looks through a model of others."""
 
     batch_size: ClassVar[int] = 32
     threads: ClassVar[bool] = False
 
-    model: str = opt("", "Model.", key=False, metavar="MODEL")
-    device: Literal["auto", "cpu", "cuda"] = opt("auto", "Where the model runs; auto takes a GPU if any.", key=False)
+    model: str = option("", "Model.", cache_key=False, metavar="MODEL")
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "Where the model runs; auto takes a GPU if any.", cache_key=False
+    )
 
     @property
-    def by(self) -> str:
+    def signature(self) -> str:
         return f"{self.label}:{short_name(self.model)}"
 
     def runs_on(self) -> Device:
         return self.device
 
     def preprocess(self, how: str) -> Model:
-        """For the manifest, how pictures are prepared: a change of it makes what was said stale."""
+        """For the manifest, how images are prepared: a change of it makes what was said stale."""
         return Model(f"{self.name} preprocess", "", how)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored(Modelled):
+class ScoringTagger(ModelTagger):
     """One that gives each tag of its list a score."""
 
-    floor: float = opt(0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1)
+    min_score: float = option(
+        0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1
+    )
 
 
-def tagging(tagger: Tagger, look: Look, workspace: Workspace) -> Ahead:
-    """The tagger's work: pictures are read and prepared ahead, then looked at in chunks."""
-    split = look if isinstance(look, Split) else Split(_as_it_is, look)
+def tagging(tagger: Tagger, look: PredictFn, workspace: Workspace) -> PrefetchingWork:
+    """The tagger's work: images are read and prepared ahead, then looked at in chunks."""
+    split = look if isinstance(look, PreparedPredictor) else PreparedPredictor(_as_it_is, look)
     fetch = partial(_fetch, tagger.label, split.prepare, workspace)
-    finish = partial(_finish, tagger.by, split.infer, split.chunk or tagger.chunk)
-    return Ahead(fetch, finish, tagger.readers or min(cores(), MOST_READERS))
+    finish = partial(_finish, tagger.signature, split.infer, split.chunk or tagger.chunk)
+    return PrefetchingWork(fetch, finish, tagger.readers or min(cores(), MOST_READERS))
 
 
-def tag(tagger: Tagger, look: Look, workspace: Workspace, records: list[Record]) -> list[Record]:
-    """The records with the tagger's annotations appended; a picture that cannot be read drops its record.
+def tag(tagger: Tagger, look: PredictFn, workspace: Workspace, records: list[Record]) -> list[Record]:
+    """The records with the tagger's annotations appended; a image that cannot be read drops its record.
 
     Annotations of others stay as they are; older ones of the same tagger make room.
     """
@@ -117,25 +121,25 @@ def tag(tagger: Tagger, look: Look, workspace: Workspace, records: list[Record])
 
 def annotated(record: Record, by: str, said: list[Annotation]) -> Record:
     """The record with `said` in place of what the same tagger said before."""
-    others = tuple(annotation for annotation in record.annotations if annotation.by != by)
+    others = tuple(annotation for annotation in record.annotations if annotation.tagger != by)
     return replace(record, annotations=(*others, *said))
 
 
 def read(name: str, workspace: Workspace, record: Record) -> np.ndarray | Drop:
-    """The record's cropped picture as an H x W x 3 uint8 RGB array, or why there is none."""
-    if record.picture is None:
+    """The record's cropped image as an H x W x 3 uint8 RGB array, or why there is none."""
+    if record.image is None:
         raise PrepError(f"{record.source} has not been cropped yet.", "Crop first: prep crop")
     try:
-        return load_rgb(workspace.path(record.picture.path))
+        return load_rgb(workspace.path(record.image.path))
     except FileNotFoundError:
-        return Drop(f"tag {name}", "picture missing", record.picture.path)
-    except DAMAGE as error:
-        return Drop(f"tag {name}", "picture unreadable", f"{record.picture.path}: {error}")
+        return Drop(f"tag {name}", "image missing", record.image.path)
+    except DECODE_ERRORS as error:
+        return Drop(f"tag {name}", "image unreadable", f"{record.image.path}: {error}")
 
 
 def _fetch(name: str, prepare: Callable[[np.ndarray], Any], workspace: Workspace, record: Record) -> Any:
-    picture = read(name, workspace, record)
-    return picture if isinstance(picture, Drop) else prepare(picture)
+    image = read(name, workspace, record)
+    return image if isinstance(image, Drop) else prepare(image)
 
 
 def _finish(
@@ -148,14 +152,14 @@ def _finish(
     done: dict[str, Record] = {}
     for chunk in _chunks(zip(records, fetched, strict=True), size):
         done |= {record.id: replace(record, drop=drop) for record, drop in chunk if isinstance(drop, Drop)}
-        seen = [(record, picture) for record, picture in chunk if not isinstance(picture, Drop)]
-        said = infer([picture for _, picture in seen]) if seen else []
+        seen = [(record, image) for record, image in chunk if not isinstance(image, Drop)]
+        said = infer([image for _, image in seen]) if seen else []
         done |= {record.id: annotated(record, by, words) for (record, _), words in zip(seen, said, strict=True)}
     return [done[record.id] for record in records]
 
 
-def _as_it_is(picture: T) -> T:
-    return picture
+def _as_it_is(image: T) -> T:
+    return image
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -7,43 +7,45 @@ from pathlib import Path
 import torch
 
 from training.export.tensor_file import write_tensors
-from training.methods.adapters import Adapters
+from training.methods.adapters import LoraMethod
 from training.methods.compatibility import check_adapters
-from training.methods.method import Materials
-from training.models.families import recognise
-from training.models.loader import Checkpoint
+from training.methods.method import MethodContext
+from training.models.families import detect_family
+from training.models.loader import BaseModel
 from training.train import Train
 
 
-def made(model: Checkpoint, *, parts: tuple[str, ...] = (), former: Path | None = None, **options: object) -> Adapters:
+def made(model: BaseModel, *, parts: tuple[str, ...] = (), former: Path | None = None, **options: object) -> LoraMethod:
     """Adapters on the parts of a base; all that can have any, unless told."""
-    family = recognise(model)
+    family = detect_family(model)
     parts = parts or tuple(part for part in family.targets if model.config(part))
-    config = Train(continue_from=str(former or ""), **options)
+    config = Train(init_from=str(former or ""), **options)
     check_adapters(config, family, model, list(parts), former)
     modules = {part: model.load(part) for part in parts}
     rates = dict.fromkeys(parts, 1e-4)
-    return Adapters(Materials(config, family, model, modules, model.tokenizers(), rates, [], torch.float32, former))
+    return LoraMethod(
+        MethodContext(config, family, model, modules, model.tokenizers(), rates, [], torch.float32, former)
+    )
 
 
-def taught(model: Checkpoint, *, size: float = 0.05, **options: object) -> Adapters:
+def taught(model: BaseModel, *, size: float = 0.05, **options: object) -> LoraMethod:
     """The same with every weight moved at random."""
     adapters = made(model, **options)
     stream = torch.Generator().manual_seed(3)
-    for group in adapters.groups():
+    for group in adapters.param_groups():
         for weight in group.weights.values():
             weight.data.add_(torch.randn(weight.shape, generator=stream) * size)
     return adapters
 
 
-def write(adapters: Adapters, path: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+def write(adapters: LoraMethod, path: Path, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
     """The adapters' file; its tensors."""
-    tensors = adapters.settle(dtype)[".safetensors"]
+    tensors = adapters.finalize(dtype)[".safetensors"]
     write_tensors(path, tensors, {})
     return tensors
 
 
-def answers(adapters: Adapters) -> dict[str, torch.Tensor]:
+def answers(adapters: LoraMethod) -> dict[str, torch.Tensor]:
     """What each part answers to its family's probe as it is now."""
     found = adapters.materials
-    return {part: found.family.probe(part, module, found.tokenizers) for part, module in found.modules.items()}
+    return {part: found.family.probe_output(part, module, found.tokenizers) for part, module in found.modules.items()}

@@ -77,7 +77,7 @@ class Tab:
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, **code)
 
     def look(self, width: int, height: int, dark: bool = False) -> None:
-        """The size of the window in CSS pixels, and the colours that the user's system asks for."""
+        """The size of the window in CSS pixels, and the colors that the user's system asks for."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])

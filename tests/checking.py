@@ -10,11 +10,11 @@ import numpy as np
 
 from pipeline.checks.check import check
 from pipeline.checks.finding import Finding
-from pipeline.checks.rule_context import Aims
+from pipeline.checks.rule_context import TrainingTargets
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Record, Transform
-from pipeline.stage import Model, Step
-from pipeline.vectors import PROVENANCE, Store
+from pipeline.stage import HistoryStep, Model
+from pipeline.vectors import PROVENANCE, VectorStore
 from pipeline.workspace import Workspace
 from tests.make import record, tag
 
@@ -22,31 +22,33 @@ TOKEN = "smthx"
 DIMENSIONS = 64  # of made vectors
 CLIP_KEY = "c" * 64
 CLIP_STEPS = (
-    Step("scan", 1, {}, "x"),
-    Step("clip", 1, {}, "y", (Model(PROVENANCE, CLIP_KEY),)),
-    Step("merge", 1, {}, "z"),
+    HistoryStep("scan", 1, {}, "x"),
+    HistoryStep("clip", 1, {}, "y", (Model(PROVENANCE, CLIP_KEY),)),
+    HistoryStep("merge", 1, {}, "z"),
 )
 
 
 def good(number: int, **changes: object) -> Record:
-    """A picture that nothing is wrong with; its caption is its own."""
+    """A image that nothing is wrong with; its caption is its own."""
     return replace(record(number, subject=TOKEN, caption=f"{TOKEN}, hat, street {number}"), **changes)
 
 
 def prior(number: int, **changes: object) -> Record:
-    """A good regularization picture."""
+    """A good regularization image."""
     made = replace(record(number, subject="", role="reg", caption=f"man, hill {number}"))
     return replace(made, **changes)
 
 
 def written(folder: Path, records: list[Record], merge: dict[str, object] | None = None) -> Manifest:
     """The records as merge's manifest."""
-    history = (Step("scan", 1, {}, "x"), Step("merge", 1, merge or {}, "y"))
+    history = (HistoryStep("scan", 1, {}, "x"), HistoryStep("merge", 1, merge or {}, "y"))
     ordered = sorted(records, key=lambda one: one.id)
     return write_manifest(folder / "manifests" / "merge.parquet", [ordered], history)
 
 
-def found(folder: Path, records: list[Record], aims: Aims | None = None, **merge: object) -> dict[str, Finding]:
+def found(
+    folder: Path, records: list[Record], aims: TrainingTargets | None = None, **merge: object
+) -> dict[str, Finding]:
     """What check finds, by rule; a rule that says several things shows the last."""
     told = check(written(folder, records, merge), Workspace(folder), aims)
     return {finding.rule: finding for finding in told}
@@ -54,10 +56,8 @@ def found(folder: Path, records: list[Record], aims: Aims | None = None, **merge
 
 def copy(of: Record, k: int, **changes: object) -> Record:
     """A copy as augment makes it: other pixels and looks, the same root."""
-    other = record(10_000 + k).picture
-    return replace(
-        of, id=f"{of.id}-{k}", origin=of.id, picture=other, transform=Transform("mirror", mirror=True), **changes
-    )
+    other = record(10_000 + k).image
+    return replace(of, id=f"{of.id}-{k}", origin=of.id, image=other, transform=Transform("flip", flip=True), **changes)
 
 
 def axis(number: int) -> np.ndarray:
@@ -74,12 +74,14 @@ def around(count: int, cosine: float = 0.8) -> list[np.ndarray]:
     return [beside(axis(0), math.sqrt(cosine), axis(1 + n)) for n in range(count)]
 
 
-def seen_by_clip(folder: Path, records: list[Record], vectors: list, steps: tuple[Step, ...] = CLIP_STEPS) -> Manifest:
-    """Merge's manifest of the records, whose pictures have these vectors in store, None for none."""
-    store = Store.of(Workspace(folder), CLIP_KEY)
+def seen_by_clip(
+    folder: Path, records: list[Record], vectors: list, steps: tuple[HistoryStep, ...] = CLIP_STEPS
+) -> Manifest:
+    """Merge's manifest of the records, whose images have these vectors in store, None for none."""
+    store = VectorStore.of(Workspace(folder), CLIP_KEY)
     for one, vector in zip(records, vectors, strict=True):
         if vector is not None:
-            store.put(one.picture.pixels, vector)
+            store.put(one.image.pixel_sha256, vector)
     ordered = sorted(records, key=lambda one: one.id)
     return write_manifest(folder / "manifests" / "merge.parquet", [ordered], steps)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from pipeline.exchange.item import Item
-from stages.building.layout import Shelf
+from pipeline.exchange.item import DatasetItem
+from stages.building.layout import DatasetFolder
 
 WORD = st.text(string.ascii_letters + string.digits + "_é写真'", min_size=1, max_size=8)
 WORDS = st.lists(WORD, min_size=1, max_size=3).map(" ".join)
@@ -20,7 +20,7 @@ STEM = st.text(string.ascii_lowercase + string.digits + "-", max_size=8).map(
     "a{}".format
 )  # no 'con', as systems refuse
 SHELF = st.builds(
-    lambda role, repeats, token, class_name: Shelf(role, repeats, "" if role == "reg" else token, class_name),
+    lambda role, repeats, token, class_name: DatasetFolder(role, repeats, "" if role == "reg" else token, class_name),
     st.sampled_from(["train", "val", "reg"]),
     st.integers(1, 99),
     WORD,
@@ -29,17 +29,17 @@ SHELF = st.builds(
 SET = st.lists(st.tuples(SHELF, STEM, CAPTION), min_size=1, max_size=6, unique_by=lambda e: (e[0].folder("x"), e[1]))
 
 
-def items(folder: Path, entries: list[tuple[Shelf, str, str]]) -> list[Item]:
-    """The items of a drawn set, in order of their places, each with a picture file of its own."""
+def items(folder: Path, entries: list[tuple[DatasetFolder, str, str]]) -> list[DatasetItem]:
+    """The items of a drawn set, in order of their places, each with a image file of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number, (shelf, stem, caption) in enumerate(entries):
-        picture = folder / f"{number}.png"
-        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]) * number)
-        made.append(Item(picture, f"{shelf.folder('x')}/{stem}.png", caption))
+        image = folder / f"{number}.png"
+        image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]) * number)
+        made.append(DatasetItem(image, f"{shelf.folder('x')}/{stem}.png", caption))
     return sorted(made, key=lambda item: item.place)
 
 
-def said(found: list[Item]) -> list[tuple[str, str | None, bytes]]:
+def said(found: list[DatasetItem]) -> list[tuple[str, str | None, bytes]]:
     """What a set says, whatever files it lies in."""
-    return sorted((item.place, item.caption, item.picture.read_bytes()) for item in found)
+    return sorted((item.place, item.caption, item.image.read_bytes()) for item in found)

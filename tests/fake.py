@@ -8,33 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.record import Annotation, Picture, Record
-from pipeline.stage import opt
+from pipeline.record import Annotation, ImageInfo, Record
+from pipeline.stage import option
 from pipeline.workspace import Workspace
-from taggers.tagger import Look, Tagger
+from taggers.tagger import PredictFn, Tagger
 
 TAGS = ("1girl", "solo", "long_hair", "^_^", 'don\'t_say_"lazy"', "smile_(object)", "outdoors", "orange_theme")
 CHARACTERS = ("eileen_collins", "chelsea_(cat)")
 RATINGS = ("general", "sensitive", "questionable", "explicit")
-CELLS = 3  # the fake model sees a picture as 3 x 3 cells of 3 channels
+CELLS = 3  # the fake model sees a image as 3 x 3 cells of 3 channels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fake(Tagger):
-    """Says a picture's size, and `word` with its mean level as the score."""
+    """Says a image's size, and `word` with its mean level as the score."""
 
     name: ClassVar[str] = "fake"
 
-    word: str = opt("fake", "What to say.")
+    word: str = option("fake", "What to say.")
 
-    def load(self, workspace: Workspace) -> Look:
-        def look(pictures):
+    def load(self, workspace: Workspace) -> PredictFn:
+        def look(images):
             return [
                 [
-                    Annotation(f"{p.shape[1]}x{p.shape[0]}", "tag", "size", 1.0, self.by),
-                    Annotation(self.word, "tag", "general", round(float(p.mean()) / 255, 4), self.by),
+                    Annotation(f"{p.shape[1]}x{p.shape[0]}", "tag", "size", 1.0, self.signature),
+                    Annotation(self.word, "tag", "general", round(float(p.mean()) / 255, 4), self.signature),
                 ]
-                for p in pictures
+                for p in images
             ]
 
         return look
@@ -45,8 +45,8 @@ def write_wd14(
 ) -> Path:
     """Write a folder of WD14's form, model.onnx and selected_tags.csv; returns the folder.
 
-    Four ratings, then `tags`, then `characters`. `batch` 0 takes any number of pictures at once.
-    Scores are sigmoid(means @ weights + bias) of the picture's cells, see `weights` and `cell_means`.
+    Four ratings, then `tags`, then `characters`. `batch` 0 takes any number of images at once.
+    Scores are sigmoid(means @ weights + bias) of the image's cells, see `weights` and `cell_means`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [(9, name) for name in RATINGS] + [(0, name) for name in tags] + [(4, name) for name in characters]
@@ -73,7 +73,7 @@ def weights(outputs: int):
 
 
 def write_graph(path: Path, outputs: int, side: int, batch: int, layout: str = "NHWC") -> None:
-    """A WD14-shaped graph: pictures in `layout`, raw 0 to 255, to the sigmoid of their weighted cell means."""
+    """A WD14-shaped graph: images in `layout`, raw 0 to 255, to the sigmoid of their weighted cell means."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -105,12 +105,12 @@ def write_graph(path: Path, outputs: int, side: int, batch: int, layout: str = "
 
 
 def cropped(workspace: Workspace, name: str, pixels) -> Record:
-    """A record whose cropped picture, an H x W x 3 uint8 array, lies in the workspace as prep would write it."""
+    """A record whose cropped image, an H x W x 3 uint8 array, lies in the workspace as prep would write it."""
     from PIL import Image
 
     path = workspace.images / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     height, width = pixels.shape[:2]
-    picture = Picture(workspace.relative(path), width, height, "0" * 64, "0" * 16, "0" * 64)
-    return Record(name, f"raw/{name}.jpg", "0" * 64, "smith", "man", "train", picture=picture)
+    image = ImageInfo(workspace.relative(path), width, height, "0" * 64, "0" * 16, "0" * 64)
+    return Record(name, f"raw/{name}.jpg", "0" * 64, "smith", "man", "train", image=image)

@@ -30,7 +30,7 @@ class Subset:
 
 @dataclass
 class Info:
-    """One picture as the trainer registers it."""
+    """One image as the trainer registers it."""
 
     path: str
     caption: str
@@ -75,7 +75,7 @@ def images(folder: str) -> list[str]:
 
 
 def caption_of(path: str, ending: str, wildcard: bool) -> str | None:
-    """The caption file of the picture's stem, or of the stem without a face's four numbers; None without one."""
+    """The caption file of the image's stem, or of the stem without a face's four numbers; None without one."""
     stem = str(Path(path).with_suffix(""))
     parts = stem.split("_")
     for candidate in (stem, *(["_".join(parts[:-4])] if len(parts) >= 5 else [])):
@@ -88,7 +88,7 @@ def caption_of(path: str, ending: str, wildcard: bool) -> str | None:
 
 
 def loaded(subset: Subset, ending: str = ".txt", wildcard: bool = False) -> list[Info]:
-    """The pictures of a subset with their captions."""
+    """The images of a subset with their captions."""
     if subset.table is None:
         said = ((path, caption_of(path, ending, wildcard)) for path in images(subset.folder))
         return [
@@ -104,7 +104,7 @@ def loaded(subset: Subset, ending: str = ".txt", wildcard: bool = False) -> list
 
 
 def registered(infos: list[Info]) -> dict[str, int]:
-    """How often an epoch shows each picture: training as told, the others round and round until they are as many."""
+    """How often an epoch shows each image: training as told, the others round and round until they are as many."""
     shown = {info.path: info.repeats for info in infos if not info.reg}
     wanted, count, first = sum(shown.values()), 0, True
     others = [info for info in infos if info.reg]
@@ -128,7 +128,7 @@ def prompt_of(info: Info) -> str:
 
 
 def cut_to(width: int, height: int, resolution: int, steps: int = 64) -> tuple[int, int]:
-    """The size that is trained on with bucket_no_upscale: pictures are reduced to the area, then cut to steps."""
+    """The size that is trained on with bucket_no_upscale: images are reduced to the area, then cut to steps."""
     area = resolution * resolution
     if width * height > area:
         aspect = width / height

@@ -6,16 +6,16 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.record import Annotation, Crop, Drop, Picture, Record
+from pipeline.record import Annotation, CropBox, Drop, ImageInfo, Record
 from pipeline.workspace import Workspace
 
 
 def record(number: int, **changes: object) -> Record:
-    """A cropped training picture; its id is as random as a hash and the same each time."""
+    """A cropped training image; its id is as random as a hash and the same each time."""
     sha = hashlib.sha256(str(number).encode()).hexdigest()
-    crop = Crop(1000, 800, 640, 512, 64, 0, 512, 512, "#ffffff", "centre", 1.0, 0.2)
-    picture = Picture(f"images/{sha[:2]}/{sha}.png", 512, 512, sha, sha[:16], sha[::-1])
-    made = Record(sha[:16], f"raw/{number}.jpg", sha, "smith", "man", "train", crop=crop, picture=picture)
+    crop = CropBox(1000, 800, 640, 512, 64, 0, 512, 512, "#ffffff", "center", 1.0, 0.2)
+    image = ImageInfo(f"images/{sha[:2]}/{sha}.png", 512, 512, sha, sha[:16], sha[::-1])
+    made = Record(sha[:16], f"raw/{number}.jpg", sha, "smith", "man", "train", crop=crop, image=image)
     return replace(made, **changes)
 
 
@@ -25,7 +25,7 @@ def records(count: int) -> list[Record]:
     for number in range(count):
         one = record(number)
         if number % 7 == 3:
-            one = replace(one, crop=None, picture=None, drop=Drop("crop", "truncated", f"byte {number}"))
+            one = replace(one, crop=None, image=None, drop=Drop("crop", "truncated", f"byte {number}"))
         elif number % 5 == 0:
             one = replace(one, annotations=(tag("beard", 0.9), tag("hat", 0.5)))
         made.append(one)
@@ -37,7 +37,7 @@ def tag(text: str, score: float | None = 0.9, by: str = "wd14", category: str = 
 
 
 def workspace(folder: Path, recipe: str = "") -> Workspace:
-    """A workspace with one subject, smith, whose pictures lie in raw/."""
+    """A workspace with one subject, smith, whose images lie in raw/."""
     (folder / "raw").mkdir(parents=True, exist_ok=True)
     text = '[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n' + recipe
     (folder / "prep.toml").write_text(text, encoding="utf-8")

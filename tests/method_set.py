@@ -1,4 +1,4 @@
-"""A base made ready to learn by one method, without pictures: for the tests of methods that are no adapters."""
+"""A base made ready to learn by one method, without images: for the tests of methods that are no adapters."""
 
 from __future__ import annotations
 
@@ -7,51 +7,51 @@ from pathlib import Path
 import torch
 
 from tests.training_set import checkpoint, narrow, sample
-from training.distributed import Ranks
-from training.methods.default_lr import with_rate
-from training.methods.method import Materials
+from training.distributed import DistributedContext
+from training.methods.default_lr import with_default_lr
+from training.methods.method import MethodContext
 from training.methods.table import METHODS
-from training.models.families import recognise
+from training.models.families import detect_family
 from training.models.family import TextSettings
-from training.optim.train_state import make_learner
+from training.optim.train_state import make_train_state
 from training.setup import _rates
 from training.train import Train
 
-PICTURES = [sample(1), sample(2)]
+IMAGES = [sample(1), sample(2)]
 WIDTHS = {"sd1": {"text_encoder": 64}, "sdxl": {"text_encoder": 64, "text_encoder_2": 96}}
 WIDTHS |= {"sd2": {"text_encoder": 64}, "sd35": WIDTHS["sdxl"]}
 
 
-def materials(work, kind="sd1", samples=PICTURES, former=None, **options) -> Materials:
+def materials(work, kind="sd1", samples=IMAGES, former=None, **options) -> MethodContext:
     """A narrow base, all of whose parts that the options give a rate are loaded."""
     model = checkpoint(work, kind if kind == "mini" or Path(kind).is_dir() else str(narrow(kind)))
-    family = recognise(model)
-    config = with_rate(Train(**{"precision": "fp32", "device": "cpu"} | options), model, family)
+    family = detect_family(model)
+    config = with_default_lr(Train(**{"precision": "fp32", "device": "cpu"} | options), model, family)
     rates = _rates(config, family)
     modules = {part: model.load(part) for part in rates}
-    return Materials(config, family, model, modules, model.tokenizers(), rates, samples, torch.float32, former)
+    return MethodContext(config, family, model, modules, model.tokenizers(), rates, samples, torch.float32, former)
 
 
-def trainee(found: Materials):
+def trainee(found: MethodContext):
     return METHODS[found.config.method](found)
 
 
-def encoders(found: Materials) -> dict[str, object]:
+def encoders(found: MethodContext) -> dict[str, object]:
     """The text encoders, learning or not."""
     return {part: found.modules.get(part) or found.checkpoint.load(part) for part in found.checkpoint.encoders()}
 
 
-def losses(found: Materials, made, steps: int, prompt="a photo of smith") -> list[float]:
+def losses(found: MethodContext, made, steps: int, prompt="a photo of smith") -> list[float]:
     """Train on one batch whose noise never changes; the loss at each step."""
     torch.manual_seed(0)
     denoiser = found.modules.get(found.family.denoiser) or found.checkpoint.load(found.family.denoiser)
     channels = denoiser.config.in_channels
     noisy, target = torch.randn(1, channels, 8, 8), torch.randn(1, channels, 8, 8)
     told, size, told_of = torch.tensor([500]), torch.zeros(1, 6), encoders(found)
-    learner = make_learner(made.groups(), found.config, Ranks())
+    learner = make_train_state(made.groups(), found.config, DistributedContext())
     errors = []
     for step in range(steps):
-        learner.pace(step, steps)
+        learner.set_learning_rates(step, steps)
         condition = found.family.encode_text(found.tokenizers, told_of, [prompt], TextSettings())
         loss = (found.family.forward(denoiser, noisy, told, condition, size) - target).square().mean()
         loss.backward()

@@ -8,30 +8,35 @@ from pathlib import Path
 
 from pipeline.clip_bpe import tokenizer_files
 from training.export.tensor_file import write_tensors
-from training.models.architecture_config import PLANS, Blueprint, Text
+from training.models.architecture_config import PLANS, ArchitectureConfig, TextEncoderConfig
 from training.models.loader import empty_part, published_name
 from training.models.mini import seeded, write_model
 
 _SIZES = {"vae": (8, 8, 16, 16), "vae_layers": 1}
 
 # One layer a block where a single file tells how many there are: a run builds every module some eight times over.
-NARROW: dict[str, Blueprint] = {
-    "sd1": Blueprint(unet=(32, 32, 64, 64), unet_layers=1, texts=(Text(64, 3),), **_SIZES),
-    "sd2": Blueprint(
-        "sd2", unet=(32, 32, 64, 64), unet_layers=1, unet_heads=0, texts=(Text(64, 3, "gelu", pad="!"),), **_SIZES
+NARROW: dict[str, ArchitectureConfig] = {
+    "sd1": ArchitectureConfig(unet=(32, 32, 64, 64), unet_layers=1, texts=(TextEncoderConfig(64, 3),), **_SIZES),
+    "sd2": ArchitectureConfig(
+        "sd2",
+        unet=(32, 32, 64, 64),
+        unet_layers=1,
+        unet_heads=0,
+        texts=(TextEncoderConfig(64, 3, "gelu", pad="!"),),
+        **_SIZES,
     ),
-    "sdxl": Blueprint(
+    "sdxl": ArchitectureConfig(
         "sdxl",
         unet=(32, 32, 64),
         depths=(0, 1, 2),
         unet_heads=0,
         vae_scale=PLANS["sdxl"].vae_scale,
-        texts=(Text(64, 3), Text(96, 3, "gelu", projection=32, pad="!")),
+        texts=(TextEncoderConfig(64, 3), TextEncoderConfig(96, 3, "gelu", projection=32, pad="!")),
         **_SIZES,
     ),
 }
 NARROW["sd1 of two layers"] = replace(NARROW["sd1"], unet_layers=2)  # as many modules as the real one has
-_WORDS = ["a", "photo", "of", "man", "smith", "picture", "in", "the", "house", "with", "apron", "hat", ","]
+_WORDS = ["a", "photo", "of", "man", "smith", "image", "in", "the", "house", "with", "apron", "hat", ","]
 
 
 def write_narrow(folder: Path, kind: str) -> None:
@@ -69,7 +74,10 @@ def _write_sd35(folder: Path) -> None:
 
 def _sd35_configs() -> dict[str, dict[str, object]]:
     """Stable Diffusion 3.5 medium's configurations (stabilityai/stable-diffusion-3.5-medium) with small numbers."""
-    plan = Blueprint("sdxl", texts=(Text(64, 3, projection=64), Text(96, 3, "gelu", projection=32, pad="!")))
+    plan = ArchitectureConfig(
+        "sdxl",
+        texts=(TextEncoderConfig(64, 3, projection=64), TextEncoderConfig(96, 3, "gelu", projection=32, pad="!")),
+    )
     texts = {name: config for name, config in plan.configs().items() if name.startswith("text_encoder")}
     clip, t5 = ["transformers", "CLIPTextModelWithProjection"], ["transformers", "T5EncoderModel"]
     return texts | {

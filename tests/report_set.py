@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.manifest import Manifest, write_manifest
-from pipeline.record import Annotation, Crop, Drop, Record, Transform
-from pipeline.stage import Model, Step
+from pipeline.record import Annotation, CropBox, Drop, Record, Transform
+from pipeline.stage import HistoryStep, Model
 from pipeline.workspace import Workspace
 from tests.make import record, tag, workspace
 
 EVIL = "<script>alert('x')</script>"
 IMG = '"><img src=x onerror=alert(1)>'
-MERGE = Step("merge", 1, {"threshold": 0.5, "absorb": ["smith=beard"], "plan": "", "edits": ""}, "2" * 64)
+MERGE = HistoryStep("merge", 1, {"threshold": 0.5, "absorb": ["smith=beard"], "plan": "", "edits": ""}, "2" * 64)
 HISTORY = (
-    Step("scan", 1, {}, "0" * 64),
-    Step("crop", 1, {"resolution": 256, "focus": "centre"}, "1" * 64, libraries={"pillow": "12.0"}),
-    Step("wd14", 1, {"model": EVIL}, "3" * 64, (Model(f"hub/{EVIL}", "f" * 64, "main"),)),
+    HistoryStep("scan", 1, {}, "0" * 64),
+    HistoryStep("crop", 1, {"resolution": 256, "focus": "center"}, "1" * 64, libraries={"pillow": "12.0"}),
+    HistoryStep("wd14", 1, {"model": EVIL}, "3" * 64, (Model(f"hub/{EVIL}", "f" * 64, "main"),)),
     MERGE,
 )
 SIZES = ((256, 256), (192, 320), (320, 192))
@@ -26,9 +26,9 @@ TAGS = ("beard", "hat", "long_hair", "smile_(object)", "outdoors", "sea")
 
 
 def make_set(
-    folder: Path, count: int = 40, seed: int = 0, history: tuple[Step, ...] = HISTORY
+    folder: Path, count: int = 40, seed: int = 0, history: tuple[HistoryStep, ...] = HISTORY
 ) -> tuple[Workspace, Manifest]:
-    """A workspace with merge's manifest of `count` sources; pictures are named but do not lie on disk."""
+    """A workspace with merge's manifest of `count` sources; images are named but do not lie on disk."""
     space = workspace(folder)
     made = sorted(_records(random.Random(seed), count), key=lambda r: r.id)
     return space, write_manifest(space.manifest("merge"), [made], history)
@@ -41,18 +41,14 @@ def _records(chance: random.Random, count: int) -> list[Record]:
         if number % 9 == 4:
             detail = f"{EVIL} {number}"
             made.append(
-                replace(
-                    one, caption="", crop=None, picture=None, drop=Drop("crop", chance.choice(("tiny", IMG)), detail)
-                )
+                replace(one, caption="", crop=None, image=None, drop=Drop("crop", chance.choice(("tiny", IMG)), detail))
             )
             continue
         made.append(one)
         if number % 4 == 1:
-            looks = f"{int(one.picture.phash, 16) ^ (0xFF00FF if number % 8 == 1 else 1):016x}"
-            copy = replace(one.picture, phash=looks, pixels=one.picture.pixels[::-1])
-            made.append(
-                replace(one, id=f"{one.id}-1", origin=one.id, transform=Transform("mirror", True), picture=copy)
-            )
+            looks = f"{int(one.image.phash, 16) ^ (0xFF00FF if number % 8 == 1 else 1):016x}"
+            copy = replace(one.image, phash=looks, pixel_sha256=one.image.pixel_sha256[::-1])
+            made.append(replace(one, id=f"{one.id}-1", origin=one.id, transform=Transform("flip", True), image=copy))
     return made
 
 
@@ -68,10 +64,10 @@ def _one(chance: random.Random, number: int) -> Record:
         role=role,
         source=f"raw/{number} {chance.choice((EVIL, IMG, 'ü'))}.jpg",
     )
-    near = int(record(number - number % 5).picture.phash, 16) ^ (1 << chance.randrange(64)) if number % 5 else None
-    picture = replace(one.picture, width=width, height=height)
-    picture = picture if near is None or number % 2 else replace(picture, phash=f"{near:016x}")
-    crop = Crop(
+    near = int(record(number - number % 5).image.phash, 16) ^ (1 << chance.randrange(64)) if number % 5 else None
+    image = replace(one.image, width=width, height=height)
+    image = image if near is None or number % 2 else replace(image, phash=f"{near:016x}")
+    crop = CropBox(
         source_width=chance.choice((300, 900, 2000)),
         source_height=chance.choice((300, 1000)),
         scaled_width=400,
@@ -81,9 +77,9 @@ def _one(chance: random.Random, number: int) -> Record:
         width=width,
         height=height,
         background="#ffffff",
-        focus="centre",
+        focus="center",
         upscale=chance.choice((1.0, 1.0, 1.1, 1.25, 1.4)),
-        lost=chance.choice((0.0, 0.05, 0.2, 0.4, 0.41, 0.6)),
+        cropped_fraction=chance.choice((0.0, 0.05, 0.2, 0.4, 0.41, 0.6)),
     )
     said = tuple(
         tag(text, chance.choice((0.2, 0.5, 0.9, None))) for text in chance.sample(TAGS, chance.randrange(len(TAGS)))
@@ -92,4 +88,4 @@ def _one(chance: random.Random, number: int) -> Record:
     words = [subject or class_name, *chance.sample(("hat", "long hair", "sea", EVIL), 2)]
     words += words[1:2] if number % 6 == 0 else []  # said twice
     words += ["word " * 50 + "end"] if number % 13 == 0 else []
-    return replace(one, crop=crop, picture=picture, annotations=(sharp, *said), caption=", ".join(words))
+    return replace(one, crop=crop, image=image, annotations=(sharp, *said), caption=", ".join(words))

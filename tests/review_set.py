@@ -1,4 +1,4 @@
-"""A tagged workspace for reviews: small pictures of plain colours, tags with scores, a copy and a dropped file."""
+"""A tagged workspace for reviews: small images of plain colors, tags with scores, a copy and a dropped file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.manifest import write_manifest
-from pipeline.record import Annotation, Drop, Picture, Record, Transform
-from pipeline.stage import Step
+from pipeline.record import Annotation, Drop, ImageInfo, Record, Transform
+from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from tests.make import record, tag, workspace
 
@@ -15,7 +15,7 @@ RECIPE = '[merge]\nabsorb = ["1boy", "beard"]\n'
 TAGS = (("1boy", 0.99), ("beard", 0.95), ("apron", 0.9), ("hammer", 0.42), ("long_hair", 0.6), ("hat", 0.8))
 
 
-def picture(place: Workspace, number: int) -> Picture:
+def image(place: Workspace, number: int) -> ImageInfo:
     """A PNG of 60 x 40 pixels, red at the left, its blue from the number."""
     import numpy as np
 
@@ -32,17 +32,21 @@ def tagged(place: Workspace, count: int = 6) -> list[Record]:
     for number in range(count):
         said = tuple(tag(text, score) for text, score in TAGS[: 2 + number % 5])
         said += (Annotation("a man at work", "caption", "", None, "blip"),) if number % 6 == 2 else ()
-        one = record(number, picture=picture(place, number), annotations=said)
+        one = record(number, image=image(place, number), annotations=said)
         if number == 5:
-            one = replace(one, crop=None, picture=None, annotations=(), drop=Drop("crop", "truncated"))
+            one = replace(one, crop=None, image=None, annotations=(), drop=Drop("crop", "truncated"))
         made.append(one)
         if number == 1:
-            made.append(replace(one, id=f"{one.id}-1", origin=one.id, transform=Transform("mirror", True)))
+            made.append(replace(one, id=f"{one.id}-1", origin=one.id, transform=Transform("flip", True)))
     return sorted(made, key=lambda r: r.id)
 
 
 def review_set(folder: Path, count: int = 6) -> Workspace:
     """The workspace with its tag manifest."""
     place = workspace(folder, RECIPE)
-    write_manifest(place.manifest("tag"), [tagged(place, count)], (Step("scan", 1, {}, "x"), Step("wd14", 1, {}, "y")))
+    write_manifest(
+        place.manifest("tag"),
+        [tagged(place, count)],
+        (HistoryStep("scan", 1, {}, "x"), HistoryStep("wd14", 1, {}, "y")),
+    )
     return place

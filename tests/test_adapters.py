@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from tests.adapter_set import answers, made, taught, write
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.distributed import Ranks
-from training.methods.adapters import by_module, drop_out, inject, parameters, place, settle, sizes_of
-from training.methods.block_ranks import Size
-from training.methods.lora_variants import FORMS
-from training.models.architecture_config import PLANS, write_skeleton
+from training.distributed import DistributedContext
+from training.methods.adapters import by_module, drop_out, finalize, inject, inject_adapters, parameters, sizes_of
+from training.methods.block_ranks import RankAlpha
+from training.methods.lora_variants import ADAPTER_TYPES
+from training.models.architecture_config import PLANS, write_config_folder
 from training.models.loader import empty_part
 from training.models.sd1 import SD1
-from training.optim.options import Learning
-from training.optim.train_state import make_learner
+from training.optim.options import OptimizerOptions
+from training.optim.train_state import make_train_state
 from training.train import Train
 
 FAMILY = SD1()
@@ -74,7 +74,7 @@ def run(module, inputs):
     return module[2](module[1](module[0](inputs)))
 
 
-@pytest.mark.parametrize("kind", list(FORMS))
+@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
 def test_key_names_are_those_that_readers_know(as_many, tmp_path, kind):
     write(taught(as_many, method=kind, rank=2), tmp_path / "x.safetensors")
     tensors = load_file(tmp_path / "x.safetensors")
@@ -107,7 +107,7 @@ def test_shapes_are_those_that_readers_want(model, tmp_path):
     }
 
 
-@pytest.mark.parametrize("kind", list(FORMS))
+@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
 def test_new_adapters_change_nothing_and_follow_the_seed(kind):
     inputs = torch.randn(1, 4, 8, 8)
     drawn = []
@@ -136,7 +136,7 @@ def test_a_lora_begins_within_its_bound(model):
             assert 0.9 * bound < float(weight.detach().abs().max()) <= bound
 
 
-@pytest.mark.parametrize("kind", list(FORMS))
+@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
 def test_each_kind_learns_a_batch_by_heart(kind):
     module = toy(kind, rank=4)
     inputs, wanted = torch.randn(8, 4, 8, 8), torch.randn(8, 4, 8, 8)
@@ -155,7 +155,7 @@ def test_each_kind_learns_a_batch_by_heart(kind):
 
 
 def test_gradient_reaches_only_the_adapters(model):
-    unet = taught(model, parts=("unet",), text_encoder_rate=0.0).materials.modules["unet"]
+    unet = taught(model, parts=("unet",), text_encoder_lr=0.0).materials.modules["unet"]
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     text = torch.randn(1, 77, 64, requires_grad=True)
     FAMILY.forward(unet, torch.randn(1, 4, 16, 16), torch.tensor([3]), {"text": text}, SIZE).square().mean().backward()
@@ -170,7 +170,7 @@ def test_gradient_reaches_only_the_adapters(model):
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [(kind, torch.float32 if kind == "dora" else torch.bfloat16) for kind in FORMS]
+    ("kind", "dtype"), [(kind, torch.float32 if kind == "dora" else torch.bfloat16) for kind in ADAPTER_TYPES]
 )
 def test_adapters_have_the_bases_format_unless_it_is_too_coarse(kind, dtype):
     module = torch.nn.Sequential(torch.nn.Linear(8, 8)).to(torch.bfloat16)
@@ -187,20 +187,20 @@ def test_sizes_follow_the_options(model):
         return sizes_of(Train(**options), FAMILY.targets["unet"], paths)
 
     conv, linear = "down_blocks.0.resnets.0.conv1", "down_blocks.1.attentions.0.proj_in"
-    assert set(sizes(rank=4).values()) == {Size(4, 4)}
-    assert set(sizes(rank=4, alpha=1.0).values()) == {Size(4, 1.0)}
+    assert set(sizes(rank=4).values()) == {RankAlpha(4, 4)}
+    assert set(sizes(rank=4, alpha=1.0).values()) == {RankAlpha(4, 1.0)}
     found = sizes(method="locon", rank=4, alpha=2.0)
-    assert (found[linear], found[conv]) == (Size(4, 2.0), Size(4, 2.0))
+    assert (found[linear], found[conv]) == (RankAlpha(4, 2.0), RankAlpha(4, 2.0))
     found = sizes(method="locon", rank=4, alpha=2.0, conv_rank=3, conv_alpha=1.0)
-    assert (found[linear], found[conv]) == (Size(4, 2.0), Size(3, 1.0))
+    assert (found[linear], found[conv]) == (RankAlpha(4, 2.0), RankAlpha(3, 1.0))
     assert conv not in sizes(method="loha")
-    assert sizes(method="loha", conv_rank=2)[conv] == Size(2, 2)
+    assert sizes(method="loha", conv_rank=2)[conv] == RankAlpha(2, 2)
     found = sizes(method="locon", rank=4, conv_rank=2, block_ranks="down=8, down.1=0, mid=1")
     assert linear not in found
-    assert (found["down_blocks.0.attentions.0.proj_in"], found[conv]) == (Size(8, 8), Size(4, 4))
-    assert found["mid_block.attentions.0.proj_in"] == Size(1, 1)
-    assert found["mid_block.resnets.0.conv1"] == Size(1, 1)  # half a rank is still one
-    assert found["up_blocks.1.attentions.0.proj_in"] == Size(4, 4)
+    assert (found["down_blocks.0.attentions.0.proj_in"], found[conv]) == (RankAlpha(8, 8), RankAlpha(4, 4))
+    assert found["mid_block.attentions.0.proj_in"] == RankAlpha(1, 1)
+    assert found["mid_block.resnets.0.conv1"] == RankAlpha(1, 1)  # half a rank is still one
+    assert found["up_blocks.1.attentions.0.proj_in"] == RankAlpha(4, 4)
 
 
 def test_factor_is_the_size_of_the_small_matrix(model):
@@ -215,8 +215,8 @@ def test_factor_is_the_size_of_the_small_matrix(model):
 
 def rates(adapters) -> dict[str, float]:
     """The rate of each weight after a step of the course."""
-    learner = make_learner(adapters.groups(), Learning(), Ranks())
-    learner.pace(0, 10)
+    learner = make_train_state(adapters.groups(), OptimizerOptions(), DistributedContext())
+    learner.set_learning_rates(0, 10)
     by_weight = {id(w): n for n, w in learner.weights.items()}
     return {by_weight[id(w)]: table["lr"] for table in learner.optimizer.param_groups for w in table["params"]}
 
@@ -224,10 +224,10 @@ def rates(adapters) -> dict[str, float]:
 def test_second_matrices_learn_faster_by_the_ratio(model):
     plain = rates(made(model, parts=("text_encoder",), rank=1))
     assert set(plain.values()) == {1e-4}
-    found = rates(made(model, parts=("text_encoder",), rank=1, lora_plus=16.0))
+    found = rates(made(model, parts=("text_encoder",), rank=1, loraplus_lr_ratio=16.0))
     assert found.keys() == plain.keys()
     assert {name.rsplit(".", 2)[1]: rate for name, rate in found.items()} == {"lora_A": 1e-4, "lora_B": 16e-4}
-    dora = rates(made(model, parts=("text_encoder",), method="dora", rank=1, lora_plus=16.0))
+    dora = rates(made(model, parts=("text_encoder",), method="dora", rank=1, loraplus_lr_ratio=16.0))
     assert {name.rsplit(".", 2)[1]: rate for name, rate in dora.items()} == {
         "lora_A": 1e-4,
         "lora_B": 16e-4,
@@ -236,18 +236,18 @@ def test_second_matrices_learn_faster_by_the_ratio(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("kind", list(FORMS))
+@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
 def test_settled_weights_are_those_of_the_file(kind, dtype):
     module = toy(kind)
     for weight in parameters(module).values():
         weight.data.add_(torch.randn(weight.shape) * 0.1)
     before = {name: weight.detach().clone() for name, weight in parameters(module).items()}
-    sizes = dict.fromkeys("01", Size(2, 2.0))
-    found = settle(module, kind, sizes, dict.fromkeys("01", 2.0), dtype)
+    sizes = dict.fromkeys("01", RankAlpha(2, 2.0))
+    found = finalize(module, kind, sizes, dict.fromkeys("01", 2.0), dtype)
     for path, weights in by_module(parameters(module)).items():
         assert {value.dtype for value in found[path].values()} == {dtype}
         for end, weight in weights.items():
-            assert torch.equal(found[path][FORMS[kind].names[end]].float().flatten(), weight.detach().flatten())
+            assert torch.equal(found[path][ADAPTER_TYPES[kind].names[end]].float().flatten(), weight.detach().flatten())
     same = [torch.equal(weight, before[name]) for name, weight in parameters(module).items()]
     assert all(same) == (dtype == torch.float32)
 
@@ -259,14 +259,14 @@ def test_what_is_rounded_away_is_an_error():
             if "lora_B" in name:
                 weight.fill_(1e-9)
     with pytest.raises(PrepError, match=r"What 0 has learned is too little for float16\.") as caught:
-        settle(module, "lora", dict.fromkeys("01", Size(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
+        finalize(module, "lora", dict.fromkeys("01", RankAlpha(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
     assert "--save-precision fp32" in str(caught.value)
 
 
 def test_adapters_that_learned_nothing_are_told_of(caplog):
     module = toy()
     parameters(module)["0.lora_B.weight"].data.fill_(0.1)
-    settle(module, "lora", dict.fromkeys("01", Size(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
+    finalize(module, "lora", dict.fromkeys("01", RankAlpha(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
     assert "1 of 2 adapters learned nothing" in caplog.text
 
 
@@ -320,14 +320,14 @@ def test_what_files_say_of_the_method(model, options, said):
         found = made(model, parts=("unet",), **options)
     else:
         found = made(model, parts=("text_encoder",), **options)
-    assert found.about() == said
+    assert found.metadata() == said
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """Stable Diffusion 1.5 in its full size, without weights."""
     folder = tmp_path_factory.mktemp("real")
-    write_skeleton(folder, PLANS["sd1"])
+    write_config_folder(folder, PLANS["sd1"])
     return folder
 
 
@@ -339,7 +339,7 @@ def megabytes(real, kind: str, rank: int) -> float:
             module = empty_part(real, part)
             config = Train(method=kind, rank=rank)
             sizes = sizes_of(config, FAMILY.targets[part], [path for path, _ in module.named_modules()])
-            place(module, kind, sizes, (1, 0))
+            inject_adapters(module, kind, sizes, (1, 0))
         count += sum(weight.numel() for weight in parameters(module).values())
     return count * 2 / 1e6
 
@@ -367,7 +367,7 @@ def test_a_run_trains_publishes_and_proves_each_form(tmp_path, kind):
     tensors = load_file(config.file(work))
     assert {name.split(".", 1)[1] for name in tensors} == ENDS[kind]
     assert not any(name.startswith("lora_te") for name in tensors)
-    again = Train(method=kind, steps=2, output="more", device="cpu", continue_from=str(config.file(work)))
+    again = Train(method=kind, steps=2, output="more", device="cpu", init_from=str(config.file(work)))
     list(again.run(data, work, lambda done, total: None))
     more = load_file(again.file(work))
     assert more.keys() == tensors.keys()
@@ -403,4 +403,4 @@ def test_dropout_leaves_out_where_something_is_learned(kind):
 
 def test_dropout_is_of_methods_that_have_it():
     with pytest.raises(PrepError, match="dropout has no effect on the method dora"):
-        Train(method="dora", dropout=0.1)
+        Train(method="dora", network_dropout=0.1)

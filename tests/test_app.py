@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from textual.widgets import Input, Static, TextArea
 
-from pipeline.edits import Edits
+from pipeline.edits import Journal
 from pipeline.review.app import ReviewApp
 from pipeline.review.help import Help
-from pipeline.review.image_widget import Portrait
+from pipeline.review.image_widget import ImageWidget
 from pipeline.review.prompt import Prompt
 from pipeline.review.state import Review
-from pipeline.review.terminal_image import Screen
-from pipeline.review.virtual_list import Rows
+from pipeline.review.terminal_image import TerminalGraphics
+from pipeline.review.virtual_list import VirtualList
 from tests.review_set import review_set
 
 
@@ -42,8 +42,8 @@ class Pilot:
     def text(self, id):
         return self.app.query_one(id, Static).content.plain
 
-    def lines(self, id="#pictures"):
-        rows = self.app.query_one(id, Rows)
+    def lines(self, id="#images"):
+        rows = self.app.query_one(id, VirtualList)
         return [rows.line(n, 28).plain for n in range(rows.count)]
 
     @property
@@ -53,7 +53,7 @@ class Pilot:
     def journal(self):
         """All edits that are on disk, by file name."""
         place = self.app.review.workspace
-        edits = Edits.read(place)
+        edits = Journal.read(place)
         return {
             r.source.removeprefix("raw/") + r.id[16:]: [str(e) for e in found]
             for r in self.app.review.table.records
@@ -64,7 +64,7 @@ class Pilot:
 def drive(folder, script, size=(80, 24), count=6):
     async def main():
         place = review_set(folder, count)
-        app = ReviewApp(Review.open(place), Screen("blocks"))
+        app = ReviewApp(Review.open(place), TerminalGraphics("blocks"))
         async with app.run_test(size=size) as pilot:
             hand = Pilot(app, pilot)
             await hand.settle()
@@ -73,7 +73,7 @@ def drive(folder, script, size=(80, 24), count=6):
     asyncio.run(main())
 
 
-def test_it_shows_the_picture_its_caption_and_what_left_it(tmp_path):
+def test_it_shows_the_image_its_caption_and_what_left_it(tmp_path):
     async def script(hand):
         assert hand.text("#head").split() == ["prep", "review", tmp_path.name, "1", "of", "6"]
         assert len(hand.lines()) == 6 and "  copy 1 of 1.jpg" in hand.lines()[-1] + "".join(hand.lines())
@@ -81,7 +81,7 @@ def test_it_shows_the_picture_its_caption_and_what_left_it(tmp_path):
         assert hand.text("#about").startswith(first.source[4:] + "  smith")
         assert hand.text("#caption").startswith("smith")
         assert "1boy  beard  listed in absorb" in hand.text("#caption")
-        portrait = hand.app.query_one(Portrait)
+        portrait = hand.app.query_one(ImageWidget)
         red, blue = portrait.drawing.blocks[0][0], portrait.drawing.blocks[0][-1]
         assert red[0] > 200 and blue[0] == 0
         assert all(len(line) == 80 for line in hand.screen) and len(hand.screen) == 24
@@ -117,9 +117,9 @@ def test_moving(tmp_path):
             ("pagedown", 5),
         ):
             await hand.press(key)
-            assert review.at == hand.app.query_one("#pictures", Rows).at == at, key
+            assert review.at == hand.app.query_one("#images", VirtualList).at == at, key
             assert hand.text("#about").startswith(review.record.source[4:])
-        await hand.pilot.click("#pictures", offset=(3, 2))
+        await hand.pilot.click("#images", offset=(3, 2))
         await hand.settle()
         assert review.at == 2
 
@@ -132,11 +132,11 @@ def test_add_remove_replace_and_write_by_hand(tmp_path):
         await hand.type("name:4")
         await hand.press("enter")
         await hand.press("a")
-        assert hand.screen[-2].startswith(" add to this picture ")
+        assert hand.screen[-2].startswith(" add to this image ")
         await hand.type("bow, long cape")
         await hand.press("enter")
         assert hand.journal() == {"4.jpg": ["add bow", "add long cape"]}, "on disk at once"
-        assert hand.text("#foot") == " add bow; add long cape \u00b7 1 picture"
+        assert hand.text("#foot") == " add bow; add long cape \u00b7 1 image"
         assert hand.text("#caption").startswith("smith, bow, long cape, apron, hat")
         await hand.press("r")
         await hand.type("hat")
@@ -162,7 +162,7 @@ def test_add_remove_replace_and_write_by_hand(tmp_path):
         assert hand.journal() == {}
         for _ in range(5):
             await hand.press("u")
-        assert hand.text("#foot") == " took back: add bow; add long cape \u00b7 1 picture"
+        assert hand.text("#foot") == " took back: add bow; add long cape \u00b7 1 image"
         await hand.press("u")
         assert hand.text("#foot") == " There is nothing to undo."
         await hand.press("U", "U")
@@ -180,7 +180,7 @@ def test_a_batch_on_all_that_a_filter_leaves(tmp_path):
         shown = {line.split()[0] for line in hand.lines()}
         assert shown == {"2.jpg", "3.jpg"}
         await hand.press("asterisk", "r")
-        assert hand.screen[-2].startswith(" remove from 2 chosen pictures ")
+        assert hand.screen[-2].startswith(" remove from 2 chosen images ")
         await hand.type("ham")
         assert hand.app.query_one("#short", Input)._suggestion == "hammer"
         await hand.press("right", "enter")
@@ -213,7 +213,7 @@ def test_tags_are_counted_filter_and_offer_themselves(tmp_path):
     async def script(hand):
         assert [line.split() for line in hand.lines("#tags")][:3] == [["1boy", "6"], ["beard", "6"], ["apron", "5"]]
         await hand.press("t")
-        assert hand.app.query_one("#tags").has_focus and not hand.app.query_one("#pictures").display
+        assert hand.app.query_one("#tags").has_focus and not hand.app.query_one("#images").display
         await hand.press("down", "down", "enter")
         assert str(hand.app.review.wanted) == "apron" and hand.app.review.rows.size == 5
         await hand.press("enter")
@@ -223,7 +223,7 @@ def test_tags_are_counted_filter_and_offer_themselves(tmp_path):
         await hand.press("escape")
         assert hand.app.query_one("#tags").has_focus
         await hand.press("t")
-        assert hand.app.query_one("#pictures").has_focus and hand.journal() == {}
+        assert hand.app.query_one("#images").has_focus and hand.journal() == {}
 
     drive(tmp_path, script)
 
@@ -250,7 +250,7 @@ def test_a_filter_that_leaves_nothing(tmp_path):
         await hand.press("slash")
         await hand.type("nothing")
         await hand.press("enter")
-        assert hand.screen[1].strip().startswith("no picture is left")
+        assert hand.screen[1].strip().startswith("no image is left")
         for key in ("a", "x", "f", "d", "e", "space", "asterisk", "down"):
             await hand.press(key)
             await hand.press("escape") if hand.app.query_one(Prompt).display else None
@@ -259,31 +259,31 @@ def test_a_filter_that_leaves_nothing(tmp_path):
     drive(tmp_path, script)
 
 
-def test_a_picture_whose_file_is_gone(tmp_path):
+def test_a_image_whose_file_is_gone(tmp_path):
     async def script(hand):
-        path = hand.app.review.workspace.path(hand.app.review.record.picture.path)
+        path = hand.app.review.workspace.path(hand.app.review.record.image.path)
         path.unlink()
-        hand.app.query_one(Portrait).draw.cache_clear()
+        hand.app.query_one(ImageWidget).draw.cache_clear()
         hand.app.look()
         await hand.settle()
-        assert any("the picture's file is gone" in line for line in hand.screen)
-        path.write_bytes(b"no picture")
+        assert any("the image's file is gone" in line for line in hand.screen)
+        path.write_bytes(b"no image")
         hand.app.look()
         await hand.settle()
-        assert hand.app.query_one(Portrait).drawing is None
+        assert hand.app.query_one(ImageWidget).drawing is None
 
     drive(tmp_path, script)
 
 
 def test_a_graphics_protocol_writes_over_blank_lines_and_gives_way_to_the_help(tmp_path, monkeypatch):
     async def main():
-        app = ReviewApp(Review.open(review_set(tmp_path)), Screen("kitty", (10, 20)))
+        app = ReviewApp(Review.open(review_set(tmp_path)), TerminalGraphics("kitty", (10, 20)))
         sent = []
         async with app.run_test(size=(80, 24)) as pilot:
             hand = Pilot(app, pilot)
-            monkeypatch.setattr(app.query_one(Portrait), "send", sent.append)
+            monkeypatch.setattr(app.query_one(ImageWidget), "send", sent.append)
             await hand.press("down")
-            portrait = app.query_one(Portrait)
+            portrait = app.query_one(ImageWidget)
             left, top = portrait.corner
             place = f"\x1b7\x1b[{portrait.region.y + top + 1};{portrait.region.x + left + 1}H\x1b_G"
             assert sent[-1].startswith(place) and sent[-1].endswith("\x1b8")
@@ -309,7 +309,7 @@ def test_light_and_dark(tmp_path):
 
 def test_a_list_draws_only_what_is_in_sight(tmp_path):
     async def script(hand):
-        rows = hand.app.query_one("#pictures", Rows)
+        rows = hand.app.query_one("#images", VirtualList)
         drawn = []
         line = rows.line
         rows.line = lambda n, width: drawn.append(n) or line(n, width)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from training.models.architecture_config import PLANS, Blueprint, write_skeleton
+from training.models.architecture_config import PLANS, ArchitectureConfig, write_config_folder
 from training.models.loader import empty_part
 from training.models.mini import MINI
 
@@ -18,7 +18,7 @@ PUBLISHED = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480
 @pytest.fixture(scope="module")
 def skeleton(tmp_path_factory):
     folder = tmp_path_factory.mktemp("skeleton")
-    write_skeleton(folder, Blueprint())
+    write_config_folder(folder, ArchitectureConfig())
     return folder
 
 
@@ -31,7 +31,7 @@ def test_parts_have_the_published_sizes(skeleton, part):
 
 def test_the_second_generation_has_its_published_sizes(tmp_path):
     """866 M and 340 M parameters; 64 numbers per head, where the first has 8 heads everywhere."""
-    write_skeleton(tmp_path, PLANS["sd2"])
+    write_config_folder(tmp_path, PLANS["sd2"])
     with torch.device("meta"):
         parts = {part: empty_part(tmp_path, part) for part in PUBLISHED}
     counts = {part: sum(weight.numel() for weight in model.parameters()) for part, model in parts.items()}
@@ -65,7 +65,7 @@ def test_skeleton_is_a_diffusers_folder_without_weights(skeleton):
 
 
 def test_mini_differs_in_size_only():
-    large, small = (blueprint.configs()["unet/config.json"] for blueprint in (Blueprint(), MINI))
+    large, small = (blueprint.configs()["unet/config.json"] for blueprint in (ArchitectureConfig(), MINI))
     sizes = {"block_out_channels", "layers_per_block", "attention_head_dim", "cross_attention_dim"}
     assert {key for key in large if large[key] != small[key]} <= sizes
     assert large.keys() == small.keys()

@@ -112,7 +112,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
         unpack(tmp_path / "a", tmp_path / "new")
 
 
-def test_pictures_and_captions_come_out_and_nothing_else(tmp_path):
+def test_images_and_captions_come_out_and_nothing_else(tmp_path):
     for pack in (zipped, tarred):
         archive = pack(
             tmp_path / "a",

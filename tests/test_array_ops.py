@@ -9,7 +9,7 @@ import torch
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, narrow, workspace
-from training.methods.keys import Place, diffusers_keys, kohya_keys, module_names, sort_keys
+from training.methods.keys import ModulePath, diffusers_keys, kohya_keys, module_names, sort_keys
 from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
 
@@ -45,7 +45,7 @@ def test_diffusers_names():
         "unet.c.lora_B.weight": (32, 4),
         "unet.c.lora_magnitude_vector.weight": (1, 32, 1, 1),
     }
-    names = {"unet.a.b": Place("unet", "a.b", (32, 32)), "unet.c": Place("unet", "c", (32, 32, 3, 3))}
+    names = {"unet.a.b": ModulePath("unet", "a.b", (32, 32)), "unet.c": ModulePath("unet", "c", (32, 32, 3, 3))}
     back = sort_keys(named, names, FILE)["unet"]
     assert {path: tuple(found["dora_scale"].shape) for path, found in back.items()} == {
         "a.b": (32, 1),
@@ -75,7 +75,7 @@ def test_modules_go_by_every_name_that_files_use(work):
 
 
 def test_sorted_by_part_and_module():
-    names = {"k": Place("unet", "a", (1,)), "k_two": Place("text_encoder", "b", (1,))}
+    names = {"k": ModulePath("unet", "a", (1,)), "k_two": ModulePath("text_encoder", "b", (1,))}
     one = torch.ones(1)
     given = {"k.lora_up.weight": one, "k_two.lokr_w1_a": one, "k.alpha": one, "k_two.lokr_w1": one}
     assert sort_keys(given, names, FILE) == {
@@ -87,5 +87,5 @@ def test_sorted_by_part_and_module():
 @pytest.mark.parametrize("key", ["k.diff", "other.lora_up.weight", "lora_up.weight", "k", "k\x1b.alpha"])
 def test_what_has_no_place(key):
     with pytest.raises(PrepError, match=r"x\.safetensors is no adapter for this base") as caught:
-        sort_keys({key: torch.ones(1)}, {"k": Place("unet", "a", (1,))}, FILE)
+        sort_keys({key: torch.ones(1)}, {"k": ModulePath("unet", "a", (1,))}, FILE)
     assert "\x1b" not in str(caught.value)

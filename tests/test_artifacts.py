@@ -7,13 +7,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from training.export.artifacts import Folder, discard, put, write_product
+from training.export.artifacts import ArtifactFolder, delete, replace_atomically, write_artifact
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}
 
 
 def test_a_file_says_what_it_is_about(tmp_path):
-    write_product(tmp_path / "x.safetensors", TENSORS, {"prep": "1"})
+    write_artifact(tmp_path / "x.safetensors", TENSORS, {"prep": "1"})
     with safe_open(tmp_path / "x.safetensors", "pt") as opened:
         assert opened.metadata() == {"prep": "1"}
     assert torch.equal(load_file(tmp_path / "x.safetensors")["a"], TENSORS["a"])
@@ -27,10 +27,10 @@ def test_a_folder_is_made_file_by_file(tmp_path):
         seen.append((name, sorted(path.name for path in (tmp_path / "x").rglob("*.safetensors"))))
         return TENSORS
 
-    made = Folder({f"{n}/w.safetensors": lambda n=n: tensors(n) for n in "ab"}, {"index.json": b"{}"})
+    made = ArtifactFolder({f"{n}/w.safetensors": lambda n=n: tensors(n) for n in "ab"}, {"index.json": b"{}"})
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "left by a killed run").touch()
-    write_product(tmp_path / "x", made, {"prep": "1"})
+    write_artifact(tmp_path / "x", made, {"prep": "1"})
     assert seen == [("a", []), ("b", ["w.safetensors"])]
     assert sorted(str(path.relative_to(tmp_path / "x")) for path in (tmp_path / "x").rglob("*") if path.is_file()) == [
         "a/w.safetensors",
@@ -45,17 +45,17 @@ def test_a_draft_takes_the_place_of_the_former(tmp_path, kind):
         place = tmp_path / name / "x" if kind == "folder" else tmp_path / name
         place.parent.mkdir(exist_ok=True)
         place.write_text(text)
-    put(tmp_path / "draft", tmp_path / "former")
+    replace_atomically(tmp_path / "draft", tmp_path / "former")
     assert [path.name for path in tmp_path.iterdir()] == ["former"]
     found = tmp_path / "former" / "x" if kind == "folder" else tmp_path / "former"
     assert found.read_text() == "new"
-    discard(tmp_path / "former")
-    discard(tmp_path / "former")
+    delete(tmp_path / "former")
+    delete(tmp_path / "former")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_former_folder_stays_until_the_draft_is_there(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(FileNotFoundError):
-        put(tmp_path / "no draft", tmp_path / "x")
+        replace_atomically(tmp_path / "no draft", tmp_path / "x")
     assert (tmp_path / "x").is_dir()

@@ -15,12 +15,12 @@ from pipeline.workspace import Workspace
 from stages.augment import Augment, draw, transforms
 from tests.photographs import photograph
 
-ALL = Augment(mirror=True, rotate=(10.0, -5.0), zoom=(0.8,), jitter=2)
+ALL = Augment(flip=True, rotate=(10.0, -5.0), zoom=(0.8,), jitter=2)
 
 
 def record(workspace, name="astronaut.png", role="train"):
     saved = image_file.save(workspace, np.asarray(photograph(name, (192, 128))))
-    return Record(saved.pixels[:16], f"raw/{name}", saved.pixels, "smith", "man", role, picture=saved)
+    return Record(saved.pixel_sha256[:16], f"raw/{name}", saved.pixel_sha256, "smith", "man", role, image=saved)
 
 
 def test_copies_follow_their_original(tmp_path):
@@ -34,14 +34,14 @@ def test_copies_follow_their_original(tmp_path):
         *(f"{two.id}-{k}" for k in range(1, 7)),
     ]
     assert out[0] == one
-    assert [r.transform.kind for r in out[1:7]] == ["mirror", "rotate", "rotate", "zoom", "jitter", "jitter"]
+    assert [r.transform.kind for r in out[1:7]] == ["flip", "rotate", "rotate", "zoom", "jitter", "jitter"]
     for copy in out[1:7]:
         assert (copy.origin, copy.source, copy.crop, copy.subject) == (one.id, one.source, one.crop, "smith")
-        original = image_file.load_rgb(workspace.path(one.picture.path))
-        pixels = image_file.load_rgb(workspace.path(copy.picture.path))
+        original = image_file.load_rgb(workspace.path(one.image.path))
+        pixels = image_file.load_rgb(workspace.path(copy.image.path))
         assert np.array_equal(pixels, image_file.transform(original, copy.transform))
-        assert image_file.pixel_hash(pixels) == copy.picture.pixels
-    assert len({r.picture.pixels for r in out}) == 14
+        assert image_file.pixel_hash(pixels) == copy.image.pixel_sha256
+    assert len({r.image.pixel_sha256 for r in out}) == 14
 
 
 def test_ten_copies_are_sorted_by_id(tmp_path):
@@ -55,16 +55,16 @@ def test_ten_copies_are_sorted_by_id(tmp_path):
 def test_only_the_wanted_role_is_copied(tmp_path, only, copied):
     workspace = Workspace(tmp_path)
     batch = [record(workspace), record(workspace, "coffee.png", "reg")]
-    out = Augment(mirror=True, only=only).start(workspace)(batch)
+    out = Augment(flip=True, only=only).start(workspace)(batch)
     assert sorted(r.role for r in out if r.transform) == copied
     assert {r.id for r in batch} <= {r.id for r in out}
 
 
-def test_draws_depend_on_seed_and_picture_only():
+def test_draws_depend_on_seed_and_image_only():
     digest = hashlib.sha256(b"7\nabc\n0\nx").digest()
     assert draw(7, "abc", 0, "x") == int.from_bytes(digest[:7], "big") // 8 / 2**53
     some = list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=1), "abc"))
-    assert some == list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=1, mirror=True), "abc"))[1:]
+    assert some == list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=1, flip=True), "abc"))[1:]
     assert some != list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=2), "abc"))
     assert some != list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=1), "abd"))
     zooms, shifts = [t.zoom for t in some], [t.shift_x for t in some]
@@ -77,7 +77,7 @@ def test_draws_depend_on_seed_and_picture_only():
 def test_nothing_asked_is_nothing_done(tmp_path):
     workspace = Workspace(tmp_path)
     batch = [record(workspace)]
-    (tmp_path / batch[0].picture.path).unlink()  # not even read
+    (tmp_path / batch[0].image.path).unlink()  # not even read
     assert Augment().start(workspace)(batch) == batch
 
 
@@ -99,5 +99,5 @@ def test_contradictions_are_refused(options, said):
 def test_a_copy_of_a_copy_says_so(tmp_path):
     workspace = Workspace(tmp_path)
     piece = replace(record(workspace), id="0123456789abcdef-2", origin="0123456789abcdef")
-    copy = Augment(mirror=True).start(workspace)([piece])[1]
+    copy = Augment(flip=True).start(workspace)([piece])[1]
     assert (copy.id, copy.origin) == ("0123456789abcdef-2-1", "0123456789abcdef-2")

@@ -81,7 +81,7 @@ def test_hub_id_is_a_pulled_model(tmp_path, monkeypatch):
     with pytest.raises(PrepError) as caught:
         find_base("some-one/tiny-sd@89abcdef", work)
     assert caught.value.wrong == "some-one/tiny-sd is on this machine, but of the commit 0123456789ab, not 89abcdef."
-    assert caught.value.mend == "Get the other one: prep models pull some-one/tiny-sd --revision 89abcdef"
+    assert caught.value.hint == "Get the other one: prep models pull some-one/tiny-sd --revision 89abcdef"
 
 
 def test_hub_id_that_was_not_pulled_says_what_to_do(tmp_path, monkeypatch):
@@ -89,7 +89,7 @@ def test_hub_id_that_was_not_pulled_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(PrepError) as caught:
         find_base("some-one/not-here", workspace(tmp_path / "w"))
     assert caught.value.wrong == "The model some-one/not-here is not on this machine."
-    assert caught.value.mend.startswith("Get it: prep models pull some-one/not-here")
+    assert caught.value.hint.startswith("Get it: prep models pull some-one/not-here")
 
 
 def test_weights_in_several_files(tmp_path):
@@ -130,9 +130,9 @@ def test_what_names_no_model(tmp_path, text):
 
 
 def test_folder_that_holds_no_model(tmp_path):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     with pytest.raises(PrepError, match=r"not a diffusers folder .* no unet/config.json"):
-        find_base(str(tmp_path / "pictures"), workspace(tmp_path / "w"))
+        find_base(str(tmp_path / "images"), workspace(tmp_path / "w"))
 
 
 def test_folder_with_pickles_only(tmp_path):

@@ -1,4 +1,4 @@
-"""The basic tagger: made pictures whose answers are known, and real photographs judged by eye."""
+"""The basic tagger: made images whose answers are known, and real photographs judged by eye."""
 
 from pathlib import Path
 
@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.workspace import Workspace
-from taggers.basic import COLOURS, Basic, findings, name_table
+from taggers.basic import COLORS, Basic, findings, name_table
 from tests.fake import cropped
 
 TABLE = name_table()
 HOPPER = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 
 
-def said(picture: np.ndarray, **options) -> dict[str, float | None]:
-    return {found.text: found.score for found in findings(Basic(**options), TABLE, np.ascontiguousarray(picture))}
+def said(image: np.ndarray, **options) -> dict[str, float | None]:
+    return {found.text: found.score for found in findings(Basic(**options), TABLE, np.ascontiguousarray(image))}
 
 
-def tags(picture: np.ndarray, **options) -> set[str]:
-    return {f.text for f in findings(Basic(**options), TABLE, np.ascontiguousarray(picture)) if f.kind == "tag"}
+def tags(image: np.ndarray, **options) -> set[str]:
+    return {f.text for f in findings(Basic(**options), TABLE, np.ascontiguousarray(image)) if f.kind == "tag"}
 
 
 def flat(*rgb: int, height: int = 64, width: int = 64) -> np.ndarray:
@@ -40,9 +40,9 @@ def hopper() -> np.ndarray:
     return np.asarray(Image.open(HOPPER))
 
 
-# --- colours -------------------------------------------------------------------------------------
+# --- colors -------------------------------------------------------------------------------------
 
-NAMED = {  # CSS colours and what Danbooru's words for them are
+NAMED = {  # CSS colors and what Danbooru's words for them are
     "black": ["#000000", "#141414", "#101018"],
     "white": ["#ffffff", "#f5f5f5", "#fffafa"],
     "grey": ["#808080", "#696969", "#a9a9a9", "#c0c0c0"],
@@ -60,38 +60,38 @@ NAMED = {  # CSS colours and what Danbooru's words for them are
 
 
 @pytest.mark.parametrize(("name", "code"), [(name, code) for name, codes in NAMED.items() for code in codes])
-def test_colours_have_the_names_people_give_them(name, code):
+def test_colors_have_the_names_people_give_them(name, code):
     red, green, blue = bytes.fromhex(code[1:])
-    assert COLOURS[TABLE[red >> 3, green >> 3, blue >> 3]][0] == name
+    assert COLORS[TABLE[red >> 3, green >> 3, blue >> 3]][0] == name
 
 
-def test_the_table_is_the_nearest_colour_in_lab_with_lightness_halved():
+def test_the_table_is_the_nearest_color_in_lab_with_lightness_halved():
     """Against scikit-image's own conversion, for 200 random cells of the table."""
     cells = np.random.default_rng(1).integers(0, 32, (200, 3))
     lab = skimage.color.rgb2lab((cells[None] * 8 + 3.5) / 255)[0]
     for (r, g, b), (level, x, y) in zip(cells, lab, strict=True):
-        gaps = [((level - c[1]) / 2) ** 2 + (x - c[2]) ** 2 + (y - c[3]) ** 2 for c in COLOURS]
+        gaps = [((level - c[1]) / 2) ** 2 + (x - c[2]) ** 2 + (y - c[3]) ** 2 for c in COLORS]
         closest = sorted(range(len(gaps)), key=gaps.__getitem__)
         if gaps[closest[1]] - gaps[closest[0]] > 1:
-            assert COLOURS[TABLE[r, g, b]][0] == COLOURS[closest[0]][0]
+            assert COLORS[TABLE[r, g, b]][0] == COLORS[closest[0]][0]
 
 
-def test_a_colours_score_is_its_share_and_small_shares_are_left_out():
-    picture = flat(255, 0, 0, height=100, width=100)
-    picture[:30] = (0, 0, 255)
-    picture[95:] = (0, 128, 0)
-    assert {k: v for k, v in said(picture).items() if "theme" in k} == {"red_theme": 0.65, "blue_theme": 0.3}
-    assert said(picture, share=0.05)["green_theme"] == 0.05
-    assert [text for text in said(picture, share=0.05) if "theme" in text] == ["red_theme", "blue_theme", "green_theme"]
+def test_a_colors_score_is_its_share_and_small_shares_are_left_out():
+    image = flat(255, 0, 0, height=100, width=100)
+    image[:30] = (0, 0, 255)
+    image[95:] = (0, 128, 0)
+    assert {k: v for k, v in said(image).items() if "theme" in k} == {"red_theme": 0.65, "blue_theme": 0.3}
+    assert said(image, share=0.05)["green_theme"] == 0.05
+    assert [text for text in said(image, share=0.05) if "theme" in text] == ["red_theme", "blue_theme", "green_theme"]
 
 
-def test_greyscale_monochrome_and_a_spot_of_colour():
+def test_greyscale_monochrome_and_a_spot_of_color():
     grey = np.asarray(Image.fromarray(skimage.data.camera()).convert("RGB"))
     assert {"greyscale", "monochrome"} <= tags(grey) and not any("theme" in tag for tag in tags(grey))
     sepia = np.clip(grey[..., :1] * np.array([1.07, 0.9, 0.7]), 0, 255).astype(np.uint8)
     assert "monochrome" in tags(sepia) and "greyscale" not in tags(sepia)
     spot = grey.copy()
-    spot[200:270, 200:270] = (220, 20, 20)  # 1.9 % of the picture
+    spot[200:270, 200:270] = (220, 20, 20)  # 1.9 % of the image
     assert not {"greyscale", "monochrome"} & tags(spot)
     spot[:] = grey
     spot[200:240, 200:240] = (220, 20, 20)  # 0.6 %
@@ -99,7 +99,7 @@ def test_greyscale_monochrome_and_a_spot_of_colour():
 
 
 @pytest.mark.parametrize("name", ["chelsea", "coffee", "astronaut", "retina", "rocket"])
-def test_colour_photographs_are_not_monochrome(name):
+def test_color_photographs_are_not_monochrome(name):
     assert not {"greyscale", "monochrome"} & tags(getattr(skimage.data, name)(), faces=False)
 
 
@@ -107,17 +107,17 @@ def test_colour_photographs_are_not_monochrome(name):
 
 
 def test_lightness_is_the_mean_of_l_star():
-    for picture in (skimage.data.astronaut(), skimage.data.coffee()[:, :500]):
-        expected = skimage.color.rgb2lab(picture)[..., 0].mean() / 100
-        assert said(picture, faces=False)["lightness"] == pytest.approx(expected, abs=1e-3)
+    for image in (skimage.data.astronaut(), skimage.data.coffee()[:, :500]):
+        expected = skimage.color.rgb2lab(image)[..., 0].mean() / 100
+        assert said(image, faces=False)["lightness"] == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(("level", "tag"), [(0, "dark"), (255, "bright")])
 def test_dark_and_bright_from_six_pixels_in_ten(level, tag):
     for share, given_ in ((0.59, False), (0.61, True)):
-        picture = flat(120, 120, 120, height=100, width=100)
-        picture[: int(share * 100)] = level
-        found = said(picture)
+        image = flat(120, 120, 120, height=100, width=100)
+        image[: int(share * 100)] = level
+        found = said(image)
         assert (tag in found) == given_ and found.get(tag, share) == pytest.approx(share)
     assert not {"dark", "bright"} & tags(flat(120, 120, 120))
 
@@ -126,7 +126,7 @@ def test_dark_and_bright_from_six_pixels_in_ten(level, tag):
 
 
 def by_hand(grey: np.ndarray) -> float:
-    """The blur of a picture whose sides are multiples of four, step by step in float64."""
+    """The blur of a image whose sides are multiples of four, step by step in float64."""
     grey = grey.astype(np.float64)
     wide = np.pad(grey, 1, mode="reflect")
     edges = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * grey
@@ -142,27 +142,27 @@ def by_hand(grey: np.ndarray) -> float:
 
 @pytest.mark.parametrize("sigma", [0, 1, 2])
 def test_sharpness_is_the_formulas(sigma):
-    picture = skimage.data.astronaut()
-    picture = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture
-    expected = by_hand(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
-    assert said(picture, faces=False)["sharpness"] == pytest.approx(1 - expected, abs=2e-4)
+    image = skimage.data.astronaut()
+    image = cv2.GaussianBlur(image, (0, 0), sigma) if sigma else image
+    expected = by_hand(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+    assert said(image, faces=False)["sharpness"] == pytest.approx(1 - expected, abs=2e-4)
 
 
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket", "hopper"])
 def test_photographs_are_sharp_and_their_blurred_copies_blurry(name):
-    picture = hopper() if name == "hopper" else getattr(skimage.data, name)()
-    assert "blurry" not in tags(picture, faces=False)
-    for sigma in np.array([2, 4]) * max(picture.shape) / 512:
-        assert said(cv2.GaussianBlur(picture, (0, 0), sigma), faces=False)["blurry"] >= 0.5
+    image = hopper() if name == "hopper" else getattr(skimage.data, name)()
+    assert "blurry" not in tags(image, faces=False)
+    for sigma in np.array([2, 4]) * max(image.shape) / 512:
+        assert said(cv2.GaussianBlur(image, (0, 0), sigma), faces=False)["blurry"] >= 0.5
 
 
 def test_a_soft_background_is_no_blur_and_a_larger_copy_measures_alike():
-    picture = skimage.data.astronaut()
-    soft = cv2.GaussianBlur(picture, (0, 0), 5)
-    soft[:256, 128:384] = picture[:256, 128:384]
+    image = skimage.data.astronaut()
+    soft = cv2.GaussianBlur(image, (0, 0), 5)
+    soft[:256, 128:384] = image[:256, 128:384]
     assert "blurry" not in tags(soft, faces=False)
-    large = cv2.resize(picture, (1536, 1536), interpolation=cv2.INTER_CUBIC)
-    assert said(large, faces=False)["sharpness"] == pytest.approx(said(picture, faces=False)["sharpness"], abs=0.05)
+    large = cv2.resize(image, (1536, 1536), interpolation=cv2.INTER_CUBIC)
+    assert said(large, faces=False)["sharpness"] == pytest.approx(said(image, faces=False)["sharpness"], abs=0.05)
 
 
 def test_nothing_is_said_about_the_sharpness_of_nothing():
@@ -178,10 +178,10 @@ def test_nothing_is_said_about_the_sharpness_of_nothing():
 
 def standing(background: tuple[int, int, int]) -> np.ndarray:
     """A figure that stands on the lower edge and fills its lower corners."""
-    picture = flat(*background, height=100, width=100)
-    picture[30:, 30:70] = (40, 60, 90)
-    picture[55:] = (120, 20, 20)
-    return picture
+    image = flat(*background, height=100, width=100)
+    image[30:, 30:70] = (40, 60, 90)
+    image[55:] = (120, 20, 20)
+    return image
 
 
 @pytest.mark.parametrize(
@@ -193,18 +193,18 @@ def test_a_plain_background_is_found_behind_a_figure(background, tag):
 
 
 def test_the_score_is_how_much_of_the_border_is_plain():
-    picture = standing((252, 252, 252))
+    image = standing((252, 252, 252))
     # Border: 5 rows of 100, and 5 columns of 45 more on either side: 950 pixels.
-    picture[0:5, 50:69] = (0, 0, 255)
-    assert said(picture)["white_background"] == pytest.approx(1 - 95 / 950)
-    picture[0:5, 50:71] = (0, 0, 255)
-    assert "simple_background" not in tags(picture)
+    image[0:5, 50:69] = (0, 0, 255)
+    assert said(image)["white_background"] == pytest.approx(1 - 95 / 950)
+    image[0:5, 50:71] = (0, 0, 255)
+    assert "simple_background" not in tags(image)
 
 
 def test_no_plain_background_in_texture_and_in_rooms():
     assert "simple_background" not in tags(texture())
-    for picture in (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee(), hopper()):
-        assert not any(tag.endswith("_background") for tag in tags(picture, faces=False))
+    for image in (skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee(), hopper()):
+        assert not any(tag.endswith("_background") for tag in tags(image, faces=False))
 
 
 @pytest.mark.parametrize(
@@ -239,8 +239,8 @@ def test_what_a_person_sees_in_the_photographs():
         "hubble_deep_field": {"dark", "black_theme", "simple_background", "black_background"},
     }
     for name, seen in expected.items():
-        picture = getattr(skimage.data, name)()
-        assert tags(skimage.color.gray2rgb(picture) if picture.ndim == 2 else picture) == seen, name
+        image = getattr(skimage.data, name)()
+        assert tags(skimage.color.gray2rgb(image) if image.ndim == 2 else image) == seen, name
 
 
 # --- the whole -----------------------------------------------------------------------------------
@@ -254,16 +254,16 @@ def test_as_a_stage_everything_is_signed(tmp_path):
     assert [(a.text, a.kind, a.category, a.score) for a in done.annotations] == [
         (f.text, f.kind, f.category, f.score) for f in expected
     ]
-    assert {a.by for a in done.annotations} == {"basic"} and Basic().models(workspace) == ()
+    assert {a.tagger for a in done.annotations} == {"basic"} and Basic().models(workspace) == ()
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 2**32 - 1))
 @settings(max_examples=60)
-def test_any_picture_has_findings_and_scores_from_0_to_1(height, width, seed):
+def test_any_image_has_findings_and_scores_from_0_to_1(height, width, seed):
     rng = np.random.default_rng(seed)
-    picture = rng.integers(0, rng.integers(1, 257), (height, width, 3)).astype(np.uint8)
-    before = picture.copy()
-    found = findings(Basic(), TABLE, picture)
-    assert np.array_equal(picture, before)
+    image = rng.integers(0, rng.integers(1, 257), (height, width, 3)).astype(np.uint8)
+    before = image.copy()
+    found = findings(Basic(), TABLE, image)
+    assert np.array_equal(image, before)
     assert all(f.score is None or 0 <= f.score <= 1 for f in found)
-    assert len({f.text for f in found}) == len(found) and found == findings(Basic(), TABLE, picture)
+    assert len({f.text for f in found}) == len(found) and found == findings(Basic(), TABLE, image)

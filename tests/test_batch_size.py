@@ -12,24 +12,24 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.distributed import Ranks
-from training.performance.batch_size import Trial, best_batch, check_batch, remembered, with_batch
+from training.distributed import DistributedContext
+from training.performance.batch_size import BatchProbe, best_batch, check_batch, remembered, with_batch
 
 
 def gpu(fixed, each, room):
-    """Seconds of a batch: some for any, some for each picture; memory for `room` pictures."""
+    """Seconds of a batch: some for any, some for each image; memory for `room` images."""
     tried = []
 
     def attempt(size):
         tried.append(size)
-        return Trial(fixed + each * size if size <= room else math.inf, size / room)
+        return BatchProbe(fixed + each * size if size <= room else math.inf, size / room)
 
     return attempt, tried
 
 
 def test_the_batch_grows_while_that_is_worth_it():
     attempt, tried = gpu(0.1, 0.01, 1000)
-    # 9.1, 16.7, 28.6, 44.4, 61.5, 76.2, 86.5 pictures a second
+    # 9.1, 16.7, 28.6, 44.4, 61.5, 76.2, 86.5 images a second
     assert best_batch(attempt) == 64
     assert tried == [1, 2, 4, 8, 16, 32, 64]
     # 9.1, 9.5: less than a twentieth more
@@ -51,9 +51,9 @@ def card(monkeypatch, tmp_path):
     tried = []
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Toy 1")
     monkeypatch.setattr(
-        "training.performance.batch_size.attempt", lambda job, size: tried.append(size) or Trial(size**0.5, 0.1)
+        "training.performance.batch_size.attempt", lambda job, size: tried.append(size) or BatchProbe(size**0.5, 0.1)
     )
-    made = dataclasses.replace(job([sample(1)], batch=0), device=SimpleNamespace(type="cuda"))
+    made = dataclasses.replace(job([sample(1)], batch_size=0), device=SimpleNamespace(type="cuda"))
 
     @dataclasses.dataclass
     class Run:
@@ -69,16 +69,16 @@ def card(monkeypatch, tmp_path):
 
 def test_what_was_found_is_remembered_for_the_same_run_on_the_same_gpu(card, monkeypatch, caplog):
     run, tried, note = card
-    found = with_batch(run, Ranks(), note, "key")
-    assert found.job.config.batch == found.plan.config.batch == 64
+    found = with_batch(run, DistributedContext(), note, "key")
+    assert found.job.config.batch_size == found.plan.config.batch_size == 64
     assert caplog.messages == ["The batch that this GPU trains fastest with: 64."]
     count = len(tried)
-    assert with_batch(run, Ranks(), note, "key").job.config.batch == 64
+    assert with_batch(run, DistributedContext(), note, "key").job.config.batch_size == 64
     assert len(tried) == count
-    with_batch(run, Ranks(), note, "another key")
+    with_batch(run, DistributedContext(), note, "another key")
     assert len(tried) == 2 * count
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Toy 2")
-    with_batch(run, Ranks(), note, "another key")
+    with_batch(run, DistributedContext(), note, "another key")
     assert len(tried) == 3 * count
 
 
@@ -92,8 +92,8 @@ def test_a_damaged_note_is_as_none(tmp_path):
 
 def test_a_batch_that_is_given_stays(card):
     run, tried, note = card
-    run.job = dataclasses.replace(run.job, config=dataclasses.replace(run.job.config, batch=3))
-    assert with_batch(run, Ranks(), note, "key") is run
+    run.job = dataclasses.replace(run.job, config=dataclasses.replace(run.job.config, batch_size=3))
+    assert with_batch(run, DistributedContext(), note, "key") is run
     assert not tried
 
 
@@ -102,4 +102,6 @@ def test_the_processor_tries_nothing():
     check_batch(1, "cpu")
     with pytest.raises(PrepError) as found:
         check_batch(0, "cpu")
-    assert str(found.value) == ("train: batch 0 tries batches out on a GPU.\nOn the processor, give one: --batch 1")
+    assert str(found.value) == (
+        "train: batch 0 tries batches out on a GPU.\nOn the processor, give one: --batch-size 1"
+    )

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 import taggers.captioners.blip
 import taggers.captioners.captioner
 from pipeline.errors import PrepError
-from pipeline.models.store import Found
+from pipeline.models.store import LocalModel
 from pipeline.workspace import Workspace
 from taggers.captioners.blip import Blip, image_token, open_net
-from taggers.captioners.captioner import load_eye
-from taggers.captioners.generate import drawing, joined, picture_seed
+from taggers.captioners.captioner import load_image_processor
+from taggers.captioners.generate import drawing, joined, image_seed
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 
@@ -44,17 +44,17 @@ def workspace(tmp_path):
     return Workspace(tmp_path)
 
 
-def squashed(picture: np.ndarray, side: int) -> np.ndarray:
+def squashed(image: np.ndarray, side: int) -> np.ndarray:
     """BLIP's contract with Pillow alone: bicubic to a square whatever the shape, CLIP's mean and deviation."""
-    return normal(np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)))
+    return normal(np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)))
 
 
-def direct(folder, pictures, side=32):
-    """The model as transformers loads it, and the pictures as it wants them."""
+def direct(folder, images, side=32):
+    """The model as transformers loads it, and the images as it wants them."""
     from transformers import BlipForConditionalGeneration
 
     model = BlipForConditionalGeneration.from_pretrained(folder).eval()
-    return model, torch.from_numpy(np.stack([squashed(p, side) for p in pictures])).float()
+    return model, torch.from_numpy(np.stack([squashed(p, side) for p in images])).float()
 
 
 def words(ids: list[int]) -> str:
@@ -63,9 +63,9 @@ def words(ids: list[int]) -> str:
     return joined(text.replace(" .", ".").replace(" ,", ","))
 
 
-def say(workspace, folder, pictures, **options):
+def say(workspace, folder, images, **options):
     """Captions through the whole tagger: files, records, batches."""
-    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+    records = [cropped(workspace, f"{n:03}", image) for n, image in enumerate(images)]
     done = Blip(model=str(folder), device="cpu", **options).start(workspace)(records)
     return [one.annotations[0] if one.annotations else None for one in done]
 
@@ -73,39 +73,39 @@ def say(workspace, folder, pictures, **options):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_eye_squashes_to_384_bicubically(tmp_path, shape):
     write_processor(tmp_path, "BlipImageProcessor", {"size": {"height": 384, "width": 384}})
-    array = load_eye(Found(tmp_path, "x", ""), 384)([photo(*shape)])
+    array = load_image_processor(LocalModel(tmp_path, "x", ""), 384)([photo(*shape)])
     assert array.shape == (1, 3, 384, 384) and array.dtype == torch.float32
     assert np.abs(array[0].numpy() - squashed(photo(*shape), 384)).max() < 1e-5
 
 
 def test_the_array_that_reaches_the_model(workspace, folder, monkeypatch):
-    pictures = [photo(*shape) for shape in SHAPES]
+    images = [photo(*shape) for shape in SHAPES]
     blip, seen = Blip(model=str(folder), device="cpu"), []
     net = open_net(blip, workspace)
     monkeypatch.setattr(taggers.captioners.blip, "open_net", lambda *_: net)
     net.model.vision_model.register_forward_pre_hook(lambda m, a, k: seen.append(k["pixel_values"]), with_kwargs=True)
-    blip.load(workspace)(pictures)
-    assert np.abs(torch.cat(seen).numpy() - np.stack([squashed(p, 32) for p in pictures])).max() < 1e-5
+    blip.load(workspace)(images)
+    assert np.abs(torch.cat(seen).numpy() - np.stack([squashed(p, 32) for p in images])).max() < 1e-5
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_captions_are_those_of_transformers_and_longer_than_its_20_tokens(workspace, folder, beams):
-    pictures = [photo(*shape) for shape in SHAPES]
-    model, pixels = direct(folder, pictures)
+    images = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, images)
     ids = model.generate(pixels, max_new_tokens=60, num_beams=beams, do_sample=False).tolist()
-    said = say(workspace, folder, pictures, max_tokens=60, beams=beams)
+    said = say(workspace, folder, images, max_tokens=60, beams=beams)
     expected = [words(row[: row.index(3) if 3 in row else None]) for row in ids]
     assert [one.text for one in said] == expected and len(set(expected)) > 3
     assert max(len(row) for row in ids) > 40
-    assert {(one.kind, one.category, one.by) for one in said} == {("caption", "", "blip:tiny-blip")}
+    assert {(one.kind, one.category, one.tagger) for one in said} == {("caption", "", "blip:tiny-blip")}
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_the_score_is_the_mean_probability_of_the_tokens(workspace, folder, beams):
     """Against the model's own forward pass over the finished caption, not its generation."""
-    pictures = [photo(*shape) for shape in SHAPES]
-    model, pixels = direct(folder, pictures)
-    said = say(workspace, folder, pictures, max_tokens=30, beams=beams)
+    images = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, images)
+    said = say(workspace, folder, images, max_tokens=30, beams=beams)
     for one, pixel in zip(said, pixels, strict=True):
         row = model.generate(pixel[None], max_new_tokens=30, num_beams=beams, do_sample=False)[0].tolist()
         row = row[: row.index(3) + 1] if 3 in row else row
@@ -116,10 +116,10 @@ def test_the_score_is_the_mean_probability_of_the_tokens(workspace, folder, beam
 
 
 @pytest.mark.parametrize("options", [{}, {"beams": 3}, {"sample": True}, {"prompt": "a photo of"}], ids=str)
-def test_a_batch_says_what_each_picture_alone_says(workspace, folder, options):
-    pictures = [photo(*shape) for shape in SHAPES]
-    together = say(workspace, folder, pictures, max_tokens=30, **options)
-    alone = [say(workspace, folder, [picture], max_tokens=30, **options)[0] for picture in pictures]
+def test_a_batch_says_what_each_image_alone_says(workspace, folder, options):
+    images = [photo(*shape) for shape in SHAPES]
+    together = say(workspace, folder, images, max_tokens=30, **options)
+    alone = [say(workspace, folder, [image], max_tokens=30, **options)[0] for image in images]
     assert [one and one.text for one in together] == [one and one.text for one in alone]
     for a, b in zip(together, alone, strict=True):
         assert a is b is None or abs(a.score - b.score) <= 1.01e-4  # rounded to 4 decimals
@@ -128,34 +128,34 @@ def test_a_batch_says_what_each_picture_alone_says(workspace, folder, options):
 def test_the_prompt_is_gone_on_from_and_left_out(workspace, folder):
     from transformers import AutoTokenizer
 
-    pictures = [photo(*shape) for shape in SHAPES]
-    model, pixels = direct(folder, pictures)
-    prompt = torch.tensor([AutoTokenizer.from_pretrained(folder)("a photo of")["input_ids"]] * len(pictures))
+    images = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, images)
+    prompt = torch.tensor([AutoTokenizer.from_pretrained(folder)("a photo of")["input_ids"]] * len(images))
     assert prompt[0].tolist() == [2, NAMES.index("a"), NAMES.index("photo"), NAMES.index("of"), 3]
     ids = model.generate(pixels, input_ids=prompt.clone(), max_new_tokens=25).tolist()
     expected = [words(row[4 : row.index(3) if 3 in row else None]) for row in ids]
-    said = say(workspace, folder, pictures, max_tokens=25, prompt="a photo of")
+    said = say(workspace, folder, images, max_tokens=25, prompt="a photo of")
     assert [one.text if one else "" for one in said] == expected
-    kept = say(workspace, folder, pictures, max_tokens=25, prompt="a photo of", keep_prompt=True)
+    kept = say(workspace, folder, images, max_tokens=25, prompt="a photo of", keep_prompt=True)
     assert [one.text for one in kept] == [f"a photo of {text}".strip() for text in expected]
 
 
 def test_fewest_tokens_and_penalty_are_transformers_own(workspace, folder):
-    pictures = [photo(*shape) for shape in SHAPES]
-    model, pixels = direct(folder, pictures)
+    images = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, images)
     ids = model.generate(pixels, max_new_tokens=25, min_new_tokens=9, repetition_penalty=1.6, do_sample=False).tolist()
-    said = say(workspace, folder, pictures, max_tokens=25, min_tokens=9, repetition_penalty=1.6)
+    said = say(workspace, folder, images, max_tokens=25, min_tokens=9, repetition_penalty=1.6)
     assert [one.text for one in said] == [words(row[: row.index(3) if 3 in row else None]) for row in ids]
-    assert said != say(workspace, folder, pictures, max_tokens=25)
+    assert said != say(workspace, folder, images, max_tokens=25)
 
 
 def test_drawn_captions_come_from_the_pixels_and_the_seed(workspace, folder):
-    pictures = [photo(*shape) for shape in SHAPES]
-    first = say(workspace, folder, pictures, sample=True, max_tokens=20)
-    assert say(workspace, folder, pictures[::-1], sample=True, max_tokens=20) == first[::-1]
-    assert say(workspace, folder, pictures, sample=True, max_tokens=20, seed=1) != first
-    assert say(workspace, folder, pictures, max_tokens=20) != first
-    assert picture_seed(0, np.zeros((2, 3, 3), np.uint8)) != picture_seed(0, np.zeros((3, 2, 3), np.uint8))
+    images = [photo(*shape) for shape in SHAPES]
+    first = say(workspace, folder, images, sample=True, max_tokens=20)
+    assert say(workspace, folder, images[::-1], sample=True, max_tokens=20) == first[::-1]
+    assert say(workspace, folder, images, sample=True, max_tokens=20, seed=1) != first
+    assert say(workspace, folder, images, max_tokens=20) != first
+    assert image_seed(0, np.zeros((2, 3, 3), np.uint8)) != image_seed(0, np.zeros((3, 2, 3), np.uint8))
 
 
 def test_drawing_has_the_nucleus_probabilities():
@@ -186,18 +186,18 @@ def test_a_model_that_says_nothing_gives_no_caption(workspace, tmp_path, caplog)
 def test_blip2_says_what_transformers_and_its_processor_say(workspace, folder2, prompt):
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
-    pictures = [photo(*shape) for shape in SHAPES]
+    images = [photo(*shape) for shape in SHAPES]
     model = Blip2ForConditionalGeneration.from_pretrained(folder2).eval()
     processor = Blip2Processor.from_pretrained(folder2)
     given = processor(
-        text=[prompt] * len(pictures), images=pictures, return_tensors="pt", input_data_format="channels_last"
+        text=[prompt] * len(images), images=images, return_tensors="pt", input_data_format="channels_last"
     )
-    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in pictures])).float()
+    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in images])).float()
     ids = model.generate(**given, max_new_tokens=30, do_sample=False)[:, given["input_ids"].shape[1] :]
     expected = [" ".join(text.split()) for text in processor.batch_decode(ids, skip_special_tokens=True)]
-    said = say(workspace, folder2, pictures, max_tokens=30, prompt=prompt)
+    said = say(workspace, folder2, images, max_tokens=30, prompt=prompt)
     assert [one.text if one else "" for one in said] == expected and len(set(expected)) > 2
-    assert {one.by for one in said if one} == {"blip:tiny-blip2"}
+    assert {one.tagger for one in said if one} == {"blip:tiny-blip2"}
     if not prompt:
         free = model.generate(given["pixel_values"], max_new_tokens=30, do_sample=False)
         assert [" ".join(t.split()) for t in processor.batch_decode(free, skip_special_tokens=True)] == expected
@@ -208,25 +208,25 @@ def test_blip2_with_an_encoder_says_what_transformers_says(workspace, tmp_path):
     from transformers import Blip2ForConditionalGeneration, Blip2Processor
 
     folder = write_blip2(tmp_path / "t5", language="t5")
-    pictures = [photo(*shape) for shape in SHAPES]
+    images = [photo(*shape) for shape in SHAPES]
     model, processor = Blip2ForConditionalGeneration.from_pretrained(folder), Blip2Processor.from_pretrained(folder)
-    given = processor(text=["a photo of"] * 6, images=pictures, return_tensors="pt", input_data_format="channels_last")
-    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in pictures])).float()
+    given = processor(text=["a photo of"] * 6, images=images, return_tensors="pt", input_data_format="channels_last")
+    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in images])).float()
     ids = model.eval().generate(**given, max_new_tokens=30, do_sample=False)
-    said = say(workspace, folder, pictures, max_tokens=30, prompt="a photo of")
+    said = say(workspace, folder, images, max_tokens=30, prompt="a photo of")
     expected = [" ".join(text.split()) for text in processor.batch_decode(ids, skip_special_tokens=True)]
     assert [one.text if one else "" for one in said] == expected and len(set(expected)) > 2
 
 
 def test_blip2_of_an_old_revision_keeps_the_queries_places_with_a_spare_token(workspace, folder2, tmp_path):
     """Old revisions name no image token; what it is makes no difference, as its vector is overwritten."""
-    pictures = [photo(*shape) for shape in SHAPES]
+    images = [photo(*shape) for shape in SHAPES]
     old = shutil.copytree(folder2, tmp_path / "tiny-blip2")
     config(image_token_index=None)(old)
-    assert say(workspace, old, pictures, max_tokens=9) == say(workspace, folder2, pictures, max_tokens=9)
+    assert say(workspace, old, images, max_tokens=9) == say(workspace, folder2, images, max_tokens=9)
     full = SimpleNamespace(image_token_index=None, text_config=SimpleNamespace(vocab_size=50265))
     with pytest.raises(PrepError, match="no token is free"):
-        image_token(Found(old, "x", ""), full, 50265)
+        image_token(LocalModel(old, "x", ""), full, 50265)
 
 
 # --- bad folders, memory, devices ----------------------------------------------------------------
@@ -317,9 +317,9 @@ BAD = {
     "other sizes": (edited(shorter), "text_decoder.cls.predictions.bias has another size than config.json says"),
     "weights missing": (edited(fewer), "lacks the weights vision_model.post_layernorm.bias and 1 more"),
     "nan": (edited(nan), "gives scores that are not numbers (nan)"),
-    "another size of pictures": (
+    "another size of images": (
         lambda f: write_processor(f, "BlipImageProcessor", {"size": {"height": 48, "width": 48}}),
-        "makes pictures of (3, 48, 48), but the model wants 32 x 32",
+        "makes images of (3, 48, 48), but the model wants 32 x 32",
     ),
 }
 
@@ -331,7 +331,7 @@ def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, tmp_path
     spoil(bad)
     with pytest.raises(PrepError) as caught:
         say(workspace, bad, [photo(9, 9)])
-    assert expected in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.mend
+    assert expected in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.hint
 
 
 def test_a_model_of_another_family_and_none_at_all(workspace, tmp_path):
@@ -354,11 +354,11 @@ def test_one_model_signs_alike_under_its_id_and_its_folder():
 
 
 def test_full_memory_halves_the_batch_says_so_and_goes_on(workspace, folder, monkeypatch, caplog):
-    """The model's memory has room for two pictures."""
+    """The model's memory has room for two images."""
     from transformers import BlipForConditionalGeneration
 
-    pictures = [photo(*shape) for shape in SHAPES]
-    expected = say(workspace, folder, pictures, max_tokens=5)
+    images = [photo(*shape) for shape in SHAPES]
+    expected = say(workspace, folder, images, max_tokens=5)
     caplog.clear()
     generate, tried = BlipForConditionalGeneration.generate, []
 
@@ -369,10 +369,10 @@ def test_full_memory_halves_the_batch_says_so_and_goes_on(workspace, folder, mon
         return generate(model, pixel_values, **given)
 
     monkeypatch.setattr(BlipForConditionalGeneration, "generate", small)
-    assert say(workspace, folder, pictures, max_tokens=5) == expected
+    assert say(workspace, folder, images, max_tokens=5) == expected
     assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
     said = [record.message for record in caplog.records if "memory" in record.message]
-    assert len(said) == 2 and "6 pictures at once" in said[0]
+    assert len(said) == 2 and "6 images at once" in said[0]
 
 
 def test_options_that_exclude_each_other():

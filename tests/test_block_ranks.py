@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from training.methods.block_ranks import Size, blocks_of, check_blocks, read_block_ranks, sized
+from training.methods.block_ranks import RankAlpha, blocks_of, check_blocks, read_block_ranks, sized
 
 PATHS = [
     "down_blocks.0.attentions.0.proj_in",
@@ -52,12 +52,12 @@ def test_blocks_of_paths():
 
 
 def test_the_narrowest_block_counts():
-    sizes = sized(PATHS, Size(8, 4.0), {"down": 0.5, "down.1": 2.0, "up.3": 0.0})
+    sizes = sized(PATHS, RankAlpha(8, 4.0), {"down": 0.5, "down.1": 2.0, "up.3": 0.0})
     assert sizes == {
-        PATHS[0]: Size(4, 2.0),
-        PATHS[1]: Size(16, 8.0),
-        PATHS[2]: Size(8, 4.0),
-        PATHS[4]: Size(8, 4.0),
+        PATHS[0]: RankAlpha(4, 2.0),
+        PATHS[1]: RankAlpha(16, 8.0),
+        PATHS[2]: RankAlpha(8, 4.0),
+        PATHS[4]: RankAlpha(8, 4.0),
     }
     assert {size.alpha / size.rank for size in sizes.values()} == {0.5}
 

@@ -1,4 +1,4 @@
-"""Which size suits a picture."""
+"""Which size suits a image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.cropping.bucket import buckets, choose, grid, scale_to
+from stages.cropping.bucket import buckets, nearest_bucket, scale_to, split_grid
 
 SD = buckets(512, 64, 256, 1024)
 
@@ -30,7 +30,7 @@ def test_every_size_keeps_the_rules(resolution, step, low, high):
 
 
 @pytest.mark.parametrize(
-    ("picture", "size"),
+    ("image", "size"),
     [
         ((4000, 4000), (512, 512)),
         ((4000, 3000), (576, 448)),
@@ -41,8 +41,8 @@ def test_every_size_keeps_the_rules(resolution, step, low, high):
         ((500, 3000), (256, 1024)),
     ],
 )
-def test_common_shapes(picture, size):
-    assert choose(*picture, SD, 1.5) == size
+def test_common_shapes(image, size):
+    assert nearest_bucket(*image, SD, 1.5) == size
 
 
 sides = st.integers(1, 30_000)
@@ -50,7 +50,7 @@ sides = st.integers(1, 30_000)
 
 @given(sides, sides)
 def test_tall_and_wide_are_treated_alike(width, height):
-    wide, tall = choose(width, height, SD, math.inf), choose(height, width, SD, math.inf)
+    wide, tall = nearest_bucket(width, height, SD, math.inf), nearest_bucket(height, width, SD, math.inf)
     if width != height:
         assert tall == wide[::-1]
 
@@ -61,12 +61,12 @@ def test_no_other_size_costs_less(width, height):
         kept = min(width / height, size[0] / size[1]) / max(width / height, size[0] / size[1])  # share of the area
         return -math.log(kept) + math.log(512 * 512 / (size[0] * size[1])) / 2
 
-    assert cost(choose(width, height, SD, math.inf)) <= min(cost(size) for size in SD) + 1e-6
+    assert cost(nearest_bucket(width, height, SD, math.inf)) <= min(cost(size) for size in SD) + 1e-6
 
 
 @given(sides, sides, st.floats(1, 4))
 def test_never_enlarged_beyond_the_limit(width, height, limit):
-    size = choose(width, height, SD, limit)
+    size = nearest_bucket(width, height, SD, limit)
     if size is None:
         assert all(width * limit < w + 1e-6 or height * limit < h + 1e-6 for w, h in SD)
     else:
@@ -77,14 +77,14 @@ def test_never_enlarged_beyond_the_limit(width, height, limit):
 
 
 def test_too_small_for_every_size():
-    assert choose(60, 4000, SD, 1.5) is None
-    assert choose(1, 1, SD, 1.5) is None
-    assert choose(341, 341, SD, 1.5) is None
-    assert choose(342, 342, SD, 1.5) == (512, 512)
+    assert nearest_bucket(60, 4000, SD, 1.5) is None
+    assert nearest_bucket(1, 1, SD, 1.5) is None
+    assert nearest_bucket(341, 341, SD, 1.5) is None
+    assert nearest_bucket(342, 342, SD, 1.5) == (512, 512)
 
 
 @pytest.mark.parametrize(
-    ("picture", "pieces"),
+    ("image", "pieces"),
     [
         ((512, 512), (1, 1)),
         ((4000, 4000), (2, 2)),
@@ -93,13 +93,13 @@ def test_too_small_for_every_size():
         ((600, 500), (1, 1)),  # halves would have to be enlarged
     ],
 )
-def test_splits(picture, pieces):
-    assert grid(*picture, SD, 4) == pieces
+def test_splits(image, pieces):
+    assert split_grid(*image, SD, 4) == pieces
 
 
 @given(sides, sides, st.integers(2, 9))
 def test_pieces_are_never_enlarged_nor_too_many(width, height, most):
-    columns, rows = grid(width, height, SD, most)
+    columns, rows = split_grid(width, height, SD, most)
     assert 1 <= columns * rows <= most
     if columns * rows > 1:
-        assert choose(width / columns, height / rows, SD, 1.0) is not None
+        assert nearest_bucket(width / columns, height / rows, SD, 1.0) is not None

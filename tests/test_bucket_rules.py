@@ -2,31 +2,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.checks.rule_context import Aims
+from pipeline.checks.rule_context import TrainingTargets
 from tests.checking import TOKEN, found, good, prior
 
 SET = [good(n) for n in range(12)]
 
 
 def sized(one, width, height):
-    return replace(one, picture=replace(one.picture, width=width, height=height))
+    return replace(one, image=replace(one.image, width=width, height=height))
 
 
-def test_too_few_pictures_for_a_batch(tmp_path):
+def test_too_few_images_for_a_batch(tmp_path):
     records = [*SET, sized(good(12), 640, 384), sized(prior(20), 640, 384)]
-    aims = Aims(batch=4, repeats={TOKEN: 2})
-    told = found(tmp_path, records, aims)["too few pictures for a batch"]
-    assert (told.count, set(told.pictures), told.severity) == (2, {"raw/12.jpg", "raw/20.jpg"}, "warning")
-    assert told.message.startswith("An epoch shows 3 pictures of 640 x 384, and a batch holds 4: ")
-    assert found(tmp_path, records, Aims(batch=3, repeats={TOKEN: 2})) == {}
-    assert found(tmp_path, records, Aims(batch=1)) == {}
+    aims = TrainingTargets(batch=4, repeats={TOKEN: 2})
+    told = found(tmp_path, records, aims)["too few images for a batch"]
+    assert (told.count, set(told.images), told.severity) == (2, {"raw/12.jpg", "raw/20.jpg"}, "warning")
+    assert told.message.startswith("An epoch shows 3 images of 640 x 384, and a batch holds 4: ")
+    assert found(tmp_path, records, TrainingTargets(batch=3, repeats={TOKEN: 2})) == {}
+    assert found(tmp_path, records, TrainingTargets(batch=1)) == {}
 
 
 def test_sides_that_latents_cannot_have(tmp_path):
     told = found(tmp_path, [*SET, sized(good(12), 512, 516)])
-    assert (told["size not trainable"].severity, told["size not trainable"].pictures) == ("error", ("raw/12.jpg",))
+    assert (told["size not trainable"].severity, told["size not trainable"].images) == ("error", ("raw/12.jpg",))
 
 
-def test_validation_pictures_fill_no_batch(tmp_path):
+def test_validation_images_fill_no_batch(tmp_path):
     held = sized(good(12, role="val"), 640, 384)
-    assert found(tmp_path, [*SET, held], Aims(batch=8)) == {}
+    assert found(tmp_path, [*SET, held], TrainingTargets(batch=8)) == {}

@@ -9,7 +9,7 @@ from pipeline.cli.output import outcome_line
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
-from pipeline.run import Plan, bring
+from pipeline.run import StagePlan, update_stage
 from stages.build import Build
 from tests.make import record, workspace
 from tests.shell import files
@@ -17,10 +17,10 @@ from tests.test_run import LOCAL
 
 
 def setting(tmp_path, records):
-    """A workspace whose pictures are there, as files of a few bytes."""
+    """A workspace whose images are there, as files of a few bytes."""
     home = workspace(tmp_path / "smith")
     for r in records:
-        path = home.path(r.picture.path)
+        path = home.path(r.image.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(r.id.encode())
     source = write_manifest(home.manifest("merge"), [sorted(records, key=lambda r: r.id)], ())
@@ -32,10 +32,10 @@ def people(count=4):
 
 
 def go(home, source, **options):
-    return bring(Plan("build", (Build(**options),)), source, home, LOCAL)
+    return update_stage(StagePlan("build", (Build(**options),)), source, home, LOCAL)
 
 
-def test_pictures_and_captions_lie_where_kohya_reads_them(tmp_path):
+def test_images_and_captions_lie_where_kohya_reads_them(tmp_path):
     records = people()
     home, source = setting(tmp_path, records)
     built = go(home, source, repeats=("smith=3",))
@@ -44,7 +44,9 @@ def test_pictures_and_captions_lie_where_kohya_reads_them(tmp_path):
         name = f"train_smith/3_smith man/{number}-{r.id}"
         expected |= {f"{name}.png": r.id.encode(), f"{name}.txt": f"smith, word {number}, ümlaut".encode()}
     assert files(home.dataset) == expected
-    assert {r.placed for r in built.manifest.records()} == {f"dataset/{n}" for n in expected if n.endswith(".png")}
+    assert {r.dataset_path for r in built.manifest.records()} == {
+        f"dataset/{n}" for n in expected if n.endswith(".png")
+    }
 
 
 def test_names_hold_nothing_that_a_reader_trips_over(tmp_path):
@@ -58,15 +60,15 @@ def test_names_hold_nothing_that_a_reader_trips_over(tmp_path):
         assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.") and len(name) < 80
 
 
-def test_pictures_are_linked_not_moved(tmp_path):
+def test_images_are_linked_not_moved(tmp_path):
     records = people(1)
     home, source = setting(tmp_path, records)
     go(home, source)
     (placed,) = home.dataset.rglob("*.png")
-    assert placed.samefile(home.path(records[0].picture.path))
+    assert placed.samefile(home.path(records[0].image.path))
 
 
-def test_where_links_are_not_to_be_had_pictures_are_copied(tmp_path, monkeypatch):
+def test_where_links_are_not_to_be_had_images_are_copied(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(95, "Operation not supported")
 
@@ -110,12 +112,12 @@ def test_what_the_user_put_into_the_data_set_is_kept(tmp_path, what, caplog):
     assert "dataset.kept-1" in caplog.text
 
 
-@pytest.mark.parametrize("what", ["a picture", "a caption", "an edit"])
+@pytest.mark.parametrize("what", ["a image", "a caption", "an edit"])
 def test_what_is_missing_is_built_again(tmp_path, what):
     home, source = setting(tmp_path, people())
     go(home, source)
     whole = files(home.dataset)
-    victim = next(home.dataset.rglob("*.png" if what == "a picture" else "*.txt"))
+    victim = next(home.dataset.rglob("*.png" if what == "a image" else "*.txt"))
     if what == "an edit":
         victim.write_text("changed")
     else:
@@ -137,7 +139,7 @@ def test_a_build_that_was_interrupted_between_the_renames(tmp_path):
 def test_a_hostile_manifest_writes_nothing_outside(tmp_path):
 
     bad = record(1)
-    bad = dataclasses.replace(bad, picture=dataclasses.replace(bad.picture, path="../../etc/passwd"))
+    bad = dataclasses.replace(bad, image=dataclasses.replace(bad.image, path="../../etc/passwd"))
     home = workspace(tmp_path / "smith")
     source = write_manifest(home.manifest("merge"), [[bad]], ())
     with pytest.raises(PrepError, match="outside"):
@@ -149,7 +151,7 @@ def test_split_gives_the_other_half_the_class_for_a_caption(tmp_path):
     built = list(go(home, source, regularization="split", near_duplicate=0).manifest.records())
     reg = [r for r in built if r.role == "reg"]
     assert len(reg) == 5 and all(r.caption == "man" and r.subject == "" for r in reg)
-    assert all("/reg_smith/" in r.placed for r in reg)
+    assert all("/reg_smith/" in r.dataset_path for r in reg)
     assert all(r.caption.startswith("smith") for r in built if r.role == "train")
 
 
@@ -165,7 +167,7 @@ def test_a_share_is_held_out_for_validation_with_its_captions(tmp_path):
     built = go(home, source, validation=0.2)
     held = [r for r in built.manifest.records() if r.role == "val"]
     assert len(held) == 2 and all(r.subject == "smith" and r.caption.startswith("smith, word") for r in held)
-    assert {r.placed.rpartition("/")[0] for r in held} == {"dataset/val_smith/1_smith man"}
+    assert {r.dataset_path.rpartition("/")[0] for r in held} == {"dataset/val_smith/1_smith man"}
     assert sum("/val_smith/" in name for name in map("/{}".format, files(home.dataset))) == 4
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from training.checkpoints.callback import Saving
+from training.checkpoints.callback import SavingOptions
 
 
 @pytest.mark.parametrize("output", ["a/b", "", "..", "a\nb", "a.", "a ", ".a", "x" * 101])
 def test_names_that_are_no_files(output):
     with pytest.raises(PrepError, match="cannot be a file name everywhere"):
-        Saving(output=output)
+        SavingOptions(output=output)
 
 
 def test_when_to_save_changes_no_result():
-    assert Saving().params().keys() == {"output", "save_precision"}
+    assert SavingOptions().params().keys() == {"output", "save_precision"}
 
 
 def test_at_least_one_checkpoint_is_kept():
     with pytest.raises(PrepError, match="keep is 0"):
-        Saving(keep=0)
+        SavingOptions(save_total_limit=0)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.toy_job import job
 from tests.training_set import sample
-from training.checkpoints.run_state import Place, begin, follow
-from training.distributed import Ranks
-from training.evaluation.callbacks import Observers, observe
+from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
+from training.distributed import DistributedContext
+from training.evaluation.callbacks import Callbacks, build_callbacks
 
 SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man")]
 HELD = [sample(k, caption="smith") for k in (7, 8, 9)]
@@ -31,7 +31,7 @@ class Run:
         self.job, self.plan = made, Plan(made.config, held)
 
 
-class Pictures:
+class Images:
     """Samples that only note when they are asked."""
 
     def __init__(self):
@@ -45,26 +45,27 @@ class Pictures:
         return False
 
 
-def watched(folder: Path, held=HELD, ranks=Ranks(), **options) -> Observers:
+def watched(folder: Path, held=HELD, ranks=DistributedContext(), **options) -> Callbacks:
     made = job(
-        SAMPLES, **{"steps": 4, "validate_every_epochs": 0, "validate_every_steps": 2, "validation_times": 2} | options
+        SAMPLES,
+        **{"steps": 4, "validate_every_epochs": 0, "validate_every_steps": 2, "validation_timesteps": 2} | options,
     )
-    place = Place(folder, "key of the run")
-    return observe(Run(made, held), begin(made, place, ranks), place, ([], None))
+    place = RunPaths(folder, "key of the run")
+    return build_callbacks(Run(made, held), resume_or_start(made, place, ranks), place, ([], None))
 
 
-def trained(watch: Observers) -> dict:
+def trained(watch: Callbacks) -> dict:
     """Train as a run does, and what run.json would tell."""
     watch.begin()
-    follow(watch.run.job, watch.course, lambda done, total: None, tuple(watch.watchers().values()))
-    watch.course.ledger.finish(watch.folder)
+    run_to_end(watch.run.job, watch.course, lambda done, total: None, tuple(watch.step_callbacks().values()))
+    watch.course.log.finish(watch.folder)
     return watch.finish()
 
 
 def test_what_is_not_asked_for_is_not_there(tmp_path):
     watch = watched(tmp_path)
     assert watch.samples is None and watch.board is None
-    assert list(watch.watchers()) == ["validation"]
+    assert list(watch.step_callbacks()) == ["validation"]
 
 
 def test_what_a_run_leaves(tmp_path):
@@ -75,7 +76,7 @@ def test_what_a_run_leaves(tmp_path):
     assert {"validation.parquet", "curves.png", "suspects.parquet", "seen.parquet", "metrics.parquet"} <= names
 
 
-def test_without_held_pictures_only_the_losses_of_steps_are_drawn(tmp_path):
+def test_without_held_images_only_the_losses_of_steps_are_drawn(tmp_path):
     found = trained(watched(tmp_path, held=[]))
     assert found["validation"] == []
     assert not (tmp_path / "validation.parquet").exists() and (tmp_path / "curves.png").is_file()
@@ -83,11 +84,11 @@ def test_without_held_pictures_only_the_losses_of_steps_are_drawn(tmp_path):
 
 def test_samples_are_painted_after_the_step_was_measured(tmp_path):
     """Patience may end the run with this step: what it looks like is wanted all the same."""
-    pictures = Pictures()
-    watch = replace(watched(tmp_path), samples=pictures)
-    assert list(watch.watchers()) == ["validation", "samples"]
+    images = Images()
+    watch = replace(watched(tmp_path), samples=images)
+    assert list(watch.step_callbacks()) == ["validation", "samples"]
     trained(watch)
-    assert pictures.asked == ["begin 0", 1, 2, 3, 4]
+    assert images.asked == ["begin 0", 1, 2, 3, 4]
 
 
 def test_the_board_is_told_every_step_and_every_evaluation(tmp_path):
@@ -95,7 +96,7 @@ def test_the_board_is_told_every_step_and_every_evaluation(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     watch = watched(tmp_path, tensorboard=True)
-    assert list(watch.watchers()) == ["validation", "board"]
+    assert list(watch.step_callbacks()) == ["validation", "board"]
     trained(watch)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     steps = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -104,7 +105,7 @@ def test_the_board_is_told_every_step_and_every_evaluation(tmp_path):
 
 
 def test_of_several_processes_the_first_alone_paints_and_draws(tmp_path, monkeypatch):
-    monkeypatch.setattr(Ranks, "wait", lambda self: None)
-    monkeypatch.setattr(Ranks, "add", lambda self, tensors: None)
-    second = watched(tmp_path, ranks=Ranks(1, 2), tensorboard=True)
-    assert second.board is None and list(second.watchers()) == ["validation"]
+    monkeypatch.setattr(DistributedContext, "wait", lambda self: None)
+    monkeypatch.setattr(DistributedContext, "add", lambda self, tensors: None)
+    second = watched(tmp_path, ranks=DistributedContext(1, 2), tensorboard=True)
+    assert second.board is None and list(second.step_callbacks()) == ["validation"]

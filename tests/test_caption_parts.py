@@ -6,9 +6,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checks.caption_parts import Cutter
+from pipeline.checks.caption_parts import CaptionSplitter
 from pipeline.clip_tokens import Tokens
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 
 PIECES = [
     "hat",
@@ -30,13 +30,13 @@ texts = st.lists(st.sampled_from([*PIECES, "^", "", " ", ", ", ","]))
 
 @given(st.lists(texts.map(", ".join) | st.text(max_size=30), max_size=8))
 def test_a_captions_tokens_are_those_of_its_pieces(captions):
-    chunks = Cutter()(pa.array(captions, pa.string()))
+    chunks = CaptionSplitter()(pa.array(captions, pa.string()))
     assert chunks.tokens.tolist() == [Tokens.load().count(text) for text in captions]
 
 
 def test_phrases_are_found_as_whole_words():
     captions = ["smith, red hat", "blacksmith, hats", "a Smith's red_hat", "red, hat", "^_^, =_=", "bored hat red"]
-    chunks = Cutter()(pa.array(captions))
+    chunks = CaptionSplitter()(pa.array(captions))
 
     def having(phrase):
         return [n for n, yes in enumerate(chunks.captions(chunks.holding(phrase), len(captions))) if yes]
@@ -52,14 +52,14 @@ def test_phrases_are_found_as_whole_words():
 @given(st.lists(texts.map(", ".join) | st.text(max_size=20), max_size=8))
 def test_pieces_are_spelled_as_everywhere(pieces):
     pieces = [piece.replace(",", ";").replace("\\", "/") for piece in pieces]
-    chunks = Cutter()(pa.array(pieces, pa.string()))
-    assert [chunks.plains[code].as_py() for code in chunks.codes] == [plain(piece) for piece in pieces]
+    chunks = CaptionSplitter()(pa.array(pieces, pa.string()))
+    assert [chunks.plains[code].as_py() for code in chunks.codes] == [normalize_tag(piece) for piece in pieces]
 
 
 @given(st.text("ab _^.é1Σ", min_size=1, max_size=4), st.lists(st.text("ab _^.é1Σ", max_size=9), min_size=1, max_size=6))
 def test_a_phrase_is_found_as_pythons_regular_expressions_find_it(phrase, pieces):
-    chunks = Cutter()(pa.array(pieces, pa.string()))
-    wanted = plain(phrase)
+    chunks = CaptionSplitter()(pa.array(pieces, pa.string()))
+    wanted = normalize_tag(phrase)
     whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)") if re.search(r"\w", wanted) else None
     expected = [bool(whole.search(text)) if whole else text == wanted for text in chunks.plains.to_pylist()]
     assert chunks.holding(phrase).tolist() == expected
@@ -67,14 +67,14 @@ def test_a_phrase_is_found_as_pythons_regular_expressions_find_it(phrase, pieces
 
 def test_a_cutter_forgets_when_it_knows_too_much(monkeypatch):
     monkeypatch.setattr("pipeline.checks.caption_parts._KNOWN", 2)
-    cutter = Cutter()
+    cutter = CaptionSplitter()
     for letters in ("abc", "def", "ghi"):
         assert cutter(pa.array([", ".join(letters)])).tokens.tolist() == [5]
     assert set(cutter.lengths) == {"g", "h", "i"}
 
 
 def test_numbers_are_not_remembered():
-    cutter = Cutter()
+    cutter = CaptionSplitter()
     chunks = cutter(pa.array([f"a man of {n}" for n in range(1000)]))
     assert chunks.tokens.tolist() == [3 + len(str(n)) for n in range(1000)]
     assert set(cutter.lengths) == {"a", "man", "of", ""}

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checks.rule_context import Aims
+from pipeline.checks.rule_context import TrainingTargets
 from pipeline.clip_tokens import Tokens
 from pipeline.workspace import Workspace
-from stages.merging.plan import Plan, Row, write_plan
+from stages.merging.plan import MergePlan, MergeRow, write_plan
 from tests.checking import TOKEN, found, good, prior
 
 SET = [good(n) for n in range(12)]
@@ -46,7 +46,7 @@ def test_one_caption(tmp_path, caption, rule, severity):
         assert told == {}
         return
     assert told[rule].severity == severity
-    assert (told[rule].count, told[rule].pictures) == (1, ("raw/12.jpg",))
+    assert (told[rule].count, told[rule].images) == (1, ("raw/12.jpg",))
 
 
 def test_an_empty_caption_is_no_shared_one(tmp_path):
@@ -69,11 +69,11 @@ def test_a_trigger_with_a_comma(tmp_path):
 
 def test_regularization_names_its_class_and_no_subject(tmp_path):
     told = found(tmp_path, [*SET, prior(20), prior(21, caption=f"man, {TOKEN}"), prior(22, caption="a hill")])
-    assert (told["subject in regularization"].severity, told["subject in regularization"].pictures) == (
+    assert (told["subject in regularization"].severity, told["subject in regularization"].images) == (
         "error",
         ("raw/21.jpg",),
     )
-    assert (told["class missing"].severity, told["class missing"].pictures) == ("warning", ("raw/22.jpg",))
+    assert (told["class missing"].severity, told["class missing"].images) == ("warning", ("raw/22.jpg",))
 
 
 @pytest.mark.parametrize("limit", [75, 150])
@@ -82,8 +82,8 @@ def test_the_limit_is_in_tokens_and_exact(tmp_path, limit):
     fits = TOKEN + ", hat" + " hat" * (limit - 2 - tokens.count(TOKEN))
     longer = f"{fits}."
     assert (tokens.count(fits), tokens.count(longer)) == (limit, limit + 1)
-    told = found(tmp_path, [good(0, caption=fits), good(1, caption=longer)], Aims(tokens=limit))
-    assert told["caption too long"].pictures == ("raw/1.jpg",)
+    told = found(tmp_path, [good(0, caption=fits), good(1, caption=longer)], TrainingTargets(tokens=limit))
+    assert told["caption too long"].images == ("raw/1.jpg",)
     assert f"more than {limit} CLIP tokens" in told["caption too long"].message
 
 
@@ -94,15 +94,15 @@ def test_what_is_absorbed_must_be_gone(tmp_path):
         good(2, caption=f"{TOKEN}, beard"),
     ]
     told = found(tmp_path, [*said, *SET[3:]], absorb=["facial hair", "anna=beard"])
-    assert told["absorbed tag still there"].pictures == ("raw/0.jpg",)
-    row = Row(TOKEN, "beard", 3.0, 1.0, None, None, None, "absorb", "always there")
-    write_plan(Workspace(tmp_path), Plan((row,)))  # the accepted plan counts as well
+    assert told["absorbed tag still there"].images == ("raw/0.jpg",)
+    row = MergeRow(TOKEN, "beard", 3.0, 1.0, None, None, None, "absorb", "always there")
+    write_plan(Workspace(tmp_path), MergePlan((row,)))  # the accepted plan counts as well
     told = found(tmp_path, [*said, *SET[3:]])
-    assert told["absorbed tag still there"].pictures == ("raw/2.jpg",)
+    assert told["absorbed tag still there"].images == ("raw/2.jpg",)
 
 
 def test_a_separator_that_training_knows(tmp_path):
-    assert found(tmp_path, [*SET, good(12, caption=f"{TOKEN} ||| hat")], Aims(separator="|||")) == {}
+    assert found(tmp_path, [*SET, good(12, caption=f"{TOKEN} ||| hat")], TrainingTargets(separator="|||")) == {}
 
 
 @given(st.lists(st.sampled_from(["hat", "red hat", "", " ", "smthx", "^_^", "a, b", "beard"]), max_size=8))

@@ -1,4 +1,4 @@
-"""Captions through the CLIP model that saw the pictures: its own vectors, made once, and only by that model."""
+"""Captions through the CLIP model that saw the images: its own vectors, made once, and only by that model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.checks import caption_vectors
 from pipeline.checks.caption_vectors import keep_captions, source_of
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
-from pipeline.stage import Model, Step
-from pipeline.vectors import PROVENANCE, Store, caption_key, fit
+from pipeline.stage import HistoryStep, Model
+from pipeline.vectors import PROVENANCE, VectorStore, caption_key, clip_score
 from pipeline.workspace import Workspace
 from taggers.clip.clip_model import find_source
 from tests.checking import good, prior
@@ -43,7 +43,7 @@ def theirs(tiny, captions):
 def written(workspace, tiny, records):
     """Merge's manifest after a tagging by the model."""
     key = find_source(str(tiny), "", workspace).key
-    steps = (Step("clip", 1, {}, "x", (Model(PROVENANCE, key),)), Step("merge", 1, {}, "y"))
+    steps = (HistoryStep("clip", 1, {}, "x", (Model(PROVENANCE, key),)), HistoryStep("merge", 1, {}, "y"))
     ordered = sorted(records, key=lambda one: one.id)
     return write_manifest(workspace.manifest("merge"), [ordered], steps)
 
@@ -51,7 +51,7 @@ def written(workspace, tiny, records):
 def keep(manifest, workspace, tiny, told=None):
     source = source_of(manifest, workspace, str(tiny), "")
     keep_captions(manifest, workspace, source, lambda done, total: (told if told is not None else []).append(total))
-    return Store.of(workspace, source.key)
+    return VectorStore.of(workspace, source.key)
 
 
 def test_vectors_are_the_models_own_and_made_once(tmp_path, tiny, monkeypatch):
@@ -79,10 +79,10 @@ def test_another_model_is_refused(tmp_path, tiny):
     save_file(tensors | {"visual.proj": -tensors["visual.proj"]}, other / "open_clip_model.safetensors")
     with pytest.raises(PrepError, match="other-clip is not the model that prep tag clip used"):
         keep(manifest, workspace, other)
-    bare = write_manifest(workspace.manifest("merge"), [], (Step("merge", 1, {}, "y"),))
-    with pytest.raises(PrepError, match="no vectors of the pictures are stored") as error:
+    bare = write_manifest(workspace.manifest("merge"), [], (HistoryStep("merge", 1, {}, "y"),))
+    with pytest.raises(PrepError, match="no vectors of the images are stored") as error:
         keep(bare, workspace, tiny)
-    assert error.value.mend == f"First: prep tag clip --model {tiny}; then: prep merge"
+    assert error.value.hint == f"First: prep tag clip --model {tiny}; then: prep merge"
 
 
 def test_numbers_that_are_none_are_never_kept(tmp_path, tiny):
@@ -96,20 +96,22 @@ def test_numbers_that_are_none_are_never_kept(tmp_path, tiny):
 
 
 def test_check_names_the_caption_that_does_not_fit(tmp_path, tiny):
-    """Pictures made to fit their captions, but for one that fits as badly as can be."""
+    """Images made to fit their captions, but for one that fits as badly as can be."""
     workspace = make_workspace(tmp_path)
     records = [good(n, caption=f"smthx, {word}") for n, word in enumerate(WORDS)]
     manifest = written(workspace, tiny, records)
     rows = theirs(tiny, [one.caption for one in records])
     rows[4] *= -1
-    assert fit(rows, theirs(tiny, [one.caption for one in records]))[3:6] == pytest.approx([2.5, 0.0, 2.5], abs=1e-5)
-    store = Store.recorded(workspace, manifest.history)
+    assert clip_score(rows, theirs(tiny, [one.caption for one in records]))[3:6] == pytest.approx(
+        [2.5, 0.0, 2.5], abs=1e-5
+    )
+    store = VectorStore.recorded(workspace, manifest.history)
     for one, row in zip(records, rows, strict=True):
-        store.put(one.picture.pixels, row)
+        store.put(one.image.pixel_sha256, row)
 
     def badly(*args):
         done = prep("-C", workspace.root, "check", "--no-measure", "--json", *args)
-        return [row["pictures"] for row in map(json.loads, done.stdout.splitlines()) if row["rule"].startswith("capt")]
+        return [row["images"] for row in map(json.loads, done.stdout.splitlines()) if row["rule"].startswith("capt")]
 
     assert badly() == [], "without the captions' vectors they are not judged"
     assert badly("--clip", tiny) == badly() == [["raw/4.jpg"]]

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.data.captions import Captions, choose, parts, plain_prompt, prompt, split_tags
-from training.data.sampler import Draw
+from training.data.captions import CaptionOptions, expand_wildcards, parts, plain_prompt, prompt, split_tags
+from training.data.sampler import SampleRef
 from training.models.family import TextSettings
 
 TAGS = "smith, beard, hat, apron, hammer, forge"
 
 
 def drawn(text=TAGS, number=0, epoch=0, seed=42, **options):
-    return prompt(Draw(sample(1, caption=text), number, epoch), Captions(**options), seed)
+    return prompt(SampleRef(sample(1, caption=text), number, epoch), CaptionOptions(**options), seed)
 
 
 def many(text=TAGS, draws=400, **options):
@@ -30,23 +30,23 @@ def test_without_options_the_caption_is_the_prompt():
     assert drawn() == TAGS
     assert drawn("a man, who says: (hello), [there]") == "a man, who says: (hello), [there]"
     assert drawn("smith,beard, ,hat,\n apron,") == "smith, beard, hat, apron"  # kohya keeps empty tags
-    assert not Captions().varied
+    assert not CaptionOptions().varied
 
 
 def test_shuffling_leaves_the_first_in_place_and_loses_nothing():
-    prompts = many(shuffle_captions=True)
+    prompts = many(shuffle_caption=True)
     assert {p.split(", ")[0] for p in prompts} == {"smith"}
     assert {tuple(sorted(p.split(", "))) for p in prompts} == {tuple(sorted(TAGS.split(", ")))}
     seconds = Counter(p.split(", ")[1] for p in prompts)
     assert len(seconds) == 5 and min(seconds.values()) > 400 / 5 * 0.6  # each of the five about as often
-    assert len(set(many(shuffle_captions=True, keep_tokens=0, draws=50))) > 40
-    kept = many(shuffle_captions=True, keep_tokens=3)
+    assert len(set(many(shuffle_caption=True, keep_tokens=0, draws=50))) > 40
+    kept = many(shuffle_caption=True, keep_tokens=3)
     assert {p[: len("smith, beard, hat, ")] for p in kept} == {"smith, beard, hat, "} and len(set(kept)) == 6
 
 
 def test_a_separator_keeps_both_ends_and_never_enters_the_prompt():
     text = "smith, man ||| beard, hat, apron ||| masterpiece"
-    prompts = many(text, shuffle_captions=True, keep_separator="|||")
+    prompts = many(text, shuffle_caption=True, keep_separator="|||")
     assert all(p.startswith("smith, man, ") and p.endswith(", masterpiece") for p in prompts) and len(set(prompts)) == 6
     # kohya leaves the signs in the prompt unless something is shuffled
     assert drawn(text, keep_separator="|||") == "smith, man, beard, hat, apron, masterpiece"
@@ -56,13 +56,13 @@ def test_a_separator_keeps_both_ends_and_never_enters_the_prompt():
 
 def test_with_a_separator_the_count_keeps_nothing():
     """Captions without the sign have no part left in place: the option stands instead of the count."""
-    prompts = many("a, b, c", keep_separator="|||", shuffle_captions=True, keep_tokens=2)
+    prompts = many("a, b, c", keep_separator="|||", shuffle_caption=True, keep_tokens=2)
     assert {p[0] for p in prompts} == set("abc")
 
 
 def test_what_is_kept_at_the_end_keeps_its_order():
     text = "smith ||| a, b ||| best, sharp, new"
-    assert {p[-16:] for p in many(text, shuffle_captions=True, keep_separator="|||", draws=50)} == {"best, sharp, new"}
+    assert {p[-16:] for p in many(text, shuffle_caption=True, keep_separator="|||", draws=50)} == {"best, sharp, new"}
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_what_is_kept_at_the_end_keeps_its_order():
         ({}, False, False),
         ({"caption_prefix": "a", "keep_separator": "|"}, False, False),
         ({"caption_dropout": 0.1}, False, True),
-        ({"caption_dropout_every": 2}, False, True),
-        ({"shuffle_captions": True}, True, True),
+        ({"caption_dropout_every_n_epochs": 2}, False, True),
+        ({"shuffle_caption": True}, True, True),
         ({"tag_dropout": 0.1}, True, True),
         ({"wildcards": True}, True, True),
     ],
@@ -80,17 +80,17 @@ def test_what_is_kept_at_the_end_keeps_its_order():
 )
 def test_whether_prompts_are_known_ahead(options, endless, varied):
     """What is encoded once follows from it: an empty prompt too, or each prompt as it comes."""
-    assert (Captions(**options).endless, Captions(**options).varied) == (endless, varied)
+    assert (CaptionOptions(**options).endless, CaptionOptions(**options).varied) == (endless, varied)
 
 
 def test_how_the_encoder_is_asked():
-    options = Captions(caption_tokens=150, clip_skip=2, weighted_captions=True)
-    assert options.text == TextSettings(150, 2, True) and Captions().text == TextSettings(75, 1, False)
+    options = CaptionOptions(max_token_length=150, clip_skip=2, weighted_captions=True)
+    assert options.text == TextSettings(150, 2, True) and CaptionOptions().text == TextSettings(75, 1, False)
 
 
-def test_pictures_have_streams_of_their_own():
-    options = Captions(shuffle_captions=True)
-    prompts = [prompt(Draw(sample(k, caption=TAGS), 0), options, 42) for k in range(40)]
+def test_images_have_streams_of_their_own():
+    options = CaptionOptions(shuffle_caption=True)
+    prompts = [prompt(SampleRef(sample(k, caption=TAGS), 0), options, 42) for k in range(40)]
     assert len(set(prompts)) > 30
 
 
@@ -101,12 +101,12 @@ def test_dropout_by_share_leaves_the_prompt_empty_prefix_included():
 
 
 def test_dropout_by_epochs_counts_from_one():
-    empty = [epoch + 1 for epoch in range(9) if not drawn(epoch=epoch, caption_dropout_every=3)]
+    empty = [epoch + 1 for epoch in range(9) if not drawn(epoch=epoch, caption_dropout_every_n_epochs=3)]
     assert empty == [3, 6, 9]
     with pytest.raises(PrepError, match="every caption empty"):  # kohya trains without any caption then
-        Captions(caption_dropout_every=1)
+        CaptionOptions(caption_dropout_every_n_epochs=1)
     with pytest.raises(PrepError, match="caption_dropout is 1"):
-        Captions(caption_dropout=1.0)
+        CaptionOptions(caption_dropout=1.0)
 
 
 def test_tag_dropout_spares_what_is_kept_and_the_trigger():
@@ -129,7 +129,7 @@ def test_weights_are_not_torn():
     text = "smith, (red hat, blue coat:1.3), [dark, night], name \\(series\\), apron"
     assert split_tags(text) == ["smith", "(red hat, blue coat:1.3)", "[dark, night]", "name \\(series\\)", "apron"]
     assert split_tags("a\\\\(b, c), d") == ["a\\\\(b, c)", "d"]  # the backslash is plain itself: the bracket opens
-    assert all("(red hat, blue coat:1.3)" in p for p in many(text, shuffle_captions=True, draws=50))
+    assert all("(red hat, blue coat:1.3)" in p for p in many(text, shuffle_caption=True, draws=50))
     assert split_tags("a :), b, (c") == ["a :)", "b", "(c"]  # brackets that do not pair are plain signs
 
 
@@ -158,19 +158,19 @@ def test_wildcards_draw_lines_and_choices():
     ],
 )
 def test_choices_without_chance_take_the_first(text, said):
-    assert choose(text, None) == said
+    assert expand_wildcards(text, None) == said
 
 
 def test_the_plain_prompt_knows_no_chance():
-    picture = sample(1, caption="smith, {red|blue} hat\nother")
-    options = Captions(
-        shuffle_captions=True, caption_dropout=0.9, tag_dropout=0.9, wildcards=True, caption_prefix="photo of"
+    image = sample(1, caption="smith, {red|blue} hat\nother")
+    options = CaptionOptions(
+        shuffle_caption=True, caption_dropout=0.9, tag_dropout=0.9, wildcards=True, caption_prefix="photo of"
     )
-    assert plain_prompt(picture, options) == "photo of smith, red hat"
+    assert plain_prompt(image, options) == "photo of smith, red hat"
 
 
 def test_same_stream_same_prompt():
-    options = {"shuffle_captions": True, "tag_dropout": 0.3}
+    options = {"shuffle_caption": True, "tag_dropout": 0.3}
     assert many(**options, draws=50) == many(**options, draws=50)
     assert many(**options, draws=50) != many(**options, draws=50, seed=43)
 
@@ -181,9 +181,9 @@ CAPTIONS = st.lists(WORDS, min_size=0, max_size=8).map(", ".join)
 
 @given(CAPTIONS, st.integers(0, 10), st.floats(0, 1), st.booleans())
 def test_every_tag_is_kept_or_dropped_and_none_invented(text, keep, share, shuffle):
-    options = Captions(keep_tokens=keep, tag_dropout=share, shuffle_captions=shuffle)
+    options = CaptionOptions(keep_tokens=keep, tag_dropout=share, shuffle_caption=shuffle)
     before = Counter(split_tags(" ".join(text.split())))
-    after = Counter(split_tags(prompt(Draw(sample(1, caption=text, subject="zzz"), 3), options, 1)))
+    after = Counter(split_tags(prompt(SampleRef(sample(1, caption=text, subject="zzz"), 3), options, 1)))
     front = Counter(parts(" ".join(text.split()), options)[0])
     assert sum((after & before).values()) >= sum(front.values()) or not before
     if not any(sign in text for sign in "()[]"):
@@ -193,5 +193,5 @@ def test_every_tag_is_kept_or_dropped_and_none_invented(text, keep, share, shuff
 
 @given(st.text("ab{}|\\,\n ", max_size=40))
 def test_choices_always_end(text):
-    assert isinstance(choose(text, random.Random(0)), str)
-    assert choose(choose(text, None), None) is not None
+    assert isinstance(expand_wildcards(text, random.Random(0)), str)
+    assert expand_wildcards(expand_wildcards(text, None), None) is not None

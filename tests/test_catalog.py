@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from pipeline.models.catalog import COMMITS, KNOWN, known, short_name
-from pipeline.models.hub_files import TEXTS, choose
+from pipeline.models.catalog import CATALOG, COMMITS, known, short_name
+from pipeline.models.hub_files import TEXTS, choose_files
 from pipeline.record import Annotation
 from stages.merging.thresholds import OWN, PLAIN, own
 
@@ -36,7 +36,7 @@ OTHERS = {
     "florence-2-base": REPOSITORIES["blip"],
     "florence-2-large": REPOSITORIES["blip"],
 }
-OF_TAGGERS = [entry.name for entry in KNOWN if entry.used_by in REPOSITORIES]
+OF_TAGGERS = [entry.name for entry in CATALOG if entry.used_by in REPOSITORIES]
 
 
 @pytest.mark.parametrize("name", OF_TAGGERS)
@@ -44,14 +44,14 @@ def test_a_pull_brings_the_weights_once_and_the_texts(name):
     """Each need is met, from one set of weights: never the pickle beside the tensors, or those of another library."""
     entry = known(name)
     there, weights = OTHERS.get(name) or REPOSITORIES[entry.used_by]
-    pulled = choose(entry.hub, there, entry, ())
+    pulled = choose_files(entry.hub, there, entry, ())
     assert {place for place in pulled.values() if not place.endswith(TEXTS)} == weights
     texts = {file.removeprefix(f"{entry.below}/") for file in there if file.startswith(entry.below)}
     assert {place for place in pulled.values() if place.endswith(TEXTS)} == {t for t in texts if t.endswith(TEXTS)}
 
 
 def test_a_list_of_commits_of_listed_models():
-    assert COMMITS.keys() <= {entry.name for entry in KNOWN}
+    assert COMMITS.keys() <= {entry.name for entry in CATALOG}
     assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in COMMITS.values())
     assert len(set(COMMITS.values())) == len(COMMITS)
     assert known("wd-vit-tagger-v3").revision == COMMITS["wd-vit-tagger-v3"]
@@ -60,7 +60,7 @@ def test_a_list_of_commits_of_listed_models():
 
 def test_every_tagger_of_danbooru_tags_is_pinned_and_has_thresholds_of_its_own():
     """The figures of the models' own pages: where precision equals recall."""
-    of_danbooru = [entry for entry in KNOWN if entry.used_by == "wd14"]
+    of_danbooru = [entry for entry in CATALOG if entry.used_by == "wd14"]
     assert len(of_danbooru) == 11
     assert {entry.name for entry in of_danbooru} <= COMMITS.keys()
     assert {short_name(entry.name) for entry in of_danbooru} | {"deepdanbooru", "clip"} == OWN.keys()
@@ -69,4 +69,4 @@ def test_every_tagger_of_danbooru_tags_is_pinned_and_has_thresholds_of_its_own()
     pages = {"vit": 0.3537, "convnext": 0.3685, "convnextv2": 0.3710, "swinv2": 0.3771, "moat": 0.3771}
     assert {name: own(f"wd14-two:wd-v1-4-{name}-tagger-v2")[0] for name in pages} == pages
     assert own("wd14:my-own") == own("blip:any") == PLAIN
-    assert own(Annotation("hat", "tag", "general", 0.5, "deepdanbooru:TorchDeepDanbooru").by) == (0.5, 0.5)
+    assert own(Annotation("hat", "tag", "general", 0.5, "deepdanbooru:TorchDeepDanbooru").tagger) == (0.5, 0.5)

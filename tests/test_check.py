@@ -7,9 +7,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from pipeline.checks.check import check, refuse
+from pipeline.checks.check import check, raise_on_errors
 from pipeline.checks.finding import Finding
-from pipeline.checks.rule_context import Aims
+from pipeline.checks.rule_context import TrainingTargets
 from pipeline.cli.check import check as command
 from pipeline.commands.check import lines, summary
 from pipeline.errors import PrepError
@@ -37,17 +37,17 @@ def test_findings_worst_first_and_the_exit_code(faulty):
     done = run(faulty, "--no-measure")
     assert done.exit_code == 1
     assert done.output.splitlines() == [
-        "error     trigger missing   1 picture",
-        "          The caption does not name 'smthx', so what the picture shows is bound to other words.",
+        "error     trigger missing   1 image",
+        "          The caption does not name 'smthx', so what the image shows is bound to other words.",
         "          raw/6.jpg",
         '          -> prep edit NAME --add "smthx"',
         "",
-        "warning   caption misread   1 picture",
+        "warning   caption misread   1 image",
         "          The caption has a second line: kohya's reader ignores it.",
         "          raw/7.jpg",
         '          -> prep edit NAME --set "..."',
         "",
-        "note      untidy caption   1 picture",
+        "note      untidy caption   1 image",
         "          The caption has an empty tag: two commas with nothing between, or one at an end.",
         "          raw/8.jpg",
         '          -> prep edit NAME --set "..."',
@@ -62,9 +62,9 @@ def test_json_is_a_line_a_finding(faulty):
     assert rows[0] == {
         "severity": "error",
         "rule": "trigger missing",
-        "message": "The caption does not name 'smthx', so what the picture shows is bound to other words.",
+        "message": "The caption does not name 'smthx', so what the image shows is bound to other words.",
         "count": 1,
-        "pictures": ["raw/6.jpg"],
+        "images": ["raw/6.jpg"],
         "fix": 'prep edit NAME --add "smthx"',
     }
 
@@ -90,10 +90,10 @@ def test_what_others_wrote_commands_no_terminal():
 
 
 def test_lines_fit_and_names_hold_together():
-    names = tuple(f"../../pictures of mine/smith/a name with spaces {n}.jpg" for n in range(20))
+    names = tuple(f"../../images of mine/smith/a name with spaces {n}.jpg" for n in range(20))
     found = [Finding("warning", "rule", "A message. " * 12, 25, names, "prep edit NAME " * 9)]
     shown = list(lines(found, 60))
-    assert shown[0] == "Pictures are named from ../../pictures of mine/smith/ on."
+    assert shown[0] == "Images are named from ../../images of mine/smith/ on."
     assert max(map(len, shown[2:])) <= 60 + len("\x1b[2m\x1b[0m")
     assert all(f"a name with spaces {n}.jpg" in "\n".join(shown) for n in range(20))
     assert summary(found, "x") == "1 warning in x"
@@ -102,18 +102,18 @@ def test_lines_fit_and_names_hold_together():
 def test_training_is_refused_on_errors_alone(tmp_path, caplog):
     def told(*captions):
         records = [*(good(n) for n in range(6)), *(good(n, caption=text) for n, text in enumerate(captions, 6))]
-        return check(written(tmp_path, records), Workspace(tmp_path), Aims())
+        return check(written(tmp_path, records), Workspace(tmp_path), TrainingTargets())
 
-    refuse(told())
+    raise_on_errors(told())
     assert not caplog.records
-    refuse(told("smthx, hat\nstreet"))
+    raise_on_errors(told("smthx, hat\nstreet"))
     assert [one.getMessage() for one in caplog.records] == ["prep check has 1 warning about the data set"]
     with pytest.raises(PrepError) as error:
-        refuse(told("hat", "smthx, hat\nstreet", ""))
+        raise_on_errors(told("hat", "smthx, hat\nstreet", ""))
     assert error.value.wrong == "The data set should not be trained on: empty caption (1), trigger missing (2)."
-    assert error.value.mend == "See: prep check; or train all the same: --unchecked"
+    assert error.value.hint == "See: prep check; or train all the same: --skip-checks"
 
 
-def test_a_plan_without_pictures(tmp_path):
-    (one,) = check(written(tmp_path, [good(0, picture=None)]), Workspace(tmp_path))
-    assert (one.severity, one.rule) == ("error", "no pictures")
+def test_a_plan_without_images(tmp_path):
+    (one,) = check(written(tmp_path, [good(0, image=None)]), Workspace(tmp_path))
+    assert (one.severity, one.rule) == ("error", "no images")

@@ -18,10 +18,10 @@ import taggers.clip.clip
 import taggers.clip.clip_model
 from pipeline.errors import PrepError
 from pipeline.imaging.image_file import pixel_hash
-from pipeline.vectors import Store
+from pipeline.vectors import VectorStore
 from pipeline.workspace import Workspace
 from taggers.clip.clip import Clip, make_bank, scores
-from taggers.clip.clip_model import embed_pictures, embed_texts, find_source, load_net
+from taggers.clip.clip_model import embed_images, embed_texts, find_source, load_net
 from taggers.clip.embeddings import embed
 from taggers.clip.labels import BUILT_IN, parse_labels
 from tests.fake import cropped
@@ -29,7 +29,7 @@ from tests.tiny import CLIP as CONFIG
 from tests.tiny import write_clip
 
 LABELS = """\
-# what the pictures show
+# what the images show
 [medium]
 photo = a photograph
 oil_painting
@@ -67,14 +67,14 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many pictures each call of the picture tower got."""
+    """How many images each call of the image tower got."""
     seen = []
 
-    def counted(net, pictures):
-        seen.append(len(pictures))
-        return embed_pictures(net, pictures)
+    def counted(net, images):
+        seen.append(len(images))
+        return embed_images(net, images)
 
-    monkeypatch.setattr(taggers.clip.clip, "embed_pictures", counted)
+    monkeypatch.setattr(taggers.clip.clip, "embed_images", counted)
     return seen
 
 
@@ -82,8 +82,8 @@ def clip(model, **options):
     return Clip(**{"model": str(model), "labels": "labels.txt", "device": "cpu", "floor": 0.0} | options)
 
 
-def said(workspace, tagger, pictures):
-    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+def said(workspace, tagger, images):
+    records = [cropped(workspace, f"{n:03}", image) for n, image in enumerate(images)]
     return [record.annotations for record in tagger.start(workspace)(records)]
 
 
@@ -99,32 +99,32 @@ def test_embeddings_are_open_clips_own(workspace, tiny):
     texts = ["a photo of a hat", "long_hair, 1girl", "naïve café " * 30]
     with torch.no_grad():
         for shape in SHAPES:
-            picture = photo(*shape)
-            expected = model.encode_image(transform(Image.fromarray(picture))[None], normalize=True)[0].numpy()
-            assert np.abs(embed_pictures(net, [picture])[0] - expected).max() < 1e-6
+            image = photo(*shape)
+            expected = model.encode_image(transform(Image.fromarray(image))[None], normalize=True)[0].numpy()
+            assert np.abs(embed_images(net, [image])[0] - expected).max() < 1e-6
         expected = model.encode_text(tokenize(texts), normalize=True).numpy()
     assert np.abs(embed_texts(net, texts) - expected).max() < 1e-6
     assert net.scale == pytest.approx(20.0, rel=1e-5)
     assert np.abs(np.diff(embed_texts(net, texts), axis=0)).max() > 0.05, "the toy must tell texts apart"
 
 
-def test_the_picture_is_prepared_as_the_config_says(workspace, tiny):
+def test_the_image_is_prepared_as_the_config_says(workspace, tiny):
     """Squashed to 32 x 32, bicubic, then (x / 255 - mean) / std, channel by channel."""
     net = load_net(find_source(str(tiny), "", workspace), "cpu")
-    picture = photo(40, 200)
-    small = np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.BICUBIC)).astype(np.float64)
+    image = photo(40, 200)
+    small = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)).astype(np.float64)
     expected = ((small / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.3]).transpose(2, 0, 1)
-    assert np.abs(net.transform(Image.fromarray(picture)).numpy() - expected).max() < 1e-6
+    assert np.abs(net.transform(Image.fromarray(image)).numpy() - expected).max() < 1e-6
 
 
-def test_a_batch_says_what_each_picture_says_alone(workspace, tiny):
+def test_a_batch_says_what_each_image_says_alone(workspace, tiny):
     net = load_net(find_source(str(tiny), "", workspace), "cpu")
-    pictures = [photo(*shape) for shape in SHAPES]
-    alone = np.concatenate([embed_pictures(net, [picture]) for picture in pictures])
-    assert np.abs(embed_pictures(net, pictures) - alone).max() < 1e-5
+    images = [photo(*shape) for shape in SHAPES]
+    alone = np.concatenate([embed_images(net, [image]) for image in images])
+    assert np.abs(embed_images(net, images) - alone).max() < 1e-5
 
 
-def expected_scores(folder, pictures):
+def expected_scores(folder, images):
     """Section by section, from open_clip's embeddings and the formula in plain Python."""
     model, transform, tokenize = theirs(folder)
 
@@ -139,8 +139,8 @@ def expected_scores(folder, pictures):
     ]
     rows = []
     with torch.no_grad():
-        for picture in pictures:
-            e = model.encode_image(transform(Image.fromarray(picture))[None], normalize=True)[0].numpy()
+        for image in images:
+            e = model.encode_image(transform(Image.fromarray(image))[None], normalize=True)[0].numpy()
             powers = [math.exp(20 * float(e @ text(sentence))) for sentence in group]
             row = [power / sum(powers) for power in powers]
             for yes, no in pairs:
@@ -151,10 +151,10 @@ def expected_scores(folder, pictures):
 
 
 def test_scores_are_the_softmax_of_the_group_or_the_pair(workspace, tiny):
-    pictures = [photo(*shape) for shape in SHAPES]
-    expected = expected_scores(tiny, pictures)
-    assert expected.std(axis=0).min() > 1e-3 and np.ptp(expected) > 0.2, "the toy must tell pictures apart"
-    for row, annotations in zip(expected, said(workspace, clip(tiny), pictures), strict=True):
+    images = [photo(*shape) for shape in SHAPES]
+    expected = expected_scores(tiny, images)
+    assert expected.std(axis=0).min() > 1e-3 and np.ptp(expected) > 0.2, "the toy must tell images apart"
+    for row, annotations in zip(expected, said(workspace, clip(tiny), images), strict=True):
         assert [(a.text, a.category) for a in annotations] == [
             ("photo", "medium"),
             ("oil_painting", "medium"),
@@ -163,7 +163,7 @@ def test_scores_are_the_softmax_of_the_group_or_the_pair(workspace, tiny):
             ("hat", "general"),
             ("smile", "general"),
         ]
-        assert {(a.kind, a.by) for a in annotations} == {("tag", "clip:tiny-clip")}
+        assert {(a.kind, a.tagger) for a in annotations} == {("tag", "clip:tiny-clip")}
         assert np.abs(np.array([a.score for a in annotations]) - row).max() < 6e-5  # rounded to 4 decimals
         assert all(a.score == round(a.score, 4) for a in annotations)
         assert sum(a.score for a in annotations[:3]) == pytest.approx(1, abs=2e-4)
@@ -203,17 +203,17 @@ def test_any_embedding_gives_probabilities(rows, scale):
 # --- the cache -----------------------------------------------------------------------------------
 
 
-def test_a_picture_goes_through_the_model_once(workspace, tiny, calls):
-    pictures = [photo(50, 50), photo(60, 40), photo(50, 50)]
-    first = said(workspace, clip(tiny), pictures)
-    assert calls == [2], "equal pictures are one"
+def test_a_image_goes_through_the_model_once(workspace, tiny, calls):
+    images = [photo(50, 50), photo(60, 40), photo(50, 50)]
+    first = said(workspace, clip(tiny), images)
+    assert calls == [2], "equal images are one"
     (workspace.root / "labels.txt").write_text("hat\nbeard | chin\n")
-    again = said(workspace, clip(tiny, floor=0.001), pictures)
+    again = said(workspace, clip(tiny, floor=0.001), images)
     assert calls == [2], "other labels infer nothing"
     assert [[a.text for a in row] for row in again] == [["hat", "beard"]] * 3
     hats = [[a.score for a in row if a.text == "hat"] for row in (first[0], again[0])]
     assert hats[0] == hats[1]
-    said(workspace, clip(tiny), [*pictures, photo(9, 9)])
+    said(workspace, clip(tiny), [*images, photo(9, 9)])
     assert calls == [2, 1]
 
 
@@ -247,7 +247,7 @@ SPOIL = {
         path.read_bytes()[:-20] + bytes([path.read_bytes()[-20] ^ 1]) + path.read_bytes()[-19:]
     ),
     "foreign": lambda path: save_file({"other": np.ones(3)}, path),
-    "another picture's": lambda path: shutil.copy(
+    "another image's": lambda path: shutil.copy(
         next(p for p in path.parent.parent.rglob("*.safetensors") if p != path), path
     ),
     "gone": lambda path: path.unlink(),
@@ -256,46 +256,46 @@ SPOIL = {
 
 @pytest.mark.parametrize("name", SPOIL)
 def test_a_damaged_entry_is_made_again(workspace, tiny, calls, name):
-    pictures = [photo(50, 50), photo(60, 40)]
-    before = said(workspace, clip(tiny), pictures)
-    store = Store.of(workspace, find_source(str(tiny), "", workspace).key)
-    whole = store.get(pixel_hash(pictures[0]))
-    SPOIL[name](store.path(pixel_hash(pictures[0])))
-    assert store.get(pixel_hash(pictures[0])) is None
-    assert said(workspace, clip(tiny), pictures) == before
+    images = [photo(50, 50), photo(60, 40)]
+    before = said(workspace, clip(tiny), images)
+    store = VectorStore.of(workspace, find_source(str(tiny), "", workspace).key)
+    whole = store.get(pixel_hash(images[0]))
+    SPOIL[name](store.path(pixel_hash(images[0])))
+    assert store.get(pixel_hash(images[0])) is None
+    assert said(workspace, clip(tiny), images) == before
     assert calls == [2, 1]
     # Alone, not beside the other: its sums may be rounded otherwise.
-    np.testing.assert_allclose(store.get(pixel_hash(pictures[0])), whole, atol=1e-6)
+    np.testing.assert_allclose(store.get(pixel_hash(images[0])), whole, atol=1e-6)
     assert not list(workspace.cache.rglob("*.tmp"))
 
 
-def test_the_store_is_found_by_the_pictures_own_hash(workspace, tiny):
-    """What later questions ask with: Picture.pixels of a manifest's row."""
-    pictures = [photo(50, 50), photo(60, 40)]
-    said(workspace, clip(tiny), pictures)
+def test_the_store_is_found_by_the_images_own_hash(workspace, tiny):
+    """What later questions ask with: Image.pixels of a manifest's row."""
+    images = [photo(50, 50), photo(60, 40)]
+    said(workspace, clip(tiny), images)
     source = find_source(str(tiny), "", workspace)
-    keys = ["0" * 64, *map(pixel_hash, pictures)]
-    rows, known = Store.of(workspace, source.key).gather(keys)
+    keys = ["0" * 64, *map(pixel_hash, images)]
+    rows, known = VectorStore.of(workspace, source.key).gather(keys)
     assert known.tolist() == [1, 2]
-    alone = np.concatenate([embed_pictures(load_net(source, "cpu"), [p]) for p in pictures])
+    alone = np.concatenate([embed_images(load_net(source, "cpu"), [p]) for p in images])
     np.testing.assert_allclose(rows, alone, atol=1e-6)
-    assert Store.of(workspace, source.key).gather(keys[:1])[1].tolist() == []
+    assert VectorStore.of(workspace, source.key).gather(keys[:1])[1].tolist() == []
 
 
-def test_half_as_many_pictures_go_on_when_memory_runs_out(workspace, tiny, monkeypatch, caplog):
-    pictures = [photo(40, 40, number) for number in range(5)]
-    expected = said(workspace, clip(tiny), pictures)
+def test_half_as_many_images_go_on_when_memory_runs_out(workspace, tiny, monkeypatch, caplog):
+    images = [photo(40, 40, number) for number in range(5)]
+    expected = said(workspace, clip(tiny), images)
     shutil.rmtree(workspace.cache)
     sizes = []
 
-    def tight(net, pictures):
-        sizes.append(len(pictures))
-        if len(pictures) > 2:
+    def tight(net, images):
+        sizes.append(len(images))
+        if len(images) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return embed_pictures(net, pictures)
+        return embed_images(net, images)
 
-    monkeypatch.setattr(taggers.clip.clip, "embed_pictures", tight)
-    assert said(workspace, clip(tiny), pictures) == expected
+    monkeypatch.setattr(taggers.clip.clip, "embed_images", tight)
+    assert said(workspace, clip(tiny), images) == expected
     assert sizes == [5, 2, 2, 1] and "goes on with 2" in caplog.text
 
 
@@ -313,13 +313,13 @@ def unit(rows):
 
 
 def test_embed_asks_only_for_what_it_does_not_know(tmp_path):
-    store = Store(tmp_path)
+    store = VectorStore(tmp_path)
     one, two = photo(3, 3, 1), photo(3, 3, 2)
     seen = []
 
-    def infer(pictures):
-        seen.append(len(pictures))
-        return unit(np.stack([picture.reshape(-1)[:4].astype(np.float32) + 1 for picture in pictures]))
+    def infer(images):
+        seen.append(len(images))
+        return unit(np.stack([image.reshape(-1)[:4].astype(np.float32) + 1 for image in images]))
 
     first = embed(store, infer, [one, one])
     both = embed(store, infer, [two, one])
@@ -371,7 +371,7 @@ def test_any_label_file_is_labels_or_a_sentence(text):
     try:
         labels = parse_labels(text, "x")
     except PrepError as error:
-        assert error.mend
+        assert error.hint
     else:
         assert labels and all(label.text and label.text.isprintable() for label in labels)
 
@@ -428,7 +428,7 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
     own = open_clip.image_transform(32, is_train=False)  # CLIP's own mean, deviation, shortest side and crop
     with torch.no_grad():
         expected = model.encode_image(own(Image.fromarray(photo(90, 60)))[None], normalize=True)[0].numpy()
-    assert np.abs(embed_pictures(net, [photo(90, 60)])[0] - expected).max() < 1e-6
+    assert np.abs(embed_images(net, [photo(90, 60)])[0] - expected).max() < 1e-6
     with pytest.raises(PrepError, match="needs its weights too"):
         clip("ViT-tiny").models(workspace)
     with pytest.raises(PrepError, match=r"weights .* do not exist"):
@@ -511,7 +511,7 @@ def test_a_bad_model_is_one_sentence_and_what_to_do(workspace, folder, name, cap
     spoil(folder)
     with pytest.raises(PrepError, match=words) as caught:
         said(workspace, clip(folder), [photo(50, 50)])
-    assert "\n" not in caught.value.wrong and caught.value.mend
+    assert "\n" not in caught.value.wrong and caught.value.hint
     assert capfd.readouterr().out == "" and not (workspace.root / "trapped").exists()
 
 

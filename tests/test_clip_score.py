@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.models.catalog import KNOWN
+from pipeline.models.catalog import CATALOG
 from pipeline.workspace import Workspace
 from tests.test_clip import photo, write_clip
 from tests.test_sampling import painted
-from training.evaluation.clip_score import MODEL, Likeness
+from training.evaluation.clip_score import MODEL, ClipScorer
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +20,18 @@ def folder(tmp_path_factory):
 
 
 def test_vectors_are_open_clips_own(folder):
-    likeness = Likeness.find(str(folder), Workspace(folder.parent))
-    picture = Image.fromarray(photo(60, 90))
+    likeness = ClipScorer.find(str(folder), Workspace(folder.parent))
+    image = Image.fromarray(photo(60, 90))
     net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a hat"])
     with torch.no_grad():
-        seen, read = net.eval().encode_image(transform(picture)[None])[0], net.encode_text(tokens)[0]
-    assert torch.allclose(likeness.picture(picture), seen / seen.norm(), atol=1e-6)
+        seen, read = net.eval().encode_image(transform(image)[None])[0], net.encode_text(tokens)[0]
+    assert torch.allclose(likeness.image(image), seen / seen.norm(), atol=1e-6)
     assert torch.allclose(likeness.text("a hat"), read / read.norm(), atol=1e-6)
 
 
 def test_the_usual_model_is_one_that_prep_can_pull():
-    assert next(known for known in KNOWN if known.name == MODEL).used_by == "clip"
+    assert next(known for known in CATALOG if known.name == MODEL).used_by == "clip"
 
 
 def test_samples_are_scored(folder, tmp_path):
@@ -39,7 +39,7 @@ def test_samples_are_scored(folder, tmp_path):
     found.begin(0)
     likeness = found.likeness
     for row in found.rows:
-        vector = likeness.picture(Image.open(found.place.folder / row.file))
+        vector = likeness.image(Image.open(found.place.folder / row.file))
         assert row.clip_prompt == pytest.approx(float(vector @ likeness.text(row.prompt)), abs=1e-5)
         assert row.clip_subject == pytest.approx(float(vector @ found.subjects["smith"]), abs=1e-5)
     assert float(found.subjects["smith"].norm()) == pytest.approx(1)

@@ -17,18 +17,18 @@ from rich.console import Console
 
 from pipeline.cli.compare import compare
 from pipeline.errors import PrepError
-from pipeline.html.document import document
+from pipeline.html.document import render_document
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation, Drop
-from pipeline.report.compare import Tagged, counts, lines, plain_sheet, sheet, sheets, terminal
+from pipeline.report.compare import TaggedManifests, counts, lines, plain_sheet, sheet, sheets, terminal
 from pipeline.report.compare_page import article, page, write_page
-from pipeline.stage import Step
-from stages.merging.thresholds import Cut
+from pipeline.stage import HistoryStep
+from stages.merging.thresholds import Thresholds
 from tests.fake import cropped
 from tests.make import record, tag
 from tests.make import workspace as make_workspace
 
-CUT = Cut.at(0.35)
+CUT = Thresholds.at(0.35)
 EVIL = "<script>alert('x')</script>"
 IMG = '"><img src=x onerror=alert(1)>'
 
@@ -42,7 +42,7 @@ def caption(text, by="blip", score=None):
 
 
 def rows(annotations, threshold=0.35):
-    return {r.text: (r.agreement, r.scores) for r in sheet(record(1), annotations, Cut.at(threshold)).rows}
+    return {r.text: (r.agreement, r.scores) for r in sheet(record(1), annotations, Thresholds.at(threshold)).rows}
 
 
 # --- what agreement is -------------------------------------------------------------------------------
@@ -82,10 +82,10 @@ def test_each_model_is_heard_at_the_threshold_that_merge_has_for_it():
     by = {"swin": "wd14-swin:wd-swinv2-tagger-v3", "eva": "wd14:wd-eva02-large-tagger-v3", "dd": "deepdanbooru-2:mine"}
     said = [tag("hat", 0.3, by["swin"]), tag("hat", 0.5, by["eva"]), tag("hat", 0.5, by["dd"])]
     said += [tag("smith", 0.84, by["swin"], "character"), tag("smith", 0.86, by["eva"], "character")]
-    (smith, hat) = sorted(sheet(record(1), said, Cut(0, 0, {}, False)).rows, key=lambda row: row.text)[::-1]
-    assert hat.agreement == "split" and hat.loud == {by["swin"], by["dd"]}
-    assert smith.loud == {by["eva"]}
-    (hat,) = sheet(record(1), said[:3], Cut(0, 0, {"wd14": 0.5, "wd14-swin": 0.25}, False)).rows
+    (smith, hat) = sorted(sheet(record(1), said, Thresholds(0, 0, {}, False)).rows, key=lambda row: row.text)[::-1]
+    assert hat.agreement == "split" and hat.predicted == {by["swin"], by["dd"]}
+    assert smith.predicted == {by["eva"]}
+    (hat,) = sheet(record(1), said[:3], Thresholds(0, 0, {"wd14": 0.5, "wd14-swin": 0.25}, False)).rows
     assert hat.agreement == "all"
 
 
@@ -98,8 +98,8 @@ def test_one_tagger_has_nobody_to_agree_with():
 
 def test_a_captioner_does_not_vote_on_tags():
     found = sheet(record(1), [tag("hat", 0.8, "a"), caption("A hat."), tag("hat", 0.9, "b")], CUT)
-    assert found.voices == ("a", "b") and found.rows[0].agreement == "all"
-    assert [(a.by, a.text) for a in found.captions] == [("blip", "A hat.")]
+    assert found.taggers == ("a", "b") and found.rows[0].agreement == "all"
+    assert [(a.tagger, a.text) for a in found.captions] == [("blip", "A hat.")]
 
 
 def test_a_tag_said_twice_counts_with_its_best_score():
@@ -126,22 +126,22 @@ SAID = st.lists(
 
 @given(SAID, st.floats(0, 1))
 def test_marks_follow_from_the_scores(said, threshold):
-    found = sheet(record(1), said, Cut.at(threshold))
-    assert found.voices == tuple(dict.fromkeys(a.by for a in said))
+    found = sheet(record(1), said, Thresholds.at(threshold))
+    assert found.taggers == tuple(dict.fromkeys(a.by for a in said))
     for row in found.rows:
         loud = {by for by, score in row.scores.items() if score is None or score >= threshold}
         assert loud, "what nobody says is not shown"
         expected = "split"
-        if len(found.voices) == 1:
+        if len(found.taggers) == 1:
             expected = "alone"
-        elif loud == set(found.voices):
+        elif loud == set(found.taggers):
             expected = "all"
         elif len(row.scores) == 1:
             expected = "one"
         assert row.agreement == expected
 
 
-# --- which pictures, which manifests -------------------------------------------------------------------
+# --- which images, which manifests -------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -150,15 +150,15 @@ def workspace(tmp_path):
 
 
 def write(workspace, name, records, *steps):
-    history = tuple(Step(step, 1, {}, "input") for step in steps or ("crop", name.removeprefix("tag.")))
+    history = tuple(HistoryStep(step, 1, {}, "input") for step in steps or ("crop", name.removeprefix("tag.")))
     write_manifest(workspace.manifest(name), [sorted(records, key=lambda r: r.id)], history)
 
 
 def found(workspace, *names, threshold=0.35):
-    return list(sheets(Tagged.find(workspace), names, Cut.at(threshold)))
+    return list(sheets(TaggedManifests.find(workspace), names, Thresholds.at(threshold)))
 
 
-def test_pictures_are_named_by_id_file_stem_or_path(workspace):
+def test_images_are_named_by_id_file_stem_or_path(workspace):
     one, two = record(1, source="raw/a/one.x.jpg"), record(2, source="raw/b/two.jpg")
     copy = replace(two, id=f"{two.id}-1", origin=two.id)
     gone = record(3, drop=Drop("crop", "too small"))
@@ -168,7 +168,7 @@ def test_pictures_are_named_by_id_file_stem_or_path(workspace):
     assert [s.record for s in found(workspace, copy.id)] == [copy]
     assert {s.record.id for s in found(workspace)} == {one.id, two.id}, "no copies, none that were dropped"
     assert [s.record for s in found(workspace, "two", gone.id)] == sorted([two, gone], key=lambda r: r.id)
-    with pytest.raises(PrepError, match=r"No picture is named 'tow.jpg'.\nDid you mean 'two.jpg'"):
+    with pytest.raises(PrepError, match=r"No image is named 'tow.jpg'.\nDid you mean 'two.jpg'"):
         found(workspace, "one.x", "tow.jpg")
 
 
@@ -187,10 +187,10 @@ def test_single_manifests_add_what_the_joined_one_lacks(workspace):
     write(workspace, "tag", joined, "crop", "wd14")
     write(workspace, "tag.wd14", with_tags("other", "wd14"), "crop", "wd14")  # the same step: not read again
     later = with_tags("sea", "clip")
-    recropped = replace(later[1], picture=replace(two.picture, pixels="f" * 64))
+    recropped = replace(later[1], image=replace(two.image, pixel_sha256="f" * 64))
     write(workspace, "tag.clip", [later[0], recropped], "crop", "clip")  # older: one crop differs, one is missing
     write(workspace, "tag.old", with_tags("no", "wd14"), "crop", "old")  # signed by one who was heard already
-    assert [m.path.stem for m in Tagged.find(workspace).others] == ["tag.clip", "tag.old"]
+    assert [m.path.stem for m in TaggedManifests.find(workspace).others] == ["tag.clip", "tag.old"]
     said = {s.record.id: [r.text for r in s.rows] for s in found(workspace)}
     assert said == {one.id: ["hat1", "sea1"], two.id: ["hat2"], three.id: ["hat3"]}
     workspace.manifest("tag").unlink()
@@ -206,7 +206,7 @@ def invoke(workspace, *args):
 
 @pytest.fixture
 def tagged(workspace):
-    """Two pictures on disk, one with a name, a tag, a tagger and a caption that mean harm."""
+    """Two images on disk, one with a name, a tag, a tagger and a caption that mean harm."""
     pixels = np.random.default_rng(1).integers(0, 256, (600, 900, 3), np.uint8)
     said = (tag(EVIL, 0.9, "a"), tag(IMG, 0.8, f"b:{EVIL}"), caption(f"A man. {IMG}"), tag("hat", 0.9, "a"))
     said += (tag("hat", 0.1, f"b:{EVIL}"), Annotation(f"x{EVIL}", "measure", "", None, "files"))
@@ -225,7 +225,7 @@ def test_piped_it_is_one_line_a_tag(tagged):
         assert line.count("\t") == 5 and line.replace("\t", "").isprintable()
 
 
-def test_json_is_one_line_a_picture(tagged):
+def test_json_is_one_line_a_image(tagged):
     evil, plain = map(json.loads, invoke(tagged, "--json", "--threshold", "0.05").output.splitlines())
     assert plain == {
         "id": "01",
@@ -255,7 +255,7 @@ def test_without_a_threshold_it_is_the_recipes(workspace):
 
 
 def test_errors_are_prep_errors(tagged):
-    with pytest.raises(PrepError, match="No picture is named"):
+    with pytest.raises(PrepError, match="No image is named"):
         invoke(tagged, "nobody")
 
 
@@ -332,7 +332,7 @@ def check(text):
 def test_the_page_holds_all_and_escapes_all(tagged, tmp_path):
     target = tmp_path / "page.html"
     done = invoke(tagged, "--html", target)
-    assert done.output == f"wrote {target}   2 pictures\n"
+    assert done.output == f"wrote {target}   2 images\n"
     text = target.read_text(encoding="utf-8")
     assert "<script" not in text and "<img src=x" not in text and "\x1b" not in text
     seen = check(text)
@@ -354,7 +354,7 @@ def test_the_page_holds_all_and_escapes_all(tagged, tmp_path):
     assert sizes == [(448, 299), (50, 50)], "shrunk, never enlarged"
 
 
-def test_the_thumbnail_is_the_picture(workspace):
+def test_the_thumbnail_is_the_image(workspace):
     half = np.zeros((300, 600, 3), np.uint8)
     half[:, 300:] = (250, 120, 10)
     one = sheet(cropped(workspace, "a", half), [], CUT)
@@ -379,7 +379,7 @@ def test_cells_carry_scores_and_rows_their_mark(workspace):
         "disputed",
         "said by one only",
     ]
-    assert "picture missing" in seen.texts
+    assert "image missing" in seen.texts
 
 
 @settings(max_examples=50)
@@ -389,7 +389,7 @@ def test_any_words_stay_words(tmp_path_factory, source, word, by):
     said = [tag(word, 0.9, by), tag("x", 0.5, "z"), caption(word, by), Annotation(word, "measure", word, None, by)]
     harmless = [tag("w", 0.9, "b"), tag("x", 0.5, "z"), caption("w", "b"), Annotation("w", "measure", "", None, "b")]
     pages = [
-        document(page([article(sheet(record(1, source=name), them, CUT), workspace)], name, "0.35"))
+        render_document(page([article(sheet(record(1, source=name), them, CUT), workspace)], name, "0.35"))
         for name, them in ((source, said), ("raw/1.jpg", harmless))
     ]
     names = [[name for name, _ in check(text).elements if name != "wbr"] for text in pages]
@@ -412,17 +412,17 @@ def test_what_is_not_ours_stays(tagged, tmp_path):
     assert ours.read_text().count("<article>") == 1
 
 
-def test_a_missing_or_broken_picture_is_said_in_its_place(tagged, tmp_path):
+def test_a_missing_or_broken_image_is_said_in_its_place(tagged, tmp_path):
     shutil.rmtree(tagged.images)
     assert write_page(tmp_path / "p.html", found(tagged), tagged, "0.35") == 2
-    assert (tmp_path / "p.html").read_text().count("picture missing") == 2
-    one = sheet(record(1, picture=None, drop=Drop("crop", f"too small {EVIL}")), [], CUT)
-    text = "".join(check(document(page([article(one, tagged)], "t", "0.35"))).texts)
+    assert (tmp_path / "p.html").read_text().count("image missing") == 2
+    one = sheet(record(1, image=None, drop=Drop("crop", f"too small {EVIL}")), [], CUT)
+    text = "".join(check(render_document(page([article(one, tagged)], "t", "0.35"))).texts)
     assert "not cropped" in text and f"dropped by crop: too small {EVIL}" in text and "Nothing was said" in text
 
 
 def test_a_manifest_cannot_reach_out_of_the_workspace(workspace):
     one = record(1)
-    bad = replace(one, picture=replace(one.picture, path="../../etc/passwd"))
+    bad = replace(one, image=replace(one.image, path="../../etc/passwd"))
     with pytest.raises(PrepError, match="outside"):
         article(sheet(bad, [], CUT), workspace)

@@ -9,7 +9,7 @@ from pipeline.errors import PrepError
 from tests.training_set import checkpoint, narrow, workspace
 from training.export.tensor_file import write_tensors
 from training.methods.compatibility import check_adapters
-from training.models.families import recognise
+from training.models.families import detect_family
 from training.train import Train
 
 UNET, TEXT = "lora_unet_mid_block_attentions_0_proj_in", "lora_te_text_model_encoder_layers_0_mlp_fc1"
@@ -31,15 +31,15 @@ def unloaded(monkeypatch):
 
 def check(work, kind="sd1", parts=("unet",), former=None, **options):
     model = checkpoint(work, str(narrow(kind)))
-    config = Train(continue_from=str(former or ""), **options)
-    check_adapters(config, recognise(model), model, list(parts), former)
+    config = Train(init_from=str(former or ""), **options)
+    check_adapters(config, detect_family(model), model, list(parts), former)
 
 
 def test_what_suits(work):
     check(work)
     check(work, method="locon", block_ranks="down=3, up.3=0, mid=8")
     check(work, "sd35", ("transformer",), method="loha", block_ranks="transformer.1=2")
-    check(work, "sd35", ("transformer",), format="diffusers")
+    check(work, "sd35", ("transformer",), lora_key_format="diffusers")
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,16 @@ def test_what_suits(work):
         ("sd35", {"method": "loha", "conv_rank": 2}, "no convolutional blocks for loha", "Leave conv_rank out"),
         (
             "sd1",
-            {"lora_plus": 4.0, "optimizer": "prodigy", "learning_rate": 1.0},
+            {"loraplus_lr_ratio": 4.0, "optimizer": "prodigy", "learning_rate": 1.0},
             "prodigy finds one rate for all weights",
             "Leave it out",
         ),
-        ("sd35", {"format": "kohya"}, r"Stable Diffusion 3\.5 have diffusers' names", "--format auto"),
+        (
+            "sd35",
+            {"lora_key_format": "kohya"},
+            r"Stable Diffusion 3\.5 have diffusers' names",
+            "--lora-key-format auto",
+        ),
     ],
 )
 def test_what_does_not(work, kind, options, said, mend):
@@ -91,9 +96,9 @@ def lora(key: str, out: int, *into: int) -> dict[str, torch.Tensor]:
             lora(UNET, 64, 64, 1, 1) | lora(TEXT, 256, 64),
             {},
             "changes the text_encoder too, whose learning rate is 0",
-            "--text-encoder-rate 1e-5",
+            "--text-encoder-lr 1e-5",
         ),
-        (lora(TEXT, 256, 64), {}, "changes the text_encoder too", "--text-encoder-rate"),
+        (lora(TEXT, 256, 64), {}, "changes the text_encoder too", "--text-encoder-lr"),
         (
             lora(UNET, 64, 64, 1, 1) | {f"{TEXT}.lokr_w1": torch.ones(4, 4), f"{TEXT}.lokr_w2": torch.ones(64, 16)},
             {},
@@ -116,4 +121,4 @@ def test_a_part_that_the_file_lacks(work, tmp_path):
     check(work, former=file)
     with pytest.raises(PrepError, match="holds nothing for the text_encoder") as caught:
         check(work, parts=("unet", "text_encoder"), former=file)
-    assert "--text-encoder-rate 0" in str(caught.value)
+    assert "--text-encoder-lr 0" in str(caught.value)

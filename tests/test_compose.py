@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clip_tokens import Tokens
-from pipeline.edits import Edit, Edits
+from pipeline.edits import Edit, Journal
 from pipeline.record import Annotation
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import Composer
-from stages.merging.plan import Plan, Row, decide
+from stages.merging.plan import MergePlan, MergeRow, decide
 from stages.merging.tag_outcomes import best
 from stages.merging.thresholds import chosen
 from tests.make import record, tag
@@ -29,7 +29,7 @@ def home(tmp_path):
 
 
 def row(tag, action, subject="smith"):
-    return Row(subject, tag, 1, 1, None, None, None, action, "")
+    return MergeRow(subject, tag, 1, 1, None, None, None, action, "")
 
 
 def caption(home, annotations=SAID, /, record_number=1, **options):
@@ -37,8 +37,10 @@ def caption(home, annotations=SAID, /, record_number=1, **options):
 
 
 def test_every_tag_has_one_fate_with_its_reason(home):
-    decide(home, Plan((row("1boy", "absorb"), row("hat", "drop"), row("smile", "keep"), row("gray hair", "review"))))
-    Edits.read(home).append(home, [record(1).id], [Edit("remove", "smile"), Edit("add", "scarf")])
+    decide(
+        home, MergePlan((row("1boy", "absorb"), row("hat", "drop"), row("smile", "keep"), row("gray hair", "review")))
+    )
+    Journal.read(home).append(home, [record(1).id], [Edit("remove", "smile"), Edit("add", "scarf")])
     merge = Merge(absorb=("straw hat",), replace=("gray_hair=grey hair",), limit=1)
     composed = Composer.of(merge, home).compose(record(1, annotations=HAIR))
     assert composed.caption == "smith, scarf"
@@ -53,7 +55,7 @@ def test_every_tag_has_one_fate_with_its_reason(home):
 
 
 def test_the_plan_is_by_subject_and_the_recipes_list_wins(home):
-    decide(home, Plan((row("hat", "keep"), row("smile", "absorb"), row("1boy", "absorb", "anna"))))
+    decide(home, MergePlan((row("hat", "keep"), row("smile", "absorb"), row("1boy", "absorb", "anna"))))
     assert caption(home, HAIR) == "smith, 1boy, gray hair, straw hat, hat"
     assert caption(home, HAIR, absorb=("hat",)) == "smith, 1boy, gray hair, straw hat"
     composer = Composer.of(Merge(absorb=("hat",)), home)
@@ -104,7 +106,7 @@ def test_a_limit_of_tokens_leaves_out_whole_tags_from_the_end(home):
 
 
 def test_human_edits_by_record_and_by_root(home):
-    edits = Edits.read(home)
+    edits = Journal.read(home)
     one, copy, two = record(1), record(1, id=f"{record(1).id}-1", origin=record(1).id), record(2)
     edits.append(home, [one.id], [Edit("replace", "hat", "cap"), Edit("remove", "A man with gray hair")])
     edits.append(home, [two.id], [Edit("set", "just this, hat")])
@@ -123,8 +125,8 @@ def test_human_edits_by_record_and_by_root(home):
     assert said(replace(two, annotations=SAID)) == "just this"
 
 
-def test_edits_are_noted_and_drop_the_picture(home):
-    edits = Edits.read(home)
+def test_edits_are_noted_and_drop_the_image(home):
+    edits = Journal.read(home)
     edits.append(home, [record(1).id], [Edit("replace", "hat", "cap"), Edit("flag", "unsure"), Edit("drop")])
     composer = Composer.of(Merge(), home)
     merged = composer.merged(record(1, annotations=HAIR))
@@ -149,7 +151,9 @@ said = st.lists(
     ),
     max_size=8,
 ).map(tuple)
-plans = st.lists(st.builds(row, words.map(plain), st.sampled_from(["absorb", "drop", "keep", "review"])), max_size=5)
+plans = st.lists(
+    st.builds(row, words.map(normalize_tag), st.sampled_from(["absorb", "drop", "keep", "review"])), max_size=5
+)
 edits = st.lists(
     st.one_of(
         st.builds(Edit, st.sampled_from(["add", "remove", "flag", "set"]), words),
@@ -178,13 +182,13 @@ def test_the_laws_of_merging(annotations, rows, changes, how, role):
     """Tags in = kept + absorbed + dropped; the caption holds what is kept; merging twice gives the same."""
     with tempfile.TemporaryDirectory() as folder:
         home = Workspace(Path(folder))
-        decide(home, Plan(tuple(rows)))
+        decide(home, MergePlan(tuple(rows)))
         one = record(1, annotations=annotations, role=role, subject="smith" if role == "train" else "")
-        Edits.read(home).append(home, [one.id], changes)
+        Journal.read(home).append(home, [one.id], changes)
         merge = Merge(**how)
         composer = Composer.of(merge, home)
         composed = composer.compose(one)
-        mine = [f for f in composed.fates if f.said.by == "human"]
+        mine = [f for f in composed.fates if f.said.tagger == "human"]
         assert sorted(f.said.text for f in composed.fates if f not in mine) == sorted(
             a.text for a in best(chosen(annotations, composer.cut))
         )

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.training_set import checkpoint, manifest, placed, workspace
-from training.data.conditioning import Standby
+from training.data.conditioning import OffloadableEncoders
 from training.data.dataset import read_samples
-from training.models.families import recognise
-from training.models.loader import Checkpoint
-from training.setup import Plan, assemble
+from training.models.families import detect_family
+from training.models.loader import BaseModel
+from training.setup import RunConfig, build_job
 from training.train import Train
 
 
@@ -34,9 +34,11 @@ class Fake:
 
 def test_standby_encoders_leave_once():
     one, other = Fake(), Fake()
-    standby = Standby({"text_encoder": one, "text_encoder_2": other}, lambda prompts: {"text": torch.ones(1)})
-    assert standby.ask(["a"])["text"] == 1 and one.moves == []
-    assert standby.spare() and not standby.spare()
+    standby = OffloadableEncoders(
+        {"text_encoder": one, "text_encoder_2": other}, lambda prompts: {"text": torch.ones(1)}
+    )
+    assert standby.encode_prompts(["a"])["text"] == 1 and one.moves == []
+    assert standby.offload() and not standby.offload()
     assert one.moves == other.moves == ["cpu"]
 
 
@@ -48,14 +50,14 @@ def test_prompts_that_do_not_fit_are_read_by_the_processor(caplog):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return {"text": torch.ones(len(prompts))}
 
-    standby = Standby({"text_encoder": encoder}, encode)
-    assert standby.ask(["a", "b"])["text"].tolist() == [1, 1]
+    standby = OffloadableEncoders({"text_encoder": encoder}, encode)
+    assert standby.encode_prompts(["a", "b"])["text"].tolist() == [1, 1]
     assert caplog.messages == [
         "The GPU's memory is too small for the text encoders: going on with them on the processor."
     ]
     encoder.weight = torch.empty(1)
     with pytest.raises(torch.OutOfMemoryError):
-        Standby({"text_encoder": encoder}, lambda prompts: _fail()).ask(["a"])
+        OffloadableEncoders({"text_encoder": encoder}, lambda prompts: _fail()).encode_prompts(["a"])
 
 
 def _fail():
@@ -66,8 +68,8 @@ def _fail():
     ("options", "alive"),
     [
         ({}, set()),
-        ({"shuffle_captions": True}, {"text_encoder"}),
-        ({"text_encoder_rate": 1e-5}, {"text_encoder"}),
+        ({"shuffle_caption": True}, {"text_encoder"}),
+        ({"text_encoder_lr": 1e-5}, {"text_encoder"}),
         ({"caption_dropout": 0.5}, set()),
     ],
 )
@@ -76,17 +78,19 @@ def test_what_stays_loaded(tmp_path, monkeypatch, options, alive):
     work = workspace(tmp_path)
     made = manifest(work, [placed(work, 0, caption="smith, hat, coat, boots")])
     model, born = checkpoint(work), {}
-    load = Checkpoint.load
+    load = BaseModel.load
 
     def remembered(self, part, *given):
         module = load(self, part, *given)
         born[part] = weakref.ref(module)
         return module
 
-    monkeypatch.setattr(Checkpoint, "load", remembered)
-    run = assemble(Plan(Train(rank=2, **options), recognise(model), model, read_samples(made)), work, lambda *_: None)
+    monkeypatch.setattr(BaseModel, "load", remembered)
+    run = build_job(
+        RunConfig(Train(rank=2, **options), detect_family(model), model, read_samples(made)), work, lambda *_: None
+    )
     gc.collect()
     assert {"vae", "text_encoder", "unet"} == born.keys()
     assert {part for part, module in born.items() if module() is not None} == {"unet"} | alive
-    assert run.job.spare() is False  # on the processor nothing is to be gained
+    assert run.job.offload() is False  # on the processor nothing is to be gained
     assert run.job.condition(["smith, hat, coat, boots"])["text"].shape == (1, 77, 64)

@@ -11,26 +11,26 @@ SET = [good(n) for n in range(12)]
 def test_values_that_imply_each_other_are_one():
     hair = families()["hair length"]
     assert hair["long hair"] == hair["very long hair"] != hair["short hair"]
-    assert families()["eye colour"]["blue eyes"] != families()["eye colour"]["green eyes"]
+    assert families()["eye color"]["blue eyes"] != families()["eye color"]["green eyes"]
 
 
-def test_near_identical_pictures_say_the_same(tmp_path):
+def test_near_identical_images_say_the_same(tmp_path):
     blonde = replace(SET[0], caption=f"{TOKEN}, blonde hair, street")
     black = replace(good(1), caption=f"{TOKEN}, black hair, hall")
     assert found(tmp_path, [blonde, black, *SET[2:]]) == {}
-    alike = replace(black, picture=replace(black.picture, phash=blonde.picture.phash))
+    alike = replace(black, image=replace(black.image, phash=blonde.image.phash))
     told = found(tmp_path, [blonde, alike, *SET[2:]])
-    assert set(told) == {"contradiction", "near-identical pictures"}
+    assert set(told) == {"contradiction", "near-identical images"}
     assert told["contradiction"].message == (
-        "The captions of near-identical pictures, or of one and its copies, name a different hair colour."
+        "The captions of near-identical images, or of one and its copies, name a different hair color."
     )
-    assert set(told["contradiction"].pictures) == {"raw/0.jpg", "raw/1.jpg"}
+    assert set(told["contradiction"].images) == {"raw/0.jpg", "raw/1.jpg"}
     agreed = replace(alike, caption=f"{TOKEN}, blonde hair, hall")
-    assert set(found(tmp_path, [blonde, agreed, *SET[2:]])) == {"near-identical pictures"}
+    assert set(found(tmp_path, [blonde, agreed, *SET[2:]])) == {"near-identical images"}
 
 
 def test_copies_say_the_same(tmp_path):
     blonde = replace(SET[0], caption=f"{TOKEN}, blonde hair, street")
     mirrored = copy(blonde, 1, caption=f"{TOKEN}, black hair, street")
     told = found(tmp_path, [blonde, mirrored, *SET[1:]])
-    assert (told["contradiction"].count, told["contradiction"].pictures) == (2, ("raw/0.jpg",))
+    assert (told["contradiction"].count, told["contradiction"].images) == (2, ("raw/0.jpg",))

@@ -1,4 +1,4 @@
-"""prep crop: every picture cropped or accounted for."""
+"""prep crop: every image cropped or accounted for."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ windows = st.tuples(st.integers(1, 40), st.integers(1, 40)).map(lambda size: (si
 
 
 @given(sides, sides, windows, st.data())
-def test_windows_lie_inside_the_scaled_picture_and_the_region(width, height, window, draws):
+def test_windows_lie_inside_the_scaled_image_and_the_region(width, height, window, draws):
     left, top = draws.draw(st.floats(0, width - 1)), draws.draw(st.floats(0, height - 1))
     region = Region(left, top, draws.draw(st.floats(left + 1, width)), draws.draw(st.floats(top + 1, height)))
     corner = draws.draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))
     fit = frame((width, height), region, window)
-    made = fit.crop(corner, "#ffffff", "centre")
+    made = fit.crop(corner, "#ffffff", "center")
     assert (made.width, made.height) == window
     assert made.left >= 0
     assert made.top >= 0
     assert made.left + made.width <= made.scaled_width
     assert made.top + made.height <= made.scaled_height
-    assert 0 <= made.lost < 1
+    assert 0 <= made.cropped_fraction < 1
     assert made.upscale >= 1
     scale = max(window[0] / region.width, window[1] / region.height)
-    slack = 1.51 / scale + 1e-6  # whole pixels of the scaled picture, seen in the source
+    slack = 1.51 / scale + 1e-6  # whole pixels of the scaled image, seen in the source
     assert made.box[0] >= region.left - slack
     assert made.box[1] >= region.top - slack
     assert made.box[2] <= region.right + slack
@@ -72,26 +72,26 @@ def test_windows_lie_inside_the_scaled_picture_and_the_region(width, height, win
     assert abs(made.scaled_width - width * scale) <= max(0.5, made.width - width * scale) + 1e-6
 
 
-def test_geometry_of_one_picture_by_hand(tmp_path):
-    (made,) = crop(tmp_path, {"a.jpg": encoded(photograph("china.jpg", (1200, 800)), "JPEG")}, focus="centre")
+def test_geometry_of_one_image_by_hand(tmp_path):
+    (made,) = crop(tmp_path, {"a.jpg": encoded(photograph("china.jpg", (1200, 800)), "JPEG")}, focus="center")
     c = made.crop
     assert (c.source_width, c.source_height, c.scaled_width, c.scaled_height) == (1200, 800, 640, 427)
     assert (c.left, c.top, c.width, c.height) == (0, round(43 / 2), 640, 384)
-    assert c.lost == pytest.approx(1 - 384 / 427, abs=1e-6)
+    assert c.cropped_fraction == pytest.approx(1 - 384 / 427, abs=1e-6)
     assert c.upscale == 1.0
-    assert (made.picture.width, made.picture.height) == (640, 384)
+    assert (made.image.width, made.image.height) == (640, 384)
     exact = photograph("china.jpg", (1200, 800)).resize((640, 384), Image.Resampling.LANCZOS, c.box)
-    seen = image_file.load_rgb(tmp_path / made.picture.path).astype(float)
+    seen = image_file.load_rgb(tmp_path / made.image.path).astype(float)
     assert 10 * math.log10(255**2 / ((seen - np.asarray(exact)) ** 2).mean()) > 33  # JPEG's own loss, no shift
 
 
 def test_nothing_is_squashed(tmp_path):
-    """Circles stay circles, whichever way the picture lies: kohya's tool made ellipses of them."""
+    """Circles stay circles, whichever way the image lies: kohya's tool made ellipses of them."""
     y, x = np.mgrid[0:900, 0:1500]
     disc = np.where((x - 750) ** 2 + (y - 450) ** 2 < 300**2, 0, 255).astype(np.uint8)
     for name, image in (("wide", disc), ("tall", disc.T)):
         (made,) = crop(tmp_path, {f"{name}.png": encoded(Image.fromarray(image), "PNG")})
-        dark = image_file.load_rgb(tmp_path / made.picture.path)[:, :, 0] < 128
+        dark = image_file.load_rgb(tmp_path / made.image.path)[:, :, 0] < 128
         across, down = dark.any(axis=0).sum(), dark.any(axis=1).sum()
         assert abs(int(across) - int(down)) <= 1
 
@@ -99,7 +99,7 @@ def test_nothing_is_squashed(tmp_path):
 # The stage
 
 
-@pytest.mark.parametrize("focus", ["centre", "saliency", "face"])
+@pytest.mark.parametrize("focus", ["center", "saliency", "face"])
 def test_a_crop_is_what_render_makes_of_its_record(tmp_path, focus):
     files = {path.name: path.read_bytes() for path in paths()}
     files["large.jpg"] = encoded(photograph("china.jpg", (2001, 1333)), "JPEG")
@@ -110,13 +110,13 @@ def test_a_crop_is_what_render_makes_of_its_record(tmp_path, focus):
     for record in out:
         assert record.kept, record
         again = image_file.render(files[record.source.removeprefix("raw/")], record.crop)
-        assert image_file.pixel_hash(again) == record.picture.pixels
-        assert np.array_equal(image_file.load_rgb(tmp_path / record.picture.path), again)
-        assert record.picture.width * record.picture.height <= 512 * 512
+        assert image_file.pixel_hash(again) == record.image.pixel_sha256
+        assert np.array_equal(image_file.load_rgb(tmp_path / record.image.path), again)
+        assert record.image.width * record.image.height <= 512 * 512
     used = {record.crop.focus for record in out}
     assert (
         used
-        == {"centre": {"centre"}, "saliency": {"centre", "saliency"}, "face": {"centre", "saliency", "face"}}[focus]
+        == {"center": {"center"}, "saliency": {"center", "saliency"}, "face": {"center", "saliency", "face"}}[focus]
     )
 
 
@@ -137,13 +137,13 @@ def test_the_odd_thing_stays_in_the_crop(tmp_path, enlarged):
         assert made.crop.box[0 if side == "left" else 1] / enlarged + 800 >= 1160
 
 
-def test_bad_pictures_are_dropped_and_stop_nothing(tmp_path):
+def test_bad_images_are_dropped_and_stop_nothing(tmp_path):
     good = encoded(photograph("astronaut.png"), "PNG")
     files = {
         "good.png": good,
         "empty.jpg": b"",
         "cut.png": good[: len(good) // 2],
-        "text.jpg": b"not a picture at all",
+        "text.jpg": b"not a image at all",
         "dot.png": encoded(Image.new("RGB", (1, 1)), "PNG"),
         "thin.png": encoded(Image.new("RGB", (60, 4000)), "PNG"),
         "moves.gif": encoded(
@@ -157,13 +157,13 @@ def test_bad_pictures_are_dropped_and_stop_nothing(tmp_path):
         "good.png": "",
         "empty.jpg": "empty file",
         "cut.png": "truncated",
-        "text.jpg": "not a picture",
+        "text.jpg": "not a image",
         "dot.png": "too small",
         "thin.png": "too small",
         "moves.gif": "",
         "wrong name.txt": "",
     }
-    assert all(record.drop.stage == "crop" and record.picture is None for record in out.values() if record.drop)
+    assert all(record.drop.stage == "crop" and record.image is None for record in out.values() if record.drop)
 
 
 def test_a_file_that_went_away_is_dropped(tmp_path):
@@ -174,7 +174,7 @@ def test_a_file_that_went_away_is_dropped(tmp_path):
     assert out.drop.reason == "cannot be opened"
 
 
-def test_a_full_disk_is_no_fault_of_the_picture(tmp_path, monkeypatch):
+def test_a_full_disk_is_no_fault_of_the_image(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
@@ -183,7 +183,7 @@ def test_a_full_disk_is_no_fault_of_the_picture(tmp_path, monkeypatch):
         crop(tmp_path, {"a.png": encoded(photograph("astronaut.png"), "PNG")})
 
 
-def test_small_pictures_are_dropped_unless_allowed(tmp_path):
+def test_small_images_are_dropped_unless_allowed(tmp_path):
     files = {"a.png": encoded(photograph("astronaut.png", (300, 300)), "PNG")}
     assert crop(tmp_path, files)[0].drop.reason == "too small"
     (made,) = crop(tmp_path, files, allow_upscale=True)
@@ -193,13 +193,13 @@ def test_small_pictures_are_dropped_unless_allowed(tmp_path):
 
 def test_too_much_lost(tmp_path):
     files = {"a.png": encoded(photograph("coffee.png", (3000, 500)), "PNG")}
-    assert crop(tmp_path, files)[0].crop.lost == pytest.approx(1 / 3, abs=0.01)
+    assert crop(tmp_path, files)[0].crop.cropped_fraction == pytest.approx(1 / 3, abs=0.01)
     assert crop(tmp_path, files, max_lost=0.3)[0].drop.reason == "too much lost"
 
 
 def test_one_fixed_size(tmp_path):
     out = crop(tmp_path, {p.name: p.read_bytes() for p in paths()[:4]}, size="448x640", allow_upscale=True)
-    assert {(r.picture.width, r.picture.height) for r in out} == {(448, 640)}
+    assert {(r.image.width, r.image.height) for r in out} == {(448, 640)}
 
 
 def test_a_box_from_the_recipe(tmp_path):
@@ -228,14 +228,14 @@ def test_two_boxes_make_two_records(tmp_path):
     ]
 
 
-def test_a_box_outside_the_picture(tmp_path):
+def test_a_box_outside_the_image(tmp_path):
     files = {"a.png": encoded(photograph("astronaut.png"), "PNG")}
-    assert crop(tmp_path, files, boxes=("a.png=400,0,200,200",))[0].drop.reason == "box outside the picture"
+    assert crop(tmp_path, files, boxes=("a.png=400,0,200,200",))[0].drop.reason == "box outside the image"
 
 
-def test_split_covers_a_long_picture(tmp_path):
+def test_split_covers_a_long_image(tmp_path):
     files = {"a.png": encoded(photograph("coffee.png", (4000, 1000)), "PNG")}
-    out = crop(tmp_path, files, split=True, focus="centre")
+    out = crop(tmp_path, files, split=True, focus="center")
     assert len(out) > 1
     assert [record.id for record in out] == [f"{out[0].origin}-{k}" for k in range(1, len(out) + 1)]
     edges = [record.crop.box for record in out]
@@ -248,7 +248,7 @@ def test_split_covers_a_long_picture(tmp_path):
 def test_background_shows_through(tmp_path):
     clear = Image.new("RGBA", (512, 512), (0, 0, 0, 0))
     (made,) = crop(tmp_path, {"a.png": encoded(clear, "PNG")}, background="#336699")
-    assert np.unique(image_file.load_rgb(tmp_path / made.picture.path).reshape(-1, 3), axis=0).tolist() == [
+    assert np.unique(image_file.load_rgb(tmp_path / made.image.path).reshape(-1, 3), axis=0).tolist() == [
         [0x33, 0x66, 0x99]
     ]
 
@@ -290,10 +290,10 @@ def test_limits_follow_the_resolution():
     assert replace(Crop(), min_side=384).sides() == (384, 1024)
 
 
-def test_a_box_for_no_picture_is_refused(tmp_path):
-    one = make.record(1, crop=None, picture=None, source="raw/a.png")
+def test_a_box_for_no_image_is_refused(tmp_path):
+    one = make.record(1, crop=None, image=None, source="raw/a.png")
     source = write_manifest(tmp_path / "sources.parquet", [[one]], ())
     for name in ("a.png", "raw/a.png", one.id):
-        Crop(boxes=(f"{name}=1,2,30,40",)).suit(source)
-    with pytest.raises(PrepError, match=r"'b\.png', which is no picture"):
-        Crop(boxes=("b.png=1,2,30,40",)).suit(source)
+        Crop(boxes=(f"{name}=1,2,30,40",)).check_input(source)
+    with pytest.raises(PrepError, match=r"'b\.png', which is no image"):
+        Crop(boxes=("b.png=1,2,30,40",)).check_input(source)

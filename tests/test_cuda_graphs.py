@@ -9,10 +9,10 @@ import torch
 
 from tests.toy_job import job
 from tests.training_set import sample
-from training.data.sampler import Draw
-from training.performance.cuda_graphs import MOST, Graphs
-from training.performance.step_runner import Study
-from training.trainer import errors, prepare
+from training.data.sampler import SampleRef
+from training.performance.cuda_graphs import MOST, StepGraphs
+from training.performance.step_runner import StepRunner
+from training.trainer import errors, make_batch
 
 SIZES = [64, 128, 192, 256, 320, 384, 448, 512, 576, 640]
 
@@ -41,28 +41,28 @@ class Recorder:
 def setting(widths=(64,), after=2, capture=None):
     """A toy job, its study, its graphs and their recorder."""
     made = job([sample(k, width=width) for k, width in enumerate(widths, 1)])
-    study = Study(made, errors, 1)
+    study = StepRunner(made, errors, 1)
     recorder = Recorder(study.weights)
-    return made, study, Graphs(study._teach, study.weights, capture or recorder.capture, after), recorder
+    return made, study, StepGraphs(study._forward_backward, study.weights, capture or recorder.capture, after), recorder
 
 
 def shown(made, number, *turns):
-    return prepare(made, [Draw(made.samples[number], turn) for turn in turns])
+    return make_batch(made, [SampleRef(made.samples[number], turn) for turn in turns])
 
 
-def eager(study, given, pictures):
+def eager(study, given, images):
     study.weights[0].grad = None
-    error, weight = study._teach(given, pictures)
+    error, weight = study._teach(given, images)
     return error, weight, study.weights[0].grad.clone()
 
 
 def test_replays_compute_what_the_step_does():
     made, study, graphs, recorder = setting()
     for turn in range(6):
-        given, pictures = shown(made, 0, turn, turn + 10), torch.tensor(2.0 + turn)
-        wanted = eager(study, given, pictures)
+        given, images = shown(made, 0, turn, turn + 10), torch.tensor(2.0 + turn)
+        wanted = eager(study, given, images)
         graphs.begin()
-        error, weight = graphs(given, pictures)
+        error, weight = graphs(given, images)
         assert torch.equal(error, wanted[0])
         assert torch.equal(weight, wanted[1])
         assert torch.equal(study.weights[0].grad, wanted[2])

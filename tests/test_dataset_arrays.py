@@ -3,23 +3,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.checks.caption_pages import pages
-from pipeline.checks.check import read
-from pipeline.checks.dataset_arrays import ROLES, deal, scene
-from pipeline.checks.finding import Tally
-from pipeline.checks.rule_context import Aims, Facts
+from pipeline.checks.check import read_captions
+from pipeline.checks.dataset_arrays import ROLES, is_scene_tag, load_arrays
+from pipeline.checks.finding import FindingCollector
+from pipeline.checks.rule_context import RuleContext, TrainingTargets
 from tests.checking import TOKEN, copy, good, prior, written
 
 
 def dealt(folder, records, repeats=None):
     manifest = written(folder, records)
-    facts = Facts(Aims(), frozenset({TOKEN}))
-    return list(manifest.records()), deal(read(pages(manifest), facts, Tally()), repeats or {})
+    facts = RuleContext(TrainingTargets(), frozenset({TOKEN}))
+    return list(manifest.records()), load_arrays(
+        read_captions(pages(manifest), facts, FindingCollector()), repeats or {}
+    )
 
 
-def test_each_picture_has_its_card(tmp_path):
+def test_each_image_has_its_card(tmp_path):
     records = [*(good(n) for n in range(4)), copy(good(0), 1), prior(9), good(11, role="val"), good(12, caption="")]
-    records[1] = replace(records[1], placed="dataset/train_x/7_smthx man/1.png")
-    records[2] = replace(records[2], placed="dataset/train_7_x/12/1.png")
+    records[1] = replace(records[1], dataset_path="dataset/train_x/7_smthx man/1.png")
+    records[2] = replace(records[2], dataset_path="dataset/train_7_x/12/1.png")
     stored, cards = dealt(tmp_path, records, {TOKEN: 5})
     assert [ROLES[number] for number in cards.role] == [one.role for one in stored]
     assert [cards.subjects[number] for number in cards.subject] == [one.subject for one in stored]
@@ -32,9 +34,9 @@ def test_each_picture_has_its_card(tmp_path):
 
 
 def test_nothing_has_no_cards(tmp_path):
-    assert dealt(tmp_path, [replace(good(0), picture=None)])[1] is None
+    assert dealt(tmp_path, [replace(good(0), image=None)])[1] is None
 
 
 def test_backgrounds():
-    assert scene("White_Background") == "white background"
-    assert [scene(tag) for tag in ("simple_background", "background", "hat", "blurry background")] == [""] * 4
+    assert is_scene_tag("White_Background") == "white background"
+    assert [is_scene_tag(tag) for tag in ("simple_background", "background", "hat", "blurry background")] == [""] * 4

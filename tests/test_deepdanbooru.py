@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.errors import PrepError
 from pipeline.models.catalog import known
-from pipeline.models.store import human
+from pipeline.models.store import format_bytes
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru import DeepDanbooru, read_weights
@@ -37,8 +37,8 @@ def workspace(tmp_path):
     return Workspace(tmp_path)
 
 
-def run(workspace, folder, pictures, **options):
-    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+def run(workspace, folder, images, **options):
+    records = [cropped(workspace, f"{n:03}", image) for n, image in enumerate(images)]
     return DeepDanbooru(model=str(folder), device="cpu", **options).start(workspace)(records)
 
 
@@ -49,9 +49,9 @@ def scores(record):
 # --- the letterboxes -----------------------------------------------------------------------------
 
 
-def drawn_out(picture: np.ndarray, side: int) -> np.ndarray:
+def drawn_out(pixels: np.ndarray, side: int) -> np.ndarray:
     """The web UI's letterbox with canvas and strips: Lanczos, pasted at half minus half, edges drawn out."""
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     wide = image.width > image.height
     width = side if wide else max(1, image.width * side // image.height)
     height = max(1, image.height * side // image.width) if image.width >= image.height else side
@@ -88,9 +88,9 @@ def test_an_odd_rest_lies_below_and_no_margin_is_black():
     assert letterbox(np.full((9, 700, 3), 200, np.uint8), 64).min() == np.float32(200) / np.float32(255)
 
 
-def areas(picture, down, across):
+def areas(image, down, across):
     """tf.image.resize with AREA, pixel by pixel: the mean over what each new pixel covers."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     result = np.zeros((down, across, 3))
     for i in range(down):
         top, bottom = i * height / down, (i + 1) * height / down
@@ -99,7 +99,7 @@ def areas(picture, down, across):
             for y in range(int(top), min(math.ceil(bottom - 1e-9), height)):
                 for x in range(int(left), min(math.ceil(right - 1e-9), width)):
                     share = (min(bottom, y + 1) - max(top, y)) * (min(right, x + 1) - max(left, x))
-                    result[i, j] += share * picture[y, x]
+                    result[i, j] += share * image[y, x]
     return result * down * across / (height * width)
 
 
@@ -111,8 +111,8 @@ def test_the_projects_letterbox(shape):
     ratio = min(side / shape[0], side / shape[1])
     down, across = (max(1, round(ratio * length)) for length in shape)
     fitted = areas(photo(*shape).astype(float), down, across)
-    centred = transform.AffineTransform(translation=(side / 2 - across / 2, side / 2 - down / 2))
-    warped = transform.warp(fitted, centred.inverse, output_shape=(side, side), order=1, mode="edge")
+    centered = transform.AffineTransform(translation=(side / 2 - across / 2, side / 2 - down / 2))
+    warped = transform.warp(fitted, centered.inverse, output_shape=(side, side), order=1, mode="edge")
     array = letterbox_area(photo(*shape), side)
     assert array.dtype == np.float32 and array.shape == (side, side, 3) and array.flags["C_CONTIGUOUS"]
     assert np.abs(array - warped / 255).max() < 1e-3
@@ -152,7 +152,7 @@ def small_weights(widths=(8, 12, 8, 12, 8, 16), stem=4, tags=len(TAGS), seed=0):
     return {name: value.astype(np.float32) for name, value in found.items()}
 
 
-def by_hand(weights, pictures):
+def by_hand(weights, images):
     """The forward pass of the facts' text, in numpy and float64; N x H x W x 3 to N x tags."""
 
     def conv(x, k, stride=1, pad=(0, 0)):
@@ -166,7 +166,7 @@ def by_hand(weights, pictures):
     def relu(x):
         return np.maximum(x, 0)
 
-    x = relu(conv(pictures.astype(np.float64), 0, 2, (2, 3)))
+    x = relu(conv(images.astype(np.float64), 0, 2, (2, 3)))
     x = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=-np.inf)
     x = sliding_window_view(x, (3, 3), axis=(1, 2))[:, ::2, ::2].max(axis=(-1, -2))
     starts = (1, 11, 36, 97, 158, 168)
@@ -189,13 +189,13 @@ def tensors(weights):
 @pytest.mark.parametrize("shape", [(128, 128), (256, 128)])
 def test_the_network_is_the_one_described(shape):
     weights = small_weights()
-    pictures = np.random.default_rng(1).random((3, *shape, 3), np.float32)
+    images = np.random.default_rng(1).random((3, *shape, 3), np.float32)
     network = deepdanbooru_net.build(tensors(weights))
-    got = network(torch.from_numpy(pictures)).numpy()
-    wanted = by_hand(weights, pictures)
+    got = network(torch.from_numpy(images)).numpy()
+    wanted = by_hand(weights, images)
     assert np.abs(got - wanted).max() < 1e-5
     assert np.abs(got[0] - got[1]).max() > 1e-3 and 0.02 < wanted.min() < wanted.max() < 0.98  # it tells them apart
-    one = torch.cat([network(torch.from_numpy(pictures[n : n + 1])) for n in range(3)]).numpy()
+    one = torch.cat([network(torch.from_numpy(images[n : n + 1])) for n in range(3)]).numpy()
     assert np.abs(one - got).max() < 1e-5
 
 
@@ -224,23 +224,23 @@ def write_torch(folder, plain=None, half=False):
 @pytest.mark.parametrize("half", [False, True])
 def test_scores_tags_and_ratings_from_the_file(workspace, tmp_path, half):
     folder = write_torch(tmp_path / "a1111", half=half)
-    pictures = [photo(60, 80), photo(512, 512)]
+    images = [photo(60, 80), photo(512, 512)]
     weights = small_weights()
     if half:
         weights = {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
-    wanted = by_hand(weights, np.stack([letterbox(picture, 512) for picture in pictures]))
-    done = run(workspace, folder, pictures, floor=0)
+    wanted = by_hand(weights, np.stack([letterbox(image, 512) for image in images]))
+    done = run(workspace, folder, images, floor=0)
     for record, row in zip(done, wanted, strict=True):
         assert [(a.text, a.kind) for a in record.annotations] == [
             *((name, "tag") for name in TAGS[:4]),
             *((name, "rating") for name in ("safe", "questionable", "explicit")),
         ]
-        assert {a.by for a in record.annotations} == {"deepdanbooru:a1111"}
+        assert {a.tagger for a in record.annotations} == {"deepdanbooru:a1111"}
         assert np.abs(scores(record) - row).max() < 7e-5  # rounded to 4 decimals
-    (alone,) = run(workspace, folder, pictures[1:], floor=0)
+    (alone,) = run(workspace, folder, images[1:], floor=0)
     assert np.abs(scores(alone) - scores(done[1])).max() < 1.01e-4
     limit = float(np.median(scores(done[0])))
-    (some,) = run(workspace, folder, pictures[:1], floor=limit)
+    (some,) = run(workspace, folder, images[:1], floor=limit)
     assert some.annotations == tuple(a for a in done[0].annotations if a.kind == "rating" or a.score >= limit)
 
 
@@ -282,7 +282,7 @@ def test_a_file_that_is_none_is_one_sentence(workspace, tmp_path, name):
     with pytest.raises(PrepError) as caught:
         DeepDanbooru(model=str(folder), device="cpu").start(workspace)
     assert words in caught.value.wrong and "\n" not in caught.value.wrong
-    assert f"prep models pull deepdanbooru ({human(known('deepdanbooru').size)})" in caught.value.mend
+    assert f"prep models pull deepdanbooru ({format_bytes(known('deepdanbooru').size)})" in caught.value.hint
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 3000, 0.5, 0.99])
@@ -323,8 +323,8 @@ def test_a_missing_folder_is_said(workspace, tmp_path):
 
 def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(workspace, tmp_path, monkeypatch, caplog):
     folder = write_torch(tmp_path / "m")
-    pictures = [photo(40 + n, 60) for n in range(7)]
-    calm = run(workspace, folder, pictures, floor=0)
+    images = [photo(40 + n, 60) for n in range(7)]
+    calm = run(workspace, folder, images, floor=0)
     build = deepdanbooru_net.build
 
     def tight(weights):
@@ -340,10 +340,10 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(workspace, tm
 
     monkeypatch.setattr(deepdanbooru_net, "build", tight)
     with caplog.at_level(logging.WARNING, "prep"):
-        after = run(workspace, folder, pictures, floor=0)
+        after = run(workspace, folder, images, floor=0)
     assert [r.message for r in caplog.records] == [
-        "deepdanbooru:m ran out of memory with 4 pictures at once; it goes on with 2.",
-        "deepdanbooru:m ran out of memory with 2 pictures at once; it goes on with 1.",
+        "deepdanbooru:m ran out of memory with 4 images at once; it goes on with 2.",
+        "deepdanbooru:m ran out of memory with 2 images at once; it goes on with 1.",
     ]
     for one, other in zip(calm, after, strict=True):
         assert [a.text for a in one.annotations] == [a.text for a in other.annotations]
@@ -384,9 +384,9 @@ def write_project(folder, side=24, tags=TAGS, end="\n"):
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_project(workspace, tmp_path, end):
     folder, matrix = write_project(tmp_path / "dd", end=end)
-    pictures = [photo(60, 80), photo(31, 20), photo(24, 24)]
-    for picture, record in zip(pictures, run(workspace, folder, pictures, floor=0), strict=True):
-        wanted = 1 / (1 + np.exp(-letterbox_area(picture, 24).astype(np.float64).mean(axis=(0, 1)) @ matrix))
+    images = [photo(60, 80), photo(31, 20), photo(24, 24)]
+    for image, record in zip(images, run(workspace, folder, images, floor=0), strict=True):
+        wanted = 1 / (1 + np.exp(-letterbox_area(image, 24).astype(np.float64).mean(axis=(0, 1)) @ matrix))
         assert [a.text for a in record.annotations] == [tag.removeprefix("rating:") for tag in TAGS]
         assert np.abs(scores(record) - wanted).max() < 5.2e-5
     files = DeepDanbooru(model=str(folder)).models(workspace)

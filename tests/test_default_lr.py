@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.training_set import checkpoint, workspace
-from training.methods.default_lr import usual_rate, width_of, with_rate
+from training.methods.default_lr import default_learning_rate, width_of, with_default_lr
 from training.models.sd1 import SD1
 from training.train import Train
 
@@ -32,23 +32,23 @@ def test_the_widest_blocks_of_unets_and_transformers():
         ({"method": "dreambooth"}, 128, 2e-5),
         ({"optimizer": "prodigy"}, 128, 1.0),
         ({"optimizer": "dadaptation", "method": "dreambooth"}, 1280, 1.0),
-        ({"optimizer": "adafactor", "scheduler": "adafactor", "method": "dreambooth"}, 128, 1e-4),
+        ({"optimizer": "adafactor", "lr_scheduler": "adafactor", "method": "dreambooth"}, 128, 1e-4),
     ],
 )
 def test_by_method_optimizer_and_width(options, width, rate):
-    assert usual_rate(Train(**options), width) == pytest.approx(rate)
+    assert default_learning_rate(Train(**options), width) == pytest.approx(rate)
 
 
 def test_a_rate_that_was_given_stays_and_minus_one_becomes_a_number(tmp_path):
     base = checkpoint(workspace(tmp_path))
     widest = max(base.config("unet")["block_out_channels"])
-    assert with_rate(Train(learning_rate=3e-5), base, SD1()).learning_rate == 3e-5
-    assert with_rate(Train(learning_rate=0.0, text_encoder_rate=1e-5), base, SD1()).learning_rate == 0
-    found = with_rate(Train(rank=4), base, SD1())
+    assert with_default_lr(Train(learning_rate=3e-5), base, SD1()).learning_rate == 3e-5
+    assert with_default_lr(Train(learning_rate=0.0, text_encoder_lr=1e-5), base, SD1()).learning_rate == 0
+    found = with_default_lr(Train(rank=4), base, SD1())
     assert found.learning_rate == pytest.approx(1e-4 * 1280 / widest) and widest < 1280
     assert dataclasses.replace(found, learning_rate=-1.0) == Train(rank=4)
 
 
 def test_embeddings_have_a_rate_of_their_own(tmp_path):
     given = Train(method="inversion")
-    assert with_rate(given, checkpoint(workspace(tmp_path)), SD1()) == given
+    assert with_default_lr(given, checkpoint(workspace(tmp_path)), SD1()) == given

@@ -56,10 +56,10 @@ def test_its_recipe_is_whole_and_an_earlier_demo_goes_on(shown):
     folder, _ = shown
     recipe = Recipe.read(folder / "prep.toml", ("crop", "augment", "tag", "merge", "build", "train"))
     assert [subject.token for subject in recipe.subjects] == ["smith"]
-    assert demo.begin(folder).root == folder.resolve()
+    assert demo.create_demo(folder).root == folder.resolve()
 
 
 def test_another_folder_is_not_written_into(tmp_path):
     (tmp_path / "mine.txt").write_text("x")
     with pytest.raises(PrepError, match="is not empty"):
-        demo.begin(tmp_path)
+        demo.create_demo(tmp_path)

@@ -41,7 +41,7 @@ def test_every_tagger_says_what_is_the_matter_with_the_gpu(tmp_path, monkeypatch
     for device in ("auto", "cuda"):
         with pytest.raises(PrepError, match=r"^There is a GPU, but (torch .*|onnxruntime) cannot use it\.") as useless:
             cls(model="model", device=device).start(workspace)
-        assert "--device cpu" in useless.value.mend
+        assert "--device cpu" in useless.value.hint
     assert capfd.readouterr().out == ""
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline.commands.diff import diff
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
-from pipeline.stage import Model, Step
+from pipeline.stage import HistoryStep, Model
 from tests.make import record, tag
 
 
@@ -32,10 +32,10 @@ def test_each_aspect_has_its_word(tmp_path):
     others = {
         "caption": {"caption": "smith, hat"},
         "crop": {"crop": dataclasses.replace(one.crop, left=0)},
-        "picture": {"picture": dataclasses.replace(one.picture, pixels="ff")},
+        "image": {"image": dataclasses.replace(one.image, pixel_sha256="ff")},
         "fate": {"drop": Drop("build", "duplicate")},
         "role": {"role": "reg", "subject": ""},
-        "place": {"placed": "dataset/x.png"},
+        "place": {"dataset_path": "dataset/x.png"},
         "tags": {"annotations": (tag("beard"), tag("apron"))},
     }
     before = written(tmp_path / "a.parquet", [one])
@@ -48,14 +48,18 @@ def test_each_aspect_has_its_word(tmp_path):
 def test_another_score_or_encoder_is_no_difference(tmp_path):
     one = record(1, annotations=(tag("hat", 0.5),))
     other = dataclasses.replace(
-        one, annotations=(tag("hat", 0.6),), picture=dataclasses.replace(one.picture, file="00")
+        one, annotations=(tag("hat", 0.6),), image=dataclasses.replace(one.image, file_sha256="00")
     )
     assert diff(written(tmp_path / "a.parquet", [one]), written(tmp_path / "b.parquet", [other])).same
 
 
 def test_options_models_and_stages(tmp_path):
-    old = (Step("crop", 1, {"size": 1}, "x"), Step("wd14", 1, {}, "y", (Model("m", "aa"),)))
-    new = (Step("crop", 1, {"size": 2}, "x"), Step("wd14", 1, {}, "y", (Model("m", "bb"),)), Step("merge", 1, {}, "z"))
+    old = (HistoryStep("crop", 1, {"size": 1}, "x"), HistoryStep("wd14", 1, {}, "y", (Model("m", "aa"),)))
+    new = (
+        HistoryStep("crop", 1, {"size": 2}, "x"),
+        HistoryStep("wd14", 1, {}, "y", (Model("m", "bb"),)),
+        HistoryStep("merge", 1, {}, "z"),
+    )
     found = diff(written(tmp_path / "a.parquet", [], old), written(tmp_path / "b.parquet", [], new))
     assert found.options == [
         ("crop", "size", 1, 2),

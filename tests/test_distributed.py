@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from pipeline.cli.main import cli
 from pipeline.errors import PrepError
 from tests.training_set import manifest, placed, workspace
-from training.distributed import Ranks, find_ranks
+from training.distributed import DistributedContext, init_distributed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,9 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent
 @given(total=st.integers(0, 20), count=st.integers(1, 5))
 def test_shares_make_up_the_whole(total, count):
     whole = list(range(total))
-    shares = [Ranks(number, count).share(whole) for number in range(count)]
+    shares = [DistributedContext(number, count).share(whole) for number in range(count)]
     assert sorted(item for share in shares for item in share) == whole
-    spread = [Ranks(k, count).spread(torch.tensor(share, dtype=torch.float), total) for k, share in enumerate(shares)]
+    spread = [
+        DistributedContext(k, count).spread(torch.tensor(share, dtype=torch.float), total)
+        for k, share in enumerate(shares)
+    ]
     if count > 1:
         assert torch.stack(spread).sum(0).tolist() == whole
     assert spread[0].numel() == total
@@ -35,17 +38,17 @@ def test_shares_make_up_the_whole(total, count):
 
 def test_alone_there_is_nothing_to_add_or_wait_for(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    ranks = find_ranks("cpu")
-    assert ranks == Ranks(0, 1) and ranks.first
+    ranks = init_distributed("cpu")
+    assert ranks == DistributedContext(0, 1) and ranks.is_main_process
     tensors = [torch.ones(2)]
-    ranks.add(tensors)
-    ranks.wait()
-    assert tensors[0].tolist() == [1, 1] and ranks.largest(3) == 3
+    ranks.all_reduce_sum(tensors)
+    ranks.barrier()
+    assert tensors[0].tolist() == [1, 1] and ranks.all_reduce_max(3) == 3
 
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path):
-    """Also in batches with fewer pictures than processes; equal but for the order of float sums."""
+    """Also in batches with fewer images than processes; equal but for the order of float sums."""
     for count in (1, 3):
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         process = subprocess.run(
@@ -95,16 +98,25 @@ def launched(count, work, *options):
     """prep train as torchrun starts it, in so many processes."""
     prep = (sys.executable, "-c", "from pipeline.cli.main import main; main()", "-C", str(work.root), "train")
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--no-python", "--nproc-per-node", str(count))
-    command = [sys.executable, *torchrun, *prep, "--unchecked", *options]
+    command = [sys.executable, *torchrun, *prep, "--skip-checks", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=ALONE)
 
 
 OPTIONS = (
     # Adam would make large steps of gradients that are next to nothing, and so of the order of their sums.
-    *("--steps", "4", "--batch", "3", "--rank", "2", "--optimizer", "sgd-nesterov"),
-    *("--learning-rate", "1", "--text-encoder-rate", "1"),
-    *("--save-precision", "fp32", "--ema", "0.5", "--validation-times", "2", "--validate-every-steps", "2"),
-    *("--save-every-steps", "2", "--sample-every-steps", "4", "--sample-prompts", "prompts.txt", "--result", "last"),
+    *("--steps", "4", "--batch-size", "3", "--rank", "2", "--optimizer", "sgd-nesterov"),
+    *("--learning-rate", "1", "--text-encoder-lr", "1"),
+    *("--save-precision", "fp32", "--ema-decay", "0.5", "--validation-timesteps", "2", "--validate-every-steps", "2"),
+    *(
+        "--save-every-steps",
+        "2",
+        "--sample-every-steps",
+        "4",
+        "--sample-prompts",
+        "prompts.txt",
+        "--keep-weights",
+        "last",
+    ),
 )
 ALONE = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -158,7 +170,7 @@ def test_of_two_processes_a_mistake_is_told_once(trained):
 
 
 @pytest.mark.parametrize(
-    ("command", "named"), [(["run"], "run"), (["crop"], "crop"), (["train", "--trial"], "train --trial")]
+    ("command", "named"), [(["run"], "run"), (["crop"], "crop"), (["train", "--dry-run"], "train --dry-run")]
 )
 def test_only_training_is_shared(tmp_path, monkeypatch, command, named):
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -166,4 +178,4 @@ def test_only_training_is_shared(tmp_path, monkeypatch, command, named):
     found = CliRunner().invoke(cli, ["-C", str(tmp_path), *command])
     assert isinstance(found.exception, PrepError)
     assert str(found.exception.wrong) == "2 processes were started, but only prep train shares its work among them."
-    assert found.exception.mend == f"Give it alone: prep {named}"
+    assert found.exception.hint == f"Give it alone: prep {named}"

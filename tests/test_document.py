@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from pipeline.html.document import Page, document, safe, write_page
+from pipeline.html.document import HtmlPage, render_document, safe, write_page
 
 
 class Texts(HTMLParser):
@@ -41,7 +41,7 @@ def test_words_stay_words_in_elements_and_in_attributes(words):
 
 
 def test_a_page_loads_nothing_and_runs_its_own_script_only():
-    page = document(Page("prep x", "<T>", "<p>body</p>", script="let a = 1 < 2;"))
+    page = render_document(HtmlPage("prep x", "<T>", "<p>body</p>", script="let a = 1 < 2;"))
     ran = re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1]
     own = base64.b64encode(hashlib.sha256(ran.encode()).digest()).decode()
     assert policy(page) == (
@@ -49,20 +49,20 @@ def test_a_page_loads_nothing_and_runs_its_own_script_only():
         f"script-src 'sha256-{own}'"
     )
     assert "<title>&lt;T&gt;</title>" in page
-    assert "script-src" not in policy(document(Page("prep x", "T", ""))), "without a script none may run"
+    assert "script-src" not in policy(render_document(HtmlPage("prep x", "T", ""))), "without a script none may run"
     assert "url(" not in page and "@import" not in page
 
 
 def test_only_a_page_of_the_same_command_is_written_over(tmp_path):
     path = tmp_path / "page.html"
-    write_page(path, Page("prep report", "one", "1"))
-    write_page(path, Page("prep report", "two", "2"))
+    write_page(path, HtmlPage("prep report", "one", "1"))
+    write_page(path, HtmlPage("prep report", "two", "2"))
     assert "two" in path.read_text()
     with pytest.raises(PrepError) as told:
-        write_page(path, Page("prep compare", "three", "3"))
+        write_page(path, HtmlPage("prep compare", "three", "3"))
     assert told.value.wrong == f"{path} is not a page that prep compare wrote, so it stays."
     assert "two" in path.read_text()
     with pytest.raises(PrepError, match="is a folder"):
-        write_page(tmp_path, Page("prep report", "", ""))
+        write_page(tmp_path, HtmlPage("prep report", "", ""))
     with pytest.raises(PrepError, match="does not exist"):
-        write_page(tmp_path / "no" / "page.html", Page("prep report", "", ""))
+        write_page(tmp_path / "no" / "page.html", HtmlPage("prep report", "", ""))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PrepError
 from tests.method_set import losses, materials, trainee
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.export.artifacts import write_product
+from training.export.artifacts import write_artifact
 from training.export.tensor_file import data_sha256
 from training.models.base_model import PARTS
 from training.models.family import TextSettings
@@ -37,7 +37,7 @@ def saved(made, folder, dtype=torch.float16):
     files = {}
     for end, product in made.settle(dtype).items():
         files[end] = folder / f"out{end}"
-        write_product(files[end], product, {"prep": "1"})
+        write_artifact(files[end], product, {"prep": "1"})
     return files
 
 
@@ -53,8 +53,8 @@ def states(found):
     ("options", "parts"),
     [
         ({}, {"unet"}),
-        ({"text_encoder_rate": RATE}, {"unet", "text_encoder"}),
-        ({"learning_rate": 0.0, "text_encoder_rate": RATE}, {"text_encoder"}),
+        ({"text_encoder_lr": RATE}, {"unet", "text_encoder"}),
+        ({"learning_rate": 0.0, "text_encoder_lr": RATE}, {"text_encoder"}),
     ],
 )
 def test_all_weights_of_the_parts_with_a_rate_learn(work, options, parts):
@@ -63,7 +63,7 @@ def test_all_weights_of_the_parts_with_a_rate_learn(work, options, parts):
     before = states(found)
     errors = losses(found, made, 8)
     assert errors[-1] < 0.9 * errors[0]
-    learned = {name for group in made.groups() for name in group.weights}
+    learned = {name for group in made.param_groups() for name in group.weights}
     assert learned == {
         f"{part}.{name}" for part, module in found.modules.items() for name, _ in module.named_parameters()
     }
@@ -72,7 +72,7 @@ def test_all_weights_of_the_parts_with_a_rate_learn(work, options, parts):
 
 def test_each_part_learns_at_its_rate(work):
     """Adam's first step moves each weight by the rate, wherever there is a gradient to speak of."""
-    found, made = begin(work, learning_rate=1e-3, text_encoder_rate=1e-4, weight_decay=0.0)
+    found, made = begin(work, learning_rate=1e-3, text_encoder_lr=1e-4, weight_decay=0.0)
     before = states(found)
     losses(found, made, 1)
     after = states(found)
@@ -83,11 +83,11 @@ def test_each_part_learns_at_its_rate(work):
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "sd35"])
 def test_folder_and_file_are_proven(work, tmp_path, kind):
-    found, made = begin(work, kind, text_encoder_rate=RATE)
+    found, made = begin(work, kind, text_encoder_lr=RATE)
     losses(found, made, 1)
     files = saved(made, tmp_path)
     assert files.keys() == ({""} if kind == "sd35" else {"", ".safetensors"})
-    made.prove(files)
+    made.verify(files)
     parts = [part for part in PARTS if found.checkpoint.config(part)]
     for part in parts:
         with safe_open(files[""] / part / PARTS[part], "pt") as opened:
@@ -98,7 +98,7 @@ def test_folder_and_file_are_proven(work, tmp_path, kind):
 def test_a_pipeline_of_diffusers_paints_what_was_trained(work, tmp_path):
     from diffusers import StableDiffusionPipeline
 
-    found, made = begin(work, text_encoder_rate=RATE)
+    found, made = begin(work, text_encoder_lr=RATE)
     losses(found, made, 3)
     files = saved(made, tmp_path, torch.float32)
     folder = StableDiffusionPipeline.from_pretrained(files[""], local_files_only=True)
@@ -112,9 +112,9 @@ def test_a_pipeline_of_diffusers_paints_what_was_trained(work, tmp_path):
         size = {"width": 64, "height": 64, "num_inference_steps": 1, "output_type": "np"}
         return torch.from_numpy(pipeline("smith", generator=torch.Generator().manual_seed(1), **size).images)
 
-    pictures = {name: paint(pipeline) for name, pipeline in (("folder", folder), ("single", single), ("base", plain))}
-    torch.testing.assert_close(pictures["folder"], pictures["single"], atol=1e-4, rtol=0)
-    assert float((pictures["folder"] - pictures["base"]).abs().max()) > 1e-2
+    images = {name: paint(pipeline) for name, pipeline in (("folder", folder), ("single", single), ("base", plain))}
+    torch.testing.assert_close(images["folder"], images["single"], atol=1e-4, rtol=0)
+    assert float((images["folder"] - images["base"]).abs().max()) > 1e-2
     for part in found.modules:
         ours = getattr(folder, part).state_dict()
         assert all(torch.equal(value, ours[name]) for name, value in found.modules[part].state_dict().items())
@@ -126,13 +126,13 @@ def test_a_pipeline_of_diffusers_paints_what_was_trained(work, tmp_path):
 
 def test_the_folder_is_a_base_to_train_on(work, tmp_path):
     """The index names only what is there, the schedule says what was trained, and prep recognises it."""
-    from training.models.families import recognise
+    from training.models.families import detect_family
 
     base = tmp_path / "base"  # which has a part that nobody publishes
     shutil.copytree(narrow(), base)
     checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
     (base / "model_index.json").write_text(json.dumps(json.loads((base / "model_index.json").read_text()) | checker))
-    found, made = begin(work, str(base), prediction="v_prediction", zero_snr="on")
+    found, made = begin(work, str(base), prediction_type="v_prediction", zero_terminal_snr="on")
     losses(found, made, 1)
     folder = saved(made, tmp_path)[""]
     index = json.loads((folder / "model_index.json").read_text())
@@ -140,7 +140,7 @@ def test_the_folder_is_a_base_to_train_on(work, tmp_path):
     assert named == {path.name for path in folder.iterdir() if path.is_dir()}
     schedule = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     assert (schedule["prediction_type"], schedule["rescale_betas_zero_snr"]) == ("v_prediction", True)
-    assert recognise(checkpoint(work, str(folder))).name == found.family.name
+    assert detect_family(checkpoint(work, str(folder))).name == found.family.name
 
 
 @pytest.mark.parametrize("fault", ["folder", "file"])
@@ -157,13 +157,13 @@ def test_the_proof_finds_a_wrong_weight(work, tmp_path, fault):
     )
     save_file(tensors | {name: tensors[name] * 1.5}, path, {"format": "pt"})
     with pytest.raises(PrepError, match="does not load as it was trained: the unet is off by"):
-        made.prove(files)
+        made.verify(files)
 
 
 def test_a_model_that_learned_nothing_is_refused(work, tmp_path):
     _, made = begin(work)
     with pytest.raises(PrepError, match="Training leaves the unet as it was"):
-        made.prove(saved(made, tmp_path))
+        made.verify(saved(made, tmp_path))
 
 
 def test_bfloat16_is_computed_with_but_not_learned_in(work):
@@ -180,7 +180,7 @@ def test_bfloat16_is_computed_with_but_not_learned_in(work):
     }
     assert {value.dtype for value in found.modules["unet"].state_dict().values()} == {torch.float32}
     assert 1e-6 < max(moved.values()) < 3e-6
-    made.settle(torch.float32)
+    made.finalize(torch.float32)
     assert "forward" not in vars(found.modules["unet"])
 
 
@@ -200,8 +200,8 @@ def test_a_whole_run(tmp_path):
     """With prior preservation, from manifest to folder and file; a second run takes their place."""
     work = workspace(tmp_path)
     made = manifest(work, [placed(work, 0), placed(work, 1), placed(work, 2, role="reg")])
-    options = {"method": "dreambooth", "steps": 3, "batch": 2, "learning_rate": 1e-4, "save_every_epochs": 0}
-    options |= {"text_encoder_rate": 1e-5, "output": "smith.v1"}
+    options = {"method": "dreambooth", "steps": 3, "batch_size": 2, "learning_rate": 1e-4, "save_every_epochs": 0}
+    options |= {"text_encoder_lr": 1e-5, "output": "smith.v1"}
     stage = Train(**options)
     list(stage.run(made, work, lambda done, total: None))
     file, folder = stage.file(work), stage.file(work).with_name("smith.v1")
@@ -214,6 +214,6 @@ def test_a_whole_run(tmp_path):
     before = file.read_bytes()
     (folder / "left over").touch()
     list(Train(**options | {"prior_loss_weight": 0.0}).run(made, work, lambda done, total: None))
-    assert file.read_bytes() != before  # the class pictures had their part in it
+    assert file.read_bytes() != before  # the class images had their part in it
     assert not (folder / "left over").exists()
     assert not list(folder.parent.glob("*unproven*")) and not list(folder.parent.glob(".*former"))

@@ -1,4 +1,4 @@
-"""prep train --trial: it touches every part, says what the whole would take, and counts for nothing."""
+"""prep train --dry-run: it touches every part, says what the whole would take, and counts for nothing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from tests.test_training_run import held
 from tests.training_set import manifest, placed, sample, workspace
-from training.evaluation.dry_run import Counts, Estimate, estimate, human, smaller, try_out
-from training.evaluation.step_timer import Meter
+from training.evaluation.dry_run import PartCounts, RunEstimate, dry_run, estimate_time, format_duration, smaller
+from training.evaluation.step_timer import StepTimer
 from training.train import Train
 from training.trainer import count_steps
 
@@ -25,9 +25,14 @@ def tried(tmp_path_factory):
     (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 2\n")
     made = manifest(work, [placed(work, 1), placed(work, 2), held(work, 10), held(work, 11), held(work, 12)])
     config = Train(
-        steps=90, rank=2, learning_rate=1e-3, validation_times=2, scheduler="cosine", sample_prompts="prompts.txt"
+        steps=90,
+        rank=2,
+        learning_rate=1e-3,
+        validation_timesteps=2,
+        lr_scheduler="cosine",
+        sample_prompts="prompts.txt",
     )
-    return work, config, try_out(config, made, work, nothing)
+    return work, config, dry_run(config, made, work, nothing)
 
 
 def test_touches_everything(tried):
@@ -69,7 +74,9 @@ def test_tells_its_numbers(tried):
 
 
 def test_what_was_not_asked_for_is_said():
-    found = Estimate(4, 80, {"steps": 4, "samples": 0}, {"steps": 60.0, "validation": 0.0}, 60.0, 10**9, 2 * 10**9, "x")
+    found = RunEstimate(
+        4, 80, {"steps": 4, "samples": 0}, {"steps": 60.0, "validation": 0.0}, 60.0, 10**9, 2 * 10**9, "x"
+    )
     assert list(found.lines()) == [
         "tried 4 of 80 steps in x",
         "touched: steps 4",
@@ -81,10 +88,10 @@ def test_what_was_not_asked_for_is_said():
 
 
 def test_estimate_by_hand():
-    first, second = Meter(), Meter()
+    first, second = StepTimer(), StepTimer()
     first.seconds |= {"prepare": [99.0], "base": [4.0], "step": [2.0, 50.0], "validation": [0.0, 3.0], "save": [0.2]}
     second.seconds |= {"prepare": [5.0], "base": [0.0], "step": [2.0, 2.0], "samples": [7.0], "publish": [6.0]}
-    assert estimate(first, second, Counts(steps=100, validations=4, samples=3, saves=10)) == {
+    assert estimate_time(first, second, PartCounts(steps=100, validations=4, samples=3, saves=10)) == {
         "loading": 5.0,
         "the base model's losses and samples": 4.0,
         "steps": 200.0,
@@ -98,11 +105,11 @@ def test_estimate_by_hand():
 def test_counts_are_those_of_the_run():
     """By the loop's own rule of what is due when."""
     samples = [sample(k) for k in range(3)]
-    config = Train(epochs=5, batch=2, validate_every_epochs=2, sample_every_steps=4, save_every_steps=7)
+    config = Train(epochs=5, batch_size=2, validate_every_epochs=2, sample_every_steps=4, save_every_steps=7)
     total = count_steps(config, samples)
     assert total == 15
     # validation: ends of the epochs 2 and 4, and the end; samples: 4, 8, 12, 15; saved: every epoch, 7 and 14
-    assert Counts.of(config, samples, total) == Counts(15, 3, 4, 7)
+    assert PartCounts.of(config, samples, total) == PartCounts(15, 3, 4, 7)
 
 
 def test_a_name_that_is_almost_too_long():
@@ -110,4 +117,10 @@ def test_a_name_that_is_almost_too_long():
 
 
 def test_durations():
-    assert [human(s) for s in (0.04, 89, 90, 3600, 12000)] == ["0.0 s", "89.0 s", "2 min", "60 min", "3 h 20 min"]
+    assert [format_duration(s) for s in (0.04, 89, 90, 3600, 12000)] == [
+        "0.0 s",
+        "89.0 s",
+        "2 min",
+        "60 min",
+        "3 h 20 min",
+    ]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.commands.edit import Wanted
+from pipeline.commands.edit import EditSelection
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from tests.make import record
@@ -25,10 +25,10 @@ def lines(place, *args):
     return [json.loads(line) for line in edit(place, *args, "--json").stdout.splitlines()]
 
 
-def test_one_picture_by_name_and_what_to_do_next(place):
+def test_one_image_by_name_and_what_to_do_next(place):
     done = edit(place, "4.jpg", "--remove", "hat", "--add", "bow", "--replace", "hammer", "axe", "--flag", "unsure")
     assert done.stdout.splitlines() == [
-        "1 of 1 pictures changed: remove hat; replace hammer by axe; add bow; flag unsure",
+        "1 of 1 images changed: remove hat; replace hammer by axe; add bow; flag unsure",
         "next: prep merge    back: prep edit --undo",
     ]
     (change,) = lines(place, "4", "--set", "by hand", "--drop", "--dry-run")
@@ -48,7 +48,7 @@ def test_a_dry_run_shows_and_writes_nothing(place):
         "  - smith, apron, hat, long hair, hammer",
         "  + smith, apron, cap, long hair, hammer",
         "  flag x",
-        "1 of 1 pictures would change: replace hat by cap; flag x",
+        "1 of 1 images would change: replace hat by cap; flag x",
         "nothing was written",
     ]
     assert not (place.root / "decisions").exists()
@@ -56,10 +56,10 @@ def test_a_dry_run_shows_and_writes_nothing(place):
 
 def test_all_means_all_that_are_kept_and_counts_what_changes(place):
     done = edit(place, "--all", "--remove", "hammer")
-    assert done.stdout.startswith("3 of 6 pictures changed: remove hammer\n")
+    assert done.stdout.startswith("3 of 6 images changed: remove hammer\n")
     assert len(lines(place, "--undo")) == 3
-    assert edit(place, "--redo").stdout.startswith("3 pictures changed: again remove hammer\n")
-    assert edit(place, "--undo").stdout.startswith("3 pictures changed: took back remove hammer\n")
+    assert edit(place, "--redo").stdout.startswith("3 images changed: again remove hammer\n")
+    assert edit(place, "--undo").stdout.startswith("3 images changed: took back remove hammer\n")
     assert edit(place, "--undo", code=1).stderr.startswith("prep: There is nothing to undo.")
 
 
@@ -83,12 +83,12 @@ def test_reset_restore_and_unflag_take_back(place):
 @pytest.mark.parametrize(
     ("args", "wrong", "mend"),
     [
-        (["--add", "x"], "edit does not know which pictures.", "Name one or more by file name or id"),
-        (["4.jpg", "--all", "--add", "x"], "edit was told twice which pictures.", "Name one or more"),
+        (["--add", "x"], "edit does not know which images.", "Name one or more by file name or id"),
+        (["4.jpg", "--all", "--add", "x"], "edit was told twice which images.", "Name one or more"),
         (["4.jpg"], "edit needs one thing to do.", "Such as --add hat"),
         (["4.jpg", "--undo", "--add", "x"], "edit needs one thing to do.", "Such as --add hat"),
-        (["4.jgp", "--add", "x"], "No picture is called '4.jgp'.", "Close: 4.jpg"),
-        (["--filter", "hammr", "--add", "x"], "No picture is meant by 'hammr'.", "Close tags: hammer."),
+        (["4.jgp", "--add", "x"], "No image is called '4.jgp'.", "Close: 4.jpg"),
+        (["--filter", "hammr", "--add", "x"], "No image is meant by 'hammr'.", "Close tags: hammer."),
         (
             ["--filter", "(", "--add", "x"],
             "The filter is wrong at its end: a tag or a condition is missing.",
@@ -106,9 +106,9 @@ def test_what_cannot_be_is_said(place, args, wrong, mend):
 
 
 def test_wanted_is_one_of_three():
-    assert Wanted(("a",)) and Wanted((), "beard") and Wanted((), "", True)
+    assert EditSelection(("a",)) and EditSelection((), "beard") and EditSelection((), "", True)
     with pytest.raises(PrepError, match="does not know"):
-        Wanted((), "  ")
+        EditSelection((), "  ")
 
 
 def captions(folder):

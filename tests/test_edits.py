@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.edits import JOURNAL, Edit, Edits, effective, reworded
+from pipeline.edits import JOURNAL, Edit, Journal, effective, reworded
 from pipeline.errors import PrepError
 from tests.make import workspace
 
@@ -28,7 +28,7 @@ def journal(place):
 
 def test_nothing_decided_is_no_file_and_no_digest(tmp_path):
     place = workspace(tmp_path)
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     assert edits.of("a") == () and edits.digest == "" and edits.ids == ()
     assert edits.undo(place) is None and edits.redo(place) is None
     assert edits.append(place, [], [HAT]) is None and edits.append(place, ["a"], []) is None
@@ -37,7 +37,7 @@ def test_nothing_decided_is_no_file_and_no_digest(tmp_path):
 
 def test_every_step_is_one_line_on_disk_at_once(tmp_path):
     place = workspace(tmp_path)
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     edits.append(place, ["b", "a", "b"], [HAT, CAP])
     edits.undo(place)
     edits.redo(place)
@@ -50,13 +50,13 @@ def test_every_step_is_one_line_on_disk_at_once(tmp_path):
         {"n": 2, "undo": 1},
         {"n": 3, "redo": 1},
     ]
-    assert said(Edits.read(place)) == said(edits) == ["add hat", "replace hat by cap"]
+    assert said(Journal.read(place)) == said(edits) == ["add hat", "replace hat by cap"]
     assert edits.ids == ("a", "b")
 
 
 def test_undo_and_redo_go_back_and_forth_without_end(tmp_path):
     place = workspace(tmp_path)
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     for n in range(50):
         edits.append(place, ["a"], [Edit("set", str(n))])
     for n in reversed(range(50)):
@@ -73,7 +73,7 @@ def test_undo_and_redo_go_back_and_forth_without_end(tmp_path):
 
 def test_a_copy_has_the_edits_of_its_root_then_its_own(tmp_path):
     place = workspace(tmp_path)
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     edits.append(place, ["a-1"], [Edit("remove", "text")])
     edits.append(place, ["a"], [HAT])
     assert said(edits, "a") == ["add hat"]
@@ -122,7 +122,7 @@ def test_effective_edits_have_the_same_effect_and_stay_as_they_are(edits):
 @given(st.lists(st.one_of(st.tuples(st.sampled_from(["a", "a-1", "b"]), some), st.sampled_from(["undo", "redo"]))))
 def test_undo_then_redo_changes_nothing_and_reading_again_gives_the_same(tmp_path_factory, steps):
     place = workspace(tmp_path_factory.mktemp("w"))
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     for step in steps:
         if isinstance(step, tuple):
             edits.append(place, [step[0]], step[1])
@@ -133,13 +133,13 @@ def test_undo_then_redo_changes_nothing_and_reading_again_gives_the_same(tmp_pat
     if edits.undo(place):
         edits.redo(place)
     assert [edits.of(id) for id in ids] == before and edits.digest == digest
-    again = Edits.read(place)
+    again = Journal.read(place)
     assert [again.of(id) for id in ids] == before and again.digest == digest
 
 
 def test_the_digest_knows_effects_not_ways(tmp_path):
     one, other = workspace(tmp_path / "1"), workspace(tmp_path / "2")
-    edits, others = Edits.read(one), Edits.read(other)
+    edits, others = Journal.read(one), Journal.read(other)
     edits.append(one, ["a", "b"], [HAT])
     others.append(other, ["b"], [Edit("set", "x")])
     others.undo(other)
@@ -152,24 +152,24 @@ def test_the_digest_knows_effects_not_ways(tmp_path):
 def test_a_torn_last_line_is_ignored_with_a_warning_and_cut_off(tmp_path, caplog):
     place = workspace(tmp_path)
     path = place.root / JOURNAL
-    Edits.read(place).append(place, ["a"], [HAT])
+    Journal.read(place).append(place, ["a"], [HAT])
     whole = path.read_bytes()
     line = b'{"n":2,"ids":["a"],"edits":[{"what":"set","text":"long"}]}'
     for length in range(1, len(line)):
         path.write_bytes(whole + line[:length])
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            edits = Edits.read(place)
+            edits = Journal.read(place)
         assert caplog.messages == ["decisions/edits.jsonl: its last line was not written whole and is ignored."]
         assert said(edits) == ["add hat"]
     edits.append(place, ["a"], [GONE])
     assert [entry["n"] for entry in journal(place)] == [1, 2]
-    assert said(Edits.read(place)) == ["add hat", "drop"]
+    assert said(Journal.read(place)) == ["add hat", "drop"]
     path.write_bytes(whole + line)  # whole but for the newline, as some editors leave it
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     assert said(edits) == ["set long"]
     edits.append(place, ["a"], [GONE])
-    assert said(edits) == said(Edits.read(place)) == ["set long", "drop"]
+    assert said(edits) == said(Journal.read(place)) == ["set long", "drop"]
 
 
 @pytest.mark.parametrize(
@@ -189,18 +189,18 @@ def test_a_torn_last_line_is_ignored_with_a_warning_and_cut_off(tmp_path, caplog
 )
 def test_a_damaged_line_is_named(tmp_path, line, why):
     place = workspace(tmp_path)
-    Edits.read(place).append(place, ["a"], [HAT])
+    Journal.read(place).append(place, ["a"], [HAT])
     with (place.root / JOURNAL).open("a") as file:
         file.write(line + "\n")
     with pytest.raises(PrepError, match="the line after number 1 cannot be read") as caught:
-        Edits.read(place)
+        Journal.read(place)
     assert why in caught.value.wrong
-    assert caught.value.mend == "Mend that line or delete it; the others stay."
+    assert caught.value.hint == "Mend that line or delete it; the others stay."
 
 
 def test_a_journal_that_is_taken_away_meanwhile_is_noticed(tmp_path):
     place = workspace(tmp_path)
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     edits.append(place, ["a"], [HAT])
     (place.root / JOURNAL).write_text("")
     with pytest.raises(PrepError, match="shortened or deleted while prep used it"):
@@ -209,7 +209,7 @@ def test_a_journal_that_is_taken_away_meanwhile_is_noticed(tmp_path):
 
 def test_two_readers_follow_each_other(tmp_path):
     place = workspace(tmp_path)
-    edits, other = Edits.read(place), Edits.read(place)
+    edits, other = Journal.read(place), Journal.read(place)
     edits.append(place, ["a"], [HAT])
     other.append(place, ["b"], [GONE])
     assert said(other) == ["add hat"]
@@ -262,7 +262,7 @@ def test_two_processes_append_and_nothing_is_lost(tmp_path):
     both = [writer(place, name, 40) for name in "ab"]
     assert [one.wait(60) for one in both] == [0, 0]
     assert [line["n"] for line in journal(place)] == list(range(1, 81))
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     assert {e.text for e in edits.of("a")} == {f"a{n}" for n in range(40)}
     assert {e.text for e in edits.of("b")} == {f"b{n}" for n in range(40)}
 
@@ -278,15 +278,15 @@ def test_kill_9_loses_at_most_the_line_being_written(tmp_path):
     one.wait(10)
     numbers = [line["n"] for line in map(json.loads, path.read_text().splitlines())]
     assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) > 20
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     edits.append(place, ["b"], [GONE])  # the lock died with its holder
     assert len(edits.of("a")) == len(numbers) and said(edits, "b") == ["drop"]
 
 
-def test_a_hundred_thousand_pictures_at_once(tmp_path):
+def test_a_hundred_thousand_images_at_once(tmp_path):
     place = workspace(tmp_path)
     ids = [f"{n:016x}" for n in range(100_000)]
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     edits.append(place, ids, [HAT])
     assert edits.of(ids[-1]) == (HAT,) and len(edits.ids) == 100_000
     assert (place.root / JOURNAL).stat().st_size < 2_000_000
@@ -295,9 +295,9 @@ def test_a_hundred_thousand_pictures_at_once(tmp_path):
 def test_many_captions_are_set_at_once_and_verbatim(tmp_path):
     home = workspace(tmp_path)
     captions = ["one\ntwo\r\n\tthree", "", "\u3000family \U0001f468\u200d\U0001f469 \\(x\\), , a ", "\u2028\x1b[2J"]
-    Edits.read(home).append_each(home, ((f"{n:016x}", Edit("set", text)) for n, text in enumerate(captions)))
-    read = Edits.read(home)
+    Journal.read(home).append_each(home, ((f"{n:016x}", Edit("set", text)) for n, text in enumerate(captions)))
+    read = Journal.read(home)
     assert [read.of(f"{n:016x}") for n in range(4)] == [(Edit("set", text),) for text in captions]
     assert str(Edit("set", "one\ntwo")) == r"set one\ntwo"
     read.undo(home)
-    assert len(Edits.read(home).ids) == 3
+    assert len(Journal.read(home).ids) == 3

@@ -13,10 +13,10 @@ from PIL import Image
 from pipeline.engines import local, ray_data
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
-from pipeline.models.catalog import KNOWN
+from pipeline.models.catalog import CATALOG
 from pipeline.models.store import RECORD
-from pipeline.run import Plan, Settings, bring
-from pipeline.stage import Step
+from pipeline.run import RunSettings, StagePlan, update_stage
+from pipeline.stage import HistoryStep
 from pipeline.vectors import PROVENANCE
 from taggers.basic import Basic
 from taggers.captioners.blip import Blip
@@ -26,7 +26,7 @@ from taggers.captioners.vlm import Vlm
 from taggers.clip.clip import Clip
 from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
-from taggers.tagger import Split, tagging
+from taggers.tagger import PreparedPredictor, tagging
 from tests.fake import cropped, write_wd14
 from tests.folders import FORMS
 from tests.make import workspace as make_workspace
@@ -48,15 +48,17 @@ def workspace(tmp_path, monkeypatch):
     return make_workspace(tmp_path / "smith")
 
 
-def crops(workspace, pictures):
-    records = [cropped(workspace, f"{n:016x}", picture) for n, picture in enumerate(pictures)]
-    return write_manifest(workspace.manifest("crop"), [records], (Step("crop", 1, {}, ""),))
+def crops(workspace, images):
+    records = [cropped(workspace, f"{n:016x}", image) for n, image in enumerate(images)]
+    return write_manifest(workspace.manifest("crop"), [records], (HistoryStep("crop", 1, {}, ""),))
 
 
 def tag(workspace, tagger, source, engine=local.run, workers=0):
     workspace.manifest("tag").unlink(missing_ok=True)
     workspace.manifest(f"tag.{tagger.label}").unlink(missing_ok=True)
-    return bring(Plan("tag", (tagger,), joined=True), source, workspace, Settings(engine, workers, quiet=True)).manifest
+    return update_stage(
+        StagePlan("tag", (tagger,), joined=True), source, workspace, RunSettings(engine, workers, quiet=True)
+    ).manifest
 
 
 def pulled(folder):
@@ -88,7 +90,7 @@ def test_the_manifest_records_the_model_its_files_and_how_it_was_used(workspace,
     for name, model in recorded.items():
         assert (model.sha256, model.revision) == (files[name], COMMIT)
     assert preprocess.name == f"{cls.name} preprocess" and len(preprocess.revision) > 10
-    assert {a.by for r in manifest.records() for a in r.annotations} <= {f"{cls.name}:small-model"}
+    assert {a.tagger for r in manifest.records() for a in r.annotations} <= {f"{cls.name}:small-model"}
     assert step.libraries.keys() == set(cls.libraries)
 
 
@@ -98,14 +100,14 @@ WIDE, TALL, EVEN = (192, 320), (320, 192), (256, 256)  # shapes that prep crop a
 
 
 def turned(rgb):
-    """A picture that lies on its side in the file, and says so."""
+    """A image that lies on its side in the file, and says so."""
     exif = Image.Exif()
     exif[0x0112] = 6  # its top is the file's right side
     return Image.fromarray(np.rot90(rgb)), {"exif": exif}
 
 
 def veiled(rgb):
-    """Half transparent at the top, fully at the bottom, where the hidden colours differ from all others."""
+    """Half transparent at the top, fully at the bottom, where the hidden colors differ from all others."""
     alpha = np.linspace(128, 0, rgb.shape[0]).astype(np.uint8)[:, None, None] * np.ones((1, rgb.shape[1], 1), np.uint8)
     return Image.fromarray(np.concatenate([rgb, alpha], 2)), {}
 
@@ -134,7 +136,7 @@ FILES = {
     "wide alpha": (veiled, WIDE),
     "grey": (grey, EVEN),
 }
-LOOKS = {  # the side of the small models' pictures, and the contract written again; how far a level more moves it
+LOOKS = {  # the side of the small models' images, and the contract written again; how far a level more moves it
     "wd14": (lambda rgb: by_hand(rgb, 48), 1.0),
     "deepdanbooru": (lambda rgb: drawn_out(rgb, 512), 1 / 255),
     "blip": (lambda rgb: squashed(rgb, 32), 1 / 255 / 0.26),
@@ -157,7 +159,7 @@ def test_every_kind_of_file_reaches_the_models_as_a_person_sees_it(workspace, tm
         write(tmp_path / "models" / f"a--{form}")
         tagger, seen = cls(model=f"a/{form}", device="cpu"), []
         look = tagger.load(workspace)
-        spy = Split(look.prepare, lambda ready: seen.extend(ready) or [[] for _ in ready])  # noqa: B023
+        spy = PreparedPredictor(look.prepare, lambda ready: seen.extend(ready) or [[] for _ in ready])  # noqa: B023
         tagging(tagger, spy, workspace)(list(records.values()))
         for name, array in zip(records, seen, strict=True):
             how, shape = FILES[name]
@@ -287,8 +289,8 @@ def test_real_files_hold_what_the_synthetic_ones_do(workspace, monkeypatch, name
         tagger.models(workspace)
     except PrepError as error:
         pytest.skip(f"{name} is not in PREP_WEIGHTS: {error.wrong}")
-    pictures = [np.asarray(photograph(file)) for file in ("astronaut.png", "chelsea.png", "coffee.png")]
-    records = [cropped(workspace, f"{n}", picture) for n, picture in enumerate(pictures)]
+    images = [np.asarray(photograph(file)) for file in ("astronaut.png", "chelsea.png", "coffee.png")]
+    records = [cropped(workspace, f"{n}", image) for n, image in enumerate(images)]
     work = tagger.start(workspace)
     together, alone = work(records), [work([record])[0] for record in records]
     for one, other in zip(together, alone, strict=True):
@@ -302,6 +304,6 @@ def test_real_files_hold_what_the_synthetic_ones_do(workspace, monkeypatch, name
 
 
 def test_the_real_models_of_these_tests_are_known():
-    used_by = {entry.name: entry.used_by for entry in KNOWN}
+    used_by = {entry.name: entry.used_by for entry in CATALOG}
     assert {name: cls.name for name, cls in REAL.items()}.items() <= used_by.items()
     assert {cls for cls, _ in FORMS.values()} == set(REAL.values()), "every tagger has one"

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.merging.evidence import evidence, evidence_beside
-from tests.worked_table import PICTURES, TABLE
+from tests.worked_table import IMAGES, TABLE
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
 def test_the_worked_table_to_its_digits(row):
     _, coverage, share, expected, pmi, z, _ = row
-    found = evidence(round(coverage * PICTURES), PICTURES, share, 10)
+    found = evidence(round(coverage * IMAGES), IMAGES, share, 10)
     assert f"{found.pmi:.2f}" == pmi
     assert f"{found.z:.{len(z.partition('.')[2])}f}" == z
     assert expected is None or f"{found.expected:.3f}" == f"0{expected}"
@@ -39,7 +39,7 @@ def test_beside_a_regularization_set():
 
 
 def test_a_regularization_set_alone():
-    """Nobody counted the tag elsewhere: 0 of 9 there is half a picture of ten, 0.05."""
+    """Nobody counted the tag elsewhere: 0 of 9 there is half a image of ten, 0.05."""
     found = evidence_beside((8, 10), (0, 9), None, 10)
     assert found.prior == pytest.approx(0.05)
     assert found.expected == pytest.approx(8.5 / 20)
@@ -52,15 +52,15 @@ shares = st.floats(1e-6, 1 - 1e-6)
 
 
 @given(st.integers(1, 10_000), shares, shares, st.floats(0.1, 100))
-def test_what_is_as_common_as_elsewhere_tells_nothing(pictures, share, other, strength):
-    assert evidence(share * pictures, pictures, share, strength).pmi == pytest.approx(0, abs=1e-6)
-    assert evidence(share * pictures, pictures, share, strength).z == pytest.approx(0, abs=1e-4)
-    found = evidence(share * pictures, pictures, other, strength)
+def test_what_is_as_common_as_elsewhere_tells_nothing(images, share, other, strength):
+    assert evidence(share * images, images, share, strength).pmi == pytest.approx(0, abs=1e-6)
+    assert evidence(share * images, images, share, strength).z == pytest.approx(0, abs=1e-4)
+    found = evidence(share * images, images, other, strength)
     assert found.z * (share - other) >= -1e-6 and found.pmi * (share - other) >= -1e-6
 
 
 @given(st.integers(1, 1000), st.integers(0, 999), shares)
-def test_more_pictures_with_the_tag_are_more_information(pictures, count, share):
-    count %= pictures
-    few, more = (evidence(n, pictures, share, 10) for n in (count, count + 1))
+def test_more_images_with_the_tag_are_more_information(images, count, share):
+    count %= images
+    few, more = (evidence(n, images, share, 10) for n in (count, count + 1))
     assert few.pmi < more.pmi and few.expected < more.expected

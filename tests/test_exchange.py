@@ -31,7 +31,7 @@ def test_kohyas_folders_are_what_build_made(tmp_path):
     home = built(tmp_path, validation=0.5)
     done = out(home, "kohya", tmp_path / "set")
     assert files(tmp_path / "set") == files(home.dataset)
-    assert done.pictures == {"train_smith/10_smith man": 1, "val_smith/1_smith man": 1, "reg_smith/10_man": 1}
+    assert done.images == {"train_smith/10_smith man": 1, "val_smith/1_smith man": 1, "reg_smith/10_man": 1}
     assert done.notes == [] and done.extension == Build().caption_extension
 
 
@@ -78,7 +78,7 @@ def test_a_zero_byte_in_a_caption_is_refused(tmp_path):
         out(built(tmp_path, captions=("a\0b",)), "zip", tmp_path / "set.zip")
 
 
-def test_the_pictures_in_a_zip_are_the_built_ones(tmp_path):
+def test_the_images_in_a_zip_are_the_built_ones(tmp_path):
     import zipfile
 
     home = built(tmp_path)

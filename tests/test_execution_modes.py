@@ -14,15 +14,15 @@ from tests.training_set import narrow
 from training.models.loader import empty_part
 from training.models.sd1 import SD1
 from training.performance.execution_modes import (
-    PLAIN,
-    WAYS,
-    Speed,
-    Way,
+    EAGER,
+    MODES,
+    ExecutionMode,
+    PerformanceOptions,
+    apply_mode,
+    autotune,
     checkpoint_blocks,
-    fastest,
+    compiled_blocks,
     possible,
-    put,
-    regions,
     tuned,
 )
 from training.train import Train
@@ -64,12 +64,12 @@ def close(one, other):
 
 def test_channels_last_computes_the_same_and_goes_away_again(unet):
     plain = shown(unet)
-    put(unet, Way("", last=True), 1)
+    apply_mode(unet, ExecutionMode("", last=True), 1)
     weights = [weight for weight in unet.parameters() if weight.dim() == 4 and not weight.requires_grad]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
     assert unet.conv_out.weight.is_contiguous()  # it learns
     assert close(shown(unet), plain)
-    put(unet, PLAIN, 1)
+    apply_mode(unet, EAGER, 1)
     assert all(weight.is_contiguous() for weight in weights)
     assert all(map(torch.equal, shown(unet), plain))
 
@@ -96,7 +96,7 @@ def test_compiled_blocks_are_not_compiled_again_in_the_second_epoch(stats):
                 found = block(given)
                 found.sum().backward()
 
-    put(blocks, Way("", compiled=True), 5, "eager")
+    apply_mode(blocks, ExecutionMode("", compiled=True), 5, "eager")
     epoch()
     assert stats["unique_graphs"] == 15
     before = dict(stats)
@@ -107,17 +107,17 @@ def test_compiled_blocks_are_not_compiled_again_in_the_second_epoch(stats):
 
 def test_of_many_sizes_each_block_is_compiled_for_any(stats):
     blocks = torch.nn.ModuleList([BasicTransformerBlock(4)])
-    put(blocks, Way("", compiled=True), 9, "eager")
+    apply_mode(blocks, ExecutionMode("", compiled=True), 9, "eager")
     for tokens in range(5, 14):
         blocks[0](torch.ones(1, tokens, 4))
     assert stats["unique_graphs"] == 2  # for the first size, then for all
 
 
 def test_compiling_is_undone(unet):
-    put(unet, Way("", compiled=True), 1, "eager")
-    assert all(region._compiled_call_impl for region in regions(unet))
-    assert {type(region).__name__ for region in regions(unet)} == {"BasicTransformerBlock", "ResnetBlock2D"}
-    put(unet, PLAIN, 1)
+    apply_mode(unet, ExecutionMode("", compiled=True), 1, "eager")
+    assert all(region._compiled_call_impl for region in compiled_blocks(unet))
+    assert {type(region).__name__ for region in compiled_blocks(unet)} == {"BasicTransformerBlock", "ResnetBlock2D"}
+    apply_mode(unet, EAGER, 1)
     shown(unet)
     assert not torch._dynamo.utils.counters["stats"]  # the counter itself, which is made when something is counted
 
@@ -134,7 +134,7 @@ def test_checkpointing_computes_the_same_and_keeps_less(unet, compiled):
         return found, sum(value.numel() for value in sizes.values())
 
     plain, most = kept(unet)
-    put(unet, Way("", compiled=compiled), 1, "eager")
+    apply_mode(unet, ExecutionMode("", compiled=compiled), 1, "eager")
     checkpoint_blocks(unet, 1)
     again, least = kept(unet)
     assert close(again, plain)
@@ -146,19 +146,19 @@ def test_checkpointing_computes_the_same_and_keeps_less(unet, compiled):
 @pytest.mark.parametrize(
     ("options", "live", "titles"),
     [
-        ({}, False, [way.title for way in WAYS]),
+        ({}, False, [way.title for way in MODES]),
         ({}, True, ["plain", "with channels last", "compiled"]),
-        ({"graphs": "off", "compile": "off"}, False, ["plain", "with channels last"]),
-        ({"graphs": "on", "compile": "on"}, False, ["compiled, with CUDA graphs"]),
+        ({"cuda_graphs": "off", "compile": "off"}, False, ["plain", "with channels last"]),
+        ({"cuda_graphs": "on", "compile": "on"}, False, ["compiled, with CUDA graphs"]),
         ({"compile": "on"}, False, ["compiled", "compiled, with CUDA graphs"]),
     ],
 )
 def test_ways_on_a_gpu(options, live, titles):
-    assert [way.title for way in possible(Speed(**options), "cuda", live)] == titles
+    assert [way.title for way in possible(PerformanceOptions(**options), "cuda", live)] == titles
 
 
 def test_the_processor_has_one_way():
-    assert possible(Speed(), "cpu", False) == [PLAIN]
+    assert possible(PerformanceOptions(), "cpu", False) == [EAGER]
 
 
 def test_the_fastest_way_wins():
@@ -169,28 +169,28 @@ def test_the_fastest_way_wins():
         tried.append(way.title)
         return seconds.get(way.title, 0.07)
 
-    way, found = fastest(WAYS, measure, 10_000)
+    way, found = autotune(MODES, measure, 10_000)
     assert way.title == "compiled"
     assert found[way] == 0.04
-    assert tried == [way.title for way in WAYS]
+    assert tried == [way.title for way in MODES]
 
 
 def test_compiling_is_not_tried_for_a_short_run():
     """Six thousand steps of 0.05 s are 300 s."""
     for steps, wanted in ((6_000, 4), (6_001, 6)):
-        _, found = fastest(WAYS, lambda way: 0.05, steps)
+        _, found = autotune(MODES, lambda way: 0.05, steps)
         assert len(found) == wanted
-    assert len(fastest([Way("", compiled=True)], lambda way: 0.05, 1)[1]) == 1  # asked for
+    assert len(autotune([ExecutionMode("", compiled=True)], lambda way: 0.05, 1)[1]) == 1  # asked for
 
 
 def test_what_needs_a_gpu_is_refused_without():
-    Train(graphs="on").suit_device("cuda")
-    Train().suit_device("cpu")
+    Train(cuda_graphs="on").check_device("cuda")
+    Train().check_device("cpu")
     with pytest.raises(PrepError) as found:
-        Train(graphs="on").suit_device("cpu")
+        Train(cuda_graphs="on").check_device("cpu")
     with pytest.raises(PrepError, match="train: compile on needs a GPU"):
-        Train(compile="on").suit_device("cpu")
-    assert str(found.value) == "train: graphs on needs a GPU.\nLeave it out, or use: --device cuda --graphs on"
+        Train(compile="on").check_device("cpu")
+    assert str(found.value) == "train: graphs on needs a GPU.\nLeave it out, or use: --device cuda --cuda-graphs on"
 
 
 def test_a_missing_xformers_is_said_at_once(monkeypatch):
@@ -200,7 +200,7 @@ def test_a_missing_xformers_is_said_at_once(monkeypatch):
 
 
 def test_no_option_of_speed_makes_another_run():
-    names = {field.name for field in dataclasses.fields(Speed)}
+    names = {field.name for field in dataclasses.fields(PerformanceOptions)}
     assert names == {"attention", "gradient_checkpointing", "compile", "graphs"}
     assert not names & Train().params().keys()
 

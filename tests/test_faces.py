@@ -18,8 +18,8 @@ skimage_data = pytest.importorskip("skimage.data")
 HOPPER = Path(matplotlib.__file__).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
 
 
-def grey(picture: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
+def grey(image: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image
 
 
 def share(a, b) -> float:
@@ -38,7 +38,7 @@ def test_the_astronaut_and_the_admiral_have_one_face_each_where_it_is():
     assert share(box, (165, 125, 190, 235)) > 0.6
 
 
-def test_profiles_are_found_either_way_and_boxes_mirror_with_the_picture():
+def test_profiles_are_found_either_way_and_boxes_mirror_with_the_image():
     camera = skimage_data.camera()
     (left,) = find_faces(camera)
     (right,) = find_faces(np.ascontiguousarray(camera[:, ::-1]))
@@ -46,7 +46,7 @@ def test_profiles_are_found_either_way_and_boxes_mirror_with_the_picture():
     assert share(left, (185, 105, 85, 85)) > 0.5
 
 
-def test_boxes_are_in_pixels_of_the_given_picture():
+def test_boxes_are_in_pixels_of_the_given_image():
     astronaut = grey(skimage_data.astronaut())
     (small,) = find_faces(astronaut)
     (large,) = find_faces(cv2.resize(astronaut, (1024, 1024), interpolation=cv2.INTER_CUBIC))
@@ -79,10 +79,10 @@ def test_odd_shapes_have_no_faces_and_no_errors(shape):
 
 
 def test_threads_find_what_one_finds():
-    pictures = [grey(skimage_data.astronaut()), skimage_data.camera(), grey(skimage_data.chelsea())] * 4
-    alone = [find_faces(p) for p in pictures]
+    images = [grey(skimage_data.astronaut()), skimage_data.camera(), grey(skimage_data.chelsea())] * 4
+    alone = [find_faces(p) for p in images]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(find_faces, pictures)) == alone
+        assert list(pool.map(find_faces, images)) == alone
 
 
 def test_threads_may_be_the_first_to_import_opencv():
@@ -92,11 +92,11 @@ import sys, threading
 sys.setswitchinterval(1e-6)
 import numpy as np
 from pipeline.imaging.faces import find_faces
-picture = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
+image = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
 start = threading.Barrier(8)
 def work():
     start.wait()
-    find_faces(picture)
+    find_faces(image)
 threads = [threading.Thread(target=work) for _ in range(8)]
 [t.start() for t in threads], [t.join() for t in threads]
 """

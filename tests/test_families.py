@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.models.families import FAMILIES, recognise
+from training.models.families import FAMILIES, detect_family
 from training.models.family import TextSettings
 from training.models.loader import published_name, quiet
-from training.objective_options import Noise
+from training.objective_options import ObjectiveOptions
 from training.train import Train
 
 KINDS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd35": "sd35"}
@@ -42,7 +42,7 @@ def paint(pipe):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_folder_is_recognised(tmp_path, kind):
-    assert recognise(opened(tmp_path, narrow(kind))).name == KINDS[kind]
+    assert detect_family(opened(tmp_path, narrow(kind))).name == KINDS[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,10 +63,10 @@ def test_text_is_the_pipelines(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "rates"), [*((kind, {"text_encoder_rate": 2e-2}) for kind in KINDS), ("sdxl", {})], ids=str
+    ("kind", "rates"), [*((kind, {"text_encoder_lr": 2e-2}) for kind in KINDS), ("sdxl", {})], ids=str
 )
 def test_what_is_trained_loads_in_diffusers_with_equal_output(tmp_path, kind, rates):
-    """The file's matrices, put into a second pipeline's weights by the published formula, give the same picture."""
+    """The file's matrices, put into a second pipeline's weights by the published formula, give the same image."""
     work = workspace(tmp_path)
     data = manifest(work, [placed(work, k) for k in range(2)])
     stage = Train(
@@ -141,14 +141,14 @@ def edited(folder, kind, part, change):
 )
 def test_models_that_cannot_be_trained_are_told_in_one_sentence(tmp_path, kind, part, change, said):
     with pytest.raises(PrepError) as caught:
-        recognise(opened(tmp_path, edited(tmp_path, kind, part, change)))
+        detect_family(opened(tmp_path, edited(tmp_path, kind, part, change)))
     assert caught.value.wrong.replace(f"{tmp_path}/", "") == said
 
 
 def test_a_refiner_is_told_from_the_base(tmp_path):
     folder = edited(tmp_path, "sdxl", "text_encoder", None)
     with pytest.raises(PrepError, match=r"no text_encoder/config\.json"):
-        recognise(opened(tmp_path, folder))
+        detect_family(opened(tmp_path, folder))
 
 
 @pytest.mark.parametrize("kind", ["sd2", "sdxl", "sd35"])
@@ -164,7 +164,7 @@ def test_clip_skip_is_for_the_first_family_only(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_objective_is_the_bases_own(tmp_path, kind):
-    objective = FAMILY[kind].objective(opened(tmp_path, narrow(kind)), Noise())
+    objective = FAMILY[kind].objective(opened(tmp_path, narrow(kind)), ObjectiveOptions())
     assert objective.prediction == ("flow" if kind == "sd35" else "epsilon")
     if kind == "sd35":
         assert objective.shift == 3.0
@@ -192,7 +192,7 @@ def test_a_vae_that_does_not_say_its_scale_is_the_first_familys(tmp_path):
 def test_in_bfloat16_the_text_encoder_still_is_proven_as_it_was_held(tmp_path):
     """Only the denoiser is rounded; a proof that rounds both finds the file off by more than it allows."""
     work = workspace(tmp_path)
-    rates = {"learning_rate": 2e-2, "text_encoder_rate": 2e-2}
+    rates = {"learning_rate": 2e-2, "text_encoder_lr": 2e-2}
     stage = Train(base=str(narrow()), steps=2, rank=4, precision="bf16", **rates)
     list(stage.run(manifest(work, [placed(work, 1)]), work, lambda done, total: None))
     assert stage.file(work).is_file()

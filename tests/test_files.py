@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.manifest import from_arrow, to_arrow, write_manifest
 from pipeline.record import Annotation
-from taggers.sidecar.caption_text import Fault, clean, decode, from_json, from_text, from_value, is_sentence
+from taggers.sidecar.caption_text import CaptionFault, clean, decode, from_json, from_text, from_value, is_sentence
 from taggers.sidecar.files import Files
 from tests.make import record, tag
 from tests.make import workspace as make_workspace
@@ -40,7 +40,7 @@ def put(folder, name, content):
 
 
 def said(workspace, *sources, **options):
-    """(kind, text) of what is said of each picture; one list where one is asked for."""
+    """(kind, text) of what is said of each image; one list where one is asked for."""
     for source in sources:
         (workspace.root / "raw" / source).parent.mkdir(parents=True, exist_ok=True)
         (workspace.root / "raw" / source).touch()
@@ -126,7 +126,7 @@ def test_any_text_is_clean_and_loses_no_word(text):
             assert one.text == one.text.strip() and "\n" not in one.text and "\x1b" not in one.text
             one.text.encode("utf-8")
             assert one.kind == {"tags": "tag", "caption": "caption"}.get(form, one.kind)
-            assert one.by == "files" and one.score is None
+            assert one.tagger == "files" and one.score is None
     letters = {c for c in text if c.isalnum()}
     assert letters <= {c for one in from_text(text, "caption") for c in one.text}
 
@@ -157,7 +157,7 @@ def test_backslashes_of_weighted_prompts_go():
     ]
 
 
-# --- files of one picture ------------------------------------------------------------------------------
+# --- files of one image ------------------------------------------------------------------------------
 
 ENCODED = {
     "plain": "béret, mañana, 帽子".encode(),
@@ -173,7 +173,7 @@ REFUSED = {
     "Latin-1": ("hat, béret".encode("latin-1"), "is not UTF-8: byte 0xe9 at 6"),
     "Shift-JIS": ("帽子".encode("shift-jis"), "is not UTF-8: byte 0x96 at 0"),
     "large": (b"a, " * 400_000, "is too large for captions: 1,200,000 bytes"),
-    "endless": (b",".join(b"t%d" % n for n in range(3000)), "says 3,000 things of one picture"),
+    "endless": (b",".join(b"t%d" % n for n in range(3000)), "says 3,000 things of one image"),
     "binary": (bytes(range(128, 256)), "is not UTF-8"),
 }
 
@@ -216,7 +216,7 @@ def test_what_is_no_ordinary_file_is_told_and_never_waited_for(workspace, raw):
     assert all("cannot be read" in text for text in texts[1:])
 
 
-def test_all_files_of_a_picture_are_read_in_order(workspace, raw):
+def test_all_files_of_a_image_are_read_in_order(workspace, raw):
     put(raw, "a.b.json", ["tag3"])
     put(raw, "a.b.caption", "A man stands there.")
     put(raw, "a.b.txt", "tag1")
@@ -225,7 +225,7 @@ def test_all_files_of_a_picture_are_read_in_order(workspace, raw):
     assert words(said(workspace, "a.b.jpg")) == ["tag1", "A man stands there.", "tag3", "tag2"]
 
 
-def test_a_picture_without_files_is_left_as_it_is(workspace, raw):
+def test_a_image_without_files_is_left_as_it_is(workspace, raw):
     put(raw, "10.txt", "hat")
     before = record(1, annotations=(tag("beard"), tag("old", by="files")))
     (after,) = Files().start(workspace)([before])
@@ -281,7 +281,7 @@ JSON = {
 
 
 @pytest.mark.parametrize("name", JSON)
-def test_json_beside_a_picture(workspace, raw, name):
+def test_json_beside_a_image(workspace, raw, name):
     value, expected = JSON[name]
     put(raw, "1.json", json.dumps(value))
     assert said(workspace, "1.jpg") == expected
@@ -358,7 +358,7 @@ def test_deep_objects_do_not_break_the_reader():
 def test_decoding_gives_text_or_a_reason(data):
     try:
         text = decode(data)
-    except Fault as fault:
+    except CaptionFault as fault:
         assert str(fault)
     else:
         assert text.encode() == data.removeprefix(b"\xef\xbb\xbf") and "\0" not in text
@@ -368,7 +368,7 @@ def test_clean_keeps_joined_signs():
     assert clean("👩\u200d🚀  a\u2028b\x07") == "👩\u200d🚀 a b"
 
 
-# --- files of many pictures ---------------------------------------------------------------------------------
+# --- files of many images ---------------------------------------------------------------------------------
 
 
 def test_kohyas_metadata(workspace, raw):
@@ -430,7 +430,7 @@ def test_a_bare_name_of_a_table_above_is_not_ours(workspace, raw):
     assert said(workspace, "1.jpg") == []
 
 
-def test_one_bad_line_costs_one_picture(workspace, raw):
+def test_one_bad_line_costs_one_image(workspace, raw):
     put(
         raw,
         "metadata.jsonl",
@@ -442,7 +442,7 @@ def test_one_bad_line_costs_one_picture(workspace, raw):
     assert kind == "measure" and text.startswith("metadata.jsonl in line 2 is not JSON")
 
 
-def test_a_bad_table_is_told_to_every_picture(workspace, raw):
+def test_a_bad_table_is_told_to_every_image(workspace, raw):
     put(raw, "meta_cap.json", '{"1": {"tags": "hat"}')
     put(raw, "1.txt", "hat")
     one, two = said(workspace, "1.jpg", "2.jpg")
@@ -450,7 +450,7 @@ def test_a_bad_table_is_told_to_every_picture(workspace, raw):
     assert two[0][1].startswith("meta_cap.json is not JSON")
 
 
-def test_a_json_file_of_another_picture_is_no_table(workspace, raw):
+def test_a_json_file_of_another_image_is_no_table(workspace, raw):
     put(raw, "2.jpg", b"")
     put(raw, "2.json", {"1": {"tags": "no"}, "tags": "hat"})
     assert said(workspace, "1.jpg", "2.jpg") == [[], [("tag", "hat")]]
@@ -483,5 +483,5 @@ def test_a_changed_file_makes_the_annotations_stale(workspace, raw):
         seen.append(hash_of(workspace))
     assert len(set(seen)) == len(seen)
     put(raw, "1.jpg", "no caption")
-    put(workspace.root, "notes.txt", "not beside a picture")
+    put(workspace.root, "notes.txt", "not beside a image")
     assert hash_of(workspace) == seen[-1]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.filter import Filter, parse
-from pipeline.filter_terms import View
+from pipeline.filter_terms import FilterView
 from pipeline.record import Annotation, Drop
 from tests.make import record, tag
 
@@ -85,9 +85,9 @@ def test_the_language(text, expected):
 def test_edits_of_the_journal_are_seen():
     hat = parse("hat AND edited")
     assert not hat.matches(BEARD)
-    assert hat.sees(View.of(BEARD, (Edit("add", "hat"),)))
-    assert parse("dropped").sees(View.of(BEARD, (Edit("drop"),)))
-    assert parse('caption:"red, cap"').sees(View.of(BEARD, (Edit("set", "red,  cap"),)))
+    assert hat.sees(FilterView.of(BEARD, (Edit("add", "hat"),)))
+    assert parse("dropped").sees(FilterView.of(BEARD, (Edit("drop"),)))
+    assert parse('caption:"red, cap"').sees(FilterView.of(BEARD, (Edit("set", "red,  cap"),)))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said_with_its_place(text, wrong, mend):
     with pytest.raises(PrepError) as caught:
         parse(text)
     assert caught.value.wrong == f"The filter is wrong {wrong}."
-    assert caught.value.mend == mend
+    assert caught.value.hint == mend
 
 
 pieces = st.sampled_from(
@@ -149,7 +149,7 @@ def test_parsing_ends_in_a_filter_or_a_sentence(text):
     try:
         found = parse(text)
     except PrepError as error:
-        assert error.mend and "\n" not in error.wrong
+        assert error.hint and "\n" not in error.wrong
         return
     assert parse(str(found)) == found, str(found)
     for one in ALL.values():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.edits import Edit
-from pipeline.filter_terms import And, Not, Or, Term, View, _glob
+from pipeline.filter_terms import And, FilterView, Not, Or, Term, _glob
 from pipeline.record import Annotation
 from tests.make import record, tag
 
@@ -13,35 +13,35 @@ PLAIN = record(1, annotations=(tag("long_hair", 0.9), tag("hat", 0.34)), caption
 
 
 def test_tags_are_those_that_score_and_those_of_the_caption():
-    assert View.of(PLAIN).tags == {"long hair", "smith", "cat (animal)", "dog"}
+    assert FilterView.of(PLAIN).tags == {"long hair", "smith", "cat (animal)", "dog"}
 
 
-def test_edits_change_what_a_picture_has():
+def test_edits_change_what_a_image_has():
     edits = (
         Edit("remove", "Long hair"),
         Edit("add", "bow"),
         Edit("replace", "dog", "puppy"),
         Edit("replace", "x", "y"),
     )
-    view = View.of(PLAIN, edits)
+    view = FilterView.of(PLAIN, edits)
     assert view.tags == {"smith", "cat (animal)", "bow", "puppy"}
     assert view.caption == "smith, cat \\(animal\\), puppy, bow"
-    view = View.of(PLAIN, (Edit("set", "a man, long_hair"), Edit("remove", "a man")))
+    view = FilterView.of(PLAIN, (Edit("set", "a man, long_hair"), Edit("remove", "a man")))
     assert view.tags == {"long hair"} and view.caption == "long_hair"
 
 
 def test_edits_that_merge_noted_count_without_the_journal():
     noted = [("remove", "long hair"), ("replace", "dog"), ("flag", "unsure"), ("strange", "x"), ("flag", "")]
     said = tuple(Annotation(text, "edit", what, None, "human") for what, text in noted)
-    view = View.of(record(1, annotations=(*PLAIN.annotations, *said)))
+    view = FilterView.of(record(1, annotations=(*PLAIN.annotations, *said)))
     assert view.tags == set()
     assert [str(edit) for edit in view.edits] == ["remove long hair", "remove dog", "flag unsure"]
-    assert View.of(record(1, annotations=said), ()).edits == ()
+    assert FilterView.of(record(1, annotations=said), ()).edits == ()
 
 
 def test_joining():
     yes, no = Term("subject", "smith"), Term("subject", "anna")
-    view = View.of(PLAIN)
+    view = FilterView.of(PLAIN)
     assert And((yes, yes))(view) and not And((yes, no))(view)
     assert Or((no, yes))(view) and not Or((no, no))(view)
     assert Not(no)(view) and not Not(yes)(view)

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checks.finding import NAMED, SEVERITIES, Finding, Hit, Tally, exit_code
+from pipeline.checks.finding import NAMED, SEVERITIES, Finding, FindingCollector, RawFinding, exit_code
 
 hits = st.builds(
-    Hit,
+    RawFinding,
     st.sampled_from(SEVERITIES),
     st.sampled_from(["empty", "long"]),
     st.just("It is so."),
@@ -18,7 +18,7 @@ hits = st.builds(
 
 @given(st.lists(hits, max_size=12))
 def test_every_row_is_counted_and_the_worst_comes_first(said):
-    tally = Tally()
+    tally = FindingCollector()
     tally.add(said)
     found = tally.findings(lambda rows: [f"p{row}" for row in rows])
     real = [hit for hit in said if hit.rows is None or len(hit.rows)]
@@ -26,22 +26,22 @@ def test_every_row_is_counted_and_the_worst_comes_first(said):
     assert sum(one.count for one in found) == sum(0 if hit.rows is None else len(hit.rows) for hit in real)
     ranks = [SEVERITIES.index(one.severity) for one in found]
     assert ranks == sorted(ranks)
-    assert all(len(one.pictures) <= min(NAMED, one.count) for one in found)
+    assert all(len(one.images) <= min(NAMED, one.count) for one in found)
 
 
 def test_the_first_twenty_are_named_whatever_the_page():
-    tally = Tally()
+    tally = FindingCollector()
     for start in range(0, 60, 15):
-        tally.add([Hit("error", "empty", "m", "f", np.arange(start, start + 15))])
+        tally.add([RawFinding("error", "empty", "m", "f", np.arange(start, start + 15))])
     (one,) = tally.findings(lambda rows: [f"p{row}" for row in rows])
-    assert (one.count, one.pictures) == (60, tuple(f"p{n}" for n in range(20)))
+    assert (one.count, one.images) == (60, tuple(f"p{n}" for n in range(20)))
 
 
 def test_names_that_several_share_are_told_once():
-    tally = Tally()
-    tally.add([Hit("note", "n", "m", "f", np.arange(6))])
+    tally = FindingCollector()
+    tally.add([RawFinding("note", "n", "m", "f", np.arange(6))])
     (one,) = tally.findings(lambda rows: [f"p{row // 2}" for row in rows])
-    assert (one.count, one.pictures) == (6, ("p0", "p1", "p2"))
+    assert (one.count, one.images) == (6, ("p0", "p1", "p2"))
 
 
 def test_exit_codes():

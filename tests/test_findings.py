@@ -13,7 +13,9 @@ def summary(folder, judged, result="last", suspects=()):
     file = folder / "run.json"
     validation = [{"step": 0, "train": 1.0, "validation": 1.0, "reg": None}]
     validation += [{"step": s, "verdict": word, "reason": f"why {s}", "best": best} for s, word, best in judged]
-    file.write_text(json.dumps({"train": {"result": result}, "validation": validation, "suspects": list(suspects)}))
+    file.write_text(
+        json.dumps({"train": {"keep_weights": result}, "validation": validation, "suspects": list(suspects)})
+    )
     return found_by(file)
 
 
@@ -23,9 +25,9 @@ def test_verdicts_with_their_reasons(tmp_path):
         "step 100: underfit; why 100",
         "step 1,200: good; why 1200",
         "step 1,300: overfit; why 1300",
-        "the file holds the last step; for step 1,200: prep train --result best",
+        "the file holds the last step; for step 1,200: prep train --keep-weights best",
     )
-    other = "the file holds step 1,200; for the last step: prep train --result last"
+    other = "the file holds step 1,200; for the last step: prep train --keep-weights last"
     for result in ("best", "auto"):
         assert summary(tmp_path, judged, result) == (*summary(tmp_path, judged)[:3], other)
     assert len(summary(tmp_path, judged[:2])) == 2

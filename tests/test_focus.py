@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.cropping.focus import faces, place, saliency
+from stages.cropping.focus import faces, find_focus, saliency
 from tests.photographs import photograph
 
 
@@ -31,7 +31,7 @@ def test_saliency_is_where_the_odd_thing_is():
 @pytest.mark.parametrize("x", [40, 150, 260])
 def test_a_window_goes_to_the_odd_thing(x):
     window = 0.4
-    left, top, used = place(scene(at=(x, 100)), (window, 1.0), "saliency")
+    left, top, used = find_focus(scene(at=(x, 100)), (window, 1.0), "saliency")
     start = left * (1 - window) * 300
     assert used == "saliency"
     assert start <= x - 18
@@ -41,8 +41,8 @@ def test_a_window_goes_to_the_odd_thing(x):
 
 def test_nothing_to_see_is_the_middle():
     flat = np.full((100, 150, 3), 90, np.uint8)
-    assert place(flat, (0.5, 1.0), "saliency") == (0.5, 0.5, "saliency")
-    assert place(scene(), (0.5, 1.0), "centre") == (0.5, 0.5, "centre")
+    assert find_focus(flat, (0.5, 1.0), "saliency") == (0.5, 0.5, "saliency")
+    assert find_focus(scene(), (0.5, 1.0), "center") == (0.5, 0.5, "center")
 
 
 def test_the_astronauts_face_by_eye():
@@ -55,7 +55,7 @@ def test_the_astronauts_face_by_eye():
 def test_a_window_is_put_around_the_face():
     rgb = np.asarray(photograph("astronaut.png"))
     wide = np.concatenate([rgb, rgb[:, ::-1][:, :10].repeat(30, axis=1)], axis=1)  # she stands left of a long void
-    left, _, used = place(wide, (0.4, 1.0), "face")
+    left, _, used = find_focus(wide, (0.4, 1.0), "face")
     start = left * 0.6 * wide.shape[1]
     assert used == "face"
     assert start <= 0.36 * 512
@@ -64,19 +64,19 @@ def test_a_window_is_put_around_the_face():
 
 def test_without_a_face_saliency_decides():
     rgb = np.asarray(photograph("coffee.png"))
-    assert place(rgb, (0.6, 1.0), "face") == place(rgb, (0.6, 1.0), "saliency")
+    assert find_focus(rgb, (0.6, 1.0), "face") == find_focus(rgb, (0.6, 1.0), "saliency")
 
 
 @given(
     st.integers(1, 90),
     st.integers(1, 90),
     st.floats(0.05, 1),
-    st.sampled_from(["face", "saliency", "centre"]),
+    st.sampled_from(["face", "saliency", "center"]),
     st.integers(0, 9),
 )
 def test_corners_stay_inside(width, height, share, focus, seed):
     rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    x, y, used = place(rgb, (share, 1.0), focus)
+    x, y, used = find_focus(rgb, (share, 1.0), focus)
     assert 0 <= x <= 1
     assert 0 <= y <= 1
-    assert used in ("face", "saliency", "centre")
+    assert used in ("face", "saliency", "center")

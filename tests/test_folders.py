@@ -15,14 +15,14 @@ from pipeline.manifest import write_manifest
 from pipeline.workspace import Workspace
 from tests.training_set import workspace
 from training.data.dataset import read_samples
-from training.data.folders import Layout, read_folders
+from training.data.folders import FolderPair, read_folders
 
 
 def nothing(done, total):
     """Report to nobody."""
 
 
-def picture(path, shade, size=(64, 64), **how):
+def image(path, shade, size=(64, 64), **how):
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.linear_gradient("L").resize(size).convert("RGB")
     image.putpixel((shade % size[0], 0), (shade, 255 - shade, 7))
@@ -36,18 +36,18 @@ def home(tmp_path):
 
 
 def found(home, tmp_path, reg=None):
-    return read_folders(Layout(tmp_path / "data", reg), home, nothing)
+    return read_folders(FolderPair(tmp_path / "data", reg), home, nothing)
 
 
 def test_names_repeats_and_captions(home, tmp_path):
     data = tmp_path / "data"
-    picture(data / "10_sks dog" / "a.png", 1)
-    picture(data / "10_sks dog" / "b.JPeG", 2, format="JPEG")  # kohya does not see .JPeG
+    image(data / "10_sks dog" / "a.png", 1)
+    image(data / "10_sks dog" / "b.JPeG", 2, format="JPEG")  # kohya does not see .JPeG
     (data / "10_sks dog" / "b.caption").write_text("sks, dog, grass")
-    picture(data / "1_000_cat" / "c.png", 3)
-    picture(data / "5" / "d.png", 4)
+    image(data / "1_000_cat" / "c.png", 3)
+    image(data / "5" / "d.png", 4)
     (data / "5" / "d.txt").write_bytes("\ufeffsomething  else\r\n\r\nsecond line\n".encode())
-    picture(tmp_path / "reg" / "1_dog" / "e.webp", 5)
+    image(tmp_path / "reg" / "1_dog" / "e.webp", 5)
     made = found(home, tmp_path, tmp_path / "reg")
     manifest = write_manifest(home.manifest("data"), [made.records], (made.step,))
     samples = {s.source.path.split("/")[-1]: s for s in read_samples(manifest)}
@@ -58,7 +58,7 @@ def test_names_repeats_and_captions(home, tmp_path):
         "d.png": (5, "something  else\nsecond line", "", "", False),  # no byte order mark in the first tag
         "e.webp": (1, "dog", "", "dog", True),
     }
-    assert made.remarks == ["2 pictures have no caption file: the name of their folder is their caption."]
+    assert made.remarks == ["2 images have no caption file: the name of their folder is their caption."]
 
 
 @pytest.mark.parametrize(
@@ -72,30 +72,30 @@ def test_names_repeats_and_captions(home, tmp_path):
     ],
 )
 def test_what_kohya_passes_over_is_said(home, tmp_path, name, why):
-    picture(tmp_path / "data" / "1_x" / "a.png", 1)
-    picture(tmp_path / "data" / name / "b.png", 2)
+    image(tmp_path / "data" / "1_x" / "a.png", 1)
+    image(tmp_path / "data" / name / "b.png", 2)
     made = found(home, tmp_path)
     assert len(made.records) == 1
     assert any(name in remark and why in remark for remark in made.remarks)
 
 
 def test_the_wrong_level_is_refused_with_the_right_one(home, tmp_path):
-    picture(tmp_path / "data" / "10_sks" / "a.png", 1)
+    image(tmp_path / "data" / "10_sks" / "a.png", 1)
     with pytest.raises(PrepError, match="no folder such as") as error:
-        read_folders(Layout(tmp_path / "data" / "10_sks"), home, nothing)
-    assert str(tmp_path / "data") in error.value.mend
+        read_folders(FolderPair(tmp_path / "data" / "10_sks"), home, nothing)
+    assert str(tmp_path / "data") in error.value.hint
     with pytest.raises(PrepError, match="does not exist"):
-        read_folders(Layout(tmp_path / "data", tmp_path / "nowhere"), home, nothing)
+        read_folders(FolderPair(tmp_path / "data", tmp_path / "nowhere"), home, nothing)
 
 
 def test_faults_are_rows_and_never_stop_the_others(home, tmp_path):
     folder = tmp_path / "data" / "1_x"
-    good = picture(folder / "good.png", 1)
+    good = image(folder / "good.png", 1)
     (folder / "copy.png").write_bytes(good.read_bytes())
     (folder / "half.png").write_bytes(good.read_bytes()[:80])
-    picture(folder / "latin.png", 2)
+    image(folder / "latin.png", 2)
     (folder / "latin.txt").write_bytes("café".encode("latin-1"))
-    (folder / "notes.md").write_text("no picture")
+    (folder / "notes.md").write_text("no image")
     made = found(home, tmp_path)
     fates = {r.source.split("/")[-1]: r.drop.reason if r.drop else "" for r in made.records}
     assert fates["copy.png"] == "" and fates["good.png"] == "duplicate"  # names decide, not the order of the disk
@@ -103,32 +103,32 @@ def test_faults_are_rows_and_never_stop_the_others(home, tmp_path):
     assert len(fates) == 4
 
 
-def test_two_pictures_of_one_stem_are_told(home, tmp_path):
-    picture(tmp_path / "data" / "1_x" / "a.png", 1)
-    picture(tmp_path / "data" / "1_x" / "a.jpg", 2)
+def test_two_images_of_one_stem_are_told(home, tmp_path):
+    image(tmp_path / "data" / "1_x" / "a.png", 1)
+    image(tmp_path / "data" / "1_x" / "a.jpg", 2)
     (tmp_path / "data" / "1_x" / "a.txt").write_text("x, hat")
     made = found(home, tmp_path)
-    assert made.remarks == ["2 pictures are named 1_x/a: one caption file serves them all."]
+    assert made.remarks == ["2 images are named 1_x/a: one caption file serves them all."]
     assert {record.caption for record in made.records} == {"x, hat"}
 
 
 def test_underscores_in_folders_adopt_no_foreign_caption(home, tmp_path):
     """kohya takes the last four parts of a path with underscores for a face's place."""
-    picture(tmp_path / "data" / "1_x" / "cat_1_2_3_4.png", 1)
+    image(tmp_path / "data" / "1_x" / "cat_1_2_3_4.png", 1)
     (tmp_path / "data" / "1_x" / "cat.txt").write_text("someone else's")
     assert found(home, tmp_path).records[0].caption == "x"
 
 
-def test_sizes_are_those_of_the_upright_picture(home, tmp_path):
+def test_sizes_are_those_of_the_upright_image(home, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture(tmp_path / "data" / "1_x" / "a.jpg", 1, (96, 64), exif=exif)
+    image(tmp_path / "data" / "1_x" / "a.jpg", 1, (96, 64), exif=exif)
     (record,) = found(home, tmp_path).records
-    assert (record.picture.width, record.picture.height) == (64, 96)
+    assert (record.image.width, record.image.height) == (64, 96)
 
 
 def test_the_digest_follows_content_and_captions(home, tmp_path):
-    picture(tmp_path / "data" / "1_x" / "a.png", 1)
+    image(tmp_path / "data" / "1_x" / "a.png", 1)
     steps = [found(home, tmp_path).step]
     (tmp_path / "data" / "1_x" / "a.txt").write_text("x, hat")
     steps.append(found(home, tmp_path).step)
@@ -155,19 +155,19 @@ def prep(caplog):
 def test_train_on_a_folder_from_the_command_line(tmp_path, prep):
     """In a workspace that has built nothing; a second time nothing is to do, until the folder changes."""
     for k in range(2):
-        picture(tmp_path / "theirs" / "2_sks dog" / f"{k}.png", k)
-    picture(tmp_path / "reg" / "1_dog" / "r.png", 9)
+        image(tmp_path / "theirs" / "2_sks dog" / f"{k}.png", k)
+    image(tmp_path / "reg" / "1_dog" / "r.png", 9)
     work = workspace(tmp_path / "ws")
     prep("init", work.root, "--subject", "sks", "dog", tmp_path / "theirs")
     how = ("--data", tmp_path / "theirs", "--reg-data", tmp_path / "reg", "--steps", 2, "--rank", 2, "--output", "t")
     train = ("-C", work.root, "train")
     said, beside = prep(*train, *how)
-    assert "3 found = 3 kept + 0 dropped" in said and "2 pictures have no caption file" in beside
+    assert "3 found = 3 kept + 0 dropped" in said and "2 images have no caption file" in beside
     assert pq.read_metadata(work.runs / "t" / "metrics.parquet").num_rows == 2
     assert "up to date" in prep(*train, *how)[0]
     (tmp_path / "theirs" / "2_sks dog" / "0.txt").write_text("sks, a ball")
     assert "up to date" not in prep(*train, *how)[0]
-    picture(tmp_path / "theirs" / "2_sks dog" / "odd.png", 5, (60, 64))
+    image(tmp_path / "theirs" / "2_sks dog" / "odd.png", 5, (60, 64))
     assert "size not trainable (1)" in "".join(prep(*train, *how, fails=True))
-    refused, _ = prep(*train, "--unchecked", *how, fails=True)
+    refused, _ = prep(*train, "--skip-checks", *how, fails=True)
     assert "60 x 64 pixels; the sides must be multiples of 8" in refused

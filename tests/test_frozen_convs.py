@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.performance.frozen_convs import forget_inputs, remember_inputs
+from training.performance.frozen_convs import restore_frozen_convs, use_memory_saving_frozen_convs
 
 
 @settings(deadline=None, max_examples=40)
@@ -25,7 +25,7 @@ def test_the_same_there_and_back(stride, padding, dilation, groups, kernel, size
     one = torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True)
     two = one.detach().clone().requires_grad_()
     wanted = conv(one)
-    forget_inputs(conv)
+    use_memory_saving_frozen_convs(conv)
     found = conv(two)
     assert torch.equal(found, wanted)
     slope = torch.randn_like(wanted)
@@ -45,9 +45,9 @@ def test_nothing_is_kept():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.Conv2d(3, 3, 3)).requires_grad_(False)
     shown = torch.randn(1, 3, 9, 9, requires_grad=True)
     assert [tuple(value.shape) for value in kept(model, shown)] == [(1, 3, 9, 9), (1, 3, 7, 7)]
-    forget_inputs(model)
+    use_memory_saving_frozen_convs(model)
     assert kept(model, shown) == []
-    remember_inputs(model)
+    restore_frozen_convs(model)
     assert len(kept(model, shown)) == 2
 
 
@@ -55,7 +55,7 @@ def test_nothing_is_kept():
 def test_convolutions_that_learn_are_left_alone(learning):
     model = torch.nn.Conv2d(3, 3, 3).requires_grad_(False)
     getattr(model, learning).requires_grad_(True)
-    forget_inputs(model)
+    use_memory_saving_frozen_convs(model)
     model(torch.randn(1, 3, 5, 5)).sum().backward()
     assert getattr(model, learning).grad is not None
 
@@ -64,5 +64,5 @@ def test_mirrored_padding_is_left_alone():
     model = torch.nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect").requires_grad_(False)
     shown = torch.randn(1, 3, 5, 5)
     wanted = model(shown)
-    forget_inputs(model)
+    use_memory_saving_frozen_convs(model)
     assert torch.equal(model(shown), wanted)

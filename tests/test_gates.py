@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from training.methods.adapters import inject, parameters
-from training.models.architecture_config import PLANS, write_skeleton
+from training.models.architecture_config import PLANS, write_config_folder
 from training.models.loader import empty_part, quiet
 from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
 from training.performance.execution_modes import checkpoint_blocks
-from training.performance.frozen_convs import forget_inputs
+from training.performance.frozen_convs import use_memory_saving_frozen_convs
 
 FAMILY = {"sd1": SD1(), "sdxl": SDXL()}
 ATTENTION = r".*attn[12]\.to_(?:q|k|v|out\.0)"
@@ -30,7 +30,7 @@ ATTENTION = r".*attn[12]\.to_(?:q|k|v|out\.0)"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one picture's way there and back."""
+    """Of one image's way there and back."""
 
     operations: int  # that start work on the device
     saved: float  # GiB kept for the way back, beside the weights
@@ -76,7 +76,7 @@ def cost(folder, kind: str, targets: str, size: int, again: bool = False) -> Cos
     """Of the full-size model; `again`: with gradient checkpointing."""
     quiet()
     family = FAMILY[kind]
-    write_skeleton(folder, PLANS[kind])
+    write_config_folder(folder, PLANS[kind])
     with torch.device("meta"):
         unet = empty_part(folder, "unet").to(torch.bfloat16).requires_grad_(False)
         noisy, time = torch.empty(1, 4, size // 8, size // 8), torch.empty(1, dtype=torch.long)
@@ -85,7 +85,7 @@ def cost(folder, kind: str, targets: str, size: int, again: bool = False) -> Cos
         given = (noisy.bfloat16(), time, told, torch.empty(1, 6))
     inject(unet, targets, (16, 16.0), 1)
     assert {weight.dtype for weight in parameters(unet).values()} == {torch.bfloat16}
-    forget_inputs(unet)
+    use_memory_saving_frozen_convs(unet)
     if again:
         checkpoint_blocks(unet, 1)
 
@@ -146,7 +146,7 @@ def test_the_large_model(tmp_path):
 
 def test_patterns_are_kohyas_default(tmp_path):
     """All 192 modules, of which 128 are attention's."""
-    write_skeleton(tmp_path, PLANS["sd1"])
+    write_config_folder(tmp_path, PLANS["sd1"])
     with torch.device("meta"):
         names = [name for name, _ in empty_part(tmp_path, "unet").named_modules()]
     assert sum(bool(re.fullmatch(FAMILY["sd1"].targets["unet"].linear, name)) for name in names) == 192

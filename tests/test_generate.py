@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.commands.generate import Generate, Painted, generate, read_record
+from pipeline.commands.generate import Generate, GeneratedSet, generate, read_record
 from pipeline.errors import PrepError
 from pipeline.recipe import Recipe
 from pipeline.registry import ORDER
@@ -18,7 +18,7 @@ MEN = '\n[[regularization]]\nclass = "man"\ngenerate = 5\nprompt = "photo of a m
 
 
 def fake(asked, stop=99):
-    """A painter that fills each picture with its seed, and dies after `stop` of them."""
+    """A painter that fills each image with its seed, and dies after `stop` of them."""
 
     def paint(base, paintings, home, report, at_once):
         for number, painting in enumerate(paintings):
@@ -39,7 +39,7 @@ def go(home, paint, **options):
 def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):
     home = workspace(tmp_path, MEN)
     asked = []
-    assert go(home, fake(asked), seed=7) == [Painted("generated/man", 5, 5)]
+    assert go(home, fake(asked), seed=7) == [GeneratedSet("generated/man", 5, 5)]
     assert [(p.seed, p.prompt, p.width, p.height) for p in asked] == [
         (seed, "photo of a man", 64, 64) for seed in range(7, 12)
     ]
@@ -65,7 +65,7 @@ def test_after_a_stop_it_goes_on_where_it_was(tmp_path):
         go(home, fake([], stop=2))
     assert len(read_record(home.root / "generated/man")) == 2
     asked = []
-    assert go(home, fake(asked)) == [Painted("generated/man", 3, 5)]
+    assert go(home, fake(asked)) == [GeneratedSet("generated/man", 3, 5)]
     assert [p.seed for p in asked] == [2, 3, 4]
     go(other, fake([]))
     assert files(home.root / "generated") == files(other.root / "generated")
@@ -75,7 +75,7 @@ def test_nothing_is_painted_twice_not_even_what_was_deleted(tmp_path):
     home = workspace(tmp_path, MEN)
     go(home, fake([]))
     (home.root / "generated/man/00001.png").unlink()
-    assert go(home, fake(None)) == [Painted("generated/man", 0, 5)]
+    assert go(home, fake(None)) == [GeneratedSet("generated/man", 0, 5)]
     home.recipe.write_text(home.recipe.read_text().replace("generate = 5", "generate = 6"))
     asked = []
     go(home, fake(asked))
@@ -91,7 +91,7 @@ def test_nothing_is_painted_twice_not_even_what_was_deleted(tmp_path):
         (("a", "a"), {"sampler": "ddim"}, "another sampler: auto"),
     ],
 )
-def test_pictures_made_otherwise_are_not_mixed_and_never_deleted(tmp_path, change, options, told):
+def test_images_made_otherwise_are_not_mixed_and_never_deleted(tmp_path, change, options, told):
     home = workspace(tmp_path, MEN)
     go(home, fake([]))
     before = files(home.root / "generated")
@@ -104,7 +104,7 @@ def test_pictures_made_otherwise_are_not_mixed_and_never_deleted(tmp_path, chang
 
 def test_without_a_wish_and_with_a_damaged_record(tmp_path):
     home = workspace(tmp_path)
-    with pytest.raises(PrepError, match="asks for no painted pictures"):
+    with pytest.raises(PrepError, match="asks for no painted images"):
         go(home, fake(None))
     write_atomic(tmp_path / "x" / "generated.json", b'{"a": ')
     with pytest.raises(PrepError, match="is damaged"):

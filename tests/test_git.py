@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 import taggers.captioners.git
 from pipeline.errors import PrepError
-from pipeline.models.store import Found
+from pipeline.models.store import LocalModel
 from pipeline.workspace import Workspace
-from taggers.captioners.captioner import Said, load_eye
+from taggers.captioners.captioner import PredictedCaption, load_image_processor
 from taggers.captioners.generate import joined
 from taggers.captioners.git import Git, letterboxed, open_net, without_writing
 from tests.fake import cropped
@@ -36,9 +36,9 @@ def workspace(tmp_path):
     return Workspace(tmp_path)
 
 
-def cut_out(picture: np.ndarray, side: int) -> np.ndarray:
+def cut_out(pixels: np.ndarray, side: int) -> np.ndarray:
     """GIT's contract with Pillow alone: shorter side to `side`, bicubic, then the middle; CLIP's mean and deviation."""
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     width, height = image.size
     if width <= height:
         width, height = side, int(side * height / width)
@@ -49,9 +49,9 @@ def cut_out(picture: np.ndarray, side: int) -> np.ndarray:
     return normal(np.asarray(image.crop((left, top, left + side, top + side))))
 
 
-def framed(picture: np.ndarray, fill: str) -> np.ndarray:
-    """A square picture with margins, one pixel after another."""
-    height, width = picture.shape[:2]
+def framed(image: np.ndarray, fill: str) -> np.ndarray:
+    """A square image with margins, one pixel after another."""
+    height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     square = np.zeros((side, side, 3), np.uint8)
@@ -59,22 +59,22 @@ def framed(picture: np.ndarray, fill: str) -> np.ndarray:
         for x in range(side):
             inside = 0 <= y - top < height and 0 <= x - left < width
             edge = (
-                picture[0] if y < top
-                else picture[-1] if y >= top + height
-                else picture[:, 0] if x < left
-                else picture[:, -1]
+                image[0] if y < top
+                else image[-1] if y >= top + height
+                else image[:, 0] if x < left
+                else image[:, -1]
             )  # fmt: skip
             margin = [255] * 3 if fill == "white" else [int(np.median(edge[:, c])) for c in range(3)]
-            square[y, x] = picture[y - top, x - left] if inside else margin
+            square[y, x] = image[y - top, x - left] if inside else margin
     return square
 
 
-def direct(folder, pictures):
-    """The model as transformers loads it, and the pictures as it wants them."""
+def direct(folder, images):
+    """The model as transformers loads it, and the images as it wants them."""
     from transformers import GitForCausalLM
 
     model = GitForCausalLM.from_pretrained(folder).eval()
-    return model, torch.from_numpy(np.stack([cut_out(p, 24) for p in pictures])).float()
+    return model, torch.from_numpy(np.stack([cut_out(p, 24) for p in images])).float()
 
 
 def words(row: list[int]) -> str:
@@ -84,8 +84,8 @@ def words(row: list[int]) -> str:
     return joined(text.replace(" .", ".").replace(" ,", ","))
 
 
-def say(workspace, folder, pictures, **options):
-    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+def say(workspace, folder, images, **options):
+    records = [cropped(workspace, f"{n:03}", image) for n, image in enumerate(images)]
     done = Git(model=str(folder), device="cpu", **options).start(workspace)(records)
     return [one.annotations[0] if one.annotations else None for one in done]
 
@@ -94,33 +94,33 @@ def say(workspace, folder, pictures, **options):
 def test_the_eye_takes_the_middle_at_224(tmp_path, shape):
     crop = {"do_center_crop": True, "crop_size": {"height": 224, "width": 224}}
     write_processor(tmp_path, "CLIPImageProcessor", {"size": {"shortest_edge": 224}, **crop})
-    array = load_eye(Found(tmp_path, "x", ""), 224)([photo(*shape)])
+    array = load_image_processor(LocalModel(tmp_path, "x", ""), 224)([photo(*shape)])
     assert array.shape == (1, 3, 224, 224) and array.dtype == torch.float32
     assert np.abs(array[0].numpy() - cut_out(photo(*shape), 224)).max() < 1e-5
 
 
 @pytest.mark.parametrize("pad", ["crop", "edge", "white"])
 def test_the_array_that_reaches_the_model(workspace, folder, pad, monkeypatch):
-    pictures = [photo(*shape) for shape in SHAPES]
+    images = [photo(*shape) for shape in SHAPES]
     git, seen = Git(model=str(folder), device="cpu", pad=pad, max_tokens=2), []
     net = open_net(git, workspace)
     encoder = net.model.git.image_encoder
     encoder.register_forward_pre_hook(lambda m, a, k: seen.append(k.get("pixel_values", *a)), with_kwargs=True)
     monkeypatch.setattr(taggers.captioners.git, "open_net", lambda *_: net)
-    git.load(workspace)(pictures)
-    expected = [cut_out(p if pad == "crop" else framed(p, pad), 24) for p in pictures]
+    git.load(workspace)(images)
+    expected = [cut_out(p if pad == "crop" else framed(p, pad), 24) for p in images]
     assert np.abs(seen[0].numpy() - np.stack(expected)).max() < 1e-5
 
 
 @pytest.mark.parametrize("fill", ["edge", "white"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_margins_lose_nothing_and_have_the_edges_colour(shape, fill):
-    picture = photo(*shape)
-    assert np.array_equal(letterboxed(picture, fill), framed(picture, fill))
+def test_margins_lose_nothing_and_have_the_edges_color(shape, fill):
+    image = photo(*shape)
+    assert np.array_equal(letterboxed(image, fill), framed(image, fill))
 
 
 def test_crop_loses_the_sides_that_margins_keep(workspace, folder):
-    """Two wide pictures that differ only at the sides."""
+    """Two wide images that differ only at the sides."""
     one, two = photo(24, 96), photo(24, 96)
     two[:, :30] = 255 - two[:, :30]
     cut, whole = (say(workspace, folder, [one, two], pad=pad, max_tokens=20) for pad in ("crop", "edge"))
@@ -129,28 +129,28 @@ def test_crop_loses_the_sides_that_margins_keep(workspace, folder):
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_captions_are_those_of_transformers_and_longer_than_its_20_tokens(workspace, folder, beams):
-    pictures = [photo(*shape) for shape in SHAPES]
-    model, pixels = direct(folder, pictures)
+    images = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, images)
     ids = model.generate(pixel_values=pixels, max_new_tokens=60, num_beams=beams, do_sample=False).tolist()
-    said = say(workspace, folder, pictures, max_tokens=60, beams=beams)
+    said = say(workspace, folder, images, max_tokens=60, beams=beams)
     expected = [words(row) for row in ids]
     assert [one.text if one else "" for one in said] == expected and len(set(expected)) > 3
     assert max(len(row) for row in ids) > 40
-    assert {(one.kind, one.category, one.by) for one in said if one} == {("caption", "", "git:tiny-git")}
+    assert {(one.kind, one.category, one.tagger) for one in said if one} == {("caption", "", "git:tiny-git")}
 
 
-def test_a_batch_says_what_each_picture_alone_says(workspace, folder):
-    pictures = [photo(*shape) for shape in SHAPES]
-    together = say(workspace, folder, pictures, max_tokens=30)
-    alone = [say(workspace, folder, [picture], max_tokens=30)[0] for picture in pictures]
+def test_a_batch_says_what_each_image_alone_says(workspace, folder):
+    images = [photo(*shape) for shape in SHAPES]
+    together = say(workspace, folder, images, max_tokens=30)
+    alone = [say(workspace, folder, [image], max_tokens=30)[0] for image in images]
     assert [one.text for one in together] == [one.text for one in alone]
     assert max(abs(a.score - b.score) for a, b in zip(together, alone, strict=True)) <= 1.01e-4  # 4 decimals
 
 
 def test_the_score_is_the_mean_probability_of_the_tokens(workspace, folder):
-    pictures = [photo(*shape) for shape in SHAPES]
-    model, pixels = direct(folder, pictures)
-    for one, pixel in zip(say(workspace, folder, pictures, max_tokens=30), pixels, strict=True):
+    images = [photo(*shape) for shape in SHAPES]
+    model, pixels = direct(folder, images)
+    for one, pixel in zip(say(workspace, folder, images, max_tokens=30), pixels, strict=True):
         row = model.generate(pixel_values=pixel[None], max_new_tokens=30, do_sample=False)[0].tolist()
         row = row[: row.index(3) + 1] if 3 in row else row
         with torch.inference_mode():
@@ -183,7 +183,7 @@ PHRASES = [
     ("a sign with the word stop and a man", "a sign and a man"),
     ('a man with the words "a" and "b" on it, smiling', "a man, smiling"),
     ("a dress with the word love on the front of it", "a dress"),
-    ("a picture with the words i am on a sign behind a man", "a picture behind a man"),
+    ("a image with the words i am on a sign behind a man", "a image behind a man"),
     ("A man With The Words HELLO on it", "A man"),
     ("with the words on it", ""),
 ]
@@ -243,7 +243,7 @@ def test_cleaning_is_for_textcaps_unless_told_otherwise():
 
 
 def test_cleaned_captions_reach_the_record(workspace, folder, monkeypatch):
-    said = [Said('a man with the words "hello" on his hat', 0.5, False)]
+    said = [PredictedCaption('a man with the words "hello" on his hat', 0.5, False)]
     monkeypatch.setattr(taggers.captioners.git, "captions", lambda net, style, ready: said * len(ready))
     assert say(workspace, folder, [photo(9, 9)], clean="on")[0].text == "a man"
     assert say(workspace, folder, [photo(9, 9)])[0].text == said[0].text
@@ -258,7 +258,7 @@ def test_bad_folders_are_one_sentence(workspace, folder, tmp_path):
     films = shutil.copytree(folder, tmp_path / "films")
     plain = json.loads((films / "config.json").read_text())
     (films / "config.json").write_text(json.dumps({**plain, "num_image_with_embedding": 6}))
-    with pytest.raises(PrepError, match="captions films, not pictures"):
+    with pytest.raises(PrepError, match="captions films, not images"):
         say(workspace, films, [photo(9, 9)])
     broken = shutil.copytree(folder, tmp_path / "broken")
     tensors = load_file(broken / "model.safetensors")

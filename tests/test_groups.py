@@ -3,32 +3,32 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from stages.merging.groups import Group, keywords, refuse_empty
+from stages.merging.groups import KeywordGroup, keywords, refuse_empty
 from tests.make import record
 from tests.worked_table import manifest
 
 ONE, TWO = record(1), record(2, source="raw/back/2.jpg")
 
 
-def words(*rules, picture=ONE):
-    return keywords(tuple(map(Group.read, rules)), picture)
+def words(*rules, image=ONE):
+    return keywords(tuple(map(KeywordGroup.read, rules)), image)
 
 
 @pytest.mark.parametrize("pattern", ["1.jpg", "raw/1.jpg", "*.jpg", "raw/*", "?.jpg", ONE.id, ONE.id[:8] + "*", "[1]*"])
-def test_a_picture_is_named_by_file_path_pattern_or_id(pattern):
+def test_a_image_is_named_by_file_path_pattern_or_id(pattern):
     assert words(f"{pattern}=full body, studio") == ["full body", "studio"]
 
 
 @pytest.mark.parametrize("pattern", ["2.jpg", "1", "raw", "1.png", "aw/1.jpg", TWO.id, ONE.id[:8], "1.jpg.bak"])
-def test_all_other_pictures_are_not_in_the_group(pattern):
+def test_all_other_images_are_not_in_the_group(pattern):
     assert words(f"{pattern}=full body") == []
 
 
 def test_copies_belong_to_the_group_of_their_root():
     copy = record(1, id=f"{ONE.id}-2", origin=ONE.id)
-    assert words(f"{ONE.id}=studio", picture=copy) == words("1.jpg=studio", picture=copy) == ["studio"]
-    assert words(f"{ONE.id}-2=studio", picture=copy) == ["studio"]
-    assert words(f"{ONE.id}-2=studio", picture=ONE) == []
+    assert words(f"{ONE.id}=studio", image=copy) == words("1.jpg=studio", image=copy) == ["studio"]
+    assert words(f"{ONE.id}-2=studio", image=copy) == ["studio"]
+    assert words(f"{ONE.id}-2=studio", image=ONE) == []
 
 
 def test_several_groups_say_each_keyword_once():
@@ -38,11 +38,11 @@ def test_several_groups_say_each_keyword_once():
 @pytest.mark.parametrize("rule", ["", "1.jpg", "=studio", "1.jpg=", "1.jpg= , "])
 def test_what_is_no_group(rule):
     with pytest.raises(PrepError, match="groups has"):
-        Group.read(rule)
+        KeywordGroup.read(rule)
 
 
-def test_a_group_without_pictures_is_refused(tmp_path):
+def test_a_group_without_images_is_refused(tmp_path):
     source = manifest(tmp_path / "tag.parquet", [ONE, TWO])
-    refuse_empty((Group.read("1.jpg=a"), Group.read("raw/back/*=b")), source)
-    with pytest.raises(PrepError, match=r"No picture fits the group 'back/\*'"):
-        refuse_empty((Group.read("1.jpg=a"), Group.read("back/*=b")), source)
+    refuse_empty((KeywordGroup.read("1.jpg=a"), KeywordGroup.read("raw/back/*=b")), source)
+    with pytest.raises(PrepError, match=r"No image fits the group 'back/\*'"):
+        refuse_empty((KeywordGroup.read("1.jpg=a"), KeywordGroup.read("back/*=b")), source)

@@ -14,7 +14,7 @@ def test_without_a_gpu(monkeypatch):
     assert find_device("auto") == find_device("cpu") == torch.device("cpu")
     with pytest.raises(PrepError, match="There is no GPU that torch can use") as caught:
         find_device("cuda")
-    assert caught.value.mend == "Train on the processor: --device cpu"
+    assert caught.value.hint == "Train on the processor: --device cpu"
 
 
 def test_auto_takes_the_gpu(monkeypatch):

@@ -1,4 +1,4 @@
-"""Reading, rendering, hashing and writing pictures."""
+"""Reading, rendering, hashing and writing images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.imaging import decode, image_file, resample
 from pipeline.imaging.resample import align
-from pipeline.record import Crop, Transform
+from pipeline.record import CropBox, Transform
 from pipeline.workspace import Workspace
 from tests.photographs import encoded, path, paths, photograph
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")  # as outsi
 
 def crop_of(source, scaled, window=None, background="#ffffff"):
     left, top, width, height = window or (0, 0, *scaled)
-    return Crop(*source, *scaled, left, top, width, height, background, "centre", 1.0, 0.0)
+    return CropBox(*source, *scaled, left, top, width, height, background, "center", 1.0, 0.0)
 
 
 def render_whole(data, background="#ffffff"):
@@ -77,7 +77,7 @@ def test_enlargement_is_pillows_lanczos_in_the_exact_box():
 
 
 def upright(stored, orientation):
-    """The EXIF orientations by their definition: where row 0 and column 0 of the stored picture are seen."""
+    """The EXIF orientations by their definition: where row 0 and column 0 of the stored image are seen."""
     first_row, first_column = {
         1: ("top", "left"),
         2: ("top", "right"),
@@ -129,7 +129,7 @@ def test_exif_behind_the_pixels_of_a_png_counts():
     assert np.array_equal(render_whole(data), np.rot90(np.asarray(image), -1))
 
 
-# Colour
+# Color
 
 
 def test_transparent_pixels_take_the_background():
@@ -160,9 +160,9 @@ def test_sixteen_bits_keep_their_high_ones():
     deep = np.array([[0, 257 * 7, 257 * 200, 65535]], np.uint16)
     assert render_whole(encoded(Image.fromarray(deep), "PNG"))[0, :, 0].tolist() == [0, 7, 200, 255]
     assert render_whole(encoded(Image.fromarray(deep), "TIFF"))[0, :, 1].tolist() == [0, 7, 200, 255]
-    colours = np.zeros((1, 2, 3), np.uint16)
-    colours[0, 1] = 257 * 30, 257 * 20, 257 * 10  # OpenCV writes blue first
-    ok, file = cv2.imencode(".png", colours)
+    colors = np.zeros((1, 2, 3), np.uint16)
+    colors[0, 1] = 257 * 30, 257 * 20, 257 * 10  # OpenCV writes blue first
+    ok, file = cv2.imencode(".png", colors)
     assert ok
     assert render_whole(file.tobytes())[0].tolist() == [[0, 0, 0], [10, 20, 30]]
 
@@ -225,13 +225,13 @@ def srgb_step(light):
 @pytest.mark.parametrize(("colorants", "gamma"), [(SRGB, 1.0), (P3, 2.2)])
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_embedded_profiles_become_srgb(colorants, gamma, format):
-    colours = np.array([(128, 128, 128), (40, 60, 50), (200, 150, 120), (90, 120, 180), (255, 255, 255)])
+    colors = np.array([(128, 128, 128), (40, 60, 50), (200, 150, 120), (90, 120, 180), (255, 255, 255)])
     to_xyz, from_xyz = np.array(colorants).T, np.linalg.inv(np.array(SRGB).T)
     options = {"PNG": {}, "JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}[format]
-    for colour in colours:
-        image = Image.new("RGB", (16, 16), tuple(int(v) for v in colour))
+    for color in colors:
+        image = Image.new("RGB", (16, 16), tuple(int(v) for v in color))
         data = encoded(image, format, icc_profile=profile(*colorants, gamma), **options)
-        expected = srgb_step(from_xyz @ to_xyz @ (colour / 255) ** gamma)
+        expected = srgb_step(from_xyz @ to_xyz @ (color / 255) ** gamma)
         assert np.abs(render_whole(data)[8, 8] - expected).max() <= 2.5
 
 
@@ -250,7 +250,7 @@ def test_a_broken_profile_counts_as_none(broken):
 
 
 def test_the_first_frame_of_an_animation():
-    frames = [Image.new("RGB", (12, 9), colour) for colour in ("#ff0000", "#00ff00", "#0000ff")]
+    frames = [Image.new("RGB", (12, 9), color) for color in ("#ff0000", "#00ff00", "#0000ff")]
     for format in ("GIF", "WEBP", "PNG", "TIFF"):
         data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
         assert np.abs(render_whole(data)[4, 4].astype(int) - (255, 0, 0)).max() <= 3
@@ -263,13 +263,13 @@ def test_the_first_frame_of_an_animation():
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"a caption, not a picture", "not a picture"),
+        (b"a caption, not a image", "not a image"),
         (b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00", "format not supported"),
         (b"\xff\xd8\xff\xe0", "damaged"),
-        (b"BM a car, dented", "not a picture"),
+        (b"BM a car, dented", "not a image"),
     ],
 )
-def test_what_is_no_picture(data, reason):
+def test_what_is_no_image(data, reason):
     with pytest.raises(image_file.Unreadable) as fault:
         image_file.upright_size(data)
     assert fault.value.reason == reason
@@ -310,7 +310,7 @@ def test_every_prefix_renders_fully_or_is_unreadable(kind, scaled):
         except image_file.Unreadable as fault:
             assert fault.reason
         else:
-            assert np.array_equal(rendered, full), f"half a picture from {end} of {len(data)} bytes"
+            assert np.array_equal(rendered, full), f"half a image from {end} of {len(data)} bytes"
 
 
 @given(st.data())
@@ -344,7 +344,7 @@ def test_what_is_said_of_a_file_does_not_hang_on_other_threads():
 
     def told(number):
         with pytest.raises(image_file.Unreadable) as fault:
-            resample._jpeg(decode.open_picture(other if number % 3 else cut), 1, lambda image: image.numpy())
+            resample._jpeg(decode.open_image(other if number % 3 else cut), 1, lambda image: image.numpy())
         return None if number % 3 else (fault.value.reason, fault.value.detail)
 
     with ThreadPoolExecutor(8) as pool:
@@ -372,7 +372,7 @@ def test_a_window_that_cannot_be(window):
             image_file.render(WHOLE_FILES["PNG"], crop_of((48, 40), scaled, wide))
 
 
-def test_thumbnails_show_the_picture():
+def test_thumbnails_show_the_image():
     image = photograph("china.jpg", (2003, 1335))
     for format in ("JPEG", "PNG"):
         seen = image_file.thumbnail(encoded(image, format), 160)
@@ -404,17 +404,17 @@ def test_odd_shapes(size):
     ],
 )
 def test_names(name, expected):
-    assert image_file.is_picture_name(name) is expected
+    assert image_file.is_image_name(name) is expected
 
 
 def test_content_counts_before_names():
     for kind, data in WHOLE_FILES.items():
-        assert image_file.looks_like_picture(data[:64], "no-extension"), kind
-    assert image_file.looks_like_picture(b"", "empty.png")
-    assert not image_file.looks_like_picture(b"BMW on a street", "a.txt")
-    assert not image_file.looks_like_picture(b"Pfft, a caption", "b.caption")
-    assert not image_file.looks_like_picture(b"%!PS-Adobe-3.0 EPSF", "c.bin")
-    assert not image_file.looks_like_picture(b"", "d.txt")
+        assert image_file.looks_like_image(data[:64], "no-extension"), kind
+    assert image_file.looks_like_image(b"", "empty.png")
+    assert not image_file.looks_like_image(b"BMW on a street", "a.txt")
+    assert not image_file.looks_like_image(b"Pfft, a caption", "b.caption")
+    assert not image_file.looks_like_image(b"%!PS-Adobe-3.0 EPSF", "c.bin")
+    assert not image_file.looks_like_image(b"", "d.txt")
 
 
 # Hashes and files
@@ -464,9 +464,9 @@ def test_save_names_by_pixels_and_heals(tmp_path):
     rgb = np.asarray(photograph("coffee.png", (64, 48)))
     saved = image_file.save(workspace, rgb)
     path = tmp_path / saved.path
-    assert saved.path == f"images/{saved.pixels[:2]}/{saved.pixels}.png"
-    assert (saved.width, saved.height, saved.pixels) == (64, 48, image_file.pixel_hash(rgb))
-    assert saved.file == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert saved.path == f"images/{saved.pixel_sha256[:2]}/{saved.pixel_sha256}.png"
+    assert (saved.width, saved.height, saved.pixel_sha256) == (64, 48, image_file.pixel_hash(rgb))
+    assert saved.file_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert np.array_equal(image_file.load_rgb(path), rgb)
     before = path.stat().st_ino
     assert image_file.save(workspace, rgb) == saved
@@ -510,7 +510,7 @@ def test_nothing_is_left_open(capfd):
 
 def test_mirror_is_exact():
     rgb = np.asarray(photograph("coffee.png", (64, 48)))
-    assert np.array_equal(image_file.transform(rgb, Transform("mirror", mirror=True)), rgb[:, ::-1])
+    assert np.array_equal(image_file.transform(rgb, Transform("flip", flip=True)), rgb[:, ::-1])
 
 
 @pytest.mark.parametrize("angle", [5.0, -17.5, 45.0])
@@ -524,7 +524,7 @@ def test_rotation_turns_counter_clockwise_about_the_middle(angle):
         160 / (160 * abs(math.cos(a)) + 120 * abs(math.sin(a))), 120 / (160 * abs(math.sin(a)) + 120 * abs(math.cos(a)))
     )
     dx, dy = (x + 0.5 - 80) * share, (y + 0.5 - 60) * share
-    # A picture turned counter-clockwise shows at an offset what lay clockwise of it; y points down.
+    # A image turned counter-clockwise shows at an offset what lay clockwise of it; y points down.
     from_x, from_y = dx * math.cos(a) - dy * math.sin(a) + 79.5, dx * math.sin(a) + dy * math.cos(a) + 59.5
     inner = np.s_[4:-4, 4:-4]
     assert np.abs(made[..., 0] - from_x)[inner].max() <= 1

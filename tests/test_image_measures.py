@@ -18,7 +18,7 @@ SHARP = np.asarray(photograph("astronaut.png", (256, 256)))
 
 
 def saved(workspace, number, rgb):
-    return replace(good(number), picture=image_file.save(workspace, rgb))
+    return replace(good(number), image=image_file.save(workspace, rgb))
 
 
 @pytest.fixture
@@ -39,17 +39,17 @@ def test_what_no_tagger_measured_is_measured_once(workspace, monkeypatch):
     blurred = cv2.GaussianBlur(turned(0), (0, 0), 3)
     records = [saved(workspace, 0, blurred), *(saved(workspace, n, turned(n)) for n in range(1, 6))]
     opened = []
-    assert look(workspace, records, opened := [0])["blurred picture"].pictures == ("raw/0.jpg",)
+    assert look(workspace, records, opened := [0])["blurred image"].images == ("raw/0.jpg",)
     assert opened[1:] == [6] * 6
     monkeypatch.setattr(image_measures, "load_rgb", None)  # a second look opens nothing
-    assert look(workspace, records)["blurred picture"].pictures == ("raw/0.jpg",)
+    assert look(workspace, records)["blurred image"].images == ("raw/0.jpg",)
 
 
 def test_what_a_tagger_measured_is_believed(workspace, monkeypatch):
     monkeypatch.setattr(image_measures, "load_rgb", None)
     said = (Annotation("sharpness", "measure", "quality", 0.3, "basic"),)
     records = [replace(saved(workspace, n, turned(n)), annotations=said) for n in range(5)]
-    assert look(workspace, records)["blurred picture"].count == 5
+    assert look(workspace, records)["blurred image"].count == 5
 
 
 def test_plain_backgrounds_are_seen(workspace):
@@ -57,16 +57,16 @@ def test_plain_backgrounds_are_seen(workspace):
     for rgb in white:
         rgb[:40] = rgb[:, :40] = rgb[:, -40:] = 255
     told = look(workspace, [saved(workspace, n, rgb) for n, rgb in enumerate(white)])
-    assert told["one background"].message.startswith("6 of 6 pictures of smthx have a white background: ")
+    assert told["one background"].message.startswith("6 of 6 images of smthx have a white background: ")
 
 
-def test_pictures_that_are_gone(workspace):
+def test_images_that_are_gone(workspace):
     records = [saved(workspace, n, turned(n)) for n in range(6)]
-    workspace.path(records[2].picture.path).unlink()
+    workspace.path(records[2].image.path).unlink()
     told = look(workspace, records)
-    assert (told["pictures gone"].severity, told["pictures gone"].message) == (
+    assert (told["images gone"].severity, told["images gone"].message) == (
         "error",
-        "1 picture of the set not found in images/.",
+        "1 image of the set not found in images/.",
     )
 
 

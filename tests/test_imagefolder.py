@@ -5,20 +5,20 @@ import json
 import pytest
 
 from pipeline.exchange import imagefolder
-from pipeline.exchange.item import Form
-from stages.building.layout import Shelf
+from pipeline.exchange.item import ExportOptions
+from stages.building.layout import DatasetFolder
 from tests.exchanged import items
 from tests.photographs import encoded, photograph
 
 ENTRIES = [
-    (Shelf("train", 10, "test", "validation man"), "a", "test, caf\u00e9\nline two"),
-    (Shelf("reg", 2, "", "man"), "b", "man"),
-    (Shelf("val", 1, "test", "validation man"), "c", ""),
+    (DatasetFolder("train", 10, "test", "validation man"), "a", "test, caf\u00e9\nline two"),
+    (DatasetFolder("reg", 2, "", "man"), "b", "man"),
+    (DatasetFolder("val", 1, "test", "validation man"), "c", ""),
 ]
 
 
-def test_a_line_a_picture_and_a_card_that_names_the_splits(tmp_path):
-    imagefolder.write(items(tmp_path / "p", ENTRIES), tmp_path / "set", Form())
+def test_a_line_a_image_and_a_card_that_names_the_splits(tmp_path):
+    imagefolder.write(items(tmp_path / "p", ENTRIES), tmp_path / "set", ExportOptions())
     rows = [json.loads(line) for line in (tmp_path / "set/train/metadata.jsonl").read_text("utf-8").splitlines()]
     assert rows == [
         {
@@ -42,12 +42,12 @@ def test_a_line_a_picture_and_a_card_that_names_the_splits(tmp_path):
 
 
 def test_datasets_loads_it(tmp_path):
-    """Names that look like splits put no picture into two."""
+    """Names that look like splits put no image into two."""
     datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
     made = items(tmp_path / "p", ENTRIES)
     for item in made:
-        item.picture.write_bytes(encoded(photograph("coffee.png", (32, 48)), "PNG"))
-    imagefolder.write(made, tmp_path / "set", Form())
+        item.image.write_bytes(encoded(photograph("coffee.png", (32, 48)), "PNG"))
+    imagefolder.write(made, tmp_path / "set", ExportOptions())
     found = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
     assert {name: len(split) for name, split in found.items()} == {"train": 2, "validation": 1}
     assert [(row["text"], row["role"], row["image"].size) for row in found["train"]] == [

@@ -6,10 +6,10 @@ import zipfile
 
 import pytest
 
-from pipeline.commands.import_ import Wish, import_set
-from pipeline.edits import Edits
+from pipeline.commands.import_ import ImportOptions, import_set
+from pipeline.edits import Journal
 from pipeline.errors import PrepError
-from pipeline.recipe import Recipe, Regularization, Subject
+from pipeline.recipe import Recipe, RegularizationTable, SubjectTable
 from pipeline.registry import ORDER
 from tests.photographs import encoded, photograph
 from tests.shell import files, prep
@@ -18,10 +18,10 @@ HARD = (
     "smith, a \\(b\\),  two spaces ,, \u3000wide, \U0001f468\u200d\U0001f469, ümlaut, cafe\u0301, {red|blue}, (x:1.2)"
 )
 NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "camera.png")
-SMITH = Wish(("smith", "man"))
+SMITH = ImportOptions(("smith", "man"))
 
 
-def picture(path, number=0, size=(128, 192)):
+def image(path, number=0, size=(128, 192)):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encoded(photograph(NAMES[number], size), "PNG"))
     return path
@@ -29,22 +29,22 @@ def picture(path, number=0, size=(128, 192)):
 
 def kohya(root):
     """A set as kohya's users have it: two subjects, regularization, folders that its reader passes over."""
-    made = [picture(root / "train" / "10_smith man" / f"{name}.png", n) for n, name in enumerate(("a", "b b", "Ç.x"))]
-    made += [picture(root / "train" / "4_anna woman" / "a.png", 3), picture(root / "reg" / "2_man" / "r.png", 4)]
+    made = [image(root / "train" / "10_smith man" / f"{name}.png", n) for n, name in enumerate(("a", "b b", "Ç.x"))]
+    made += [image(root / "train" / "4_anna woman" / "a.png", 3), image(root / "reg" / "2_man" / "r.png", 4)]
     texts = (HARD, "smith\r\nsecond line", "", "anna, hat ", "man")
     for path, text in zip(made, texts, strict=True):
         path.with_suffix(".txt").write_bytes((text or "\n").encode())
-    picture(root / "train" / "not taken" / "x.png", 1, (64, 64))
+    image(root / "train" / "not taken" / "x.png", 1, (64, 64))
     return dict(zip(made, texts, strict=True))
 
 
 def bring(source, folder, wish=None):
-    return import_set(source, folder, wish or Wish(), lambda done, total: None)
+    return import_set(source, folder, wish or ImportOptions(), lambda done, total: None)
 
 
 def captions(workspace):
     """The captions that edits set, by record."""
-    edits = Edits.read(workspace)
+    edits = Journal.read(workspace)
     return sorted(edit.text for id in edits.ids for edit in edits.of(id) if edit.what == "set")
 
 
@@ -54,13 +54,13 @@ def test_kohyas_folders_become_subjects_with_their_repeats_and_captions(tmp_path
     done = bring(tmp_path / "set", tmp_path / "ws")
     recipe = Recipe.read(done.workspace.recipe, ORDER)
     assert recipe.subjects == (
-        Subject("smith", "man", "../set/train/10_smith man", 10),
-        Subject("anna", "woman", "../set/train/4_anna woman", 4),
+        SubjectTable("smith", "man", "../set/train/10_smith man", 10),
+        SubjectTable("anna", "woman", "../set/train/4_anna woman", 4),
     )
-    assert recipe.regularization == (Regularization("man", "../set/reg/2_man"),)
+    assert recipe.regularization == (RegularizationTable("man", "../set/reg/2_man"),)
     assert recipe.tables["crop"] == {"resolution": 157}  # 157 x 157 is just more than 128 x 192
     assert captions(done.workspace) == sorted(said.values())
-    assert done.pictures == {("train", "smith", "man"): 3, ("train", "anna", "woman"): 1, ("reg", "", "man"): 1}
+    assert done.images == {("train", "smith", "man"): 3, ("train", "anna", "woman"): 1, ("reg", "", "man"): 1}
     assert done.notes == ("1 caption of several lines, kept as written",)
     assert files(tmp_path / "set") == before
 
@@ -68,7 +68,7 @@ def test_kohyas_folders_become_subjects_with_their_repeats_and_captions(tmp_path
 @pytest.mark.parametrize("level", ["set", "set/train"])
 def test_the_parent_or_its_parent_may_be_named(tmp_path, level):
     kohya(tmp_path / "set")
-    assert bring(tmp_path / level, tmp_path / "ws").pictures.total() == 5
+    assert bring(tmp_path / level, tmp_path / "ws").images.total() == 5
 
 
 def test_the_line_gives_the_same_captions_again(tmp_path):
@@ -94,23 +94,23 @@ def test_the_line_gives_the_same_captions_again(tmp_path):
 
 
 def test_taggui_and_dataset_tag_manager_folders(tmp_path):
-    picture(tmp_path / "set" / "a.png", 0).with_suffix(".txt").write_text("hat, tree")
-    picture(tmp_path / "set" / "deep" / "a.png", 1).with_suffix(".txt").write_bytes(b"\xef\xbb\xbfboat, sea\n")
-    picture(tmp_path / "set" / "bare.png", 2)
-    with pytest.raises(PrepError, match="does not say whose pictures they are.\nSay it: --subject TOKEN CLASS"):  # noqa: RUF043
+    image(tmp_path / "set" / "a.png", 0).with_suffix(".txt").write_text("hat, tree")
+    image(tmp_path / "set" / "deep" / "a.png", 1).with_suffix(".txt").write_bytes(b"\xef\xbb\xbfboat, sea\n")
+    image(tmp_path / "set" / "bare.png", 2)
+    with pytest.raises(PrepError, match="does not say whose images they are.\nSay it: --subject TOKEN CLASS"):  # noqa: RUF043
         bring(tmp_path / "set", tmp_path / "ws")
     assert not (tmp_path / "ws").exists()
     done = bring(tmp_path / "set", tmp_path / "ws", SMITH)
-    assert Recipe.read(done.workspace.recipe, ORDER).subjects == (Subject("smith", "man", "../set", 10),)
+    assert Recipe.read(done.workspace.recipe, ORDER).subjects == (SubjectTable("smith", "man", "../set", 10),)
     assert captions(done.workspace) == ["boat, sea", "hat, tree"]
-    assert done.notes == ("1 picture without a caption: prep tag and prep merge write one",)
+    assert done.notes == ("1 image without a caption: prep tag and prep merge write one",)
 
 
 def test_a_copy_needs_the_source_no_longer(tmp_path):
     kohya(tmp_path / "set")
-    done = bring(tmp_path / "set", tmp_path / "ws", Wish(copy=True))
+    done = bring(tmp_path / "set", tmp_path / "ws", ImportOptions(copy=True))
     folders = [s.folder for s in Recipe.read(done.workspace.recipe, ORDER).subjects]
-    assert folders == ["pictures/train/10_smith man", "pictures/train/4_anna woman"]
+    assert folders == ["images/train/10_smith man", "images/train/4_anna woman"]
     shutil.rmtree(tmp_path / "set")
     assert prep("-C", tmp_path / "ws", "crop", "--json").stdout.count('"kept": 5') == 1
 
@@ -118,14 +118,14 @@ def test_a_copy_needs_the_source_no_longer(tmp_path):
 def test_a_foreign_imagefolder(tmp_path):
     rows = []
     for n, split in enumerate(("train", "train", "validation")):
-        picture(tmp_path / "set" / split / f"{n}.png", n)
+        image(tmp_path / "set" / split / f"{n}.png", n)
         rows.append((split, {"file_name": f"{n}.png", "text": f"{HARD} {n}"}))
     for split in ("train", "validation"):
         lines = [json.dumps(row, ensure_ascii=False) for name, row in rows if name == split]
         (tmp_path / "set" / split / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     done = bring(tmp_path / "set", tmp_path / "ws", SMITH)
     (subject,) = Recipe.read(done.workspace.recipe, ORDER).subjects
-    assert subject == Subject("smith", "man", "../set/train", 10, "../set/validation")
+    assert subject == SubjectTable("smith", "man", "../set/train", 10, "../set/validation")
     assert captions(done.workspace) == [f"{HARD} {n}" for n in range(3)]
 
 
@@ -140,7 +140,7 @@ def test_a_foreign_imagefolder(tmp_path):
     ],
 )
 def test_metadata_that_leads_astray(tmp_path, line, why):
-    picture(tmp_path / "set" / "a.png")
+    image(tmp_path / "set" / "a.png")
     (tmp_path / "set" / "metadata.jsonl").write_text(line)
     with pytest.raises(PrepError, match=why):
         bring(tmp_path / "set", tmp_path / "ws", SMITH)
@@ -153,24 +153,24 @@ def test_a_zip_is_unpacked_into_the_workspace(tmp_path):
             archive.writestr(name, data)
     done = bring(tmp_path / "set.zip", tmp_path / "ws")
     assert done.captions == 5
-    assert Recipe.read(done.workspace.recipe, ORDER).subjects[0].folder == "pictures/train/10_smith man"
+    assert Recipe.read(done.workspace.recipe, ORDER).subjects[0].folder == "images/train/10_smith man"
 
 
 def test_a_caption_that_is_no_utf8_stops_the_import_and_is_named(tmp_path):
-    picture(tmp_path / "set" / "a.png").with_suffix(".txt").write_bytes("smith, caf\xe9".encode("latin-1"))
+    image(tmp_path / "set" / "a.png").with_suffix(".txt").write_bytes("smith, caf\xe9".encode("latin-1"))
     with pytest.raises(PrepError, match=r"a\.txt is not UTF-8: byte 0xe9 at 10\.\nSave it as UTF-8"):
         bring(tmp_path / "set", tmp_path / "ws", SMITH)
 
 
 def test_two_folders_that_begin_with_one_word_are_two_subjects(tmp_path):
-    picture(tmp_path / "set" / "10_1girl sls" / "a.png", 0)
-    picture(tmp_path / "set" / "5_1girl cpc" / "a.png", 1)
+    image(tmp_path / "set" / "10_1girl sls" / "a.png", 0)
+    image(tmp_path / "set" / "5_1girl cpc" / "a.png", 1)
     done = bring(tmp_path / "set", tmp_path / "ws")
     assert [(s.token, s.class_name, s.repeats) for s in Recipe.read(done.workspace.recipe, ORDER).subjects] == [
         ("1girl sls", "1girl sls", 10),
         ("1girl cpc", "1girl cpc", 5),
     ]
-    picture(tmp_path / "set" / "3_1girl cpc" / "a.png", 2)
+    image(tmp_path / "set" / "3_1girl cpc" / "a.png", 2)
     with pytest.raises(PrepError, match="Two folders are of the subject '1girl cpc'"):
         bring(tmp_path / "set", tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -199,18 +199,18 @@ def test_an_import_that_ends_early_leaves_nothing(tmp_path, monkeypatch, there, 
     if there:
         home.mkdir()
         (home / "mine.txt").write_text("kept")
-    write = Edits.append_each
+    write = Journal.append_each
 
     def end(self, workspace, decisions):
         write(self, workspace, decisions)
         raise fault
 
-    monkeypatch.setattr(Edits, "append_each", end)
+    monkeypatch.setattr(Journal, "append_each", end)
     with pytest.raises(fault):
-        bring(tmp_path / "theirs", home, Wish(copy=True))
+        bring(tmp_path / "theirs", home, ImportOptions(copy=True))
     assert [path.name for path in home.iterdir()] == ["mine.txt"] if there else not home.exists()
     monkeypatch.undo()
-    assert len(captions(bring(tmp_path / "theirs", home, Wish(copy=True)).workspace)) == 5
+    assert len(captions(bring(tmp_path / "theirs", home, ImportOptions(copy=True)).workspace)) == 5
 
 
 def test_decisions_that_are_there_are_never_overwritten(tmp_path):
@@ -223,16 +223,16 @@ def test_decisions_that_are_there_are_never_overwritten(tmp_path):
     assert journal.read_text() == "mine"
 
 
-def test_a_file_that_kohya_would_adopt_from_another_picture_is_nobodys(tmp_path):
+def test_a_file_that_kohya_would_adopt_from_another_image_is_nobodys(tmp_path):
     """Kohya reads cat.txt for cat_1_2_3_4.png (facts 1.2)."""
-    picture(tmp_path / "set" / "1_cat" / "cat_1_2_3_4.png", 2)
+    image(tmp_path / "set" / "1_cat" / "cat_1_2_3_4.png", 2)
     (tmp_path / "set" / "1_cat" / "cat.txt").write_text("another cat")
     assert captions(bring(tmp_path / "set", tmp_path / "ws").workspace) == []
 
 
 def test_links_in_the_source_are_read_and_not_followed_in_circles(tmp_path):
-    picture(tmp_path / "real" / "a.png")
+    image(tmp_path / "real" / "a.png")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.png").symlink_to(tmp_path / "real" / "a.png")
     (tmp_path / "set" / "again").symlink_to(tmp_path / "set")
-    assert bring(tmp_path / "set", tmp_path / "ws", SMITH).pictures.total() == 1
+    assert bring(tmp_path / "set", tmp_path / "ws", SMITH).images.total() == 1

@@ -9,10 +9,10 @@ from pipeline.errors import PrepError
 from tests.adapter_set import answers, made, taught, write
 from tests.training_set import checkpoint, narrow, workspace
 from training.export.tensor_file import write_tensors
-from training.methods.init_weights import read_former
+from training.methods.init_weights import read_init_weights
 from training.methods.keys import module_names, sort_keys
 from training.methods.reference import apply
-from training.models.families import recognise
+from training.models.families import detect_family
 
 Q = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
 OUT = "lora_te_text_model_encoder_layers_0_self_attn_out_proj"
@@ -115,7 +115,7 @@ def model(tmp_path_factory):
 @pytest.mark.parametrize("kind", list(FILES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_others_files_go_on_with_the_same_function(model, tmp_path, kind, dtype):
-    file, family = tmp_path / "theirs.safetensors", recognise(model)
+    file, family = tmp_path / "theirs.safetensors", detect_family(model)
     tensors = {name: value.to(dtype) for name, value in FILES[kind]().items()}
     write_tensors(file, tensors, {})
     adapters = made(model, method=kind, former=file)
@@ -123,14 +123,14 @@ def test_others_files_go_on_with_the_same_function(model, tmp_path, kind, dtype)
     sorted_ = sort_keys(tensors, module_names(family, model, first), file)
     for part, answer in first.items():
         module = model.load(part)
-        plain = family.probe(part, module, adapters.materials.tokenizers)
+        plain = family.probe_output(part, module, adapters.materials.tokenizers)
         apply(module, sorted_[part])
-        theirs = family.probe(part, module, adapters.materials.tokenizers)
+        theirs = family.probe_output(part, module, adapters.materials.tokenizers)
         assert float((theirs - plain).abs().max()) > 0.01
         torch.testing.assert_close(answer, theirs, atol=2e-5, rtol=2e-5)
     # What is written from there is again the same, by the formulas and, where it reads them, by diffusers.
     write(adapters, tmp_path / "ours.safetensors")
-    adapters.prove({".safetensors": tmp_path / "ours.safetensors"})
+    adapters.verify({".safetensors": tmp_path / "ours.safetensors"})
     for part, answer in first.items():
         torch.testing.assert_close(adapters.answers[part], answer, atol=2e-5, rtol=2e-5)
 
@@ -142,7 +142,7 @@ def test_all_that_was_there_learns(model, tmp_path, kind):
     write_tensors(file, tensors, {})
     weights = {
         name: weight
-        for group in made(model, method=kind, former=file).groups()
+        for group in made(model, method=kind, former=file).param_groups()
         for name, weight in group.weights.items()
     }
     folded = [name for name in tensors if name.endswith("lora_mid.weight")]
@@ -153,8 +153,8 @@ def test_all_that_was_there_learns(model, tmp_path, kind):
 @pytest.mark.parametrize(
     "options",
     [
-        {"method": "lora", "format": "diffusers"},
-        {"method": "dora", "format": "diffusers"},
+        {"method": "lora", "lora_key_format": "diffusers"},
+        {"method": "dora", "lora_key_format": "diffusers"},
         {"method": "lokr", "rank": 999},
     ],
     ids=str,
@@ -185,7 +185,7 @@ def test_what_does_not_fit(model, tmp_path, tensors, said):
     file = tmp_path / "theirs.safetensors"
     write_tensors(file, tensors, {})
     with pytest.raises(PrepError, match=said) as caught:
-        read_former(file, recognise(model), model)
+        read_init_weights(file, detect_family(model), model)
     assert "theirs.safetensors" in str(caught.value)
 
 
@@ -193,4 +193,4 @@ def test_a_file_that_is_none(model, tmp_path):
     file = tmp_path / "x.safetensors"
     file.write_bytes(b"nothing")
     with pytest.raises(PrepError, match="is not a whole file of tensors"):
-        read_former(file, recognise(model), model)
+        read_init_weights(file, detect_family(model), model)

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PrepError
 from tests.method_set import materials, trainee
 from tests.training_set import manifest, placed, workspace
-from training.export.artifacts import Folder, write_product
-from training.export.intermediate import Copies
+from training.export.artifacts import ArtifactFolder, write_artifact
+from training.export.intermediate import IntermediateExports
 from training.train import Train
 
-# Two pictures shown twice, and as often a regularization picture: four steps to an epoch.
-QUICK = {"steps": 6, "batch": 2, "rank": 2, "learning_rate": 1e-3, "save_every_steps": 3, "keep": 9}
+# Two images shown twice, and as often a regularization image: four steps to an epoch.
+QUICK = {"steps": 6, "batch_size": 2, "rank": 2, "learning_rate": 1e-3, "save_every_steps": 3, "save_total_limit": 9}
 
 
 def nothing(done, total):
@@ -49,7 +49,7 @@ def about(file):
 
 @pytest.fixture(scope="module")
 def plain(home):
-    return run(home, "plain", ema=0.5, save_precision="fp32")
+    return run(home, "plain", ema_decay=0.5, save_precision="fp32")
 
 
 def test_named_by_epoch_or_step(plain):
@@ -61,7 +61,7 @@ def test_named_by_epoch_or_step(plain):
 
 def test_each_is_the_file_of_a_run_that_ends_there(home, plain):
     """To the last bit: the average, its alpha, and all that it says of itself but its name."""
-    short = run(home, "short", steps=4, ema=0.5, save_precision="fp32")
+    short = run(home, "short", steps=4, ema_decay=0.5, save_precision="fp32")
     copy, whole = plain / "plain-000001.safetensors", short / "short.safetensors"
     found, wanted = load_file(copy), load_file(whole)
     assert found.keys() == wanted.keys()
@@ -73,7 +73,7 @@ def test_each_is_the_file_of_a_run_that_ends_there(home, plain):
 
 
 def test_the_run_is_the_same_without_them(home, plain):
-    bare = run(home, "bare", ema=0.5, save_precision="fp32", save_files="off")
+    bare = run(home, "bare", ema_decay=0.5, save_precision="fp32", export_checkpoints="off")
     assert names(bare) == []
     found, wanted = (load_file(folder / f"{folder.name}.safetensors") for folder in (bare, plain))
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
@@ -84,17 +84,17 @@ def test_the_run_is_the_same_without_them(home, plain):
 
 
 def test_they_go_with_their_checkpoint(home, caplog):
-    folder = run(home, "few", keep=2)
+    folder = run(home, "few", save_total_limit=2)
     assert names(folder) == ["few-000001.safetensors"]  # steps 4 and 6 are kept
     assert json.loads((folder / "copies.json").read_text())["files"] == {"4": ["few-000001.safetensors"]}
-    assert names(run(home, "few", keep=1, steps=7)) == []
-    assert "Going on from the checkpoint of step 6; --fresh begins anew." in caplog.messages
+    assert names(run(home, "few", save_total_limit=1, steps=7)) == []
+    assert "Going on from the checkpoint of step 6; --restart begins anew." in caplog.messages
 
 
 def test_another_run_of_the_name_takes_their_place(home):
-    folder = run(home, "again", keep=9)
+    folder = run(home, "again", save_total_limit=9)
     (folder / "again-mine.safetensors").write_bytes(b"the user's own")
-    run(home, "again", keep=9, steps=4, rank=3)
+    run(home, "again", save_total_limit=9, steps=4, rank=3)
     assert names(folder) == ["again-mine.safetensors", "again-step00000003.safetensors"]
 
 
@@ -102,7 +102,7 @@ def test_the_last_step_has_one_where_the_best_becomes_the_file(tmp_path):
     work = workspace(tmp_path)
     val = [placed(work, k, role="val", placed=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
     made = manifest(work, [placed(work, 0), placed(work, 1), *val])
-    folder = run((work, made), "best", result="best", steps=2, validation_times=1)
+    folder = run((work, made), "best", keep_weights="best", steps=2, validation_timesteps=1)
     assert names(folder) == ["best-000001.safetensors"]
     assert about(folder / "best-000001.safetensors")["ss_steps"] == "2"
 
@@ -110,7 +110,7 @@ def test_the_last_step_has_one_where_the_best_becomes_the_file(tmp_path):
 def test_whole_models_only_when_asked(home):
     how = {"method": "dreambooth", "rank": Train().rank, "steps": 4, "save_every_epochs": 0}
     assert names(run(home, "dream", **how)) == []
-    assert names(run(home, "asked", **how, save_files="on")) == [
+    assert names(run(home, "asked", **how, export_checkpoints="on")) == [
         "asked-step00000003",
         "asked-step00000003.safetensors",
     ]
@@ -121,14 +121,14 @@ def test_files_change_nothing_and_are_those_of_the_end(tmp_path, method):
     found = materials(workspace(tmp_path), "mini", method=method)
     made = trainee(found)
     stream = torch.Generator().manual_seed(0)
-    weights = {name: weight for group in made.groups() for name, weight in group.weights.items()}
+    weights = {name: weight for group in made.param_groups() for name, weight in group.weights.items()}
     for weight in weights.values():
         weight.data += 0.01 * torch.randn(weight.shape, generator=stream)
     before = {name: weight.detach().clone() for name, weight in weights.items()}
     early = _tensors(made.files(torch.float16))
     again = _tensors(made.files(torch.float16))
     assert all(torch.equal(before[name], weight) and weight.requires_grad for name, weight in weights.items())
-    late = _tensors(made.settle(torch.float16))
+    late = _tensors(made.finalize(torch.float16))
     assert early.keys() == late.keys() == again.keys()
     for name, value in late.items():
         assert value.dtype == early[name].dtype and torch.equal(value, early[name]) and torch.equal(value, again[name])
@@ -142,25 +142,25 @@ def test_files_of_a_trainee_that_goes_on_are_proven(tmp_path, method):
     early = _written(made, tmp_path / "early")
     if method != "dora":  # whose lengths, rounded for the file, change the base a little
         with pytest.raises(PrepError, match=r"as it was|what it began as"):
-            made.prove(early)
-    weights = [weight for group in made.groups() for weight in group.weights.values()]
+            made.verify(early)
+    weights = [weight for group in made.param_groups() for weight in group.weights.values()]
     stream = torch.Generator().manual_seed(0)
     for weight in weights:
         weight.data += 0.05 * torch.randn(weight.shape, generator=stream)
     before = [weight.detach().clone() for weight in weights]
     files = _written(made, tmp_path / "late")
-    made.prove(files)
+    made.verify(files)
     assert all(torch.equal(one, other) for one, other in zip(weights, before, strict=True))
     assert all(weight.requires_grad for weight in weights)
     save_file({"lora_unet_nowhere.alpha": torch.tensor(1.0)} | load_file(files[".safetensors"]), files[".safetensors"])
     if method not in ("dreambooth", "inversion"):
         with pytest.raises(PrepError, match="no place for lora_unet_nowhere"):
-            made.prove(files)
+            made.verify(files)
 
 
 def test_a_folder_and_a_file_that_differ_are_found(tmp_path):
     made = trainee(materials(workspace(tmp_path), "sd1", method="dreambooth"))
-    for group in made.groups():
+    for group in made.param_groups():
         for weight in group.weights.values():
             weight.data *= 1.1
     files = _written(made, tmp_path / "x")
@@ -168,7 +168,7 @@ def test_a_folder_and_a_file_that_differ_are_found(tmp_path):
     tensors = load_file(files[".safetensors"])
     save_file(tensors | {name: tensors[name] * 1.5}, files[".safetensors"])
     with pytest.raises(PrepError, match="does not load as it was trained: the unet is off by"):
-        made.prove(files)
+        made.verify(files)
 
 
 def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
@@ -177,7 +177,7 @@ def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
     def faulty(path, tensors, about):
         if "step00000003" in path.name:
             tensors = {name: value * (not name.endswith("alpha")) for name, value in tensors.items()}
-        write_product(path, tensors, about)
+        write_artifact(path, tensors, about)
 
     monkeypatch.setattr("training.export.intermediate.write_product", faulty)
     folder = run(home, "faulty")
@@ -193,14 +193,14 @@ def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
 
 
 def test_files_that_the_user_took_away_are_not_missed(home, monkeypatch):
-    leave = Copies.leave
+    leave = IntermediateExports.export
 
     def taken(self, step):
         leave(self, step)
         if step.number == 3:
             (self.place.folder / "taken-step00000003.safetensors").unlink()
 
-    monkeypatch.setattr(Copies, "leave", taken)
+    monkeypatch.setattr(IntermediateExports, "leave", taken)
     assert names(run(home, "taken")) == ["taken-000001.safetensors"]
 
 
@@ -209,7 +209,7 @@ def _written(made, folder):
     folder.mkdir()
     paths = {end: folder / f"x{end}" for end in made.files(torch.float16)}
     for end, product in made.files(torch.float16).items():
-        write_product(paths[end], product, {})
+        write_artifact(paths[end], product, {})
     return paths
 
 
@@ -217,7 +217,7 @@ def _tensors(files):
     """All tensors of a method's files by file and name."""
     found = {}
     for end, product in files.items():
-        parts = {n: t() for n, t in product.tensors.items()} if isinstance(product, Folder) else {"": product}
+        parts = {n: t() for n, t in product.tensors.items()} if isinstance(product, ArtifactFolder) else {"": product}
         found |= {
             (end, part, name): value.clone() for part, tensors in parts.items() for name, value in tensors.items()
         }
@@ -226,4 +226,4 @@ def _tensors(files):
 
 def test_options_do_not_change_the_course(home):
     one = Train(**QUICK)
-    assert dataclasses.replace(one, save_files="off").key(home[1], home[0]) == one.key(home[1], home[0])
+    assert dataclasses.replace(one, export_checkpoints="off").key(home[1], home[0]) == one.key(home[1], home[0])

@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import Item, caption_beside, checked
+from pipeline.exchange.item import DatasetItem, caption_beside, checked
 
 
 @pytest.mark.parametrize("place", ["../a.png", "x/../../a.png", "/etc/a.png", "a.png", "x/a\x1b[2J.png", "x/a\n.png"])
 def test_a_place_outside_of_the_set_is_refused(place):
     with pytest.raises(PrepError, match="is no place in a data set") as told:
-        list(checked([Item(Path("a.png"), place, "")]))
+        list(checked([DatasetItem(Path("a.png"), place, "")]))
     assert "\x1b" not in str(told.value)
 
 
 @pytest.mark.parametrize("other", ["train/1_x/a.jpg", "train/1_x/A.png"])
-def test_two_pictures_never_share_a_caption(other):
+def test_two_images_never_share_a_caption(other):
     """Kohya's reader gives a.png and a.jpg the same caption file (facts 1.2)."""
-    items = [Item(Path("a.png"), place, "") for place in ("train/1_x/a.png", "train/2_x/a.png", other)]
-    with pytest.raises(PrepError, match="Two pictures are named"):
+    items = [DatasetItem(Path("a.png"), place, "") for place in ("train/1_x/a.png", "train/2_x/a.png", other)]
+    with pytest.raises(PrepError, match="Two images are named"):
         list(checked(items))
     assert len(list(checked(items[:2]))) == 2
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.checks.array_ops import among, distinct, firsts, mixed, numbered, pair
+from pipeline.checks.array_ops import distinct, first_index, is_in, mixed_keys, numbered, pair
 
 KEYS = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3))
 
@@ -33,7 +33,7 @@ def test_numbers_are_the_inverse_of_unique(keys):
 @given(KEYS)
 def test_firsts_and_how_many(keys):
     array = np.array(keys, np.uint64)
-    assert firsts(array).tolist() == [key not in keys[:at] for at, key in enumerate(keys)]
+    assert first_index(array).tolist() == [key not in keys[:at] for at, key in enumerate(keys)]
     assert distinct(array) == len(set(keys))
 
 
@@ -41,23 +41,23 @@ def test_firsts_and_how_many(keys):
 def test_mixed_by_its_definition(pairs):
     keys, others = (np.array([one[at] for one in pairs], np.int64) for at in (0, 1))
     values = Counter(key for key, _ in set(pairs))
-    assert mixed(keys, others).tolist() == [values[key] > 1 for key, _ in pairs]
+    assert mixed_keys(keys, others).tolist() == [values[key] > 1 for key, _ in pairs]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans())))
 def test_among_some(pairs):
     some = np.array([one for one, _ in pairs], bool)
     wanted = np.array([other for one, other in pairs if one], bool)
-    assert among(some, wanted).tolist() == [one and other for one, other in pairs]
+    assert is_in(some, wanted).tolist() == [one and other for one, other in pairs]
 
 
 @pytest.mark.parametrize(
     ("ask", "most"),
-    [(pair, 1.1), (lambda ones, _: numbered(ones), 2.3), (lambda ones, _: firsts(ones), 2.8), (mixed, 4.1)],
+    [(pair, 1.1), (lambda ones, _: numbered(ones), 2.3), (lambda ones, _: first_index(ones), 2.8), (mixed_keys, 4.1)],
     ids=["pair", "numbered", "firsts", "mixed"],
 )
 def test_memory_beside_the_keys(ask, most):
-    """In multiples of the keys' own: what keeps ten million pictures within the bound of `prep check`."""
+    """In multiples of the keys' own: what keeps ten million images within the bound of `prep check`."""
     rng = np.random.default_rng(0)
     keys, others = rng.integers(0, 2**64 - 1, 100_000, np.uint64), rng.integers(0, 99, 100_000, np.int32)
     tracemalloc.start()

@@ -5,22 +5,22 @@ from pathlib import Path
 import pytest
 
 from pipeline.exchange import kohya
-from pipeline.exchange.item import Form
-from stages.building.layout import Shelf
+from pipeline.exchange.item import ExportOptions
+from stages.building.layout import DatasetFolder
 from tests.exchanged import items
 from tests.shell import files
 
-SMITH, MAN = Shelf("train", 10, "smith", "man"), Shelf("reg", 1, "", "man")
+SMITH, MAN = DatasetFolder("train", 10, "smith", "man"), DatasetFolder("reg", 1, "", "man")
 
 
-def test_a_caption_lies_beside_each_picture_and_pictures_are_linked(tmp_path):
+def test_a_caption_lies_beside_each_image_and_images_are_linked(tmp_path):
     made = items(tmp_path / "p", [(SMITH, "a", "smith, hat"), (MAN, "b", "")])
-    kohya.write(made, tmp_path / "set", Form(extension=".caption"))
+    kohya.write(made, tmp_path / "set", ExportOptions(extension=".caption"))
     assert {name: data for name, data in files(tmp_path / "set").items() if name.endswith(".caption")} == {
         "train_x/10_smith man/a.caption": b"smith, hat",
         "reg_x/1_man/b.caption": b"\n",
     }
-    assert all((tmp_path / "set" / item.place).samefile(item.picture) for item in made)
+    assert all((tmp_path / "set" / item.place).samefile(item.image) for item in made)
 
 
 def places(source):
@@ -29,9 +29,9 @@ def places(source):
 
 @pytest.mark.parametrize("start", [".", "train_x"])
 def test_regularization_and_validation_are_found_beside_training(tmp_path, start):
-    shelves = (SMITH, MAN, Shelf("val", 1, "smith", "man"))
+    shelves = (SMITH, MAN, DatasetFolder("val", 1, "smith", "man"))
     made = items(tmp_path / "p", [(shelf, "a", "") for shelf in shelves])
-    kohya.write(made, tmp_path / "set", Form())
+    kohya.write(made, tmp_path / "set", ExportOptions())
     assert places(tmp_path / "set" / start) == sorted(item.place for item in made)
 
 
@@ -49,5 +49,5 @@ def test_folders_that_kohya_ignores_are_no_subjects(tmp_path, name):
     """Facts 1.1: no repeats, repeats of 0, or no text."""
     (tmp_path / "train" / name).mkdir(parents=True)
     (tmp_path / "train" / name / "a.png").touch()
-    assert not kohya.recognise(tmp_path) and not kohya.recognise(tmp_path / "train")
+    assert not kohya.detect(tmp_path) and not kohya.detect(tmp_path / "train")
     assert places(Path(tmp_path)) == []

@@ -14,26 +14,26 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.recipe import check_name
-from pipeline.split import Card, Split
+from pipeline.split import ImageKey, SplitRule
 from pipeline.workspace import Workspace
-from stages.building.layout import Wish, plan, read_shelf
+from stages.building.layout import LayoutOptions, parse_folder_name, plan_layout
 from stages.crop import Crop
-from stages.cropping.bucket import buckets, choose, scale_to
+from stages.cropping.bucket import buckets, nearest_bucket, scale_to
 from stages.merge import Merge
 from stages.merging.rewrite import read_rewrites, rewritten, sentence
 from tests.make import record, tag
-from training.data.captions import Captions, plain_prompt, prompt
-from training.data.dataset import Sample
-from training.data.sampler import Draw, epoch_batches
+from training.data.captions import CaptionOptions, plain_prompt, prompt
+from training.data.dataset import TrainingImage
+from training.data.sampler import SampleRef, epoch_batches
 
 
 def sample(caption, number=0, **changes):
-    made = Sample(f"{number:016x}", "", "", 512, 512, caption, "smith", "man", False, "10_smith man", 10)
+    made = TrainingImage(f"{number:016x}", "", "", 512, 512, caption, "smith", "man", False, "10_smith man", 10)
     return replace(made, **changes)
 
 
 def drawn(caption, how, number=0, epoch=0):
-    return prompt(Draw(sample(caption), number, epoch), how, 7)
+    return prompt(SampleRef(sample(caption), number, epoch), how, 7)
 
 
 def draws(caption, how):
@@ -47,14 +47,14 @@ def draws(caption, how):
     ("name", "repeats", "text"), [("10_sks dog", 10, "sks dog"), ("10", 10, ""), ("1_000_cat", 1, "000_cat")]
 )
 def test_folder_names_as_kohya_reads_them(name, repeats, text):
-    shelf = read_shelf(f"train_x/{name}")
+    shelf = parse_folder_name(f"train_x/{name}")
     assert (shelf.repeats, shelf.text) == (repeats, text)
 
 
 @pytest.mark.parametrize("name", ["10 sks dog", "5-cat", "0_x", "-3_x", "cat"])
 def test_folders_that_kohya_drops_are_none_of_ours(name):
     """That check names them is tested in test_reader.py."""
-    assert read_shelf(f"train_x/{name}") is None
+    assert parse_folder_name(f"train_x/{name}") is None
 
 
 def test_a_token_cannot_break_its_folder():
@@ -66,11 +66,11 @@ def test_a_token_cannot_break_its_folder():
 # --- balance (1.3) -------------------------------------------------------------------------------
 
 
-def laid(pictures, repeats, others):
-    """How often an epoch shows training and each regularization picture, as build lays them out."""
-    records = [*(record(n) for n in range(pictures))]
+def laid(images, repeats, others):
+    """How often an epoch shows training and each regularization image, as build lays them out."""
+    records = [*(record(n) for n in range(images))]
     records += [record(10_000 + n, subject="", role="reg") for n in range(others)]
-    fates = plan(Wish("x", (f"smith={repeats}",), "folder", 0, 0), records)
+    fates = plan_layout(LayoutOptions("x", (f"smith={repeats}",), "folder", 0, 0), records)
     folders = [fate.folder for fate in fates.values() if fate.folder]
     count = Counter(folder.partition("/")[0] for folder in folders)
     shown = sorted(int(folder.partition("/")[2].partition("_")[0]) for folder in folders if folder.startswith("reg"))
@@ -78,7 +78,7 @@ def laid(pictures, repeats, others):
 
 
 def test_regularization_does_not_overshoot():
-    """kohya: 5 training pictures, 4 others with 10 repeats: one of them is shown 10 times, the rest never."""
+    """kohya: 5 training images, 4 others with 10 repeats: one of them is shown 10 times, the rest never."""
     assert laid(5, 1, 4) == (5, [1, 1, 1, 2])
 
 
@@ -86,18 +86,18 @@ def test_regularization_is_repeated_evenly():
     assert laid(10, 1, 3) == (10, [3, 3, 4])
 
 
-def test_of_too_many_regularization_pictures_the_seed_chooses_and_not_the_name():
+def test_of_too_many_regularization_images_the_seed_chooses_and_not_the_name():
     """kohya: of 25 the first 10 by name, always the same."""
     records = [*(record(n) for n in range(10)), *(record(10_000 + n, subject="", role="reg") for n in range(25))]
     taken = []
     for seed in range(3):
-        fates = plan(Wish("x", ("smith=1",), "folder", 0, seed), records)
+        fates = plan_layout(LayoutOptions("x", ("smith=1",), "folder", 0, seed), records)
         taken.append({id for id, fate in fates.items() if fate.folder.startswith("reg")})
     assert [len(ids) for ids in taken] == [10, 10, 10]
     assert taken[0] != taken[1] != taken[2]
 
 
-def test_the_trainer_draws_as_many_regularization_pictures_as_others_and_each_in_turn():
+def test_the_trainer_draws_as_many_regularization_images_as_others_and_each_in_turn():
     train = [sample("smith", n, repeats=1) for n in range(10)]
     reg = [sample("man", 100 + n, reg=True, subject="", repeats=10) for n in range(25)]
     seen = Counter()
@@ -114,55 +114,55 @@ def test_the_trainer_draws_as_many_regularization_pictures_as_others_and_each_in
 
 def test_dropout_of_every_first_epoch_would_be_no_training():
     with pytest.raises(PrepError, match="leaves every caption empty"):
-        Captions(caption_dropout_every=1).check()
+        CaptionOptions(caption_dropout_every_n_epochs=1).check()
 
 
 def test_dropout_of_every_second_epoch():
-    how = Captions(caption_dropout_every=2)
+    how = CaptionOptions(caption_dropout_every_n_epochs=2)
     assert [bool(drawn("smith, hat", how, epoch=epoch)) for epoch in range(4)] == [True, False, True, False]
 
 
 def test_nested_choices():
-    assert draws("{a|{b|c}}", Captions(wildcards=True)) == {"a", "b", "c"}
+    assert draws("{a|{b|c}}", CaptionOptions(wildcards=True)) == {"a", "b", "c"}
 
 
 def test_tags_are_joined_with_a_comma_and_a_space():
-    assert drawn("smith,hat ,  coat", Captions()) == "smith, hat, coat"
+    assert drawn("smith,hat ,  coat", CaptionOptions()) == "smith, hat, coat"
 
 
 def test_a_separator_never_enters_the_prompt():
     """kohya: without shuffling the '|||' stays."""
-    assert drawn("smith ||| hat, coat", Captions(keep_separator="|||")) == "smith, hat, coat"
+    assert drawn("smith ||| hat, coat", CaptionOptions(keep_separator="|||")) == "smith, hat, coat"
 
 
 def test_prefix_and_suffix_frame_whichever_line_is_drawn():
     """kohya: the prefix lands on the first line alone, the suffix on the last."""
-    how = Captions(wildcards=True, caption_prefix="photo of", caption_suffix="outdoors")
+    how = CaptionOptions(wildcards=True, caption_prefix="photo of", caption_suffix="outdoors")
     assert draws("smith\nsmith, hat", how) == {"photo of smith outdoors", "photo of smith, hat outdoors"}
 
 
 def test_empty_tags_are_none():
-    assert drawn("a, b, , ", Captions(shuffle_captions=True, keep_tokens=2)) == "a, b"
+    assert drawn("a, b, , ", CaptionOptions(shuffle_caption=True, keep_tokens=2)) == "a, b"
 
 
 def test_tag_dropout_never_empties_a_caption():
-    how = Captions(tag_dropout=0.99, keep_tokens=0)
+    how = CaptionOptions(tag_dropout=0.99, keep_tokens=0)
     assert all("smith" in text for text in draws("hat, smith, coat", how))
-    assert all(text == "smith" for text in draws("smith, hat", Captions(tag_dropout=1.0)))
+    assert all(text == "smith" for text in draws("smith, hat", CaptionOptions(tag_dropout=1.0)))
 
 
 def test_weights_are_not_torn_by_shuffling():
-    how = Captions(shuffle_captions=True, keep_tokens=0)
+    how = CaptionOptions(shuffle_caption=True, keep_tokens=0)
     assert all("(a, b:1.3)" in text for text in draws("(a, b:1.3), c, d", how))
 
 
 def test_a_prefix_takes_no_place_of_the_kept_tags():
-    how = Captions(shuffle_captions=True, keep_tokens=1, caption_prefix="photo of")
+    how = CaptionOptions(shuffle_caption=True, keep_tokens=1, caption_prefix="photo of")
     assert {text.split(", ")[0] for text in draws("smith, a, b", how)} == {"photo of smith"}
 
 
 def test_what_is_shuffled_is_whole_and_prefix_free_dropout_is_empty():
-    how = Captions(shuffle_captions=True, keep_tokens=1)
+    how = CaptionOptions(shuffle_caption=True, keep_tokens=1)
     assert all(sorted(text.split(", ")) == ["a", "b", "c", "smith"] for text in draws("smith, a, b, c", how))
     assert plain_prompt(sample("smith, a"), how) == "smith, a"
 
@@ -188,36 +188,36 @@ def test_kohyas_buckets_are_all_there_but_for_those_that_only_lose(resolution, l
         assert any(size != lost and size[0] >= lost[0] and size[1] >= lost[1] for size in ours)
 
 
-def test_a_very_long_picture_loses_no_third_in_silence():
+def test_a_very_long_image_loses_no_third_in_silence():
     """kohya: 3000 x 500 at 512 becomes 1024 x 256, a third of it cut away without a word."""
-    width, height = choose(3000, 500, SD1, 1.5)
+    width, height = nearest_bucket(3000, 500, SD1, 1.5)
     lost = 1 - width * height / (3000 * 500 * scale_to(3000, 500, (width, height)) ** 2)
     assert lost == pytest.approx(1 / 3, abs=0.01)  # no bucket is longer; it is recorded, reported and can be refused
     assert Crop(max_lost=0.3).max_lost < lost
 
 
 @pytest.mark.parametrize("size", [(100, 100), (60, 400)])
-def test_a_tiny_picture_is_not_enlarged_in_silence(size):
+def test_a_tiny_image_is_not_enlarged_in_silence(size):
     """kohya: 100 x 100 is enlarged five times, or gets a bucket of 64 x 64; 60 x 400 one of 0 x 384."""
-    assert choose(*size, SD1, Crop().max_upscale) is None
-    assert choose(*size, SD1, float("inf")) in SD1
+    assert nearest_bucket(*size, SD1, Crop().max_upscale) is None
+    assert nearest_bucket(*size, SD1, float("inf")) in SD1
 
 
-def test_a_picture_of_nearly_the_area_keeps_it():
+def test_a_image_of_nearly_the_area_keeps_it():
     """kohya: 3072 x 3000 at 1024 becomes 960 x 960."""
-    assert choose(3072, 3000, Crop(resolution=1024).sizes(), 1.5) == (1024, 1024)
+    assert nearest_bucket(3072, 3000, Crop(resolution=1024).sizes(), 1.5) == (1024, 1024)
 
 
 @given(st.integers(64, 4000), st.integers(64, 4000))
-def test_tall_and_wide_pictures_are_treated_alike(width, height):
+def test_tall_and_wide_images_are_treated_alike(width, height):
     """kohya compares aspects linearly: the same error weighs more for landscape than for portrait."""
-    one, other = choose(width, height, SD1, float("inf")), choose(height, width, SD1, float("inf"))
+    one, other = nearest_bucket(width, height, SD1, float("inf")), nearest_bucket(height, width, SD1, float("inf"))
     turned = (other[1], other[0])
     loss = [1 - w * h / (width * height * scale_to(width, height, (w, h)) ** 2) for w, h in (one, turned)]
     assert one[0] * one[1] == turned[0] * turned[1] or loss[0] == pytest.approx(loss[1], abs=0.05)
 
 
-def test_batches_are_of_one_size_and_every_picture_comes_as_planned():
+def test_batches_are_of_one_size_and_every_image_comes_as_planned():
     samples = [sample("smith", n, width=(512, 640)[n % 3 == 0], height=(512, 384)[n % 3 == 0]) for n in range(17)]
     batches = epoch_batches(samples, 0, 4, 0)
     assert all(len({(d.sample.width, d.sample.height) for d in batch}) == 1 for batch in batches)
@@ -228,14 +228,14 @@ def test_batches_are_of_one_size_and_every_picture_comes_as_planned():
 
 
 def split(count, share, seed):
-    cards = [Card(f"{n:016x}", f"{n:016x}", "smith", "man", "train", record(n).picture.phash) for n in range(count)]
-    held = Split("val", share, 0, seed).taken(cards)
+    cards = [ImageKey(f"{n:016x}", f"{n:016x}", "smith", "man", "train", record(n).image.phash) for n in range(count)]
+    held = SplitRule("val", share, 0, seed).taken(cards)
     return held, {card.root for card in cards} - held
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5])
 def test_validation_never_overlaps_training(share):
-    """kohya: 172 of these 413 combinations share a picture, even with a fixed seed."""
+    """kohya: 172 of these 413 combinations share a image, even with a fixed seed."""
     for count in range(1, 60):
         held, rest = split(count, share, 0)
         assert not held & rest and len(held) + len(rest) == count
@@ -243,7 +243,7 @@ def test_validation_never_overlaps_training(share):
 
 
 def test_both_sides_of_a_split_come_from_one_choice():
-    """kohya: without a seed both sides are drawn separately; of 20 pictures all 4 held out are trained on."""
+    """kohya: without a seed both sides are drawn separately; of 20 images all 4 held out are trained on."""
     held, rest = split(20, 0.2, 0)
     assert len(held) == 4 and not held & rest
     assert split(20, 0.2, 0) == (held, rest) != split(20, 0.2, 1)
@@ -292,7 +292,7 @@ def test_removing_a_tag_leaves_its_kin(merged):
 
 
 @pytest.mark.parametrize("people", ["2girls", "multiple_boys"])
-def test_several_people_keep_the_colours_of_all(merged, people):
+def test_several_people_keep_the_colors_of_all(merged, people):
     """kohya: with 'girls' or 'boys' among the tags it takes out hair and eyes of which there are two."""
     said = [people, "blonde_hair", "black_hair", "blue_eyes", "red_eyes"]
     expected = ["black hair", "blonde hair", "blue eyes", "red eyes", people.replace("_", " ")]

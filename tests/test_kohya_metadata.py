@@ -7,21 +7,21 @@ import pytest
 
 from pipeline.errors import PrepError
 from pipeline.exchange import kohya_metadata
-from pipeline.exchange.item import Form
-from stages.building.layout import Shelf
+from pipeline.exchange.item import ExportOptions
+from stages.building.layout import DatasetFolder
 from tests.exchanged import items
 
 ENTRIES = [
-    (Shelf("train", 10, "smith", "man"), "a", "smith, \u5199\u771f"),
-    (Shelf("reg", 2, "", "man"), "b", "man"),
-    (Shelf("val", 1, "smith", "man"), "c", "smith"),
+    (DatasetFolder("train", 10, "smith", "man"), "a", "smith, \u5199\u771f"),
+    (DatasetFolder("reg", 2, "", "man"), "b", "man"),
+    (DatasetFolder("val", 1, "smith", "man"), "c", "smith"),
 ]
 
 
 def test_what_kohyas_reader_needs(tmp_path):
     """Facts 1.10: keys are relative to image_dir and have their extension; validation is in no subset."""
     made = items(tmp_path / "p", ENTRIES)
-    kohya_metadata.write(made, tmp_path / "set", Form(resolution=512))
+    kohya_metadata.write(made, tmp_path / "set", ExportOptions(resolution=512))
     config = tomllib.loads((tmp_path / "set" / "dataset.toml").read_text())
     assert config == {
         "general": {"enable_bucket": True, "bucket_no_upscale": True},
@@ -50,7 +50,7 @@ def test_a_foreign_set_with_stems_and_tags(tmp_path):
     (tmp_path / "dataset.toml").write_text(
         '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "pics"\nmetadata_file = "meta.json"\nnum_repeats = 3\n'
     )
-    assert kohya_metadata.recognise(tmp_path)
+    assert kohya_metadata.detect(tmp_path)
     assert [(i.place, i.caption) for i in kohya_metadata.read(tmp_path, "")] == [
         ("train/3_pics/a.png", "a man,hat, tree"),
         ("train/3_pics/b.jpg", "sea"),
@@ -59,7 +59,7 @@ def test_a_foreign_set_with_stems_and_tags(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": '])
 def test_metadata_that_cannot_be_read_is_said(tmp_path, text):
-    kohya_metadata.write(items(tmp_path / "p", ENTRIES[:1]), tmp_path / "set", Form())
+    kohya_metadata.write(items(tmp_path / "p", ENTRIES[:1]), tmp_path / "set", ExportOptions())
     (tmp_path / "set" / "train_x" / "10_smith man" / "meta.json").write_text(text)
     with pytest.raises(PrepError, match=r"meta\.json (cannot be read|is no table)"):
         list(kohya_metadata.read(tmp_path / "set", ""))

@@ -10,13 +10,13 @@ from PIL import Image
 
 from pipeline.checks.external_folders import check_folder
 from pipeline.checks.kohya_reader import FAULTS
-from pipeline.checks.rule_context import Aims
+from pipeline.checks.rule_context import TrainingTargets
 from pipeline.errors import PrepError
 from tests.photographs import paths
 
 
-def pictures(folder, names, captions=True, start=0):
-    """Different sharp pictures in a folder, with captions of their own."""
+def images(folder, names, captions=True, start=0):
+    """Different sharp images in a folder, with captions of their own."""
     folder.mkdir(parents=True, exist_ok=True)
     for n, name in enumerate(names, start):
         grain(n).save(folder / name, "PNG" if name.lower().endswith("png") else "JPEG")
@@ -33,13 +33,15 @@ def grain(number, size=(272, 264)):
 
 
 def look(folder, ending=""):
-    return {finding.rule: finding for finding in check_folder(folder, ending, Aims(), lambda done, total: None)}
+    return {
+        finding.rule: finding for finding in check_folder(folder, ending, TrainingTargets(), lambda done, total: None)
+    }
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A sound set of nine pictures."""
-    pictures(tmp_path / "set" / "10_smthx man", [f"{n}.png" for n in range(9)])
+    """A sound set of nine images."""
+    images(tmp_path / "set" / "10_smthx man", [f"{n}.png" for n in range(9)])
     return tmp_path / "set"
 
 
@@ -54,11 +56,11 @@ def test_a_sound_folder_has_no_findings_and_stays_as_it_is(made):
 
 
 def test_parents_of_parents_with_roles(tmp_path):
-    pictures(tmp_path / "train_x" / "10_smthx man", [f"{n}.png" for n in range(6)])
-    pictures(tmp_path / "reg_x" / "1_man", ["a.png", "b.png"], start=6)
+    images(tmp_path / "train_x" / "10_smthx man", [f"{n}.png" for n in range(6)])
+    images(tmp_path / "reg_x" / "1_man", ["a.png", "b.png"], start=6)
     told = look(tmp_path)
     assert set(told) == {"subject in regularization", "class missing"}
-    assert told["subject in regularization"].pictures == ("reg_x/1_man/a.png", "reg_x/1_man/b.png")
+    assert told["subject in regularization"].images == ("reg_x/1_man/a.png", "reg_x/1_man/b.png")
 
 
 def write(folder, name, data):
@@ -74,7 +76,7 @@ FILES = {  # what lies there beside the sound set: the rule, its severity, and t
     "first line empty": ({"0.txt": b"\n" + TEXT}, "error", "0.txt"),
     "caption of nothing": ({"99.txt": TEXT}, "note", "99.txt"),
     "old cache": ({"0.npz": b"PK"}, "warning", "0.npz"),
-    "picture not read": ({"x.Png": b"", "y.gif": b"", "z.HEIC": b""}, "warning", "x.Png"),
+    "image not read": ({"x.Png": b"", "y.gif": b"", "z.HEIC": b""}, "warning", "x.Png"),
 }
 
 
@@ -84,7 +86,7 @@ def test_files_that_the_reader_misreads(made, rule):
     for file, data in files.items():
         write(made, file, data)
     told = look(made)
-    assert (told[rule].severity, told[rule].pictures[0]) == (severity, f"10_smthx man/{name}")
+    assert (told[rule].severity, told[rule].images[0]) == (severity, f"10_smthx man/{name}")
     assert told[rule].count == len(files)
     expected = {rule}
     if rule in ("first line empty",):
@@ -97,15 +99,15 @@ def test_a_caption_under_another_extension(made):
     (folder / "0.txt").rename(folder / "0.caption")
     (folder / "1.txt").rename(folder / "1.TXT")
     told = look(made)
-    assert told["other extension"].pictures == ("10_smthx man/0.caption", "10_smthx man/1.TXT")
+    assert told["other extension"].images == ("10_smthx man/0.caption", "10_smthx man/1.TXT")
     told = look(made, ".caption")
-    assert told["other extension"].count == 8 and "10_smthx man/0.caption" not in told["other extension"].pictures
+    assert told["other extension"].count == 8 and "10_smthx man/0.caption" not in told["other extension"].images
 
 
 def test_captions_that_are_not_there(made):
     (made / "10_smthx man" / "0.txt").unlink()
     told = look(made)
-    assert set(told) == {"caption missing"} and told["caption missing"].pictures == ("10_smthx man/0.png",)
+    assert set(told) == {"caption missing"} and told["caption missing"].images == ("10_smthx man/0.png",)
     for path in made.rglob("*.txt"):
         path.unlink()
     assert {rule: one.severity for rule, one in look(made).items()} == {
@@ -115,37 +117,37 @@ def test_captions_that_are_not_there(made):
 
 
 def test_a_name_of_five_parts_borrows_a_caption(made):
-    pictures(made / "10_smthx man", ["0_1_2_3_4.png"], captions=False, start=9)
-    assert look(made)["borrowed caption"].pictures == ("10_smthx man/0_1_2_3_4.png",)
+    images(made / "10_smthx man", ["0_1_2_3_4.png"], captions=False, start=9)
+    assert look(made)["borrowed caption"].images == ("10_smthx man/0_1_2_3_4.png",)
 
 
 def test_names_that_share_a_caption(made):
-    pictures(made / "10_smthx man", ["0.jpg"], captions=False, start=9)
+    images(made / "10_smthx man", ["0.jpg"], captions=False, start=9)
     told = look(made)
-    assert set(told["same name"].pictures) == {"10_smthx man/0.jpg", "10_smthx man/0.png"}
+    assert set(told["same name"].images) == {"10_smthx man/0.jpg", "10_smthx man/0.png"}
     assert told["same name"].severity == "error"
 
 
 @pytest.mark.parametrize("name", ["smthx man", "10 smthx man", "5-man", "0_smthx man", "-3_smthx man"])
 def test_folders_that_are_ignored(made, name):
-    pictures(made / name, ["a.png"])
+    images(made / name, ["a.png"])
     told = look(made)
-    assert (told["folder ignored"].severity, told["folder ignored"].pictures) == ("error", (name,))
+    assert (told["folder ignored"].severity, told["folder ignored"].images) == ("error", (name,))
     assert ("says nothing" in told["folder ignored"].message) == (name[0] in "0-")
 
 
 def test_folders_below_are_not_looked_into(made):
-    pictures(made / "10_smthx man" / "more", ["a.png"])
-    pictures(made / "__MACOSX" / "10_smthx man", ["a.png"])
-    assert look(made)["folder below"].pictures == ("10_smthx man/more",)
+    images(made / "10_smthx man" / "more", ["a.png"])
+    images(made / "__MACOSX" / "10_smthx man", ["a.png"])
+    assert look(made)["folder below"].images == ("10_smthx man/more",)
 
 
 def test_the_wrong_level(made, tmp_path):
     told = look(made / "10_smthx man")
     assert told["wrong folder level"].fix == f"Name its parent: {made}"
-    assert set(told) == {"wrong folder level"}  # the pictures are looked at all the same
-    pictures(tmp_path / "plain", [f"{n}.png" for n in range(6)])
-    assert "the pictures lie directly in it" in look(tmp_path / "plain")["wrong folder level"].message
+    assert set(told) == {"wrong folder level"}  # the images are looked at all the same
+    images(tmp_path / "plain", [f"{n}.png" for n in range(6)])
+    assert "the images lie directly in it" in look(tmp_path / "plain")["wrong folder level"].message
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "nowhere"):
         with pytest.raises(PrepError):
@@ -165,20 +167,20 @@ def test_what_the_reader_does_to_pixels(made):
     Image.fromarray(deep).save(folder / "2.png")
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:400])
     told = look(made)
-    names = {"turned by EXIF": "0.png", "transparent": "1.png", "16 bits": "2.png", "picture unreadable": "3.png"}
+    names = {"turned by EXIF": "0.png", "transparent": "1.png", "16 bits": "2.png", "image unreadable": "3.png"}
     for rule, name in names.items():
-        assert told[rule].pictures == (f"10_smthx man/{name}",), rule
-    assert told["picture unreadable"].severity == "error"
-    assert set(told) - set(names) <= {"near-identical pictures"}
+        assert told[rule].images == (f"10_smthx man/{name}",), rule
+    assert told["image unreadable"].severity == "error"
+    assert set(told) - set(names) <= {"near-identical images"}
 
 
-def test_blurred_and_tiny_pictures(made):
+def test_blurred_and_tiny_images(made):
     folder = made / "10_smthx man"
     grain(0).resize((16, 16)).resize((272, 264), Image.Resampling.BICUBIC).save(folder / "0.png")
     grain(1, (200, 300)).save(folder / "1.png")
     told = look(made)
-    assert told["blurred picture"].pictures == ("10_smthx man/0.png",)
-    assert told["tiny picture"].pictures == ("10_smthx man/1.png",)
+    assert told["blurred image"].images == ("10_smthx man/0.png",)
+    assert told["tiny image"].images == ("10_smthx man/1.png",)
 
 
 def test_every_fault_says_what_happens():

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pipeline.exchange import kohya, kohya_metadata
 from pipeline.exchange import zip as zip_layout
-from pipeline.exchange.item import Form
-from stages.building.layout import Wish, plan
+from pipeline.exchange.item import ExportOptions
+from stages.building.layout import LayoutOptions, plan_layout
 from stages.crop import Crop
 from tests import kohya_reader as theirs
 from tests.exchanged import SET, items
@@ -34,7 +34,7 @@ def parents(root, kind):
 
 
 def read(root, ending=".txt"):
-    """Every picture of a set of folders: training and regularization."""
+    """Every image of a set of folders: training and regularization."""
     return [
         info
         for kind in ("train", "reg")
@@ -45,7 +45,7 @@ def read(root, ending=".txt"):
 
 
 def meant(made):
-    """What the reader should have of each picture that is not held out."""
+    """What the reader should have of each image that is not held out."""
     return sorted(
         (item.place, item.shelf.repeats, item.shelf.role == "reg", first_line(item.text))
         for item in made
@@ -58,7 +58,7 @@ def test_folders(entries, ending):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         made = items(root / "p", entries)
-        kohya.write(made, root / "set", Form(extension=ending))
+        kohya.write(made, root / "set", ExportOptions(extension=ending))
         found = read(root / "set", ending)
         assert meant(made) == sorted(
             (Path(i.path).relative_to(root / "set").as_posix(), i.repeats, i.reg, theirs.prompt_of(i)) for i in found
@@ -70,7 +70,7 @@ def test_a_zip_unpacked(entries):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         made = items(root / "p", entries)
-        zip_layout.write(made, root / "set.zip", Form())
+        zip_layout.write(made, root / "set.zip", ExportOptions())
         with zipfile.ZipFile(root / "set.zip") as archive:
             archive.extractall(root / "set")
         assert meant(made) == sorted(
@@ -81,25 +81,25 @@ def test_a_zip_unpacked(entries):
 
 @given(SET)
 def test_metadata(entries):
-    """This form has no regularization: those pictures are a subset like the others."""
+    """This form has no regularization: those images are a subset like the others."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         made = items(root / "p", entries)
-        kohya_metadata.write(made, root / "set", Form(resolution=512))
+        kohya_metadata.write(made, root / "set", ExportOptions(resolution=512))
         if not meant(made):
             return
         found = [i for subset in theirs.configured(root / "set" / "dataset.toml") for i in theirs.loaded(subset)]
         assert sorted((Path(i.path).relative_to(root / "set").as_posix(), i.repeats, i.caption) for i in found) == [
-            (item.place, item.shelf.repeats, item.text) for item in made if item.shelf.role != "val"
+            (item.place, item.folder_spec.repeats, item.text) for item in made if item.folder_spec.role != "val"
         ]
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 60), st.integers(0, 3))
-def test_its_balance_finds_nothing_to_do(pictures, repeats, others, seed):
-    """Of 25 pictures it would show the first 10 by name, and of 4 with 10 repeats one alone (facts 1.3)."""
-    records = [*(record(n) for n in range(pictures))]
+def test_its_balance_finds_nothing_to_do(images, repeats, others, seed):
+    """Of 25 images it would show the first 10 by name, and of 4 with 10 repeats one alone (facts 1.3)."""
+    records = [*(record(n) for n in range(images))]
     records += [record(10_000 + n, subject="", role="reg") for n in range(others)]
-    fates = plan(Wish("x", (f"smith={repeats}",), "folder", 0, seed), records)
+    fates = plan_layout(LayoutOptions("x", (f"smith={repeats}",), "folder", 0, seed), records)
     infos = [
         theirs.Info(id, "", int(fate.folder.partition("/")[2].partition("_")[0]), fate.folder.startswith("reg"))
         for id, fate in sorted(fates.items(), key=lambda pair: pair[1].folder)
@@ -109,7 +109,7 @@ def test_its_balance_finds_nothing_to_do(pictures, repeats, others, seed):
     shown = Counter({True: 0, False: 0})
     for info in infos:
         shown[info.reg] += info.repeats
-    assert shown[True] == shown[False] == pictures * repeats
+    assert shown[True] == shown[False] == images * repeats
 
 
 def test_the_reader_itself_overshoots_and_drops_as_it_was_seen_to():
@@ -124,7 +124,7 @@ def test_the_reader_itself_overshoots_and_drops_as_it_was_seen_to():
 
 
 @pytest.mark.parametrize("resolution", [512, 768, 1024])
-def test_cropped_pictures_are_neither_cut_nor_reduced(resolution):
+def test_cropped_images_are_neither_cut_nor_reduced(resolution):
     assert all(theirs.cut_to(*size, resolution) == size for size in Crop(resolution=resolution).sizes())
     assert theirs.cut_to(3072, 3000, 1024) == (960, 960)  # as it was seen to do (facts 1.7)
 
@@ -145,10 +145,10 @@ def test_a_built_set_from_end_to_end(tmp_path, layout):
 def test_sides_that_the_reader_would_cut_are_said(tmp_path):
     """Its buckets are multiples of 64; what is over is cut away without a word."""
     records = [record(n, caption="smith") for n in range(3)]
-    records[1] = replace(records[1], picture=replace(records[1].picture, width=520))
+    records[1] = replace(records[1], image=replace(records[1].image, width=520))
     home, source = setting(tmp_path, records)
     go(home, source, near_duplicate=0)
     assert theirs.cut_to(520, 512, 1024) == (512, 512)
     assert out(home, "kohya", tmp_path / "set").notes == [
-        "1 picture with a side that is no multiple of 64: kohya's reader cuts it to the next below"
+        "1 image with a side that is no multiple of 64: kohya's reader cuts it to the next below"
     ]

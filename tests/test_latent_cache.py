@@ -11,11 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
-from pipeline.record import Crop
+from pipeline.record import CropBox
 from pipeline.workspace import Workspace
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
-from training.data.dataset import Source, read_samples
-from training.data.latent_cache import _AT_ONCE, Latents, View, read_pixels
+from training.data.dataset import SourceImage, read_samples
+from training.data.latent_cache import _AT_ONCE, LatentCache, LatentKey, read_pixels
 from training.models.sd1 import SD1
 
 
@@ -31,7 +31,7 @@ def ready(tmp_path):
         loads.append(1)
         return model.load("vae")
 
-    return Latents(work, SD1(), model.base.vae), [View(sample) for sample in samples], load_vae, loads
+    return LatentCache(work, SD1(), model.base.vae), [LatentKey(sample) for sample in samples], load_vae, loads
 
 
 def nothing(done, total):
@@ -46,8 +46,8 @@ def test_entries_are_what_the_vae_says(ready):
     vae = load_vae()
     for view in samples:
         sample = view.sample
-        with Image.open(latents.workspace.path(sample.path)) as picture:
-            pixels = torch.tensor(list(picture.tobytes()), dtype=torch.float32)
+        with Image.open(latents.workspace.path(sample.path)) as image:
+            pixels = torch.tensor(list(image.tobytes()), dtype=torch.float32)
         pixels = (pixels.reshape(sample.height, sample.width, 3).permute(2, 0, 1)[None] / 255) * 2 - 1
         with torch.no_grad():
             wanted = vae.encode(pixels).latent_dist
@@ -64,10 +64,10 @@ def test_second_time_needs_no_vae(ready):
     assert len(loads) == 1
 
 
-def test_same_picture_twice_is_encoded_once(ready):
+def test_same_image_twice_is_encoded_once(ready):
     latents, samples, load_vae, _ = ready
     told = []
-    twin = View(dataclasses.replace(samples[0].sample, id="another", caption="another"))
+    twin = LatentKey(dataclasses.replace(samples[0].sample, id="another", caption="another"))
     latents.prepare([samples[0], twin], load_vae, lambda done, total: told.append(total))
     assert told == [1]
     assert latents.path(samples[0]) == latents.path(twin)
@@ -124,8 +124,8 @@ def test_latents_that_are_not_finite_name_the_record(ready):
 def test_mirrored_views_have_entries_of_their_own(ready):
     latents, samples, load_vae, _ = ready
     view = samples[1]
-    latents.prepare([view, View(view.sample, mirrored=True)], load_vae, nothing)
-    mean, _ = latents.read(View(view.sample, mirrored=True))
+    latents.prepare([view, LatentKey(view.sample, mirrored=True)], load_vae, nothing)
+    mean, _ = latents.read(LatentKey(view.sample, mirrored=True))
     with torch.no_grad():
         wanted = load_vae().encode(read_pixels(view.sample, latents.workspace).flip(3)).latent_dist.mean
     torch.testing.assert_close(mean, wanted, atol=1e-5, rtol=1e-4)
@@ -158,7 +158,7 @@ def test_damage_is_told(ready, caplog):
 
 @pytest.fixture
 def at(tmp_path):
-    """A function that makes the sample of a picture file in a workspace."""
+    """A function that makes the sample of a image file in a workspace."""
 
     def made(name, width, height):
         return sample(1, path=name, width=width, height=height), Workspace(tmp_path)
@@ -166,10 +166,10 @@ def at(tmp_path):
     return made
 
 
-def test_pictures_that_are_gone_or_changed(tmp_path, at):
+def test_images_that_are_gone_or_changed(tmp_path, at):
     with pytest.raises(PrepError, match="is missing"):
         read_pixels(*at("none.png", 8, 8))
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     with pytest.raises(PrepError, match="cannot be read"):
         read_pixels(*at("text.png", 8, 8))
     Image.new("RGB", (16, 8)).save(tmp_path / "wide.png")
@@ -182,24 +182,24 @@ def test_pictures_that_are_gone_or_changed(tmp_path, at):
 
 
 def test_pixels_run_from_minus_one_to_one(tmp_path, at):
-    picture = Image.new("RGB", (2, 1), (0, 255, 51))
-    picture.putpixel((1, 0), (255, 0, 102))
-    picture.save(tmp_path / "p.png")
+    image = Image.new("RGB", (2, 1), (0, 255, 51))
+    image.putpixel((1, 0), (255, 0, 102))
+    image.save(tmp_path / "p.png")
     wanted = torch.tensor([[[-1.0, 1.0]], [[1.0, -1.0]], [[-0.6, -0.2]]])[None]
     torch.testing.assert_close(read_pixels(*at("p.png", 2, 1)), wanted)
 
 
-def test_a_picture_of_others_is_turned_upright_and_put_on_white(tmp_path):
-    picture = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
-    picture.putpixel((1, 0), (255, 0, 0, 255))
+def test_a_image_of_others_is_turned_upright_and_put_on_white(tmp_path):
+    image = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
+    image.putpixel((1, 0), (255, 0, 0, 255))
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side
-    picture.save(tmp_path / "theirs.png", exif=exif)
+    image.save(tmp_path / "theirs.png", exif=exif)
     digest = hashlib.sha256((tmp_path / "theirs.png").read_bytes()).hexdigest()
-    crop = Crop(1, 2, 1, 2, 0, 0, 1, 2, "#ffffff", "whole", 1.0, 0.0)
-    theirs = sample(1, path="", pixels=digest, width=1, height=2, source=Source("theirs.png", crop, None))
+    crop = CropBox(1, 2, 1, 2, 0, 0, 1, 2, "#ffffff", "whole", 1.0, 0.0)
+    theirs = sample(1, path="", pixels=digest, width=1, height=2, source=SourceImage("theirs.png", crop, None))
     found = read_pixels(theirs, Workspace(tmp_path))
     assert found[0, :, :, 0].T.tolist() == [[1.0, 1.0, 1.0], [1.0, -1.0, -1.0]]
-    picture.rotate(180).save(tmp_path / "theirs.png", exif=exif)
+    image.rotate(180).save(tmp_path / "theirs.png", exif=exif)
     with pytest.raises(PrepError, match="was changed while training"):
         read_pixels(theirs, Workspace(tmp_path))

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from pipeline.imaging.near_duplicates import near
+from pipeline.imaging.near_duplicates import nearest_within
 from pipeline.record import Transform
-from stages.building.layout import Shelf, Wish, plan, read_shelf
+from stages.building.layout import DatasetFolder, LayoutOptions, parse_folder_name, plan_layout
 from tests.make import record
 
 
 def wish(regularization="folder", repeats=("smith=10",), near_duplicate=6, seed=0):
-    return Wish("Big Set", tuple(repeats), regularization, near_duplicate, seed)
+    return LayoutOptions("Big Set", tuple(repeats), regularization, near_duplicate, seed)
 
 
 def train(number, token="smith", class_name="man"):
@@ -27,7 +27,7 @@ def reg(number, class_name="man"):
 
 
 def drawings(fates):
-    """Pictures x repeats of every folder."""
+    """Images x repeats of every folder."""
     count = Counter()
     for fate in fates.values():
         if fate.folder:
@@ -39,7 +39,7 @@ def drawings(fates):
 
 def test_row_a7_the_folders():
     records = [train(1), train(2, "anna", "woman"), reg(1), reg(2, "woman")]
-    fates = plan(wish(repeats=("smith=10", "anna=7")), records)
+    fates = plan_layout(wish(repeats=("smith=10", "anna=7")), records)
     assert {fates[r.id].folder for r in records} == {
         "train_big-set/10_smith man",
         "train_big-set/7_anna woman",
@@ -49,26 +49,26 @@ def test_row_a7_the_folders():
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 400), st.integers(0, 3))
-def test_regularization_is_drawn_exactly_as_often_as_training(pictures, repeats, others, seed):
-    records = [train(n) for n in range(pictures)] + [reg(n) for n in range(others)]
-    count = drawings(plan(wish(repeats=(f"smith={repeats}",), near_duplicate=0, seed=seed), records))
-    wanted = pictures * repeats
+def test_regularization_is_drawn_exactly_as_often_as_training(images, repeats, others, seed):
+    records = [train(n) for n in range(images)] + [reg(n) for n in range(others)]
+    count = drawings(plan_layout(wish(repeats=(f"smith={repeats}",), near_duplicate=0, seed=seed), records))
+    wanted = images * repeats
     assert count["train_big-set/smith man"] == wanted
     assert count["reg_big-set/man"] == wanted
 
 
 def test_kohyas_overshoot_does_not_happen():
-    """Five training drawings and four regularization pictures of 10 repeats: kohya draws ten of one (facts 1.3)."""
-    count = drawings(plan(wish(repeats=("smith=1",)), [train(n) for n in range(5)] + [reg(n) for n in range(4)]))
+    """Five training drawings and four regularization images of 10 repeats: kohya draws ten of one (facts 1.3)."""
+    count = drawings(plan_layout(wish(repeats=("smith=1",)), [train(n) for n in range(5)] + [reg(n) for n in range(4)]))
     assert count == {"train_big-set/smith man": 5, "reg_big-set/man": 5}
 
 
-def test_which_pictures_come_once_more_than_others_is_the_seeds_choice():
-    """Ten drawings of three pictures are 4, 3 and 3, as kohya makes them, but not always by the same one."""
+def test_which_images_come_once_more_than_others_is_the_seeds_choice():
+    """Ten drawings of three images are 4, 3 and 3, as kohya makes them, but not always by the same one."""
     records = [train(1), *(reg(n) for n in range(3))]
     more = set()
     for seed in range(20):
-        fates = plan(wish(seed=seed), records)
+        fates = plan_layout(wish(seed=seed), records)
         folders = [fates[r.id].folder for r in records[1:]]
         assert sorted(folders) == ["reg_big-set/3_man", "reg_big-set/3_man", "reg_big-set/4_man"]
         more.add(folders.index("reg_big-set/4_man"))
@@ -76,12 +76,12 @@ def test_which_pictures_come_once_more_than_others_is_the_seeds_choice():
 
 
 @given(st.integers(1, 30), st.integers(1, 100), st.integers(0, 3))
-def test_in_a_rotation_every_picture_has_its_turn_before_any_has_a_second(wanted, others, seed):
+def test_in_a_rotation_every_image_has_its_turn_before_any_has_a_second(wanted, others, seed):
     records = [train(1), *(reg(n) for n in range(others))]
     turns = Counter()
     for rotation in range(-(-others // wanted)):
         asked = wish(repeats=(f"smith={wanted}",), near_duplicate=0, seed=seed)
-        fates = plan(replace(asked, rotation=rotation), records)
+        fates = plan_layout(replace(asked, reg_offset=rotation), records)
         for r in records[1:]:
             if fates[r.id].folder:
                 turns[r.id] += int(fates[r.id].folder.split("/")[1].split("_")[0])
@@ -92,31 +92,31 @@ def test_in_a_rotation_every_picture_has_its_turn_before_any_has_a_second(wanted
 def test_each_class_is_balanced_by_itself():
     records = [train(n) for n in range(4)] + [train(50 + n, "anna", "woman") for n in range(2)]
     records += [reg(n) for n in range(100)] + [reg(200 + n, "woman") for n in range(3)]
-    count = drawings(plan(wish(repeats=("smith=5", "anna=6"), near_duplicate=0), records))
+    count = drawings(plan_layout(wish(repeats=("smith=5", "anna=6"), near_duplicate=0), records))
     assert (count["reg_big-set/man"], count["reg_big-set/woman"]) == (20, 12)
 
 
 def test_the_seed_chooses_and_not_the_order():
     records = [train(1), *(reg(n) for n in range(40))]
-    chosen = [{id for id, f in plan(wish(seed=seed), records).items() if f.folder} for seed in (0, 0, 1)]
+    chosen = [{id for id, f in plan_layout(wish(seed=seed), records).items() if f.folder} for seed in (0, 0, 1)]
     assert chosen[0] == chosen[1] != chosen[2]
-    assert {id for id, f in plan(wish(), records[::-1]).items() if f.folder} == chosen[0]
+    assert {id for id, f in plan_layout(wish(), records[::-1]).items() if f.folder} == chosen[0]
 
 
-def test_a_class_without_training_pictures_and_no_regularization():
-    fates = plan(wish(), [train(1), reg(1, "cat")])
-    assert fates[reg(1, "cat").id].drop.reason == "no training pictures of this class"
-    fates = plan(wish("none"), [train(1), reg(1)])
+def test_a_class_without_training_images_and_no_regularization():
+    fates = plan_layout(wish(), [train(1), reg(1, "cat")])
+    assert fates[reg(1, "cat").id].drop.reason == "no training images of this class"
+    fates = plan_layout(wish("none"), [train(1), reg(1)])
     assert fates[reg(1).id].drop.reason == "regularization is off"
 
 
-def test_a_regularization_picture_that_looks_like_a_training_picture_is_left_out():
+def test_a_regularization_image_that_looks_like_a_training_image_is_left_out():
     one, other = train(1), reg(1)
-    bits = int(one.picture.phash, 16)
+    bits = int(one.image.phash, 16)
     for flipped, dropped in ((0, True), (6, True), (7, False)):
         phash = f"{bits ^ ((1 << flipped) - 1):016x}"
-        twin = replace(other, picture=replace(other.picture, phash=phash))
-        fate = plan(wish(), [one, twin])[twin.id]
+        twin = replace(other, image=replace(other.image, phash=phash))
+        fate = plan_layout(wish(), [one, twin])[twin.id]
         assert (fate.drop is not None) == dropped
         if dropped:
             assert fate.drop.reason == "also in the training set" and one.id in fate.drop.detail
@@ -126,7 +126,7 @@ def test_a_regularization_picture_that_looks_like_a_training_picture_is_left_out
 def test_row_a9_split_halves_and_keeps_copies_together(count, seed):
     originals = [train(n) for n in range(count)]
     copies = [replace(r, id=f"{r.id}-1", origin=r.id) for r in originals]
-    fates = plan(wish("split", near_duplicate=0, seed=seed), originals + copies)
+    fates = plan_layout(wish("split", near_duplicate=0, seed=seed), originals + copies)
     turned = {r.id for r in originals if fates[r.id].role == "reg" or fates[r.id].drop}
     assert len(turned) == count // 2
     for one, copy in zip(originals, copies, strict=True):
@@ -137,7 +137,7 @@ def test_row_a9_split_halves_and_keeps_copies_together(count, seed):
 @pytest.mark.parametrize("entry", ["smith", "smith=", "=3", "smith=0", "smith=x"])
 def test_repeats_that_are_none(entry):
     with pytest.raises(PrepError, match="repeats is"):
-        plan(wish(repeats=(entry,)), [train(1)])
+        plan_layout(wish(repeats=(entry,)), [train(1)])
 
 
 @given(
@@ -146,7 +146,7 @@ def test_repeats_that_are_none(entry):
     st.integers(0, 40),
 )
 def test_near_equals_the_plain_definition(ones, others, bits):
-    found = near([f"{n:016x}" for n in ones], [f"{n:016x}" for n in others], bits)
+    found = nearest_within([f"{n:016x}" for n in ones], [f"{n:016x}" for n in others], bits)
     for one, index in zip(ones, found, strict=True):
         distances = [(one ^ other).bit_count() for other in others]
         if index is None:
@@ -165,7 +165,7 @@ def sides(fates, records):
 def test_validation_and_training_are_disjoint_for_any_size_share_and_seed(count, share, seed):
     """Kohya's rounding lets them overlap in 172 of 413 cases (facts 1.13)."""
     records = [train(n) for n in range(count)]
-    found = sides(plan(replace(wish(near_duplicate=0, seed=seed), validation=share), records), records)
+    found = sides(plan_layout(replace(wish(near_duplicate=0, seed=seed), validation=share), records), records)
     assert not found["train"] & found["val"]
     assert found["train"] | found["val"] == {r.id for r in records}
     assert len(found["val"]) == (0 if count == 1 else max(1, int(share * count + 1e-9)))
@@ -173,34 +173,34 @@ def test_validation_and_training_are_disjoint_for_any_size_share_and_seed(count,
 
 def test_validation_has_its_folder_and_leaves_the_balance_of_regularization_to_training():
     records = [train(n) for n in range(10)] + [reg(n) for n in range(100)]
-    fates = plan(replace(wish(repeats=("smith=3",), near_duplicate=0), validation=0.2), records)
+    fates = plan_layout(replace(wish(repeats=("smith=3",), near_duplicate=0), validation=0.2), records)
     assert drawings(fates) == {"train_big-set/smith man": 24, "val_big-set/smith man": 2, "reg_big-set/man": 24}
     assert {f.role for f in fates.values() if f.folder.startswith("val_")} == {"val"}
     assert not any(fates[r.id].role == "val" for r in records if r.role == "reg")
 
 
-def test_what_looks_like_a_validation_picture_is_no_regularization_picture():
+def test_what_looks_like_a_validation_image_is_no_regularization_image():
     records = [train(n) for n in range(10)]
     asked = replace(wish(), validation=0.2)
-    held = next(r for r in records if plan(asked, records)[r.id].role == "val")
-    twin = replace(reg(1), picture=replace(reg(1).picture, phash=held.picture.phash))
-    drop = plan(asked, [*records, twin])[twin.id].drop
-    assert (drop.reason, drop.detail) == ("also in the validation set", f"looks like picture {held.id}")
+    held = next(r for r in records if plan_layout(asked, records)[r.id].role == "val")
+    twin = replace(reg(1), image=replace(reg(1).image, phash=held.image.phash))
+    drop = plan_layout(asked, [*records, twin])[twin.id].drop
+    assert (drop.reason, drop.detail) == ("also in the validation set", f"looks like image {held.id}")
 
 
-def test_copies_of_a_validation_picture_are_in_no_set():
+def test_copies_of_a_validation_image_are_in_no_set():
     records = [train(n) for n in range(4)]
-    copies = [replace(r, id=f"{r.id}-1", origin=r.id, transform=Transform("mirror", mirror=True)) for r in records]
-    fates = plan(replace(wish(), validation=0.25), records + copies)
+    copies = [replace(r, id=f"{r.id}-1", origin=r.id, transform=Transform("flip", flip=True)) for r in records]
+    fates = plan_layout(replace(wish(), validation=0.25), records + copies)
     assert Counter(f.role for f in fates.values() if f.folder) == {"train": 6, "val": 1}
     (gone,) = [(id, f.drop.reason) for id, f in fates.items() if f.drop]
-    assert gone[1] == "copy of a validation picture" and fates[gone[0][:-2]].role == "val"
+    assert gone[1] == "copy of a validation image" and fates[gone[0][:-2]].role == "val"
 
 
 def test_a_validation_folder_of_the_users_stays_one_but_for_what_is_trained_on():
     records = [train(1), train(2), replace(train(3), role="val"), replace(train(4), role="val")]
-    records[3] = replace(records[3], picture=replace(records[3].picture, phash=records[0].picture.phash))
-    fates = plan(wish(), records)
+    records[3] = replace(records[3], image=replace(records[3].image, phash=records[0].image.phash))
+    fates = plan_layout(wish(), records)
     assert fates[records[2].id].folder == "val_big-set/1_smith man"
     assert fates[records[3].id].drop.reason == "also in the training set"
 
@@ -208,23 +208,25 @@ def test_a_validation_folder_of_the_users_stays_one_but_for_what_is_trained_on()
 @pytest.mark.parametrize(
     ("folder", "shelf"),
     [
-        ("train_x/10_smith man", Shelf("train", 10, "smith", "man")),
-        ("10_smith tall man", Shelf("train", 10, "smith", "tall man")),
-        ("train/1_000_cat", Shelf("train", 1, "000_cat", "000_cat")),
-        ("reg_x/1_1girl", Shelf("reg", 1, "", "1girl")),
-        ("reg/5_tall man", Shelf("reg", 5, "", "tall man")),
-        ("regular/5_tall man", Shelf("train", 5, "tall", "man")),
-        ("val_x/1_smith man", Shelf("val", 1, "smith", "man")),
-        ("train/10", Shelf("train", 10, "", "")),
+        ("train_x/10_smith man", DatasetFolder("train", 10, "smith", "man")),
+        ("10_smith tall man", DatasetFolder("train", 10, "smith", "tall man")),
+        ("train/1_000_cat", DatasetFolder("train", 1, "000_cat", "000_cat")),
+        ("reg_x/1_1girl", DatasetFolder("reg", 1, "", "1girl")),
+        ("reg/5_tall man", DatasetFolder("reg", 5, "", "tall man")),
+        ("regular/5_tall man", DatasetFolder("train", 5, "tall", "man")),
+        ("val_x/1_smith man", DatasetFolder("val", 1, "smith", "man")),
+        ("train/10", DatasetFolder("train", 10, "", "")),
         *((name, None) for name in ("train/10 smith man", "train/5-cat", "train/0_x", "train/-3_x", "log", "a/model")),
     ],
 )
 def test_what_a_folders_name_says(folder, shelf):
     """The names of facts 1.1, read as kohya reads them."""
-    assert read_shelf(folder) == shelf
+    assert parse_folder_name(folder) == shelf
 
 
 @given(st.sampled_from(["train", "val", "reg"]), st.integers(1, 99), st.text("ab_1 "), st.text("ab_1 "))
 def test_a_folders_name_read_and_written_is_the_same(role, repeats, token, class_name):
-    folder = Shelf(role, repeats, token, class_name).folder("x")
-    assert read_shelf(folder).folder("x") == folder or " " * 2 in folder or folder.endswith(" ") or "_ " in folder
+    folder = DatasetFolder(role, repeats, token, class_name).folder("x")
+    assert (
+        parse_folder_name(folder).folder("x") == folder or " " * 2 in folder or folder.endswith(" ") or "_ " in folder
+    )

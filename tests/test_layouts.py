@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from pipeline.errors import PrepError
 from pipeline.exchange.archives import is_archive, unpack
-from pipeline.exchange.item import Form
+from pipeline.exchange.item import ExportOptions
 from pipeline.exchange.layouts import LAYOUTS, find_reader
 from tests.exchanged import SET, items, said
 from tests.shell import files
@@ -27,10 +27,10 @@ def taken_in(target, room):
 @settings(max_examples=40, deadline=None)
 def test_export_then_import_then_export_is_the_identity(name, entries):
     """The same bytes in the same files, for any captions, names and subjects."""
-    write, form = LAYOUTS[name].write, Form(resolution=512, shard=20_000)
+    write, form = LAYOUTS[name].write, ExportOptions(resolution=512, shard=20_000)
     with tempfile.TemporaryDirectory() as room:
         home = Path(room)
-        made = items(home / "pictures", entries)
+        made = items(home / "images", entries)
         write(made, home / "one", form)
         found = taken_in(home / "one", home / "unpacked")
         assert said(found) == said(made)
@@ -41,7 +41,7 @@ def test_export_then_import_then_export_is_the_identity(name, entries):
             assert files(home / "one") == files(home / "two")
 
 
-def test_a_folder_without_pictures_is_no_set(tmp_path):
+def test_a_folder_without_images_is_no_set(tmp_path):
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(PrepError, match="There are no pictures in"):
+    with pytest.raises(PrepError, match="There are no images in"):
         find_reader(tmp_path)

@@ -10,7 +10,7 @@ from tests.original import single_tensors
 from tests.training_set import checkpoint, narrow, shared, workspace
 from training.export.tensor_file import write_tensors
 from training.models.base_model import PARTS
-from training.models.ldm_checkpoint import original, unet_name, vae_name
+from training.models.ldm_checkpoint import to_ldm, unet_name, vae_name
 from training.models.loader import quiet
 
 KINDS = ("sd1", "sd2", "sdxl")
@@ -30,7 +30,7 @@ def model(tmp_path_factory):
 
 def made(kind, model):
     parts = parts_of(kind)
-    return original(kind, parts, {part: model(kind).config(part) for part in parts})
+    return to_ldm(kind, parts, {part: model(kind).config(part) for part in parts})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,7 +48,7 @@ def test_names_and_values_are_those_of_the_layout(kind, model):
 def test_nothing_large_is_copied(kind, model):
     parts = parts_of(kind)
     places = {value.untyped_storage().data_ptr() for tensors in parts.values() for value in tensors.values()}
-    found = original(kind, parts, {part: model(kind).config(part) for part in parts})
+    found = to_ldm(kind, parts, {part: model(kind).config(part) for part in parts})
     copied = [name for name, value in found.items() if value.untyped_storage().data_ptr() not in places]
     assert all("in_proj" in name or name.endswith("text_projection") or "resblocks.3." in name for name in copied)
 

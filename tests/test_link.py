@@ -8,7 +8,7 @@ from pipeline.link import link
 
 
 def test_a_file_is_in_two_places_and_takes_its_room_once(tmp_path):
-    (tmp_path / "a").write_bytes(b"picture")
+    (tmp_path / "a").write_bytes(b"image")
     link(tmp_path / "a", tmp_path / "deep" / "b")
     assert (tmp_path / "deep" / "b").samefile(tmp_path / "a")
 
@@ -18,7 +18,7 @@ def test_where_links_are_not_to_be_had_it_is_copied(tmp_path, monkeypatch):
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    (tmp_path / "a").write_bytes(b"picture" * 400_000)
+    (tmp_path / "a").write_bytes(b"image" * 400_000)
     link(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
     assert not (tmp_path / "b").samefile(tmp_path / "a")

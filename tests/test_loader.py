@@ -16,11 +16,11 @@ from pipeline.errors import PrepError
 from tests.original import single_file, vae_name, vae_value
 from tests.training_set import SD1_PARTS, checkpoint, narrow, workspace
 from training.models.base_model import find_base, with_vae
-from training.models.detect_architecture import survey
-from training.models.families import recognise
-from training.models.loader import open_base, read_tensors
+from training.models.detect_architecture import detect_architecture
+from training.models.families import detect_family
+from training.models.loader import open_base_model, read_tensors
 from training.models.sd1 import SD1
-from training.objective_options import Noise
+from training.objective_options import ObjectiveOptions
 
 
 @pytest.fixture(scope="module", params=["safetensors", "ckpt"])
@@ -36,13 +36,13 @@ def file(request, tmp_path_factory):
 def test_single_file_is_the_same_model_as_the_folder(file, tmp_path):
     work = workspace(tmp_path)
     one, other = checkpoint(work, str(file)), checkpoint(work, str(narrow()))
-    assert recognise(one).name == "sd_v1"
+    assert detect_family(one).name == "sd_v1"
     for part in SD1_PARTS:
         ours, theirs = one.load(part).state_dict(), other.load(part).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), part
     for part in ("unet", "text_encoder"):
-        answers = [SD1().probe(part, model.load(part), model.tokenizers()) for model in (one, other)]
+        answers = [SD1().probe_output(part, model.load(part), model.tokenizers()) for model in (one, other)]
         assert torch.equal(*answers), part
 
 
@@ -52,14 +52,14 @@ def test_single_files_of_the_later_families(tmp_path, kind):
     save_file(single_file(kind), tmp_path / "model.safetensors")
     work = workspace(tmp_path / "w")
     one, other = checkpoint(work, str(tmp_path / "model.safetensors")), checkpoint(work, str(narrow(kind)))
-    family = recognise(one)
-    assert family.name == recognise(other).name
+    family = detect_family(one)
+    assert family.name == detect_family(other).name
     for part in ("unet", "vae", *family.encoders):
         ours, theirs = one.load(part).state_dict(), other.load(part).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), part
     for part in ("unet", *family.encoders):
-        answers = [family.probe(part, model.load(part), model.tokenizers()) for model in (one, other)]
+        answers = [family.probe_output(part, model.load(part), model.tokenizers()) for model in (one, other)]
         assert torch.equal(*answers), part
 
 
@@ -68,7 +68,7 @@ def predicted(folder, tensors, metadata=None, **options):
     folder.mkdir(exist_ok=True)
     save_file(tensors, folder / "model.safetensors", metadata)
     model = checkpoint(workspace(folder / "w"), str(folder / "model.safetensors"))
-    objective = recognise(model).objective(model, Noise(**options))
+    objective = detect_family(model).objective(model, ObjectiveOptions(**options))
     return objective.prediction, float(objective.alphas[-1]) == 0
 
 
@@ -84,11 +84,11 @@ def test_single_files_say_what_they_predict(tmp_path):
     (tmp_path / "6").mkdir()
     (tmp_path / "6" / "model.yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
     assert predicted(tmp_path / "6", two) == ("v_prediction", False)
-    assert predicted(tmp_path / "7", two, prediction="epsilon") == ("epsilon", False)
+    assert predicted(tmp_path / "7", two, prediction_type="epsilon") == ("epsilon", False)
     with pytest.raises(PrepError) as caught:
         predicted(tmp_path / "8", two)
     assert caught.value.wrong == "The base model's file does not say whether it predicts the noise or v."
-    assert "--prediction v_prediction" in caught.value.mend
+    assert "--prediction-type v_prediction" in caught.value.hint
 
 
 def other_vae(folder, kind="sd1", scale=1.5):
@@ -110,8 +110,8 @@ def test_another_vae_from_folder_or_file(tmp_path):
     hashes = set()
     for vae in (folder, *(tmp_path / f"{name}.safetensors" for name in ("new", "old", "oldest"))):
         base = with_vae(plain, str(vae), work)
-        model = open_base(base, work.cache)
-        assert recognise(model).name == "sd_v1"
+        model = open_base_model(base, work.cache)
+        assert detect_family(model).name == "sd_v1"
         found = model.load("vae").state_dict()
         assert all(torch.equal(found[name], value) for name, value in tensors.items()), vae
         hashes.add(base.vae)
@@ -136,10 +136,10 @@ def test_vaes_that_do_not_fit(tmp_path, vae, said):
     save_file({"encoder.down_blocks.0.resnets.0.conv1.weight": torch.zeros(2)}, tmp_path / "small.safetensors")
     place = str(other_vae(tmp_path, vae)[0]) if vae.startswith("sd") else str(tmp_path / vae)
     with pytest.raises(PrepError, match=said):
-        model = open_base(
+        model = open_base_model(
             with_vae(find_base(str(narrow()), work), place if vae != "nothing" else vae, work), work.cache
         )
-        recognise(model)
+        detect_family(model)
         model.load("vae")
 
 
@@ -158,7 +158,7 @@ def test_survey_of_the_real_sizes():
             shapes[f"first_stage_model.encoder.down.{k}.block.{block}.conv1.weight"] = (width, width, 3, 3)
     for k in range(12):
         shapes[f"cond_stage_model.transformer.text_model.encoder.layers.{k}.self_attn.q_proj.weight"] = (768, 768)
-    blueprint = survey(shapes, "v1-5.safetensors")
+    blueprint = detect_architecture(shapes, "v1-5.safetensors")
     assert blueprint.unet == (320, 640, 1280, 1280)
     assert (blueprint.unet_layers, blueprint.unet_heads) == (2, 8)
     assert blueprint.vae == (128, 256, 512, 512)
@@ -279,11 +279,11 @@ def test_folders_of_other_families_are_refused(tmp_path, part, change, said):
     config = copy / part / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     with pytest.raises(PrepError, match=said):
-        recognise(checkpoint(workspace(tmp_path / "w"), str(copy)))
+        detect_family(checkpoint(workspace(tmp_path / "w"), str(copy)))
 
 
 def test_configuration_that_is_not_json(tmp_path):
     copy = shutil.copytree(narrow(), tmp_path / "copy")
     (copy / "unet" / "config.json").write_text("{")
     with pytest.raises(PrepError, match=r"config\.json is not JSON"):
-        recognise(checkpoint(workspace(tmp_path / "w"), str(copy)))
+        detect_family(checkpoint(workspace(tmp_path / "w"), str(copy)))

@@ -1,4 +1,4 @@
-"""The picture of the learning curves: what its points and ticks are, and that it shows them."""
+"""The image of the learning curves: what its points and ticks are, and that it shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from training.evaluation.loss_curves import _usual, averaged, bounds, draw_curves, measured, ticks
-from training.evaluation.verdict import Evaluation, judge
+from training.evaluation.verdict import Evaluation, diagnose
 
 
 def evaluations(losses, held=True):
@@ -62,26 +62,26 @@ def test_a_peak_of_single_steps_does_not_flatten_the_rest():
     assert bounds([]) == (-0.05, 1.05) and bounds([3.0]) == (2.85, 3.15)
 
 
-def colors(picture):
-    return {tuple(color) for color in np.asarray(picture.convert("RGB")).reshape(-1, 3)}
+def colors(image):
+    return {tuple(color) for color in np.asarray(image.convert("RGB")).reshape(-1, 3)}
 
 
 @pytest.mark.parametrize("losses", [[3.0, 1.0, 2.0], [1.0, 2.0], [1.0], [2.0, 2.0, 2.0]])
 def test_draws(tmp_path, losses):
     metrics(tmp_path, [2.0, None, 1.5, 1.4])
     found = evaluations(losses)
-    draw_curves(tmp_path, found, judge(found))
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert {(0, 114, 178), (213, 94, 0)} <= colors(picture)
-        assert (0, 158, 115) not in colors(picture)
+    draw_curves(tmp_path, found, diagnose(found))
+    with Image.open(tmp_path / "curves.png") as image:
+        assert {(0, 114, 178), (213, 94, 0)} <= colors(image)
+        assert (0, 158, 115) not in colors(image)
 
 
 @pytest.mark.parametrize("losses", [[1.0], [0.0, 0.0], [None, None], [1e30, 1e-30]])
 def test_without_validation_the_steps_alone(tmp_path, losses):
     metrics(tmp_path, losses)
     draw_curves(tmp_path, [], [])
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.width > 1000
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.width > 1000
 
 
 def test_same_numbers_same_bytes(tmp_path):

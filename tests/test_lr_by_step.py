@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from training.optim.lr_by_step import read_pace
+from training.optim.lr_by_step import parse_lr_by_step
 
 WEBUI = "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000, 0.0005"
 
 
 def test_each_rate_holds_up_to_its_step():
-    pace = read_pace(WEBUI, "embedding_rate")
+    pace = parse_lr_by_step(WEBUI, "embedding_lr")
     rates = [pace(step) for step in range(4000)]
     by_hand = [0.05] * 10 + [0.02] * 10 + [0.01] * 40 + [0.005] * 140 + [0.002] * 300 + [0.001] * 2500 + [0.0005] * 1000
     assert rates == by_hand
@@ -22,13 +22,13 @@ def test_each_rate_holds_up_to_its_step():
 
 @pytest.mark.parametrize("text", ["0.005", " 5e-3 ", "0.005:-1", "0.005 : -1"])
 def test_one_rate_for_all(text):
-    pace = read_pace(text, "embedding_rate")
+    pace = parse_lr_by_step(text, "embedding_lr")
     assert pace.constant
     assert {pace(0), pace(10**9)} == {0.005}
 
 
 def test_last_step_may_be_minus_one():
-    pace = read_pace("5e-6:1000, 7.5e-7:20000, 2.5e-7:-1", "embedding_rate")
+    pace = parse_lr_by_step("5e-6:1000, 7.5e-7:20000, 2.5e-7:-1", "embedding_lr")
     assert [pace(step) for step in (999, 1000, 19999, 20000)] == [5e-6, 7.5e-7, 7.5e-7, 2.5e-7]
 
 
@@ -58,7 +58,7 @@ def test_last_step_may_be_minus_one():
 )
 def test_faults_are_named_with_their_place(text, said):
     with pytest.raises(PrepError) as caught:
-        read_pace(text, "embedding_rate")
+        parse_lr_by_step(text, "embedding_lr")
     assert caught.value.wrong == f"train: embedding_rate: {said}"
 
 
@@ -70,5 +70,5 @@ def test_written_and_read(pieces, last):
         at += length
         parts.append(f"{rate!r}:{at}")
         rates += [rate] * length
-    pace = read_pace(",".join([*parts, repr(last)]), "embedding_rate")
+    pace = parse_lr_by_step(",".join([*parts, repr(last)]), "embedding_lr")
     assert [pace(step) for step in range(at + 1)] == [*rates, last]

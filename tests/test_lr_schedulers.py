@@ -8,26 +8,26 @@ import typing
 import pytest
 import torch
 
-from training.optim.lr_schedulers import OWN_COURSE, SHAPES, share
-from training.optim.options import Learning
+from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE, SHAPES, lr_factor
+from training.optim.options import OptimizerOptions
 
 
 def shares(total, **options):
-    learning = Learning(**options)
-    return [share(learning, step, total) for step in range(total)]
+    learning = OptimizerOptions(**options)
+    return [lr_factor(learning, step, total) for step in range(total)]
 
 
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        ({"scheduler": "constant"}, [1, 1, 1, 1]),
-        ({"scheduler": "constant_with_warmup", "warmup": 0.5}, [0.5, 1, 1, 1]),
-        ({"scheduler": "linear"}, [1, 0.75, 0.5, 0.25]),
-        ({"scheduler": "linear", "warmup": 0.5}, [0.5, 1, 1, 0.5]),
-        ({"scheduler": "cosine"}, [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
-        ({"scheduler": "cosine", "warmup": 1.0}, [0.25, 0.5, 0.75, 1]),
-        ({"scheduler": "cosine_with_restarts", "cycles": 2}, [1, 0.5, 1, 0.5]),
-        ({"scheduler": "polynomial", "power": 2.0}, [1, 0.5625, 0.25, 0.0625]),
+        ({"lr_scheduler": "constant"}, [1, 1, 1, 1]),
+        ({"lr_scheduler": "constant_with_warmup", "lr_warmup": 0.5}, [0.5, 1, 1, 1]),
+        ({"lr_scheduler": "linear"}, [1, 0.75, 0.5, 0.25]),
+        ({"lr_scheduler": "linear", "lr_warmup": 0.5}, [0.5, 1, 1, 0.5]),
+        ({"lr_scheduler": "cosine"}, [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
+        ({"lr_scheduler": "cosine", "lr_warmup": 1.0}, [0.25, 0.5, 0.75, 1]),
+        ({"lr_scheduler": "cosine_with_restarts", "lr_cycles": 2}, [1, 0.5, 1, 0.5]),
+        ({"lr_scheduler": "polynomial", "lr_power": 2.0}, [1, 0.5625, 0.25, 0.0625]),
     ],
     ids=str,
 )
@@ -38,12 +38,20 @@ def test_four_steps(options, wanted):
 @pytest.mark.parametrize(
     ("options", "name", "special"),
     [
-        ({"scheduler": "linear", "warmup": 0.2}, "linear", {}),
-        ({"scheduler": "cosine", "warmup": 0.2}, "cosine", {}),
-        ({"scheduler": "cosine_with_restarts", "warmup": 0.2, "cycles": 3}, "cosine_with_restarts", {"num_cycles": 3}),
-        ({"scheduler": "polynomial", "warmup": 0.2, "power": 1.7}, "polynomial", {"power": 1.7, "lr_end": 0.0}),
-        ({"scheduler": "constant_with_warmup", "warmup": 0.2}, "constant_with_warmup", {}),
-        ({"scheduler": "constant"}, "constant", {}),
+        ({"lr_scheduler": "linear", "lr_warmup": 0.2}, "linear", {}),
+        ({"lr_scheduler": "cosine", "lr_warmup": 0.2}, "cosine", {}),
+        (
+            {"lr_scheduler": "cosine_with_restarts", "lr_warmup": 0.2, "lr_cycles": 3},
+            "cosine_with_restarts",
+            {"num_cycles": 3},
+        ),
+        (
+            {"lr_scheduler": "polynomial", "lr_warmup": 0.2, "lr_power": 1.7},
+            "polynomial",
+            {"power": 1.7, "lr_end": 0.0},
+        ),
+        ({"lr_scheduler": "constant_with_warmup", "lr_warmup": 0.2}, "constant_with_warmup", {}),
+        ({"lr_scheduler": "constant"}, "constant", {}),
     ],
     ids=str,
 )
@@ -73,10 +81,10 @@ def test_transformers_has_the_same(options, name, special):
 def test_no_step_is_lost(shape, total, warmup):
     if shape == "constant" and warmup:
         return
-    options = {"cycles": 3} if shape == "cosine_with_restarts" else {}
-    assert all(0 < found <= 1 for found in shares(total, scheduler=shape, warmup=warmup, **options))
+    options = {"lr_cycles": 3} if shape == "cosine_with_restarts" else {}
+    assert all(0 < found <= 1 for found in shares(total, lr_scheduler=shape, lr_warmup=warmup, **options))
 
 
 def test_every_choice_has_a_shape():
-    choices = set(typing.get_args(typing.get_type_hints(Learning)["scheduler"]))
-    assert choices == {*SHAPES, OWN_COURSE}
+    choices = set(typing.get_args(typing.get_type_hints(OptimizerOptions)["scheduler"]))
+    assert choices == {*SHAPES, ADAFACTOR_SCHEDULE}

@@ -49,12 +49,12 @@ def crops(ws, *args):
     return row
 
 
-def test_one_bad_picture_never_stops_the_others(home, tmp_path):
+def test_one_bad_image_never_stops_the_others(home, tmp_path):
     raw = tmp_path / "raw"
     good = (raw / "china.jpg").read_bytes()
     (raw / "truncated.jpg").write_bytes(good[: len(good) // 2])
     (raw / "zero.png").touch()
-    (raw / "text.jpg").write_text("I am no picture")
+    (raw / "text.jpg").write_text("I am no image")
     (raw / "wrong.png").write_bytes(shutil.copy(raw / "china.jpg", raw / "x.tmp") and good + b"\0")
     (raw / "x.tmp").unlink()
     Image.new("RGB", (1, 1)).save(raw / "pixel.png")
@@ -78,7 +78,7 @@ def test_one_bad_picture_never_stops_the_others(home, tmp_path):
     assert all(json.loads(line)["found"] == 10 for line in rest)
 
 
-def test_what_is_no_picture_is_told(home, tmp_path):
+def test_what_is_no_image_is_told(home, tmp_path):
     raw = tmp_path / "raw"
     for name in ("astronaut.txt", "china.txt", "LICENSE", "tags.JSON"):
         (raw / name).write_text("words")
@@ -92,7 +92,7 @@ def test_what_is_no_picture_is_told(home, tmp_path):
 @pytest.mark.parametrize(
     "name", ["a b.png", "新しい.png", "quo\"te'.png", "new\nline.png", "-rf.png", "$(x).png", "ümlaut.PNG"]
 )
-def test_any_name_of_a_picture(home, tmp_path, name):
+def test_any_name_of_a_image(home, tmp_path, name):
     shutil.copy(tmp_path / "raw" / "astronaut.png", tmp_path / "raw" / name)
     (tmp_path / "raw" / "astronaut.png").unlink()
     assert crops(home)["kept"] == 2
@@ -161,7 +161,7 @@ def test_an_empty_folder_and_no_workspace(home, tmp_path):
     shutil.rmtree(tmp_path / "raw")
     assert "does not exist" in refused("-C", home, "run")
     (tmp_path / "raw").mkdir()
-    assert "no pictures in" in refused("-C", home, "run")
+    assert "no images in" in refused("-C", home, "run")
     assert "not inside a prep workspace" in refused("-C", tmp_path / "raw", "status")
 
 
@@ -188,7 +188,9 @@ def test_a_model_folder_that_is_incomplete(home, tmp_path):
     assert "none" in told
     model = write_wd14(tmp_path / "wd")
     prep("-C", home, "tag", "wd14", "--model", model, "basic")
-    by = {a.by.split(":")[0] for r in Manifest.read(home / "manifests/tag.parquet").records() for a in r.annotations}
+    by = {
+        a.tagger.split(":")[0] for r in Manifest.read(home / "manifests/tag.parquet").records() for a in r.annotations
+    }
     assert by == {"wd14", "basic"}
     (model / "selected_tags.csv").unlink()
     told = refused("-C", home, "tag", "wd14", "--model", model)
@@ -271,25 +273,25 @@ def _quoted(text):
 def test_options_on_the_command_line_win(home):
     prep("-C", home, "crop", "--size", "128x192")
     sizes = {
-        (r.picture.width, r.picture.height) for r in Manifest.read(home / "manifests/crop.parquet").records() if r.kept
+        (r.image.width, r.image.height) for r in Manifest.read(home / "manifests/crop.parquet").records() if r.kept
     }
     assert sizes == {(128, 192)}
     rows = [json.loads(row) for row in prep("-C", home, "status", "--json").stdout.splitlines()]
     assert "size was 128x192" in rows[0]["to_do"]
 
 
-def test_new_pictures_make_the_line_stale(home, tmp_path):
+def test_new_images_make_the_line_stale(home, tmp_path):
     prep("-C", home, "run")
     fill(tmp_path / "raw", [p for p in photographs() if p.name == "coffee.png"])
     rows = [json.loads(row) for row in prep("-C", home, "status", "--json").stdout.splitlines()]
-    assert rows[0]["to_do"] == "pictures were added, removed or changed"
+    assert rows[0]["to_do"] == "images were added, removed or changed"
     told = [json.loads(row) for row in prep("-C", home, "run", "--json").stdout.splitlines()]
     assert all(row["kept"] == 3 and row["worked"] for row in told)
     (tmp_path / "raw" / "coffee.png").unlink()
     assert json.loads(prep("-C", home, "crop", "--json").stdout)["found"] == 2
 
 
-def test_pictures_that_prep_wrote_and_are_gone_are_made_again(home):
+def test_images_that_prep_wrote_and_are_gone_are_made_again(home):
     prep("-C", home, "run")
     whole = files(home / "images")
     shutil.rmtree(home / "images")
@@ -303,18 +305,18 @@ def test_quiet_says_nothing_and_json_says_it_all(home):
     done = prep("-C", home, "run", "--quiet")
     assert (done.stdout, done.stderr) == ("", "")
     rows = [json.loads(row) for row in prep("-C", home, "run", "--json").stdout.splitlines()]
-    assert {"stage", "digest", "manifest", "found", "kept", "dropped", "pictures"} <= set(rows[0])
+    assert {"stage", "digest", "manifest", "found", "kept", "dropped", "images"} <= set(rows[0])
 
 
-def test_odd_pictures_leave_the_terminal_calm(home, tmp_path):
-    """Libraries have remarks about broken pictures; the row says what matters."""
+def test_odd_images_leave_the_terminal_calm(home, tmp_path):
+    """Libraries have remarks about broken images; the row says what matters."""
     good = (tmp_path / "raw" / "china.jpg").read_bytes()
     (tmp_path / "raw" / "half.jpg").write_bytes(good[: len(good) // 2])
     fill(tmp_path / "raw", photographs())
     assert prep("-C", home, "crop", "--quiet").stderr == ""
 
 
-def test_what_is_up_to_date_loads_nothing_that_works_on_pictures(home):
+def test_what_is_up_to_date_loads_nothing_that_works_on_images(home):
     for stage in ("crop", "tag", "merge", "build"):
         prep("-C", home, stage)
         code = (

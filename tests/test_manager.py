@@ -8,16 +8,18 @@ import logging
 import pytest
 import torch
 
-from training.checkpoints.manager import Shelf
-from training.distributed import Ranks
-from training.optim.optimizers import Group
-from training.optim.options import Learning
-from training.optim.train_state import make_learner
+from training.checkpoints.manager import CheckpointManager
+from training.distributed import DistributedContext
+from training.optim.optimizers import ParamGroup
+from training.optim.options import OptimizerOptions
+from training.optim.train_state import make_train_state
 
 
-def shelf(folder, ranks=Ranks()):
+def shelf(folder, ranks=DistributedContext()):
     weights = {name: torch.full((4,), value).requires_grad_() for name, value in (("a", 1.0), ("b", 2.0))}
-    return Shelf(folder, make_learner([Group("all", weights, 1e-3)], Learning(ema=0.5), ranks))
+    return CheckpointManager(
+        folder, make_train_state([ParamGroup("all", weights, 1e-3)], OptimizerOptions(ema_decay=0.5), ranks)
+    )
 
 
 def moved(one, steps):
@@ -36,7 +38,7 @@ def test_there_and_back(tmp_path):
     other = shelf(tmp_path)
     found = other.restore(9)
     assert (found.step, found.about) == (3, {"first": 0.25})
-    tensors, wanted = other.learner.tensors(), one.learner.tensors()
+    tensors, wanted = other.state.tensors(), one.state.tensors()
     assert all(torch.equal(tensors[name], value) for name, value in wanted.items())
     kinds = {name.split(".")[0] for name in tensors}
     assert kinds == {"weights", "average", "optimizer"}
@@ -84,7 +86,9 @@ def test_pruning_spares_what_it_is_told_to(tmp_path):
 
 
 def test_only_the_first_process_writes(tmp_path):
-    second = Shelf(tmp_path, shelf(tmp_path).learner.__class__(**_with(shelf(tmp_path).learner, Ranks(1, 2))))
+    second = CheckpointManager(
+        tmp_path, shelf(tmp_path).state.__class__(**_with(shelf(tmp_path).state, DistributedContext(1, 2)))
+    )
     second.save(1, {})
     assert second.steps() == []
 

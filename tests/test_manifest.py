@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, fingerprint, from_arrow, to_arrow, write_manifest
 from pipeline.record import Annotation, Drop, Record, Transform
-from pipeline.stage import Model, Step
+from pipeline.stage import HistoryStep, Model
 from tests.make import record, records
 
-HISTORY = (Step("crop", 1, {"size": 512}, "abc", (Model("m", "00"),), {"pillow": "13"}),)
+HISTORY = (HistoryStep("crop", 1, {"size": 512}, "abc", (Model("m", "00"),), {"pillow": "13"}),)
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 annotations = st.builds(
     Annotation, text, st.sampled_from(["tag", "caption", "rating"]), text, st.none() | st.floats(0, 1), text
@@ -52,19 +52,19 @@ def test_the_account_adds_up(tmp_path):
     counts = write_manifest(tmp_path / "m.parquet", [sorted(rows + copies, key=lambda r: r.id)], ()).counts
     dropped = sum(1 for n in range(50) if n % 7 == 3)
     assert (counts.found, counts.kept, counts.dropped) == (50, 50 - dropped, {"truncated": dropped})
-    assert counts.pictures == counts.kept + 10
+    assert counts.images == counts.kept + 10
 
 
 def test_the_digest_depends_on_every_field_but_the_encoder(tmp_path):
     one = record(1)
-    other = dataclasses.replace(one, picture=dataclasses.replace(one.picture, file="ff"))
+    other = dataclasses.replace(one, image=dataclasses.replace(one.image, file_sha256="ff"))
     assert fingerprint(one) == fingerprint(other)
     for name in (f.name for f in dataclasses.fields(Record)):
         value = {
             "annotations": (),
-            "transform": Transform("mirror"),
+            "transform": Transform("flip"),
             "crop": None,
-            "picture": None,
+            "image": None,
             "drop": Drop("a", "b"),
         }.get(name, "else")
         if value != getattr(one, name):
@@ -149,7 +149,7 @@ def test_rich_records_come_in_smaller_groups(tmp_path, monkeypatch):
     records = [
         dataclasses.replace(record(k), id=f"{k:016x}", annotations=tuple(said[: 5 if k < 6 else 0])) for k in range(30)
     ]
-    made = write_manifest(tmp_path / "a.parquet", [records], (Step("crop", 1, {}, "x"),))
+    made = write_manifest(tmp_path / "a.parquet", [records], (HistoryStep("crop", 1, {}, "x"),))
     assert [len(batch) for batch in made.batches()] == [3, 3, 10, 10, 4]
     assert [len(batch) for batch in made.batches(7)] == [7, 7, 7, 7, 2]
     assert list(made.records()) == records

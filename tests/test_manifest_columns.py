@@ -9,11 +9,11 @@ from pipeline.checks.caption_pages import names, pages
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop, Transform
-from pipeline.stage import Step
+from pipeline.stage import HistoryStep
 from tests.checking import copy, good, tag
 from tests.make import record
 
-HISTORY = (Step("scan", 1, {}, "x"),)
+HISTORY = (HistoryStep("scan", 1, {}, "x"),)
 
 
 def written(folder, records, history=HISTORY):
@@ -24,20 +24,20 @@ def test_pages_hold_what_is_kept_and_know_where_it_stands(tmp_path, monkeypatch)
     monkeypatch.setattr(manifests, "ROWS", 7)
     records = [replace(good(n), annotations=(tag("hat"),) * (n % 3)) for n in range(40)]
     records = [replace(one, drop=Drop("crop", "x")) if n % 4 == 0 else one for n, one in enumerate(records)]
-    records[5] = replace(records[5], picture=None)
+    records[5] = replace(records[5], image=None)
     manifest = written(tmp_path, records)
     found = list(pages(manifest))
     assert len(found) == 6
     stored = list(manifest.records())
     seen = [stored[row] for page in found for row in page.rows.tolist()]
-    assert seen == [one for one in stored if one.kept and one.picture]
+    assert seen == [one for one in stored if one.kept and one.image]
     assert [text for page in found for text in page.column("caption").to_pylist()] == [one.caption for one in seen]
     assert [n for page in found for n in page.numbers("crop.lost", 9).tolist()] == [0.2] * len(seen)
 
 
 def test_of_a_build_only_what_is_placed_counts(tmp_path):
-    records = [good(0), replace(good(1), placed="dataset/train_x/10_a b/1.png")]
-    manifest = written(tmp_path, records, (*HISTORY, Step("build", 1, {}, "y")))
+    records = [good(0), replace(good(1), dataset_path="dataset/train_x/10_a b/1.png")]
+    manifest = written(tmp_path, records, (*HISTORY, HistoryStep("build", 1, {}, "y")))
     assert sum(map(len, pages(manifest))) == 1
     assert sum(map(len, pages(written(tmp_path, records)))) == 2
 
@@ -59,7 +59,7 @@ def test_names_come_from_the_row_groups_that_hold_them(tmp_path, monkeypatch):
     stored = [f"{r.source} ({r.id})" if "-" in r.id and r.transform is None else r.source for r in manifest.records()]
     for rows in ([], [0], [2, 3, 10], list(range(11))):
         assert names(manifest, rows) == [stored[row] for row in rows]
-    assert f"raw/0.jpg ({one.id}-2)" in stored and Transform("mirror", mirror=True) == copy(one, 1).transform
+    assert f"raw/0.jpg ({one.id}-2)" in stored and Transform("flip", flip=True) == copy(one, 1).transform
 
 
 def test_a_damaged_manifest_is_said_to_be(tmp_path):

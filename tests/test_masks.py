@@ -1,4 +1,4 @@
-"""Masks: they must lie where the picture's pixels lie, whatever was done to the picture."""
+"""Masks: they must lie where the image's pixels lie, whatever was done to the image."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import Unreadable
 from pipeline.imaging.image_file import render, transform
-from pipeline.record import Crop, Transform
+from pipeline.record import CropBox, Transform
 from pipeline.workspace import Workspace
 from tests.training_set import sample
-from training.data.dataset import Source
+from training.data.dataset import SourceImage
 from training.data.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
 
 
 def disc(width, height):
-    """A white disc off the centre on black."""
+    """A white disc off the center on black."""
     y, x = np.mgrid[:height, :width]
     inside = (x - 0.3 * width) ** 2 + (y - 0.4 * height) ** 2 < (0.25 * min(width, height)) ** 2
     return (inside * 255).astype(np.uint8)
@@ -39,18 +39,18 @@ def file(array, mode="L", orientation=1, kind="PNG"):
 
 
 def cut(width, height, scaled=(150, 100), box=(10, 20, 64, 64)):
-    return Crop(width, height, *scaled, *box, "#ffffff", "centre", 1.0, 0.5)
+    return CropBox(width, height, *scaled, *box, "#ffffff", "center", 1.0, 0.5)
 
 
 def alike(ones, others):
-    """Equal but for rounding: a picture on its side is reduced in rows first, upright in columns."""
+    """Equal but for rounding: a image on its side is reduced in rows first, upright in columns."""
     difference = np.abs(ones.astype(int) - others)
     assert difference.max() <= 20 and difference.mean() < 0.2
 
 
 CHANGES = [
     None,
-    Transform("mirror", mirror=True),
+    Transform("flip", flip=True),
     Transform("rotate", angle=12.0),
     Transform("zoom", zoom=0.8, shift_x=0.5, shift_y=-1.0),
 ]
@@ -58,11 +58,11 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.kind if change else "none")
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_mask_goes_where_the_picture_goes(change, orientation):
-    """The picture itself is black and white, its alpha the same: both must come out alike."""
+def test_a_mask_goes_where_the_image_goes(change, orientation):
+    """The image itself is black and white, its alpha the same: both must come out alike."""
     grey = disc(300, 200)
-    picture = Image.merge("LA", (Image.fromarray(grey), Image.fromarray(grey)))
-    stored = file(picture, "LA", orientation)
+    image = Image.merge("LA", (Image.fromarray(grey), Image.fromarray(grey)))
+    stored = file(image, "LA", orientation)
     upright = (300, 200) if orientation < 5 else (200, 300)
     crop = cut(*upright, *(((96, 64), (16, 0, 64, 64)) if orientation < 5 else ((64, 96), (0, 16, 64, 64))))
     shown = render(file(grey, "L", orientation), crop)
@@ -78,7 +78,7 @@ def test_a_mask_file_may_have_another_size():
     assert np.abs(large.astype(int) - small).mean() < 3
 
 
-def test_opaque_pictures_have_no_mask():
+def test_opaque_images_have_no_mask():
     assert alpha_of(file(disc(20, 20))) is None
     assert alpha_of(file(Image.new("RGBA", (9, 9), (1, 2, 3, 255)), "RGBA")) is None
     with pytest.raises(Unreadable):
@@ -99,7 +99,7 @@ def test_reduced_is_the_mean_of_each_cell():
 
 def made(home, name, reg=False, change=None):
     crop = cut(300, 200, (96, 64), (16, 0, 64, 64))
-    return sample(int(name[0], 36), reg=reg, source=Source(f"raw/{name}", crop, change))
+    return sample(int(name[0], 36), reg=reg, source=SourceImage(f"raw/{name}", crop, change))
 
 
 def nothing(done, total):
@@ -122,7 +122,7 @@ def test_masks_of_a_set_by_alpha(tmp_path, caplog):
     assert first.shape == (8, 8) and first.dtype == np.uint8 and first.max() == 255 and first.min() == 0
     assert np.abs(found["mirrored"].astype(int) - first[:, ::-1]).max() <= 1
     assert caplog.messages == [
-        "1 of 4 pictures have no mask and count whole",
+        "1 of 4 images have no mask and count whole",
         "1 masks leave nothing that counts, that of images/12.png first",
     ]
 
@@ -138,7 +138,7 @@ def test_masks_of_a_set_by_files(tmp_path):
     before = masks.digest()
     (tmp_path / "masks" / "deep" / "a.png").write_bytes(file(255 - disc(600, 400)))
     assert masks.digest() != before and masks.digest() == masks.digest()
-    (tmp_path / "masks" / "deep" / "a.png").write_bytes(b"no picture")
+    (tmp_path / "masks" / "deep" / "a.png").write_bytes(b"no image")
     with pytest.raises(PrepError, match="cannot be read"):
         masks.read(samples, nothing)
     with pytest.raises(PrepError, match="does not exist"):

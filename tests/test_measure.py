@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 import pytest
 
 from pipeline.clip_tokens import Tokens
-from pipeline.imaging.near_duplicates import groups
+from pipeline.imaging.near_duplicates import duplicate_groups
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
 from pipeline.report.measure import measure
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 from tests.make import record
 from tests.report_set import HISTORY, make_set
 
@@ -33,26 +33,26 @@ def originals(kept):
     return [r for r in kept if r.transform is None]
 
 
-def test_parts_are_all_pictures_by_subject_and_role(known):
+def test_parts_are_all_images_by_subject_and_role(known):
     facts, _, kept = known
-    told = {(p.role, p.subject, p.class_name): (p.originals, p.pictures) for p in facts.parts}
+    told = {(p.role, p.subject, p.class_name): (p.originals, p.images) for p in facts.parts}
     everything = Counter((r.role, r.subject, r.class_name) for r in kept)
     plainly = Counter((r.role, r.subject, r.class_name) for r in originals(kept))
     assert told == {who: (plainly[who], count) for who, count in everything.items()}
-    assert sum(p.pictures for p in facts.parts) == facts.counts.pictures == len(kept)
-    assert {p.subject: p.shown // p.pictures for p in facts.parts} == {"smith": 10, "": 1, "anna": 1}
+    assert sum(p.images for p in facts.parts) == facts.counts.images == len(kept)
+    assert {p.subject: p.shown // p.images for p in facts.parts} == {"smith": 10, "": 1, "anna": 1}
 
 
 def test_buckets(known):
     facts, _, kept = known
     lost = defaultdict(list)
     for r in kept:
-        lost[r.picture.width, r.picture.height].append(r.crop.lost)
-    assert {(b.width, b.height): b.pictures for b in facts.buckets} == {size: len(some) for size, some in lost.items()}
+        lost[r.image.width, r.image.height].append(r.crop.lost)
+    assert {(b.width, b.height): b.images for b in facts.buckets} == {size: len(some) for size, some in lost.items()}
     for b in facts.buckets:
         some = lost[b.width, b.height]
         assert (b.lost, b.worst) == (pytest.approx(sum(some) / len(some), abs=1e-4), pytest.approx(max(some), abs=1e-4))
-    assert [b.pictures for b in facts.buckets] == sorted((b.pictures for b in facts.buckets), reverse=True)
+    assert [b.images for b in facts.buckets] == sorted((b.images for b in facts.buckets), reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,10 @@ def test_tags_said_and_written(known):
     facts, _, kept = known
     said, written = Counter(), Counter()
     for r in kept:
-        said.update({plain(a.text) for a in r.annotations if a.kind == "tag" and (a.score is None or a.score >= 0.5)})
-        written.update({plain(part) for part in r.caption.split(", ") if len(part) <= 60})
+        said.update(
+            {normalize_tag(a.text) for a in r.annotations if a.kind == "tag" and (a.score is None or a.score >= 0.5)}
+        )
+        written.update({normalize_tag(part) for part in r.caption.split(", ") if len(part) <= 60})
     assert {t.tag: (t.said, t.written) for t in facts.tags} == {t: (said[t], written[t]) for t in {*said, *written}}
     assert facts.tags_in_all == len({*said, *written})
     assert facts.tags[0].written == max(*said.values(), *written.values()) or facts.tags[0].said >= facts.tags[1].said
@@ -116,16 +118,16 @@ def test_bonds_have_each_subjects_tags_once(known):
 
 def test_near_duplicates_are_groups_of_originals(known):
     facts, _, kept = known
-    numbers = groups([r.picture.phash for r in kept], 6)
+    numbers = duplicate_groups([r.image.phash for r in kept], 6)
     members = defaultdict(set)
     for number, r in zip(numbers, kept, strict=True):
         if r.transform is None:
             members[number].add(r.id)
     wanted = {frozenset(some) for some in members.values() if len(some) > 1}
-    assert wanted and {frozenset(one.id for one in alike.pictures) for alike in facts.likeness.listed} == wanted
-    assert (facts.likeness.groups, facts.likeness.pictures) == (len(wanted), sum(map(len, wanted)))
+    assert wanted and {frozenset(one.id for one in alike.images) for alike in facts.likeness.listed} == wanted
+    assert (facts.likeness.groups, facts.likeness.images) == (len(wanted), sum(map(len, wanted)))
     role = {r.id: r.role for r in kept}
-    mixed = [len({role[one.id] for one in alike.pictures}) > 1 for alike in facts.likeness.listed]
+    mixed = [len({role[one.id] for one in alike.images}) > 1 for alike in facts.likeness.listed]
     assert facts.likeness.across == sum(mixed) and mixed == sorted(mixed, reverse=True)
 
 
@@ -139,24 +141,19 @@ def test_every_drop_is_counted_under_one_reason(known):
 
 def test_rows_lead_to_the_records(known):
     facts, records, _ = known
-    named = [one for alike in facts.likeness.listed for one in alike.pictures]
+    named = [one for alike in facts.likeness.listed for one in alike.images]
     named += [one for d in facts.dropped for one, _ in d.listed] + [one for one, _ in facts.lost.worst]
     assert all((records[one.row].id, records[one.row].source) == (one.id, one.source) for one in named)
 
 
 def test_facts_are_json(known):
     facts, _, _ = known
-    assert (
-        json.loads(json.dumps(dataclasses.asdict(facts), allow_nan=False))["counts"]["pictures"]
-        == facts.counts.pictures
-    )
+    assert json.loads(json.dumps(dataclasses.asdict(facts), allow_nan=False))["counts"]["images"] == facts.counts.images
 
 
-def test_a_set_without_any_picture_still_tells_its_drops(tmp_path):
+def test_a_set_without_any_image_still_tells_its_drops(tmp_path):
     space, _ = make_set(tmp_path, 1)
-    gone = [
-        dataclasses.replace(record(n), crop=None, picture=None, drop=Drop("crop", "tiny", str(n))) for n in range(3)
-    ]
+    gone = [dataclasses.replace(record(n), crop=None, image=None, drop=Drop("crop", "tiny", str(n))) for n in range(3)]
     manifest = write_manifest(space.manifest("crop"), [sorted(gone, key=lambda r: r.id)], HISTORY[:2])
     measured = measure(manifest, space, silent)
     assert measured.cards is None and measured.facts.captions is None and measured.facts.tags == ()

@@ -7,30 +7,30 @@ import torch
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.models.architecture_config import PLANS, write_skeleton
-from training.models.base_model import Base
-from training.models.loader import Checkpoint
+from training.models.architecture_config import PLANS, write_config_folder
+from training.models.base_model import BaseFiles
+from training.models.loader import BaseModel
 from training.models.sd1 import SD1
-from training.performance.memory_estimate import GIB, Need, Portions, check_memory, estimate
+from training.performance.memory_estimate import GIB, AdaptiveBatcher, MemoryEstimate, check_memory, estimate_memory
 from training.train import Train
 
 WEIGHTS = 859_520_964
 # Rank 16 times what the 192 modules take and give: per transformer, of width w, both projections, eight of
 # attention, of which two take the text's 768 numbers, and the two of its feed-forward part; 5, 5 and 6 of them.
 LEARNED = 16 * sum(count * (4 * w + 14 * w + 2 * 768 + 14 * w) for w, count in ((320, 5), (640, 5), (1280, 6)))
-ROOMY = Need(2 * GIB, 0.9 * GIB, 0.3 * GIB)
+ROOMY = MemoryEstimate(2 * GIB, 0.9 * GIB, 0.3 * GIB)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sd1")
-    write_skeleton(folder, PLANS["sd1"])
-    return Checkpoint(Base("toy", folder, "", ""), folder)
+    write_config_folder(folder, PLANS["sd1"])
+    return BaseModel(BaseFiles("toy", folder, "", ""), folder)
 
 
 def need(base, size=512, **options):
     options = {"precision": "bf16"} | options
-    return estimate(base, SD1(), Train(**options), [sample(1, width=size, height=size), sample(2)])
+    return estimate_memory(base, SD1(), Train(**options), [sample(1, width=size, height=size), sample(2)])
 
 
 def test_the_small_model_at_512_pixels(base):
@@ -39,20 +39,20 @@ def test_the_small_model_at_512_pixels(base):
     # Each number that learns has a copy, two gradients, a master and two means.
     assert found.fixed == 0.5 * GIB + 2 * WEIGHTS + 20 * LEARNED
     assert found.of(1, False) - 0.5 * GIB == pytest.approx(2.87 * GIB, rel=0.15)
-    assert found.picture == 0.86 * GIB
+    assert found.image == 0.86 * GIB
 
 
-def test_pictures_and_number_format_scale_it(base):
-    assert need(base, 1024).picture == 4 * need(base).picture
-    assert need(base, precision="fp32").picture == 2 * need(base).picture
+def test_images_and_number_format_scale_it(base):
+    assert need(base, 1024).image == 4 * need(base).image
+    assert need(base, precision="fp32").image == 2 * need(base).image
     assert need(base, precision="fp32").fixed == 0.5 * GIB + 4 * WEIGHTS + 16 * LEARNED
     assert need(base, rank=32).fixed - need(base).fixed == 20 * LEARNED
-    assert need(base, ema=0.9).fixed - need(base).fixed == 4 * LEARNED
+    assert need(base, ema_decay=0.9).fixed - need(base).fixed == 4 * LEARNED
     assert need(base).of(4, True) == need(base).fixed + 4 * 0.3 * GIB
 
 
 def test_text_encoders_that_learn_stay_loaded(base):
-    both = need(base, text_encoder_rate=1e-5).fixed - need(base, text_encoder_rate=0).fixed
+    both = need(base, text_encoder_lr=1e-5).fixed - need(base, text_encoder_lr=0).fixed
     assert both == 4 * 123_060_480
 
 
@@ -98,13 +98,13 @@ def roomy(room, seen):
 
 
 def test_portions_are_halved_until_they_fit_and_stay_so(caplog):
-    portions, seen = Portions(16, "encode pictures"), []
+    portions, seen = AdaptiveBatcher(16, "encode images"), []
     found = portions.over(7, roomy(2, seen))
     assert [number for part in found for number in part] == list(range(7))
     assert seen == [7, 4, 2, 2, 2, 1]
     assert caplog.messages == [
-        "The GPU's memory is too small to encode pictures 7 at once: going on with 4.",
-        "The GPU's memory is too small to encode pictures 4 at once: going on with 2.",
+        "The GPU's memory is too small to encode images 7 at once: going on with 4.",
+        "The GPU's memory is too small to encode images 4 at once: going on with 2.",
     ]
     seen.clear()
     assert portions.over(3, roomy(2, seen)) == [[0, 1], [2]] and seen == [2, 1]
@@ -118,11 +118,11 @@ def test_what_can_be_spared_goes_first():
         rooms[0] = 4
         return len(spared) == 1
 
-    portions = Portions(4, "encode pictures", spare)
+    portions = AdaptiveBatcher(4, "encode images", spare)
     assert portions.over(4, lambda some: roomy(rooms[0], seen)(some)) == [[0, 1, 2, 3]]
     assert seen == [4, 4] and portions.most == 4
 
 
 def test_one_alone_is_too_much():
-    with pytest.raises(PrepError, match="The GPU's memory is too small to encode pictures, even one at a time"):
-        Portions(4, "encode pictures").over(3, roomy(0, []))
+    with pytest.raises(PrepError, match="The GPU's memory is too small to encode images, even one at a time"):
+        AdaptiveBatcher(4, "encode images").over(3, roomy(0, []))

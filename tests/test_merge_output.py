@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cli.main import cli
-from pipeline.edits import Edit, Edits
+from pipeline.edits import Edit, Journal
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation
-from pipeline.stage import Step
-from pipeline.tag_text import KAOMOJI, plain, spell
+from pipeline.stage import HistoryStep
+from pipeline.tag_text import KAOMOJI, format_tag, normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.compose import Composer, absorbed
+from stages.merging.compose import Composer, absorbed_tag
 from stages.merging.plan import PLAN
-from stages.merging.thresholds import Cut, chosen, mcut, read_rules
+from stages.merging.thresholds import Thresholds, chosen, mcut, read_rules
 from tests.make import record, tag, workspace
 from tests.worked_table import list_of_tags, manifest, records
 
@@ -52,9 +52,9 @@ def test_absorbing_is_by_whole_tag_never_by_substring():
 
 
 def test_a_rule_can_be_for_one_subject():
-    assert absorbed("smith=Facial_Hair", "smith") == "facial hair"
-    assert absorbed("smith=beard", "anna") == ""
-    assert absorbed("=_=", "smith") == "=_="
+    assert absorbed_tag("smith=Facial_Hair", "smith") == "facial hair"
+    assert absorbed_tag("smith=beard", "anna") == ""
+    assert absorbed_tag("=_=", "smith") == "=_="
     rules = {"absorb": ("anna=apron", "smith=1boy")}
     assert caption(options=rules) == "smith, facial hair, apron, hammer"
 
@@ -117,15 +117,15 @@ def test_merging_twice_gives_the_same_and_keeps_what_taggers_said(said, how):
 
 @pytest.mark.parametrize("face", sorted(KAOMOJI))
 def test_emoticons_keep_their_form(face):
-    assert spell(face) == face == plain(face)
-    assert spell(face, underscores=True) == face
+    assert format_tag(face) == face == normalize_tag(face)
+    assert format_tag(face, underscores=True) == face
 
 
 def test_spelling():
     assert len(KAOMOJI) == 19
-    assert spell("cat_(animal)", escape=True) == "cat \\(animal\\)"
-    assert spell("cat_(animal)", underscores=True) == "cat_(animal)"
-    assert plain(" Long_Hair ") == "long hair"
+    assert format_tag("cat_(animal)", escape=True) == "cat \\(animal\\)"
+    assert format_tag("cat_(animal)", underscores=True) == "cat_(animal)"
+    assert normalize_tag(" Long_Hair ") == "long hair"
 
 
 # --- thresholds ----------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_thresholds_by_tagger_model_and_category():
     said += [tag("hero", 0.7, a, "character"), tag("painter", 0.7, a, "artist")]
 
     def least(*rules):
-        kept = [t.text for t in chosen(said, Cut(0, 0, read_rules(rules), False))]
+        kept = [t.text for t in chosen(said, Thresholds(0, 0, read_rules(rules), False))]
         ends = tuple(min((int(t[-1]) for t in kept if t.startswith(by)), default=None) for by in (a, b, c))
         return ends, "hero" in kept, "painter" in kept
 
@@ -220,7 +220,7 @@ def test_mcut_separates_what_lies_furthest_apart(scores):
 @given(st.lists(tags, max_size=8), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_threshold_never_lets_more_in(said, one, two):
     low, high = sorted((max(one, 0.01), max(two, 0.01)))
-    strict, loose = (chosen(said, Cut(value, value, {}, False)) for value in (high, low))
+    strict, loose = (chosen(said, Thresholds(value, value, {}, False)) for value in (high, low))
     assert [a for a in loose if a in strict] == strict
 
 
@@ -231,13 +231,13 @@ def test_ratings_never_enter():
 
 
 def test_rules_for_nobody_are_refused(tmp_path):
-    history = (Step("scan", 1, {}, "x"), Step("wd14", 1, {}, "y"))
+    history = (HistoryStep("scan", 1, {}, "x"), HistoryStep("wd14", 1, {}, "y"))
     source = write_manifest(tmp_path / "tag.parquet", [[record(1)]], history)
-    Merge(absorb=("smith=beard", "beard", "=_="), thresholds=("wd14:any=0.3", "/artist=0.9")).suit(source)
+    Merge(absorb=("smith=beard", "beard", "=_="), thresholds=("wd14:any=0.3", "/artist=0.9")).check_input(source)
     with pytest.raises(PrepError, match="'smth', which is no subject's token"):
-        Merge(absorb=("smth=beard",)).suit(source)
+        Merge(absorb=("smth=beard",)).check_input(source)
     with pytest.raises(PrepError, match="'blip', which has not tagged"):
-        Merge(thresholds=("blip=0.3",)).suit(source)
+        Merge(thresholds=("blip=0.3",)).check_input(source)
 
 
 # --- the plan on the command line ----------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_rules_for_nobody_are_refused(tmp_path):
 
 @pytest.fixture
 def home(tmp_path):
-    """A workspace whose pictures were tagged as in the worked table."""
+    """A workspace whose images were tagged as in the worked table."""
     found = workspace(tmp_path, '[merge]\nabsorb = ["solo"]\n')
     list_of_tags(tmp_path / "selected_tags.csv")
     (tmp_path / "manifests").mkdir()
@@ -347,7 +347,7 @@ def test_absorb_is_for_once_without_a_plan_and_for_good_with_one(home):
         (("--replace", "hat"), "replace has 'hat'"),
         (("--template", "{tag}"), "the template has"),
         (("--kinds", "none.toml"), "no table of kinds"),
-        (("--groups", "9.jpg.png=a"), "No picture fits the group"),
+        (("--groups", "9.jpg.png=a"), "No image fits the group"),
     ],
 )
 def test_what_does_not_go(home, arguments, told):
@@ -369,7 +369,7 @@ def test_what_people_decided_makes_merge_stale_and_says_so(home):
     before = stage.inputs(home)
     merge(home)
     assert before == {"plan": "", "edits": "", "kinds": ""}
-    Edits.read(home).append(home, [records()[0].id], [Edit("set", "by hand")])
+    Journal.read(home).append(home, [records()[0].id], [Edit("set", "by hand")])
     assert "25 found" in merge(home)
     assert captions(home)[0] == "by hand"
     (home.root / "my.toml").write_text("[synonyms]\nkitsune = ['fox ears']\n")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
-from training.export.metadata import describe, provenance
+from training.export.metadata import provenance, training_metadata
 from training.models.sd1 import SD1
 from training.objective import DDPM
 from training.train import Train
@@ -22,9 +22,9 @@ def said(tmp_path):
         sample(3, caption="tom, grass", repeats=4, folder="4_tom cat", subject="tom", class_name="cat", width=128),
         sample(4, caption="man", repeats=1, folder="1_man", subject="", reg=True),
     ]
-    rates = {"learning_rate": 1e-4, "text_encoder_rate": 5e-5}
-    config = Train(output="smith-v1", rank=8, alpha=4.0, warmup=0.2, scheduler="cosine", **rates)
-    return describe(config, samples, (10, 2), (SD1(), checkpoint(workspace(tmp_path))))
+    rates = {"learning_rate": 1e-4, "text_encoder_lr": 5e-5}
+    config = Train(output="smith-v1", rank=8, alpha=4.0, lr_warmup=0.2, lr_scheduler="cosine", **rates)
+    return training_metadata(config, samples, (10, 2), (SD1(), checkpoint(workspace(tmp_path))))
 
 
 def test_every_value_is_text(said):

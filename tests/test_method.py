@@ -23,8 +23,8 @@ def test_every_method_has_its_maker():
         {"method": "locon", "conv_alpha": 2.0},
         {"method": "loha", "conv_rank": 4, "conv_alpha": 2.0},
         {"method": "lokr", "factor": 4},
-        {"method": "dora", "lora_plus": 16.0, "format": "diffusers"},
-        {"continue_from": "x.safetensors", "lora_plus": 4.0},
+        {"method": "dora", "loraplus_lr_ratio": 16.0, "lora_key_format": "diffusers"},
+        {"init_from": "x.safetensors", "loraplus_lr_ratio": 4.0},
         {"rank": 500},  # more than usual is no error
     ],
     ids=str,
@@ -38,11 +38,11 @@ def test_what_goes_together(options):
     [
         ({"conv_rank": 4}, "lora has no adapters in the convolutional blocks", "--method locon"),
         ({"factor": 4}, "factor has no effect on the method lora", "Leave it out"),
-        ({"method": "loha", "lora_plus": 4.0}, "lora_plus has no effect on the method loha", "Leave it out"),
+        ({"method": "loha", "loraplus_lr_ratio": 4.0}, "lora_plus has no effect on the method loha", "Leave it out"),
         ({"method": "dora", "conv_alpha": 4.0}, "without conv_rank dora leaves out", "--conv-rank 8"),
-        ({"method": "lokr", "format": "diffusers"}, "diffusers does not read lokr", "Leave format out"),
-        ({"continue_from": "x", "rank": 4}, "rank has no effect on the file to train on", "Leave it out"),
-        ({"continue_from": "x", "block_ranks": "mid=4"}, "block_ranks has no effect on the file", "Leave it out"),
+        ({"method": "lokr", "lora_key_format": "diffusers"}, "diffusers does not read lokr", "Leave format out"),
+        ({"init_from": "x", "rank": 4}, "rank has no effect on the file to train on", "Leave it out"),
+        ({"init_from": "x", "block_ranks": "mid=4"}, "block_ranks has no effect on the file", "Leave it out"),
         ({"block_ranks": "mid"}, "'mid' is not a block and its rank", "down=8"),
     ],
 )
@@ -55,7 +55,7 @@ def test_contradictions(options, said, mend):
 def test_the_file_to_train_on_is_part_of_the_key(tmp_path):
     work = workspace(tmp_path)
     file = tmp_path / "x.safetensors"
-    config = Train(continue_from="x.safetensors")
+    config = Train(init_from="x.safetensors")
     with pytest.raises(PrepError, match=r"there is no file x\.safetensors to train on"):
         config.inputs(work)
     found = []
@@ -63,6 +63,6 @@ def test_the_file_to_train_on_is_part_of_the_key(tmp_path):
         file.write_bytes(content)
         found.append(config.inputs(work))
     assert found[0] == found[2] != found[1]
-    assert "continue_from" not in config.params()
-    assert config.former(work) == file.resolve()
-    assert Train().former(work) is None
+    assert "init_from" not in config.params()
+    assert config.init_file(work) == file.resolve()
+    assert Train().init_file(work) is None

@@ -61,14 +61,14 @@ def test_unfinished_base_is_not_taken_for_one(tmp_path, monkeypatch):
     assert list(mini_folder(tmp_path).parent.iterdir()) == []
 
 
-def test_latents_of_a_picture_have_unit_variance_and_little_noise(tmp_path):
+def test_latents_of_a_image_have_unit_variance_and_little_noise(tmp_path):
     import torch
     from skimage import data
 
     model = checkpoint(workspace(tmp_path))
-    picture = torch.from_numpy(data.astronaut()[:128, 100:228].copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    image = torch.from_numpy(data.astronaut()[:128, 100:228].copy()).permute(2, 0, 1)[None] / 127.5 - 1
     with torch.no_grad():
-        latent = model.load("vae").encode(picture).latent_dist
+        latent = model.load("vae").encode(image).latent_dist
     scale = model.config("vae")["scaling_factor"]
     assert latent.mean.shape == (1, 4, 16, 16)
     assert 0.5 < float(latent.mean.std()) * scale < 1.5
@@ -83,6 +83,6 @@ def test_a_diffusers_pipeline_takes_it():
     quiet()
     pipeline = StableDiffusionPipeline.from_pretrained(ensure_mini(shared()), local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a man", num_inference_steps=2, width=64, height=64, output_type="np").images[0]
-    assert picture.shape == (64, 64, 3)
+    image = pipeline("a man", num_inference_steps=2, width=64, height=64, output_type="np").images[0]
+    assert image.shape == (64, 64, 3)
     assert sum(p.numel() for part in PARTS for p in getattr(pipeline, part).parameters()) == 5_690_067

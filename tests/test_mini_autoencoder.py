@@ -1,4 +1,4 @@
-"""The mini-painter's autoencoder: two steps of teaching, its files, and how well the shipped one keeps a picture."""
+"""The mini-painter's autoencoder: two steps of teaching, its files, and how well the shipped one keeps a image."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ shipped = pytest.mark.skipif(not (PAINTER / "vae").is_dir(), reason="no mini-dif
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return np.stack([painted(number)[0] for number in range(HELD.start, HELD.start + 12)])
 
 
-def test_two_steps_of_teaching(pictures, tmp_path):
+def test_two_steps_of_teaching(images, tmp_path):
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)
     model = net()
-    teach(model, pictures, replace(COURSE, steps=2))
-    found = latents(model, pictures)
+    teach(model, images, replace(COURSE, steps=2))
+    found = latents(model, images)
     assert found.shape == (12, 4, 64 // FACTOR, 64 // FACTOR)
     write(model, 2.5, tmp_path)
     again = AutoencoderKL.from_pretrained(tmp_path).float().eval()
     assert again.config.scaling_factor == 2.5
-    torch.testing.assert_close(latents(again, pictures), found, atol=0.02, rtol=0.02)  # written in half precision
+    torch.testing.assert_close(latents(again, images), found, atol=0.02, rtol=0.02)  # written in half precision
 
 
-def test_sharpening_leaves_the_latents(pictures):
+def test_sharpening_leaves_the_latents(images):
     torch.manual_seed(0)
     model = net()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    sharpen(model, pictures, replace(SHARPENING, steps=2))
+    sharpen(model, images, replace(SHARPENING, steps=2))
     changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"decoder", "post_quant_conv"}
 
 
-def test_the_first_three_channels_are_led_to_grey_and_two_colours():
+def test_the_first_three_channels_are_led_to_grey_and_two_colors():
     shown = torch.zeros(1, 3, 8, 8)
     shown[:, 0, :4, :4] = 1  # red in one corner
     found = tones(shown)
@@ -86,7 +86,7 @@ def test_edges_know_lines_and_not_tones():
     assert edges(striped) == 0.5
 
 
-def test_windows_are_squares_of_the_pictures():
+def test_windows_are_squares_of_the_images():
     marked = torch.arange(64 * 64).view(1, 1, 64, 64).repeat(3, 1, 1, 1)
     found = window(marked, 32, torch.Generator().manual_seed(4))
     assert found.shape == (4, 1, 32, 32)
@@ -96,22 +96,22 @@ def test_windows_are_squares_of_the_pictures():
 
 
 @shipped
-def test_the_shipped_one_keeps_pictures(pictures):
+def test_the_shipped_one_keeps_images(images):
     from diffusers import AutoencoderKL
 
     told = json.loads((PAINTER / "vae" / "config.json").read_text())
     assert told == config(told["scaling_factor"])
     model = AutoencoderKL.from_pretrained(PAINTER / "vae").float().eval()
-    found = latents(model, pictures)
+    found = latents(model, images)
     with torch.no_grad():
         made = model.decode(found).sample.permute(0, 2, 3, 1).clamp(-1, 1)
-    off = (made - (torch.from_numpy(pictures) / 127.5 - 1)).square().mean()
+    off = (made - (torch.from_numpy(images) / 127.5 - 1)).square().mean()
     assert 10 * math.log10(4 / float(off)) > 22  # decibels, of a range of 2
     assert float((found * told["scaling_factor"]).std()) == pytest.approx(1, abs=0.15)
 
 
-def test_colours_count_beside_light():
-    """A picture that lost its colour but not its light is wrong in its tints alone; one that is darker, not at all."""
+def test_colors_count_beside_light():
+    """A image that lost its color but not its light is wrong in its tints alone; one that is darker, not at all."""
     red = torch.tensor([0.9, 0.3, 0.3])[None, :, None, None].expand(1, 3, 4, 4)
     grey = red.mean(1, keepdim=True).expand(1, 3, 4, 4)
     assert float(tints(red - grey)) == pytest.approx(0.5 * (0.6 + 0.3))

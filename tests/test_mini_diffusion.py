@@ -16,11 +16,11 @@ from sample_data.mini.diffusion_model import SIZES, born, paintings, write_frame
 from sample_data.mini.judge import PAINTER
 from sample_data.mini.scenes import Scenes, painted
 from training.models.base_model import find_base
-from training.models.families import recognise
+from training.models.families import detect_family
 from training.models.family import TextSettings
-from training.models.loader import open_base
+from training.models.loader import open_base_model
 from training.models.sd1 import SD1
-from training.models.validate import factor_of
+from training.models.validate import vae_scale_factor
 
 shipped = pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
 
@@ -38,8 +38,8 @@ def toy(tmp_path_factory):
         write_frame(folder, folder / "vae")
         model = born(folder)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        pictures, tags = zip(*(painted(number) for number in range(4)), strict=True)
-        lessons = Lessons.of(Scenes(np.stack(pictures), np.stack(tags)), folder)
+        images, tags = zip(*(painted(number) for number in range(4)), strict=True)
+        lessons = Lessons.of(Scenes(np.stack(images), np.stack(tags)), folder)
         teach(model, lessons, folder, replace(COURSE, steps=2, warm=1))
         write_weights(model, folder)
     changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -49,15 +49,15 @@ def toy(tmp_path_factory):
 
 def opened(folder: Path, tmp_path: Path):
     work = Workspace(tmp_path.resolve())
-    return open_base(find_base(str(folder), work), work.cache)
+    return open_base_model(find_base(str(folder), work), work.cache)
 
 
 @pytest.mark.parametrize("which", ["toy", pytest.param("shipped", marks=shipped)])
 def test_prep_knows_it_as_sd1(which, toy, tmp_path):
     checkpoint = opened(toy if which == "toy" else PAINTER, tmp_path)
-    family = recognise(checkpoint)
+    family = detect_family(checkpoint)
     assert isinstance(family, SD1) and family.name == "sd_v1"
-    assert factor_of(checkpoint) == 4
+    assert vae_scale_factor(checkpoint) == 4
     modules = {part: checkpoint.load(part) for part in ("unet", "vae", "text_encoder")}
     condition = family.encode_text(
         checkpoint.tokenizers(), {"text_encoder": modules["text_encoder"]}, ["smith man, forge"], TextSettings()
@@ -70,7 +70,7 @@ def test_prep_knows_it_as_sd1(which, toy, tmp_path):
     assert made.shape == (1, 4, 16, 16) and made.isfinite().all()
 
 
-def test_it_paints_the_same_picture_for_the_same_prompt(toy):
+def test_it_paints_the_same_image_for_the_same_prompt(toy):
     one, other = paintings(toy, ["1boy, forge", "1girl"], steps=2)
     assert one.shape == (64, 64, 3) and one.dtype == np.uint8
     assert not (one == other).all()
@@ -93,8 +93,8 @@ def test_a_painter_of_exact_times_learns_from_all_of_them(toy, monkeypatch):
 
     model["unet"] = Spy()
     monkeypatch.setattr(diffusion, "_BATCH", 10)
-    pictures, tags = zip(*(painted(number) for number in range(2)), strict=True)
-    lessons = Lessons.of(Scenes(np.stack(pictures), np.stack(tags)), toy)
+    images, tags = zip(*(painted(number) for number in range(2)), strict=True)
+    lessons = Lessons.of(Scenes(np.stack(images), np.stack(tags)), toy)
     teach(model, lessons, toy, replace(COURSE, steps=3, warm=1))
     assert [sorted((time // 100).tolist()) for time in seen] == [list(range(10))] * 3
 

@@ -20,28 +20,28 @@ def small(monkeypatch):
 
 def test_numbers_that_do_not_begin_a_file(tmp_path):
     found = scenes(range(2, 4), tmp_path)
-    assert found.pictures.shape == (2, SIDE, SIDE, 3)
+    assert found.images.shape == (2, SIDE, SIDE, 3)
     for row, number in enumerate((2, 3)):
-        assert (found.pictures[row] == np.asarray(paint(scene_of(number), SIDE, SIDE))).all()
+        assert (found.images[row] == np.asarray(paint(scene_of(number), SIDE, SIDE))).all()
         assert found.names(row) == list(tags_of(scene_of(number)))
 
 
 def test_nothing_is_painted_twice(tmp_path, monkeypatch):
     first = scenes(range(3), tmp_path)
     monkeypatch.setattr(module, "_write", None)
-    assert (scenes(range(1, 3), tmp_path).pictures == first.pictures[1:]).all()
+    assert (scenes(range(1, 3), tmp_path).images == first.images[1:]).all()
 
 
 def test_another_world_is_painted_anew(tmp_path, monkeypatch):
     scenes(range(1), tmp_path)
 
     def darker(number, side=SIDE):
-        picture, tags = painted(number, side)
-        return picture // 2, tags
+        image, tags = painted(number, side)
+        return image // 2, tags
 
-    before = scenes(range(1), tmp_path).pictures
+    before = scenes(range(1), tmp_path).images
     monkeypatch.setattr(module, "painted", darker)
-    assert (scenes(range(1), tmp_path).pictures == before // 2).all()
+    assert (scenes(range(1), tmp_path).images == before // 2).all()
     assert len(list(tmp_path.iterdir())) == 2
 
 

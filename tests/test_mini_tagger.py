@@ -21,8 +21,8 @@ FIRST = HELD.start
 
 @pytest.fixture(scope="module")
 def few():
-    pictures, tags = zip(*(painted(number) for number in range(6)), strict=True)
-    return Scenes(np.stack(pictures), np.stack(tags))
+    images, tags = zip(*(painted(number) for number in range(6)), strict=True)
+    return Scenes(np.stack(images), np.stack(tags))
 
 
 def test_two_steps_of_teaching_and_the_files_say_what_the_net_says(few, tmp_path):
@@ -31,9 +31,9 @@ def test_two_steps_of_teaching_and_the_files_say_what_the_net_says(few, tmp_path
     teach(model, few, replace(COURSE, steps=2))
     write(model, few.tags, tmp_path)
     with torch.no_grad():
-        wanted = torch.sigmoid(model(torch.from_numpy(few.pictures).permute(0, 3, 1, 2) / 255)).numpy()
+        wanted = torch.sigmoid(model(torch.from_numpy(few.images).permute(0, 3, 1, 2) / 255)).numpy()
     assert wanted.std() > 1e-3
-    np.testing.assert_allclose(scores(few.pictures, tmp_path), wanted, atol=1e-4)
+    np.testing.assert_allclose(scores(few.images, tmp_path), wanted, atol=1e-4)
 
 
 def test_tags_are_listed_in_order_with_their_counts(few, tmp_path):
@@ -43,7 +43,7 @@ def test_tags_are_listed_in_order_with_their_counts(few, tmp_path):
     assert [row["name"].replace("_", " ") for row in rows] == list(NAMES)
     assert [int(row["count"]) for row in rows] == [int(few.tags[:, at].sum()) for at in range(len(TAGS))]
     assert {row["name"]: row["category"] for row in rows}["general"] == "9"
-    assert int(rows[0]["count"]) == 6  # the rating's: all pictures, as WD14's lists have it
+    assert int(rows[0]["count"]) == 6  # the rating's: all images, as WD14's lists have it
 
 
 shipped = pytest.mark.skipif(not (TAGGER / "model.onnx").is_file(), reason="no mini-tagger in this copy")
@@ -55,7 +55,7 @@ def test_the_shipped_tagger_is_small():
 
 
 @shipped
-def test_the_shipped_tagger_reads_larger_pictures():
+def test_the_shipped_tagger_reads_larger_images():
     """Renders that it never saw, larger than it was taught at: of some eleven tags hardly more than one is wrong."""
     numbers = range(FIRST, FIRST + 20)
     table = scores([np.asarray(paint(scene_of(number), 256, 256)) for number in numbers])
@@ -68,9 +68,9 @@ def test_the_shipped_tagger_reads_larger_pictures():
 
 @shipped
 def test_the_shipped_tagger_is_right_about_the_whole_world():
-    pictures, tags = zip(*(painted(number) for number in range(FIRST, FIRST + 120)), strict=True)
+    images, tags = zip(*(painted(number) for number in range(FIRST, FIRST + 120)), strict=True)
     truth = np.stack(tags)
     common = [at for at in JUDGED if truth[:, at].sum() >= 8]
-    each = f1(scores(pictures), truth)
+    each = f1(scores(images), truth)
     assert macro({NAMES[at]: each[NAMES[at]] for at in common}) > 0.9
     assert SIDE == 64 and len(common) > 30

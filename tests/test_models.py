@@ -20,25 +20,25 @@ from hypothesis import strategies as st
 import pipeline.models.pull
 import pipeline.models.store
 from pipeline.errors import PrepError
-from pipeline.models.catalog import KNOWN, Known, known, short_name
-from pipeline.models.hub_files import choose
-from pipeline.models.pull import Wish, part_of, pull
+from pipeline.models.catalog import CATALOG, CatalogEntry, known, short_name
+from pipeline.models.hub_files import choose_files
+from pipeline.models.pull import PullRequest, part_of, pull
 from pipeline.models.store import (
     RECORD,
-    Entry,
-    Found,
+    LocalModel,
     Pulled,
-    advice,
-    check,
+    PulledFile,
     find_model,
+    format_bytes,
     hashes,
     home_of,
-    human,
+    install_hint,
     kind_of,
     models_folder,
     read_record,
     state_of,
-    strangers,
+    unlisted_models,
+    verify_files,
 )
 from pipeline.registry import TAGGERS
 from pipeline.stage import Model
@@ -83,7 +83,7 @@ def workspace(tmp_path):
 
 
 def wish(hub, model=VIT, revision="main", files=()):
-    return Wish.of(model, revision, files, hub.url)
+    return PullRequest.of(model, revision, files, hub.url)
 
 
 def sha(data):
@@ -122,7 +122,7 @@ def put(folder, **files):
 
 def test_a_plain_folder_is_found_relative_absolute_and_by_tilde(workspace, tmp_path, monkeypatch):
     folder = put(workspace.root / "my-tagger", model_onnx=b"1")
-    expected = Found(folder, "my-tagger", "")
+    expected = LocalModel(folder, "my-tagger", "")
     assert find_model("my-tagger", workspace, ("model.onnx",)) == expected
     assert find_model("./my-tagger", workspace, ("model.onnx",)) == expected
     assert find_model(str(folder), workspace, ("model.onnx",)) == expected
@@ -134,7 +134,7 @@ def test_copied_files_in_the_place_of_a_pull_are_the_model(workspace):
     folder = put(home_of(VIT), model_onnx=b"1", selected_tags_csv=b"2")
     (folder / "selected.tags_csv").rename(folder / "selected_tags.csv")
     for name in ("wd-vit-tagger-v3", VIT):
-        assert find_model(name, workspace, ("model.onnx", "selected_tags.csv")) == Found(folder, VIT, "")
+        assert find_model(name, workspace, ("model.onnx", "selected_tags.csv")) == LocalModel(folder, VIT, "")
     assert state_of(VIT, known(VIT).files) == "here"
 
 
@@ -161,10 +161,10 @@ def test_a_model_that_is_not_there_says_the_command_the_size_and_the_folder(work
         model = "a/../nothing"
     with pytest.raises(PrepError) as caught:
         find_model(model, workspace, ("model.onnx",))
-    assert wrong in caught.value.wrong and mend in caught.value.mend
-    assert "\n" not in caught.value.wrong + caught.value.mend
+    assert wrong in caught.value.wrong and mend in caught.value.hint
+    assert "\n" not in caught.value.wrong + caught.value.hint
     if "pull" in mend:
-        assert str(home) in caught.value.mend
+        assert str(home) in caught.value.hint
 
 
 def test_a_folder_that_lacks_files_or_holds_pointers_is_told(workspace):
@@ -257,7 +257,7 @@ def test_a_home_that_cannot_be_written_or_read_only_costs_time(workspace, tmp_pa
 
 
 def test_sizes_as_people_read_them():
-    assert [human(n) for n in (12, 4_000, 379_000_000, 1_880_000_000, 15_000_000_000)] == [
+    assert [format_bytes(n) for n in (12, 4_000, 379_000_000, 1_880_000_000, 15_000_000_000)] == [
         "12 bytes",
         "4.0 kB",
         "379 MB",
@@ -267,8 +267,8 @@ def test_sizes_as_people_read_them():
 
 
 def test_the_list_is_a_table_of_different_things():
-    assert len({e.name for e in KNOWN}) == len({e.hub for e in KNOWN}) == len(KNOWN)
-    for entry in KNOWN:
+    assert len({e.name for e in CATALOG}) == len({e.hub for e in CATALOG}) == len(CATALOG)
+    for entry in CATALOG:
         assert (entry.size > 1e8 or not entry.size) and entry.files
         assert entry.used_by in (*TAGGERS, "train") and not (entry.sha256 and not entry.url)
         assert known(entry.name) is known(entry.hub) is entry
@@ -280,9 +280,9 @@ def test_the_list_is_a_table_of_different_things():
 
 
 def test_a_size_that_nobody_has_said_is_not_made_up(home):
-    assert human(0) == "size unknown"
-    assert "prep models pull florence-2-base (size unknown)" in advice("florence-community/Florence-2-base")
-    sizes = {line.split()[0]: line.split()[1] for line in prep("list").stdout.splitlines()[1 : len(KNOWN) + 1]}
+    assert format_bytes(0) == "size unknown"
+    assert "prep models pull florence-2-base (size unknown)" in install_hint("florence-community/Florence-2-base")
+    sizes = {line.split()[0]: line.split()[1] for line in prep("list").stdout.splitlines()[1 : len(CATALOG) + 1]}
     assert sizes["florence-2-base"] == "unknown" and sizes["sd15"] == "4.3"
 
 
@@ -299,15 +299,15 @@ def test_of_a_base_to_train_on_the_parts_are_pulled_and_nothing_else():
     texts = ("model_index.json", "unet/config.json", "tokenizer/merges.txt", "tokenizer/vocab.json")
     others = ("v1-5-pruned.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors")
     others += ("safety_checker/model.safetensors", "unet/diffusion_pytorch_model.bin", "v1-5-pruned.ckpt")
-    chosen = choose(base.hub, (*texts, *base.files[1:], *others), base, ())
+    chosen = choose_files(base.hub, (*texts, *base.files[1:], *others), base, ())
     assert set(chosen) == {*texts, *base.files}
     with pytest.raises(PrepError, match=r"has no unet/diffusion_pytorch_model\.safetensors"):
-        choose(base.hub, (*texts, *base.files[:-1]), base, ())
+        choose_files(base.hub, (*texts, *base.files[:-1]), base, ())
     large = known("sd35-medium")
     shards = tuple(f"text_encoder_3/model-0000{n}-of-00002.safetensors" for n in (1, 2))
     index = "text_encoder_3/model.safetensors.index.json"
     plain = tuple(name for name in large.files if "*" not in name)
-    assert set(choose(large.hub, (*plain, *shards, index), large, ())) == {*plain, *shards, index}
+    assert set(choose_files(large.hub, (*plain, *shards, index), large, ())) == {*plain, *shards, index}
 
 
 def test_a_pull_brings_what_the_tagger_needs_and_records_it(hub, home, workspace):
@@ -323,13 +323,13 @@ def test_a_pull_brings_what_the_tagger_needs_and_records_it(hub, home, workspace
     assert (
         pulled
         == read_record(home_of(VIT))
-        == Pulled(VIT, commit, {n: Entry(len(d), sha(d)) for n, d in wanted.items()})
+        == Pulled(VIT, commit, {n: PulledFile(len(d), sha(d)) for n, d in wanted.items()})
     )
     assert told[-1] == (sum(map(len, wanted.values())),) * 2 and told == sorted(told)
     found = find_model("wd-vit-tagger-v3", workspace, ("model.onnx", "selected_tags.csv"))
-    assert found == Found(home_of(VIT), VIT, commit)
+    assert found == LocalModel(home_of(VIT), VIT, commit)
     assert hashes(found, ["model.onnx"]) == (Model(f"{VIT}/model.onnx", sha(ONNX), commit),)
-    assert state_of(VIT, known(VIT).files) == "here" and strangers() == []
+    assert state_of(VIT, known(VIT).files) == "here" and unlisted_models() == []
     assert {path.name for path in home.iterdir() if path.is_dir()} == {home_of(VIT).name}
 
 
@@ -343,7 +343,7 @@ def test_the_token_goes_to_the_hub_and_not_to_its_store(hub):
 
 def test_a_second_pull_asks_nothing_and_a_moved_branch_is_asked_for(hub):
     first = hub.add(VIT, FILES)
-    listed = Wish.of(VIT, "", (), hub.url)
+    listed = PullRequest.of(VIT, "", (), hub.url)
     hub.branches[VIT, known(VIT).revision] = first
     assert pull(listed).revision == first
     hub.asked.clear()
@@ -360,7 +360,7 @@ def test_a_second_pull_asks_nothing_and_a_moved_branch_is_asked_for(hub):
 def test_without_a_revision_the_list_s_commit_is_asked_for(hub):
     hub.add(VIT, FILES)
     with pytest.raises(PrepError, match="no such revision"):
-        pull(Wish.of(VIT, endpoint=hub.url))
+        pull(PullRequest.of(VIT, endpoint=hub.url))
     assert hub.asked[0][1] == f"/api/models/{VIT}/revision/790b0e92cefd2a0221451604e7831fe643ab7c4f"
 
 
@@ -395,11 +395,11 @@ def broken_off(hub, monkeypatch):
 
 def test_a_broken_pull_is_no_model_and_the_next_one_goes_on(hub, home, workspace, monkeypatch):
     error = broken_off(hub, monkeypatch)
-    assert "connection" in error.wrong and "kept" in error.mend
-    assert "prep models pull wd-vit-tagger-v3 (379 MB)" in error.mend and str(home_of(VIT)) in error.mend
+    assert "connection" in error.wrong and "kept" in error.hint
+    assert "prep models pull wd-vit-tagger-v3 (379 MB)" in error.hint and str(home_of(VIT)) in error.hint
     part = part_of(VIT)
     assert [p.stat().st_size for p in part.glob("model.onnx.*.incomplete")] == [100_000]
-    assert not home_of(VIT).exists() and state_of(VIT) == "half pulled" and strangers() == []
+    assert not home_of(VIT).exists() and state_of(VIT) == "half pulled" and unlisted_models() == []
     for name in (VIT, str(part)):
         with pytest.raises(PrepError):
             find_model(name, workspace, ("config.json",))
@@ -513,18 +513,18 @@ def test_a_refusal_is_one_sentence_and_what_to_do(hub, case):
     spoil(hub)
     with pytest.raises(PrepError) as caught:
         pull(wish(hub))
-    assert wrong in caught.value.wrong and mend in caught.value.mend, caught.value
-    assert "\n" not in caught.value.wrong + caught.value.mend
+    assert wrong in caught.value.wrong and mend in caught.value.hint, caught.value
+    assert "\n" not in caught.value.wrong + caught.value.hint
     assert not home_of(VIT).exists()
     if case == "gated":
-        assert f"Accept them at {hub.url}/{VIT}" in caught.value.mend
+        assert f"Accept them at {hub.url}/{VIT}" in caught.value.hint
 
 
 def test_offline_asks_nobody(hub):
     hub.add(VIT, FILES)
     with pytest.raises(PrepError, match="--offline or HF_HUB_OFFLINE") as caught:
         pull(wish(hub), offline=True)
-    assert hub.asked == [] and str(home_of(VIT)) in caught.value.mend
+    assert hub.asked == [] and str(home_of(VIT)) in caught.value.hint
 
 
 def test_a_full_disk_is_told_before_and_during(hub, monkeypatch):
@@ -559,7 +559,7 @@ def test_a_newer_pull_replaces_its_own_files_and_keeps_the_users(hub):
     pull(wish(hub))
     old = home_of(VIT).with_name(f"{home_of(VIT).name}.old1")
     assert tree(old) == {"notes.txt": b"mine"}
-    assert (home_of(VIT) / "config.json").read_bytes() == b"{1}" and strangers() == []
+    assert (home_of(VIT) / "config.json").read_bytes() == b"{1}" and unlisted_models() == []
 
 
 def test_files_copied_by_hand_are_kept_beside_a_pull(hub):
@@ -573,11 +573,13 @@ def test_files_copied_by_hand_are_kept_beside_a_pull(hub):
 def test_what_changes_after_a_pull_is_seen(hub, workspace):
     hub.add(VIT, FILES)
     pull(wish(hub))
-    assert dict(check(home_of(VIT))) == dict.fromkeys(("config.json", "model.onnx", "selected_tags.csv"), "whole")
+    assert dict(verify_files(home_of(VIT))) == dict.fromkeys(
+        ("config.json", "model.onnx", "selected_tags.csv"), "whole"
+    )
     (home_of(VIT) / "selected_tags.csv").write_bytes(FILES["selected_tags.csv"].replace(b"n", b"m"))
     (home_of(VIT) / "model.onnx").write_bytes(ONNX[:-1])
     (home_of(VIT) / "config.json").unlink()
-    assert dict(check(home_of(VIT))) == {
+    assert dict(verify_files(home_of(VIT))) == {
         "config.json": "missing",
         "model.onnx": "changed",
         "selected_tags.csv": "changed",
@@ -586,7 +588,7 @@ def test_what_changes_after_a_pull_is_seen(hub, workspace):
     with pytest.raises(PrepError, match="has 307,199 bytes; 307,200 were pulled"):
         find_model(VIT, workspace, ("model.onnx",))
     pull(wish(hub))
-    assert {word for _, word in check(home_of(VIT))} == {"whole"}
+    assert {word for _, word in verify_files(home_of(VIT))} == {"whole"}
 
 
 # --- the one that is not on the hub, and pickles -------------------------------------------------
@@ -595,17 +597,17 @@ def test_what_changes_after_a_pull_is_seen(hub, workspace):
 def test_a_single_file_from_elsewhere_is_checked_by_the_lists_hash_and_gets_no_token(hub):
     data = b"tensors" * 1000
     hub.add("a/b", {"net.pt": data})
-    entry = Known(
+    entry = CatalogEntry(
         "net", "a/net", ("net.pt",), len(data), "x", "v1", url=f"{hub.url}/release/x/net.pt", sha256=sha(data)
     )
-    assert pull(Wish("a/net", entry)) == Pulled("a/net", "v1", {"net.pt": Entry(len(data), sha(data))})
+    assert pull(PullRequest("a/net", entry)) == Pulled("a/net", "v1", {"net.pt": PulledFile(len(data), sha(data))})
     assert [headers.get("authorization") for _, _, headers in hub.asked] == [None]
     hub.lies["net.pt"] = data[::-1]
     with pytest.raises(PrepError, match="damaged"):
-        pull(Wish("a/other", replace(entry, hub="a/other")))
+        pull(PullRequest("a/other", replace(entry, hub="a/other")))
     hub.status = 404
     with pytest.raises(PrepError, match=f"{hub.url} answers 404"):
-        pull(Wish("a/third", replace(entry, hub="a/third")))
+        pull(PullRequest("a/third", replace(entry, hub="a/third")))
 
 
 def test_a_pickle_of_tensors_becomes_safetensors(hub, tmp_path):
@@ -620,7 +622,9 @@ def test_a_pickle_of_tensors_becomes_safetensors(hub, tmp_path):
     pulled = pull(wish(hub, "a/blip"))
     assert set(tree(home_of("a/blip"))) == {"config.json", "model.safetensors", RECORD}
     assert pulled.files["model.safetensors"].source == f"pytorch_model.bin sha256:{sha(pickle)}"
-    assert read_record(home_of("a/blip")) == pulled and {word for _, word in check(home_of("a/blip"))} == {"whole"}
+    assert read_record(home_of("a/blip")) == pulled and {word for _, word in verify_files(home_of("a/blip"))} == {
+        "whole"
+    }
     loaded = load_file(home_of("a/blip") / "model.safetensors")
     assert loaded.keys() == state.keys() and all(torch.equal(loaded[name], state[name]) for name in state)
 
@@ -650,7 +654,7 @@ def test_a_pickle_that_calls_something_is_refused_and_not_run(hub, tmp_path, mon
 
 
 def names(*files, entry=None, patterns=()):
-    return choose("a/b", files, entry, tuple(patterns))
+    return choose_files("a/b", files, entry, tuple(patterns))
 
 
 def test_which_files_of_a_repository_are_pulled():
@@ -674,13 +678,16 @@ def test_which_files_of_a_repository_are_pulled():
     assert list(names("a.safetensors", "b.safetensors", "c.json", patterns=["b.*"])) == ["b.safetensors"]
     cl = known("cl-tagger")
     files = ("cl_tagger_1_02/model.onnx", "cl_tagger_1_02/tag_mapping.json", "cl_tagger_1_01/model.onnx", "x.json")
-    assert choose(cl.hub, files, cl, ()) == {files[1]: "tag_mapping.json", files[0]: "model.onnx"}
+    assert choose_files(cl.hub, files, cl, ()) == {files[1]: "tag_mapping.json", files[0]: "model.onnx"}
     blip2 = known("blip2-opt-2.7b")
     shards = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
     texts = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors.index.json")
-    assert set(choose(blip2.hub, (*texts, *shards, "pytorch_model-00001-of-00002.bin"), blip2, ())) == {*texts, *shards}
+    assert set(choose_files(blip2.hub, (*texts, *shards, "pytorch_model-00001-of-00002.bin"), blip2, ())) == {
+        *texts,
+        *shards,
+    }
     base = known("blip-base")
-    assert list(choose(base.hub, (*texts[:3], "pytorch_model.bin"), base, ()))[-1] == "pytorch_model.bin"
+    assert list(choose_files(base.hub, (*texts[:3], "pytorch_model.bin"), base, ()))[-1] == "pytorch_model.bin"
 
 
 @pytest.mark.parametrize(
@@ -694,7 +701,7 @@ def test_which_files_of_a_repository_are_pulled():
 )
 def test_a_repository_without_the_weights_is_refused(files, entry, patterns):
     with pytest.raises(PrepError, match=r"has no .* that prep would load"):
-        choose("a/b", files, entry, patterns)
+        choose_files("a/b", files, entry, patterns)
 
 
 STRANGE = [
@@ -731,7 +738,7 @@ paths = st.lists(parts, max_size=4).map("/".join)
 @settings(deadline=None)
 def test_whatever_a_hub_lists_stays_in_the_folder(listed):
     try:
-        chosen = choose("a/b", tuple(listed), None, ())
+        chosen = choose_files("a/b", tuple(listed), None, ())
     except PrepError as error:
         assert "\n" not in error.wrong
         return
@@ -789,7 +796,7 @@ def test_the_commands_from_list_to_check(hub, home):
     lines = prep("list").stdout.splitlines()
     assert lines[0].split() == ["model", "size", "used", "by", "state"]
     assert lines[1] == "wd-vit-tagger-v3                379 MB  wd14          not here"
-    assert len({line.index("not here") for line in lines[1 : len(KNOWN) + 1]}) == 1 and lines[-1].endswith(str(home))
+    assert len({line.index("not here") for line in lines[1 : len(CATALOG) + 1]}) == 1 and lines[-1].endswith(str(home))
     away = prep("where", "wd-vit-tagger-v3", code=1)
     assert "prep models pull wd-vit-tagger-v3 (379 MB)" in away.stderr and away.stdout == ""
     offline = prep("pull", "wd-vit-tagger-v3", code=1, HF_HUB_OFFLINE="1", HF_ENDPOINT=hub.url)
@@ -816,7 +823,7 @@ def test_the_commands_from_list_to_check(hub, home):
         f"whole              {VIT}/model.onnx",
         "copied, no record  me/own",
     ]
-    assert prep("list").stdout.splitlines()[len(KNOWN) + 1].split() == ["me/own", "here"]
+    assert prep("list").stdout.splitlines()[len(CATALOG) + 1].split() == ["me/own", "here"]
     (home_of(VIT) / "model.onnx").write_bytes(b"1")
     assert f"changed            {VIT}/model.onnx" in prep("check", "wd-vit-tagger-v3", code=1).stdout
     assert "not on this machine" in prep("check", "blip-large", code=1).stderr

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.imaging.near_duplicates import groups
+from pipeline.imaging.near_duplicates import duplicate_groups
 
 
 def plainly(values, bits):
@@ -45,13 +45,13 @@ def family(chance, size, bits):
 @given(st.randoms(use_true_random=False), st.integers(0, 40), st.integers(0, 64))
 def test_groups_equal_the_plain_definition(chance, size, bits):
     values = family(chance, size, bits) if size else []
-    assert groups(hexed(values), bits) == plainly(values, bits)
+    assert duplicate_groups(hexed(values), bits) == plainly(values, bits)
 
 
 @pytest.mark.parametrize("bits", [0, 1, 3, 6, 10, 20])
 def test_groups_of_some_hundred_hashes(bits):
     values = family(random.Random(bits), 400, bits)
-    assert groups(hexed(values), bits) == plainly(values, bits)
+    assert duplicate_groups(hexed(values), bits) == plainly(values, bits)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +67,13 @@ def test_groups_of_some_hundred_hashes(bits):
     ],
 )
 def test_by_hand(values, bits, expected):
-    assert groups(hexed(values), bits) == expected == plainly(values, bits)
+    assert duplicate_groups(hexed(values), bits) == expected == plainly(values, bits)
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=30), st.integers(0, 30), st.randoms(use_true_random=False))
 def test_the_order_changes_numbers_but_no_group(values, bits, chance):
     shuffled = chance.sample(range(len(values)), len(values))
-    before, after = groups(hexed(values), bits), groups(hexed(values[n] for n in shuffled), bits)
+    before, after = duplicate_groups(hexed(values), bits), duplicate_groups(hexed(values[n] for n in shuffled), bits)
     assert len(set(zip((before[n] for n in shuffled), after, strict=True))) == len(set(before)) == len(set(after))
 
 
@@ -82,7 +82,7 @@ def test_one_family_of_many_members_takes_bounded_memory():
     chance = random.Random(1)
     values = [sum(1 << bit for bit in chance.sample(range(12), 6)) | n << 12 for n in (0, 1) for _ in range(1500)]
     tracemalloc.start()
-    found = groups(hexed(values), 12)
+    found = duplicate_groups(hexed(values), 12)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert set(found) == {0}

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.optim.optimizers import OPTIMIZERS, Group, make_optimizer, need_package
-from training.optim.options import Learning
+from training.optim.optimizers import OPTIMIZERS, ParamGroup, make_optimizer, need_package
+from training.optim.options import OptimizerOptions
 
 PACKAGES = {
     "adamw8bit": "bitsandbytes",
@@ -32,9 +32,9 @@ def made(name, groups=None, **options):
     if name in PACKAGES:
         pytest.importorskip(PACKAGES[name])
     own = name in ("dadaptation", "prodigy")
-    learning = Learning(optimizer=name, **{"learning_rate": 1.0 if own else 0.01} | options)
+    learning = OptimizerOptions(optimizer=name, **{"learning_rate": 1.0 if own else 0.01} | options)
     weight = torch.nn.Parameter(torch.tensor(START, dtype=torch.float32))
-    groups = groups or [Group("all", {"weight": weight}, learning.learning_rate)]
+    groups = groups or [ParamGroup("all", {"weight": weight}, learning.learning_rate)]
     return make_optimizer(groups, learning), weight
 
 
@@ -123,7 +123,7 @@ def test_adafactor_at_the_rate_given():
 
 def test_adafactor_on_its_own_course():
     """The step is relative to the weight: min(0.01, 1 / sqrt(step)) times its root mean square."""
-    optimizer, weight = made("adafactor", learning_rate=1e-4, scheduler="adafactor")
+    optimizer, weight = made("adafactor", learning_rate=1e-4, lr_scheduler="adafactor")
     weight.grad = torch.tensor([0.1, -0.1, 0.1, -0.1])
     optimizer.step()
     size = 0.01 * math.sqrt((START**2).mean())
@@ -149,7 +149,7 @@ def test_optimizers_that_find_the_rate(name, capsys):
 def test_groups_keep_their_names_and_rates(name):
     one, two = (torch.nn.Parameter(torch.ones(4)) for _ in range(2))
     rates = (1.0, 1.0) if name in ("dadaptation", "prodigy") else (0.1, 0.2)
-    groups = [Group("unet", {"a": one}, rates[0]), Group("text_encoder", {"b": two}, rates[1])]
+    groups = [ParamGroup("unet", {"a": one}, rates[0]), ParamGroup("text_encoder", {"b": two}, rates[1])]
     optimizer, _ = made(name, groups)
     assert [(group["name"], group["lr"]) for group in optimizer.param_groups] == [
         ("unet", rates[0]),
@@ -158,9 +158,9 @@ def test_groups_keep_their_names_and_rates(name):
 
 
 def test_one_rate_only_for_those_that_find_it():
-    groups = [Group(str(rate), {str(rate): torch.nn.Parameter(torch.ones(4))}, rate) for rate in (1.0, 16.0)]
+    groups = [ParamGroup(str(rate), {str(rate): torch.nn.Parameter(torch.ones(4))}, rate) for rate in (1.0, 16.0)]
     with pytest.raises(PrepError, match="prodigy finds one rate for all weights"):
-        make_optimizer(groups, Learning(optimizer="prodigy", learning_rate=1.0))
+        make_optimizer(groups, OptimizerOptions(optimizer="prodigy", learning_rate=1.0))
 
 
 @pytest.mark.parametrize(("name", "package"), sorted(PACKAGES.items()))
@@ -168,11 +168,11 @@ def test_a_package_that_is_missing(name, package, monkeypatch):
     extra = {"adamw8bit": "8bit", "sgd-nesterov8bit": "8bit"}.get(name, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(PrepError) as caught:
-        make_optimizer([], Learning(optimizer=name, learning_rate=1.0))
+        make_optimizer([], OptimizerOptions(optimizer=name, learning_rate=1.0))
     assert caught.value.wrong == (
         f"train: this optimizer needs the package {package.replace('_', '-')}, which is not installed."
     )
-    assert caught.value.mend == f"Install it: pip install 'prep-diffusion[{extra}]'"
+    assert caught.value.hint == f"Install it: pip install 'prep-diffusion[{extra}]'"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -188,6 +188,6 @@ def test_packages_are_looked_for_without_being_imported(name, monkeypatch):
 def test_every_choice_is_made_here():
     import typing
 
-    choices = typing.get_args(typing.get_type_hints(Learning)["optimizer"])
+    choices = typing.get_args(typing.get_type_hints(OptimizerOptions)["optimizer"])
     assert sorted(choices) == NAMES
     assert importlib.import_module("training.optim.optimizers").OPTIMIZERS.keys() == set(choices)

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.errors import PrepError
-from pipeline.options import build, click_options, given, sections
-from pipeline.stage import Stage, opt
+from pipeline.options import build_options, click_options, only_given, sections
+from pipeline.stage import Stage, option
 from tests.shell import prep
 
 
@@ -18,16 +18,16 @@ class Toy(Stage):
     """A toy."""
 
     name: ClassVar[str] = "toy"
-    size: int = opt(512, "Side, in pixels.", low=64)
-    share: float = opt(0.5, "A share.", low=0, high=1)
-    focus: Literal["face", "centre"] = opt("face", "Where to cut.")
-    drop: tuple[str, ...] = opt([], "What to drop.")
-    mirror: bool = opt(False, "Mirror it.")
-    device: str = opt("auto", "Where.", key=False)
+    size: int = option(512, "Side, in pixels.", low=64)
+    share: float = option(0.5, "A share.", low=0, high=1)
+    focus: Literal["face", "center"] = option("face", "Where to cut.")
+    drop: tuple[str, ...] = option([], "What to drop.")
+    mirror: bool = option(False, "Mirror it.")
+    device: str = option("auto", "Where.", cache_key=False)
 
 
 def test_a_table_becomes_a_stage():
-    toy = build(Toy, {"size": 64, "share": 1, "drop": ["a", "b"], "mirror": True}, "x")
+    toy = build_options(Toy, {"size": 64, "share": 1, "drop": ["a", "b"], "mirror": True}, "x")
     assert (toy.size, toy.share, toy.drop, toy.mirror) == (64, 1.0, ("a", "b"), True)
     assert toy.params() == {"size": 64, "share": 1.0, "focus": "face", "drop": ["a", "b"], "mirror": True}
 
@@ -49,16 +49,16 @@ def test_a_table_becomes_a_stage():
 )
 def test_mistakes_are_told(table, wrong, mend):
     with pytest.raises(PrepError) as told:
-        build(Toy, table, "prep.toml, [toy]")
+        build_options(Toy, table, "prep.toml, [toy]")
     assert wrong in told.value.wrong
-    assert any(word in told.value.mend for word in mend.split("|"))
+    assert any(word in told.value.hint for word in mend.split("|"))
 
 
 def test_the_command_line_says_only_what_was_given():
     seen = {}
-    command = click.Command("toy", params=click_options(Toy), callback=lambda **values: seen.update(given(values)))
+    command = click.Command("toy", params=click_options(Toy), callback=lambda **values: seen.update(only_given(values)))
     runner = CliRunner()
-    assert runner.invoke(command, ["--drop", "a", "--drop", "b", "--no-mirror", "--size", "64"]).exit_code == 0
+    assert runner.invoke(command, ["--drop", "a", "--drop", "b", "--no-flip", "--size", "64"]).exit_code == 0
     assert seen == {"drop": ("a", "b"), "mirror": False, "size": 64}
     seen.clear()
     assert runner.invoke(command, []).exit_code == 0
@@ -67,7 +67,7 @@ def test_the_command_line_says_only_what_was_given():
 
 def test_every_option_and_default_is_in_the_help():
     text = CliRunner().invoke(click.Command("toy", params=click_options(Toy)), ["--help"]).output
-    for words in ("--size", "512", "Side, in pixels.", "--mirror / --no-mirror", "[face|centre]", "0.5"):
+    for words in ("--size", "512", "Side, in pixels.", "--flip / --no-flip", "[face|center]", "0.5"):
         assert words in text
 
 
@@ -80,4 +80,4 @@ def test_sections_name_every_option_once_the_stages_own_first():
         f.name for f in Train.options()
     )
     said = prep("train", "--help").stdout
-    assert said.index("\nOptions:") < said.index("\nCaptions:\n  --shuffle-captions") < said.index("\nRunning:")
+    assert said.index("\nOptions:") < said.index("\nCaptions:\n  --shuffle-caption") < said.index("\nRunning:")

@@ -1,4 +1,4 @@
-"""Pictures that stand out: found at whatever time of the noise they were shown, and no others."""
+"""Images that stand out: found at whatever time of the noise they were shown, and no others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 from tests.training_set import sample
 from training.checkpoints.parquet_rows import read_rows
-from training.evaluation.outliers import Suspect, find_suspects, rank
-from training.evaluation.validation import Reading
+from training.evaluation.outliers import Outlier, find_outliers, rank
+from training.evaluation.validation import LossReading
 
 KNOWN = {f"{k:016x}": sample(k) for k in range(200)}
 IDS = list(KNOWN)
 
 
 def sights(factors, each=40, seed=0, noise=0.2):
-    """Ids, times and losses: a loss falls tenfold with the time, and is a picture's factor times that."""
+    """Ids, times and losses: a loss falls tenfold with the time, and is a image's factor times that."""
     chance = np.random.default_rng(seed)
     ids = [id for id in list(IDS)[: len(factors)] for _ in range(each)]
     times = chance.integers(0, 1000, len(ids)).astype(float)
@@ -51,7 +51,7 @@ def test_times_do_not_count():
     assert found[IDS[3]].ratio == pytest.approx(1, rel=0.15) and not found[IDS[3]].stands_out
 
 
-def test_few_pictures_have_no_outlier():
+def test_few_images_have_no_outlier():
     assert not any(one.stands_out for one in rank("train", sights([1, 1, 1, 9]), KNOWN))
 
 
@@ -67,16 +67,18 @@ def test_file_and_order(tmp_path):
         "id": ids + reg_ids,
         "reg": [False] * len(ids) + [True] * len(reg_ids),
         "time": [*times, *np.tile(np.arange(10.0), 10)],
-        # Regularization pictures have another level: they are compared with each other.
+        # Regularization images have another level: they are compared with each other.
         "loss": [*losses, *[50.0] * 90, *[200.0] * 10],
     }
     pq.write_table(pa.table(seen), tmp_path / "seen.parquet")
-    held = [Reading(4, "validation", id, t, 3.0 if id == IDS[155] else 1.0) for id in IDS[150:160] for t in (1.0, 2.0)]
-    other = [Reading(4, "train", IDS[0], 1.0, 99.0)]
-    found = find_suspects(tmp_path, list(KNOWN.values()), held + other)
+    held = [
+        LossReading(4, "validation", id, t, 3.0 if id == IDS[155] else 1.0) for id in IDS[150:160] for t in (1.0, 2.0)
+    ]
+    other = [LossReading(4, "train", IDS[0], 1.0, 99.0)]
+    found = find_outliers(tmp_path, list(KNOWN.values()), held + other)
     assert {one.id for one in found} == {IDS[20], IDS[21], IDS[109], IDS[155]}
     assert [one.ratio for one in found] == sorted((one.ratio for one in found), reverse=True)
-    rows = read_rows(tmp_path / "suspects.parquet", Suspect)
+    rows = read_rows(tmp_path / "suspects.parquet", Outlier)
     assert len(rows) == 22 + 10 + 10 and rows[:4] == found
     assert {one.set for one in rows} == {"train", "reg", "validation"}
     assert rows[0].caption == KNOWN[rows[0].id].caption

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from stages.merging.plan import MINE, PLAN, SUGGESTED, Plan, Row, decide, read_plan, undo, write_plan
-from stages.merging.tag_taxonomy import read_kinds
+from stages.merging.plan import MINE, PLAN, SUGGESTED, MergePlan, MergeRow, decide, read_plan, undo, write_plan
+from stages.merging.tag_taxonomy import read_taxonomy
 
-KINDS = read_kinds()
+KINDS = read_taxonomy()
 
 
-def row(tag, action="keep", subject="smith", reason="in 12% of the pictures"):
-    return Row(subject, tag, 3.0, 0.12, 0.5, None, -1.25, action, reason)
+def row(tag, action="keep", subject="smith", reason="in 12% of the images"):
+    return MergeRow(subject, tag, 3.0, 0.12, 0.5, None, -1.25, action, reason)
 
 
 def plan(*rows):
-    return Plan(rows, "digest", ("smith: 25 pictures.",))
+    return MergePlan(rows, "digest", ("smith: 25 images.",))
 
 
 BEARD = plan(row("beard", "review"), row("facial hair"), row("hat"), row("smile"), row("beard", subject="anna"))

@@ -7,12 +7,12 @@ import threading
 import pytest
 import torch
 
-from training.performance.prefetch import ahead, one_ahead, sent
+from training.performance.prefetch import prefetch, prefetch_one, to_device
 
 
 def test_items_come_in_order_with_what_was_made_of_them():
-    assert list(one_ahead(range(5), lambda k: k * k)) == [(k, k * k) for k in range(5)]
-    assert list(one_ahead([], lambda k: k)) == []
+    assert list(prefetch_one(range(5), lambda k: k * k)) == [(k, k * k) for k in range(5)]
+    assert list(prefetch_one([], lambda k: k)) == []
 
 
 def test_exactly_one_item_is_worked_on_ahead():
@@ -23,7 +23,7 @@ def test_exactly_one_item_is_worked_on_ahead():
             taken.append(k)
             yield k
 
-    stream = one_ahead(items(), lambda k: started[k].set())
+    stream = prefetch_one(items(), lambda k: started[k].set())
     next(stream)
     assert started[1].wait(10)  # while the first is in use
     assert taken == [0, 1]
@@ -33,7 +33,7 @@ def test_exactly_one_item_is_worked_on_ahead():
 
 
 def test_work_is_done_in_another_thread():
-    names = {name for _, name in one_ahead(range(3), lambda k: threading.current_thread().name)}
+    names = {name for _, name in prefetch_one(range(3), lambda k: threading.current_thread().name)}
     assert len(names) == 1
     assert names != {threading.current_thread().name}
 
@@ -42,7 +42,7 @@ def test_what_goes_wrong_comes_with_its_item():
     def work(k):
         return 6 // (2 - k)
 
-    stream = one_ahead(range(4), work)
+    stream = prefetch_one(range(4), work)
     assert [next(stream), next(stream)] == [(0, 3), (1, 6)]
     with pytest.raises(ZeroDivisionError):
         next(stream)
@@ -50,11 +50,11 @@ def test_what_goes_wrong_comes_with_its_item():
 
 def test_on_the_processor_nothing_runs_ahead():
     done = []
-    stream = ahead(range(3), done.append, torch.device("cpu"))
+    stream = prefetch(range(3), done.append, torch.device("cpu"))
     next(stream)
     assert done == [0]
 
 
 def test_on_the_processor_nothing_is_copied():
     value = torch.ones(3)
-    assert sent(value, torch.device("cpu")) is value
+    assert to_device(value, torch.device("cpu")) is value

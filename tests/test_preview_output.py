@@ -7,7 +7,7 @@ import numpy as np
 from rich.console import Console
 
 from pipeline.cli import preview_output
-from pipeline.edits import Edit, Edits
+from pipeline.edits import Edit, Journal
 from pipeline.imaging.image_file import save
 from pipeline.record import Drop
 from stages.merge import Merge
@@ -26,7 +26,7 @@ def test_a_page_shows_the_pixels_and_the_words(tmp_path):
     home = make.workspace(tmp_path)
     rgb = np.zeros((64, 64, 3), np.uint8)
     rgb[:, :32], rgb[:, 32:] = (250, 10, 20), (30, 240, 40)
-    one = make.record(1, picture=save(home, rgb), caption="smith, apron")
+    one = make.record(1, image=save(home, rgb), caption="smith, apron")
     text = shown(home, [one])
     assert "38;2;250;10;20" in text and "48;2;30;240;40" in text
     assert "smith" in text and "apron" in text and "raw/1.jpg" in text and "20% lost" in text
@@ -36,7 +36,7 @@ def test_what_a_caption_leaves_out_is_struck_through_with_its_reason(tmp_path):
     home = make.workspace(tmp_path)
     said = (make.tag("hat", 0.9), make.tag("beard", 0.8), make.tag("sea", 0.1))
     composer = Composer.of(Merge(absorb=("beard",), threshold=0.35), home)
-    one = make.record(1, picture=None, annotations=said)
+    one = make.record(1, image=None, annotations=said)
     one = dataclasses.replace(one, caption=composer.compose(one).caption)
     text = shown(home, [one], composer)
     assert one.caption == "smith, hat" and "smith" in text and "hat" in text
@@ -46,14 +46,14 @@ def test_what_a_caption_leaves_out_is_struck_through_with_its_reason(tmp_path):
 
 def test_a_caption_that_edits_made_old_is_told(tmp_path):
     home = make.workspace(tmp_path)
-    one = make.record(1, picture=None, annotations=(make.tag("hat", 0.9),), caption="smith, hat")
-    Edits.read(home).append(home, [one.id], [Edit("replace", "hat", "cap")])
+    one = make.record(1, image=None, annotations=(make.tag("hat", 0.9),), caption="smith, hat")
+    Journal.read(home).append(home, [one.id], [Edit("replace", "hat", "cap")])
     assert "prep merge would write now: smith, cap" in shown(home, [one], Composer.of(Merge(), home), color=None)
 
 
 def test_a_page_fits_the_terminal(tmp_path):
     home = make.workspace(tmp_path)
-    tall = make.record(1, picture=save(home, np.full((640, 64, 3), 9, np.uint8)))
+    tall = make.record(1, image=save(home, np.full((640, 64, 3), 9, np.uint8)))
     for rows in (16, 24, 60):
         size = preview_output.page_size(rows)
         assert shown(home, [tall] * size, rows=rows).count("\n") <= rows
@@ -61,7 +61,7 @@ def test_a_page_fits_the_terminal(tmp_path):
 
 def test_names_cannot_command_the_terminal(tmp_path):
     home = make.workspace(tmp_path)
-    evil = make.record(1, source="raw/\x1b[2Jgone\n.png", picture=None, crop=None)
+    evil = make.record(1, source="raw/\x1b[2Jgone\n.png", image=None, crop=None)
     assert "\x1b[2J" not in shown(home, [evil])
     (line,) = preview_output.lines(iter([evil]))
     assert "\x1b" not in line and "\n" not in line and line.count("\t") == 5

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.prompt_weighting import read_emphasis
+from training.data.prompt_weighting import parse_weights
 
 
 def said(text):
-    return [(piece.text, round(piece.weight, 4)) for piece in read_emphasis(text)]
+    return [(piece.text, round(piece.weight, 4)) for piece in parse_weights(text)]
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_by_hand(text, pieces):
 @given(st.text("ab ()[]:.12\\", max_size=40))
 def test_nothing_is_lost_but_brackets_and_weights(text):
     letters = [sign for sign in text if sign in "ab"]
-    assert [sign for piece in read_emphasis(text) for sign in piece.text if sign in "ab"] == letters
+    assert [sign for piece in parse_weights(text) for sign in piece.text if sign in "ab"] == letters

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.sampling.pipeline import Painting
+from training.sampling.pipeline import SampleRequest
 from training.sampling.prompts import FLAGS, parse, read_prompts, usual_prompts
 
-USUAL = Painting("", steps=20, seed=7)
+USUAL = SampleRequest("", steps=20, seed=7)
 # Words as people write prompts: any signs, but a word that begins with two dashes and a letter is a flag.
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12).filter(
     lambda word: not (word.startswith("--") and word[2:3].isascii() and word[2:3].isalpha())

@@ -8,9 +8,9 @@ import click
 import pytest
 
 from pipeline.cli.main import main
-from pipeline.cli.run_options import settings, tell
+from pipeline.cli.run_options import print_result, settings
 from pipeline.errors import PrepError
-from pipeline.ranks import count, first, refuse_several
+from pipeline.ranks import is_main_process, require_single_process, world_size
 from pipeline.workspace import Workspace
 
 
@@ -24,21 +24,21 @@ def second(monkeypatch):
 def test_alone(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert first() and count() == 1
-    refuse_several("crop")
+    assert is_main_process() and world_size() == 1
+    require_single_process("crop")
 
 
 def test_the_second_of_two(second):
-    assert not first() and count() == 2
+    assert not is_main_process() and world_size() == 2
     with pytest.raises(PrepError) as caught:
-        refuse_several("crop")
+        require_single_process("crop")
     assert caught.value.wrong == "2 processes were started, but only prep train shares its work among them."
-    assert caught.value.mend == "Give it alone: prep crop"
+    assert caught.value.hint == "Give it alone: prep crop"
 
 
 def test_the_second_says_no_result_and_shows_no_progress(second, capsys):
     for as_json in (False, True):
-        tell("trained", {"trained": True}, as_json)
+        print_result("trained", {"trained": True}, as_json)
     assert capsys.readouterr().out == "" and settings().quiet
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.main import cli
-from pipeline.registry import full_line, read_recipe
+from pipeline.registry import all_stages, read_recipe
 from pipeline.workspace import Workspace
 from tests.shell import commands, files, prep
 
@@ -44,7 +44,7 @@ def test_the_recipe_is_one(tmp_path):
     (block,) = blocks("toml")
     assert tomllib.loads(block)
     (tmp_path / "prep.toml").write_text(block)
-    names = [plan.name for plan in full_line(read_recipe(Workspace(tmp_path)))]
+    names = [plan.name for plan in all_stages(read_recipe(Workspace(tmp_path)))]
     assert names == ["crop", "augment", "tag", "merge", "build", "train"]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from pipeline.recipe import Folder, Recipe, Regularization, Subject, check_name
+from pipeline.recipe import Recipe, RegularizationTable, SourceFolder, SubjectTable, check_name
 
 STAGES = ("crop", "tag")
 SMITH = '[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n'
@@ -16,7 +16,7 @@ def read(tmp_path, text):
 
 def test_a_recipe_is_read(tmp_path):
     recipe = read(tmp_path, SMITH + '[crop]\nsize = 5\n[[regularization]]\nclass = "man"\nfolder = "men"\n')
-    assert recipe.subjects == (Subject("smith", "man", "raw", 10),)
+    assert recipe.subjects == (SubjectTable("smith", "man", "raw", 10),)
     assert recipe.regularization[0].folder == "men"
     assert recipe.tables == {"crop": {"size": 5}}
 
@@ -51,10 +51,10 @@ def test_names_of_any_script_pass():
     assert check_name("Schmidt-Müller 史密斯", "token") == "Schmidt-Müller 史密斯"
 
 
-def test_regularization_pictures_that_prep_paints(tmp_path):
+def test_regularization_images_that_prep_paints(tmp_path):
     recipe = read(tmp_path, SMITH + '[[regularization]]\nclass = "man"\ngenerate = 100\nprompt = "photo of a man"\n')
-    assert recipe.regularization == (Regularization("man", "generated/man", 100, "photo of a man"),)
-    assert recipe.folders[1] == Folder("generated/man", "", "man", "reg", generated=True)
+    assert recipe.regularization == (RegularizationTable("man", "generated/man", 100, "photo of a man"),)
+    assert recipe.folders[1] == SourceFolder("generated/man", "", "man", "reg", generated=True)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_regularization_tables_that_say_too_little_or_too_much(tmp_path, lines, 
         read(tmp_path, f"{SMITH}[[regularization]]\nclass = 'man'\n{lines}\n")
 
 
-def test_a_subject_with_pictures_held_out(tmp_path):
+def test_a_subject_with_images_held_out(tmp_path):
     recipe = read(tmp_path, SMITH + 'validation = "held"\n')
-    assert recipe.folders == (Folder("raw", "smith", "man", "train"), Folder("held", "smith", "man", "val"))
+    assert recipe.folders == (SourceFolder("raw", "smith", "man", "train"), SourceFolder("held", "smith", "man", "val"))
     with pytest.raises(PrepError, match="names the folder 'raw' twice"):
         read(tmp_path, SMITH + 'validation = "RAW"\n')
 
@@ -90,12 +90,12 @@ def test_groups_become_rules_of_merge(tmp_path):
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        ('picture = ["a"]\nkeywords = ["b"]', "Did you mean 'pictures'"),
-        ('pictures = ["a"]', "group 1 has no keywords"),
-        ('pictures = "a"\nkeywords = ["b"]', "group 1 has no pictures"),
-        ('pictures = [" "]\nkeywords = ["b"]', "group 1 has no pictures"),
-        ('pictures = ["a=b.jpg"]\nkeywords = ["b"]', "has an equals sign"),
-        ('pictures = ["a"]\nkeywords = ["b, c"]', "has a comma"),
+        ('image = ["a"]\nkeywords = ["b"]', "Did you mean 'images'"),
+        ('images = ["a"]', "group 1 has no keywords"),
+        ('images = "a"\nkeywords = ["b"]', "group 1 has no images"),
+        ('images = [" "]\nkeywords = ["b"]', "group 1 has no images"),
+        ('images = ["a=b.jpg"]\nkeywords = ["b"]', "has an equals sign"),
+        ('images = ["a"]\nkeywords = ["b, c"]', "has a comma"),
     ],
 )
 def test_what_is_no_group(tmp_path, table, told):

@@ -33,19 +33,19 @@ def test_lora_is_b_a_times_alpha_by_rank():
 
 
 def test_locon_is_one_convolution_after_another():
-    a, b, weight, picture = drawn(2, 3, 3, 3), drawn(4, 2, 1, 1), drawn(4, 3, 3, 3), drawn(1, 3, 6, 6)
+    a, b, weight, image = drawn(2, 3, 3, 3), drawn(4, 2, 1, 1), drawn(4, 3, 3, 3), drawn(1, 3, 6, 6)
     found = changed(weight, {"lora_down.weight": a, "lora_up.weight": b, "alpha": torch.tensor(1.0)})
     conv = torch.nn.functional.conv2d
     torch.testing.assert_close(
-        conv(picture, found), conv(picture, weight) + 0.5 * conv(conv(picture, a), b), atol=1e-5, rtol=1e-5
+        conv(image, found), conv(image, weight) + 0.5 * conv(conv(image, a), b), atol=1e-5, rtol=1e-5
     )
 
 
 def test_locon_with_a_window_in_the_middle():
-    a, mid, b, picture = drawn(2, 3, 1, 1), drawn(2, 2, 3, 3), drawn(4, 2, 1, 1), drawn(1, 3, 6, 6)
+    a, mid, b, image = drawn(2, 3, 1, 1), drawn(2, 2, 3, 3), drawn(4, 2, 1, 1), drawn(1, 3, 6, 6)
     found = changed(torch.zeros(4, 3, 3, 3), {"lora_down.weight": a, "lora_mid.weight": mid, "lora_up.weight": b})
     conv = torch.nn.functional.conv2d
-    torch.testing.assert_close(conv(picture, found), conv(conv(conv(picture, a), mid), b), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(conv(image, found), conv(conv(conv(image, a), mid), b), atol=1e-5, rtol=1e-5)
 
 
 def test_dora_gives_each_output_its_length():

@@ -34,9 +34,9 @@ STAGES = ("crop", "augment", "tag", "merge", "build", "train")
 def line(tmp_path_factory):
     """A workspace through which the photographs have gone: those of scikit-image to train on, the others beside."""
     root = tmp_path_factory.mktemp("line")
-    pictures = photographs()
-    fill(root / "train", [p for p in pictures if "skimage" in p.parts])
-    fill(root / "class", [p for p in pictures if "skimage" not in p.parts])
+    images = photographs()
+    fill(root / "train", [p for p in images if "skimage" in p.parts])
+    fill(root / "class", [p for p in images if "skimage" not in p.parts])
     prep("init", root / "ws", "--subject", "zwx", "thing", root / "train", "--regularization", "thing", root / "class")
     recipe = root / "ws" / "prep.toml"
     head = recipe.read_text().split("# Crop every")[0]
@@ -56,16 +56,16 @@ def test_every_photograph_is_accounted_for_at_every_stage(line):
         assert len(sources) == found
     assert told[0]["kept"] > 0.8 * found
     training = sum(r.kept and r.role == "train" for r in Manifest.read(root / "ws/manifests/crop.parquet").records())
-    assert told[1]["pictures"] == told[0]["pictures"] + training
+    assert told[1]["images"] == told[0]["images"] + training
 
 
-def test_the_data_set_has_a_caption_for_every_picture(line):
+def test_the_data_set_has_a_caption_for_every_image(line):
     root, _ = line
     records = [r for r in Manifest.read(root / "ws/manifests/build.parquet").records() if r.kept]
     there = files(root / "ws" / "dataset")
     assert len(there) == 2 * len(records)
     for r in records:
-        name = r.placed.removeprefix("dataset/")
+        name = r.dataset_path.removeprefix("dataset/")
         assert there[name.replace(".png", ".txt")].decode() == r.caption
         assert r.caption.startswith("zwx" if r.role == "train" else "thing")
     assert {name.split("/")[1] for name in there} >= {"10_zwx thing"}
@@ -114,8 +114,8 @@ def test_rebuild_says_which_source_is_missing_or_changed(line, tmp_path):
     (moved / "astronaut.png").write_bytes((moved / "astronaut.png").read_bytes() + b"x")
     manifest = root / "ws/manifests/build.parquet"
     told = prep("rebuild", manifest, tmp_path / "again", "--sources", moved, code=1).stdout
-    assert "source missing: 2 pictures" in told and "coffee.png" in told
-    assert "source changed: 2 pictures" in told and "astronaut.png" in told
+    assert "source missing: 2 images" in told and "coffee.png" in told
+    assert "source changed: 2 images" in told and "astronaut.png" in told
     others = {
         name for name in files(root / "ws/dataset") if not name.split("/")[-1].startswith(("coffee", "astronaut"))
     }
@@ -132,13 +132,13 @@ def test_rebuild_under_another_encoder_says_so(line, tmp_path):
     manifest = Manifest.read(root / "ws/manifests/build.parquet")
     history = [dataclasses.replace(s, libraries=dict.fromkeys(s.libraries, "0.1")) for s in manifest.history]
     records = [
-        dataclasses.replace(r, picture=dataclasses.replace(r.picture, file="0" * 64)) if r.picture else r
+        dataclasses.replace(r, image=dataclasses.replace(r.image, file_sha256="0" * 64)) if r.image else r
         for r in manifest.records()
     ]
     theirs = write_manifest(root / "ws/manifests/theirs.parquet", [records], tuple(history))
     assert theirs.digest == manifest.digest
     told = prep("rebuild", theirs.path, tmp_path / "again", code=1).stdout
-    assert f"same pixels, other bytes: {manifest.counts.pictures} pictures" in told
+    assert f"same pixels, other bytes: {manifest.counts.images} images" in told
     assert "pillow 0.1, here" in told
 
 
@@ -174,7 +174,7 @@ def test_diff_names_what_changed(line, tmp_path):
     told = prep("diff", before, root / "ws/manifests/merge.parquet", code=1).stdout
     training = sum(r.kept and r.role == "train" for r in Manifest.read(before).records())
     assert "merge    trigger: {token} -> {token} {class}" in told
-    assert f"caption: {training} pictures" in told
+    assert f"caption: {training} images" in told
     prep("-C", root / "ws", "merge", "--quiet")
     crops = prep(
         "diff", root / "ws/manifests/crop.parquet", root / "ws/manifests/augment.parquet", "--json", code=1

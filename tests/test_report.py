@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline.cli.report import report
 from pipeline.commands.report import plain, write
-from pipeline.html.document import document
+from pipeline.html.document import render_document
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation
 from pipeline.report.gallery import choose, gather
@@ -35,11 +35,11 @@ def silent(done, total):
 
 
 def paint(space, manifest):
-    """Pictures for the records, each of one colour."""
-    for number, one in enumerate(r for r in manifest.records() if r.picture):
-        path = space.path(one.picture.path)
+    """Images for the records, each of one color."""
+    for number, one in enumerate(r for r in manifest.records() if r.image):
+        path = space.path(one.image.path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        size = (one.picture.height, one.picture.width, 3)
+        size = (one.image.height, one.image.width, 3)
         Image.fromarray(np.full(size, (number * 37 % 256, 90, 140), np.uint8)).save(path)
 
 
@@ -77,7 +77,7 @@ class Reader(HTMLParser):
 
 def made(space, manifest, most=300):
     measured = measure(manifest, space, silent)
-    return document(page(measured.facts, gather(manifest, space, measured, most, silent)))
+    return render_document(page(measured.facts, gather(manifest, space, measured, most, silent)))
 
 
 def test_hostile_words_stay_words(painted):
@@ -109,13 +109,13 @@ def test_hostile_words_add_no_element(tmp_path):
     assert ours == theirs
 
 
-def test_all_pictures_or_as_many_as_asked_for(painted):
+def test_all_images_or_as_many_as_asked_for(painted):
     space, manifest = painted
-    total = manifest.counts.pictures
+    total = manifest.counts.images
     whole, some = Reader(made(space, manifest)), Reader(made(space, manifest, most=10))
-    assert len(whole.having("class", "plate")) == total and f"All {total} pictures." in whole.words
+    assert len(whole.having("class", "plate")) == total and f"All {total} images." in whole.words
     assert len(some.having("class", "plate")) == 10
-    assert f"10 of {total} pictures, spread evenly" in some.words and f"{total - 10} are left out here" in some.words
+    assert f"10 of {total} images, spread evenly" in some.words and f"{total - 10} are left out here" in some.words
 
 
 def test_originals_come_before_copies_and_lie_evenly(painted):
@@ -159,14 +159,14 @@ def test_after_any_stage_the_page_has_what_there_is(tmp_path):
     for stage, steps in (("crop", 2), ("tag", 3)):
         cut = write_manifest(space.manifest(stage), [bare], HISTORY[:steps])
         ids = {a["id"] for name, a in Reader(made(space, cut)).elements if name == "section"}
-        assert {"set", "pictures", "sizes", "quality", "drops", "history"} <= ids
+        assert {"set", "images", "sizes", "quality", "drops", "history"} <= ids
         assert not ids & {"captions", "tags", "subjects"}
 
 
 def test_the_command_writes_the_page_and_tells_the_numbers(painted, tmp_path):
     space, manifest = painted
     run = CliRunner().invoke(report, ["--html", str(tmp_path / "p.html")], obj=space.root, catch_exceptions=False)
-    assert run.stdout == f"wrote {tmp_path / 'p.html'}   {manifest.counts.pictures:,} pictures\n"
+    assert run.stdout == f"wrote {tmp_path / 'p.html'}   {manifest.counts.images:,} images\n"
     numbers = CliRunner().invoke(report, ["merge", "--json"], obj=space.root, catch_exceptions=False)
     told = json.loads(numbers.stdout)
     assert told["digest"] == manifest.digest and told["history"][-1]["key"] == HISTORY[-1].key
@@ -231,9 +231,9 @@ def test_its_numbers_are_the_manifests(painted, tab):
         "files found": str(counts.found),
         "kept": str(counts.kept),
         "dropped": str(dropped),
-        "pictures": str(counts.pictures),
+        "images": str(counts.images),
     }
-    assert tab.ask(f"{_SHOWN}.length") == counts.pictures
+    assert tab.ask(f"{_SHOWN}.length") == counts.images
     captions = tab.ask(f"{_SHOWN}.map(f => f.querySelector('figcaption p').textContent)")
     assert sorted(captions) == sorted(r.caption for r in painted[1].records() if r.kept)
 
@@ -285,11 +285,11 @@ def test_it_fits_a_screen_and_can_be_read(tab, width, dark):
     """No sideways scrolling of the page; text and paper differ by 4.5 to 1 as WCAG 2 counts it."""
     tab.look(width, 900, dark)
     assert tab.ask("document.documentElement.scrollWidth <= window.innerWidth")
-    colours = tab.ask(
+    colors = tab.ask(
         "['body', 'h1', '.soft', 'nav a', 'th'].map(s => getComputedStyle(document.querySelector(s)).color)"
         ".concat(getComputedStyle(document.body).backgroundColor)"
     )
-    *texts, paper = (luminance(colour) for colour in colours)
+    *texts, paper = (luminance(color) for color in colors)
     assert (paper < 0.1) == dark
     assert all((max(t, paper) + 0.05) / (min(t, paper) + 0.05) >= 4.5 for t in texts)
     tab.look(1280, 900)
@@ -302,21 +302,21 @@ def test_without_its_script_it_shows_the_same(painted, tab, tmp_path):
     write(manifest, space, path, 300, silent)
     path.write_text(path.read_text().replace("<script>", "<script type='text/plain'>"))
     tab.open(path)
-    assert tab.ask("document.querySelectorAll('#sheet figure').length") == manifest.counts.pictures
+    assert tab.ask("document.querySelectorAll('#sheet figure').length") == manifest.counts.images
     assert tab.ask("document.getElementById('tools').offsetParent") is None
     assert tab.ask("document.querySelectorAll('button').length") == 0
 
 
-def luminance(colour):
+def luminance(color):
     """Relative luminance of 'rgb(r, g, b)', WCAG 2."""
-    parts = [int(part) / 255 for part in colour[4:-1].split(",")]
+    parts = [int(part) / 255 for part in color[4:-1].split(",")]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
 def test_what_clip_saw_is_shown_side_by_side(tmp_path):
-    """Two pictures of one scene in two roles, three in one, and one unlike the rest; two without a vector."""
-    whole = dataclasses.replace(good(0).crop, lost=0.0)  # no other section names these pictures
+    """Two images of one scene in two roles, three in one, and one unlike the rest; two without a vector."""
+    whole = dataclasses.replace(good(0).crop, cropped_fraction=0.0)  # no other section names these images
     records = [good(n, role="val" if n == 9 else "train", crop=whole) for n in range(15)]
     one, two = around(6)[2], around(6)[5]
     scenes = [beside(one, 0.99, axis(60)), beside(two, 0.99, axis(61)), beside(two, 0.99, axis(62))]
@@ -324,14 +324,14 @@ def test_what_clip_saw_is_shown_side_by_side(tmp_path):
     space = workspace(tmp_path)
     paint(space, manifest)
     seen = measure(manifest, space, silent).facts.seen
-    assert (seen.compared, seen.pictures, seen.scenes) == (13, 15, 2)
-    named = [({picture.source for picture in group.pictures}, group.roles) for group in seen.listed]
+    assert (seen.compared, seen.images, seen.scenes) == (13, 15, 2)
+    named = [({image.source for image in group.images}, group.roles) for group in seen.listed]
     assert named == [
         ({"raw/2.jpg", "raw/9.jpg"}, ("train", "val")),
         ({"raw/5.jpg", "raw/10.jpg", "raw/11.jpg"}, ("train",)),
     ]
     # To the others the odd one is at a right angle.
-    assert [(picture.source, far) for picture, far in seen.unlike] == [("raw/12.jpg", 1.0)]
+    assert [(image.source, far) for image, far in seen.unlike] == [("raw/12.jpg", 1.0)]
     text = made(space, manifest, most=0)
     section = text[text.index('<section id="clip">') : text.index('<section id="drops">')]
     assert section.count('<div class="group">') == 2 and section.count("<img") == 6

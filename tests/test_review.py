@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.edits import JOURNAL, Edits
+from pipeline.edits import JOURNAL, Journal
 from tests.make import record
 from tests.review_set import review_set
 from tests.shell import prep
@@ -69,9 +69,9 @@ def test_a_kill_in_mid_edit_loses_nothing_that_was_decided(tmp_path, terminal):
     first.type("/", "name:4.jpg", "Enter")
     first.wait("1 of 1 (6 in all)")
     first.type("a", "bow", "Enter")
-    first.wait("add bow \u00b7 1 picture")
+    first.wait("add bow \u00b7 1 image")
     first.type("f")
-    first.wait("flag unsure \u00b7 1 picture")
+    first.wait("flag unsure \u00b7 1 image")
     first.type("e", " and half a thou")  # never answered
     first.wait("half a thou")
     os.kill(first.pid, signal.SIGKILL)
@@ -79,7 +79,7 @@ def test_a_kill_in_mid_edit_loses_nothing_that_was_decided(tmp_path, terminal):
     while "review" in tmux("list-sessions", check=False):
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert [str(edit) for edit in Edits.read(place).of(record(4).id)] == ["add bow", "flag unsure"]
+    assert [str(edit) for edit in Journal.read(place).of(record(4).id)] == ["add bow", "flag unsure"]
     with (place.root / JOURNAL).open("a") as file:
         file.write('{"n":3,"ids":["x')  # as if the machine had stopped while it wrote
     again = terminal(place)
@@ -97,7 +97,7 @@ def test_a_kill_in_mid_edit_loses_nothing_that_was_decided(tmp_path, terminal):
         time.sleep(0.05)
     journal = [json.loads(line) for line in (place.root / JOURNAL).read_text().splitlines()]
     assert [line["n"] for line in journal] == [1, 2, 3, 4, 5], "the torn line was cut off"
-    assert [str(edit) for edit in Edits.read(place).of(record(4).id)] == ["add bow"]
+    assert [str(edit) for edit in Journal.read(place).of(record(4).id)] == ["add bow"]
 
 
 def test_without_a_terminal_it_says_what_else_there_is(tmp_path):

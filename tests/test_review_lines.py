@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from pipeline.edits import Edit, Entry
-from pipeline.filter_terms import View
+from pipeline.edits import Edit, JournalEntry
+from pipeline.filter_terms import FilterView
 from pipeline.record import Drop, Transform
 from pipeline.review.lines import GONE, NEW, WARM, about, caption, counted, listed, told
 from stages.merging.compose import Composed
-from stages.merging.tag_outcomes import Fate
+from stages.merging.tag_outcomes import TagOutcome
 from tests.make import record, tag
 
 
@@ -16,12 +16,12 @@ def styles(text):
 
 def test_a_caption_marks_the_unsure_the_new_and_what_left_by_reason():
     fates = (
-        Fate(tag("apron", 0.9), "apron"),
-        Fate(tag("cat_(x)", 0.42), "cat (x)"),
-        Fate(tag("bow", None, "human"), "bow"),
-        Fate(tag("1boy", 0.9), "1boy", "absorbed", "absorbed by the plan"),
-        Fate(tag("beard", 0.9), "beard", "absorbed", "absorbed by the plan"),
-        Fate(tag("hat", 0.9), "hat", "dropped", "removed by hand"),
+        TagOutcome(tag("apron", 0.9), "apron"),
+        TagOutcome(tag("cat_(x)", 0.42), "cat (x)"),
+        TagOutcome(tag("bow", None, "human"), "bow"),
+        TagOutcome(tag("1boy", 0.9), "1boy", "absorbed", "absorbed by the plan"),
+        TagOutcome(tag("beard", 0.9), "beard", "absorbed", "absorbed by the plan"),
+        TagOutcome(tag("hat", 0.9), "hat", "dropped", "removed by hand"),
     )
     text = caption(Composed("smith, apron, cat \\(x\\), bow", fates), ())
     assert text.plain == (
@@ -38,28 +38,28 @@ def test_a_caption_by_hand_and_none():
 
 
 def test_hostile_words_stay_words():
-    text = caption(Composed("\x1b[2Jx", (Fate(tag("\x07", 0.9), "\x07", "dropped", "why"),)), ())
+    text = caption(Composed("\x1b[2Jx", (TagOutcome(tag("\x07", 0.9), "\x07", "dropped", "why"),)), ())
     assert text.plain == "\\x1b[2Jx\n\\x07  why"
 
 
-def test_about_a_picture():
-    one = record(1, role="reg", subject="", transform=Transform("mirror", True))
-    view = View.of(one, (Edit("flag", "unsure"), Edit("drop")))
+def test_about_a_image():
+    one = record(1, role="reg", subject="", transform=Transform("flip", True))
+    view = FilterView.of(one, (Edit("flag", "unsure"), Edit("drop")))
     assert (
         about(one, view).plain
         == "1.jpg  man \u00b7 regularization \u00b7 mirror \u00b7 512x512  \u2691 unsure  dropped"
     )
     gone = record(2, drop=Drop("crop", "truncated"))
-    assert about(gone, View.of(gone)).plain == "2.jpg  smith \u00b7 512x512  dropped by crop: truncated"
+    assert about(gone, FilterView.of(gone)).plain == "2.jpg  smith \u00b7 512x512  dropped by crop: truncated"
 
 
 def test_a_line_of_the_list():
     one = record(1)
-    assert listed(View.of(one, ()), False).plain == "  1.jpg"
-    assert listed(View.of(one, (Edit("add", "x"),)), True).plain == "\u2713 1.jpg \u2022"
-    assert listed(View.of(one, (Edit("add", "x"), Edit("flag", "y"))), False).plain == "  1.jpg \u2691"
-    assert "strike" in str(listed(View.of(one, (Edit("drop"),)), False).spans)
-    assert listed(View.of(record(1, id=f"{one.id}-2"), ()), False).plain == "    copy 2 of 1.jpg"
+    assert listed(FilterView.of(one, ()), False).plain == "  1.jpg"
+    assert listed(FilterView.of(one, (Edit("add", "x"),)), True).plain == "\u2713 1.jpg \u2022"
+    assert listed(FilterView.of(one, (Edit("add", "x"), Edit("flag", "y"))), False).plain == "  1.jpg \u2691"
+    assert "strike" in str(listed(FilterView.of(one, (Edit("drop"),)), False).spans)
+    assert listed(FilterView.of(record(1, id=f"{one.id}-2"), ()), False).plain == "    copy 2 of 1.jpg"
 
 
 def test_a_tag_and_its_count_fill_the_line():
@@ -68,7 +68,7 @@ def test_a_tag_and_its_count_fill_the_line():
 
 
 def test_what_was_done_in_one_sentence():
-    entry = Entry(1, ("a", "b"), (Edit("add", "hat"), Edit("drop")))
-    assert told(entry, "", "no") == "add hat; drop \u00b7 2 pictures"
-    assert told(Entry(1, ("a",), (Edit("drop"),)), "took back: ", "no") == "took back: drop \u00b7 1 picture"
+    entry = JournalEntry(1, ("a", "b"), (Edit("add", "hat"), Edit("drop")))
+    assert told(entry, "", "no") == "add hat; drop \u00b7 2 images"
+    assert told(JournalEntry(1, ("a",), (Edit("drop"),)), "took back: ", "no") == "took back: drop \u00b7 1 image"
     assert told(None, "", "There is nothing to undo.") == "There is nothing to undo."

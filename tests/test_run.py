@@ -14,25 +14,27 @@ from pipeline.engines import local, ray_data
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Drop
-from pipeline.run import Plan, Settings, bring, expected, stale
-from pipeline.stage import Step
+from pipeline.run import RunSettings, StagePlan, expected_history, update_stage, why_stale
+from pipeline.stage import HistoryStep
 from tests.make import record, tag, workspace
 from tests.toy import Toy
 
-LOCAL = Settings(local.run, 2, quiet=True)
+LOCAL = RunSettings(local.run, 2, quiet=True)
 
 
 def setting(tmp_path, count=60):
     """A workspace and a manifest of fresh records; every seventh was dropped before."""
     home = workspace(tmp_path)
-    rows = [record(n, crop=None, picture=None) for n in range(count)]
+    rows = [record(n, crop=None, image=None) for n in range(count)]
     rows = [dataclasses.replace(r, drop=Drop("scan", "duplicate")) if n % 7 == 3 else r for n, r in enumerate(rows)]
-    source = write_manifest(home.manifest("sources"), [sorted(rows, key=lambda r: r.id)], (Step("scan", 1, {}, "x"),))
+    source = write_manifest(
+        home.manifest("sources"), [sorted(rows, key=lambda r: r.id)], (HistoryStep("scan", 1, {}, "x"),)
+    )
     return home, source
 
 
 def go(toy, source, home, settings=LOCAL):
-    return bring(Plan("crop", (toy,)), source, home, settings)
+    return update_stage(StagePlan("crop", (toy,)), source, home, settings)
 
 
 def worked(home):
@@ -80,11 +82,11 @@ def test_nothing_changed_nothing_done(tmp_path):
 def test_stale_says_why(tmp_path, change, why):
     home, source = setting(tmp_path)
     done = go(Toy(), source, home).manifest
-    plan = Plan("crop", (change.get("stage", Toy()),))
+    plan = StagePlan("crop", (change.get("stage", Toy()),))
     if "input" in change:
         rows = list(source.records())[1:]
         source = write_manifest(home.manifest("sources"), [rows], source.history)
-    assert why in stale(plan, done, source, home, expected(plan, source, home))
+    assert why in why_stale(plan, done, source, home, expected_history(plan, source, home))
 
 
 def test_a_damaged_manifest_is_made_again(tmp_path):
@@ -99,7 +101,7 @@ def test_a_failure_keeps_what_was_done(tmp_path, monkeypatch):
     home, source = setting(tmp_path)
     kept = [r.id for r in source.records() if r.kept]
     with pytest.raises(PrepError, match="The toy broke"):
-        go(Toy(fail=kept[40]), source, home, Settings(local.run, 1, quiet=True))
+        go(Toy(fail=kept[40]), source, home, RunSettings(local.run, 1, quiet=True))
     assert not home.manifest("crop").exists()
     done = worked(home)
     outcome = go(Toy(), source, home)
@@ -147,12 +149,12 @@ def test_a_stage_that_loses_a_record_is_a_bug(tmp_path):
 def test_taggers_side_by_side_are_joined_and_run_alone(tmp_path):
     home, source = setting(tmp_path, 30)
     one, two = _says("one"), _says("two")
-    joined = bring(Plan("tag", (one, two), joined=True), source, home, LOCAL)
+    joined = update_stage(StagePlan("tag", (one, two), joined=True), source, home, LOCAL)
     said = {tuple(a.text for a in r.annotations) for r in joined.manifest.records() if r.kept}
     assert said == {("one", "two")}
     assert [step.stage for step in joined.manifest.history] == ["scan", "one", "two"]
-    assert not bring(Plan("tag", (one, two), joined=True), source, home, LOCAL).worked
-    both = bring(Plan("tag", (two,), joined=True), source, home, LOCAL)  # one less: nothing is tagged again
+    assert not update_stage(StagePlan("tag", (one, two), joined=True), source, home, LOCAL).worked
+    both = update_stage(StagePlan("tag", (two,), joined=True), source, home, LOCAL)  # one less: nothing is tagged again
     assert {tuple(a.text for a in r.annotations) for r in both.manifest.records() if r.kept} == {("two",)}
     assert (home.root / "starts").read_text().split() == ["one", "two"]
 
@@ -198,8 +200,8 @@ def test_kill_9_at_any_moment_then_the_same_command(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_the_digest_knows_no_number_of_workers(tmp_path, workers):
-    one = go(Toy(), *setting(tmp_path / "a")[::-1], Settings(local.run, 1, True)).manifest
-    many = go(Toy(), *setting(tmp_path / "b")[::-1], Settings(local.run, workers, True)).manifest
+    one = go(Toy(), *setting(tmp_path / "a")[::-1], RunSettings(local.run, 1, True)).manifest
+    many = go(Toy(), *setting(tmp_path / "b")[::-1], RunSettings(local.run, workers, True)).manifest
     assert many.digest == one.digest
 
 
@@ -207,12 +209,12 @@ def test_ray_gives_the_same_digest(tmp_path):
     pytest.importorskip("ray")
     here = go(Toy(), *setting(tmp_path / "a")[::-1]).manifest
     home, source = setting(tmp_path / "b")
-    there = go(Toy(), source, home, Settings(ray_data.run, 2, True)).manifest
+    there = go(Toy(), source, home, RunSettings(ray_data.run, 2, True)).manifest
     assert there.digest == here.digest
     assert 1 <= len((home.root / "starts").read_text().split()) <= 2  # one start per actor
     with pytest.raises(PrepError, match="The toy broke"):
         kept = [r.id for r in source.records() if r.kept]
-        go(Toy(word="x", fail=kept[3]), source, home, Settings(ray_data.run, 2, True))
+        go(Toy(word="x", fail=kept[3]), source, home, RunSettings(ray_data.run, 2, True))
 
 
 def test_manifest_digests_do_not_depend_on_time_or_place(tmp_path):

@@ -13,8 +13,8 @@ from pipeline.errors import PrepError
 from tests.test_optimizers import NAMES, PACKAGES
 from tests.toy_job import job
 from tests.training_set import sample
-from training.checkpoints.run_state import Place, begin, follow
-from training.distributed import Ranks
+from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
+from training.distributed import DistributedContext
 
 SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 
@@ -28,7 +28,7 @@ def nothing(done, total):
 
 
 def place(folder):
-    return Place(folder, "key of the run")
+    return RunPaths(folder, "key of the run")
 
 
 def run(folder, stop=None, **options):
@@ -36,19 +36,19 @@ def run(folder, stop=None, **options):
     if (name := options.get("optimizer")) in PACKAGES:
         pytest.importorskip(PACKAGES[name])
     rate = {"learning_rate": 1.0} if name in ("dadaptation", "prodigy") else {}
-    made = job(SAMPLES, **{"batch": 2, "epochs": 4, "save_every_steps": 3} | rate | options)
+    made = job(SAMPLES, **{"batch_size": 2, "epochs": 4, "save_every_steps": 3} | rate | options)
 
     def kill(step):
         if step.number == stop:
             raise Killed
         return False
 
-    course = begin(made, place(folder), Ranks())
+    course = resume_or_start(made, place(folder), DistributedContext())
     try:
-        follow(made, course, nothing, (kill,))
+        run_to_end(made, course, nothing, (kill,))
     except Killed:
         return course
-    course.ledger.finish(folder)
+    course.log.finish(folder)
     return course
 
 
@@ -68,35 +68,35 @@ def assert_same(one, two):
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 5, 6, 11])
 def test_killed_at_any_step(tmp_path, stop):
-    whole = run(tmp_path / "whole", accumulate=2, ema=0.9)
-    run(tmp_path / "halved", stop, accumulate=2, ema=0.9)
-    again = run(tmp_path / "halved", accumulate=2, ema=0.9)
+    whole = run(tmp_path / "whole", gradient_accumulation_steps=2, ema_decay=0.9)
+    run(tmp_path / "halved", stop, gradient_accumulation_steps=2, ema_decay=0.9)
+    again = run(tmp_path / "halved", gradient_accumulation_steps=2, ema_decay=0.9)
     assert again.done == stop // 3 * 3 - (3 if stop % 3 == 0 else 0)  # killed before the checkpoint of its step
     assert_same(result(whole, tmp_path / "whole"), result(again, tmp_path / "halved"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_optimizer_goes_on_exactly(tmp_path, name):
-    whole = run(tmp_path / "whole", optimizer=name, ema=0.9)
-    run(tmp_path / "halved", 8, optimizer=name, ema=0.9)
+    whole = run(tmp_path / "whole", optimizer=name, ema_decay=0.9)
+    run(tmp_path / "halved", 8, optimizer=name, ema_decay=0.9)
     assert_same(
         result(whole, tmp_path / "whole"),
-        result(run(tmp_path / "halved", optimizer=name, ema=0.9), tmp_path / "halved"),
+        result(run(tmp_path / "halved", optimizer=name, ema_decay=0.9), tmp_path / "halved"),
     )
 
 
 def test_killed_again_and_again(tmp_path):
-    whole = run(tmp_path / "whole", scheduler="cosine", warmup=0.3)
+    whole = run(tmp_path / "whole", lr_scheduler="cosine", lr_warmup=0.3)
     for stop in (4, 5, 7, 8, 10):
-        run(tmp_path / "torn", stop, scheduler="cosine", warmup=0.3)
-    again = run(tmp_path / "torn", scheduler="cosine", warmup=0.3)
+        run(tmp_path / "torn", stop, lr_scheduler="cosine", lr_warmup=0.3)
+    again = run(tmp_path / "torn", lr_scheduler="cosine", lr_warmup=0.3)
     assert_same(result(whole, tmp_path / "whole"), result(again, tmp_path / "torn"))
 
 
 def test_fresh_begins_anew(tmp_path):
     run(tmp_path, 5)
     whole = result(run(tmp_path / "whole"), tmp_path / "whole")
-    fresh = run(tmp_path, fresh=True)
+    fresh = run(tmp_path, restart=True)
     assert fresh.done == 0
     assert_same(whole, result(fresh, tmp_path))
 
@@ -117,15 +117,15 @@ def test_a_shorter_run_does_not_go_on_from_a_longer_one(tmp_path):
 
 def test_other_keys_lie_beside(tmp_path):
     run(tmp_path, 5)
-    made = job(SAMPLES, batch=2, epochs=4)
-    assert begin(made, Place(tmp_path, "another key"), Ranks()).done == 0
-    assert begin(made, place(tmp_path), Ranks()).done == 3
+    made = job(SAMPLES, batch_size=2, epochs=4)
+    assert resume_or_start(made, RunPaths(tmp_path, "another key"), DistributedContext()).done == 0
+    assert resume_or_start(made, place(tmp_path), DistributedContext()).done == 3
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
     whole = result(run(tmp_path / "whole"), tmp_path / "whole")
     run(tmp_path / "torn", 8)
-    newest = place(tmp_path / "torn").state / "step-00000006" / "state.safetensors"
+    newest = place(tmp_path / "torn").state_folder / "step-00000006" / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-5])
     again = run(tmp_path / "torn")
     assert again.done == 3
@@ -135,32 +135,32 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
 
 def test_half_a_checkpoint_is_none(tmp_path):
     run(tmp_path, 5)
-    (place(tmp_path).state / ".step-00000006.tmp").mkdir()
+    (place(tmp_path).state_folder / ".step-00000006.tmp").mkdir()
     assert run(tmp_path, 4).done == 3
 
 
 def test_keeps_the_latest(tmp_path):
     for keep in (1, 3):
-        course = run(tmp_path / str(keep), keep=keep, save_every_steps=2, epochs=3)
-        total = course.shelf.steps()
+        course = run(tmp_path / str(keep), save_total_limit=keep, save_every_steps=2, epochs=3)
+        total = course.manager.steps()
         assert (len(total) == keep and max(total) == 12) or sorted(total)[-1] % 2 == 0
 
 
 def test_rhythm_of_checkpoints(tmp_path):
     saved = []
-    made = job(SAMPLES, batch=2, epochs=3, save_every_epochs=2, save_every_steps=0, keep=99)
-    course = begin(made, place(tmp_path), Ranks())
-    last = follow(made, course, nothing)
+    made = job(SAMPLES, batch_size=2, epochs=3, save_every_epochs=2, save_every_steps=0, save_total_limit=99)
+    course = resume_or_start(made, place(tmp_path), DistributedContext())
+    last = run_to_end(made, course, nothing)
     per_epoch = last.number // 3
-    saved = sorted(course.shelf.steps())
+    saved = sorted(course.manager.steps())
     assert saved == [2 * per_epoch, 3 * per_epoch]
-    about = json.loads((place(tmp_path).state / f"step-{saved[0]:08d}" / "state.json").read_text())
+    about = json.loads((place(tmp_path).state_folder / f"step-{saved[0]:08d}" / "state.json").read_text())
     assert (about["step"], about["about"]["epoch"]) == (saved[0], 2)
 
 
 @pytest.mark.parametrize("bad_step", [2, 30])
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, bad_step):
-    made, calls = job(SAMPLES, steps=40, batch=2, save_every_steps=10), []
+    made, calls = job(SAMPLES, steps=40, batch_size=2, save_every_steps=10), []
 
     def condition(captions):
         calls.append(captions)
@@ -168,22 +168,22 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, bad_
         return {"text": text * float("nan") if len(calls) == bad_step else text}
 
     made = dataclasses.replace(made, condition=condition)
-    course = begin(made, place(tmp_path), Ranks())
+    course = resume_or_start(made, place(tmp_path), DistributedContext())
     with pytest.raises(PrepError) as caught:
-        follow(made, course, nothing)
+        run_to_end(made, course, nothing)
     assert f"The loss of step {bad_step} is not finite; its batch holds the records" in caught.value.wrong
     for one in SAMPLES:
         assert (one.id in caught.value.wrong) == (one.caption in calls[bad_step - 1])
     assert len(calls) < bad_step + 25
-    again = begin(job(SAMPLES, steps=40, batch=2), place(tmp_path), Ranks())
+    again = resume_or_start(job(SAMPLES, steps=40, batch_size=2), place(tmp_path), DistributedContext())
     assert again.done == (bad_step - 1) // 10 * 10
-    assert all(bool(value.isfinite().all()) for value in again.learner.tensors().values())
+    assert all(bool(value.isfinite().all()) for value in again.train_state.tensors().values())
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     """The loss was still a number when the step that broke the weights was taken."""
-    made = job(SAMPLES, steps=9, batch=2, save_every_steps=3)
-    course = begin(made, place(tmp_path), Ranks())
+    made = job(SAMPLES, steps=9, batch_size=2, save_every_steps=3)
+    course = resume_or_start(made, place(tmp_path), DistributedContext())
 
     def spoil(step):
         if step.number == 6:
@@ -191,33 +191,33 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
         return False
 
     with pytest.raises(PrepError, match="The weights are not finite after step 6; its batch holds the records"):
-        follow(made, course, nothing, (spoil,))
-    assert course.shelf.steps() == [3]
+        run_to_end(made, course, nothing, (spoil,))
+    assert course.manager.steps() == [3]
 
 
 def test_a_gradient_that_is_not_finite(tmp_path):
-    made = job(SAMPLES, steps=9, batch=2)
+    made = job(SAMPLES, steps=9, batch_size=2)
     made.denoiser.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(PrepError, match="The gradient of step 1 is not finite"):
-        follow(made, begin(made, place(tmp_path), Ranks()), nothing)
+        run_to_end(made, resume_or_start(made, place(tmp_path), DistributedContext()), nothing)
 
 
 def test_a_loss_that_grows_without_end(tmp_path):
-    made = job(SAMPLES, steps=200, batch=2)
+    made = job(SAMPLES, steps=200, batch_size=2)
 
     def spoil(step):
         if step.number == 60:
             made.denoiser.data.fill_(1e4)
         return False
 
-    course = begin(made, place(tmp_path), Ranks())
+    course = resume_or_start(made, place(tmp_path), DistributedContext())
     with pytest.raises(PrepError, match=r"The loss of the steps 51 to 75 is \d+ times that of the first"):
-        follow(made, course, nothing, (spoil,))
+        run_to_end(made, course, nothing, (spoil,))
 
 
 def test_parts_are_joined_in_order(tmp_path):
     course = run(tmp_path, save_every_steps=2)
     metrics = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
     assert [row["step"] for row in metrics] == list(range(1, len(metrics) + 1))
-    assert len(list(place(tmp_path).state.glob("metrics-*.parquet"))) == (len(metrics) + 1) // 2
-    assert course.ledger.rows == []
+    assert len(list(place(tmp_path).state_folder.glob("metrics-*.parquet"))) == (len(metrics) + 1) // 2
+    assert course.log.rows == []

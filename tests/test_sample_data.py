@@ -1,4 +1,4 @@
-"""The sample pictures are what make.py makes, and what their README says."""
+"""The sample images are what make.py makes, and what their README says."""
 
 import dataclasses
 import io
@@ -33,7 +33,7 @@ def shipped() -> set[str]:
     return {str(p.relative_to(FOLDER)) for f in FOLDERS for p in (FOLDER / f).iterdir()}
 
 
-def colours(image: Image.Image) -> np.ndarray:
+def colors(image: Image.Image) -> np.ndarray:
     """As people see it: white behind what is transparent."""
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -51,18 +51,18 @@ def test_shipped_pixels_are_those_of_the_photograph(cut):
         assert image.format == cut.format
         assert image.getexif().get(0x0112, 1) == cut.orientation
         assert image.mode == cut.mode
-        seen = colours(ImageOps.exif_transpose(image))
+        seen = colors(ImageOps.exif_transpose(image))
     if cut.side or cut.mode in ("RGBA", "CMYK"):
-        expected = colours(make.picture(cut))
+        expected = colors(make.image(cut))
     else:
         left, top, right, bottom = cut.box
         expected = np.asarray(make.photograph(cut.source))[top:bottom, left:right]
-        expected = colours(Image.fromarray(expected).convert("L" if cut.mode == "L" else "RGB"))
+        expected = colors(Image.fromarray(expected).convert("L" if cut.mode == "L" else "RGB"))
     assert seen.shape == expected.shape
     if cut.format in LOSSLESS:
         assert np.array_equal(seen, expected)
     else:
-        # The GIF with its 128 colours loses most: 32.1 dB.
+        # The GIF with its 128 colors loses most: 32.1 dB.
         assert psnr(seen, expected) > 31
 
 
@@ -83,7 +83,7 @@ def test_the_folder_holds_what_make_makes_and_the_readme_lists(made):
 
 def test_making_twice_gives_the_same_bytes():
     for cut in make.CUTS[:4]:
-        assert make.encode(make.picture(cut), cut) == make.encode(make.picture(cut), cut)
+        assert make.encode(make.image(cut), cut) == make.encode(make.image(cut), cut)
     for shot in drawn.SHOTS[:4]:
         assert make.encode(drawn.drawn(shot), shot) == make.encode(drawn.drawn(shot), shot)
 
@@ -116,7 +116,7 @@ def test_shipped_pixels_are_those_that_make_draws(path, made):
     with Image.open(FOLDER / path) as image, Image.open(made / path) as again:
         shot = DRAWN.get(path, drawn.Shot(path, 0, *image.size, "PNG", "P"))
         assert (image.format, image.mode, image.getexif().get(0x0112, 1)) == (shot.format, shot.mode, shot.orientation)
-        seen, expected = (colours(ImageOps.exif_transpose(one)) for one in (image, again))
+        seen, expected = (colors(ImageOps.exif_transpose(one)) for one in (image, again))
     assert seen.shape == (shot.height - 2 * shot.trim, shot.width - 2 * shot.trim, 3)
     if shot.format in LOSSLESS:
         assert np.array_equal(seen, expected)
@@ -133,7 +133,7 @@ def test_the_drawn_are_who_their_folders_say():
         ("girl/073.jpg", class_scene("girl", 73)),
     ):
         with Image.open(FOLDER / path) as image:
-            assert psnr(colours(image), colours(paint(scene, *image.size))) > 30
+            assert psnr(colors(image), colors(paint(scene, *image.size))) > 30
     people = {path: drawn.scene(shot).person for path, shot in DRAWN.items()}
     assert {path.split("/")[0] for path, person in people.items() if person in CAST.values()} == {"smith", "wren"}
     assert {people[path].gender for path in people if path.startswith("man/")} == {"boy"}
@@ -148,16 +148,16 @@ def test_sizes_are_mixed():
 
 
 def test_the_cutout_is_somebody_without_a_background():
-    """Laid on the white it was cut from, it is the picture again; on blue, the picture on blue."""
+    """Laid on the white it was cut from, it is the image again; on blue, the image on blue."""
     with Image.open(FOLDER / "smith/cutout.png") as image:
         alpha = np.asarray(image.getchannel("A")) / 255
-        colour = np.asarray(image.convert("RGB")).astype(float)
+        color = np.asarray(image.convert("RGB")).astype(float)
     shot = DRAWN["smith/cutout.png"]
     assert np.count_nonzero(alpha == 0) > 20_000 and np.count_nonzero(alpha == 1) > 40_000
     for background, name in (((255, 255, 255), "white"), ((150, 204, 246), "blue"), ((255, 190, 208), "pink")):
         scene = dataclasses.replace(drawn.scene(shot), place="", style="flat", background=name)
-        laid = colour * alpha[..., None] + np.array(background) * (1 - alpha[..., None])
-        assert np.abs(laid - colours(paint(scene, shot.width, shot.height))).max() <= 2
+        laid = color * alpha[..., None] + np.array(background) * (1 - alpha[..., None])
+        assert np.abs(laid - colors(paint(scene, shot.width, shot.height))).max() <= 2
 
 
 def test_the_near_duplicate_is_near():

@@ -1,4 +1,4 @@
-"""Which picture is seen when: counts, sizes, regularization, and random streams."""
+"""Which image is seen when: counts, sizes, regularization, and random streams."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training_set import sample
-from training.data.sampler import _FILL, Draw, all_batches, chance, epoch_batches, mirrored, seed_of
+from training.data.sampler import _FILL, SampleRef, all_batches, draw_noise, epoch_batches, is_flipped, seed_of
 from training.objective import DDPM
-from training.objective_options import Noise
+from training.objective_options import ObjectiveOptions
 
 SIZES = st.sampled_from([(64, 64), (64, 128), (128, 64)])
 
 
 @given(st.lists(st.tuples(SIZES, st.integers(1, 4)), min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 3))
-def test_every_picture_comes_as_often_as_its_repeats_and_no_batch_mixes_sizes(pictures, batch, epoch):
-    samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(pictures)]
+def test_every_image_comes_as_often_as_its_repeats_and_no_batch_mixes_sizes(images, batch, epoch):
+    samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(images)]
     batches = epoch_batches(samples, epoch, batch, seed=7)
     seen = Counter(draw.sample.id for drawn in batches for draw in drawn)
     assert seen == {s.id: s.repeats for s in samples}
@@ -28,7 +28,7 @@ def test_every_picture_comes_as_often_as_its_repeats_and_no_batch_mixes_sizes(pi
     assert all(len({(d.sample.width, d.sample.height) for d in drawn}) == 1 for drawn in batches)
 
 
-def test_no_turn_of_a_picture_comes_twice():
+def test_no_turn_of_a_image_comes_twice():
     samples = [sample(k, repeats=k + 1) for k in range(3)]
     turns = [(d.sample.id, d.number) for epoch in range(4) for b in epoch_batches(samples, epoch, 2, 1) for d in b]
     assert len(set(turns)) == len(turns) == 4 * 6
@@ -45,7 +45,7 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert ids[0] != ids[3]
 
 
-def test_regularization_matches_each_class_and_goes_round_all_pictures():
+def test_regularization_matches_each_class_and_goes_round_all_images():
     people = [sample(k, repeats=5) for k in range(4)]  # 20 turns an epoch
     cats = [sample(10 + k, class_name="cat", repeats=3) for k in range(2)]  # 6 turns
     men = [sample(20 + k, reg=True, subject="", repeats=1) for k in range(30)]
@@ -61,7 +61,7 @@ def test_regularization_matches_each_class_and_goes_round_all_pictures():
             (True, "cat"): 6,
         }
         seen.update(s.id for s in drawn if s.reg)
-    assert [seen[s.id] for s in men] == [2] * 30  # 60 turns over 30 pictures: none is left out
+    assert [seen[s.id] for s in men] == [2] * 30  # 60 turns over 30 images: none is left out
     assert sorted(seen[s.id] for s in felines) == [4, 4, 5, 5]  # 18 turns over 4
 
 
@@ -78,8 +78,8 @@ def test_turns_of_regularization_know_their_number_and_their_epoch():
     assert len(set(turns)) == len(turns) == 18
 
 
-def test_which_regularization_pictures_come_first_is_the_seeds_choice():
-    """Of more pictures than an epoch needs, not those whose ids come first."""
+def test_which_regularization_images_come_first_is_the_seeds_choice():
+    """Of more images than an epoch needs, not those whose ids come first."""
     samples = [sample(1, repeats=5), *(sample(20 + k, reg=True, subject="", repeats=1) for k in range(50))]
     first = {
         seed: frozenset(d.sample.id for batch in epoch_batches(samples, 0, 1, seed) for d in batch if d.sample.reg)
@@ -104,7 +104,7 @@ def test_sizes_take_turns():
         ("drop", lambda group, batch: [*group, group[0]], "shown 3 times an epoch, not the planned 2"),
     ],
 )
-def test_a_picture_seen_otherwise_than_planned_is_a_fault(monkeypatch, policy, fault, said):
+def test_a_image_seen_otherwise_than_planned_is_a_fault(monkeypatch, policy, fault, said):
     monkeypatch.setitem(_FILL, policy, fault)
     with pytest.raises(AssertionError, match=said):
         epoch_batches([sample(1), sample(2)], 0, 2, 1, policy)
@@ -119,20 +119,21 @@ def test_epochs_follow_one_another():
 
 def test_chance_is_the_samples_own():
     objective = DDPM(torch.linspace(0.99, 0.01, 1000))
-    one = chance(Draw(sample(1), 3), objective, (4, 8, 8), (42, Noise()))
-    again = chance(Draw(sample(1, caption="another"), 3), objective, (4, 8, 8), (42, Noise()))
+    one = draw_noise(SampleRef(sample(1), 3), objective, (4, 8, 8), (42, ObjectiveOptions()))
+    again = draw_noise(SampleRef(sample(1, caption="another"), 3), objective, (4, 8, 8), (42, ObjectiveOptions()))
     assert torch.equal(one.noise, again.noise)
     assert torch.equal(one.time, again.time)
     assert torch.equal(one.posterior, again.posterior)
-    for draw, seed in ((Draw(sample(1), 4), 42), (Draw(sample(2), 3), 42), (Draw(sample(1), 3), 43)):
-        assert not torch.equal(one.noise, chance(draw, objective, (4, 8, 8), (seed, Noise())).noise)
+    for draw, seed in ((SampleRef(sample(1), 4), 42), (SampleRef(sample(2), 3), 42), (SampleRef(sample(1), 3), 43)):
+        assert not torch.equal(one.noise, draw_noise(draw, objective, (4, 8, 8), (seed, ObjectiveOptions())).noise)
     assert not torch.equal(one.noise, one.posterior)
 
 
 def test_noise_offset_moves_whole_channels():
     objective = DDPM(torch.linspace(0.99, 0.01, 1000))
     plain, moved = (
-        chance(Draw(sample(1), 0), objective, (4, 16, 16), (1, Noise(noise_offset=offset))) for offset in (0.0, 0.1)
+        draw_noise(SampleRef(sample(1), 0), objective, (4, 16, 16), (1, ObjectiveOptions(noise_offset=offset)))
+        for offset in (0.0, 0.1)
     )
     change = moved.noise - plain.noise
     assert torch.equal(plain.time, moved.time)
@@ -140,7 +141,9 @@ def test_noise_offset_moves_whole_channels():
     assert len({round(float(value), 5) for value in change.mean((2, 3))[0]}) == 4  # each channel has its own
     assert float(change.abs().max()) > 0.01
     means = [
-        chance(Draw(sample(k), 0), objective, (4, 16, 16), (1, Noise(noise_offset=0.5))).noise.mean((2, 3))
+        draw_noise(SampleRef(sample(k), 0), objective, (4, 16, 16), (1, ObjectiveOptions(noise_offset=0.5))).noise.mean(
+            (2, 3)
+        )
         for k in range(100)
     ]
     assert float(torch.stack(means).std()) == pytest.approx((0.5**2 + 1 / 256) ** 0.5, rel=0.1)
@@ -149,7 +152,8 @@ def test_noise_offset_moves_whole_channels():
 def test_input_perturbation_is_mixed_in_and_not_to_be_predicted():
     objective = DDPM(torch.linspace(0.99, 0.01, 1000))
     plain, moved = (
-        chance(Draw(sample(1), 0), objective, (4, 32, 32), (1, Noise(input_perturbation=share))) for share in (0.0, 0.1)
+        draw_noise(SampleRef(sample(1), 0), objective, (4, 32, 32), (1, ObjectiveOptions(input_perturbation=share)))
+        for share in (0.0, 0.1)
     )
     assert plain.mixed is plain.noise and torch.equal(plain.noise, moved.noise)
     assert float((moved.mixed - moved.noise).std()) == pytest.approx(0.1, rel=0.05)
@@ -164,8 +168,8 @@ def test_seed_of_is_a_plain_hash():
 
 
 @given(st.lists(st.tuples(SIZES, st.integers(1, 4)), min_size=1, max_size=12), st.integers(2, 5), st.integers(0, 3))
-def test_repeat_fills_every_batch_and_drop_leaves_none_unfilled(pictures, batch, epoch):
-    samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(pictures)]
+def test_repeat_fills_every_batch_and_drop_leaves_none_unfilled(images, batch, epoch):
+    samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(images)]
     plan = Counter({s.id: s.repeats for s in samples})
     sizes = Counter((s.width, s.height) for s in samples for _ in range(s.repeats))
     filled, cut = (epoch_batches(samples, epoch, batch, 7, policy) for policy in ("repeat", "drop"))
@@ -175,7 +179,7 @@ def test_repeat_fills_every_batch_and_drop_leaves_none_unfilled(pictures, batch,
     assert not plan - Counter(d.sample.id for drawn in filled for d in drawn)
     assert not Counter(d.sample.id for drawn in cut for d in drawn) - plan
     turns = [(d.sample.id, d.number) for drawn in filled for d in drawn]
-    assert len(set(turns)) == len(turns)  # a filler is another draw of its picture, not the same again
+    assert len(set(turns)) == len(turns)  # a filler is another draw of its image, not the same again
 
 
 def test_what_is_dropped_changes_from_epoch_to_epoch():
@@ -185,8 +189,8 @@ def test_what_is_dropped_changes_from_epoch_to_epoch():
 
 
 def test_half_of_the_draws_are_mirrored_each_by_its_own_coin():
-    draws = [Draw(sample(k), n) for k in range(20) for n in range(50)]
-    sides = [mirrored(draw, 42) for draw in draws]
-    assert 440 < sum(sides) < 560 and sides == [mirrored(draw, 42) for draw in draws]
-    assert sides != [mirrored(draw, 43) for draw in draws]
-    assert all(set(sides[50 * k : 50 * k + 50]) == {True, False} for k in range(20))  # not always the same pictures
+    draws = [SampleRef(sample(k), n) for k in range(20) for n in range(50)]
+    sides = [is_flipped(draw, 42) for draw in draws]
+    assert 440 < sum(sides) < 560 and sides == [is_flipped(draw, 42) for draw in draws]
+    assert sides != [is_flipped(draw, 43) for draw in draws]
+    assert all(set(sides[50 * k : 50 * k + 50]) == {True, False} for k in range(20))  # not always the same images

@@ -13,14 +13,14 @@ from PIL import Image
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, manifest, placed, workspace
 from training.checkpoints.parquet_rows import read_rows
-from training.checkpoints.run_state import Place
+from training.checkpoints.run_state import RunPaths
 from training.data.dataset import read_samples
-from training.distributed import Ranks
+from training.distributed import DistributedContext
 from training.evaluation.clip_score import _say_once
 from training.models.sd1 import SD1
-from training.optim.train_state import make_learner
-from training.sampling.callback import Painted, Samples
-from training.setup import Plan, assemble
+from training.optim.train_state import make_train_state
+from training.sampling.callback import SampleCallback, SampleResult
+from training.setup import RunConfig, build_job
 from training.train import Train
 
 
@@ -35,10 +35,10 @@ def painted(folder, **options):
     options = {"rank": 2, "learning_rate": 1e-2, "sample_prompts": "prompts.txt"} | options
     config, model = Train(**options), checkpoint(work)
     made = read_samples(manifest(work, [placed(work, 1), placed(work, 2)]))
-    run = assemble(Plan(config, SD1(), model, made), work, nothing)
-    learner = make_learner(run.job.groups, config, Ranks())
-    paintings = config.paintings(made, SD1(), (work, config.seed))
-    return Samples(run, learner, (paintings, work), Place(work.runs / "run", "key"))
+    run = build_job(RunConfig(config, SD1(), model, made), work, nothing)
+    learner = make_train_state(run.job.groups, config, DistributedContext())
+    paintings = config.sample_requests(made, SD1(), (work, config.seed))
+    return SampleCallback(run, learner, (paintings, work), RunPaths(work.runs / "run", "key"))
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def test_the_base_may_be_left_out(tmp_path):
     found = painted(tmp_path, sample_base=False)
     found.begin(0)
     assert not found.rows
-    found.paint(5)
+    found.generate(5)
     assert [row.step for row in found.rows] == [5, 5]
     assert Image.open(found.folder / "all.png").width > 64  # the sheet has no row for the base
 
 
-def test_same_weights_same_picture_and_other_weights_another(begun):
+def test_same_weights_same_image_and_other_weights_another(begun):
     before = pixels(begun, 0, 1)
     begun.paint(5)
     assert np.array_equal(before, pixels(begun, 5, 1))
@@ -94,7 +94,7 @@ def test_painting_leaves_training_as_it_was(begun):
 
 def test_grids_and_table(begun):
     file = begun.place.folder / "samples.parquet"
-    assert read_rows(file, Painted) == begun.rows
+    assert read_rows(file, SampleResult) == begun.rows
     assert {"clip_prompt", "clip_subject", "file", "seed"} <= set(pq.read_schema(file).names)
     assert all((begun.place.folder / row.file).is_file() for row in begun.rows)
     one, all_of_them = (Image.open(begun.folder / name) for name in ("step-00000000/grid.png", "all.png"))
@@ -104,14 +104,14 @@ def test_grids_and_table(begun):
 def test_goes_on_with_what_was_painted(begun):
     begun.paint(8)
     rows = [row for row in begun.rows if row.step < 8]
-    again = Samples(begun.run, begun.learner, (begun.paintings, begun.workspace), begun.place)
+    again = SampleCallback(begun.run, begun.learner, (begun.paintings, begun.workspace), begun.place)
     again.begin(6)
     assert again.rows == rows
     assert not (begun.folder / "step-00000008").exists() and (begun.folder / "step-00000000").exists()
 
 
 def test_of_another_run_nothing_is_kept(begun):
-    other = Samples(begun.run, begun.learner, (begun.paintings[:1], begun.workspace), begun.place)
+    other = SampleCallback(begun.run, begun.learner, (begun.paintings[:1], begun.workspace), begun.place)
     other.begin(6)
     assert other.rows == [] and not list(begun.folder.glob("step-*"))
 
@@ -122,7 +122,7 @@ def test_without_a_clip_model_the_scores_are_empty_and_that_is_said_once(tmp_pat
     found = painted(tmp_path)
     with caplog.at_level(logging.WARNING):
         found.begin(0)
-        found.paint(1)
+        found.generate(1)
     said = [message for message in caplog.messages if "CLIP" in message]
     assert len(said) == 1
     assert said[0].startswith("samples.parquet has no CLIP scores: no model for them is here. Get it: prep models pull")
@@ -136,7 +136,7 @@ def test_a_clip_model_that_was_named_must_be_there(tmp_path):
 
 def test_in_half_precision_text_stays_exact(tmp_path):
     """The denoiser is held in bfloat16, the text encoder and the VAE in float32."""
-    found = painted(tmp_path, precision="bf16", text_encoder_rate=1e-3)
+    found = painted(tmp_path, precision="bf16", text_encoder_lr=1e-3)
     found.begin(0)
     assert len(np.unique(pixels(found, 0, 1))) > 10
     assert next(found.run.modules["text_encoder"].parameters()).dtype == torch.float32
@@ -144,9 +144,9 @@ def test_in_half_precision_text_stays_exact(tmp_path):
 
 def test_nothing_is_painted_unless_asked(tmp_path):
     work = workspace(tmp_path)
-    assert Train().paintings([], SD1(), (work, 0)) == []
+    assert Train().sample_requests([], SD1(), (work, 0)) == []
     made = read_samples(manifest(work, [placed(work, 1)]))
-    found = Train(sample_every_epochs=2, sample_steps=9).paintings(made, SD1(), (work, 5))
+    found = Train(sample_every_epochs=2, sample_steps=9).sample_requests(made, SD1(), (work, 5))
     assert [(one.prompt, one.seed, one.steps, one.width) for one in found] == [
         ("smith", 5, 9, 512),
         ("smith man on a beach", 6, 9, 512),
@@ -158,7 +158,7 @@ def test_what_cannot_be_painted_is_refused_before_anything_is_loaded(tmp_path):
     work = workspace(tmp_path)
     (work.root / "prompts.txt").write_text("smith --w 65\n")
     with pytest.raises(PrepError, match="65 x 512 pixels cannot be made"):
-        Train(sample_prompts="prompts.txt").paintings([], SD1(), (work, 0))
+        Train(sample_prompts="prompts.txt").sample_requests([], SD1(), (work, 0))
 
 
 def test_without_memory_enough_a_sample_is_painted_tile_by_tile(tmp_path, monkeypatch, caplog):
@@ -187,12 +187,12 @@ def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeyp
     monkeypatch.setattr("training.sampling.pipeline.Painter.paint", paint)
     with pytest.raises(PrepError, match="too small to paint a sample of 64 x 64 pixels") as said:
         samples.begin(0)
-    assert "--w and --h" in said.value.mend
+    assert "--w and --h" in said.value.hint
 
 
 def test_without_memory_enough_fewer_samples_are_painted_at_once(tmp_path, monkeypatch, caplog):
     (tmp_path / "p.txt").write_text("".join(f"smith --w 64 --h 64 --d {seed}\n" for seed in range(6)))
-    samples = painted(tmp_path, sample_steps=2, sample_at_once=4, sample_prompts=str(tmp_path / "p.txt"))
+    samples = painted(tmp_path, sample_steps=2, sample_batch_size=4, sample_prompts=str(tmp_path / "p.txt"))
     tries = []
 
     def paint(painter, group):

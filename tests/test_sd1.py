@@ -8,7 +8,7 @@ import torch
 from tests.training_set import checkpoint, workspace
 from training.models.family import TextSettings
 from training.models.sd1 import SD1
-from training.objective_options import Noise
+from training.objective_options import ObjectiveOptions
 
 FAMILY = SD1()
 SIZE = torch.zeros(2, 6)
@@ -65,5 +65,5 @@ def test_unet_is_told_noise_time_and_text(model):
 
 
 def test_objective_is_the_bases_own(model):
-    objective = FAMILY.objective(model, Noise(min_snr=5.0))
+    objective = FAMILY.objective(model, ObjectiveOptions(min_snr_gamma=5.0))
     assert (objective.prediction, objective.min_snr, len(objective.alphas)) == ("epsilon", 5.0, 1000)

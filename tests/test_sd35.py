@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.models.family import TextSettings
-from training.models.loader import Checkpoint
+from training.models.loader import BaseModel
 from training.models.sd35 import SD35
 from training.train import Train
 
@@ -30,7 +30,7 @@ def test_without_t5_zeros_stand_in_its_place(tmp_path):
     copy = shutil.copytree(narrow("sd35"), tmp_path / "copy")
     shutil.rmtree(copy / "text_encoder_3")
     model = checkpoint(workspace(tmp_path / "w"), str(copy))
-    assert FAMILY.recognise(model)
+    assert FAMILY.matches(model)
     found = encoded(model, ["a photo of smith"])
     pipeline = StableDiffusion3Pipeline.from_pretrained(copy, text_encoder_3=None, tokenizer_3=None)
     text, _, pooled, _ = pipeline.encode_prompt(["a photo of smith"], None, None, do_classifier_free_guidance=False)
@@ -68,7 +68,7 @@ def test_a_run_without_t5(tmp_path):
     copy = shutil.copytree(narrow("sd35"), tmp_path / "copy")
     shutil.rmtree(copy / "text_encoder_3")
     work = workspace(tmp_path / "w")
-    stage = Train(base=str(copy), steps=1, rank=2, density="mode", shift=1.0)
+    stage = Train(base=str(copy), steps=1, rank=2, timestep_sampling="mode", flow_shift=1.0)
     list(stage.run(manifest(work, [placed(work, 1)]), work, lambda done, total: None))
     assert stage.file(work).is_file()
 
@@ -76,14 +76,14 @@ def test_a_run_without_t5(tmp_path):
 def test_t5_is_held_as_the_precision_says(tmp_path, monkeypatch):
     """It never learns; in float32 it would be 19 GB. CLIP's texts stay exact, and caches of the two do not mix."""
     held = {}
-    load = Checkpoint.load
+    load = BaseModel.load
 
     def watched(self, part, *given):
         module = load(self, part, *given)
         held.setdefault(part, []).append(module.dtype)
         return module
 
-    monkeypatch.setattr(Checkpoint, "load", watched)
+    monkeypatch.setattr(BaseModel, "load", watched)
     work = workspace(tmp_path)
     made = manifest(work, [placed(work, 1, caption="a photo of smith")])
     (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 1\n")

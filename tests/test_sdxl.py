@@ -8,10 +8,10 @@ import re
 import pytest
 import torch
 
-from pipeline.record import Crop
+from pipeline.record import CropBox
 from tests.training_set import checkpoint, narrow, sample, workspace
-from training.data.dataset import Source
-from training.models.architecture_config import PLANS, write_skeleton
+from training.data.dataset import SourceImage
+from training.models.architecture_config import PLANS, write_config_folder
 from training.models.family import TextSettings, size_of
 from training.models.loader import empty_part
 from training.models.sdxl import SDXL, original_name
@@ -46,7 +46,7 @@ def test_names_of_the_original_layout(ours, theirs):
 def full(tmp_path_factory):
     """The U-Net and the encoders at their real sizes, without weights."""
     folder = tmp_path_factory.mktemp("skeleton")
-    write_skeleton(folder, PLANS["sdxl"])
+    write_config_folder(folder, PLANS["sdxl"])
     with torch.device("meta"):
         return {part: empty_part(folder, part) for part in ("unet", "vae", "text_encoder", "text_encoder_2")}
 
@@ -75,8 +75,8 @@ def test_as_many_modules_as_kohya_adapts(full):
     assert len({FAMILY.key("unet", name) for name in names}) == len(names)
 
 
-def test_sizes_are_those_of_source_crop_and_picture():
-    crop = Crop(
+def test_sizes_are_those_of_source_crop_and_image():
+    crop = CropBox(
         source_width=3000,
         source_height=2000,
         scaled_width=1536,
@@ -86,11 +86,11 @@ def test_sizes_are_those_of_source_crop_and_picture():
         width=1024,
         height=1016,
         background="#ffffff",
-        focus="centre",
+        focus="center",
         upscale=1.0,
-        lost=0.3,
+        cropped_fraction=0.3,
     )
-    cut = dataclasses.replace(sample(1, width=1024, height=1016), source=Source("a.jpg", crop, None))
+    cut = dataclasses.replace(sample(1, width=1024, height=1016), source=SourceImage("a.jpg", crop, None))
     assert size_of(cut) == (2000, 3000, 8, 256, 1016, 1024)
     assert size_of(sample(1, width=64, height=128)) == (128, 64, 0, 0, 128, 64)
 

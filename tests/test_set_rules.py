@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.checks import dataset_arrays
-from pipeline.checks.rule_context import Aims
+from pipeline.checks.rule_context import TrainingTargets
 from tests.checking import TOKEN, copy, found, good, prior
 
 SET = [good(n) for n in range(12)]
@@ -14,45 +14,45 @@ REG = [prior(n) for n in range(20, 26)]
 
 def like(one, other, bits=0):
     """`one` with the looks of `other`, but for some bits."""
-    phash = f"{int(other.picture.phash, 16) ^ (1 << bits) - 1:016x}"
-    return replace(one, picture=replace(one.picture, phash=phash))
+    phash = f"{int(other.image.phash, 16) ^ (1 << bits) - 1:016x}"
+    return replace(one, image=replace(one.image, phash=phash))
 
 
 def test_the_same_content_in_two_sets(tmp_path):
-    twin = replace(prior(30), picture=replace(prior(30).picture, pixels=SET[3].picture.pixels))
+    twin = replace(prior(30), image=replace(prior(30).image, pixel_sha256=SET[3].image.pixel_sha256))
     told = found(tmp_path, [*SET, *REG, twin])
-    assert set(told) == {"same picture in two sets"}
-    assert told["same picture in two sets"].severity == "error"
-    assert set(told["same picture in two sets"].pictures) == {"raw/3.jpg", "raw/30.jpg"}
+    assert set(told) == {"same image in two sets"}
+    assert told["same image in two sets"].severity == "error"
+    assert set(told["same image in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
 
 
 @pytest.mark.parametrize("role", ["val", "reg"])
-def test_a_copy_in_another_set_is_the_same_picture(tmp_path, role):
+def test_a_copy_in_another_set_is_the_same_image(tmp_path, role):
     other = copy(SET[3], 1, role=role, caption=f"man, {TOKEN}" if role == "val" else "man")
     told = found(tmp_path, [*SET, other])
-    assert told["same picture in two sets"].count == 2
-    assert set(told) == {"same picture in two sets"}
+    assert told["same image in two sets"].count == 2
+    assert set(told) == {"same image in two sets"}
 
 
 def test_near_duplicates_in_two_sets_and_in_one(tmp_path):
     told = found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=6)])
     assert set(told) == {"near-identical in two sets"}
-    assert set(told["near-identical in two sets"].pictures) == {"raw/3.jpg", "raw/30.jpg"}
+    assert set(told["near-identical in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
     assert found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=7)]) == {}
     told = found(tmp_path, [*SET, like(good(30, role="val"), SET[3])])
     assert told["near-identical in two sets"].message == (
-        "A picture in the training set looks like one in the validation set."
+        "A image in the training set looks like one in the validation set."
     )
     told = found(tmp_path, [*SET, like(good(30), SET[3], bits=4)])
-    assert set(told) == {"near-identical pictures"}
-    assert set(told["near-identical pictures"].pictures) == {"raw/3.jpg", "raw/30.jpg"}
+    assert set(told) == {"near-identical images"}
+    assert set(told["near-identical images"].images) == {"raw/3.jpg", "raw/30.jpg"}
 
 
-def test_copies_of_a_picture_are_no_duplicates_of_it(tmp_path):
+def test_copies_of_a_image_are_no_duplicates_of_it(tmp_path):
     assert found(tmp_path, [*SET, like(copy(SET[3], 1), SET[3])]) == {}
 
 
-def test_pictures_of_two_subjects_may_look_alike(tmp_path):
+def test_images_of_two_subjects_may_look_alike(tmp_path):
     other = replace(like(good(30), SET[3]), subject="zwx", caption="zwx, hat, street 30")
     more = [replace(good(n), subject="zwx", caption=f"zwx, street {n}") for n in range(31, 40)]
     assert found(tmp_path, [*SET, other, *more]) == {}
@@ -63,13 +63,13 @@ def test_very_large_sets_say_what_was_not_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.checks.set_rules.NEAR", ((5, 6), (20, 2)))
     told = found(tmp_path, [*SET, like(good(30), SET[3], bits=3)])
     assert [told[rule].message for rule in told] == [
-        "The set is large: pictures that differ in up to 2 bits were looked for as near-identical."
+        "The set is large: images that differ in up to 2 bits were looked for as near-identical."
     ]
     told = found(tmp_path, [*SET, *(good(n) for n in range(12, 30))])
-    assert [told[rule].message for rule in told] == ["The set is large: no picture was looked for as near-identical."]
+    assert [told[rule].message for rule in told] == ["The set is large: no image was looked for as near-identical."]
 
 
-def test_captions_that_several_pictures_share(tmp_path):
+def test_captions_that_several_images_share(tmp_path):
     same = [replace(one, caption=f"{TOKEN}, street") for one in SET[:3]]
     told = found(tmp_path, [*same, *SET[3:]])
     assert (told["shared caption"].count, told["shared caption"].severity) == (3, "warning")
@@ -81,34 +81,36 @@ def test_captions_that_several_pictures_share(tmp_path):
 
 def test_classes_of_both_sets(tmp_path):
     told = found(tmp_path, [*SET, *REG, prior(30, class_name="cat", caption="cat")])
-    assert (told["class mismatch"].severity, told["class mismatch"].pictures) == ("error", ("raw/30.jpg",))
+    assert (told["class mismatch"].severity, told["class mismatch"].images) == ("error", ("raw/30.jpg",))
     told = found(tmp_path, [*(replace(one, class_name="woman") for one in SET[:6]), *SET[6:], *REG])
     assert told["class without regularization"].message == (
-        "The class 'woman' has no regularization pictures, while others have."
+        "The class 'woman' has no regularization images, while others have."
     )
     assert found(tmp_path, SET) == {}
 
 
 def test_balance(tmp_path):
     other = [replace(good(n), subject="zwx", caption=f"zwx, street {n}") for n in range(30, 36)]
-    aims = Aims(repeats={TOKEN: 10, "zwx": 20})
+    aims = TrainingTargets(repeats={TOKEN: 10, "zwx": 20})
     assert found(tmp_path, [*SET, *other], aims) == {}
-    assert found(tmp_path, [*SET, *other], Aims(repeats={TOKEN: 20, "zwx": 20})) == {}  # twice as often is borne
-    told = found(tmp_path, [*SET, *other], Aims(repeats={TOKEN: 21, "zwx": 10}))
+    assert (
+        found(tmp_path, [*SET, *other], TrainingTargets(repeats={TOKEN: 20, "zwx": 20})) == {}
+    )  # twice as often is borne
+    told = found(tmp_path, [*SET, *other], TrainingTargets(repeats={TOKEN: 21, "zwx": 10}))
     assert told["subjects out of balance"].message.startswith(f"An epoch shows {TOKEN} 252 times and zwx 60 times: ")
 
 
 def test_folders_say_their_own_repeats(tmp_path):
-    placed = [replace(one, placed=f"dataset/train_x/{3}_{TOKEN} man/{n}.png") for n, one in enumerate(SET)]
+    placed = [replace(one, dataset_path=f"dataset/train_x/{3}_{TOKEN} man/{n}.png") for n, one in enumerate(SET)]
     other = [
-        replace(good(n), subject="zwx", caption=f"zwx, street {n}", placed=f"dataset/train_x/20_zwx man/{n}.png")
+        replace(good(n), subject="zwx", caption=f"zwx, street {n}", dataset_path=f"dataset/train_x/20_zwx man/{n}.png")
         for n in range(30, 36)
     ]
-    told = found(tmp_path, [*placed, *other], Aims(repeats={TOKEN: 10, "zwx": 10}))
+    told = found(tmp_path, [*placed, *other], TrainingTargets(repeats={TOKEN: 10, "zwx": 10}))
     assert "zwx 120 times and smthx 36 times" in told["subjects out of balance"].message
 
 
-def test_few_pictures(tmp_path):
+def test_few_images(tmp_path):
     assert found(tmp_path, SET[:5]) == {}
     told = found(tmp_path, [SET[0], copy(SET[0], 1), *SET[1:4]])
-    assert told["too few pictures"].message.startswith(f"{TOKEN} has 4 pictures: ")
+    assert told["too few images"].message.startswith(f"{TOKEN} has 4 images: ")

@@ -10,12 +10,12 @@ from PIL import Image
 from pipeline.manifest import write_manifest
 from tests.training_set import checkpoint, workspace
 from training.data.dataset import read_samples
-from training.data.folders import Layout, read_folders
-from training.data.sampler import Draw, mirrored
-from training.models.families import recognise
-from training.setup import Plan, assemble
+from training.data.folders import FolderPair, read_folders
+from training.data.sampler import SampleRef, is_flipped
+from training.models.families import detect_family
+from training.setup import RunConfig, build_job
 from training.train import Train
-from training.trainer import errors, prepare
+from training.trainer import errors, make_batch
 
 
 def nothing(done, total):
@@ -24,50 +24,52 @@ def nothing(done, total):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A workspace and the samples of a folder: a picture whose left half is clear, one without alpha, a class one."""
+    """A workspace and the samples of a folder: a image whose left half is clear, one without alpha, a class one."""
     folder = tmp_path_factory.mktemp("assembly")
-    colours = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    colors = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     alpha = np.full((64, 64, 1), 255, np.uint8)
     alpha[:, :32] = 0
-    for name, array in (("1_sks man/a", np.dstack([colours, alpha])), ("1_sks man/b", colours[::-1])):
+    for name, array in (("1_sks man/a", np.dstack([colors, alpha])), ("1_sks man/b", colors[::-1])):
         (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(array)).save(folder / "data" / f"{name}.png")
     (folder / "data" / "1_sks man" / "a.txt").write_text("sks, hat, coat, boots, scarf")
     work = workspace(folder / "ws")
-    found = read_folders(Layout(folder / "data"), work, nothing)
+    found = read_folders(FolderPair(folder / "data"), work, nothing)
     return work, read_samples(write_manifest(work.manifest("data"), [found.records], (found.step,)))
 
 
 def job_of(home, **options):
     work, samples = home
     model = checkpoint(work)
-    return assemble(Plan(Train(rank=2, **options), recognise(model), model, samples), work, nothing).job
+    return build_job(RunConfig(Train(rank=2, **options), detect_family(model), model, samples), work, nothing).job
 
 
-def test_mirrored_draws_show_the_mirrored_picture_and_mask(home):
-    job = job_of(home, flip=True, masks="alpha")
+def test_mirrored_draws_show_the_mirrored_image_and_mask(home):
+    job = job_of(home, random_flip=True, masks="alpha")
     clear = next(s for s in home[1] if s.caption.startswith("sks, hat"))
-    sides = {mirrored(draw, 42): draw for draw in (Draw(clear, n) for n in range(20))}
+    sides = {is_flipped(draw, 42): draw for draw in (SampleRef(clear, n) for n in range(20))}
     plain, turned = (job.latent(sides[side])[0] for side in (False, True))
     assert not torch.equal(plain, turned)
-    assert torch.equal(job.latent(Draw(clear, sides[True].number))[0], turned)
+    assert torch.equal(job.latent(SampleRef(clear, sides[True].number))[0], turned)
     assert job.mask(sides[False]).tolist() == [[[[0.0] * 4 + [1.0] * 4] * 8]]
     assert job.mask(sides[True]).tolist() == [[[[1.0] * 4 + [0.0] * 4] * 8]]
     still = job_of(home)
-    assert all(torch.equal(still.latent(Draw(clear, n))[0], plain) for n in range(8))
+    assert all(torch.equal(still.latent(SampleRef(clear, n))[0], plain) for n in range(8))
 
 
 def test_only_what_the_mask_lets_count_is_in_the_loss(home):
-    draws = [Draw(sample, 0) for sample in home[1]]
+    draws = [SampleRef(sample, 0) for sample in home[1]]
     whole, masked, floored = (
-        job_of(home, **options) for options in ({}, {"masks": "alpha"}, {"masks": "alpha", "mask_floor": 1.0})
+        job_of(home, **options) for options in ({}, {"masks": "alpha"}, {"masks": "alpha", "unmasked_weight": 1.0})
     )
-    assert prepare(whole, draws).mask is None
-    batch = prepare(masked, draws)
+    assert make_batch(whole, draws).mask is None
+    batch = make_batch(masked, draws)
     with torch.no_grad():
-        found, plain, floor = (errors(job, prepare(job, draws))[0] for job in (masked, whole, floored))
-        noisy = masked.objective.mix(batch.clean, batch.mixed, batch.time)
-        said = masked.family.forward(masked.denoiser, noisy, batch.time, masked.condition(batch.prompts), batch.size)
+        found, plain, floor = (errors(job, make_batch(job, draws))[0] for job in (masked, whole, floored))
+        noisy = masked.objective.add_noise(batch.clean, batch.mixed, batch.timesteps)
+        said = masked.family.forward(
+            masked.denoiser, noisy, batch.timesteps, masked.condition(batch.prompts), batch.size
+        )
     by_hand = (said - batch.noise).square()
     for k, draw in enumerate(draws):
         right = by_hand[k, :, :, 4:] if draw.sample.caption.startswith("sks, hat") else by_hand[k]
@@ -77,9 +79,9 @@ def test_only_what_the_mask_lets_count_is_in_the_loss(home):
 
 def test_prompts_follow_the_options(home):
     sample = next(s for s in home[1] if s.caption.startswith("sks, hat"))
-    assert job_of(home).prompt(Draw(sample, 3)) == sample.caption
-    shuffled = job_of(home, shuffle_captions=True)
-    prompts = {shuffled.prompt(Draw(sample, number)) for number in range(30)}
+    assert job_of(home).prompt(SampleRef(sample, 3)) == sample.caption
+    shuffled = job_of(home, shuffle_caption=True)
+    prompts = {shuffled.prompt(SampleRef(sample, number)) for number in range(30)}
     assert len(prompts) > 10 and {prompt.split(", ")[0] for prompt in prompts} == {"sks"}
     told = shuffled.condition(["sks, hat", "sks, coat", "sks, hat"])["text"]
     alone = shuffled.condition(["sks, coat"])["text"]
@@ -90,7 +92,7 @@ def test_prompts_follow_the_options(home):
 @pytest.mark.parametrize("tokens", [75, 150, 225])
 def test_caption_tokens_reach_the_encoder(home, tokens):
     caption = home[1][0].caption
-    assert job_of(home, caption_tokens=tokens).condition([caption])["text"].shape == (1, tokens + 2, 64)
+    assert job_of(home, max_token_length=tokens).condition([caption])["text"].shape == (1, tokens + 2, 64)
 
 
 def test_weights_multiply_what_their_words_say(home):
@@ -99,7 +101,7 @@ def test_weights_multiply_what_their_words_say(home):
 
     work, _ = home
     model = checkpoint(work)
-    family, tokenizers = recognise(model), model.tokenizers()
+    family, tokenizers = detect_family(model), model.tokenizers()
     encoders = {"text_encoder": model.load("text_encoder")}
     with torch.no_grad():
         plain, weighted, raw = (

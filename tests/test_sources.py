@@ -11,7 +11,7 @@ from pipeline import sources
 from pipeline.engines import local
 from pipeline.errors import PrepError
 from pipeline.recipe import Recipe
-from pipeline.run import Settings, find_sources
+from pipeline.run import RunSettings, find_sources
 from pipeline.sources import scan
 from pipeline.workspace import Workspace
 from tests.make import workspace
@@ -19,7 +19,7 @@ from tests.make import workspace
 REG = '\n[[regularization]]\nclass = "man"\nfolder = "men"\n'
 
 
-def picture(path, shade=0, **how):
+def image(path, shade=0, **how):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 8), (shade % 256, shade // 256, 7)).save(path, **how)
     return path
@@ -33,13 +33,13 @@ def fates(found):
     return {r.source: r.drop.reason if r.drop else "kept" for r in found.records}
 
 
-def test_pictures_are_found_by_content_and_other_files_counted(tmp_path):
+def test_images_are_found_by_content_and_other_files_counted(tmp_path):
     home = workspace(tmp_path)
     raw = home.root / "raw"
-    picture(raw / "a.png", 1)
-    picture(raw / "deep" / "er" / "B.JPeG", 2, format="JPEG")
-    shutil.copy(picture(raw / "c.webp", 3), raw / "really-webp.txt")
-    picture(raw / "really-webp.txt", 4, format="WEBP")
+    image(raw / "a.png", 1)
+    image(raw / "deep" / "er" / "B.JPeG", 2, format="JPEG")
+    shutil.copy(image(raw / "c.webp", 3), raw / "really-webp.txt")
+    image(raw / "really-webp.txt", 4, format="WEBP")
     (raw / "caption.txt").write_text("hello")
     (raw / "notes").write_text("x")
     (raw / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nhalf")
@@ -59,13 +59,13 @@ def test_pictures_are_found_by_content_and_other_files_counted(tmp_path):
     )
 
 
-def test_the_same_bytes_twice_are_one_picture(tmp_path):
+def test_the_same_bytes_twice_are_one_image(tmp_path):
     home = workspace(tmp_path, REG)
-    one = picture(home.root / "raw" / "a.png")
+    one = image(home.root / "raw" / "a.png")
     shutil.copy(one, home.root / "raw" / "b.png")
     (home.root / "men").mkdir()
     shutil.copy(one, home.root / "men" / "c.png")
-    picture(home.root / "men" / "d.png", 5)
+    image(home.root / "men" / "d.png", 5)
     found = look(home)
     assert fates(found) == {
         "raw/a.png": "kept",
@@ -90,10 +90,8 @@ def test_names_that_trouble_others(tmp_path):
         "a.webp",
     ]
     for shade, name in enumerate(names):
-        picture(home.root / "raw" / name, shade)
-    (home.root / "raw").joinpath(os.fsdecode(b"\xff\xfe.png")).write_bytes(
-        picture(home.root / "x.png", 99).read_bytes()
-    )
+        image(home.root / "raw" / name, shade)
+    (home.root / "raw").joinpath(os.fsdecode(b"\xff\xfe.png")).write_bytes(image(home.root / "x.png", 99).read_bytes())
     found = look(home)
     assert {r.source for r in found.records if r.kept} == {f"raw/{name}" for name in names}
     assert [r.drop.reason for r in found.records if r.drop] == ["name is not UTF-8"]
@@ -102,11 +100,11 @@ def test_names_that_trouble_others(tmp_path):
 def test_links_that_loop_and_links_to_files(tmp_path):
     home = workspace(tmp_path)
     raw = home.root / "raw"
-    picture(raw / "sub" / "a.png")
+    image(raw / "sub" / "a.png")
     (raw / "sub" / "up").symlink_to(raw)
     (raw / "self").symlink_to(raw / "self")
     (raw / "dead.png").symlink_to(raw / "nowhere.png")
-    elsewhere = picture(tmp_path / "elsewhere" / "b.png", 2)
+    elsewhere = image(tmp_path / "elsewhere" / "b.png", 2)
     (raw / "link.png").symlink_to(elsewhere)
     assert fates(look(home)) == {
         "raw/sub/a.png": "kept",
@@ -118,31 +116,31 @@ def test_links_that_loop_and_links_to_files(tmp_path):
 
 def test_a_folder_with_an_owner_of_its_own_is_not_walked_twice(tmp_path):
     home = workspace(tmp_path, REG.replace('"men"', '"raw/men"'))
-    picture(home.root / "raw" / "a.png", 1)
-    picture(home.root / "raw" / "men" / "b.png", 2)
+    image(home.root / "raw" / "a.png", 1)
+    image(home.root / "raw" / "men" / "b.png", 2)
     assert {r.source: r.role for r in look(home).records} == {"raw/a.png": "train", "raw/men/b.png": "reg"}
 
 
-def test_prep_never_reads_its_own_pictures(tmp_path):
+def test_prep_never_reads_its_own_images(tmp_path):
     home = workspace(tmp_path)
     home.recipe.write_text(home.recipe.read_text().replace('"raw"', '"."'))
-    picture(home.root / "a.png", 1)
+    image(home.root / "a.png", 1)
     for own in ("images", "dataset", "cache", "runs", "manifests"):
-        picture(home.root / own / "b.png", 2)
+        image(home.root / own / "b.png", 2)
     assert {r.source for r in look(home).records} == {"a.png"}
 
 
 def test_a_second_scan_reads_no_file_that_stayed(tmp_path, monkeypatch):
     home = workspace(tmp_path)
     for n in range(5):
-        os.utime(picture(home.root / "raw" / f"{n}.png", n), (1e9, 1e9))
+        os.utime(image(home.root / "raw" / f"{n}.png", n), (1e9, 1e9))
     monkeypatch.setattr(sources, "_RACY_NS", 0)
     first = look(home)
     read = []
     monkeypatch.setattr(sources, "_read", lambda path, old, do=sources._read: read.append(path.name) or do(path, old))
     assert look(home) == first
     assert read == []
-    picture(home.root / "raw" / "2.png", 77)
+    image(home.root / "raw" / "2.png", 77)
     os.utime(home.root / "raw" / "2.png", (1e9, 1e9))  # a change that hides its time is seen all the same
     assert look(home) != first
     assert read == ["2.png"]
@@ -150,7 +148,7 @@ def test_a_second_scan_reads_no_file_that_stayed(tmp_path, monkeypatch):
 
 def test_a_file_changed_just_before_the_scan_is_read_again(tmp_path, monkeypatch):
     home = workspace(tmp_path)
-    picture(home.root / "raw" / "a.png")
+    image(home.root / "raw" / "a.png")
     look(home)
     read = []
     monkeypatch.setattr(sources, "_read", lambda path, old, do=sources._read: read.append(path.name) or do(path, old))
@@ -161,7 +159,7 @@ def test_a_file_changed_just_before_the_scan_is_read_again(tmp_path, monkeypatch
 @pytest.mark.parametrize("rubbish", [b"", b"{", b"[]", b'{"scanned": 1, "files": {"a": [1]}}', b"\xff"])
 def test_a_broken_cache_is_worth_nothing(tmp_path, rubbish):
     home = workspace(tmp_path)
-    picture(home.root / "raw" / "a.png")
+    image(home.root / "raw" / "a.png")
     first = look(home)
     (home.cache / "files.json").write_bytes(rubbish)
     assert look(home) == first
@@ -170,8 +168,8 @@ def test_a_broken_cache_is_worth_nothing(tmp_path, rubbish):
 
 def test_mistakes_are_told(tmp_path):
     home = workspace(tmp_path)
-    settings = Settings(local.run, 1, True)
-    with pytest.raises(PrepError, match="no pictures in raw"):
+    settings = RunSettings(local.run, 1, True)
+    with pytest.raises(PrepError, match="no images in raw"):
         find_sources(home, Recipe.read(home.recipe, ()), settings)
     (home.root / "raw").rmdir()
     with pytest.raises(PrepError, match="does not exist"):
@@ -180,8 +178,8 @@ def test_mistakes_are_told(tmp_path):
 
 def test_a_file_without_permission_is_a_row(tmp_path, monkeypatch):
     home = workspace(tmp_path)
-    picture(home.root / "raw" / "a.png")
-    picture(home.root / "raw" / "b.png", 2)
+    image(home.root / "raw" / "a.png")
+    image(home.root / "raw" / "b.png", 2)
 
     def denied(path, old, real=sources._read):
         return "Permission denied" if path.name == "b.png" else real(path, old)
@@ -192,13 +190,13 @@ def test_a_file_without_permission_is_a_row(tmp_path, monkeypatch):
 
 def test_the_sources_manifest_follows_the_folder(tmp_path):
     home = workspace(tmp_path)
-    recipe, settings = Recipe.read(home.recipe, ()), Settings(local.run, 1, True)
-    picture(home.root / "raw" / "a.png")
+    recipe, settings = Recipe.read(home.recipe, ()), RunSettings(local.run, 1, True)
+    image(home.root / "raw" / "a.png")
     one, _ = find_sources(home, recipe, settings)
     written = one.path.stat().st_mtime_ns
     assert find_sources(home, recipe, settings)[0].digest == one.digest
     assert one.path.stat().st_mtime_ns == written
-    picture(home.root / "raw" / "b.png", 3)
+    image(home.root / "raw" / "b.png", 3)
     assert find_sources(home, recipe, settings)[0].counts.found == 2
 
 
@@ -210,16 +208,16 @@ def test_paths_from_a_manifest_stay_inside(tmp_path):
             home.path(bad)
 
 
-def test_pictures_held_out_and_painted_ones_have_their_roles(tmp_path):
+def test_images_held_out_and_painted_ones_have_their_roles(tmp_path):
     home = workspace(tmp_path)
     painted = '[[regularization]]\nclass = "man"\ngenerate = 2\nprompt = "a man"\n'
     home.recipe.write_text(home.recipe.read_text() + 'validation = "held"\n' + painted)
-    one = picture(home.root / "raw" / "a.png", 1)
-    picture(home.root / "held" / "b.png", 2)
+    one = image(home.root / "raw" / "a.png", 1)
+    image(home.root / "held" / "b.png", 2)
     shutil.copy(one, home.root / "held" / "a.png")
     with pytest.raises(PrepError, match=r"has not been painted yet\.\nFirst: prep generate"):
         look(home)
-    picture(home.root / "generated" / "man" / "00000.png", 3)
+    image(home.root / "generated" / "man" / "00000.png", 3)
     (home.root / "generated" / "man" / "generated.json").write_text("{}")
     found = look(home)
     assert found.others == {}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.edits import Edit, Edits
+from pipeline.edits import Edit, Journal
 from pipeline.errors import PrepError
 from pipeline.filter import parse
 from pipeline.review.state import Review, latest, rows_of
@@ -17,7 +17,7 @@ def review(tmp_path):
 
 
 def look_at(review, name):
-    """Look at the picture of a file name, the original, not its copy."""
+    """Look at the image of a file name, the original, not its copy."""
     at = next(n for n, r in enumerate(review.table.records) if r.source == f"raw/{name}.jpg" and "-" not in r.id)
     review.at = review.rows.tolist().index(at)
 
@@ -30,7 +30,7 @@ def captions(review):
     return {r.id: review.composed(review.table.record(row)).caption for row, r in enumerate(review.table.records)}
 
 
-def test_pictures_that_a_stage_dropped_are_shown_only_where_asked_for(review):
+def test_images_that_a_stage_dropped_are_shown_only_where_asked_for(review):
     assert (len(review.table), review.total) == (7, 6)
     show(review, "dropped")
     assert [review.table.records[row].source for row in review.rows] == ["raw/5.jpg"]
@@ -43,7 +43,7 @@ def test_the_caption_is_the_one_that_merge_will_write(review):
     assert review.composed(review.record).caption == "smith, apron, hat, long hair, hammer"
     review.decide([Edit("remove", "hat"), Edit("add", "bow")])
     assert review.composed(review.record).caption == "smith, bow, apron, long hair, hammer"
-    assert [str(e) for e in Edits.read(review.workspace).of(review.record.id)] == ["remove hat", "add bow"]
+    assert [str(e) for e in Journal.read(review.workspace).of(review.record.id)] == ["remove hat", "add bow"]
 
 
 def test_moving_stays_inside(review):
@@ -58,7 +58,7 @@ def test_moving_stays_inside(review):
     assert review.decide([Edit("drop")]) is None and not review.chosen
 
 
-def test_a_filter_keeps_the_picture_in_sight(review):
+def test_a_filter_keeps_the_image_in_sight(review):
     look_at(review, 3)
     row = review.row
     show(review, "hammer")
@@ -88,7 +88,7 @@ def test_undo_and_redo_show_at_once(review):
     look_at(review, 1)
     review.decide([Edit("set", "mine")])
     after = captions(review)
-    assert sum(before[id] != after[id] for id in before) == 2, "the picture and its copy"
+    assert sum(before[id] != after[id] for id in before) == 2, "the image and its copy"
     review.undo()
     assert captions(review) == before and review.table.edited == {}
     review.redo()
@@ -124,14 +124,14 @@ def test_what_an_earlier_merge_noted_gives_way_to_the_journal(tmp_path):
 
 def test_the_latest_manifest_is_the_one_of_the_present_tags(tmp_path):
     place = workspace(tmp_path)
-    with pytest.raises(PrepError, match="no pictures to look at yet"):
+    with pytest.raises(PrepError, match="no images to look at yet"):
         Review.open(place)
     review_set(tmp_path)
     assert latest(place).path.stem == "tag"
     prep("-C", tmp_path, "merge", "-q")
     assert latest(place).path.stem == "merge"
     from pipeline.manifest import write_manifest
-    from pipeline.stage import Step
+    from pipeline.stage import HistoryStep
 
-    write_manifest(place.manifest("tag"), [[record(1)]], (Step("scan", 1, {}, "new"),))
+    write_manifest(place.manifest("tag"), [[record(1)]], (HistoryStep("scan", 1, {}, "new"),))
     assert latest(place).path.stem == "tag", "merge knows nothing of the new tags"

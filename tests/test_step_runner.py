@@ -10,17 +10,17 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.data.sampler import Draw
-from training.performance.cuda_graphs import AFTER, Graphs
-from training.performance.execution_modes import Way
-from training.performance.step_runner import Study, studying
-from training.trainer import errors, prepare
+from training.data.sampler import SampleRef
+from training.performance.cuda_graphs import AFTER, StepGraphs
+from training.performance.execution_modes import ExecutionMode
+from training.performance.step_runner import StepRunner, step_runner
+from training.trainer import errors, make_batch
 
 SAMPLES = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3), sample(4)]
 
 
 class Narrow:
-    """The toy's number as a denoiser on a device with room for so many pictures; twice as many with checkpointing."""
+    """The toy's number as a denoiser on a device with room for so many images; twice as many with checkpointing."""
 
     def __init__(self, weight, room):
         self.weight, self.room, self.checkpointed, self.calls = weight, room, False, []
@@ -39,17 +39,17 @@ class Narrow:
 
 
 def narrow(room, **options):
-    made = job(SAMPLES, batch=4, prior_loss_weight=0.25, **options)
+    made = job(SAMPLES, batch_size=4, prior_loss_weight=0.25, **options)
     return dataclasses.replace(made, denoiser=Narrow(made.denoiser, room))
 
 
 def batch(made, count=4):
-    return prepare(made, [Draw(one, 0) for one in SAMPLES[:count]])
+    return make_batch(made, [SampleRef(one, 0) for one in SAMPLES[:count]])
 
 
 def taught(made, count=4):
     """Errors, weights and gradient of one step, and the study."""
-    study = Study(made, errors, 1)
+    study = StepRunner(made, errors, 1)
     ((error, weight),) = study.step([batch(made, count)], count, 7)
     (learned,) = study.weights
     return error, weight, learned.grad.clone(), study
@@ -81,7 +81,7 @@ def test_models_that_steps_can_do_without_go_first(caplog):
         made.denoiser.room = 4
         return len(left) == 1
 
-    *_, study = taught(dataclasses.replace(made, spare=spare))
+    *_, study = taught(dataclasses.replace(made, offload=spare))
     assert (study.parts, study.checkpointed, left) == (1, False, [True])
     assert caplog.messages == ["The GPU's memory is too small: going on with the text encoders on the processor."]
 
@@ -100,13 +100,13 @@ def test_checkpointing_is_left_alone_when_it_is_off():
     assert (study.parts, study.checkpointed, made.denoiser.checkpointed) == (4, False, False)
 
 
-def test_too_small_for_one_picture():
+def test_too_small_for_one_image():
     with pytest.raises(PrepError) as found:
         taught(narrow(room=0))
     assert found.value.wrong == (
-        "The GPU's memory is too small for one picture at a time, even with gradient checkpointing."
+        "The GPU's memory is too small for one image at a time, even with gradient checkpointing."
     )
-    with pytest.raises(PrepError, match="one picture at a time, without gradient checkpointing"):
+    with pytest.raises(PrepError, match="one image at a time, without gradient checkpointing"):
         taught(narrow(room=0, gradient_checkpointing="off"))
 
 
@@ -115,7 +115,7 @@ def test_gradients_of_a_failed_try_do_not_count():
     made, roomy = narrow(room=2), narrow(room=4)
     grads = []
     for one in (made, roomy):
-        study = Study(one, errors, 1)
+        study = StepRunner(one, errors, 1)
         study.step([batch(one, 2), batch(one, 4)], 6, 7)
         grads.append(study.weights[0].grad.clone())
     assert made.denoiser.calls[:2] == [2, 4]
@@ -131,20 +131,20 @@ def test_only_memory_errors_are_endured():
 
 def test_checkpointing_that_is_asked_for_is_on_from_the_start_and_off_afterwards():
     made = narrow(room=4, gradient_checkpointing="on")
-    with studying(made, errors, 1):
+    with step_runner(made, errors, 1):
         assert made.denoiser.checkpointed
     assert not made.denoiser.checkpointed
 
 
 def test_a_graph_that_needs_too_much_is_given_up_first(caplog):
     made = narrow(room=4)
-    study = Study(made, errors, 1)
+    study = StepRunner(made, errors, 1)
 
     def short(given, share):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    study.chosen, study.way = True, Way("with CUDA graphs", graphs=True)
-    study.graphs = Graphs(short, study.weights, capture=None, after=9)
+    study.chosen, study.way = True, ExecutionMode("with CUDA graphs", graphs=True)
+    study.graphs = StepGraphs(short, study.weights, capture=None, after=9)
     study.step([batch(made)], 4, 7)
     assert study.graphs is None
     assert caplog.messages == ["The GPU's memory is too small for CUDA graphs: going on without them."]
@@ -154,10 +154,10 @@ def test_a_graph_that_needs_too_much_is_given_up_first(caplog):
 def test_steps_by_graphs_each_begin_without_gradients():
     """The gradients lie at fixed places, which the learner takes from the weights after each step."""
     made, plain = narrow(room=4), narrow(room=4)
-    study, other = Study(made, errors, 1), Study(plain, errors, 1)
-    study.chosen, study.graphs = True, Graphs(study._teach, study.weights, capture=None, after=9)
+    study, other = StepRunner(made, errors, 1), StepRunner(plain, errors, 1)
+    study.chosen, study.graphs = True, StepGraphs(study._forward_backward, study.weights, capture=None, after=9)
     for turn in range(2):
-        given = prepare(made, [Draw(one, turn) for one in SAMPLES])
+        given = make_batch(made, [SampleRef(one, turn) for one in SAMPLES])
         study.step([given], 4, 7)
         other.step([given], 4, 7)
         assert torch.equal(study.weights[0].grad, other.weights[0].grad)
@@ -167,11 +167,11 @@ def test_steps_by_graphs_each_begin_without_gradients():
 
 def test_the_fastest_way_is_taken(monkeypatch, caplog):
     made = narrow(room=4)
-    study = Study(made, errors, 1000)
-    slow, fast = Way("slow"), Way("fast", graphs=True)
+    study = StepRunner(made, errors, 1000)
+    slow, fast = ExecutionMode("slow"), ExecutionMode("fast", graphs=True)
     study.ways = [slow, fast]
     monkeypatch.setattr(study, "measure", lambda way, batch, share: {slow: 0.0921, fast: 0.0613}[way])
-    study.choose(batch(made), torch.tensor(4.0))
+    study.autotune(batch(made), torch.tensor(4.0))
     assert study.way is fast
     assert study.graphs is not None
     assert caplog.messages == ["A batch takes 61.3 ms fast; 92.1 ms slow."]
@@ -179,16 +179,16 @@ def test_the_fastest_way_is_taken(monkeypatch, caplog):
 
 def test_a_way_that_fails_is_not_taken(caplog):
     made = narrow(room=4)
-    study = Study(made, errors, 1000)
-    study.ways = [Way("slow"), Way("broken")]
-    teach = study._teach
+    study = StepRunner(made, errors, 1000)
+    study.ways = [ExecutionMode("slow"), ExecutionMode("broken")]
+    teach = study._forward_backward
 
     def broken(given, share):
         if study.way.title == "broken":
             raise RuntimeError("no compiler\nat all")
         return teach(given, share)
 
-    study._teach = broken
+    study._forward_backward = broken
     study.step([batch(made)], 4, 7)
     assert study.way.title == "slow"
     assert caplog.messages[0] == "A step broken does not work here: no compiler"
@@ -197,15 +197,15 @@ def test_a_way_that_fails_is_not_taken(caplog):
 def test_measuring_teaches_nothing(monkeypatch):
     *_, gradient, _ = taught(narrow(room=4))
     made = narrow(room=4)
-    study = Study(made, errors, 1000)
-    study.ways = [Way("one"), Way("two")]
+    study = StepRunner(made, errors, 1000)
+    study.ways = [ExecutionMode("one"), ExecutionMode("two")]
     study.step([batch(made)], 4, 7)
     assert len(made.denoiser.calls) == 2 * (AFTER + 1 + 5) + 1
     assert torch.equal(study.weights[0].grad, gradient)
 
 
-def test_processes_without_pictures_wait():
+def test_processes_without_images_wait():
     made = narrow(room=4)
-    study = Study(made, errors, 1)
+    study = StepRunner(made, errors, 1)
     found = study.step([None, batch(made, 1)], 5, 7)
     assert [len(error) for error, _ in found] == [0, 1]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from training.evaluation.step_timer import Meter
+from training.evaluation.step_timer import StepTimer
 
 
 class Clock:
@@ -27,7 +27,7 @@ def step(number):
 def run(until, steps):
     """Steps of 2 s, of which every second is validated for 5 s and saved for 0.5 s."""
     clock = Clock()
-    meter = Meter(until=until, settle=True, clock=clock)
+    meter = StepTimer(until=until, settle=True, clock=clock)
 
     def validate(at):
         clock.now += 5 if at.number % 2 == 0 else 0
@@ -64,7 +64,7 @@ def test_ends_the_run(until):
 
 
 def test_what_fails_is_not_measured():
-    meter = Meter()
+    meter = StepTimer()
     with pytest.raises(ZeroDivisionError), meter.span("prepare"):
         raise ZeroDivisionError
     assert meter.seconds == {}

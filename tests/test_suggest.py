@@ -50,7 +50,7 @@ def test_every_row_says_why_in_words(home):
     assert rows["mole under eye"].reason == "24.1 times as often, but below 60%"
 
 
-def test_what_a_subject_is_is_asked_about_only_where_nearly_all_pictures_say_so(home):
+def test_what_a_subject_is_is_asked_about_only_where_nearly_all_images_say_so(home):
     for without, action in ((1, "review"), (2, "keep")):  # 24 of 25 are 96 %, 23 are 92 %
         said = [
             replace(one, annotations=tuple(a for a in one.annotations if number >= without or a.text != "1girl"))
@@ -77,10 +77,10 @@ def test_augmented_copies_and_near_duplicates_count_once(home):
     once = plan(home, records())
     copies = plan(home, records(copies=3))
     assert copies.rows == once.rows
-    assert copies.notes[0].startswith("smith: 25 pictures (100 with copies and near-duplicates).")
+    assert copies.notes[0].startswith("smith: 25 images (100 with copies and near-duplicates).")
     first = records()[0]
     near = [
-        replace(first, id=f"{n:016x}", picture=replace(first.picture, phash=f"{int(first.picture.phash, 16) ^ 7:016x}"))
+        replace(first, id=f"{n:016x}", image=replace(first.image, phash=f"{int(first.image.phash, 16) ^ 7:016x}"))
         for n in range(10)
     ]
     assert plan(home, records() + near).rows == once.rows
@@ -88,7 +88,7 @@ def test_augmented_copies_and_near_duplicates_count_once(home):
 
 
 def test_a_regularization_set_is_the_better_prior(home):
-    """What is as common among other pictures of the class is not the subject's, whatever the world says."""
+    """What is as common among other images of the class is not the subject's, whatever the world says."""
     beside = [
         record(n, subject="", role="reg", annotations=(tag("fox_ears"), tag("blonde_hair"))) for n in range(100, 150)
     ]
@@ -107,7 +107,7 @@ def test_without_any_prior_only_coverage_counts(home):
     assert rows["fox ears"].reason == "elsewhere not known"
     assert rows["mole under eye"].action == "keep"
     assert rows["smile"].action == "keep"  # protected all the same
-    assert found.notes == ("smith: 25 pictures. Elsewhere: nobody counted these tags.",)
+    assert found.notes == ("smith: 25 images. Elsewhere: nobody counted these tags.",)
 
 
 def test_an_exclusive_group_asks(home):
@@ -115,7 +115,7 @@ def test_an_exclusive_group_asks(home):
     rows = [replace(r, annotations=(*r.annotations, tag("red_hair"))) if n < 5 else r for n, r in enumerate(records())]
     found = by_tag(plan(home, rows))
     assert found["blonde hair"].action == "review"
-    assert found["blonde hair"].reason == "hair colour: also red hair"
+    assert found["blonde hair"].reason == "hair color: also red hair"
     assert found["blue eyes"].action == "absorb"
     assert by_tag(plan(home, rows, share=0.21))["blonde hair"].action == "absorb"
 
@@ -156,4 +156,4 @@ def test_each_subject_has_its_own_plan(home):
     assert [row.tag for row in found.rows if row.subject == "anna"] == ["hat"]
     assert len([row for row in found.rows if row.subject == "smith"]) == len(TABLE)
     told = f"7,182,544 posts counted in {home.root.name}/selected_tags.csv"
-    assert found.notes == (f"anna: 3 pictures. Elsewhere: {told}.", f"smith: 25 pictures. Elsewhere: {told}.")
+    assert found.notes == (f"anna: 3 images. Elsewhere: {told}.", f"smith: 25 images. Elsewhere: {told}.")

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.edits import Edit, Edits
+from pipeline.edits import Edit, Journal
 from pipeline.errors import PrepError
 from pipeline.filter import parse
-from pipeline.filter_terms import View
+from pipeline.filter_terms import FilterView
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation, Drop
-from pipeline.review.table import Table
+from pipeline.review.table import ReviewTable
 from tests.make import record, tag, workspace
 
 FILTERS = (
@@ -65,19 +65,19 @@ changes = st.lists(
 
 
 def table(place, records):
-    return Table.read(write_manifest(place.manifest("merge"), [sorted(records, key=lambda r: r.id)], ()))
+    return ReviewTable.read(write_manifest(place.manifest("merge"), [sorted(records, key=lambda r: r.id)], ()))
 
 
 @given(made, changes)
-def test_columns_say_what_filters_say_of_each_picture(tmp_path_factory, rows, changes):
+def test_columns_say_what_filters_say_of_each_image(tmp_path_factory, rows, changes):
     place = workspace(tmp_path_factory.mktemp("w"))
     records = sorted((record(n, **fields) for n, fields in enumerate(rows)), key=lambda r: r.id)
     found = table(place, records)
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     for n, edit in changes:
         edits.append(place, [records[n % len(records)].id], [edit])
     found.follow(edits, found.concerned(edits.ids))
-    views = [View.of(one, edits.of(one.id)) for one in records]
+    views = [FilterView.of(one, edits.of(one.id)) for one in records]
     for text in FILTERS:
         wanted = parse(text)
         assert found.mask(wanted).tolist() == [wanted.sees(view) for view in views], text
@@ -100,7 +100,7 @@ def test_counts_are_sorted_and_concern_only_the_rows_named(tmp_path):
     )
     rows = np.array(sorted(found.rows[record(n).id] for n in (1, 2)))
     assert found.counts(rows) == [("hat", 2), ("beard", 1)]
-    edits = Edits.read(place)
+    edits = Journal.read(place)
     edits.append(place, [record(2).id], [Edit("replace", "hat", "beard"), Edit("add", "new")])
     found.follow(edits, found.concerned([record(2).id]))
     assert found.counts(rows) == [("beard", 2), ("hat", 1), ("new", 1)]
@@ -126,4 +126,4 @@ def test_an_empty_manifest_and_a_damaged_one(tmp_path):
     manifest = write_manifest(place.manifest("tag"), [[record(1)]], ())
     manifest.path.write_bytes(b"PAR1 and nothing else")
     with pytest.raises(PrepError, match="is damaged"):
-        Table.read(manifest)
+        ReviewTable.read(manifest)

@@ -4,11 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.edits import Edit
-from pipeline.tag_text import plain
-from stages.merging.tag_outcomes import Fate, arranged, best, edited, edited_parts, once
+from pipeline.tag_text import normalize_tag
+from stages.merging.tag_outcomes import TagOutcome, best, deduplicate, edited, edited_parts, sort_outcomes
 from tests.make import tag
 
-HAT, COAT, BEARD = Fate(tag("hat", 0.5), "hat"), Fate(tag("red_coat", 0.9), "red_coat"), Fate(tag("beard"), "beard")
+HAT, COAT, BEARD = (
+    TagOutcome(tag("hat", 0.5), "hat"),
+    TagOutcome(tag("red_coat", 0.9), "red_coat"),
+    TagOutcome(tag("beard"), "beard"),
+)
 GONE = BEARD.out("absorbed", "absorbed by the plan")
 
 
@@ -18,11 +22,11 @@ def kept(fates):
 
 def test_each_tag_once_by_who_is_surest():
     said = [tag("long_hair", 0.5, "a"), tag("Long hair", 0.9, "b"), tag("hat", None, "a"), tag("cap", 0.9, "a")]
-    assert [(a.text, a.by) for a in best(said)] == [("hat", "a"), ("cap", "a"), ("Long hair", "b")]
+    assert [(a.text, a.tagger) for a in best(said)] == [("hat", "a"), ("cap", "a"), ("Long hair", "b")]
 
 
 def test_tags_that_rules_made_the_same_stay_once():
-    fates = once([HAT, Fate(tag("cap"), "Hat"), GONE])
+    fates = deduplicate([HAT, TagOutcome(tag("cap"), "Hat"), GONE])
     assert kept(fates) == ["hat"]
     assert [(f.what, f.why) for f in fates[1:]] == [("dropped", "said twice"), ("absorbed", "absorbed by the plan")]
 
@@ -30,7 +34,7 @@ def test_tags_that_rules_made_the_same_stay_once():
 def test_what_people_add_is_kept_whatever_dropped_it():
     assert kept(edited([HAT, GONE], [Edit("add", "Beard")])) == ["hat", "beard"]
     (_, new) = edited([HAT], [Edit("add", "scarf")])
-    assert (new.text, new.said.by, new.said.score, new.kept) == ("scarf", "human", None, True)
+    assert (new.text, new.said.tagger, new.said.score, new.kept) == ("scarf", "human", None, True)
     assert edited([HAT], [Edit("add", "HAT")]) == [HAT]
 
 
@@ -49,9 +53,9 @@ def test_sentences_and_keywords_follow_too():
 
 
 def test_the_order_of_the_caption():
-    assert [f.text for f in arranged([HAT, COAT, BEARD], (), False)] == ["beard", "red_coat", "hat"]
-    assert [f.text for f in arranged([HAT, COAT, BEARD], (), True)] == ["beard", "hat", "red_coat"]
-    assert [f.text for f in arranged([HAT, COAT, BEARD], ("hat", "none"), False)] == ["hat", "beard", "red_coat"]
+    assert [f.text for f in sort_outcomes([HAT, COAT, BEARD], (), False)] == ["beard", "red_coat", "hat"]
+    assert [f.text for f in sort_outcomes([HAT, COAT, BEARD], (), True)] == ["beard", "hat", "red_coat"]
+    assert [f.text for f in sort_outcomes([HAT, COAT, BEARD], ("hat", "none"), False)] == ["hat", "beard", "red_coat"]
 
 
 words = st.sampled_from(["hat", "Hat", "red_coat", "beard", "cap"])
@@ -61,12 +65,12 @@ edits = st.one_of(
 )
 
 
-@given(st.lists(words, unique_by=plain), st.lists(edits, max_size=6))
+@given(st.lists(words, unique_by=normalize_tag), st.lists(edits, max_size=6))
 def test_no_tag_is_lost_or_said_twice(texts, changes):
-    before = [Fate(tag(text), text) for text in texts]
+    before = [TagOutcome(tag(text), text) for text in texts]
     after = edited(before, changes)
     assert [f.said for f in after][: len(before)] == [f.said for f in before]
-    assert all(f.said.by == "human" for f in after[len(before) :])
+    assert all(f.said.tagger == "human" for f in after[len(before) :])
     names = [f.plain for f in after if f.kept]
     assert len(names) == len(set(names))
     assert edited(after, changes[-1:]) == after or changes[-1].what == "replace"

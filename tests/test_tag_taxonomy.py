@@ -5,10 +5,10 @@ import tomllib
 import pytest
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import plain
-from stages.merging.tag_taxonomy import BUILT_IN, read_kinds
+from pipeline.tag_text import normalize_tag
+from stages.merging.tag_taxonomy import BUILT_IN, read_taxonomy
 
-KINDS = read_kinds()
+KINDS = read_taxonomy()
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_implications_go_all_the_way_up():
 
 
 def test_groups_of_which_there_is_one():
-    assert KINDS.group("blue eyes") == KINDS.group("red eyes") == "eye colour"
+    assert KINDS.group("blue eyes") == KINDS.group("red eyes") == "eye color"
     assert KINDS.group("hat") == ""
 
 
@@ -58,7 +58,7 @@ def test_the_built_in_table_is_in_prep_plain_form_and_says_nothing_twice():
     for name, table in data.items():
         for key, tags in table.items():
             assert len(set(tags)) == len(tags), f"{name}.{key}: {[t for t in tags if tags.count(t) > 1]}"
-            assert all(tag == plain(tag) for tag in tags), key
+            assert all(tag == normalize_tag(tag) for tag in tags), key
     in_groups = [tag for tags in data["exclusive"].values() for tag in tags]
     assert len(in_groups) == len(set(in_groups))
     assert not {tag for tag in in_groups if KINDS.synonyms.get(tag, tag) != tag}
@@ -66,7 +66,7 @@ def test_the_built_in_table_is_in_prep_plain_form_and_says_nothing_twice():
 
 def read(tmp_path, text):
     (tmp_path / "my.toml").write_text(text, encoding="utf-8")
-    return read_kinds(tmp_path / "my.toml")
+    return read_taxonomy(tmp_path / "my.toml")
 
 
 def test_a_file_of_the_users_extends_it(tmp_path):
@@ -76,7 +76,7 @@ def test_a_file_of_the_users_extends_it(tmp_path):
         [protected]
         costume = ["Kimono", "* armor"]
         [exclusive]
-        "eye colour" = ["amber_eyes"]
+        "eye color" = ["amber_eyes"]
         [implications]
         "fox_ears" = ["kitsune"]
         kitsune = ["yokai"]
@@ -113,4 +113,4 @@ def test_a_broken_table_is_refused(tmp_path, text, told):
 
 def test_no_table(tmp_path):
     with pytest.raises(PrepError, match="There is no table of kinds"):
-        read_kinds(tmp_path / "none.toml")
+        read_taxonomy(tmp_path / "none.toml")

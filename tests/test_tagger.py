@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 import taggers.tagger
 from pipeline.cli.stages import command
 from pipeline.engines import local
-from pipeline.engines.ahead import Ahead
+from pipeline.engines.ahead import PrefetchingWork
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation, Drop, tagger_of
 from pipeline.registry import TAGGERS, read_recipe, tag_plan, tagger_class
-from pipeline.stage import Step
+from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.thresholds import chosen
-from taggers.tagger import Split, Tagger
+from taggers.tagger import PreparedPredictor, Tagger
 from tests.fake import Fake, cropped, write_wd14
 from tests.make import workspace as make_workspace
 from tests.tiny import one_thread, write_blip  # noqa: F401
@@ -33,15 +33,15 @@ from tests.tiny import one_thread, write_blip  # noqa: F401
 
 @dataclass(frozen=True, kw_only=True)
 class Spy(Tagger):
-    """Hands the pictures to the test."""
+    """Hands the images to the test."""
 
     name: ClassVar[str] = "spy"
     chunk: ClassVar[int] = 3
 
     def load(self, workspace):
-        def look(pictures):
-            SEEN.append(pictures)
-            return [[Annotation(str(p.sum()), "tag", "", None, "spy")] for p in pictures]
+        def look(images):
+            SEEN.append(images)
+            return [[Annotation(str(p.sum()), "tag", "", None, "spy")] for p in images]
 
         return look
 
@@ -63,15 +63,15 @@ def noise(number: int, height: int = 24, width: int = 32) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def test_every_picture_reaches_the_model_pixel_by_pixel_in_order_and_in_chunks(workspace):
-    pictures = [noise(n, 20 + n, 30) for n in range(8)]
-    records = [cropped(workspace, f"{n:02}", picture) for n, picture in enumerate(pictures)]
+def test_every_image_reaches_the_model_pixel_by_pixel_in_order_and_in_chunks(workspace):
+    images = [noise(n, 20 + n, 30) for n in range(8)]
+    records = [cropped(workspace, f"{n:02}", image) for n, image in enumerate(images)]
     done = Spy().start(workspace)(records)
     assert [len(chunk) for chunk in SEEN] == [3, 3, 2]
-    for seen, picture in zip([p for chunk in SEEN for p in chunk], pictures, strict=True):
-        assert seen.dtype == np.uint8 and np.array_equal(seen, picture)
+    for seen, image in zip([p for chunk in SEEN for p in chunk], images, strict=True):
+        assert seen.dtype == np.uint8 and np.array_equal(seen, image)
     assert [r.id for r in done] == [r.id for r in records]
-    assert [r.annotations[0].text for r in done] == [str(picture.sum()) for picture in pictures]
+    assert [r.annotations[0].text for r in done] == [str(image.sum()) for image in images]
 
 
 def test_annotations_are_added_and_a_second_run_replaces_only_its_own(workspace):
@@ -86,31 +86,31 @@ def test_annotations_are_added_and_a_second_run_replaces_only_its_own(workspace)
     assert replace(twice, annotations=()) == replace(record, annotations=())
 
 
-def test_a_missing_and_a_broken_picture_drop_their_record_and_no_other(workspace):
+def test_a_missing_and_a_broken_image_drop_their_record_and_no_other(workspace):
     good, gone, cut, text, crc, last = (cropped(workspace, name, noise(1)) for name in "abcdef")
-    workspace.path(gone.picture.path).unlink()
-    path = workspace.path(cut.picture.path)
+    workspace.path(gone.image.path).unlink()
+    path = workspace.path(cut.image.path)
     path.write_bytes(path.read_bytes()[:1000])
-    workspace.path(text.picture.path).write_text("no picture")
-    raw = bytearray(workspace.path(crc.picture.path).read_bytes())
+    workspace.path(text.image.path).write_text("no image")
+    raw = bytearray(workspace.path(crc.image.path).read_bytes())
     raw[35] = 0  # the length of the first chunk of pixels: Pillow raises a SyntaxError, not an OSError
-    workspace.path(crc.picture.path).write_bytes(raw)
+    workspace.path(crc.image.path).write_bytes(raw)
     done = Fake().start(workspace)([good, gone, cut, text, crc, last])
     assert [r.id for r in done] == ["a", "b", "c", "d", "e", "f"]
     assert [r.drop and (r.drop.stage, r.drop.reason) for r in done] == [
         None,
-        ("tag fake", "picture missing"),
-        ("tag fake", "picture unreadable"),
-        ("tag fake", "picture unreadable"),
-        ("tag fake", "picture unreadable"),
+        ("tag fake", "image missing"),
+        ("tag fake", "image unreadable"),
+        ("tag fake", "image unreadable"),
+        ("tag fake", "image unreadable"),
         None,
     ]
     assert done[1].drop.detail == "images/b.png" and not done[2].annotations and len(done[5].annotations) == 2
 
 
-def test_a_batch_of_broken_pictures_does_not_wake_the_model(workspace):
+def test_a_batch_of_broken_images_does_not_wake_the_model(workspace):
     record = cropped(workspace, "a", noise(1))
-    workspace.path(record.picture.path).unlink()
+    workspace.path(record.image.path).unlink()
     (done,) = Spy().start(workspace)([record])
     assert isinstance(done.drop, Drop) and SEEN == []
     assert Spy().start(workspace)([]) == []
@@ -121,7 +121,7 @@ def test_a_batch_of_broken_pictures_does_not_wake_the_model(workspace):
 def test_damaged_files_are_rows_never_errors(tmp_path_factory, data):
     workspace = Workspace(tmp_path_factory.mktemp("w"))
     record = cropped(workspace, "a", noise(2, 9, 11))
-    path = workspace.path(record.picture.path)
+    path = workspace.path(record.image.path)
     raw = bytearray(path.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -130,8 +130,8 @@ def test_damaged_files_are_rows_never_errors(tmp_path_factory, data):
     assert done.kept != bool(done.drop) and bool(done.annotations) == done.kept
 
 
-def test_pictures_are_read_while_the_model_is_busy(workspace, monkeypatch):
-    """The first look waits for the last picture: it would wait for ever if reading waited for it."""
+def test_images_are_read_while_the_model_is_busy(workspace, monkeypatch):
+    """The first look waits for the last image: it would wait for ever if reading waited for it."""
     records = [cropped(workspace, f"{n:02}", noise(n)) for n in range(20)]
     last = threading.Event()
     read = taggers.tagger.read
@@ -144,9 +144,9 @@ def test_pictures_are_read_while_the_model_is_busy(workspace, monkeypatch):
     monkeypatch.setattr(taggers.tagger, "read", spy)
     ahead = []
 
-    def look(pictures):
+    def look(images):
         ahead.append(last.wait(10))
-        return [[] for _ in pictures]
+        return [[] for _ in images]
 
     assert len(taggers.tagger.tag(Spy(), look, workspace, records)) == 20
     assert ahead[0]
@@ -162,12 +162,12 @@ class Halves(Tagger):
     readers: ClassVar[int] = 2
 
     def load(self, workspace):
-        return Split(prepare_halves, infer_halves, 3)
+        return PreparedPredictor(prepare_halves, infer_halves, 3)
 
 
-def prepare_halves(picture):
+def prepare_halves(image):
     THREADS.append(threading.current_thread().name)
-    return int(picture.sum())
+    return int(image.sum())
 
 
 def infer_halves(sums):
@@ -186,20 +186,20 @@ def batches(workspace, count, size):
 def test_a_split_look_is_prepared_in_threads_and_says_the_same(workspace):
     THREADS.clear()
     given = batches(workspace, 10, 4)
-    workspace.path(given[1][2].picture.path).unlink()
+    workspace.path(given[1][2].image.path).unlink()
     done = [record for batch in local.run(Halves(), iter(given), workspace, 2) for record in batch]
-    assert [r.id for r in done] == [f"{n:02}" for n in range(10)] and done[6].drop.reason == "picture missing"
+    assert [r.id for r in done] == [f"{n:02}" for n in range(10)] and done[6].drop.reason == "image missing"
     assert [r.annotations[0].text for r in done if r.kept] == [str(noise(n).sum()) for n in range(10) if n != 6]
     assert [len(sums) for sums in SEEN] == [3, 1, 2, 1, 2]
     assert len(THREADS) == 9 and not any("Main" in name for name in THREADS)
     one_by_one = [Halves().start(workspace)([record])[0] for batch in given for record in batch]
     assert one_by_one == done
-    look = Split(prepare_halves, infer_halves)
+    look = PreparedPredictor(prepare_halves, infer_halves)
     assert look([noise(1), noise(2)])[1][0].text == str(noise(2).sum())
 
 
 def test_the_next_batch_is_read_while_the_model_looks_at_this_one(workspace):
-    """The model waits, at its first batch, for the last picture of the second; and no further is read."""
+    """The model waits, at its first batch, for the last image of the second; and no further is read."""
     given = batches(workspace, 12, 4)
     read, second = [], threading.Event()
 
@@ -215,7 +215,7 @@ def test_the_next_batch_is_read_while_the_model_looks_at_this_one(workspace):
 
     class Given(Halves):
         def start(self, workspace):
-            return Ahead(fetch, finish, 2)
+            return PrefetchingWork(fetch, finish, 2)
 
     work = local.run(Given(), iter(given), workspace, 2)
     assert next(work) == given[0]
@@ -236,14 +236,14 @@ def test_an_error_ends_the_readers(workspace):
         raise PrepError("no")
 
     with pytest.raises(PrepError, match="no"):
-        list(Ahead(fetch, finish, 1).over(iter(given)))
+        list(PrefetchingWork(fetch, finish, 1).run(iter(given)))
     assert len(read) < 8
     assert not any(thread.name.startswith("fetch") for thread in threading.enumerate())
 
 
 def test_what_fails_while_reading_is_raised_in_its_turn(workspace):
     given = batches(workspace, 8, 4)
-    bad = [given[0], [replace(given[1][0], picture=None), *given[1][1:]]]
+    bad = [given[0], [replace(given[1][0], image=None), *given[1][1:]]]
     done = local.run(Halves(), iter(bad), workspace, 1)
     assert len(next(done)) == 4
     with pytest.raises(PrepError, match="has not been cropped"):
@@ -253,15 +253,15 @@ def test_what_fails_while_reading_is_raised_in_its_turn(workspace):
 def test_a_model_that_says_too_little_is_a_bug_not_a_shorter_list(workspace):
     records = [cropped(workspace, name, noise(1)) for name in "ab"]
     with pytest.raises(ValueError, match="zip"):
-        taggers.tagger.tag(Spy(), lambda pictures: [[]], workspace, records)
+        taggers.tagger.tag(Spy(), lambda images: [[]], workspace, records)
 
 
 def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
     record = cropped(workspace, "a", noise(1))
     with pytest.raises(PrepError, match="has not been cropped"):
-        Fake().start(workspace)([replace(record, picture=None)])
+        Fake().start(workspace)([replace(record, image=None)])
     with pytest.raises(PrepError, match="lies outside"):
-        Fake().start(workspace)([replace(record, picture=replace(record.picture, path="../x.png"))])
+        Fake().start(workspace)([replace(record, image=replace(record.image, path="../x.png"))])
 
 
 @pytest.mark.parametrize(
@@ -284,11 +284,11 @@ def invoke(workspace, *args):
 
 @pytest.fixture
 def smith(tmp_path, monkeypatch):
-    """A workspace of three cropped pictures."""
+    """A workspace of three cropped images."""
     monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
     made = make_workspace(tmp_path / "smith")
     records = [cropped(made, f"{n:016x}", noise(n, 48, 48)) for n in range(3)]
-    write_manifest(made.manifest("crop"), [records], (Step("crop", 1, {}, ""),))
+    write_manifest(made.manifest("crop"), [records], (HistoryStep("crop", 1, {}, ""),))
     return made
 
 
@@ -327,17 +327,17 @@ def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
     assert said_by(Manifest.read(smith.manifest("tag"))) == {"wd14:one-tagger", "wd14-b:two-tagger"}
     for rules, kept in (([], {"wd14", "wd14-b"}), (["wd14-b=1"], {"wd14"}), (["wd14=1", "wd14-b=0.1"], {"wd14-b"})):
         merge = Merge(thresholds=tuple(rules))
-        merge.suit(Manifest.read(smith.manifest("tag")))
+        merge.check_input(Manifest.read(smith.manifest("tag")))
         them = [a for record in Manifest.read(smith.manifest("tag")).records() for a in record.annotations]
-        assert {a.by.partition(":")[0] for a in chosen(them, merge.cut) if a.category == "general"} == kept
+        assert {a.tagger.partition(":")[0] for a in chosen(them, merge.cut) if a.category == "general"} == kept
     with pytest.raises(PrepError, match="names 'blip', which has not tagged"):
-        Merge(thresholds=("blip=0.2",)).suit(Manifest.read(smith.manifest("tag")))
+        Merge(thresholds=("blip=0.2",)).check_input(Manifest.read(smith.manifest("tag")))
 
 
 def test_names_that_nobody_could_tell_apart_or_that_are_none(smith, tmp_path):
     with pytest.raises(PrepError, match="basic was named twice") as caught:
         invoke(smith, "basic", "basic")
-    assert caught.value.mend == "Give the second a name of its own, such as basic-2."
+    assert caught.value.hint == "Give the second a name of its own, such as basic-2."
     for name in ("wd15", "wd15-b", "basic-", "basic-B", "basic-a.b", "basic-../x", "basic--x", "-b"):
         assert tagger_class(name) is None
         assert invoke(smith, "--", name).exit_code == 2

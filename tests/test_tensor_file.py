@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load
 
-from training.export.tensor_file import data_sha256, serialise, write_tensors
+from training.export.tensor_file import data_sha256, serialize, write_tensors
 
 TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
 
@@ -27,7 +27,7 @@ TYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int64]
 )
 def test_safetensors_reads_what_we_write(tmp_path_factory, shapes, metadata):
     tensors = {name: torch.full(shape, 3).to(kind) for name, (kind, shape) in shapes.items()}
-    content = serialise(tensors, metadata)
+    content = serialize(tensors, metadata)
     read = load(content)
     assert read.keys() == tensors.keys()
     for name, value in tensors.items():
@@ -42,14 +42,14 @@ def test_safetensors_reads_what_we_write(tmp_path_factory, shapes, metadata):
 
 def test_bytes_do_not_depend_on_order_or_memory_layout():
     one = torch.arange(6.0).reshape(2, 3)
-    first = serialise({"a": one, "b": one.half()}, {"x": "1", "y": "2"})
-    other = serialise({"b": one.half(), "a": one.T.contiguous().T}, {"y": "2", "x": "1"})
+    first = serialize({"a": one, "b": one.half()}, {"x": "1", "y": "2"})
+    other = serialize({"b": one.half(), "a": one.T.contiguous().T}, {"y": "2", "x": "1"})
     assert first == other
 
 
 def test_every_tensor_lies_at_a_multiple_of_its_width():
     tensors = {"a": torch.zeros(3).half(), "b": torch.zeros(1), "c": torch.zeros(1, dtype=torch.int64)}
-    content = serialise(tensors, {"odd": "x"})
+    content = serialize(tensors, {"odd": "x"})
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     for name, value in tensors.items():

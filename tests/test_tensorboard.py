@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from training.checkpoints.training_log import Row
-from training.evaluation.tensorboard import Board, need_tensorboard
+from training.checkpoints.training_log import StepRow
+from training.evaluation.tensorboard import TensorBoardLogger, need_tensorboard
 from training.evaluation.verdict import Evaluation
 
 pytest.importorskip("tensorboard")
 
 
 def row(step, loss=1.0):
-    return Row(step, 1, loss, None, 1e-4, 0.5, 64, 64, ["a"])
+    return StepRow(step, 1, loss, None, 1e-4, 0.5, 64, 64, ["a"])
 
 
 def evaluation(step, loss):
@@ -29,7 +29,7 @@ def scalars(folder):
 
 def test_events(tmp_path):
     need_tensorboard()
-    board, evaluations = Board(tmp_path), [evaluation(0, 4.0)]
+    board, evaluations = TensorBoardLogger(tmp_path), [evaluation(0, 4.0)]
     board.begin(0, evaluations)
     for step in (1, 2):
         board.read(row(step, 1.0 / step))
@@ -47,12 +47,12 @@ def test_events(tmp_path):
 
 
 def test_what_was_undone_counts_no_more(tmp_path):
-    board = Board(tmp_path)
+    board = TensorBoardLogger(tmp_path)
     board.begin(0, [])
     for step in (1, 2, 3):
         board.read(row(step))
     board.close()
-    again = Board(tmp_path)
+    again = TensorBoardLogger(tmp_path)
     again.begin(2, [evaluation(0, 4.0), evaluation(2, 3.0)])
     again.read(row(3, 9.0))
     again.close()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.data.text_cache import Texts
+from training.data.text_cache import TextEmbeddingCache
 
 
 def said(prompt):
@@ -38,7 +38,7 @@ def nothing(done, total):
 
 def test_each_prompt_is_asked_once_and_alone(tmp_path, encoder):
     load, asked, loads = encoder
-    texts = Texts(tmp_path, "key")
+    texts = TextEmbeddingCache(tmp_path, "key")
     texts.prepare(["a man", "", "a man", "a cat"], load, nothing)
     assert asked == [["a man"], [""], ["a cat"]]
     found = texts.reader()(["a cat", "", "a cat"])
@@ -49,14 +49,14 @@ def test_each_prompt_is_asked_once_and_alone(tmp_path, encoder):
 
 
 def test_another_key_or_prompt_has_other_entries(tmp_path):
-    one = Texts(tmp_path, "key")
-    assert len({one.path("a"), one.path("b"), Texts(tmp_path, "other").path("a")}) == 3
+    one = TextEmbeddingCache(tmp_path, "key")
+    assert len({one.path("a"), one.path("b"), TextEmbeddingCache(tmp_path, "other").path("a")}) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"half"])
 def test_damaged_entries_are_made_again_and_told(tmp_path, encoder, caplog, damage):
     load, asked, _ = encoder
-    texts = Texts(tmp_path, "key")
+    texts = TextEmbeddingCache(tmp_path, "key")
     texts.prepare(["a"], load, nothing)
     whole = texts.path("a").read_bytes()
     texts.path("a").write_bytes(damage)
@@ -73,5 +73,5 @@ def test_what_is_not_finite_is_refused(tmp_path):
         return lambda prompts: {"text": torch.full((1, 2), float("nan"))}
 
     with pytest.raises(PrepError, match="no finite output of the caption 'x'"):
-        Texts(tmp_path, "key").prepare(["x"], broken, nothing)
+        TextEmbeddingCache(tmp_path, "key").prepare(["x"], broken, nothing)
     assert not list(tmp_path.rglob("*.safetensors"))

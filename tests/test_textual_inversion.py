@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.commands.plan import vectors as planned
 from pipeline.errors import PrepError
-from tests.method_set import PICTURES, WIDTHS, losses, materials, trainee
+from tests.method_set import IMAGES, WIDTHS, losses, materials, trainee
 from tests.training_set import manifest, narrow, placed, sample, workspace
-from training.distributed import Ranks
-from training.export.artifacts import Folder, write_product
+from training.distributed import DistributedContext
+from training.export.artifacts import ArtifactFolder, write_artifact
 from training.methods.textual_inversion import file_name, vectors_for
 from training.methods.token_embeddings import vocabulary
 from training.models.family import TextSettings
-from training.optim.train_state import make_learner
+from training.optim.train_state import make_train_state
 from training.train import Train
 
 
@@ -37,67 +37,67 @@ def saved(made, folder, dtype=torch.float32):
     files = {}
     for end, product in made.settle(dtype).items():
         files[end] = folder / f"out{end}"
-        write_product(files[end], product, {"prep": "1"})
+        write_artifact(files[end], product, {"prep": "1"})
     return files
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_only_the_vectors_learn(work, kind):
-    found, made = begin(work, kind, vectors=3)
+    found, made = begin(work, kind, num_vectors=3)
     before = {
         f"{part}.{name}": value.clone()
         for part, module in found.modules.items()
         for name, value in module.state_dict().items()
     }
-    began = {name: weight.detach().clone() for group in made.groups() for name, weight in group.weights.items()}
+    began = {name: weight.detach().clone() for group in made.param_groups() for name, weight in group.weights.items()}
     errors = losses(found, made, 30)
     assert errors[-1] < 0.999 * errors[0]
     for part, module in found.modules.items():
         assert all(torch.equal(value, before[f"{part}.{name}"]) for name, value in module.state_dict().items())
-    learned = {name: weight for group in made.groups() for name, weight in group.weights.items()}
+    learned = {name: weight for group in made.param_groups() for name, weight in group.weights.items()}
     assert learned.keys() == {f"{part}.smith" for part in WIDTHS[kind]}
     assert all(bool((weight != began[name]).any(dim=1).all()) for name, weight in learned.items())  # every vector
 
 
-def test_vectors_by_the_rule_of_pictures():
+def test_vectors_by_the_rule_of_images():
     """Row B5: under 10: 2; 10-30: 2-3; 40-60: 5-6; 60-100: 8-12; over 100: 12-16."""
     bounds = {range(1, 10): (2, 2), range(10, 31): (2, 3), range(40, 61): (5, 6), range(61, 101): (8, 12)}
     bounds |= {range(101, 400): (12, 16)}
-    for pictures, (low, high) in bounds.items():
-        counts = [vectors_for(n) for n in pictures]
+    for images, (low, high) in bounds.items():
+        counts = [vectors_for(n) for n in images]
         assert (min(counts), max(counts)) == (low, high)
     counts = [vectors_for(n) for n in range(1, 400)]
     assert counts == sorted(counts)
     assert all(low <= count <= high for count, (low, high) in zip(counts, map(planned, range(1, 400)), strict=True))
 
 
-def test_copies_of_a_picture_count_once(work):
+def test_copies_of_a_image_count_once(work):
     copies = [sample(n, id=f"{n // 5:016x}-{n}") for n in range(100)]
     _, made = begin(work, samples=copies)
-    assert [len(weight) for group in made.groups() for weight in group.weights.values()] == [3]  # of 20 pictures
+    assert [len(weight) for group in made.param_groups() for weight in group.weights.values()] == [3]  # of 20 images
 
 
-@pytest.mark.parametrize(("options", "count"), [({}, 2), ({"vectors": 1}, 1), ({"vectors": 7}, 7)])
+@pytest.mark.parametrize(("options", "count"), [({}, 2), ({"num_vectors": 1}, 1), ({"num_vectors": 7}, 7)])
 def test_as_many_vectors_as_wanted(work, options, count):
     _, made = begin(work, **options)
-    assert [len(weight) for group in made.groups() for weight in group.weights.values()] == [count]
+    assert [len(weight) for group in made.param_groups() for weight in group.weights.values()] == [count]
 
 
 def test_begins_as_the_words_say(work):
-    found, made = begin(work, init_words="brown hair", vectors=3)
+    found, made = begin(work, init_text="brown hair", num_vectors=3)
     own = vocabulary(found.modules["text_encoder"])
     brown, hair = (own[token] for token in found.checkpoint.tokenizers()["text_encoder"]("brown hair").input_ids[1:3])
     assert torch.equal(made.rows["text_encoder"].vectors["smith"], torch.stack([brown, hair, brown]))
-    _, mean = begin(work, init_words="brown hair", vectors=2, init_mean=True)
+    _, mean = begin(work, init_text="brown hair", num_vectors=2, init_mean=True)
     assert torch.allclose(mean.rows["text_encoder"].vectors["smith"], ((brown + hair) / 2).expand(2, -1))
-    _, other = begin(work, vectors=1)  # the class of the subject
+    _, other = begin(work, num_vectors=1)  # the class of the subject
     (man,) = found.checkpoint.tokenizers()["text_encoder"]("man").input_ids[1:2]
     assert torch.equal(other.rows["text_encoder"].vectors["smith"][0], own[man])
 
 
 def test_a_new_vector_reads_as_the_word_it_began_as(work):
     """Before the first step, 'smith' says what 'man' says, in every text encoder."""
-    found, _ = begin(work, "sdxl", vectors=1)
+    found, _ = begin(work, "sdxl", num_vectors=1)
     with torch.no_grad():
         smith, man = (
             found.family.encode_text(found.tokenizers, found.modules, [text], TextSettings())
@@ -107,24 +107,24 @@ def test_a_new_vector_reads_as_the_word_it_began_as(work):
 
 
 def test_several_subjects_learn_apart(work, tmp_path):
-    samples = [*PICTURES, sample(3, subject="jane", caption="jane, picture", class_name="woman")]
+    samples = [*IMAGES, sample(3, subject="jane", caption="jane, image", class_name="woman")]
     found, made = begin(work, samples=samples)
-    began = {name: weight.detach().clone() for group in made.groups() for name, weight in group.weights.items()}
+    began = {name: weight.detach().clone() for group in made.param_groups() for name, weight in group.weights.items()}
     assert began.keys() == {"text_encoder.jane", "text_encoder.smith"}
     losses(found, made, 2, "a photo of jane")
-    now = {name: weight for group in made.groups() for name, weight in group.weights.items()}
+    now = {name: weight for group in made.param_groups() for name, weight in group.weights.items()}
     assert not torch.equal(now["text_encoder.jane"], began["text_encoder.jane"])
     losses(found, made, 2, "jane and smith")
     files = saved(made, tmp_path)
     assert sorted(path.name for path in files[""].iterdir()) == ["jane.safetensors", "smith.safetensors"]
-    made.prove(files)
+    made.verify(files)
     assert file_name("../a b") == ".._a b.safetensors"
 
 
 @pytest.mark.parametrize(("rate", "changes"), [("0.01", 0.01), ("0.001", 0.001)])
 def test_rates_act(work, rate, changes):
     """Adam's first step moves each number by the rate."""
-    found, made = begin(work, embedding_rate=rate, embedding_norm=0.0, weight_decay=0.0)
+    found, made = begin(work, embedding_lr=rate, max_embedding_norm=0.0, weight_decay=0.0)
     before = made.rows["text_encoder"].vectors["smith"].detach().clone()
     losses(found, made, 1)
     moved = (made.rows["text_encoder"].vectors["smith"].detach() - before).abs()
@@ -132,20 +132,20 @@ def test_rates_act(work, rate, changes):
 
 
 def test_a_rate_of_several_steps_is_followed(work):
-    _, made = begin(work, embedding_rate="0.05:2, 0.02:3, 0.001")
-    learner = make_learner(made.groups(), Train(method="inversion"), Ranks())
-    assert [learner.pace(step, 10) for step in range(5)] == [0.05, 0.05, 0.02, 0.001, 0.001]
+    _, made = begin(work, embedding_lr="0.05:2, 0.02:3, 0.001")
+    learner = make_train_state(made.param_groups(), Train(method="inversion"), DistributedContext())
+    assert [learner.set_learning_rates(step, 10) for step in range(5)] == [0.05, 0.05, 0.02, 0.001, 0.001]
 
 
 @pytest.mark.parametrize("norm", [0.5, 1.5])
 def test_vectors_stay_as_long_as_the_vocabularys(work, norm):
-    found, made = begin(work, embedding_rate="0.5", embedding_norm=norm)
+    found, made = begin(work, embedding_lr="0.5", max_embedding_norm=norm)
     usual = float(vocabulary(found.modules["text_encoder"]).norm(dim=1).median())
     losses(found, made, 3)
     assert (
         float(made.rows["text_encoder"].vectors["smith"].detach().norm(dim=1).max()) > 2 * usual
     )  # it would be too long
-    made.settle(torch.float32)
+    made.finalize(torch.float32)
     lengths = made.rows["text_encoder"].vectors["smith"].norm(dim=1)
     assert torch.allclose(lengths, torch.full_like(lengths, norm * usual))
 
@@ -153,10 +153,10 @@ def test_vectors_stay_as_long_as_the_vocabularys(work, norm):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "sd35"])
 def test_the_file_is_proven(work, tmp_path, kind, dtype):
-    found, made = begin(work, kind, embedding_rate="0.05")
+    found, made = begin(work, kind, embedding_lr="0.05")
     losses(found, made, 2)
     files = saved(made, tmp_path, dtype)
-    made.prove(files)
+    made.verify(files)
     tensors = load_file(files[".safetensors"])
     names = {"emb_params": 64} if len(WIDTHS[kind]) == 1 else {"clip_l": 64, "clip_g": 96}
     assert {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()} == {
@@ -166,14 +166,14 @@ def test_the_file_is_proven(work, tmp_path, kind, dtype):
     wrong = {name: value * 2 for name, value in tensors.items()}
     save_file(wrong, files[".safetensors"])
     with pytest.raises(PrepError, match="does not load as it was trained"):
-        made.prove(files)
+        made.verify(files)
 
 
 def test_a_pipeline_of_diffusers_says_the_same(work, tmp_path):
     """The whole way of a user: load_textual_inversion, then the token in a prompt."""
     from diffusers import StableDiffusionPipeline
 
-    found, made = begin(work, embedding_rate="0.05", vectors=3)
+    found, made = begin(work, embedding_lr="0.05", num_vectors=3)
     losses(found, made, 2)
     files = saved(made, tmp_path)
     with torch.no_grad():
@@ -191,12 +191,12 @@ def test_a_pipeline_of_diffusers_says_the_same(work, tmp_path):
 def test_an_embedding_that_learned_nothing_is_refused(work, tmp_path):
     _, made = begin(work)
     with pytest.raises(PrepError, match="The embedding of smith is what it began as"):
-        made.prove(saved(made, tmp_path))
+        made.verify(saved(made, tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_trains_on_from_its_own_file(work, tmp_path, kind):
-    found, made = begin(work, kind, embedding_rate="0.05", vectors=3)
+    found, made = begin(work, kind, embedding_lr="0.05", num_vectors=3)
     losses(found, made, 2)
     file = saved(made, tmp_path)[".safetensors"]
     _, again = begin(work, kind, former=file)
@@ -206,12 +206,12 @@ def test_trains_on_from_its_own_file(work, tmp_path, kind):
 
 def test_resumes_from_its_groups_weights(work):
     """What a checkpoint keeps, the groups' weights by name, is all there is to keep."""
-    found, made = begin(work, embedding_rate="0.05")
+    found, made = begin(work, embedding_lr="0.05")
     losses(found, made, 3)
-    other_found, other = begin(work, embedding_rate="0.05")
-    kept = {name: weight.detach().clone() for group in made.groups() for name, weight in group.weights.items()}
+    other_found, other = begin(work, embedding_lr="0.05")
+    kept = {name: weight.detach().clone() for group in made.param_groups() for name, weight in group.weights.items()}
     with torch.no_grad():
-        for group in other.groups():
+        for group in other.param_groups():
             for name, weight in group.weights.items():
                 weight.copy_(kept[name])
     assert losses(found, made, 1) == losses(other_found, other, 1)
@@ -220,7 +220,7 @@ def test_resumes_from_its_groups_weights(work):
 @pytest.mark.parametrize(
     ("samples", "options", "said"),
     [
-        ([sample(1, subject="")], {}, "train: inversion needs a token to learn, but no picture has a subject."),
+        ([sample(1, subject="")], {}, "train: inversion needs a token to learn, but no image has a subject."),
         (
             [sample(1, caption="goldsmith, smithy")],
             {},
@@ -249,24 +249,24 @@ def test_captions_without_the_token_are_told_of(work, caplog):
     ("options", "said"),
     [
         (
-            {"embedding_rate": "fast"},
+            {"embedding_lr": "fast"},
             "train: embedding_rate: 'fast', number 1 of 1, does not begin with a rate above 0.",
         ),
         ({"optimizer": "prodigy", "learning_rate": 1.0}, "train: learning_rate has no effect on the method inversion."),
         ({"learning_rate": 1e-3}, "train: learning_rate has no effect on the method inversion."),
         ({"rank": 8}, "train: rank has no effect on the method inversion."),
         (
-            {"embedding_rate": "0.1:5, 0.01", "scheduler": "cosine"},
+            {"embedding_lr": "0.1:5, 0.01", "lr_scheduler": "cosine"},
             "train: the scheduler cosine has no effect on an embedding_rate that names its own steps.",
         ),
         (
-            {"continue_from": "x.pt", "vectors": 3},
+            {"init_from": "x.pt", "num_vectors": 3},
             "train: vectors has no effect on the file to train on, which has its own size.",
         ),
-        ({"method": "lora", "vectors": 3}, "train: vectors has no effect on the method lora."),
+        ({"method": "lora", "num_vectors": 3}, "train: vectors has no effect on the method lora."),
         (
-            {"method": "dreambooth", "continue_from": "x.pt"},
-            "train: continue_from has no effect on the method dreambooth.",
+            {"method": "dreambooth", "init_from": "x.pt"},
+            "train: init_from has no effect on the method dreambooth.",
         ),
     ],
 )
@@ -277,25 +277,25 @@ def test_options_that_make_no_sense(options, said):
 
 
 def test_several_subjects_have_no_single_file_to_train_on(work, tmp_path):
-    samples = [*PICTURES, sample(3, subject="jane", caption="jane")]
+    samples = [*IMAGES, sample(3, subject="jane", caption="jane")]
     with pytest.raises(PrepError, match="continue_from is one embedding, but the data set has 2 subjects"):
         begin(work, samples=samples, former=tmp_path / "x.pt")
 
 
 def test_folders_are_folders(work):
-    _, made = begin(work, samples=[*PICTURES, sample(3, subject="jane", caption="jane")])
-    assert isinstance(made.settle(torch.float16)[""], Folder)
+    _, made = begin(work, samples=[*IMAGES, sample(3, subject="jane", caption="jane")])
+    assert isinstance(made.finalize(torch.float16)[""], ArtifactFolder)
 
 
 def test_samples_are_painted_with_what_was_learned(work):
     """A pipeline that is given the readers says of a prompt what training says."""
     from training.methods.token_embeddings import for_pipelines
-    from training.sampling.pipeline import Painter
+    from training.sampling.pipeline import ImageGenerator
 
-    found, made = begin(work, "sdxl", vectors=3, embedding_rate="0.05")
+    found, made = begin(work, "sdxl", num_vectors=3, embedding_lr="0.05")
     losses(found, made, 2)
     parts = found.modules | {part: found.checkpoint.load(part) for part in ("unet", "vae")}
-    painter = Painter.of(found.family, found.checkpoint, parts, for_pipelines(found.tokenizers))
+    painter = ImageGenerator.of(found.family, found.checkpoint, parts, for_pipelines(found.tokenizers))
     for prompt in ("a photo of smith, a hat", "", "smith " * 60):
         wanted = found.family.encode_text(found.tokenizers, found.modules, [prompt], TextSettings())
         text, _, pooled, _ = painter.pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
@@ -304,7 +304,7 @@ def test_samples_are_painted_with_what_was_learned(work):
 
 
 def run(work, made, **options):
-    stage = Train(**{"method": "inversion", "steps": 4, "batch": 2, "save_every_epochs": 0} | options)
+    stage = Train(**{"method": "inversion", "steps": 4, "batch_size": 2, "save_every_epochs": 0} | options)
     list(stage.run(made, work, lambda done, total: None))
     return stage
 
@@ -322,7 +322,7 @@ def test_a_whole_run(tmp_path):
     assert said["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
     assert (said["modelspec.trigger_phrase"], said["ss_num_vectors_per_token"]) == ("smith", "2")
     before = file.read_bytes()
-    run(work, made, output="smith", steps=2, fresh=True)
+    run(work, made, output="smith", steps=2, restart=True)
     assert file.read_bytes() != before
     run(work, made, output="smith")  # goes on from step 2
     assert file.read_bytes() == before
@@ -330,7 +330,7 @@ def test_a_whole_run(tmp_path):
 
 def test_a_whole_run_of_two_subjects(tmp_path):
     work = workspace(tmp_path)
-    other = placed(work, 1, subject="jane", caption="jane, picture")
+    other = placed(work, 1, subject="jane", caption="jane, image")
     made = manifest(work, [placed(work, 0), other])
     stage = run(work, made, output="both", steps=8)
     folder = stage.file(work).with_name("both")

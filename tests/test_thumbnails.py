@@ -24,46 +24,46 @@ def halves(tmp_path):
     space = workspace(tmp_path)
     pixels = np.zeros((320, 640, 3), np.uint8)
     pixels[:, 320:] = (250, 120, 10)
-    return space, cropped(space, "halves", pixels).picture
+    return space, cropped(space, "halves", pixels).image
 
 
-def test_a_thumbnail_is_the_picture_in_small(halves):
-    space, picture = halves
-    thumb = thumbnail(picture, space, 160)
+def test_a_thumbnail_is_the_image_in_small(halves):
+    space, image = halves
+    thumb = thumbnail(image, space, 160)
     assert (thumb.width, thumb.height) == (160, 80)
     assert np.abs(seen(thumb)[:, 5:70]).max() < 12
     assert np.abs(seen(thumb)[:, 90:155] - [250, 120, 10]).max() < 12
 
 
-def test_a_small_picture_is_not_enlarged(halves):
-    space, picture = halves
-    assert thumbnail(picture, space, 1000).width == 640
+def test_a_small_image_is_not_enlarged(halves):
+    space, image = halves
+    assert thumbnail(image, space, 1000).width == 640
 
 
 def test_what_is_gone_or_damaged_is_none_and_what_lies_outside_is_refused(halves):
-    space, picture = halves
-    path = space.path(picture.path)
+    space, image = halves
+    path = space.path(image.path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    assert thumbnail(picture, space, 100) is None
+    assert thumbnail(image, space, 100) is None
     path.unlink()
-    assert thumbnail(picture, space, 100) is None
+    assert thumbnail(image, space, 100) is None
     with pytest.raises(PrepError, match="outside"):
-        thumbnail(replace(picture, path="../../etc/passwd"), space, 100)
+        thumbnail(replace(image, path="../../etc/passwd"), space, 100)
 
 
 def test_several_at_once_by_their_path(halves):
-    space, picture = halves
-    gone = replace(picture, path="images/gone.png")
+    space, image = halves
+    gone = replace(image, path="images/gone.png")
     told = []
-    made = thumbnails([picture, gone, picture], space, 100, lambda done, total: told.append((done, total)))
-    assert made[picture.path] == thumbnail(picture, space, 100) and made[gone.path] is None
+    made = thumbnails([image, gone, image], space, 100, lambda done, total: told.append((done, total)))
+    assert made[image.path] == thumbnail(image, space, 100) and made[gone.path] is None
     assert told == [(1, 2), (2, 2)]
 
 
-def test_words_in_place_of_a_picture(halves):
-    space, picture = halves
-    assert framed(None, picture, "x") == '<div class="gone">picture missing</div>'
+def test_words_in_place_of_a_image(halves):
+    space, image = halves
+    assert framed(None, image, "x") == '<div class="gone">image missing</div>'
     assert framed(None, None, "x") == '<div class="gone">not cropped</div>'
-    image = framed(thumbnail(picture, space, 100), picture, '"><script>')
-    assert 'alt="&quot;&gt;&lt;script&gt;"' in image and 'width="100" height="50"' in image
+    markup = framed(thumbnail(image, space, 100), image, '"><script>')
+    assert 'alt="&quot;&gt;&lt;script&gt;"' in markup and 'width="100" height="50"' in markup

@@ -10,7 +10,15 @@ from safetensors.torch import save_file
 
 from pipeline.errors import PrepError
 from tests.training_set import checkpoint, narrow, workspace
-from training.methods.token_embeddings import Reader, Rows, file_tensors, mend_end, read_embedding, vocabulary, widen
+from training.methods.token_embeddings import (
+    PlaceholderTokenizer,
+    TokenEmbeddings,
+    extend_vocabulary,
+    file_tensors,
+    fix_eos_id,
+    read_embedding,
+    vocabulary,
+)
 
 ONE, TWO = {"text_encoder": 8}, {"text_encoder": 8, "text_encoder_2": 6}
 VECTORS = torch.arange(24, dtype=torch.float32).reshape(3, 8)
@@ -22,14 +30,14 @@ class Words:
     bos_token_id, eos_token_id, pad_token_id = 90, 91, 91
 
     def __call__(self, text, add_special_tokens=False, truncation=False):
-        from training.methods.token_embeddings import Found
+        from training.methods.token_embeddings import TokenizedIds
 
         assert not add_special_tokens and not truncation
-        return Found([len(word) for word in text.split()])
+        return TokenizedIds([len(word) for word in text.split()])
 
 
 def read(text, **places):
-    return Reader(Words(), places)(text).input_ids
+    return PlaceholderTokenizer(Words(), places)(text).input_ids
 
 
 def test_a_word_is_read_as_its_vectors_wherever_it_stands_alone():
@@ -53,18 +61,18 @@ def test_every_word_is_read_once(words):
 
 
 def test_rows_lie_one_after_another():
-    rows = Rows(50, {"smith": VECTORS, "jane": VECTORS[:1]}, 1e9)
+    rows = TokenEmbeddings(50, {"smith": VECTORS, "jane": VECTORS[:1]}, 1e9)
     assert rows.places() == {"smith": [50, 51, 52], "jane": [53]}
 
 
 def test_too_long_vectors_are_shortened_and_others_left():
     long, short = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.3, 0.4], [0.0, 0.0]], requires_grad=True)
-    bounded = Rows(50, {"long": long, "short": short}, 1.0).bounded()
+    bounded = TokenEmbeddings(50, {"long": long, "short": short}, 1.0).bounded()
     assert torch.allclose(bounded["long"], torch.tensor([[0.6, 0.8]]))
     assert torch.equal(bounded["short"], short)
     bounded["short"].sum().backward()
     assert torch.equal(short.grad, torch.ones(2, 2))  # finite, even where there is no length
-    assert Rows(50, {"long": long}, float("inf")).bounded()["long"] is long
+    assert TokenEmbeddings(50, {"long": long}, float("inf")).bounded()["long"] is long
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +84,8 @@ def test_a_widened_encoder_reads_old_tokens_as_before(encoder):
     old = torch.tensor([[49406, 320, 1125, 49407] + [49407] * 73])
     before = encoder(old).last_hidden_state
     own = vocabulary(encoder)
-    rows = Rows(len(own), {"smith": own[[320, 1125]].detach().clone().requires_grad_(True)}, float("inf"))
-    widen(encoder, rows)
+    rows = TokenEmbeddings(len(own), {"smith": own[[320, 1125]].detach().clone().requires_grad_(True)}, float("inf"))
+    extend_vocabulary(encoder, rows)
     assert torch.equal(encoder(old).last_hidden_state, before)
     new = torch.tensor([[49406, 49408, 49409, 49407] + [49407] * 73])
     said = encoder(new)
@@ -93,7 +101,7 @@ def test_the_summary_stands_at_the_end_token(encoder):
     inner = next(module for module in encoder.modules() if hasattr(module, "eos_token_id"))
     inner.eos_token_id = 2
     assert not torch.equal(encoder(tokens).pooler_output[0], encoder(tokens).last_hidden_state[0, 3])
-    mend_end(encoder)
+    fix_eos_id(encoder)
     assert torch.equal(encoder(tokens).pooler_output[0], encoder(tokens).last_hidden_state[0, 3])
 
 

@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from pipeline.record import Drop
 from tests.training_set import checkpoint, manifest, placed, workspace
-from training.distributed import Ranks
+from training.distributed import DistributedContext
 from training.models.sd1 import SD1
-from training.optim.train_state import make_learner
-from training.run import pictures
-from training.setup import Plan, assemble
+from training.optim.train_state import make_train_state
+from training.run import split_dataset
+from training.setup import RunConfig, build_job
 from training.train import Train
 from training.trainer import train
 
-QUICK = {"steps": 6, "batch": 2, "rank": 4, "learning_rate": 1e-3}
+QUICK = {"steps": 6, "batch_size": 2, "rank": 4, "learning_rate": 1e-3}
 
 
 def nothing(done, total):
@@ -31,11 +31,11 @@ def nothing(done, total):
 
 
 def data(folder):
-    """A workspace and its build manifest: two sizes, a regularization picture, one dropped, one not placed."""
+    """A workspace and its build manifest: two sizes, a regularization image, one dropped, one not placed."""
     work = workspace(folder)
     records = [placed(work, k) for k in range(3)]
     records += [placed(work, 3, size=(64, 128)), placed(work, 4, role="reg")]
-    records += [placed(work, 5, drop=Drop("build", "a duplicate")), placed(work, 6, placed="")]
+    records += [placed(work, 5, drop=Drop("build", "a duplicate")), placed(work, 6, dataset_path="")]
     return work, manifest(work, records)
 
 
@@ -49,7 +49,7 @@ def run(work, made, **options):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     work, made = data(tmp_path_factory.mktemp("trained"))
-    file, records = run(work, made, output="smith-v1", text_encoder_rate=1e-3)
+    file, records = run(work, made, output="smith-v1", text_encoder_lr=1e-3)
     return work, made, file, records
 
 
@@ -83,7 +83,7 @@ def test_metrics_answer_what_it_trained_on(trained):
     assert all(0 < loss < 10 for row in rows for loss in (row["loss"], row["prior_loss"]) if loss is not None)
 
 
-def test_seen_names_every_picture_with_its_prompt(trained):
+def test_seen_names_every_image_with_its_prompt(trained):
     _, made, file, _ = trained
     rows = pq.read_table(file.with_name("seen.parquet")).to_pylist()
     steps = pq.read_table(file.with_name("metrics.parquet")).to_pylist()
@@ -94,7 +94,7 @@ def test_seen_names_every_picture_with_its_prompt(trained):
     for row in rows:
         record = records[row["id"]]
         assert (row["prompt"], row["reg"]) == (record.caption, record.role == "reg")
-        assert (row["width"], row["height"]) == (record.picture.width, record.picture.height)
+        assert (row["width"], row["height"]) == (record.image.width, record.image.height)
         assert row["weight"] == 1.0
     for step in steps:
         losses = [row["loss"] for row in rows if row["step"] == step["step"] and not row["reg"]]
@@ -123,7 +123,7 @@ def test_pipeline_shows_the_trained_adapter(trained):
     def paint():
         seeded = torch.Generator().manual_seed(1)
         options = {"num_inference_steps": 2, "width": 64, "height": 64, "output_type": "np", "generator": seeded}
-        return torch.from_numpy(pipeline("smith, picture 1", **options).images[0])
+        return torch.from_numpy(pipeline("smith, image 1", **options).images[0])
 
     plain = paint()
     pipeline.load_lora_weights(file.parent, weight_name=file.name)
@@ -137,7 +137,7 @@ def test_same_seed_same_bytes(tmp_path):
     files = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         work, made = data(tmp_path / name)
-        file, _ = run(work, made, seed=seed, text_encoder_rate=1e-3)
+        file, _ = run(work, made, seed=seed, text_encoder_lr=1e-3)
         files.append([file.read_bytes(), file.with_name("metrics.parquet").read_bytes()])
     assert files[0] == files[1]
     assert files[0][0] != files[2][0]
@@ -155,23 +155,23 @@ def test_latents_from_the_cache_give_the_same_bytes(tmp_path):
     "options",
     [
         {"learning_rate": 2e-3},
-        {"text_encoder_rate": 1e-3},
+        {"text_encoder_lr": 1e-3},
         {"rank": 8},
         {"alpha": 1.0},
-        {"scheduler": "cosine"},
-        {"scheduler": "constant_with_warmup", "warmup": 0.5},
+        {"lr_scheduler": "cosine"},
+        {"lr_scheduler": "constant_with_warmup", "lr_warmup": 0.5},
         {"seed": 1},
         {"steps": 5},
-        {"batch": 1},
-        {"min_snr": 1.0},
-        {"accumulate": 2},
+        {"batch_size": 1},
+        {"min_snr_gamma": 1.0},
+        {"gradient_accumulation_steps": 2},
         {"optimizer": "adafactor"},
-        {"clip": 1e-4},
-        {"ema": 0.5},
+        {"max_grad_norm": 1e-4},
+        {"ema_decay": 0.5},
         {"noise_offset": 0.1},
         {"prior_loss_weight": 0.5},
         {"prior_loss_weight": 0.0},
-        {"prediction": "v_prediction"},
+        {"prediction_type": "v_prediction"},
         {"precision": "bf16"},
         {"steps": 0, "epochs": 1},
     ],
@@ -186,8 +186,8 @@ def test_every_option_changes_the_weights(plain, options):
 def learned(work, made, **options):
     """Train without a file, and what was learned by the name of each weight."""
     config, model = Train(**QUICK | {"save_every_epochs": 0} | options), checkpoint(work)
-    job = assemble(Plan(config, SD1(), model, pictures(config, made).train), work, nothing).job
-    learner = make_learner(job.groups, config, Ranks())
+    job = build_job(RunConfig(config, SD1(), model, split_dataset(config, made).train), work, nothing).job
+    learner = make_train_state(job.groups, config, DistributedContext())
     train(job, learner, 0, ())
     return {name: value.clone() for name, value in learner.result().items()}
 
@@ -217,7 +217,7 @@ def test_parts_that_are_off_have_no_keys(plain):
     only_unet = load_file(run(work, made)[0])
     assert {name.split("_")[1] for name in only_unet} == {"unet"}
     assert {value.dtype for value in only_unet.values()} == {torch.float16}
-    only_text = load_file(run(work, made, learning_rate=0.0, text_encoder_rate=1e-3)[0])
+    only_text = load_file(run(work, made, learning_rate=0.0, text_encoder_lr=1e-3)[0])
     assert {name.split("_")[1] for name in only_text} == {"te"}
 
 
@@ -271,7 +271,7 @@ def test_models_carry_the_bases_hash(tmp_path):
         ({"output": "a\nb"}, "cannot be a file name"),
         ({"output": "a."}, "cannot be a file name"),
         ({"learning_rate": 0.0}, "all learning rates are 0"),
-        ({"warmup": 0.1}, "the constant scheduler has no warm-up"),
+        ({"lr_warmup": 0.1}, "the constant scheduler has no warm-up"),
         ({"rank": 0}, "rank is 0"),
         ({"steps": -1}, "steps is -1"),
     ],
@@ -284,18 +284,18 @@ def test_options_that_make_no_sense(options, said):
 def test_a_rate_for_a_part_that_the_base_has_not(tmp_path):
     work, made = data(tmp_path)
     with pytest.raises(PrepError, match=r"Stable Diffusion 1\.x has no second text encoder"):
-        run(work, made, text_encoder_2_rate=1e-4)
+        run(work, made, text_encoder_2_lr=1e-4)
 
 
 def test_empty_data_set(tmp_path):
     work = workspace(tmp_path)
-    for records in ([], [placed(work, 1, placed="")], [placed(work, 1, role="reg")]):
-        with pytest.raises(PrepError, match="no pictures to train on"):
+    for records in ([], [placed(work, 1, dataset_path="")], [placed(work, 1, role="reg")]):
+        with pytest.raises(PrepError, match="no images to train on"):
             run(work, manifest(work, records))
     assert not work.runs.exists()
 
 
-def test_picture_that_is_gone(tmp_path):
+def test_image_that_is_gone(tmp_path):
     work, made = data(tmp_path)
     next(iter(work.images.iterdir())).unlink()
     with pytest.raises(PrepError, match=r"images/.*\.png is missing"):

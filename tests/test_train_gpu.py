@@ -28,11 +28,11 @@ def test_it_runs_and_writes_what_it_prints(tmp_path, monkeypatch, capsys):
     assert printed[4].endswith("plain; waits: not measured")
     for row in rows.values():
         low, high = row["quartiles"]
-        assert 0 < low <= row["pictures_a_second"] <= high
-        ratio = rows["prep"]["pictures_a_second"] / row["pictures_a_second"]
+        assert 0 < low <= row["images_a_second"] <= high
+        ratio = rows["prep"]["images_a_second"] / row["images_a_second"]
         assert row["times_as_fast"] == pytest.approx(ratio)
-        assert row["tflops"] / row["pictures_a_second"] == pytest.approx(
-            rows["prep"]["tflops"] / rows["prep"]["pictures_a_second"]
+        assert row["tflops"] / row["images_a_second"] == pytest.approx(
+            rows["prep"]["tflops"] / rows["prep"]["images_a_second"]
         )
 
 
@@ -47,9 +47,9 @@ def test_full_size_needs_a_gpu(monkeypatch, capsys):
 def test_goals_stand_in_full_rows():
     row = {
         "model": "sdxl",
-        "batch": 1,
+        "batch_size": 1,
         "who": "prep",
-        "pictures_a_second": 14.0,
+        "images_a_second": 14.0,
         "quartiles": [13.5, 14.25],
         "tflops": 204.1,
         "gib": 10.5,

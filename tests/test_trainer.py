@@ -13,35 +13,35 @@ import torch.utils._python_dispatch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import checkpoint, sample, workspace
-from training.data.sampler import Draw, chance
-from training.distributed import Ranks
+from training.data.sampler import SampleRef, draw_noise
+from training.distributed import DistributedContext
 from training.methods.adapters import inject, parameters
 from training.models.sd1 import SD1
-from training.optim.train_state import make_learner
+from training.optim.train_state import make_train_state
 from training.train import Train
-from training.trainer import count_steps, errors, prepare, train
+from training.trainer import count_steps, errors, make_batch, train
 
 
 def run(made, *watchers, done=0):
     """Train a job; its steps."""
     steps = []
-    learner = make_learner(made.groups, made.config, Ranks())
+    learner = make_train_state(made.groups, made.config, DistributedContext())
     train(made, learner, done, [lambda step: bool(steps.append(step)), *watchers])
     return steps
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("min_snr", [0.0, 5.0])
+@pytest.mark.parametrize("min_snr_gamma", [0.0, 5.0])
 def test_loss_is_the_published_formula(prediction, min_snr):
     samples = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3)]
-    made = job(samples, {"prediction_type": prediction}, min_snr=min_snr, prior_loss_weight=0.3, noise_offset=0.1)
-    batch = [Draw(samples[0], 4), Draw(samples[1], 0), Draw(samples[2], 1)]
-    error, weight = errors(made, prepare(made, batch))
+    made = job(samples, {"prediction_type": prediction}, min_snr_gamma=min_snr, prior_loss_weight=0.3, noise_offset=0.1)
+    batch = [SampleRef(samples[0], 4), SampleRef(samples[1], 0), SampleRef(samples[2], 1)]
+    error, weight = errors(made, make_batch(made, batch))
 
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for k, draw in enumerate(batch):
         mean, std = (x.numpy().astype(float) for x in made.latent(draw))
-        luck = chance(draw, made.objective, mean.shape[1:], (42, made.config))
+        luck = draw_noise(draw, made.objective, mean.shape[1:], (42, made.config))
         noise, time = luck.noise.numpy().astype(float), int(luck.time)
         clean = mean + std * luck.posterior.numpy()
         a = alphas[time]
@@ -58,10 +58,10 @@ def test_loss_is_the_published_formula(prediction, min_snr):
 def test_first_step_moves_against_the_weighted_gradient():
     """Plain gradient descent in place of AdamW shows the loss whose gradient is taken."""
     samples = [sample(1, repeats=1), sample(2, repeats=1, reg=True, subject="")]
-    options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "clip": 0.0}
-    made = job(samples, batch=2, steps=1, prior_loss_weight=0.25, learning_rate=1e-3, **options)
+    options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "max_grad_norm": 0.0}
+    made = job(samples, batch_size=2, steps=1, prior_loss_weight=0.25, learning_rate=1e-3, **options)
     probe = dataclasses.replace(made, denoiser=torch.tensor(0.5, requires_grad=True))
-    one, two = (errors(probe, prepare(probe, [Draw(s, 0)]))[0][0] for s in samples)
+    one, two = (errors(probe, make_batch(probe, [SampleRef(s, 0)]))[0][0] for s in samples)
     ((one + 0.25 * two) / 2).backward()
     (step,) = run(made)
     assert float(made.denoiser.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.denoiser.grad), rel=1e-5)
@@ -69,12 +69,12 @@ def test_first_step_moves_against_the_weighted_gradient():
 
 
 def test_accumulated_batches_are_one_large_batch():
-    """The gradient of a step is that of all its pictures alike, whatever sizes they have."""
+    """The gradient of a step is that of all its images alike, whatever sizes they have."""
     samples = [sample(k, repeats=1, width=64 if k < 5 else 128) for k in range(7)]
-    options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "clip": 0.0, "learning_rate": 1e-3}
-    made = job(samples, batch=2, accumulate=99, epochs=1, **options)
+    options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "max_grad_norm": 0.0, "learning_rate": 1e-3}
+    made = job(samples, batch_size=2, gradient_accumulation_steps=99, epochs=1, **options)
     probe = dataclasses.replace(made, denoiser=torch.tensor(0.5, requires_grad=True))
-    sum(errors(probe, prepare(probe, [Draw(s, 0)]))[0][0] / 7 for s in samples).backward()
+    sum(errors(probe, make_batch(probe, [SampleRef(s, 0)]))[0][0] / 7 for s in samples).backward()
     (step,) = run(made)
     assert [len(shown.draws) for shown in step.shown].count(2) == 3
     assert float(made.denoiser.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.denoiser.grad), rel=1e-5)
@@ -82,7 +82,7 @@ def test_accumulated_batches_are_one_large_batch():
 
 def test_accumulation_stays_within_an_epoch():
     samples = [sample(k, repeats=1) for k in range(5)]
-    steps = run(job(samples, batch=1, accumulate=2, epochs=2))
+    steps = run(job(samples, batch_size=1, gradient_accumulation_steps=2, epochs=2))
     assert [len(step.shown) for step in steps] == [2, 2, 1, 2, 2, 1]
     assert [step.epoch_ends for step in steps] == [False, False, True, False, False, True]
 
@@ -90,7 +90,7 @@ def test_accumulation_stays_within_an_epoch():
 def test_steps_say_what_was_done():
     samples = [sample(1, repeats=1), sample(2, repeats=1, reg=True, subject=""), sample(3, repeats=1, width=128)]
     samples.append(sample(4, repeats=1, reg=True, subject=""))
-    made = job(samples, batch=2, epochs=3, scheduler="linear")
+    made = job(samples, batch_size=2, epochs=3, lr_scheduler="linear")
     steps = run(made)
     total = count_steps(made.config, samples)
     assert [step.number for step in steps] == list(range(1, total + 1))
@@ -105,12 +105,12 @@ def test_steps_say_what_was_done():
 
 def test_shown_errors_are_unweighted():
     samples = [sample(1, repeats=2), sample(2, repeats=1, reg=True, subject="")]
-    made = job(samples, batch=4, steps=1, prior_loss_weight=0.1, min_snr=5.0)
+    made = job(samples, batch_size=4, steps=1, prior_loss_weight=0.1, min_snr_gamma=5.0)
     fresh = dataclasses.replace(made, denoiser=torch.tensor(0.5))
     (step,) = run(made)
     (shown,) = step.shown
     for draw, error, weight in zip(shown.draws, shown.error, shown.weight, strict=True):
-        alone = errors(fresh, prepare(fresh, [draw]))
+        alone = errors(fresh, make_batch(fresh, [draw]))
         assert (float(error), float(weight)) == pytest.approx([float(value) for value in alone], rel=1e-5)
 
 
@@ -118,37 +118,37 @@ def test_shown_errors_are_unweighted():
     ("rhythm", "wanted"), [((0, 1), [3, 6]), ((0, 2), [6]), ((2, 0), [2, 4, 6]), ((4, 1), [3, 4, 6]), ((0, 0), [6])]
 )
 def test_when_something_is_due(rhythm, wanted):
-    steps = run(job([sample(k, repeats=1) for k in range(3)], batch=1, epochs=2))
+    steps = run(job([sample(k, repeats=1) for k in range(3)], batch_size=1, epochs=2))
     assert [step.number for step in steps if step.due(*rhythm)] == wanted
 
 
 def test_a_watcher_ends_the_run_after_all_were_asked():
     asked = []
     steps = run(
-        job([sample(1)], batch=1, steps=9), lambda step: step.number == 4, lambda step: bool(asked.append(step))
+        job([sample(1)], batch_size=1, steps=9), lambda step: step.number == 4, lambda step: bool(asked.append(step))
     )
     assert len(steps) == len(asked) == 4
 
 
 def test_a_run_that_goes_on_sees_what_it_would_have_seen():
     samples = [sample(k) for k in range(3)]
-    made = job(samples, batch=2, epochs=3)
+    made = job(samples, batch_size=2, epochs=3)
     whole = [[shown.draws for shown in step.shown] for step in run(made)]
     assert [[shown.draws for shown in step.shown] for step in run(made, done=4)] == whole[4:]
     assert run(made, done=len(whole)) == []
 
 
 def test_no_batch_at_all():
-    with pytest.raises(PrepError, match="No size has the 3 pictures of a batch"):
-        count_steps(Train(batch=3, underfilled="drop"), [sample(1, repeats=2)])
+    with pytest.raises(PrepError, match="No size has the 3 images of a batch"):
+        count_steps(Train(batch_size=3, incomplete_batch="drop"), [sample(1, repeats=2)])
 
 
 def test_number_of_steps():
     samples = [sample(k, repeats=3) for k in range(5)]
-    assert count_steps(Train(epochs=4, batch=2), samples) == 4 * 8
-    assert count_steps(Train(epochs=4, batch=2, steps=11), samples) == 11
+    assert count_steps(Train(epochs=4, batch_size=2), samples) == 4 * 8
+    assert count_steps(Train(epochs=4, batch_size=2, steps=11), samples) == 11
     assert len(run(job(samples, steps=11))) == 11
-    assert count_steps(Train(epochs=4, batch=2, accumulate=3), samples) == 4 * 3
+    assert count_steps(Train(epochs=4, batch_size=2, gradient_accumulation_steps=3), samples) == 4 * 3
 
 
 class Calls(torch.utils._python_dispatch.TorchDispatchMode):
@@ -169,7 +169,7 @@ def test_no_value_leaves_the_device_and_every_step_costs_the_same(optimizer):
     if optimizer == "lion":
         pytest.importorskip("lion_pytorch")
     samples = [sample(k, repeats=1) for k in range(8)]
-    made = job(samples, batch=2, accumulate=2, epochs=3, optimizer=optimizer, ema=0.9)
+    made = job(samples, batch_size=2, gradient_accumulation_steps=2, epochs=3, optimizer=optimizer, ema_decay=0.9)
     counts = []
     with Calls() as calls:
         run(made, lambda step: bool(counts.append(calls.counts.copy()) or calls.counts.clear()))
@@ -188,11 +188,11 @@ def test_overfitting_one_batch(tmp_path):
     made = dataclasses.replace(
         job(samples), family=SD1(), denoiser=unet, condition=lambda captions: {"text": text[: len(captions)]}
     )
-    batch = [Draw(samples[0], 0), Draw(samples[1], 0)]
+    batch = [SampleRef(samples[0], 0), SampleRef(samples[1], 0)]
     optimizer = torch.optim.AdamW(list(parameters(unet).values()), lr=5e-3)
     losses = []
     for _ in range(60):
-        loss = errors(made, prepare(made, batch))[0].mean()
+        loss = errors(made, make_batch(made, batch))[0].mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -7,28 +7,28 @@ import pytest
 import torch
 
 from tests.training_set import sample
-from training.checkpoints.training_log import LOOK_EVERY, Ledger
-from training.data.sampler import Draw
-from training.distributed import Ranks
-from training.trainer import Shown, Step
+from training.checkpoints.training_log import SYNC_EVERY, TrainingLog
+from training.data.sampler import SampleRef
+from training.distributed import DistributedContext
+from training.trainer import TrainedImages, TrainingStep
 
-DRAWS = [Draw(sample(1), 0), Draw(sample(2, reg=True), 0), Draw(sample(3, width=128), 0)]
+DRAWS = [SampleRef(sample(1), 0), SampleRef(sample(2, reg=True), 0), SampleRef(sample(3, width=128), 0)]
 
 
-def step(number, total=100, loss=0.5):
-    """A step of two batches: two pictures, then one."""
+def step(number, total=100, loss_type=0.5):
+    """A step of two batches: two images, then one."""
     shown = [
-        Shown(DRAWS[:2], torch.tensor([loss, 2 * loss]), torch.tensor([1.0, 0.3]), torch.tensor([10, 20])),
-        Shown(DRAWS[2:], torch.tensor([3 * loss]), torch.tensor([0.7]), torch.tensor([30])),
+        TrainedImages(DRAWS[:2], torch.tensor([loss, 2 * loss]), torch.tensor([1.0, 0.3]), torch.tensor([10, 20])),
+        TrainedImages(DRAWS[2:], torch.tensor([3 * loss]), torch.tensor([0.7]), torch.tensor([30])),
     ]
-    return Step(number, total, 1, False, shown, 1e-4, torch.tensor(2.0))
+    return TrainingStep(number, total, 1, False, shown, 1e-4, torch.tensor(2.0))
 
 
 def ledger(folder):
-    return Ledger(folder, lambda draw: f"prompt of {draw.sample.id}", Ranks())
+    return TrainingLog(folder, lambda draw: f"prompt of {draw.sample.id}", DistributedContext())
 
 
-def test_a_step_and_its_pictures(tmp_path):
+def test_a_step_and_its_images(tmp_path):
     one = ledger(tmp_path / "parts")
     one.after(step(1, 1))
     one.finish(tmp_path)
@@ -56,11 +56,11 @@ def test_a_step_and_its_pictures(tmp_path):
 
 def test_it_looks_now_and_then_and_at_the_end(tmp_path):
     one, looks = ledger(tmp_path), []
-    for number in range(1, 2 * LOOK_EVERY + 4):
-        one.after(step(number, 2 * LOOK_EVERY + 3))
+    for number in range(1, 2 * SYNC_EVERY + 4):
+        one.after(step(number, 2 * SYNC_EVERY + 3))
         if not one.pending:
             looks.append(number)
-    assert looks == [LOOK_EVERY, 2 * LOOK_EVERY, 2 * LOOK_EVERY + 3]
+    assert looks == [SYNC_EVERY, 2 * SYNC_EVERY, 2 * SYNC_EVERY + 3]
 
 
 def test_the_files_do_not_depend_on_the_parts(tmp_path, monkeypatch):
@@ -95,4 +95,4 @@ def test_memory_is_bounded_between_checkpoints(tmp_path, monkeypatch):
     for number in range(1, 201):
         one.after(step(number, 200))
         most = max(most, len(one.sights))
-    assert most <= 60 + 3 * LOOK_EVERY
+    assert most <= 60 + 3 * SYNC_EVERY

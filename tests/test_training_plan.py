@@ -16,7 +16,7 @@ from pipeline.cli.plan import plan as command
 from pipeline.commands.plan import balanced, lines, make_plan, vectors
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest, write_manifest
-from pipeline.stage import Step
+from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from stages.build import Build
 from tests.make import record
@@ -28,16 +28,16 @@ from training.train import Train
 
 def placed(number, folder, token="smith", class_name="man", size=(512, 512), **changes):
     one = record(number, subject=token, class_name=class_name, placed=f"dataset/{folder}/{number}.png")
-    return replace(one, picture=replace(one.picture, width=size[0], height=size[1]), **changes)
+    return replace(one, image=replace(one.image, width=size[0], height=size[1]), **changes)
 
 
 def written(folder, name, records, *steps):
-    history = (Step("scan", 1, {}, "x"), *steps)
+    history = (HistoryStep("scan", 1, {}, "x"), *steps)
     return write_manifest(folder / "manifests" / f"{name}.parquet", [sorted(records, key=lambda r: r.id)], history)
 
 
 def build(folder, records):
-    return written(folder, "build", records, Step("build", 1, {}, "y"))
+    return written(folder, "build", records, HistoryStep("build", 1, {}, "y"))
 
 
 def mixed():
@@ -61,25 +61,25 @@ def workspace(tmp_path):
 
 
 def test_the_numbers_of_a_set(workspace):
-    found = planned(workspace, Train(batch=3, epochs=2))
-    assert [(s.token, s.sources, s.pictures, s.repeats, s.shown) for s in found.subjects] == [
+    found = planned(workspace, Train(batch_size=3, epochs=2))
+    assert [(s.token, s.sources, s.images, s.repeats, s.shown) for s in found.subjects] == [
         ("mug", 2, 2, 3.0, 6),
         ("smith", 5, 5, 4.0, 20),
     ]
-    assert [(p.class_name, p.pictures, p.shown) for p in found.priors] == [("man", 3, 20)]
+    assert [(p.class_name, p.images, p.shown) for p in found.priors] == [("man", 3, 20)]
     # 16 drawings of smith and 20 of men are square, 4 of smith and 6 of the mug are wide.
     square, wide = found.buckets
-    assert (square.width, square.height, square.pictures, square.shown, square.batches, square.short) == (
+    assert (square.width, square.height, square.images, square.shown, square.batches, square.short) == (
         512, 512, 7, 36, 12, 0,
     )  # fmt: skip
-    assert (wide.width, wide.pictures, wide.shown, wide.batches, wide.short) == (640, 3, 10, 4, 1)
+    assert (wide.width, wide.images, wide.shown, wide.batches, wide.short) == (640, 3, 10, 4, 1)
     assert (found.steps_per_epoch, found.steps, found.validation, found.given) == (16, 32, 1, False)
-    # 7 pictures take 700 draws of theirs; 26 of 46 drawings are, and a step holds 3.
+    # 7 images take 700 draws of theirs; 26 of 46 drawings are, and a step holds 3.
     assert found.advised == round(700 * 46 / 26 / 3) == 413
 
 
 def test_the_steps_are_the_trainers(workspace):
-    train = Train(batch=4, epochs=3, seed=5)
+    train = Train(batch_size=4, epochs=3, seed=5)
     found = planned(workspace, train)
     samples = read_samples(Manifest.read(workspace.manifest("build")))
     epochs = [epoch for epoch, _ in itertools.takewhile(lambda pair: pair[0] < 3, all_batches(samples, 4, 5))]
@@ -100,12 +100,12 @@ def test_what_is_usual(workspace):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "count"),
+    ("images", "count"),
     [(1, (2, 2)), (9, (2, 2)), (10, (2, 3)), (30, (2, 3)), (31, (3, 5)), (40, (5, 6)), (60, (5, 6)), (61, (8, 12)),
      (100, (8, 12)), (101, (12, 16)), (10_000, (12, 16))],
 )  # fmt: skip
-def test_row_b5_vectors(pictures, count):
-    assert vectors(pictures) == count
+def test_row_b5_vectors(images, count):
+    assert vectors(images) == count
 
 
 sets = st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 300), st.integers(1, 50)), min_size=1)
@@ -113,33 +113,33 @@ sets = st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 300), s
 
 @given(sets)
 def test_suggested_repeats_are_never_more_uneven(subjects):
-    pictures = {token: count for token, (count, _) in subjects.items()}
+    images = {token: count for token, (count, _) in subjects.items()}
     repeats = {token: times for token, (_, times) in subjects.items()}
-    even = balanced(pictures, repeats)
+    even = balanced(images, repeats)
 
     def uneven(choice):
-        shown = [pictures[token] * choice[token] for token in pictures]
+        shown = [images[token] * choice[token] for token in images]
         return max(shown) / min(shown)
 
-    assert even.keys() == pictures.keys() and min(even.values()) >= 1
+    assert even.keys() == images.keys() and min(even.values()) >= 1
     assert uneven(even) <= max(1.25, uneven(repeats))
-    assert uneven(even) <= 1.25 or max(pictures.values()) > 1
+    assert uneven(even) <= 1.25 or max(images.values()) > 1
 
 
 def test_the_text(workspace):
-    text = list(lines(planned(workspace, Train(batch=3, epochs=2))))
+    text = list(lines(planned(workspace, Train(batch_size=3, epochs=2))))
     assert text[:4] == [
-        "subject  class  pictures  repeats  an epoch  balanced",
+        "subject  class  images  repeats  an epoch  balanced",
         "mug      cup           2        3         6         8",
         "smith    man           5        4        20         3",
         "         man           3                 20     prior",
     ]
-    assert "16 steps an epoch, 2 epochs: 32 steps in all; 1 picture held out for validation" in text
+    assert "16 steps an epoch, 2 epochs: 32 steps in all; 1 image held out for validation" in text
     assert text[-1].endswith("in prep.toml: mug repeats = 8, smith repeats = 3")
 
 
 def test_the_command(workspace):
-    done = CliRunner().invoke(command, ["--batch", "3", "--epochs", "2", "--json"], obj=workspace.root)
+    done = CliRunner().invoke(command, ["--batch-size", "3", "--epochs", "2", "--json"], obj=workspace.root)
     told = json.loads(done.output)
     assert (told["steps"], told["buckets"][0]["batches"], told["subjects"][1]["token"]) == (32, 12, "smith")
 
@@ -148,13 +148,13 @@ def test_nothing_to_plan(tmp_path):
     with pytest.raises(PrepError) as error:
         planned(Workspace(tmp_path), Train())
     assert error.value.wrong == "There are no captions yet, and so no data set to plan for."
-    assert error.value.mend.startswith("First: prep crop, then prep tag, then prep merge; or plan for a folder")
+    assert error.value.hint.startswith("First: prep crop, then prep tag, then prep merge; or plan for a folder")
     written(tmp_path, "crop", mixed())
     with pytest.raises(PrepError) as error:
         planned(Workspace(tmp_path), Train())
-    assert error.value.mend.startswith("First: prep tag, then prep merge;")
+    assert error.value.hint.startswith("First: prep tag, then prep merge;")
     build(tmp_path, [placed(7, "reg_x/6_man", "", role="reg")])
-    with pytest.raises(PrepError, match="no pictures to train on in manifests"):
+    with pytest.raises(PrepError, match="no images to train on in manifests"):
         planned(Workspace(tmp_path), Train())
 
 
@@ -162,17 +162,17 @@ def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
     home = make_workspace(tmp_path)
     records = [record(n, caption="smith, hat") for n in range(6)]
     records += [record(n, subject="", role="reg", caption="man") for n in (7, 8, 9)]
-    merged = written(home.root, "merge", records, Step("merge", 1, {}, "y"))
-    options = Build(repeats=("smith=4",), validation=0.3, near_duplicate=0)
-    early = planned(home, Train(batch=2), options)
+    merged = written(home.root, "merge", records, HistoryStep("merge", 1, {}, "y"))
+    options = Build(repeats=("smith=4",), validation=0.3, near_duplicate_bits=0)
+    early = planned(home, Train(batch_size=2), options)
     assert early.origin == "manifests/merge.parquet, as prep build would lay it out"
     assert not home.dataset.exists() and not home.manifest("build").exists()
     placed = [one for some in options.places(merged, home) for one in some]
-    write_manifest(home.manifest("build"), [placed], (*merged.history, Step("build", 1, {}, "z")))
-    late = planned(home, Train(batch=2), options)
+    write_manifest(home.manifest("build"), [placed], (*merged.history, HistoryStep("build", 1, {}, "z")))
+    late = planned(home, Train(batch_size=2), options)
     assert late == replace(early, origin="manifests/build.parquet")
-    assert [(s.token, s.pictures, s.repeats) for s in late.subjects] == [("smith", 5, 4.0)] and late.validation == 1
-    newer = written(home.root, "merge", records[:5] + records[6:], Step("merge", 1, {"a": 1}, "y"))
+    assert [(s.token, s.images, s.repeats) for s in late.subjects] == [("smith", 5, 4.0)] and late.validation == 1
+    newer = written(home.root, "merge", records[:5] + records[6:], HistoryStep("merge", 1, {"a": 1}, "y"))
     assert planned(home, Train(), options).origin.startswith("manifests/merge.parquet") and newer.counts.found == 8
 
 
@@ -183,8 +183,8 @@ def test_a_plan_for_a_folder_of_kohyas(tmp_path):
         for shade, name in enumerate(names):
             Image.new("RGB", (512, 512), (ord(name), shade, 9)).save(tmp_path / "img" / folder / f"{name}.png")
     done = CliRunner().invoke(
-        command, ["--data", str(tmp_path / "img"), "--batch", "4", "--json"], obj=home.root, catch_exceptions=False
+        command, ["--data", str(tmp_path / "img"), "--batch-size", "4", "--json"], obj=home.root, catch_exceptions=False
     )
     told = json.loads(done.stdout.splitlines()[-1])
-    assert [(s["token"], s["pictures"], s["shown"]) for s in told["subjects"]] == [("anna", 1, 3), ("sks", 2, 20)]
+    assert [(s["token"], s["images"], s["shown"]) for s in told["subjects"]] == [("anna", 1, 3), ("sks", 2, 20)]
     assert told["steps_per_epoch"] == 6 and told["origin"] == str(tmp_path / "img")

@@ -13,12 +13,19 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from tests.training_set import manifest, narrow, placed, workspace
-from training.evaluation.step_timer import Meter
-from training.models.loader import Checkpoint
-from training.run import conduct
+from training.evaluation.step_timer import StepTimer
+from training.models.loader import BaseModel
+from training.run import run_training
 from training.train import Train
 
-QUICK = {"steps": 4, "batch": 2, "rank": 2, "learning_rate": 1e-3, "validation_times": 2, "validate_every_steps": 2}
+QUICK = {
+    "steps": 4,
+    "batch_size": 2,
+    "rank": 2,
+    "learning_rate": 1e-3,
+    "validation_timesteps": 2,
+    "validate_every_steps": 2,
+}
 
 
 def nothing(done, total):
@@ -30,7 +37,7 @@ def held(work, number, **changes):
 
 
 def data(folder):
-    """A workspace with two training pictures, a regularization picture and three that are held out."""
+    """A workspace with two training images, a regularization image and three that are held out."""
     work = workspace(folder)
     records = [placed(work, 0), placed(work, 1), placed(work, 4, role="reg")]
     return work, manifest(work, [*records, *(held(work, k) for k in (10, 11, 12))])
@@ -48,7 +55,7 @@ def done(tmp_path_factory):
     return work, made, run(work, made)
 
 
-def test_held_pictures_are_measured_and_never_trained_on(done):
+def test_held_images_are_measured_and_never_trained_on(done):
     work, made, stage = done
     folder = stage.file(work).parent
     seen = pq.read_table(folder / "seen.parquet")
@@ -85,11 +92,11 @@ def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
         "training.evaluation.validation.best_of", lambda found: next((e for e in found if e.step == 2), None)
     )
     work, made = data(tmp_path)
-    how = {"save_every_steps": 4, "keep": 1, "save_every_epochs": 0, "save_precision": "fp32"}
-    stage = run(work, made, **how, result="last")
+    how = {"save_every_steps": 4, "save_total_limit": 1, "save_every_epochs": 0, "save_precision": "fp32"}
+    stage = run(work, made, **how, keep_weights="last")
     seen = (stage.file(work).parent / "seen.parquet").read_bytes()
     last = load_file(stage.file(work))
-    best = run(work, made, **how, result="best")
+    best = run(work, made, **how, keep_weights="best")
     found = load_file(best.file(work))
     assert best.key(made, work) == stage.key(made, work)
     assert (stage.file(work).parent / "seen.parquet").read_bytes() == seen
@@ -100,22 +107,22 @@ def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
 
 
 def test_what_is_left_out_by_chance_is_the_same_after_a_stop(tmp_path):
-    how = {"dropout": 0.4, "save_every_steps": 2, "keep": 9, "save_files": "off"}
+    how = {"network_dropout": 0.4, "save_every_steps": 2, "save_total_limit": 9, "export_checkpoints": "off"}
     (work, made), (other, again) = data(tmp_path / "whole"), data(tmp_path / "halved")
     whole = load_file(run(work, made, **how).file(work))
-    conduct(Train(**QUICK | how), again, other, nothing, Meter(until=3))
+    run_training(Train(**QUICK | how), again, other, nothing, StepTimer(until=3))
     assert not Train(**QUICK | how).file(other).exists()
     halved = load_file(run(other, again, **how).file(other))
     assert all(torch.equal(whole[name], halved[name]) for name in whole) and whole.keys() == halved.keys()
-    without = load_file(run(other, again, **how | {"dropout": 0.0, "output": "without"}).file(other))
+    without = load_file(run(other, again, **how | {"network_dropout": 0.0, "output": "without"}).file(other))
     assert not all(torch.equal(whole[name], without[name]) for name in whole)
 
 
 def test_a_leak_ends_the_run_before_it_begins(tmp_path):
     work = workspace(tmp_path)
     one = placed(work, 1)
-    twin = replace(held(work, 10), picture=one.picture)
-    with pytest.raises(PrepError, match="1 of 1 validation pictures are also trained on"):
+    twin = replace(held(work, 10), image=one.image)
+    with pytest.raises(PrepError, match="1 of 1 validation images are also trained on"):
         run(work, manifest(work, [one, twin]))
     assert not work.runs.exists()
 
@@ -123,9 +130,9 @@ def test_a_leak_ends_the_run_before_it_begins(tmp_path):
 def test_course_does_not_depend_on_how_it_is_watched(done):
     work, made, stage = done
     key = stage.key(made, work)
-    for options in ({"patience": 3}, {"result": "best"}, {"validate_every_steps": 9}, {"sample_every_steps": 3}):
+    for options in ({"patience": 3}, {"keep_weights": "best"}, {"validate_every_steps": 9}, {"sample_every_steps": 3}):
         assert Train(**QUICK | options).key(made, work) == key
-    for options in ({"validation_times": 3}, {"validation_share": 0.1}, {"validation_pictures": 2}):
+    for options in ({"validation_timesteps": 3}, {"validation_share": 0.1}, {"validation_images": 2}):
         assert Train(**QUICK | options).key(made, work) != key
 
 
@@ -141,19 +148,19 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
     [
         ({"base": "none"}, "There is no base model 'none'"),
         ({"vae": "none"}, "There is no VAE 'none'"),
-        ({"min_snr": 5.0, "base": "sd35"}, "min_snr has no effect: the base model is trained by flow matching"),
-        ({"density": "mode"}, "density has no effect: the base model is not trained by flow matching"),
+        ({"min_snr_gamma": 5.0, "base": "sd35"}, "min_snr has no effect: the base model is trained by flow matching"),
+        ({"timestep_sampling": "mode"}, "density has no effect: the base model is not trained by flow matching"),
         ({"clip_skip": 2, "base": "sd2"}, "clip_skip is 2, but Stable Diffusion 2.x always takes"),
-        ({"text_encoder_2_rate": 1e-4}, "Stable Diffusion 1.x has no second text encoder"),
+        ({"text_encoder_2_lr": 1e-4}, "Stable Diffusion 1.x has no second text encoder"),
         ({"sample_prompts": "none.txt"}, "The prompt file .*none.txt cannot be read"),
         ({"sample_prompts": "wrong.txt"}, "wrong.txt, line 2 has --x, which prep does not know"),
         ({"sample_prompts": "odd.txt"}, "A sample of 65 x 512 pixels cannot be made"),
         ({"sample_prompts": "good.txt", "sample_clip": "./none"}, "There is no model folder"),
-        ({"patience": 1}, "patience goes by the validation error, and no pictures are held out"),
-        ({"result": "best"}, "result best goes by the validation error, and no pictures are held out"),
+        ({"patience": 1}, "patience goes by the validation error, and no images are held out"),
+        ({"keep_weights": "best"}, "result best goes by the validation error, and no images are held out"),
         ({"block_ranks": "down.9=4"}, "down.9"),
-        ({"optimizer": "prodigy", "learning_rate": 1.0, "lora_plus": 4.0}, "prodigy finds one rate"),
-        ({"batch": 0}, "batch 0 tries batches out on a GPU"),
+        ({"optimizer": "prodigy", "learning_rate": 1.0, "loraplus_lr_ratio": 4.0}, "prodigy finds one rate"),
+        ({"batch_size": 0}, "batch 0 tries batches out on a GPU"),
         ({"attention": "xformers"}, "xformers"),
     ],
     ids=str,
@@ -166,7 +173,7 @@ def test_what_is_wrong_is_found_before_anything_loads(tmp_path, monkeypatch, opt
     (work.root / "good.txt").write_text("smith\n")
     made = manifest(work, [placed(work, 1), placed(work, 2)])
     loads = []
-    monkeypatch.setattr(Checkpoint, "load", lambda self, part, *given: loads.append(part))
+    monkeypatch.setattr(BaseModel, "load", lambda self, part, *given: loads.append(part))
     kinds = {kind: str(narrow(kind)) for kind in ("sd2", "sd35")}
     with pytest.raises(PrepError, match=said):
         run(work, made, **options | {"base": kinds.get(options.get("base"), options.get("base", "mini"))})
@@ -177,7 +184,7 @@ def test_what_is_wrong_is_found_before_anything_loads(tmp_path, monkeypatch, opt
     ("options", "said"),
     [
         ({"masks": "none"}, "The folder of masks .*none does not exist"),
-        ({"continue_from": "none.safetensors"}, "there is no file none.safetensors to train on"),
+        ({"init_from": "none.safetensors"}, "there is no file none.safetensors to train on"),
     ],
     ids=str,
 )

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from tests.narrow import NARROW
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
-from training.models.families import recognise
+from training.models.families import detect_family
 from training.models.mini import write_model
-from training.models.validate import check_width, factor_of, side_of
+from training.models.validate import check_width, native_resolution, vae_scale_factor
 from training.train import Train
 
-# A VAE of three levels halves a picture twice: latents of a quarter of the side, as small models have them.
+# A VAE of three levels halves a image twice: latents of a quarter of the side, as small models have them.
 QUARTER = replace(NARROW["sd1"], vae=(8, 8, 16))
 
 
@@ -29,7 +29,7 @@ def nothing(done, total):
 
 @pytest.fixture(scope="module")
 def quarter(tmp_path_factory):
-    """A diffusers folder of a base with latents of a quarter of the side, made for pictures of 64 pixels."""
+    """A diffusers folder of a base with latents of a quarter of the side, made for images of 64 pixels."""
     folder = tmp_path_factory.mktemp("quarter")
     write_model(folder, QUARTER)
     config = folder / "unet" / "config.json"
@@ -40,12 +40,12 @@ def quarter(tmp_path_factory):
 @pytest.mark.parametrize(("kind", "side"), [("sd1", 512), ("sd2", 512), ("sdxl", 1024), ("sd35", 64)])
 def test_sizes_are_those_of_the_configurations(tmp_path, kind, side):
     model = checkpoint(workspace(tmp_path), str(narrow(kind)))
-    assert (factor_of(model), side_of(model, recognise(model))) == (8, side)
+    assert (vae_scale_factor(model), native_resolution(model, detect_family(model))) == (8, side)
 
 
 def test_a_smaller_vae_has_larger_latents(tmp_path, quarter):
     model = checkpoint(workspace(tmp_path), str(quarter))
-    assert (factor_of(model), side_of(model, recognise(model))) == (4, 64)
+    assert (vae_scale_factor(model), native_resolution(model, detect_family(model))) == (4, 64)
 
 
 def test_widths_that_differ_are_two_models(tmp_path):
@@ -62,8 +62,8 @@ def trained(tmp_path_factory, quarter):
     records = [placed(work, 1, size=(64, 64)), placed(work, 2, size=(40, 72))]
     held = [placed(work, k, role="val", placed=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
     made = manifest(work, [*records, *held])
-    options = {"steps": 3, "batch": 2, "rank": 2, "learning_rate": 1e-2, "validation_times": 2}
-    stage = Train(base=str(quarter), flip=True, sample_every_steps=3, sample_steps=1, **options)
+    options = {"steps": 3, "batch_size": 2, "rank": 2, "learning_rate": 1e-2, "validation_timesteps": 2}
+    stage = Train(base=str(quarter), random_flip=True, sample_every_steps=3, sample_steps=1, **options)
     list(stage.run(made, work, nothing))
     return work, stage
 
@@ -79,8 +79,8 @@ def test_samples_are_as_large_as_the_base_was_made_for(trained):
     rows = pq.read_table(work.runs / "run" / "samples.parquet").to_pylist()
     assert {(row["step"], row["width"], row["height"]) for row in rows} == {(0, 64, 64), (3, 64, 64)}
     for row in rows:
-        with Image.open(work.runs / "run" / row["file"]) as picture:
-            assert picture.size == (64, 64) and len(np.unique(np.asarray(picture))) > 10
+        with Image.open(work.runs / "run" / row["file"]) as image:
+            assert image.size == (64, 64) and len(np.unique(np.asarray(image))) > 10
 
 
 def test_the_run_is_validated_and_its_file_proven(trained):

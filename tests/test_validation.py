@@ -11,12 +11,19 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.checkpoints.callback import Wish
-from training.checkpoints.run_state import Place, begin, follow
+from training.checkpoints.callback import RetentionPolicy
+from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
 from training.data.captions import plain_prompt
 from training.data.sampler import seed_of
-from training.distributed import Ranks
-from training.evaluation.validation import Chosen, Reading, Validator, evaluation, measure, told
+from training.distributed import DistributedContext
+from training.evaluation.validation import (
+    LossReading,
+    ValidationSet,
+    Validator,
+    evaluation,
+    measure_losses,
+    summarize_evaluations,
+)
 from training.train import Train
 
 TRAIN = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
@@ -29,10 +36,10 @@ class Killed(Exception):
 
 def validated(folder, stop=None, **options):
     """Train a toy with validation every second step, killed after step `stop`; its validator and course."""
-    made = job(TRAIN, **{"batch": 2, "epochs": 4, "validate_every_epochs": 0, "validate_every_steps": 2} | options)
-    place = Place(folder, "key")
-    course = begin(made, place, Ranks())
-    watch = Validator(made, course.learner, Chosen.of(TRAIN, HELD, made.config, 42), place.state)
+    made = job(TRAIN, **{"batch_size": 2, "epochs": 4, "validate_every_epochs": 0, "validate_every_steps": 2} | options)
+    place = RunPaths(folder, "key")
+    course = resume_or_start(made, place, DistributedContext())
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), place.state_folder)
     watch.begin(course.done)
 
     def kill(step):
@@ -40,9 +47,9 @@ def validated(folder, stop=None, **options):
             raise Killed
         return False
 
-    if not watch.over:
+    if not watch.should_stop:
         try:
-            follow(made, course, lambda done, total: None, (watch.after, kill), Wish(lambda: watch.best))
+            run_to_end(made, course, lambda done, total: None, (watch.after, kill), RetentionPolicy(lambda: watch.best))
         except Killed:
             return watch, course
     watch.finish(folder)
@@ -54,7 +61,7 @@ def rows(folder):
 
 
 def test_a_loss_by_hand():
-    made = job(TRAIN, validation_times=3)
+    made = job(TRAIN, validation_timesteps=3)
     one = HELD[0]
     stream = torch.Generator().manual_seed(int(one.id, 16))
     clean = torch.randn(1, 4, 8, 8, generator=stream)
@@ -65,25 +72,25 @@ def test_a_loss_by_hand():
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         answer = 0.5 * noisy + len(one.caption) / 100 + time / 1000
         want.append((answer - noise).square().mean())
-    assert torch.allclose(measure(made, one), torch.stack(want))
+    assert torch.allclose(measure_losses(made, one), torch.stack(want))
 
 
 def test_times_in_parts_are_the_same():
     """More times than are shown at once."""
-    many = measure(job(TRAIN, validation_times=9), HELD[0])
+    many = measure_losses(job(TRAIN, validation_timesteps=9), HELD[0])
     assert many.shape == (9,) and len(set(many.tolist())) == 9
 
 
 def test_flow_matching_is_measured_at_spread_times():
     from training.objective import FlowMatch
 
-    made = dataclasses.replace(job(TRAIN, validation_times=4), objective=FlowMatch(times=(200, 1000)))
-    assert made.objective.spread(4).tolist() == [562.5, 687.5, 812.5, 937.5]
-    assert bool(measure(made, HELD[0]).isfinite().all())
+    made = dataclasses.replace(job(TRAIN, validation_timesteps=4), objective=FlowMatch(times=(200, 1000)))
+    assert made.objective.validation_timesteps(4).tolist() == [562.5, 687.5, 812.5, 937.5]
+    assert bool(measure_losses(made, HELD[0]).isfinite().all())
 
 
 def test_measuring_leaves_no_trace_and_takes_no_chance():
-    made = job(TRAIN, caption_dropout=0.9, shuffle_captions=True, tag_dropout=0.5, flip=True, noise_offset=0.5)
+    made = job(TRAIN, caption_dropout=0.9, shuffle_caption=True, tag_dropout=0.5, random_flip=True, noise_offset=0.5)
     shown = []
     made = dataclasses.replace(
         made,
@@ -91,31 +98,33 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
         condition=lambda captions, ask=made.condition: (shown.append(captions), ask(captions))[1],
     )
     torch.manual_seed(5)
-    first = measure(made, HELD[0])
+    first = measure_losses(made, HELD[0])
     assert made.denoiser.grad is None and not first.requires_grad
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
-    assert torch.equal(first, measure(made, HELD[0]))
+    assert torch.equal(first, measure_losses(made, HELD[0]))
     assert shown[0].plain
     assert shown[1] == [plain_prompt(HELD[0], made.config)] * 4
 
 
 def test_a_plain_draw_is_never_mirrored():
-    from training.data.sampler import Draw
+    from training.data.sampler import SampleRef
     from training.setup import _turned
 
-    config = Train(flip=True)
-    assert {_turned(config, Draw(sample(k), 0)) for k in range(20)} == {True, False}
-    assert {_turned(config, Draw(sample(k), 0, plain=True)) for k in range(20)} == {False}
+    config = Train(random_flip=True)
+    assert {_turned(config, SampleRef(sample(k), 0)) for k in range(20)} == {True, False}
+    assert {_turned(config, SampleRef(sample(k), 0, plain=True)) for k in range(20)} == {False}
 
 
-def test_one_picture_does_not_change_another(tmp_path):
+def test_one_image_does_not_change_another(tmp_path):
     made = job(TRAIN)
-    course = begin(made, Place(tmp_path, "key"), Ranks())
+    course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
     found = []
     for held in (HELD, HELD[:2], HELD[1::-1]):
-        watch = Validator(made, course.learner, Chosen.of(TRAIN, held, made.config, 42), tmp_path / str(len(found)))
+        watch = Validator(
+            made, course.train_state, ValidationSet.of(TRAIN, held, made.config, 42), tmp_path / str(len(found))
+        )
         watch.begin(0)
         found.append(watch.evaluations[0].validation)
     assert found[1] == found[2] == {id: found[0][id] for id in (HELD[0].id, HELD[1].id)}
@@ -154,11 +163,11 @@ def test_whole_after_a_kill(tmp_path, stop):
 
 def test_measured_is_what_would_be_published(tmp_path):
     """With an average of the weights it is the average that is measured."""
-    watch, course = validated(tmp_path, ema=0.9)
-    watch.job.denoiser.data.copy_(course.learner.average["weight"])
-    plain = {(row.set, row.id, row.time): 1.0 for row in watch.readings}
+    watch, course = validated(tmp_path, ema_decay=0.9)
+    watch.job.denoiser.data.copy_(course.train_state.ema["weight"])
+    plain = {(row.set, row.id, row.timestep): 1.0 for row in watch.readings}
     assert evaluation(watch.readings, plain).validation == {
-        one.id: pytest.approx(float(measure(watch.job, one).mean())) for one in HELD
+        one.id: pytest.approx(float(measure_losses(watch.job, one).mean())) for one in HELD
     }
 
 
@@ -166,9 +175,9 @@ def test_an_error_is_a_share_of_the_base_models_at_every_time():
     """A loss that halves counts alike where there is much of it and where there is little."""
     first = {("train", "a", 400.0): 0.2, ("train", "a", 900.0): 0.002, ("validation", "b", 400.0): 0.3}
     rows = [
-        Reading(7, "train", "a", 400.0, 0.1),
-        Reading(7, "train", "a", 900.0, 0.003),
-        Reading(7, "validation", "b", 400.0, 0.06),
+        LossReading(7, "train", "a", 400.0, 0.1),
+        LossReading(7, "train", "a", 900.0, 0.003),
+        LossReading(7, "validation", "b", 400.0, 0.06),
     ]
     found = evaluation(rows, first)
     assert (found.step, found.reg) == (7, {})
@@ -182,18 +191,18 @@ def test_the_base_models_own_errors_are_ones_after_a_stop_too(tmp_path):
     assert watch.evaluations[0].step == 0 and watch.evaluations[-1].validation[HELD[0].id] != 1.0
 
 
-def test_no_more_pictures_than_asked(tmp_path):
+def test_no_more_images_than_asked(tmp_path):
     many = [sample(k) for k in range(100, 140)]
-    chosen = Chosen.of(many, HELD, Train(validation_pictures=3), 42)
+    chosen = ValidationSet.of(many, HELD, Train(validation_images=3), 42)
     assert [len(chosen.sets[name]) for name in ("train", "validation", "reg")] == [3, 3, 0]
-    assert chosen == Chosen.of(many[::-1], HELD[::-1], Train(validation_pictures=3), 42)
-    assert chosen != Chosen.of(many, HELD, Train(validation_pictures=3), 43)
+    assert chosen == ValidationSet.of(many[::-1], HELD[::-1], Train(validation_images=3), 42)
+    assert chosen != ValidationSet.of(many, HELD, Train(validation_images=3), 43)
 
 
-def test_without_validation_pictures_nothing_is_measured(tmp_path):
+def test_without_validation_images_nothing_is_measured(tmp_path):
     made = job(TRAIN)
-    course = begin(made, Place(tmp_path, "key"), Ranks())
-    watch = Validator(made, course.learner, Chosen.of(TRAIN, [], made.config, 42), tmp_path)
+    course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, [], made.config, 42), tmp_path)
     watch.begin(0)
     watch.finish(tmp_path)
     assert (watch.evaluations, watch.verdicts(), watch.best) == ([], [], None)
@@ -217,12 +226,12 @@ def scripted(watch, losses):
 
 
 def scripted_run(folder, losses, **options):
-    made = job(TRAIN, **{"steps": 12, "batch": 2, "validate_every_epochs": 0, "validate_every_steps": 1} | options)
-    course = begin(made, Place(folder, "key"), Ranks())
-    watch = Validator(made, course.learner, Chosen.of(TRAIN, HELD, made.config, 42), folder)
+    made = job(TRAIN, **{"steps": 12, "batch_size": 2, "validate_every_epochs": 0, "validate_every_steps": 1} | options)
+    course = resume_or_start(made, RunPaths(folder, "key"), DistributedContext())
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), folder)
     scripted(watch, losses)
     watch.begin(0)
-    last = follow(made, course, lambda done, total: None, (watch.after,), Wish(lambda: watch.best))
+    last = run_to_end(made, course, lambda done, total: None, (watch.after,), RetentionPolicy(lambda: watch.best))
     return watch, course, last
 
 
@@ -236,31 +245,31 @@ def test_early_stop(tmp_path):
 
 
 def test_a_run_whose_patience_has_ended_does_not_go_on(tmp_path):
-    options = {"learning_rate": 1e-30, "patience": 2, "save_every_steps": 1, "keep": 9}
+    options = {"learning_rate": 1e-30, "patience": 2, "save_every_steps": 1, "save_total_limit": 9}
     watch, course = validated(tmp_path, **options)
-    assert (watch.over, [one.step for one in watch.evaluations]) == (True, [0, 2, 4])
+    assert (watch.should_stop, [one.step for one in watch.evaluations]) == (True, [0, 2, 4])
     again, course = validated(tmp_path, **options)
-    assert (again.over, course.done, again.evaluations) == (True, 4, watch.evaluations)
+    assert (again.should_stop, course.done, again.evaluations) == (True, 4, watch.evaluations)
     assert [one.step for one in validated(tmp_path, **options | {"patience": 3})[0].evaluations] == [0, 2, 4, 6]
 
 
 def test_the_best_checkpoint_is_kept(tmp_path):
     losses = [9, 8, 7, 3, 6, 6, 6, 6, 6, 6, 6, 6, 6]
-    watch, course, _ = scripted_run(tmp_path, losses, save_every_steps=4, keep=1)
-    assert (watch.best, sorted(course.shelf.steps())) == (3, [3, 12])
-    taken = course.shelf.take(3)
+    watch, course, _ = scripted_run(tmp_path, losses, save_every_steps=4, save_total_limit=1)
+    assert (watch.best, sorted(course.manager.steps())) == (3, [3, 12])
+    taken = course.manager.load(3)
     assert taken.step == 3
-    assert torch.equal(course.learner.weights["weight"], taken.tensors["weights.weight"])
+    assert torch.equal(course.train_state.weights["weight"], taken.tensors["weights.weight"])
 
 
 def test_a_base_that_is_best_has_no_checkpoint(tmp_path):
-    watch, course, _ = scripted_run(tmp_path, range(13), save_every_steps=4, keep=1)
-    assert (watch.best, course.shelf.steps()) == (None, [12])
+    watch, course, _ = scripted_run(tmp_path, range(13), save_every_steps=4, save_total_limit=1)
+    assert (watch.best, course.manager.steps()) == (None, [12])
 
 
 def test_what_run_json_tells(tmp_path):
     watch, _, _ = scripted_run(tmp_path, [9.0, 8.0, 3.0, *[6.0] * 10])
-    found = list(told(watch.evaluations, watch.verdicts()))
+    found = list(summarize_evaluations(watch.evaluations, watch.verdicts()))
     assert found[0] == {"step": 0, "train": 1.0, "validation": 9.0, "reg": None}
     assert [(one["step"], one["verdict"], one["best"]) for one in found[1:4]] == [
         (1, "underfit", False),
@@ -272,8 +281,8 @@ def test_what_run_json_tells(tmp_path):
 def test_a_loss_that_is_not_finite_is_no_best(tmp_path):
     made = job(TRAIN, validate_every_steps=1)
     made = dataclasses.replace(made, condition=lambda captions: {"text": torch.full((len(captions),), float("nan"))})
-    course = begin(made, Place(tmp_path, "key"), Ranks())
-    watch = Validator(made, course.learner, Chosen.of(TRAIN, HELD, made.config, 42), tmp_path)
+    course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), tmp_path)
     with pytest.raises(PrepError, match=r"The loss of the record [0-9a-f]+ is not finite at step 0"):
         watch.begin(0)
 

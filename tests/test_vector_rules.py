@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.checks import vector_rules
 from pipeline.checks.check import check
-from pipeline.vectors import Store, caption_key
+from pipeline.vectors import VectorStore, caption_key
 from pipeline.workspace import Workspace
 from tests.checking import CLIP_STEPS, DIMENSIONS, around, axis, beside, copy, good, prior, seen_by_clip
 from tests.photographs import photograph
@@ -26,7 +26,7 @@ TOLD = {"same scene in two sets", "same scene", "unlike the rest", "caption fits
 
 
 def look(folder, records, vectors, steps=CLIP_STEPS):
-    """What check says by vectors, by rule, once these are stored for the records' pictures, None for none."""
+    """What check says by vectors, by rule, once these are stored for the records' images, None for none."""
     manifest = seen_by_clip(folder, records, vectors, steps)
     return {found.rule: found for found in check(manifest, Workspace(folder)) if found.rule in TOLD}
 
@@ -35,13 +35,11 @@ def test_an_even_subject_is_not_spoken_of(tmp_path):
     assert look(tmp_path, [good(n) for n in range(12)], around(12)) == {}
 
 
-def test_the_picture_unlike_the_rest(tmp_path):
+def test_the_image_unlike_the_rest(tmp_path):
     told = look(tmp_path, [good(n) for n in range(12)], [*around(10), axis(60), None])
     (found,) = told.values()
-    assert (found.severity, found.rule, found.pictures) == ("note", "unlike the rest", ("raw/10.jpg",))
-    assert found.message == (
-        "The picture is unlike the rest of its subject; 11 of 12 pictures of smthx compared by CLIP."
-    )
+    assert (found.severity, found.rule, found.images) == ("note", "unlike the rest", ("raw/10.jpg",))
+    assert found.message == ("The image is unlike the rest of its subject; 11 of 12 images of smthx compared by CLIP.")
     assert (
         found.fix == "Look whether it shows the subject, and is meant to; if not, leave it out: prep edit NAME --drop"
     )
@@ -49,7 +47,7 @@ def test_the_picture_unlike_the_rest(tmp_path):
 
 def test_the_strangest_comes_first_and_fewer_than_eight_are_no_rule(tmp_path):
     far = [beside(around(1)[0], 0.3, axis(60)), axis(61)]
-    assert look(tmp_path, [good(n) for n in range(9)], [*around(7), *far])["unlike the rest"].pictures == (
+    assert look(tmp_path, [good(n) for n in range(9)], [*around(7), *far])["unlike the rest"].images == (
         "raw/8.jpg",
         "raw/7.jpg",
     )
@@ -57,7 +55,7 @@ def test_the_strangest_comes_first_and_fewer_than_eight_are_no_rule(tmp_path):
     assert look(few, [good(n) for n in range(7)], [*around(6), axis(61)]) == {}
 
 
-def test_odd_pictures_are_those_of_the_formula(tmp_path):
+def test_odd_images_are_those_of_the_formula(tmp_path):
     """Strangeness, its median, the median of the distances and all bounds once more, in plain Python."""
     chance = np.random.default_rng(5)
     scales = [*chance.uniform(0.2, 0.5, 34), 0.5, 0.6, 0.7, 0.8, 1.0, 1.2]
@@ -76,18 +74,18 @@ def test_odd_pictures_are_those_of_the_formula(tmp_path):
     bound = max(middle + 3.5 * usual / 0.6745, middle + statistics.quantiles(pairs, n=10, method="inclusive")[8] / 8)
     expected = sorted((n for n in range(40) if scores[n] > bound), key=lambda n: -scores[n])
     assert 2 <= len(expected) <= 10
-    assert look(tmp_path, records, rows)["unlike the rest"].pictures == tuple(f"raw/{n}.jpg" for n in expected)
+    assert look(tmp_path, records, rows)["unlike the rest"].images == tuple(f"raw/{n}.jpg" for n in expected)
 
 
 @pytest.mark.parametrize(("last", "found"), [(17.4, False), (17.5, True)])
 def test_odd_is_three_and_a_half_robust_deviations(last, found):
     """The median of 0 to 8 and `last` is 4.5, that of the distances 2.5: the bound is 4.5 + 3.5 * 2.5 / 0.6745."""
-    assert vector_rules.odd(np.array([*range(9), last]), 0.1).tolist() == [False] * 9 + [found]
-    assert not vector_rules.odd(np.array([*range(9), last]), last - 4.5).any(), "not clear enough"
+    assert vector_rules.outliers(np.array([*range(9), last]), 0.1).tolist() == [False] * 9 + [found]
+    assert not vector_rules.outliers(np.array([*range(9), last]), last - 4.5).any(), "not clear enough"
 
 
 @pytest.mark.parametrize(("cosine", "found"), [(0.76, True), (0.78, False)])
-def test_in_an_even_set_an_odd_picture_must_still_be_clearly_off(tmp_path, cosine, found):
+def test_in_an_even_set_an_odd_image_must_still_be_clearly_off(tmp_path, cosine, found):
     """All pairs have 0.8, so any distance is infinitely odd; far pairs are 0.22 or 0.24 apart, an eighth is 0.03."""
     off = beside(axis(0), cosine / math.sqrt(0.8), axis(60))
     assert ("unlike the rest" in look(tmp_path, [good(n) for n in range(11)], [*around(10), off])) == found
@@ -99,31 +97,31 @@ def test_one_scene_though_the_hashes_differ(tmp_path, cosine, found):
     told = look(tmp_path, [good(n) for n in range(10)], vectors)
     assert set(told) == ({"same scene"} if found else set())
     if found:
-        assert (told["same scene"].severity, sorted(told["same scene"].pictures)) == (
+        assert (told["same scene"].severity, sorted(told["same scene"].images)) == (
             "note",
             ["raw/2.jpg", "raw/9.jpg"],
         )
         assert told["same scene"].message == (
-            "Pictures of one scene, though their hashes differ: together they count as many times as they are; "
-            "10 of 10 pictures of smthx compared by CLIP."
+            "Images of one scene, though their hashes differ: together they count as many times as they are; "
+            "10 of 10 images of smthx compared by CLIP."
         )
 
 
 def test_what_the_hash_sees_is_told_once(tmp_path):
     records = [good(n) for n in range(10)]
-    twin = replace(records[2].picture, phash=f"{int(records[2].picture.phash, 16) ^ 1:016x}", pixels="e" * 64)
+    twin = replace(records[2].image, phash=f"{int(records[2].image.phash, 16) ^ 1:016x}", pixel_sha256="e" * 64)
     vectors = [*around(9), around(3)[2]]
-    assert look(tmp_path, [*records[:9], replace(records[9], picture=twin)], vectors) == {}
+    assert look(tmp_path, [*records[:9], replace(records[9], image=twin)], vectors) == {}
     third = beside(around(3)[2], 0.99, axis(60))
-    told = look(tmp_path / "third", [*records[:9], replace(records[9], picture=twin), good(10)], [*vectors, third])
-    assert sorted(told["same scene"].pictures) == ["raw/10.jpg", "raw/2.jpg", "raw/9.jpg"]
+    told = look(tmp_path / "third", [*records[:9], replace(records[9], image=twin), good(10)], [*vectors, third])
+    assert sorted(told["same scene"].images) == ["raw/10.jpg", "raw/2.jpg", "raw/9.jpg"]
 
 
 def test_a_scene_in_training_and_validation_is_a_warning(tmp_path):
     records = [*(good(n) for n in range(9)), good(9, role="val")]
     (found,) = look(tmp_path, records, [*around(9), beside(around(3)[2], 0.99, axis(60))]).values()
     assert (found.severity, found.rule, found.count) == ("warning", "same scene in two sets", 2)
-    assert sorted(found.pictures) == ["raw/2.jpg", "raw/9.jpg"]
+    assert sorted(found.images) == ["raw/2.jpg", "raw/9.jpg"]
 
 
 def test_to_a_model_to_which_all_are_alike_only_closer_pairs_are_one_scene(tmp_path):
@@ -134,7 +132,7 @@ def test_to_a_model_to_which_all_are_alike_only_closer_pairs_are_one_scene(tmp_p
     first = around(1, 0.985)[0]
     for cosine, names in ((0.9970, {"raw/0.jpg", "raw/9.jpg"}), (0.9945, set())):
         told = look(tmp_path / str(cosine), records, [*around(9, 0.985), beside(first, cosine, axis(60))])
-        assert set(told["same scene"].pictures if told else ()) == names
+        assert set(told["same scene"].images if told else ()) == names
 
 
 def test_copies_priors_and_other_subjects_are_not_compared(tmp_path):
@@ -148,15 +146,15 @@ def test_copies_priors_and_other_subjects_are_not_compared(tmp_path):
 def test_a_caption_that_fits_badly(tmp_path):
     """Fits of 2.5 * (0.30, 0.29, ..., 0.22), and of 0.02; two captions have no vector."""
     records = [good(n) for n in range(12)]
-    pictures = around(12)
-    store = Store.of(Workspace(tmp_path), "c" * 64)
+    images = around(12)
+    store = VectorStore.of(Workspace(tmp_path), "c" * 64)
     cosines = [0.30 - n / 100 for n in range(9)] + [0.02]
-    for one, picture, cosine in zip(records, pictures, cosines, strict=False):
-        store.put(caption_key(one.caption), beside(picture, cosine, axis(60)).astype(np.float32))
-    (found,) = look(tmp_path, records, pictures).values()
-    assert (found.severity, found.rule, found.pictures) == ("note", "caption fits badly", ("raw/9.jpg",))
+    for one, image, cosine in zip(records, images, cosines, strict=False):
+        store.put(caption_key(one.caption), beside(image, cosine, axis(60)).astype(np.float32))
+    (found,) = look(tmp_path, records, images).values()
+    assert (found.severity, found.rule, found.images) == ("note", "caption fits badly", ("raw/9.jpg",))
     assert found.message == (
-        "The caption fits its picture far less than others do; 10 captions of smthx compared by CLIP."
+        "The caption fits its image far less than others do; 10 captions of smthx compared by CLIP."
     )
 
 
@@ -168,7 +166,7 @@ def test_a_large_subject_is_compared_in_part_and_that_is_said(tmp_path, monkeypa
     for place, vector in zip(taken, [*around(8), axis(60)], strict=True):
         vectors[place] = vector
     (found,) = look(tmp_path, records, vectors).values()
-    assert "; 9 of 30 pictures of smthx compared" in found.message and found.pictures == (records[29].source,)
+    assert "; 9 of 30 images of smthx compared" in found.message and found.images == (records[29].source,)
 
 
 def test_without_vectors_nothing_is_said_and_nothing_imported(tmp_path):
@@ -211,7 +209,7 @@ def told(root, *args):
     return {row["rule"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
-def test_the_whole_line_finds_the_planted_picture(line):
+def test_the_whole_line_finds_the_planted_image(line):
     found = told(line)["unlike the rest"]
-    assert found["pictures"][0] == "raw/negative.png"
-    assert "13 of 13 pictures of smthx compared by CLIP" in found["message"]
+    assert found["images"][0] == "raw/negative.png"
+    assert "13 of 13 images of smthx compared by CLIP" in found["message"]

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stage import Model, Step
+from pipeline.stage import HistoryStep, Model
 from pipeline.vectors import (
     PROVENANCE,
-    Store,
+    VectorStore,
     caption_key,
+    clip_score,
     deviations,
-    fit,
+    knn_outlier_score,
     near_groups,
     near_pairs,
-    spread,
-    strangeness,
+    pairwise_spread,
 )
 from pipeline.workspace import Workspace
 
@@ -65,28 +65,28 @@ def test_spread_is_the_ninth_decile_of_the_distances():
     """Of five at 0, 10, 20, 30, 40 degrees ten pairs: four 10 apart, three 20, two 30, one 40."""
     apart = [1 - math.cos(math.radians(angle)) for angle in (10, 10, 10, 10, 20, 20, 20, 30, 30, 40)]
     expected = apart[8] + 0.1 * (apart[9] - apart[8])  # the ninth decile of ten values lies at 0.9 * 9 = 8.1
-    assert spread(fan(0, 10, 20, 30, 40)) == pytest.approx(expected, abs=1e-6)
-    assert spread(fan(0)) == spread(fan()) == 0.0
+    assert pairwise_spread(fan(0, 10, 20, 30, 40)) == pytest.approx(expected, abs=1e-6)
+    assert pairwise_spread(fan(0)) == pairwise_spread(fan()) == 0.0
 
 
 def test_fit_is_clipscore():
-    pictures, captions = unit([[1, 0], [1, 0], [1, 1]]), unit([[1, 0], [-1, 0], [1, 0]])
-    assert fit(pictures, captions) == pytest.approx([2.5, 0.0, 2.5 * math.sqrt(0.5)])
+    images, captions = unit([[1, 0], [1, 0], [1, 1]]), unit([[1, 0], [-1, 0], [1, 0]])
+    assert clip_score(images, captions) == pytest.approx([2.5, 0.0, 2.5 * math.sqrt(0.5)])
 
 
 def test_the_odd_one_is_the_strangest():
     rows = unit([[1, 0.1], [1, 0.0], [1, -0.1], [-1, 0.0]])
-    near = strangeness(rows, 2)
+    near = knn_outlier_score(rows, 2)
     assert near.argmax() == 3
     pairs = sorted(float(rows[1] @ rows[j]) for j in (0, 2, 3))[1:]
     assert near[1] == pytest.approx(1 - sum(pairs) / 2, abs=1e-6)
-    assert strangeness(rows[:1]).tolist() == [0.0]
-    assert strangeness(np.repeat(rows[:1], 3, axis=0)) == pytest.approx([0, 0, 0], abs=1e-6)
+    assert knn_outlier_score(rows[:1]).tolist() == [0.0]
+    assert knn_outlier_score(np.repeat(rows[:1], 3, axis=0)) == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 def test_strangeness_does_not_depend_on_blocks():
     rows = unit(np.random.default_rng(1).normal(size=(1500, 4)))
-    near = strangeness(rows)
+    near = knn_outlier_score(rows)
     for at in (0, 1023, 1024, 1499):
         others = np.delete(rows.astype(np.float64) @ rows[at].astype(np.float64), at)
         assert near[at] == pytest.approx(1 - np.sort(others)[-5:].mean(), abs=1e-6)
@@ -104,11 +104,11 @@ def test_deviations_are_modified_z_scores(values):
 
 
 def test_the_store_is_the_one_that_the_last_step_names(tmp_path):
-    workspace, none = Workspace(tmp_path), Step("crop", 1, {}, "x", (Model("face", "f" * 64),))
-    one, two = (Step("clip", 1, {}, "x", (Model("w", "w" * 64), Model(PROVENANCE, sign * 64))) for sign in "ab")
-    assert Store.recorded(workspace, (none,)) is None
-    assert Store.recorded(workspace, (none, one, none)) == Store.of(workspace, "a" * 64)
-    assert Store.recorded(workspace, (one, two)).folder == workspace.cache / "embeddings" / ("b" * 16)
+    workspace, none = Workspace(tmp_path), HistoryStep("crop", 1, {}, "x", (Model("face", "f" * 64),))
+    one, two = (HistoryStep("clip", 1, {}, "x", (Model("w", "w" * 64), Model(PROVENANCE, sign * 64))) for sign in "ab")
+    assert VectorStore.recorded(workspace, (none,)) is None
+    assert VectorStore.recorded(workspace, (none, one, none)) == VectorStore.of(workspace, "a" * 64)
+    assert VectorStore.recorded(workspace, (one, two)).folder == workspace.cache / "embeddings" / ("b" * 16)
 
 
 def test_captions_have_keys_of_their_own():
@@ -116,10 +116,10 @@ def test_captions_have_keys_of_their_own():
 
 
 def test_what_was_put_is_gathered_with_its_places(tmp_path):
-    store, rows = Store(tmp_path), fan(0, 30, 60)
+    store, rows = VectorStore(tmp_path), fan(0, 30, 60)
     for key, row in zip((caption_key("a hat"), "f" * 64, caption_key("")), rows, strict=True):
         store.put(key, row)
     found, places = store.gather(["0" * 64, "f" * 64, caption_key("a hat"), caption_key("a hat "), "f" * 64])
     assert places.tolist() == [1, 2, 4]
     assert np.array_equal(found, rows[[1, 0, 1]])
-    assert Store(tmp_path / "none").gather(["f" * 64])[0].shape == (0, 0)
+    assert VectorStore(tmp_path / "none").gather(["f" * 64])[0].shape == (0, 0)

@@ -10,8 +10,8 @@ from pipeline.errors import PrepError
 from tests.adapter_set import made, taught, write
 from tests.training_set import checkpoint, narrow, workspace
 from training.export.tensor_file import write_tensors
-from training.methods.verification import prove, readable
-from training.models.families import recognise
+from training.methods.verification import readable, verify_adapter
+from training.models.families import detect_family
 from training.models.sd1 import SD1
 
 FAMILY = SD1()
@@ -51,8 +51,8 @@ OF_UNETS = (
     {"method": "loha"},
     {"method": "lokr", "conv_rank": 2},
     {"method": "dora", "conv_rank": 2},
-    {"method": "dora", "conv_rank": 2, "format": "diffusers"},
-    {"method": "lora", "block_ranks": "mid=2, up.1=0", "format": "diffusers"},
+    {"method": "dora", "conv_rank": 2, "lora_key_format": "diffusers"},
+    {"method": "lora", "block_ranks": "mid=2, up.1=0", "lora_key_format": "diffusers"},
 )
 OF_TRANSFORMERS = (
     {"method": "lora", "alpha": 5.0},
@@ -70,9 +70,9 @@ def test_every_form_on_every_family(work, tmp_path, kind, options):
     base = checkpoint(work, str(narrow(kind)))
     adapters = taught(base, rank=4, **options)
     tensors = write(adapters, tmp_path / "x.safetensors", torch.float16)
-    family, lycoris = recognise(base), options["method"] in ("loha", "lokr")
+    family, lycoris = detect_family(base), options["method"] in ("loha", "lokr")
     plain = options.get("format") == "diffusers" or (kind == "sd35" and not lycoris)
-    adapters.prove({".safetensors": tmp_path / "x.safetensors"})
+    adapters.verify({".safetensors": tmp_path / "x.safetensors"})
     for part in adapters.answers:  # diffusers' own loader was asked where it can be
         assert readable(tensors, family, part) == (plain or options["method"] in ("lora", "locon"))
 
@@ -85,10 +85,10 @@ def test_a_diffusers_pipeline_loads_the_file_with_equal_output(model, tmp_path, 
     write(adapters, tmp_path / "x.safetensors", dtype)
     pipeline = StableDiffusionPipeline.from_pretrained(model.folder, local_files_only=True)
     tokenizers = {"text_encoder": pipeline.tokenizer}
-    plain = {part: FAMILY.probe(part, getattr(pipeline, part), tokenizers) for part in PARTS}
+    plain = {part: FAMILY.probe_output(part, getattr(pipeline, part), tokenizers) for part in PARTS}
     pipeline.load_lora_weights(tmp_path, weight_name="x.safetensors")
     for part in PARTS:
-        loaded = FAMILY.probe(part, getattr(pipeline, part), tokenizers)
+        loaded = FAMILY.probe_output(part, getattr(pipeline, part), tokenizers)
         torch.testing.assert_close(loaded, adapters.answers[part], atol=1e-5, rtol=1e-5)
         assert float((loaded - plain[part]).abs().max()) > 0.01
 
@@ -110,7 +110,7 @@ def test_a_faulty_file_is_found(model, files, tmp_path, kind, fault, part):
     path = tmp_path / "x.safetensors"
     write_tensors(path, tensors, {})
     with pytest.raises(PrepError, match=f"does not load as it was trained: the {part}"):
-        prove(path, FAMILY, model, {part: answers[part]} | answers, torch.float32)
+        verify_adapter(path, FAMILY, model, {part: answers[part]} | answers, torch.float32)
 
 
 def test_a_key_without_effect_is_found(model, files, tmp_path):
@@ -121,7 +121,7 @@ def test_a_key_without_effect_is_found(model, files, tmp_path):
     ):
         write_tensors(tmp_path / "x.safetensors", load_file(source) | more, {})
         with pytest.raises((PrepError, ValueError), match=said):
-            prove(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
+            verify_adapter(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
 
 
 def test_an_adapter_whose_change_is_lost_is_found(model, files, tmp_path):
@@ -131,11 +131,11 @@ def test_an_adapter_whose_change_is_lost_is_found(model, files, tmp_path):
     tensors[f"{MODULES['unet']}.alpha"] *= 0
     write_tensors(tmp_path / "x.safetensors", tensors, {})
     with pytest.raises(PrepError, match=r"leaves up_blocks\.3\.attentions\.1\.proj_in as it was, though"):
-        prove(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
+        verify_adapter(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
 
 
 def test_an_adapter_without_effect_is_refused(model, tmp_path):
     adapters = made(model, parts=("unet",), rank=4)
     write(adapters, tmp_path / "x.safetensors")
     with pytest.raises(PrepError, match="leaves the unet as it was"):
-        adapters.prove({".safetensors": tmp_path / "x.safetensors"})
+        adapters.verify({".safetensors": tmp_path / "x.safetensors"})

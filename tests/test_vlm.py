@@ -40,8 +40,8 @@ def workspace(tmp_path):
     return Workspace(tmp_path)
 
 
-def say(workspace, folder, pictures, **options):
-    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+def say(workspace, folder, images, **options):
+    records = [cropped(workspace, f"{n:03}", image) for n, image in enumerate(images)]
     done = Vlm(model=str(folder), device="cpu", **options).start(workspace)(records)
     return [one.annotations[0] if one.annotations else None for one in done]
 
@@ -56,10 +56,10 @@ def text_of(processor, row):
     return " ".join(processor.tokenizer.decode(row, skip_special_tokens=True).split())
 
 
-def qwen_by_the_book(folder, picture, tokens):
+def qwen_by_the_book(folder, image, tokens):
     """As Qwen's model card has it: the template, the processor and greedy `generate` with the model's penalty."""
     model, processor = direct(folder)
-    content = [{"type": "image", "image": Image.fromarray(picture)}, {"type": "text", "text": ASK}]
+    content = [{"type": "image", "image": Image.fromarray(image)}, {"type": "text", "text": ASK}]
     given = processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,
@@ -71,23 +71,23 @@ def qwen_by_the_book(folder, picture, tokens):
     return text_of(processor, row)
 
 
-def joy_by_the_book(folder, picture, tokens):
-    """As JoyCaption's card has it: messages of plain text, the picture beside them."""
+def joy_by_the_book(folder, image, tokens):
+    """As JoyCaption's card has it: messages of plain text, the image beside them."""
     model, processor = direct(folder)
     messages = [{"role": "system", "content": "You caption."}, {"role": "user", "content": ASK}]
     written = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert written == f"<s><|system|>You caption.<|end|><|user|><image>{ASK}<|end|><|assistant|>"
-    given = processor(text=[written.removeprefix("<s>")], images=[Image.fromarray(picture)], return_tensors="pt")
+    given = processor(text=[written.removeprefix("<s>")], images=[Image.fromarray(image)], return_tensors="pt")
     ids = torch.cat([torch.tensor([[1]]), given["input_ids"][given["input_ids"] != 1][None]], 1)  # one <s>
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": given["pixel_values"]}
     row = model.generate(**given, max_new_tokens=tokens, do_sample=False)[0, ids.shape[1] :]
     return text_of(processor, row)
 
 
-def florence_by_the_book(folder, picture, tokens):
+def florence_by_the_book(folder, image, tokens):
     """As Florence-2's card has it, but for its three beams."""
     model, processor = direct(folder)
-    given = processor(text="<MORE_DETAILED_CAPTION>", images=Image.fromarray(picture), return_tensors="pt")
+    given = processor(text="<MORE_DETAILED_CAPTION>", images=Image.fromarray(image), return_tensors="pt")
     row = model.generate(**given, max_new_tokens=tokens, do_sample=False, num_beams=1, early_stopping=False)[0]
     text = processor.decode(row, skip_special_tokens=False)
     # What its processor does to a caption ("pure_text").
@@ -103,19 +103,19 @@ BOOKS = {
 
 @pytest.mark.parametrize("name", BOOKS)
 def test_answers_are_those_of_the_models_own_recipe_and_alike_in_any_batch(workspace, models, name):
-    """Pictures of three forms among five; the recipe takes one after another."""
+    """Images of three forms among five; the recipe takes one after another."""
     book, options = BOOKS[name]
-    pictures = [photo(*shape) for shape in SHAPES]
-    said = say(workspace, models[name], pictures, max_tokens=30, **options)
-    assert [one.text for one in said] == [book(models[name], picture, 30) for picture in pictures]
-    alone = [say(workspace, models[name], [picture], max_tokens=30, **options)[0] for picture in pictures]
+    images = [photo(*shape) for shape in SHAPES]
+    said = say(workspace, models[name], images, max_tokens=30, **options)
+    assert [one.text for one in said] == [book(models[name], image, 30) for image in images]
+    alone = [say(workspace, models[name], [image], max_tokens=30, **options)[0] for image in images]
     assert [one.text for one in alone] == [one.text for one in said]
     assert max(abs(a.score - b.score) for a, b in zip(alone, said, strict=True)) <= 1.01e-4  # 4 decimals
     assert len({one.text for one in said}) > 1
-    assert {(one.kind, one.category, one.by) for one in said} == {("caption", "", f"vlm:tiny-{name}")}
+    assert {(one.kind, one.category, one.tagger) for one in said} == {("caption", "", f"vlm:tiny-{name}")}
 
 
-def test_the_question_has_one_start_and_one_picture(workspace, models):
+def test_the_question_has_one_start_and_one_image(workspace, models):
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK)
     net = open_net(vlm, workspace)
     ids = taggers.captioners.vlm.inputs(net, vlm, ASK, photo(30, 50))["input_ids"][0].tolist()
@@ -151,12 +151,12 @@ def test_each_record_is_asked_about_its_own_subject_and_order_stays(workspace, m
     records = [cropped(workspace, f"{n}", photo(40, 40)) for n in range(4)]
     records[1] = replace(records[1], subject="", role="reg")
     records[2] = replace(records[2], subject="rex", class_name="dog")
-    workspace.path(records[3].picture.path).unlink()
+    workspace.path(records[3].image.path).unlink()
     asked, inputs = {}, taggers.captioners.vlm.inputs
 
-    def spy(net, vlm, text, picture):
+    def spy(net, vlm, text, image):
         asked[text] = asked.get(text, 0) + 1
-        return inputs(net, vlm, text, picture)
+        return inputs(net, vlm, text, image)
 
     work = vlm.start(workspace)
     monkeypatch.setattr(taggers.captioners.vlm, "inputs", spy)
@@ -168,10 +168,10 @@ def test_each_record_is_asked_about_its_own_subject_and_order_stays(workspace, m
     }
     assert [one.id for one in done] == ["0", "1", "2", "3"]
     assert [bool(one.annotations) for one in done] == [True, True, True, False]
-    assert done[3].drop.reason == "picture missing"
+    assert done[3].drop.reason == "image missing"
 
 
-def test_pictures_alone_are_asked_without_a_subject(workspace, models):
+def test_images_alone_are_asked_without_a_subject(workspace, models):
     vlm = Vlm(model=str(models["qwen"]), device="cpu", prompt=ASK + "[ {token}]", max_tokens=9)
     (said,) = vlm.load(workspace)([photo(40, 40)])
     assert said[0] == say(workspace, models["qwen"], [photo(40, 40)], prompt=ASK, max_tokens=9)[0]
@@ -240,7 +240,7 @@ JOY_PLACE = "('<image>' if message['role'] == 'user' else '') + "
         ),
     ],
 )
-def test_templates_of_any_kind_give_the_picture_one_place(workspace, models, tmp_path, chat):
+def test_templates_of_any_kind_give_the_image_one_place(workspace, models, tmp_path, chat):
     folder = shutil.copytree(models["joy"], tmp_path / "x")
     (folder / "chat_template.jinja").write_text(chat)
     vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, system="You caption.")
@@ -276,14 +276,14 @@ def only_pickle(folder):
 
 
 BAD = {
-    "no pictures": (config(model_type="bert"), "of another kind (type bert)"),
+    "no images": (config(model_type="bert"), "of another kind (type bert)"),
     "a captioner": (config(model_type="blip"), "a captioner that answers no questions (type blip)"),
     "own program": (
         config(model_type="own", auto_map={"AutoConfig": "own.Own"}),
         "type own, with a program of its own, which prep does not run",
     ),
     "nan": (nan, "gives scores that are not numbers (nan)"),
-    "no place for the picture": (no_place, "no place for a picture"),
+    "no place for the image": (no_place, "no place for a image"),
     "no processor": (no_processor, "cannot be loaded"),
     "pickle": (only_pickle, "a pickle, which could run any program"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),
@@ -301,7 +301,7 @@ def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, models, tmp_path
     spoil(bad)
     with pytest.raises(PrepError) as caught:
         say(workspace, bad, [photo(40, 40)])
-    assert expected in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.mend
+    assert expected in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.hint
 
 
 def test_code_in_a_folder_is_never_run(workspace, models, tmp_path):
@@ -317,7 +317,7 @@ def test_code_in_a_folder_is_never_run(workspace, models, tmp_path):
 def test_chance_in_the_models_settings_is_not_taken(workspace, models):
     plain = json.loads((models["qwen"] / "generation_config.json").read_text())
     assert plain["do_sample"] and plain["repetition_penalty"] == 1.05
-    pictures = [photo(40, 40)]
-    first = say(workspace, models["qwen"], pictures, max_tokens=40)
+    images = [photo(40, 40)]
+    first = say(workspace, models["qwen"], images, max_tokens=40)
     torch.manual_seed(1)
-    assert say(workspace, models["qwen"], pictures, max_tokens=40) == first
+    assert say(workspace, models["qwen"], images, max_tokens=40) == first

@@ -22,7 +22,7 @@ from pipeline.errors import PrepError
 from pipeline.stage import Model
 from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_session import CPU, CUDA
-from taggers.danbooru.scores import Tag
+from taggers.danbooru.scores import ModelTag
 from taggers.danbooru.wd14 import GET, Wd14, prepare, prepare_first
 from taggers.danbooru.wd14_tags import read_csv, read_json
 from taggers.device import gpus
@@ -41,9 +41,9 @@ def photo(height: int, width: int) -> np.ndarray:
     return np.clip(128 + 90 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
 
 
-def by_hand(picture: np.ndarray, side: int) -> np.ndarray:
-    """The contract again with Pillow's own canvas: white square, centred, bicubic, BGR."""
-    image = Image.fromarray(picture)
+def by_hand(pixels: np.ndarray, side: int) -> np.ndarray:
+    """The contract again with Pillow's own canvas: white square, centered, bicubic, BGR."""
+    image = Image.fromarray(pixels)
     longest = max(image.size)
     square = Image.new("RGB", (longest, longest), (255, 255, 255))
     square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
@@ -54,16 +54,16 @@ def by_hand(picture: np.ndarray, side: int) -> np.ndarray:
 def cubic_matrix(before: int, after: int) -> np.ndarray:
     """Keys' cubic (a = -0.5), widened when it shrinks, as one matrix; written from the formula."""
     scale = max(before / after, 1.0)
-    centres = (np.arange(after) + 0.5) * before / after - 0.5
-    t = np.abs(np.arange(before)[None] - centres[:, None]) / scale
+    centers = (np.arange(after) + 0.5) * before / after - 0.5
+    t = np.abs(np.arange(before)[None] - centers[:, None]) / scale
     near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
     kernel = np.where(t < 1, near, np.where(t < 2, far, 0))
     return kernel / kernel.sum(axis=1, keepdims=True)
 
 
-def expected_scores(picture: np.ndarray, side: int = 48) -> np.ndarray:
+def expected_scores(image: np.ndarray, side: int = 48) -> np.ndarray:
     """sigmoid(cell means @ weights + bias), one mean after another."""
-    array = by_hand(picture, side).astype(np.float64)
+    array = by_hand(image, side).astype(np.float64)
     cell = side // CELLS
     means = [
         array[y * cell : (y + 1) * cell, x * cell : (x + 1) * cell, c].mean()
@@ -90,27 +90,27 @@ def folder(tmp_path):
     return write_wd14(tmp_path / "small-tagger")
 
 
-def run(workspace, folder, pictures, **options):
-    records = [cropped(workspace, f"{n:03}", picture) for n, picture in enumerate(pictures)]
+def run(workspace, folder, images, **options):
+    records = [cropped(workspace, f"{n:03}", image) for n, image in enumerate(images)]
     return Wd14(model=str(folder), device="cpu", **options).start(workspace)(records)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_array_is_the_contracts(shape):
-    picture = photo(*shape)
-    array = prepare(picture, 48)
+    image = photo(*shape)
+    array = prepare(image, 48)
     assert array.dtype == np.float32 and array.shape == (48, 48, 3) and array.flags["C_CONTIGUOUS"]
-    assert np.abs(array - by_hand(picture, 48)).max() < 1e-5
+    assert np.abs(array - by_hand(image, 48)).max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(200, 200), (300, 97), (31, 20)])
 def test_the_resizing_is_bicubic_up_and_down(shape):
     """Against the formula in floating point; Pillow rounds twice, so a level and a half is allowed."""
-    picture = photo(*shape).astype(np.float64)
+    image = photo(*shape).astype(np.float64)
     longest = max(shape)
     top, left = (longest - shape[0]) // 2, (longest - shape[1]) // 2
     square = np.full((longest, longest, 3), 255.0)
-    square[top : top + shape[0], left : left + shape[1]] = picture
+    square[top : top + shape[0], left : left + shape[1]] = image
     matrix = cubic_matrix(longest, 48)
     formula = np.clip(np.einsum("ij,jkc,lk->ilc", matrix, square, matrix), 0, 255)[:, :, ::-1]
     inside = np.abs(prepare(photo(*shape), 48) - formula)
@@ -130,12 +130,12 @@ def test_an_odd_margin_is_larger_below_and_to_the_right():
 
 
 def test_scores_are_the_models_and_signed_with_the_folders_name(workspace, folder):
-    pictures = [photo(*shape) for shape in SHAPES]
-    for picture, record in zip(pictures, run(workspace, folder, pictures, floor=0), strict=True):
+    images = [photo(*shape) for shape in SHAPES]
+    for image, record in zip(images, run(workspace, folder, images, floor=0), strict=True):
         assert [a.text for a in record.annotations] == list(NAMES)
-        assert {a.by for a in record.annotations} == {"wd14:small-tagger"}
+        assert {a.tagger for a in record.annotations} == {"wd14:small-tagger"}
         scores = np.array([a.score for a in record.annotations])
-        assert np.abs(scores - expected_scores(picture)).max() < 5.2e-5  # rounded to 4 decimals
+        assert np.abs(scores - expected_scores(image)).max() < 5.2e-5  # rounded to 4 decimals
 
 
 def test_kinds_and_the_tags_own_spelling(workspace, folder):
@@ -148,44 +148,44 @@ def test_kinds_and_the_tags_own_spelling(workspace, folder):
 
 
 def test_the_floor_keeps_what_is_on_it_and_all_ratings(workspace, folder):
-    picture = photo(60, 80)
-    (everything,) = run(workspace, folder, [picture], floor=0)
+    image = photo(60, 80)
+    (everything,) = run(workspace, folder, [image], floor=0)
     limit = sorted(a.score for a in everything.annotations if a.kind == "tag")[4]
-    (some,) = run(workspace, folder, [picture], floor=limit)
+    (some,) = run(workspace, folder, [image], floor=limit)
     assert some.annotations == tuple(a for a in everything.annotations if a.kind == "rating" or a.score >= limit)
     assert sum(a.kind == "tag" for a in some.annotations) == len(NAMES) - 4 - 4
-    (few,) = run(workspace, folder, [picture], floor=1)
+    (few,) = run(workspace, folder, [image], floor=1)
     assert [a.text for a in few.annotations] == list(RATINGS)
     with pytest.raises(PrepError, match="floor is 2"):
-        Wd14(floor=2)
+        Wd14(min_score=2)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 4])
 def test_together_or_one_by_one_is_the_same_and_fixed_batches_are_honoured(workspace, tmp_path, batch):
-    pictures = [photo(40 + 7 * n, 50) for n in range(11)]
+    images = [photo(40 + 7 * n, 50) for n in range(11)]
     folder = write_wd14(tmp_path / "m", batch=batch)
-    together = run(workspace, folder, pictures, floor=0)
-    for n, picture in enumerate(pictures):
-        (alone,) = run(workspace, folder, [picture], floor=0)
+    together = run(workspace, folder, images, floor=0)
+    for n, image in enumerate(images):
+        (alone,) = run(workspace, folder, [image], floor=0)
         pairs = zip(alone.annotations, together[n].annotations, strict=True)
         assert all(a.text == b.text and abs(a.score - b.score) < 1.01e-4 for a, b in pairs)
         scores = [a.score for a in together[n].annotations]
-        assert np.abs(scores - expected_scores(picture)).max() < 5.2e-5
+        assert np.abs(scores - expected_scores(image)).max() < 5.2e-5
 
 
 def test_size_is_read_from_the_model(workspace, tmp_path):
-    picture = photo(50, 70)
-    (record,) = run(workspace, write_wd14(tmp_path / "m", side=96), [picture], floor=0)
-    assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(picture, 96)).max() < 5.2e-5
+    image = photo(50, 70)
+    (record,) = run(workspace, write_wd14(tmp_path / "m", side=96), [image], floor=0)
+    assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(image, 96)).max() < 5.2e-5
 
 
 def test_a_second_output_is_an_embedding(workspace, folder):
     model = onnx.load(folder / "model.onnx")
     model.graph.output.insert(0, onnx.helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, ("batch_size", 27)))
     onnx.save(model, folder / "model.onnx")
-    picture = photo(50, 70)
-    (record,) = run(workspace, folder, [picture], floor=0)
-    assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(picture)).max() < 5.2e-5
+    image = photo(50, 70)
+    (record,) = run(workspace, folder, [image], floor=0)
+    assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(image)).max() < 5.2e-5
 
 
 def test_the_hashes_are_of_both_files_and_the_folder_may_move(workspace, folder, tmp_path):
@@ -213,13 +213,13 @@ def test_tags_are_read_back_as_written(tmp_path_factory, rows, end, bom):
     write_csv(path, [(written, name) for name, (_, written) in rows], end)
     if bom:
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read_csv(path, GET) == [Tag(name, *KINDS[number]) for name, (number, _) in rows]
+    assert read_csv(path, GET) == [ModelTag(name, *KINDS[number]) for name, (number, _) in rows]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     path = tmp_path / "selected_tags.csv"
     path.write_bytes(b"\xef\xbb\xbfname,category\r\nsolo,0\r\n")
-    assert read_csv(path, GET) == [Tag("solo", "tag", "general")]
+    assert read_csv(path, GET) == [ModelTag("solo", "tag", "general")]
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda t: f"name,category\n{t}".encode())))
@@ -232,7 +232,7 @@ def test_any_bytes_are_a_list_or_a_sentence(tmp_path_factory, data):
     try:
         tags = read_csv(path, GET)
     except PrepError as error:
-        assert str(path) in error.wrong and error.mend
+        assert str(path) in error.wrong and error.hint
     else:
         assert tags and all(tag.text and (tag.kind, tag.category) != ("", "") for tag in tags)
 
@@ -337,13 +337,13 @@ def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, name):
     with pytest.raises(PrepError) as caught:
         run(workspace, folder, [photo(60, 80)])
     assert words in caught.value.wrong and "\n" not in caught.value.wrong
-    assert "SmilingWolf/wd-vit-tagger-v3" in caught.value.mend and "selected_tags.csv" in caught.value.mend
+    assert "SmilingWolf/wd-vit-tagger-v3" in caught.value.hint and "selected_tags.csv" in caught.value.hint
 
 
 def test_scores_that_only_show_up_when_running_are_counted_too(workspace, folder):
     edited(any_output)(folder)
     fewer_rows(folder)
-    with pytest.raises(PrepError, match=r"gives 14 scores a picture, but .* lists 13 tags"):
+    with pytest.raises(PrepError, match=r"gives 14 scores a image, but .* lists 13 tags"):
         run(workspace, folder, [photo(60, 80)])
 
 
@@ -406,9 +406,9 @@ def write_cl(folder, model="model_optimized.onnx", side=48, dtype="FLOAT", older
     return folder
 
 
-def cl_scores(picture):
+def cl_scores(image):
     """Cell by cell: channel c of blue, green, red, from -1 to 1; then the sigmoid."""
-    array = by_hand(picture, 48).astype(np.float64) / 255 * 2 - 1
+    array = by_hand(image, 48).astype(np.float64) / 255 * 2 - 1
     cell = 48 // CELLS
     means = [
         array[y * cell : (y + 1) * cell, x * cell : (x + 1) * cell, c].mean()
@@ -421,10 +421,10 @@ def cl_scores(picture):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_array_of_the_other_form(shape):
-    picture = photo(*shape)
-    array = prepare_first(picture, 48)
+    image = photo(*shape)
+    array = prepare_first(image, 48)
     assert array.dtype == np.float32 and array.shape == (3, 48, 48) and array.flags["C_CONTIGUOUS"]
-    assert np.abs(array - (by_hand(picture, 48) / 127.5 - 1).transpose(2, 0, 1)).max() < 1e-6
+    assert np.abs(array - (by_hand(image, 48) / 127.5 - 1).transpose(2, 0, 1)).max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -432,12 +432,12 @@ def test_the_array_of_the_other_form(shape):
 )
 def test_the_other_form(workspace, tmp_path, how):
     folder = write_cl(tmp_path / "cl_tagger_1_02", **how)
-    pictures = [photo(*shape) for shape in SHAPES]
-    for picture, record in zip(pictures, run(workspace, folder, pictures, floor=0), strict=True):
+    images = [photo(*shape) for shape in SHAPES]
+    for image, record in zip(images, run(workspace, folder, images, floor=0), strict=True):
         said = [(a.text, a.kind, a.category) for a in record.annotations]
         assert said == [(text, "rating" if w == "Rating" else "tag", w.lower()) for text, w in CL]
-        assert {a.by for a in record.annotations} == {"wd14:cl_tagger_1_02"}
-        error = np.abs(np.array([a.score for a in record.annotations]) - cl_scores(picture)).max()
+        assert {a.tagger for a in record.annotations} == {"wd14:cl_tagger_1_02"}
+        error = np.abs(np.array([a.score for a in record.annotations]) - cl_scores(image)).max()
         assert error < (5e-3 if "dtype" in how else 5.2e-5)
     model, tags, form = Wd14(model=str(folder)).models(workspace)
     assert model.name.endswith(how.get("model", "model_optimized.onnx")) and tags.name.endswith("tag_mapping.json")
@@ -450,8 +450,8 @@ def test_a_size_that_the_file_leaves_open_is_448(workspace, tmp_path):
     assert seen.shape == (3, 448, 448)
 
 
-def tagger_arrays(tagger, workspace, picture):
-    return tagger.load(workspace).prepare(picture)
+def tagger_arrays(tagger, workspace, image):
+    return tagger.load(workspace).prepare(image)
 
 
 @given(st.dictionaries(st.text(), st.one_of(st.none(), st.text(), st.dictionaries(st.text(), st.text()))))
@@ -515,7 +515,7 @@ def test_a_bad_folder_of_the_other_form(workspace, tmp_path, name):
     spoil(folder)
     with pytest.raises(PrepError) as caught:
         run(workspace, folder, [photo(60, 80)])
-    assert words in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.mend
+    assert words in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.hint
 
 
 # --- names, memory -------------------------------------------------------------------------------
@@ -523,9 +523,9 @@ def test_a_bad_folder_of_the_other_form(workspace, tmp_path, name):
 
 def test_a_pulled_model_is_found_by_its_hub_id_and_its_short_name(workspace, tmp_path):
     write_wd14(tmp_path / "models" / "SmilingWolf--wd-vit-tagger-v3")
-    picture = photo(60, 80)
+    image = photo(60, 80)
     by_id, by_name, by_folder = (
-        run(workspace, name, [picture])[0]
+        run(workspace, name, [image])[0]
         for name in (
             "SmilingWolf/wd-vit-tagger-v3",
             "wd-vit-tagger-v3",
@@ -533,14 +533,14 @@ def test_a_pulled_model_is_found_by_its_hub_id_and_its_short_name(workspace, tmp
         )
     )
     assert by_id.annotations == by_name.annotations == by_folder.annotations
-    assert {a.by for a in by_id.annotations} == {"wd14:wd-vit-tagger-v3"}
+    assert {a.tagger for a in by_id.annotations} == {"wd14:wd-vit-tagger-v3"}
     with pytest.raises(PrepError, match="is not on this machine") as caught:
         Wd14(model="wd-v1-4-moat-tagger-v2").models(workspace)
-    assert "prep models pull wd-v1-4-moat-tagger-v2" in caught.value.mend
+    assert "prep models pull wd-v1-4-moat-tagger-v2" in caught.value.hint
 
 
 class Tight:
-    """A session with memory for so many pictures at once, in one call or in several."""
+    """A session with memory for so many images at once, in one call or in several."""
 
     def __init__(self, session, most, error, on_gpu):
         self.session, self.most, self.error, self.on_gpu = session, most, error, on_gpu
@@ -591,14 +591,14 @@ SAID = [
 
 @pytest.mark.parametrize("error", SAID, ids=lambda error: type(error).__name__)
 def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, folder, monkeypatch, caplog, error):
-    pictures = [photo(40 + 7 * n, 50) for n in range(20)]
-    calm = run(workspace, folder, pictures, floor=0)
+    images = [photo(40 + 7 * n, 50) for n in range(20)]
+    calm = run(workspace, folder, images, floor=0)
     sessions = tight(monkeypatch, 1, error)
     with caplog.at_level(logging.WARNING, "prep"):
-        after = run(workspace, folder, pictures, floor=0)
+        after = run(workspace, folder, images, floor=0)
     assert sessions[0].sizes == [20, 10, 5, 2, *[1] * 20]
     assert [record.message for record in caplog.records] == [
-        f"wd14:small-tagger ran out of memory with {had} pictures at once; it goes on with {has}."
+        f"wd14:small-tagger ran out of memory with {had} images at once; it goes on with {has}."
         for had, has in ((20, 10), (10, 5), (5, 2), (2, 1))
     ]
     for one, other in zip(calm, after, strict=True):
@@ -608,20 +608,20 @@ def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, fo
 
 
 def test_lanes_that_do_not_fit_together_take_turns(workspace, folder, monkeypatch, caplog):
-    """Three threads of a CPU, memory for one: what is left is one picture after another, with the same scores."""
-    pictures = [photo(40 + 7 * n, 50) for n in range(14)]
-    calm = run(workspace, folder, pictures, floor=0)
+    """Three threads of a CPU, memory for one: what is left is one image after another, with the same scores."""
+    images = [photo(40 + 7 * n, 50) for n in range(14)]
+    calm = run(workspace, folder, images, floor=0)
     sessions = tight(monkeypatch, 1, SAID[0], lanes=3)
     with caplog.at_level(logging.WARNING, "prep"):
-        assert run(workspace, folder, pictures, floor=0) == calm
+        assert run(workspace, folder, images, floor=0) == calm
     assert set(sessions[0].sizes) == {1} and "it goes on with 1." in caplog.records[-1].message
 
 
 def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, monkeypatch):
     tight(monkeypatch, 0, SAID[0])
-    with pytest.raises(PrepError, match="out of memory with a single picture") as caught:
+    with pytest.raises(PrepError, match="out of memory with a single image") as caught:
         run(workspace, folder, [photo(40, 50)] * 3)
-    assert "--device cpu" in caught.value.mend
+    assert "--device cpu" in caught.value.hint
     monkeypatch.undo()
     tight(monkeypatch, 0, state.RuntimeException("some other fault"))
     with pytest.raises(state.RuntimeException, match="some other fault"):
@@ -634,14 +634,14 @@ def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, m
 @pytest.mark.gpu
 @pytest.mark.skipif(gpus() == 0, reason="there is no GPU")
 def test_the_gpu_says_what_the_cpu_says(workspace, folder):
-    picture = photo(60, 80)
-    record = cropped(workspace, "a", picture)
-    (done,) = Wd14(model=str(folder), device="cuda", floor=0).start(workspace)([record])
-    assert np.abs(np.array([a.score for a in done.annotations]) - expected_scores(picture)).max() < 1e-3
+    image = photo(60, 80)
+    record = cropped(workspace, "a", image)
+    (done,) = Wd14(model=str(folder), device="cuda", min_score=0).start(workspace)([record])
+    assert np.abs(np.array([a.score for a in done.annotations]) - expected_scores(image)).max() < 1e-3
 
 
 def test_the_fake_folder_is_of_the_real_form(folder):
-    """What other tests build on: the columns, the order, quoting, and scores that tell pictures apart."""
+    """What other tests build on: the columns, the order, quoting, and scores that tell images apart."""
     with (folder / "selected_tags.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["tag_id", "name", "category", "count"]

@@ -55,7 +55,7 @@ def test_outlines_stand_around_shapes_and_limbs():
     assert (drawn.pixels[80, 50] == WHITE).all() and (drawn.pixels[75:77, 50] == ink).all(axis=1).any()
 
 
-def test_nothing_outside_the_picture_harms():
+def test_nothing_outside_the_image_harms():
     drawn = pen()
     drawn.shape(oval(-90, 0, 3), RED)
     drawn.shade(oval(30, 30, 2), 0.5)
@@ -71,7 +71,7 @@ def test_shade_darkens_and_glow_lights():
     drawn.fill(box(-9, -9, 9, 9), (100, 100, 100))
     drawn.shade(box(-1, -1, 1, 1), 0.3)
     assert (drawn.pixels[50, 50] == 70).all() and (drawn.pixels[30, 30] == 100).all()
-    drawn.shade(oval(-5, -5, 2), 0.5)  # a quarter of it is in the picture
+    drawn.shade(oval(-5, -5, 2), 0.5)  # a quarter of it is in the image
     assert (drawn.pixels[:13, :13] == 50).all() and (drawn.pixels[16, 16] == 100).all()
     drawn.glow(-2, -2, 1.5, (200, 100, 0))
     assert drawn.pixels[30, 30].tolist() == pytest.approx([255, 199, 100], abs=1)
@@ -81,14 +81,14 @@ def test_shade_darkens_and_glow_lights():
     assert not ink.pixels.any()
 
 
-def test_a_gradient_runs_through_its_colours():
+def test_a_gradient_runs_through_its_colors():
     drawn = pen()
     drawn.gradient((-5, -5, 5, 5), ((0, 0, 0), (100, 200, 50), (200, 0, 100)))
     assert (drawn.pixels[0] == 0).all() and (drawn.pixels[99, 7] == (200, 0, 100)).all()
     assert drawn.pixels[49, 3].astype(int) == pytest.approx(np.array((99, 198, 49)), abs=1)
 
 
-def test_lit_colours_keep_their_brightness_at_night():
+def test_lit_colors_keep_their_brightness_at_night():
     drawn = pen(light="night")
     drawn.fill(box(-1, -1, 1, 1), RED)
     assert drawn.pixels[50, 50, 0] == round(200 * 0.52)

@@ -1,4 +1,4 @@
-"""Scenes become pictures: the same bytes each time, at any size, in three styles and all lights."""
+"""Scenes become images: the same bytes each time, at any size, in three styles and all lights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def pixels(scene: Scene, width: int = 64, height: int = 64) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", GOLDEN)
-def test_a_seed_is_a_picture_for_ever(size):
+def test_a_seed_is_a_image_for_ever(size):
     """mini-tagger and mini-diffusion learned these: other pixels would be another world."""
     made = b"".join(paint(scene_of(seed), size, size).tobytes() for seed in range(6))
     assert hashlib.sha256(made).hexdigest() == GOLDEN[size]
@@ -66,7 +66,7 @@ def test_the_largest_and_narrowest(size):
         assert paint(replace(scene_of(5), style=style), *size).size == size
 
 
-def test_a_small_picture_is_the_large_one_from_afar():
+def test_a_small_image_is_the_large_one_from_afar():
     for seed in range(12):
         large = paint(replace(scene_of(seed), style="flat"), 512, 512).resize((64, 64), Image.Resampling.BOX)
         small = pixels(replace(scene_of(seed), style="flat"))
@@ -74,7 +74,7 @@ def test_a_small_picture_is_the_large_one_from_afar():
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (60, 240), (300, 60)])
-def test_the_person_is_whole_in_tall_and_wide_pictures(width, height):
+def test_the_person_is_whole_in_tall_and_wide_images(width, height):
     """Nothing of somebody with hanging arms touches the sides, the feet stand at the same share of the ground."""
     blank, drawn = (pixels(replace(PLAIN, person=who), width, height) for who in (None, SMITH))
     rows, columns = np.nonzero(np.abs(blank - drawn).max(axis=2))
@@ -85,7 +85,7 @@ def test_the_person_is_whole_in_tall_and_wide_pictures(width, height):
 
 
 @pytest.mark.parametrize("action", ["cooking", "hammering", "waving"])
-def test_what_hands_do_is_whole_in_tall_pictures(action):
+def test_what_hands_do_is_whole_in_tall_images(action):
     for width, height in ((64, 64), (60, 90), (50, 200)):
         scene = replace(PLAIN, pose=Pose(action=action, item=TOOLS.get(action, "")), framing="upper body")
         blank, drawn = (pixels(replace(scene, person=who), width, height) for who in (None, SMITH))
@@ -95,17 +95,17 @@ def test_what_hands_do_is_whole_in_tall_pictures(action):
 
 def test_rain_and_snow_grey_the_day_and_fall():
     dry, rain, snow = (pixels(Scene(None, Pose(), "mountain", weather=weather)) for weather in ("", "rain", "snow"))
-    blue = [np.median(picture[:6, :, 2] - picture[:6, :, 0]) for picture in (dry, rain, snow)]
+    blue = [np.median(image[:6, :, 2] - image[:6, :, 0]) for image in (dry, rain, snow)]
     assert blue[1] < 0.7 * blue[0] and blue[2] < 0.7 * blue[0]
     assert (snow[40:].min(axis=2) > 200).sum() > 40 > (dry[40:].min(axis=2) > 200).sum()
 
 
 @pytest.mark.parametrize("name", BACKGROUNDS)
 def test_plain_backgrounds_are_plain(name):
-    picture = pixels(replace(PLAIN, background=name, framing="portrait"))
-    assert len({tuple(picture[y, x]) for y in range(8) for x in range(64)}) == 1
+    image = pixels(replace(PLAIN, background=name, framing="portrait"))
+    assert len({tuple(image[y, x]) for y in range(8) for x in range(64)}) == 1
     expected = {"white": (255, 255, 255), "blue": (150, 204, 246), "yellow": (255, 226, 124), "pink": (255, 190, 208)}
-    assert tuple(picture[0, 0]) == expected[name]
+    assert tuple(image[0, 0]) == expected[name]
 
 
 def test_ink_is_grey_and_watercolor_leaves_the_paper_at_the_rim():
@@ -133,7 +133,7 @@ def test_windows_show_the_time(place):
 
 
 def test_people_at_night_are_lighter_than_the_place():
-    scene = Scene(Person(colour="white"), Pose(), "street", light="night", framing="upper body")
+    scene = Scene(Person(color="white"), Pose(), "street", light="night", framing="upper body")
     shirt = pixels(scene)[54, 32]
     assert tuple(shirt) == pytest.approx((192, 192, 228), abs=4)
 

@@ -36,11 +36,11 @@ def test_a_seed_is_a_scene_for_ever():
             gender="boy",
             skin="light",
             hair="short",
-            hair_colour="brown",
+            hair_color="brown",
             fringe=2,
             glasses=True,
             hat="straw hat",
-            colour="purple",
+            color="purple",
             apron="leather",
             bottom="brown",
         ),
@@ -101,7 +101,7 @@ def suit_each_other(scene: Scene, person: Person, pose: Pose) -> None:
     assert not (scene.framing == "portrait" and (pose.action or pose.item))
     assert pose.stance == "standing" or scene.framing == "full body"
     assert not (pose.item == "umbrella" and scene.place in INDOORS)
-    assert not (person.coat and person.apron) and not (person.apron == person.colour == "white")
+    assert not (person.coat and person.apron) and not (person.apron == person.color == "white")
     assert not (person.scarf and person.beard in LARGE_BEARDS)
     if person.gender == "girl":
         assert not person.beard and not person.mustache and person.hair != "bald"
@@ -117,8 +117,8 @@ def test_looks_come_in_all_combinations():
         lambda p: p.apron != "",
         lambda p: p.glasses,
         lambda p: p.hat != "",
-        lambda p: p.colour == "blue",
-        lambda p: p.hair_colour == "brown",
+        lambda p: p.color == "blue",
+        lambda p: p.hair_color == "brown",
     ]
     for k, one in enumerate(traits):
         for other in traits[:k]:

@@ -1,4 +1,4 @@
-"""Styles: which colours they make of ours, and what they add at the end."""
+"""Styles: which colors they make of ours, and what they add at the end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from sample_data.world.style import INK, LIPS, Look, finish, mix
 
-colours = st.tuples(*[st.integers(0, 255)] * 3)
+colors = st.tuples(*[st.integers(0, 255)] * 3)
 
 
-@given(colours)
-def test_flat_by_day_keeps_colours(colour):
-    assert Look("flat", "day").tone(colour) == colour
+@given(colors)
+def test_flat_by_day_keeps_colors(color):
+    assert Look("flat", "day").tone(color) == color
 
 
 @given(st.integers(0, 255), st.integers(0, 255))
-def test_ink_is_darker_for_darker_colours(one, other):
+def test_ink_is_darker_for_darker_colors(one, other):
     low, high = (Look("lineart", "day").tone((v, v, v)) for v in sorted((one, other)))
     assert low <= high and len(set(low)) == 1
     assert low[0] >= 140 and Look("lineart", "day").tone((255, 255, 255)) == (255, 255, 255)
@@ -40,13 +40,13 @@ def test_mix():
     assert mix((9, 9, 9), (1, 2, 3), 0) == (9, 9, 9) and mix((9, 9, 9), (1, 2, 3), 1) == (1, 2, 3)
 
 
-def test_flat_pictures_are_means_of_their_parts():
+def test_flat_images_are_means_of_their_parts():
     fine = np.random.default_rng(1).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     mean = fine.reshape(8, 4, 12, 4, 3).mean(axis=(1, 3))
     assert np.abs(finish(fine, "flat", 4) - mean).max() <= 0.5
 
 
-def test_watercolor_keeps_colours_inside_and_wavers_at_edges():
+def test_watercolor_keeps_colors_inside_and_wavers_at_edges():
     flat = np.full((400, 400, 3), (90, 160, 210), np.uint8)
     wet = finish(flat, "watercolor", 4)
     inside = wet[20:80, 20:80].astype(float)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from sample_data.world.render import paint
-from sample_data.world.scene import BACKGROUNDS, CAST, COLOURS, HAIR, Person, Pose, Scene, cast_scene, scene_of
+from sample_data.world.scene import BACKGROUNDS, CAST, COLORS, HAIR, Person, Pose, Scene, cast_scene, scene_of
 from sample_data.world.tags import TAGS, tags_of
 
 MANY = 4000
 NAMES = [tag.name for tag in TAGS]
 ALL = [frozenset(tags_of(scene_of(seed))) for seed in range(MANY)]
 PLACES = ("forge", "kitchen", "library", "forest", "beach", "street", "mountain")
-TOPS = [f"{colour} {kind}" for colour in COLOURS for kind in ("shirt", "dress")]
-COLOURED = {*(f"{c} hair" for c in HAIR), *TOPS, *(f"{c} background" for c in BACKGROUNDS)}
+TOPS = [f"{color} {kind}" for color in COLORS for kind in ("shirt", "dress")]
+COLORED = {*(f"{c} hair" for c in HAIR), *TOPS, *(f"{c} background" for c in BACKGROUNDS)}
 AT_MOST_ONE = [
-    [f"{colour} hair" for colour in HAIR],
+    [f"{color} hair" for color in HAIR],
     TOPS,
     ["short hair", "long hair", "bald"],
     ["straw hat", "beanie", "top hat", "hair bow"],
@@ -30,7 +30,7 @@ AT_MOST_ONE = [
     ["closed eyes", "looking at viewer", "looking to the side"],
     ["day", "sunset", "night"],
     ["rain", "snow"],
-    [f"{colour} background" for colour in BACKGROUNDS],
+    [f"{color} background" for color in BACKGROUNDS],
     ["pants", "skirt", "dress"],
     ["coat", "apron"],
 ]
@@ -44,7 +44,7 @@ EXACTLY_ONE = [
     ["flat color", "watercolor", "lineart"],
 ]
 IMPLIED = {
-    **{f"{colour} {kind}": kind for colour in COLOURS for kind in ("shirt", "dress")},
+    **{f"{color} {kind}": kind for color in COLORS for kind in ("shirt", "dress")},
     **dict.fromkeys(("straw hat", "beanie", "top hat"), "hat"),
     **dict.fromkeys(("beard", "mustache"), "facial hair"),
     **dict.fromkeys(("hammer", "frying pan", "book", "cup", "umbrella", "flower"), "holding"),
@@ -85,16 +85,16 @@ def test_implications():
         assert all(IMPLIED[tag] in tags for tag in tags & IMPLIED.keys())
 
 
-def test_ink_has_no_colours_and_empty_places_nobody():
+def test_ink_has_no_colors_and_empty_places_nobody():
     grey = [tags for tags in ALL if "lineart" in tags]
-    assert len(grey) > 400 and not any(tags & COLOURED for tags in grey)
+    assert len(grey) > 400 and not any(tags & COLORED for tags in grey)
     assert {
         len(tags & {"solo", "holding", "smile", "shirt", "looking at viewer"}) for tags in ALL if "no humans" in tags
     } == {0}
 
 
 def test_every_tag_is_met_often_enough_to_be_learned():
-    """At least one picture in forty; skirts are the rarest."""
+    """At least one image in forty; skirts are the rarest."""
     count = Counter(tag for tags in ALL for tag in tags)
     assert count.keys() == set(NAMES)
     assert min((count[name], name) for name in NAMES) == (103, "skirt")
@@ -116,10 +116,10 @@ def body(pose: Pose = Pose(), **looks) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("tag", "seen", "hidden"),
     [
-        ("red shirt", portrait(colour="red"), portrait(colour="red", coat="navy")),
-        ("red shirt", portrait(colour="red", beard="full"), portrait(colour="red", beard="long")),
-        ("red shirt", body(colour="red", coat="navy"), body(colour="red", coat="navy", scarf="gold")),
-        ("red shirt", body(colour="red", coat="navy"), body(Pose(action="reading"), colour="red", coat="navy")),
+        ("red shirt", portrait(color="red"), portrait(color="red", coat="navy")),
+        ("red shirt", portrait(color="red", beard="full"), portrait(color="red", beard="long")),
+        ("red shirt", body(color="red", coat="navy"), body(color="red", coat="navy", scarf="gold")),
+        ("red shirt", body(color="red", coat="navy"), body(Pose(action="reading"), color="red", coat="navy")),
         ("apron", portrait(apron="white", beard="full"), portrait(apron="white", beard="long")),
         ("apron", body(apron="white", scarf="red"), portrait(apron="white", scarf="red")),
         ("short hair", portrait(), portrait(hat="beanie")),
@@ -184,8 +184,8 @@ WITHOUT = {
     "1girl": look(gender="boy"),
     "fire": around(place="library"),
     "ocean": around(place="mountain"),
-    **{f"{c} hair": look(hair_colour="blonde" if c != "blonde" else "black") for c in HAIR},
-    **{f"{c} {kind}": look(colour="red" if c != "red" else "green") for c in COLOURS for kind in ("shirt", "dress")},
+    **{f"{c} hair": look(hair_color="blonde" if c != "blonde" else "black") for c in HAIR},
+    **{f"{c} {kind}": look(color="red" if c != "red" else "green") for c in COLORS for kind in ("shirt", "dress")},
 }
 
 

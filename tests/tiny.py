@@ -1,4 +1,4 @@
-"""Small models of pictures and words in the real formats, for tests: folders with config, safetensors, processor."""
+"""Small models of images and words in the real formats, for tests: folders with config, safetensors, processor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 TEXT = (
     "a an the man woman cat dog hat beard street sign word words letter with on in of and is says red blue old young "
-    "sitting standing holding wearing looking photo picture his her smile coat door tree ' s . , \" ##s ##ing"
+    "sitting standing holding wearing looking photo image his her smile coat door tree ' s . , \" ##s ##ing"
 )
 WORDS = tuple(TEXT.split())
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -63,7 +63,7 @@ def bert_tokenizer(folder: Path, more: tuple[str, ...] = ()) -> int:
 
 
 def restless(model, seed: int = 0) -> None:
-    """Give a model random weights so large that its words change with the picture and from step to step."""
+    """Give a model random weights so large that its words change with the image and from step to step."""
     import torch
 
     torch.manual_seed(seed)
@@ -176,7 +176,7 @@ def write_git(folder: Path, side: int = 24, end: float = 0.0) -> Path:
 
 
 def write_clip(folder: Path) -> Path:
-    """A CLIP folder as `push_to_hf_hub` writes it, with random weights that tell pictures and words apart."""
+    """A CLIP folder as `push_to_hf_hub` writes it, with random weights that tell images and words apart."""
     import open_clip
     import torch
     from safetensors.numpy import save_file

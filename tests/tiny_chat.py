@@ -12,7 +12,7 @@ QWEN_CHAT = (
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# JoyCaption's wants a text as content, writes the first token and the picture's place itself.
+# JoyCaption's wants a text as content, writes the first token and the image's place itself.
 JOY_CHAT = (
     "<s>{% for message in messages %}<|{{ message['role'] }}|>"
     "{{ ('<image>' if message['role'] == 'user' else '') + message['content'] }}<|end|>"

@@ -1,4 +1,4 @@
-"""A stage without pictures, for testing the machinery: it counts its work in files and can be slow or broken."""
+"""A stage without images, for testing the machinery: it counts its work in files and can be slow or broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.record import Drop, Record
-from pipeline.stage import Stage, Work, opt
+from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
 
 
@@ -22,9 +22,9 @@ class Toy(Stage):
     name: ClassVar[str] = "crop"
     batch_size: ClassVar[int] = 4
 
-    word: str = opt("hello", "What to write.")
-    slow: float = opt(0.0, "Seconds a batch.", key=False)
-    fail: str = opt("", "Id at which to fail.", key=False)
+    word: str = option("hello", "What to write.")
+    slow: float = option(0.0, "Seconds a batch.", cache_key=False)
+    fail: str = option("", "Id at which to fail.", cache_key=False)
 
     def start(self, workspace: Workspace) -> Work:
         starts = workspace.root / "starts"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from training.objective import ddpm
-from training.optim.optimizers import Group
+from training.optim.optimizers import ParamGroup
 from training.train import Train
-from training.trainer import Job
+from training.trainer import TrainingJob
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ class Toy:
         return model * noisy + condition["text"].view(-1, 1, 1, 1) + time.view(-1, 1, 1, 1) / 1000
 
 
-def job(samples, schedule=None, **options) -> Job:
+def job(samples, schedule=None, **options) -> TrainingJob:
     """A job with the toy family; a sample's latent is made of its id."""
     weight = torch.tensor(0.5, requires_grad=True)
 
@@ -29,8 +29,8 @@ def job(samples, schedule=None, **options) -> Job:
         mean = torch.randn(1, 4, draw.sample.height // 8, draw.sample.width // 8, generator=stream)
         return mean, torch.full_like(mean, 0.1)
 
-    config = Train(**{"learning_rate": 1e-2, "batch": 3, "save_every_epochs": 0} | options)
-    return Job(
+    config = Train(**{"learning_rate": 1e-2, "batch_size": 3, "save_every_epochs": 0} | options)
+    return TrainingJob(
         config=config,
         family=Toy(),
         objective=ddpm(SCHEDULE | (schedule or {}), config),
@@ -40,6 +40,6 @@ def job(samples, schedule=None, **options) -> Job:
         mask=lambda draw: None,
         prompt=lambda draw: draw.sample.caption,
         condition=lambda captions: {"text": torch.tensor([float(len(caption)) / 100 for caption in captions])},
-        groups=[Group("toy", {"weight": weight}, config.learning_rate)],
+        groups=[ParamGroup("toy", {"weight": weight}, config.learning_rate)],
         device=CPU,
     )

@@ -10,32 +10,32 @@ from pathlib import Path
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.checkpoints.run_state import Place, begin, follow
-from training.distributed import find_ranks
+from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
+from training.distributed import init_distributed
 
 SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 
 
 def main(folder: Path, steps: int, seconds: float) -> None:
     """Train the toy, each step as long as told, and tell of each that is done."""
-    made = job(SAMPLES, batch=3, steps=steps, accumulate=2, ema=0.9, save_every_steps=5)
-    ranks = find_ranks("cpu")
-    course = begin(made, Place(folder, "key of the run"), ranks)
+    made = job(SAMPLES, batch_size=3, steps=steps, gradient_accumulation_steps=2, ema_decay=0.9, save_every_steps=5)
+    ranks = init_distributed("cpu")
+    course = resume_or_start(made, RunPaths(folder, "key of the run"), ranks)
 
     def slow(step):
-        if ranks.first:
+        if ranks.is_main_process:
             print(step.number, flush=True)
         time.sleep(seconds)
         return False
 
-    follow(made, course, lambda done, total: None, (slow,))
-    course.ledger.finish(folder)
+    run_to_end(made, course, lambda done, total: None, (slow,))
+    course.log.finish(folder)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, lora_key_format="%(message)s", stream=sys.stderr)
     try:
         main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
     except PrepError as error:
         print(error, file=sys.stderr)
-        sys.exit(error.code)
+        sys.exit(error.exit_code)

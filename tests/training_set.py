@@ -14,14 +14,14 @@ import torch
 
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Record
-from pipeline.stage import Step
+from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from tests.make import record
 from tests.narrow import NARROW as MODELS
 from tests.narrow import write_narrow
-from training.data.dataset import Sample
+from training.data.dataset import TrainingImage
 from training.models.base_model import PARTS, find_base
-from training.models.loader import Checkpoint, open_base
+from training.models.loader import BaseModel, open_base_model
 from training.models.mini import ensure_mini, mini_folder
 
 # Stable Diffusion 1.x with its eight heads, only narrow and of one layer a block.
@@ -58,12 +58,12 @@ def workspace(folder: Path) -> Workspace:
     return work
 
 
-def checkpoint(work: Workspace, base: str = "mini") -> Checkpoint:
-    return open_base(find_base(base, work), work.cache)
+def checkpoint(work: Workspace, base: str = "mini") -> BaseModel:
+    return open_base_model(find_base(base, work), work.cache)
 
 
 def placed(work: Workspace, number: int, **changes: object) -> Record:
-    """A record of the data set, with its picture: smooth colours of a size, 64 x 64 unless told."""
+    """A record of the data set, with its image: smooth colors of a size, 64 x 64 unless told."""
     import numpy as np
     from PIL import Image
 
@@ -76,12 +76,12 @@ def placed(work: Workspace, number: int, **changes: object) -> Record:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
     made = record(number)
-    picture = replace(made.picture, path=work.relative(path), width=width, height=height, pixels=pixels)
+    image = replace(made.image, path=work.relative(path), width=width, height=height, pixel_sha256=pixels)
     reg = changes.get("role") == "reg"
     usual = {
-        "picture": picture,
-        "caption": "man" if reg else f"smith, picture {number}",
-        "placed": f"dataset/{'reg_x/1_man' if reg else 'train_x/2_smith man'}/{number}.png",
+        "image": image,
+        "caption": "man" if reg else f"smith, image {number}",
+        "dataset_path": f"dataset/{'reg_x/1_man' if reg else 'train_x/2_smith man'}/{number}.png",
         "subject": "" if reg else "smith",
     }
     return replace(made, **usual | changes)
@@ -90,22 +90,22 @@ def placed(work: Workspace, number: int, **changes: object) -> Record:
 def manifest(work: Workspace, records: list[Record]) -> Manifest:
     """The build manifest of these records."""
     ordered = sorted(records, key=lambda record: record.id)
-    return write_manifest(work.manifest("build"), [ordered], (Step("build", 1, {}, "input"),))
+    return write_manifest(work.manifest("build"), [ordered], (HistoryStep("build", 1, {}, "input"),))
 
 
-def sample(number: int, **changes: object) -> Sample:
-    """A sample without a picture, for what only counts them."""
+def sample(number: int, **changes: object) -> TrainingImage:
+    """A sample without a image, for what only counts them."""
     usual = {
         "id": f"{number:016x}",
         "path": f"images/{number}.png",
-        "pixels": f"{number:064x}",
+        "pixel_sha256": f"{number:064x}",
         "width": 64,
         "height": 64,
-        "caption": f"smith, picture {number}",
+        "caption": f"smith, image {number}",
         "subject": "smith",
         "class_name": "man",
         "reg": False,
         "folder": "2_smith man",
         "repeats": 2,
     }
-    return Sample(**usual | changes)
+    return TrainingImage(**usual | changes)

@@ -1,15 +1,15 @@
-"""The worked table of the merge method: 25 pictures of one character, tags and their shares among 7,182,544 posts."""
+"""The worked table of the merge method: 25 images of one character, tags and their shares among 7,182,544 posts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pipeline.manifest import Manifest, write_manifest
-from pipeline.record import Picture
-from pipeline.stage import Model, Step
+from pipeline.record import ImageInfo
+from pipeline.stage import HistoryStep, Model
 from tests.make import record, tag
 
-PICTURES = 25
+IMAGES = 25
 POSTS = 7_182_544  # wd-v1-4 v3's list: the sum of its four ratings' counts
 # Tag, coverage, share of all posts, then p, PMI and z as the table prints them, and what prep does.
 TABLE = (
@@ -35,10 +35,10 @@ SHARES = {name: share for name, _, share, *_ in TABLE}
 
 
 def records(copies: int = 0):
-    """The 25 pictures, each said of with its tags; with `copies` augmented copies of each."""
+    """The 25 images, each said of with its tags; with `copies` augmented copies of each."""
     made = []
-    for number in range(PICTURES):
-        tags = tuple(tag(name, 0.9) for name, coverage, *_ in TABLE if number < round(coverage * PICTURES))
+    for number in range(IMAGES):
+        tags = tuple(tag(name, 0.9) for name, coverage, *_ in TABLE if number < round(coverage * IMAGES))
         root = record(number, annotations=tags)
         made.append(root)
         made += [record(number, id=f"{root.id}-{k}", origin=root.id, annotations=tags) for k in range(1, copies + 1)]
@@ -56,10 +56,10 @@ def list_of_tags(path: Path) -> Path:
 
 
 def manifest(path: Path, rows, models: tuple[Model, ...] = ()) -> Manifest:
-    history = (Step("scan", 1, {}, "x"), Step("wd14", 1, {}, "y", models))
+    history = (HistoryStep("scan", 1, {}, "x"), HistoryStep("wd14", 1, {}, "y", models))
     return write_manifest(path, [sorted(rows, key=lambda r: r.id)], history)
 
 
-def looks(number: int, phash: int) -> Picture:
-    """A picture of its own with the perceptual hash given."""
-    return Picture(f"images/{number}.png", 8, 8, f"{number:064x}", f"{phash:016x}", "0" * 64)
+def looks(number: int, phash: int) -> ImageInfo:
+    """A image of its own with the perceptual hash given."""
+    return ImageInfo(f"images/{number}.png", 8, 8, f"{number:064x}", f"{phash:016x}", "0" * 64)

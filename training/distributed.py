@@ -1,4 +1,4 @@
-"""Several processes that train together, one per GPU: who takes which pictures, and what they add up."""
+"""Several processes that train together, one per GPU: who takes which images, and what they add up."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ _PATIENCE = timedelta(days=1)  # one process fills the caches while the others w
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
+class DistributedContext:
     """This process among its siblings; alone, everything is its own and nothing travels."""
 
-    number: int = 0
-    count: int = 1
+    rank: int = 0
+    world_size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes and tells."""
-        return self.number == 0
+        return self.rank == 0
 
     def share(self, all_of_them: Sequence[T]) -> list[T]:
         """What of a batch this process takes: every count-th, so that the whole is the same for any count."""
-        return list(all_of_them[self.number :: self.count])
+        return list(all_of_them[self.rank :: self.world_size])
 
     def spread(self, own: torch.Tensor, total: int) -> torch.Tensor:
         """The values of this process's share at their places among all `total`, zeros elsewhere."""
-        if self.count == 1:
+        if self.world_size == 1:
             return own
         whole = own.new_zeros(total)
-        whole[self.number :: self.count] = own
+        whole[self.rank :: self.world_size] = own
         return whole
 
-    def add(self, tensors: list[torch.Tensor]) -> None:
+    def all_reduce_sum(self, tensors: list[torch.Tensor]) -> None:
         """Replace each tensor by its sum over all processes, in place."""
         import torch
         import torch.distributed
 
-        if self.count == 1:
+        if self.world_size == 1:
             return
         waiting: list[torch.Tensor] = []
         for at, tensor in enumerate(tensors, 1):
@@ -60,12 +60,12 @@ class Ranks:
                 torch._foreach_copy_(waiting, [s.view_as(part) for s, part in zip(sums, waiting, strict=True)])
                 waiting = []
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of a number of each process."""
         import torch
         import torch.distributed
 
-        if self.count == 1:
+        if self.world_size == 1:
             return number
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         value = torch.tensor(number, device=device)
@@ -73,30 +73,30 @@ class Ranks:
         return int(value)
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """What one process does first, and then all the others."""
-        if not self.first:
-            self.wait()
+        if not self.is_main_process:
+            self.barrier()
         yield
-        if self.first:
-            self.wait()
+        if self.is_main_process:
+            self.barrier()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process has come this far."""
         import torch.distributed
 
-        if self.count > 1:
+        if self.world_size > 1:
             torch.distributed.barrier()
 
 
-def find_ranks(device: str) -> Ranks:
+def init_distributed(device: str) -> DistributedContext:
     """This process among those that `accelerate launch` or torchrun started, alone when none did.
 
     `device` is cpu or cuda; of several GPUs each process takes its own, which torch means by cuda from then on.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return Ranks()
+        return DistributedContext()
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
@@ -105,4 +105,4 @@ def find_ranks(device: str) -> Ranks:
             f"{count} processes were started, but accelerate does not know how they talk on this device ({device}).",
             "Start one: prep train",
         )
-    return Ranks(state.process_index, state.num_processes)
+    return DistributedContext(state.process_index, state.num_processes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.errors import PrepError
-from training.objective_options import FLOW, STEPS, Noise, refuse
+from training.objective_options import FLOW, STEPS, ObjectiveOptions, refuse
 
 if TYPE_CHECKING:
     import torch
@@ -23,17 +23,17 @@ class Objective(Protocol):
     def prediction(self) -> str:
         """What the model predicts: epsilon, v_prediction, sample or flow."""
 
-    def sample(self, generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    def sample_timesteps(self, generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
         """One random time for a latent of `shape` (C, h, w): shape (1,)."""
 
-    def spread(self, count: int) -> torch.Tensor:
+    def validation_timesteps(self, count: int) -> torch.Tensor:
         """So many times without chance, to measure at: the middles of equal parts of those that are trained.
 
-        Only times where there is at least as much noise as picture, if any of them is trained: there it is decided
-        what a picture shows, before them how its finest parts look (https://arxiv.org/abs/2204.00227, section 3).
+        Only times where there is at least as much noise as image, if any of them is trained: there it is decided
+        what a image shows, before them how its finest parts look (https://arxiv.org/abs/2204.00227, section 3).
         """
 
-    def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """The noisy latent at that time."""
 
     def target(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,7 @@ class Objective(Protocol):
     def weight(self, time: torch.Tensor) -> torch.Tensor:
         """How much an error at that time counts, shape (B,); finite at every time."""
 
-    def model_time(self, time: torch.Tensor) -> torch.Tensor:
+    def model_timestep(self, time: torch.Tensor) -> torch.Tensor:
         """The time as the network is told it."""
 
     def to(self, device: torch.device) -> Objective:
@@ -53,7 +53,7 @@ class Objective(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class LossType:
     """How an error is measured: squared (l2), or like its square up to about c and then like itself.
 
     huber is 2c (sqrt(d^2 + c^2) - c), smooth_l1 the same divided by c; c falls from 1 to
@@ -97,20 +97,20 @@ class DDPM:
     prediction: str = "epsilon"  # or v_prediction, or sample: the clean latent itself
     min_snr: float = 0.0  # gamma of min-SNR weighting; 0: all times count alike
     debiased: bool = False
-    measure: Measure = field(default_factory=Measure)
+    measure: LossType = field(default_factory=LossType)
     times: tuple[int, int] = (0, TIMES)  # those drawn: from, and below
 
-    def sample(self, generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    def sample_timesteps(self, generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
         import torch
 
         first, last = (time * len(self.alphas) // TIMES for time in self.times)
         return torch.randint(first, max(last, first + 1), (1,), generator=generator)
 
-    def spread(self, count: int) -> torch.Tensor:
+    def validation_timesteps(self, count: int) -> torch.Tensor:
         even = int((self.alphas > 0.5).sum()) * TIMES / len(self.alphas)
         return (_middles(_noisy(self.times, even), count) * len(self.alphas) / TIMES).long()
 
-    def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         signal, spread = self._shares(time)
         return signal * clean + spread * noise
 
@@ -145,7 +145,7 @@ class DDPM:
             return {"epsilon": most.rsqrt(), "v_prediction": 1 / (snr + 1), "sample": most.sqrt()}[self.prediction]
         return torch.ones_like(snr)
 
-    def model_time(self, time: torch.Tensor) -> torch.Tensor:
+    def model_timestep(self, time: torch.Tensor) -> torch.Tensor:
         return time
 
     def to(self, device: torch.device) -> DDPM:
@@ -168,19 +168,19 @@ class FlowMatch:
     """
 
     density: str = "logit_normal"  # or uniform, or mode
-    bell: tuple[float, float] = (0.0, 1.0)  # centre and width of logit_normal
+    bell: tuple[float, float] = (0.0, 1.0)  # center and width of logit_normal
     mode_scale: float = 1.29
     shift: float = 1.0  # towards noise: s becomes shift s / (1 + (shift - 1) s)
     by_size: bool = False  # `shift` is that of 1024 x 1024 pixels, and grows with the square root of their number
     weighting: str = "none"
-    measure: Measure = field(default_factory=Measure)
+    measure: LossType = field(default_factory=LossType)
     times: tuple[int, int] = (0, TIMES)
 
     @property
     def prediction(self) -> str:
         return "flow"
 
-    def sample(self, generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    def sample_timesteps(self, generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
         """A time of the density, shifted, then squeezed into the range that is trained."""
         import torch
 
@@ -195,10 +195,10 @@ class FlowMatch:
         first, last = self.times
         return first + (last - first) * shift * share / (1 + (shift - 1) * share)
 
-    def spread(self, count: int) -> torch.Tensor:
+    def validation_timesteps(self, count: int) -> torch.Tensor:
         return _middles(_noisy(self.times, TIMES / 2), count)
 
-    def mix(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         share = (time / TIMES).view(-1, 1, 1, 1)
         return (1 - share) * clean + share * noise
 
@@ -219,7 +219,7 @@ class FlowMatch:
             return 2 / (math.pi * (1 - 2 * share + 2 * share.square()))
         return torch.ones_like(share)
 
-    def model_time(self, time: torch.Tensor) -> torch.Tensor:
+    def model_timestep(self, time: torch.Tensor) -> torch.Tensor:
         return time
 
     def to(self, device: torch.device) -> FlowMatch:
@@ -227,7 +227,7 @@ class FlowMatch:
 
 
 def _noisy(times: tuple[int, int], even: float) -> tuple[float, float]:
-    """The part of these times from `even` on, where picture and noise are equal; all of them if they end before."""
+    """The part of these times from `even` on, where image and noise are equal; all of them if they end before."""
     first, last = times
     return (max(first, even), last) if even < last else times
 
@@ -242,47 +242,47 @@ def _middles(times: tuple[float, float], count: int) -> torch.Tensor:
 _CELLS = 128 * 128  # of the latent of 1024 x 1024 pixels
 
 
-def flow_match(schedule: dict[str, Any], noise: Noise) -> FlowMatch:
+def flow_match(schedule: dict[str, Any], noise: ObjectiveOptions) -> FlowMatch:
     """The objective of a flow-matching base's scheduler configuration."""
     refuse(noise, STEPS, "the base model is trained by flow matching")
-    if schedule.get("use_dynamic_shifting") and not noise.shift:
-        raise PrepError("The base model's shift of times depends on the picture's size.", "Give one: --shift 3")
+    if schedule.get("use_dynamic_shifting") and not noise.flow_shift:
+        raise PrepError("The base model's shift of times depends on the image's size.", "Give one: --flow-shift 3")
     return FlowMatch(
-        density="logit_normal" if noise.density == "auto" else noise.density,
-        bell=(noise.density_centre, noise.density_width),
+        density="logit_normal" if noise.timestep_sampling == "auto" else noise.timestep_sampling,
+        bell=(noise.logit_mean, noise.logit_std),
         mode_scale=noise.mode_scale,
-        shift=noise.shift or float(schedule.get("shift", 1.0)),
-        by_size=noise.shift_by_size,
-        weighting=noise.flow_weight,
-        measure=Measure(noise.loss, noise.huber_schedule, noise.huber_c),
-        times=(noise.time_from, noise.time_to),
+        shift=noise.flow_shift or float(schedule.get("shift", 1.0)),
+        by_size=noise.flow_shift_by_size,
+        weighting=noise.weighting_scheme,
+        measure=LossType(noise.loss_type, noise.huber_schedule, noise.huber_c),
+        times=(noise.min_timestep, noise.max_timestep),
     )
 
 
-def ddpm(schedule: dict[str, Any], noise: Noise) -> DDPM:
+def ddpm(schedule: dict[str, Any], noise: ObjectiveOptions) -> DDPM:
     """The objective of a diffusers scheduler configuration, where the options do not say otherwise."""
     refuse(noise, FLOW, "the base model is not trained by flow matching")
-    says = schedule.get("prediction_type", "epsilon") if noise.prediction == "auto" else noise.prediction
+    says = schedule.get("prediction_type", "epsilon") if noise.prediction_type == "auto" else noise.prediction_type
     if says == "unknown":  # of a single file of Stable Diffusion 2.x
         raise PrepError(
             "The base model's file does not say whether it predicts the noise or v.",
-            "Say it: --prediction v_prediction for the models of 768 pixels, --prediction epsilon for those of 512.",
+            "Say it: --prediction-type v_prediction for the models of 768 pixels, --prediction-type epsilon for those of 512.",
         )
     if says not in ("epsilon", "v_prediction", "sample"):
         raise PrepError(f"The base model predicts {says!r}.", "prep trains epsilon, v_prediction and sample.")
-    zero = {"auto": bool(schedule.get("rescale_betas_zero_snr")), "on": True, "off": False}[noise.zero_snr]
+    zero = {"auto": bool(schedule.get("rescale_betas_zero_snr")), "on": True, "off": False}[noise.zero_terminal_snr]
     if zero and says == "epsilon":
         raise PrepError(
             "With a zero-terminal SNR the last time is pure noise, from which prediction epsilon learns nothing.",
-            "Leave it out: --zero-snr off. Or, for a base that predicts v: --prediction v_prediction",
+            "Leave it out: --zero-terminal-snr off. Or, for a base that predicts v: --prediction-type v_prediction",
         )
     return DDPM(
         alphas=(_zero_terminal(_alphas(schedule)) if zero else _alphas(schedule)).float(),
         prediction=says,
-        min_snr=noise.min_snr,
-        debiased=noise.debiased,
-        measure=Measure(noise.loss, noise.huber_schedule, noise.huber_c),
-        times=(noise.time_from, noise.time_to),
+        min_snr=noise.min_snr_gamma,
+        debiased=noise.debiased_estimation,
+        measure=LossType(noise.loss_type, noise.huber_schedule, noise.huber_c),
+        times=(noise.min_timestep, noise.max_timestep),
     )
 
 

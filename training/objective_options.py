@@ -7,79 +7,87 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
+from pipeline.stage import Options, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise(Options):
+class ObjectiveOptions(Options):
     """What is predicted, which times are drawn, and how errors are measured and weighted."""
 
     name: ClassVar[str] = "train"
 
-    prediction: Literal["auto", "epsilon", "v_prediction", "sample"] = opt(
+    prediction_type: Literal["auto", "epsilon", "v_prediction", "sample"] = option(
         "auto", "What the base model predicts; auto asks its configuration."
     )
-    zero_snr: Literal["auto", "on", "off"] = opt(
-        "auto", "Rescale the noise schedule so that nothing of the picture is left at its end; auto does as the base."
+    zero_terminal_snr: Literal["auto", "on", "off"] = option(
+        "auto", "Rescale the noise schedule so that nothing of the image is left at its end; auto does as the base."
     )
-    noise_offset: float = opt(0.0, "Strength of the noise that is constant per channel, usually 0.1.", low=0, high=1)
-    input_perturbation: float = opt(
+    noise_offset: float = option(0.0, "Strength of the noise that is constant per channel, usually 0.1.", low=0, high=1)
+    input_perturbation: float = option(
         0.0, "Strength of noise that is mixed in but not to be predicted, usually 0.1.", low=0, high=1
     )
-    time_from: int = opt(0, "Lowest time that is trained, of 1000; 0 is the clean picture.", low=0, high=999)
-    time_to: int = opt(1000, "Time below which training stays; 1000 is pure noise.", low=1, high=1000)
-    min_snr: float = opt(0.0, "Gamma of min-SNR weighting, usually 5; 0 switches it off.", low=0)
-    debiased: bool = opt(False, "Weight errors by debiased estimation: the noisier the picture, the more.")
-    loss: Literal["l2", "huber", "smooth_l1"] = opt(
+    min_timestep: int = option(0, "Lowest time that is trained, of 1000; 0 is the clean image.", low=0, high=999)
+    max_timestep: int = option(1000, "Time below which training stays; 1000 is pure noise.", low=1, high=1000)
+    min_snr_gamma: float = option(0.0, "Gamma of min-SNR weighting, usually 5; 0 switches it off.", low=0)
+    debiased_estimation: bool = option(False, "Weight errors by debiased estimation: the noisier the image, the more.")
+    loss_type: Literal["l2", "huber", "smooth_l1"] = option(
         "l2", "How an error is measured: squared, or less where it is large."
     )
-    huber_c: float = opt(0.1, "From which error on huber and smooth_l1 grow more slowly.", low=1e-6, high=1)
-    huber_schedule: Literal["snr", "exponential", "constant"] = opt("snr", "How huber_c falls from 1 with the noise.")
-    density: Literal["auto", "uniform", "logit_normal", "mode"] = opt(
+    huber_c: float = option(0.1, "From which error on huber and smooth_l1 grow more slowly.", low=1e-6, high=1)
+    huber_schedule: Literal["snr", "exponential", "constant"] = option(
+        "snr", "How huber_c falls from 1 with the noise."
+    )
+    timestep_sampling: Literal["auto", "uniform", "logit_normal", "mode"] = option(
         "auto", "How often each time is drawn, of flow-matching bases; auto is logit_normal."
     )
-    density_centre: float = opt(0.0, "Centre of logit_normal: above 0 draws noisier times.", low=-10, high=10)
-    density_width: float = opt(1.0, "Width of logit_normal.", low=0.01, high=10)
-    mode_scale: float = opt(1.29, "How much mode prefers the middle times.", low=-1, high=1.75)
-    shift: float = opt(
+    logit_mean: float = option(0.0, "Center of logit_normal: above 0 draws noisier times.", low=-10, high=10)
+    logit_std: float = option(1.0, "Width of logit_normal.", low=0.01, high=10)
+    mode_scale: float = option(1.29, "How much mode prefers the middle times.", low=-1, high=1.75)
+    flow_shift: float = option(
         0.0, "Shift of a flow-matching base's times towards noise, at 1024 x 1024; 0 takes the base's own.", low=0
     )
-    shift_by_size: bool = opt(False, "Let the shift grow with the square root of a picture's pixels.")
-    flow_weight: Literal["none", "sigma_sqrt", "cosmap"] = opt("none", "Weight of errors, of flow-matching bases.")
+    flow_shift_by_size: bool = option(False, "Let the shift grow with the square root of a image's pixels.")
+    weighting_scheme: Literal["none", "sigma_sqrt", "cosmap"] = option(
+        "none", "Weight of errors, of flow-matching bases."
+    )
 
     def check(self) -> None:
-        wrong = next((text for holds, *text in Noise._contradictions(self) if holds), None)
+        wrong = next((text for holds, *text in ObjectiveOptions._contradictions(self) if holds), None)
         if wrong:
             raise PrepError(f"train: {wrong[0]}", wrong[1])
 
     def _contradictions(self) -> list[tuple[bool, str, str]]:
         """Whether it holds, what is wrong, what to do."""
         flow, steps = self.set_of(FLOW), self.set_of(STEPS)
-        plain = self.set_of(("huber_c", "huber_schedule")) if self.loss == "l2" else []
-        other = self.density in ("uniform", "mode")
-        bell = self.set_of(("density_centre", "density_width")) if other else []
+        plain = self.set_of(("huber_c", "huber_schedule")) if self.loss_type == "l2" else []
+        other = self.timestep_sampling in ("uniform", "mode")
+        bell = self.set_of(("logit_mean", "logit_std")) if other else []
         return [
             (
-                self.zero_snr == "on" and self.prediction == "epsilon",
+                self.zero_terminal_snr == "on" and self.prediction_type == "epsilon",
                 "with zero_snr the last time is pure noise, from which prediction epsilon learns nothing.",
-                "Use a base that predicts v: --prediction v_prediction",
+                "Use a base that predicts v: --prediction-type v_prediction",
             ),
             (
-                self.min_snr > 0 and self.debiased,
+                self.min_snr_gamma > 0 and self.debiased_estimation,
                 "min_snr and debiased are two weightings of the same errors.",
                 "Leave one out.",
             ),
             (
-                self.time_from >= self.time_to,
-                f"time_from is {self.time_from} and time_to {self.time_to}: no time lies between.",
-                "For example: --time-from 0 --time-to 1000",
+                self.min_timestep >= self.max_timestep,
+                f"time_from is {self.min_timestep} and time_to {self.max_timestep}: no time lies between.",
+                "For example: --min-timestep 0 --max-timestep 1000",
             ),
-            (bool(plain), f"{_no_effect(plain)} on loss l2.", "Use: --loss huber"),
-            (bool(bell), f"{_no_effect(bell)} on density {self.density}.", "Use: --density logit_normal"),
+            (bool(plain), f"{_no_effect(plain)} on loss l2.", "Use: --loss-type huber"),
             (
-                self.density != "mode" and bool(self.set_of(("mode_scale",))),
-                f"mode_scale has no effect on density {self.density}.",
-                "Use: --density mode",
+                bool(bell),
+                f"{_no_effect(bell)} on density {self.timestep_sampling}.",
+                "Use: --timestep-sampling logit_normal",
+            ),
+            (
+                self.timestep_sampling != "mode" and bool(self.set_of(("mode_scale",))),
+                f"mode_scale has no effect on density {self.timestep_sampling}.",
+                "Use: --timestep-sampling mode",
             ),
             (
                 bool(flow and steps),
@@ -90,18 +98,28 @@ class Noise(Options):
 
     def set_of(self, names: tuple[str, ...]) -> list[str]:
         """Of these options those that differ from their defaults."""
-        return [field.name for field in dataclasses.fields(Noise) if field.name in names and self._is_set(field)]
+        return [
+            field.name for field in dataclasses.fields(ObjectiveOptions) if field.name in names and self._is_set(field)
+        ]
 
     def _is_set(self, field: dataclasses.Field[object]) -> bool:
         return bool(getattr(self, field.name) != field.default)
 
 
 # What only bases of one kind can be trained with: flow matching, and diffusion in steps.
-FLOW = ("density", "density_centre", "density_width", "mode_scale", "shift", "shift_by_size", "flow_weight")
-STEPS = ("prediction", "zero_snr", "min_snr", "debiased")
+FLOW = (
+    "timestep_sampling",
+    "logit_mean",
+    "logit_std",
+    "mode_scale",
+    "flow_shift",
+    "flow_shift_by_size",
+    "weighting_scheme",
+)
+STEPS = ("prediction_type", "zero_terminal_snr", "min_snr_gamma", "debiased_estimation")
 
 
-def refuse(noise: Noise, names: tuple[str, ...], base: str) -> None:
+def refuse(noise: ObjectiveOptions, names: tuple[str, ...], base: str) -> None:
     """PrepError when one of these options is set, which a base of this kind has no use for."""
     if given := noise.set_of(names):
         raise PrepError(f"train: {_no_effect(given)}: {base}.", "Leave it out.")

@@ -9,55 +9,55 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.data.dataset import Sample
+from training.data.dataset import TrainingImage
 from training.data.masks import masked_mean
-from training.data.sampler import Draw, chance, epoch_batches, seed_of
+from training.data.sampler import SampleRef, draw_noise, epoch_batches, seed_of
 from training.models.family import size_of
-from training.optim.optimizers import Group
-from training.performance.prefetch import ahead, sent
-from training.performance.step_runner import studying
+from training.optim.optimizers import ParamGroup
+from training.performance.prefetch import prefetch, to_device
+from training.performance.step_runner import step_runner
 
 if TYPE_CHECKING:
     import torch
 
-    from training.distributed import Ranks
+    from training.distributed import DistributedContext
     from training.models.family import Condition, Family, Moments
     from training.objective import Objective
-    from training.optim.train_state import Learner
+    from training.optim.train_state import TrainState
     from training.train import Train
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """All that a run trains with."""
 
     config: Train
     family: Family
     objective: Objective
     denoiser: Any
-    samples: list[Sample]
-    latent: Callable[[Draw], Moments]  # mean and deviation, (1, C, h, w), of unit variance
-    mask: Callable[[Draw], torch.Tensor | None]  # (1, 1, h, w): what of the picture counts
-    prompt: Callable[[Draw], str]
+    samples: list[TrainingImage]
+    latent: Callable[[SampleRef], Moments]  # mean and deviation, (1, C, h, w), of unit variance
+    mask: Callable[[SampleRef], torch.Tensor | None]  # (1, 1, h, w): what of the image counts
+    prompt: Callable[[SampleRef], str]
     condition: Callable[[list[str]], Condition]  # prompts to what the denoiser is told, on the device
-    groups: list[Group]  # weights to train
+    groups: list[ParamGroup]  # weights to train
     device: torch.device
     live_text: bool = False  # text encoders learn: prompts say something else after every step
     # Takes models from the device that steps can do without; False: there are none.
-    spare: Callable[[], bool] = lambda: False
+    offload: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures that are shown together, all tensors on the device and batch first."""
+    """Images that are shown together, all tensors on the device and batch first."""
 
-    draws: list[Draw]
+    draws: list[SampleRef]
     prompts: list[str]
     clean: torch.Tensor  # (B, C, h, w), as are the two noises
     noise: torch.Tensor  # what is to be predicted
     mixed: torch.Tensor  # what is mixed in
-    time: torch.Tensor  # (B,)
-    prior: torch.Tensor  # (B,), the weight of regularization pictures
+    timesteps: torch.Tensor  # (B,)
+    prior: torch.Tensor  # (B,), the weight of regularization images
     size: torch.Tensor  # (B, 6), see size_of
     mask: torch.Tensor | None  # (B, 1, h, w)
     condition: Condition | None = None  # what the prompts say, where that can be known ahead
@@ -93,24 +93,24 @@ _TENSORS = ("clean", "noise", "mixed", "time", "prior", "size")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class TrainedImages:
     """A batch that was shown: its draws, of all processes, and what this process found of its share."""
 
-    draws: list[Draw]
-    error: torch.Tensor  # of each picture, unweighted, on the device
+    draws: list[SampleRef]
+    error: torch.Tensor  # of each image, unweighted, on the device
     weight: torch.Tensor  # how much it counted
     time: torch.Tensor  # of the noise, as the objective counts it
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """What a step did, and where the run stands after it."""
 
     number: int  # from 1
     total: int
     epoch: int  # from 1
     epoch_ends: bool
-    shown: list[Shown]
+    shown: list[TrainedImages]
     rate: float  # of the first group
     norm: torch.Tensor  # of the gradient, before it was clipped
 
@@ -125,54 +125,57 @@ class Step:
         return by_step or by_epoch or self.last
 
 
-Watcher = Callable[[Step], bool]  # is called after each step; True ends the run
+StepCallback = Callable[[TrainingStep], bool]  # is called after each step; True ends the run
 
 
-def epoch_steps(config: Train, samples: list[Sample], epoch: int) -> list[list[list[Draw]]]:
+def epoch_steps(config: Train, samples: list[TrainingImage], epoch: int) -> list[list[list[SampleRef]]]:
     """The steps of an epoch from 0, each a list of the batches that make it."""
-    batches = epoch_batches(samples, epoch, config.batch, config.seed, config.underfilled)
+    batches = epoch_batches(samples, epoch, config.batch_size, config.seed, config.incomplete_batch)
     if not batches:
         raise PrepError(
-            f"No size has the {config.batch} pictures of a batch, so underfilled drop leaves none.",
-            "Use a smaller batch, or: --underfilled smaller",
+            f"No size has the {config.batch_size} images of a batch, so underfilled drop leaves none.",
+            "Use a smaller batch, or: --incomplete-batch smaller",
         )
-    return [batches[at : at + config.accumulate] for at in range(0, len(batches), config.accumulate)]
+    return [
+        batches[at : at + config.gradient_accumulation_steps]
+        for at in range(0, len(batches), config.gradient_accumulation_steps)
+    ]
 
 
-def count_steps(config: Train, samples: list[Sample]) -> int:
+def count_steps(config: Train, samples: list[TrainingImage]) -> int:
     """The steps of the whole run: as given, or those of all epochs."""
     if config.steps:
         return config.steps
     return sum(len(epoch_steps(config, samples, epoch)) for epoch in range(config.epochs))
 
 
-def train(job: Job, learner: Learner, done: int, watchers: Sequence[Watcher]) -> None:
+def train(job: TrainingJob, learner: TrainState, done: int, watchers: Sequence[StepCallback]) -> None:
     """Train the learner's weights in place, from after step `done` until the last or until a watcher ends it."""
-    config, ranks, total = job.config, learner.ranks, count_steps(job.config, job.samples)
-    steps = ahead(_course(job, done, total), lambda step: _gather(job, step[3], ranks), job.device)
-    with studying(job, errors, total - done) as study:
+    config, ranks, total = job.config, learner.distributed, count_steps(job.config, job.samples)
+    steps = prefetch(_course(job, done, total), lambda step: _gather(job, step[3], ranks), job.device)
+    with step_runner(job, errors, total - done) as study:
         for (number, epoch, ends, draws), batches in steps:
-            rate = learner.pace(number - 1, total)
-            seed = seed_of(config.seed, "step", number, ranks.number)  # of what draws inside the model
+            rate = learner.set_learning_rates(number - 1, total)
+            seed = seed_of(config.seed, "step", number, ranks.rank)  # of what draws inside the model
             found = study.step(batches, sum(map(len, draws)), seed)
             norm = learner.update(number - 1)
             shown = [
-                Shown(of, error, weight, batch.time if batch else error)
+                TrainedImages(of, error, weight, batch.timesteps if batch else error)
                 for of, (error, weight), batch in zip(draws, found, batches, strict=True)
             ]
-            step = Step(number, total, epoch, ends, shown, rate, norm)
+            step = TrainingStep(number, total, epoch, ends, shown, rate, norm)
             answers = [watch(step) for watch in watchers]
             if any(answers):
                 break
 
 
-def _gather(job: Job, draws: list[list[Draw]], ranks: Ranks) -> list[Batch | None]:
-    """This process's part of a step's batches; None of one with fewer pictures than there are processes."""
+def _gather(job: TrainingJob, draws: list[list[SampleRef]], ranks: DistributedContext) -> list[Batch | None]:
+    """This process's part of a step's batches; None of one with fewer images than there are processes."""
     shares = [ranks.share(batch) for batch in draws]
-    return [prepare(job, share) if share else None for share in shares]
+    return [make_batch(job, share) if share else None for share in shares]
 
 
-def _course(job: Job, done: int, total: int) -> Iterator[tuple[int, int, bool, list[list[Draw]]]]:
+def _course(job: TrainingJob, done: int, total: int) -> Iterator[tuple[int, int, bool, list[list[SampleRef]]]]:
     """The steps after `done`: number, epoch from 1, whether the epoch ends with it, and its batches."""
     number = 0
     for epoch in itertools.count():
@@ -185,24 +188,26 @@ def _course(job: Job, done: int, total: int) -> Iterator[tuple[int, int, bool, l
                 return
 
 
-def errors(job: Job, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """The error of each picture of a batch, and how much it counts, both (B,)."""
-    noisy = job.objective.mix(batch.clean, batch.mixed, batch.time)
+def errors(job: TrainingJob, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The error of each image of a batch, and how much it counts, both (B,)."""
+    noisy = job.objective.add_noise(batch.clean, batch.mixed, batch.timesteps)
     condition = job.condition(batch.prompts) if batch.condition is None else batch.condition
-    prediction = job.family.forward(job.denoiser, noisy, job.objective.model_time(batch.time), condition, batch.size)
-    target = job.objective.target(batch.clean, batch.noise, batch.time)
-    error = masked_mean(job.objective.loss(prediction, target, batch.time), batch.mask)
-    return error, job.objective.weight(batch.time) * batch.prior
+    prediction = job.family.forward(
+        job.denoiser, noisy, job.objective.model_timestep(batch.timesteps), condition, batch.size
+    )
+    target = job.objective.target(batch.clean, batch.noise, batch.timesteps)
+    error = masked_mean(job.objective.loss(prediction, target, batch.timesteps), batch.mask)
+    return error, job.objective.weight(batch.timesteps) * batch.prior
 
 
-def prepare(job: Job, draws: list[Draw]) -> Batch:
+def make_batch(job: TrainingJob, draws: list[SampleRef]) -> Batch:
     """The tensors of a batch: all that does not depend on the weights."""
     import torch
 
     config = job.config
     moments = [job.latent(draw) for draw in draws]
     shape = tuple(moments[0][0].shape[1:])
-    chances = [chance(draw, job.objective, shape, (config.seed, config)) for draw in draws]
+    chances = [draw_noise(draw, job.objective, shape, (config.seed, config)) for draw in draws]
     clean = [mean + std * c.posterior for (mean, std), c in zip(moments, chances, strict=True)]
     prior = torch.tensor([config.prior_loss_weight if draw.sample.reg else 1.0 for draw in draws])
     masks = [job.mask(draw) for draw in draws]
@@ -213,12 +218,12 @@ def prepare(job: Job, draws: list[Draw]) -> Batch:
     return Batch(
         draws=draws,
         prompts=prompts,
-        clean=sent(torch.cat(clean), job.device),
-        noise=sent(torch.cat([c.noise for c in chances]), job.device),
-        mixed=sent(torch.cat([c.mixed for c in chances]), job.device),
-        time=sent(torch.cat([c.time for c in chances]), job.device),
-        prior=sent(prior, job.device),
-        size=sent(size, job.device),
-        mask=None if all(mask is None for mask in masks) else sent(counts, job.device),
+        clean=to_device(torch.cat(clean), job.device),
+        noise=to_device(torch.cat([c.noise for c in chances]), job.device),
+        mixed=to_device(torch.cat([c.mixed for c in chances]), job.device),
+        timesteps=to_device(torch.cat([c.time for c in chances]), job.device),
+        prior=to_device(prior, job.device),
+        size=to_device(size, job.device),
+        mask=None if all(mask is None for mask in masks) else to_device(counts, job.device),
         condition=None if job.live_text else job.condition(prompts),
     )

@@ -1,1 +1,1 @@
-"""What can be wrong with a data set: rules that look, and findings that say so with the pictures and the fix."""
+"""What can be wrong with a data set: rules that look, and findings that say so with the images and the fix."""

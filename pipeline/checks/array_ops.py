@@ -1,4 +1,4 @@
-"""Questions about equal keys of a whole set, in little memory: at ten million pictures every spare array counts.
+"""Questions about equal keys of a whole set, in little memory: at ten million images every spare array counts.
 
 np.unique answers them too, but holds half a dozen arrays of 64-bit numbers at once.
 """
@@ -36,7 +36,7 @@ def numbered(keys: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def firsts(keys: np.ndarray) -> np.ndarray:
+def first_index(keys: np.ndarray) -> np.ndarray:
     """Which keys are the first of their value."""
     import numpy as np
 
@@ -47,7 +47,7 @@ def firsts(keys: np.ndarray) -> np.ndarray:
     return found
 
 
-def among(some: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def is_in(some: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Which entries of all are wanted: `some` is a mask of all, `wanted` one of those in it."""
     import numpy as np
 
@@ -56,12 +56,12 @@ def among(some: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return found
 
 
-def mixed(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
+def mixed_keys(keys: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Which entries share their key with an entry that differs in the other value."""
     import numpy as np
 
     kin = numbered(keys)
-    once = firsts(pair(kin, others))
+    once = first_index(pair(kin, others))
     found: np.ndarray = (np.bincount(kin[once], minlength=1) > 1)[kin]
     return found
 

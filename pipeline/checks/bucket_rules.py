@@ -1,31 +1,31 @@
-"""What is wrong with sizes: too few pictures of one for the batch, sides that no model takes."""
+"""What is wrong with sizes: too few images of one for the batch, sides that no model takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 from pipeline.checks.array_ops import numbered
-from pipeline.checks.dataset_arrays import Cards
-from pipeline.checks.finding import Hit
-from pipeline.checks.rule_context import Facts
+from pipeline.checks.dataset_arrays import DatasetArrays
+from pipeline.checks.finding import RawFinding
+from pipeline.checks.rule_context import RuleContext
 
-FACTOR = 8  # pixels of a picture for one of its latent
+FACTOR = 8  # pixels of a image for one of its latent
 
 
-def odd_sides(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Sizes whose sides latents cannot have; kohya's reader scales pictures itself, so others' may."""
+def odd_sides(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Sizes whose sides latents cannot have; kohya's reader scales images itself, so others' may."""
     if not facts.foreign:
-        yield Hit(
+        yield RawFinding(
             "error",
             "size not trainable",
-            f"The picture's sides are no multiples of {FACTOR} pixels.",
+            f"The image's sides are no multiples of {FACTOR} pixels.",
             "prep crop --step 64",
             cards.rows[(cards.width % FACTOR != 0) | (cards.height % FACTOR != 0)],
         )
 
 
-def small_buckets(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Sizes of which an epoch shows fewer pictures than a batch holds."""
+def small_buckets(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Sizes of which an epoch shows fewer images than a batch holds."""
     import numpy as np
 
     batch, chosen = facts.aims.batch, ~cards.of("val")
@@ -37,14 +37,14 @@ def small_buckets(cards: Cards, facts: Facts) -> Iterator[Hit]:
     for number, (size, count) in enumerate(zip(np.unique(both).tolist(), shown.tolist(), strict=True)):
         width, height = size >> 32, size & 0xFFFFFFFF
         if count < batch:
-            yield Hit(
+            yield RawFinding(
                 "warning",
-                "too few pictures for a batch",
-                f"An epoch shows {count} picture{'s' if count > 1 else ''} of {width} x {height}, "
+                "too few images for a batch",
+                f"An epoch shows {count} image{'s' if count > 1 else ''} of {width} x {height}, "
                 f"and a batch holds {batch}: their batches stay small, and each of them counts as much as a full one.",
-                "Crop to fewer sizes (a larger --step, or one --size), raise repeats, or train with a smaller --batch",
+                "Crop to fewer sizes (a larger --step, or one --size), raise repeats, or train with a smaller --batch-size",
                 cards.rows[chosen][place == number],
             )
 
 
-RULES: tuple[Callable[[Cards, Facts], Iterator[Hit]], ...] = (odd_sides, small_buckets)
+RULES: tuple[Callable[[DatasetArrays, RuleContext], Iterator[RawFinding]], ...] = (odd_sides, small_buckets)

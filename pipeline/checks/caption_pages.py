@@ -1,4 +1,4 @@
-"""The pictures that would be trained on, as Arrow columns: a page of rows at a time, whatever their number."""
+"""The images that would be trained on, as Arrow columns: a page of rows at a time, whatever their number."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
 
 _WANTED = (
-    "id", "subject", "class_name", "role", "caption", "placed", "drop.reason",
-    "crop.upscale", "crop.lost", "picture.path", "picture.width", "picture.height", "picture.pixels", "picture.phash",
+    "id", "subject", "class_name", "role", "caption", "dataset_path", "drop.reason",
+    "crop.upscale", "crop.cropped_fraction", "image.path", "image.width", "image.height", "image.pixel_sha256", "image.phash",
     "annotations.list.element.text", "annotations.list.element.kind", "annotations.list.element.score",
 )  # fmt: skip
 _FEW_WORDS = (  # columns whose words repeat: read as numbers and a list of the words
@@ -26,8 +26,8 @@ _FEW_WORDS = (  # columns whose words repeat: read as numbers and a list of the 
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some kept pictures of a set, column by column."""
+class RowPage:
+    """Some kept images of a set, column by column."""
 
     rows: np.ndarray  # int64: where each stands in the set
     batch: pa.RecordBatch
@@ -36,7 +36,7 @@ class Page:
         return len(self.rows)
 
     def column(self, name: str) -> Any:
-        """A column as an Arrow array; 'picture.width' is one of a nested value, null where that is null."""
+        """A column as an Arrow array; 'image.width' is one of a nested value, null where that is null."""
         import pyarrow.compute as pc
 
         outer, _, inner = name.partition(".")
@@ -62,8 +62,8 @@ class Page:
         return found
 
 
-def pages(manifest: Manifest) -> Iterator[Page]:
-    """The kept pictures of a manifest; of build's those that it placed, which are all that is trained on.
+def pages(manifest: Manifest) -> Iterator[RowPage]:
+    """The kept images of a manifest; of build's those that it placed, which are all that is trained on.
 
     PrepError when the file is damaged.
     """
@@ -81,25 +81,25 @@ def pages(manifest: Manifest) -> Iterator[Page]:
         raise PrepError(f"{manifest.path} is damaged: {said}", "Delete it and run its stage again.") from None
 
 
-def cut(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[Page]:
-    """Pages of the kept pictures in batches of records; only those with a place in the set if `placed`."""
+def cut(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[RowPage]:
+    """Pages of the kept images in batches of records; only those with a place in the set if `placed`."""
     import numpy as np
     import pyarrow.compute as pc
 
     start = 0
     for batch in batches:
-        keep = pc.and_(pc.is_null(batch.column("drop")), pc.is_valid(batch.column("picture")))
+        keep = pc.and_(pc.is_null(batch.column("drop")), pc.is_valid(batch.column("image")))
         if placed:
-            keep = pc.and_(keep, pc.not_equal(batch.column("placed"), ""))
+            keep = pc.and_(keep, pc.not_equal(batch.column("dataset_path"), ""))
         mask = keep.to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(mask) + start
         start += batch.num_rows
         if len(rows):
-            yield Page(rows, batch if mask.all() else batch.filter(keep))
+            yield RowPage(rows, batch if mask.all() else batch.filter(keep))
 
 
 def texts(manifest: Manifest, rows: np.ndarray, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """What some columns say of the kept pictures in some rows, in ascending order."""
+    """What some columns say of the kept images in some rows, in ascending order."""
     import numpy as np
 
     found: list[tuple[str, ...]] = []
@@ -138,6 +138,6 @@ def names(manifest: Manifest, rows: list[int]) -> list[str]:
 
 
 def _called(row: dict[str, Any]) -> str:
-    """A picture by its source's path; a piece of a split source by its id as well, a copy of augment's not."""
+    """A image by its source's path; a piece of a split source by its id as well, a copy of augment's not."""
     piece = "-" in row["id"] and row["transform"] is None
     return f"{row['source']} ({row['id']})" if piece else str(row["source"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.clip_tokens import Tokens
-from pipeline.tag_text import plain, plain_column
+from pipeline.tag_text import normalize_column, normalize_tag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,11 +18,11 @@ _KNOWN = 200_000  # words whose tokens are remembered from page to page: some 30
 _BREAKS = r"[\s\p{Z}0-9]+"
 _SIGN_LAST = r"[^\s\p{Z}\p{L}\p{N}]$"
 _WORD = re.compile(r"\w+")
-_PEOPLE = r"^((?:[2-9]|1\d)\+?(?:girls|boys|others)|multiple .*|couple|crowd|everyone|group picture)$"
+_PEOPLE = r"^((?:[2-9]|1\d)\+?(?:girls|boys|others)|multiple .*|couple|crowd|everyone|group image)$"
 
 
 @dataclass(frozen=True, slots=True)
-class Chunks:
+class CaptionParts:
     """The pieces of a page's captions: one entry of `rows` and `codes` for each piece of each caption."""
 
     rows: np.ndarray  # int64, ascending: which caption of the page
@@ -35,7 +35,7 @@ class Chunks:
         import numpy as np
         import pyarrow.compute as pc
 
-        wanted = plain(phrase)
+        wanted = normalize_tag(phrase)
         if not _WORD.search(wanted):  # a face such as ^_^ has no words: only the piece itself is it
             found: np.ndarray = pc.equal(self.plains, wanted).to_numpy(zero_copy_only=False)
             return found
@@ -69,12 +69,12 @@ class Chunks:
 
 
 @dataclass(slots=True)
-class Cutter:
+class CaptionSplitter:
     """Cuts captions into pieces, and remembers how many tokens words have."""
 
     lengths: dict[str, int] = field(default_factory=dict)
 
-    def __call__(self, captions: pa.Array) -> Chunks:
+    def __call__(self, captions: pa.Array) -> CaptionParts:
         """The pieces of some captions, at ', '."""
         import pyarrow.compute as pc
 
@@ -84,9 +84,9 @@ class Cutter:
         encoded = pc.dictionary_encode(pc.list_flatten(lists))
         rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
         codes = encoded.indices.to_numpy(zero_copy_only=False)
-        spelled = pc.dictionary_encode(plain_column(pc.replace_substring(encoded.dictionary, "\\", "")))
+        spelled = pc.dictionary_encode(normalize_column(pc.replace_substring(encoded.dictionary, "\\", "")))
         tokens = self._tokens(encoded.dictionary, rows, codes, len(captions))
-        return Chunks(rows, spelled.indices.to_numpy(zero_copy_only=False)[codes], tokens, spelled.dictionary)
+        return CaptionParts(rows, spelled.indices.to_numpy(zero_copy_only=False)[codes], tokens, spelled.dictionary)
 
     def _tokens(self, pieces: pa.Array, rows: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
         """CLIP's tokens of each of `count` captions: those of its pieces, each but the last with its comma.

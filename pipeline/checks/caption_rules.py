@@ -5,78 +5,78 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.checks.finding import Hit
-from pipeline.checks.rule_context import Facts, Look
-from pipeline.tag_text import printable
+from pipeline.checks.finding import RawFinding
+from pipeline.checks.rule_context import CaptionPage, RuleContext
+from pipeline.tag_text import escape_control
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def empty(look: Look, facts: Facts) -> Iterator[Hit]:
+def empty(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
     """Captions of nothing but spaces."""
     import pyarrow.compute as pc
 
     bare = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(look.page.column("caption"), "")), "")
-    yield Hit(
+    yield RawFinding(
         "error",
         "empty caption",
         "The caption is empty: kohya's trainer stops at it, prep's shows the folder's name to the model instead.",
-        'Write one: prep edit NAME --set "..."; or leave the picture out: prep edit NAME --drop',
+        'Write one: prep edit NAME --set "..."; or leave the image out: prep edit NAME --drop',
         look.page.rows[bare.to_numpy(zero_copy_only=False)],
     )
 
 
-def trigger_missing(look: Look, facts: Facts) -> Iterator[Hit]:
-    """Captions of a subject's pictures that do not name it."""
+def trigger_missing(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
+    """Captions of a subject's images that do not name it."""
     subjects, tokens = look.page.words("subject")
     shown = ~look.page.equal("role", "reg")
     for number, token in enumerate(tokens):
         if token and facts.triggered:
             mine = shown & (subjects == number)
-            yield Hit(
+            yield RawFinding(
                 "error",
                 "trigger missing",
-                f"The caption does not name {printable(token)!r}, so what the picture shows is bound to other words.",
-                f'prep edit NAME --add "{printable(token)}"',
+                f"The caption does not name {escape_control(token)!r}, so what the image shows is bound to other words.",
+                f'prep edit NAME --add "{escape_control(token)}"',
                 look.page.rows[mine & ~_naming(look, token)],
             )
 
 
-def subject_in_regularization(look: Look, facts: Facts) -> Iterator[Hit]:
+def subject_in_regularization(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
     """Regularization captions that name a subject: they teach the model that anybody is the subject."""
     prior = look.page.equal("role", "reg")
     for token in sorted(facts.subjects) if prior.any() else ():
-        yield Hit(
+        yield RawFinding(
             "error",
             "subject in regularization",
-            f"A regularization picture's caption names {printable(token)!r}: the model would learn that others are it.",
-            f'prep edit NAME --remove "{printable(token)}", or take the picture out of the folder',
+            f"A regularization image's caption names {escape_control(token)!r}: the model would learn that others are it.",
+            f'prep edit NAME --remove "{escape_control(token)}", or take the image out of the folder',
             look.page.rows[prior & _naming(look, token)],
         )
 
 
-def class_missing(look: Look, facts: Facts) -> Iterator[Hit]:
+def class_missing(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
     """Regularization captions without the class that they should keep."""
     prior = look.page.equal("role", "reg")
     classes, names = look.page.words("class_name")
     for number, name in enumerate(names) if prior.any() else ():
         if name:
-            yield Hit(
+            yield RawFinding(
                 "warning",
                 "class missing",
-                f"A regularization picture's caption does not name its class, {printable(name)!r}: "
+                f"A regularization image's caption does not name its class, {escape_control(name)!r}: "
                 "it keeps the model from forgetting something else.",
-                f'prep edit NAME --add "{printable(name)}"',
+                f'prep edit NAME --add "{escape_control(name)}"',
                 look.page.rows[prior & (classes == number) & ~_naming(look, name)],
             )
 
 
-def too_long(look: Look, facts: Facts) -> Iterator[Hit]:
+def too_long(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
     """Captions of more tokens than the model is told."""
     limit = facts.aims.tokens
-    longer = "" if limit >= 225 else f"; or let training read more: --caption-tokens {limit + 75}"
-    yield Hit(
+    longer = "" if limit >= 225 else f"; or let training read more: --max-token-length {limit + 75}"
+    yield RawFinding(
         "warning",
         "caption too long",
         f"The caption has more than {limit} CLIP tokens; the model never sees its end.",
@@ -85,24 +85,24 @@ def too_long(look: Look, facts: Facts) -> Iterator[Hit]:
     )
 
 
-def absorbed_still_there(look: Look, facts: Facts) -> Iterator[Hit]:
+def absorbed_still_there(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
     """Captions that say what the trigger alone shall stand for."""
     subjects, tokens = look.page.words("subject")
     for number, token in enumerate(tokens):
         mine = subjects == number
         for tag in sorted(facts.absorbed.get(token, ())):
             said = look.chunks.captions(look.chunks.holding(tag), len(look.page))
-            yield Hit(
+            yield RawFinding(
                 "warning",
                 "absorbed tag still there",
-                f"{printable(tag)!r} is absorbed into {printable(token)!r}, and yet the caption says it: "
+                f"{escape_control(tag)!r} is absorbed into {escape_control(token)!r}, and yet the caption says it: "
                 "the feature stays bound to the word.",
                 f"A sentence or an edit brought it in: prep edit NAME --replace {_quoted(tag)} '...'",
                 look.page.rows[mine & said],
             )
 
 
-def second_line(look: Look, facts: Facts) -> Iterator[Hit]:
+def second_line(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
     """Captions of several lines, or with signs that nobody sees."""
     import pyarrow.compute as pc
 
@@ -117,10 +117,10 @@ def second_line(look: Look, facts: Facts) -> Iterator[Hit]:
         (r"\|\|\|", "The caption holds '|||', and training is not told that this ends the part that stays in place."),
     )[: 2 if facts.aims.separator == "|||" else 3]:
         found = pc.fill_null(pc.match_substring_regex(caption, pattern), False).to_numpy(zero_copy_only=False)
-        yield Hit("warning", "caption misread", message, 'prep edit NAME --set "..."', look.page.rows[found])
+        yield RawFinding("warning", "caption misread", message, 'prep edit NAME --set "..."', look.page.rows[found])
 
 
-def untidy(look: Look, facts: Facts) -> Iterator[Hit]:
+def untidy(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
     """Captions with an empty tag, or the same tag twice."""
     import numpy as np
     import pyarrow.compute as pc
@@ -136,10 +136,10 @@ def untidy(look: Look, facts: Facts) -> Iterator[Hit]:
         (hollow & some, "The caption has an empty tag: two commas with nothing between, or one at an end."),
         (twice & ~hollow, "The caption says the same tag twice."),
     ):
-        yield Hit("note", "untidy caption", message, 'prep edit NAME --set "..."', look.page.rows[rows])
+        yield RawFinding("note", "untidy caption", message, 'prep edit NAME --set "..."', look.page.rows[rows])
 
 
-def _naming(look: Look, phrase: str) -> np.ndarray:
+def _naming(look: CaptionPage, phrase: str) -> np.ndarray:
     """Which captions hold a phrase as whole words."""
     import pyarrow.compute as pc
 
@@ -151,10 +151,10 @@ def _naming(look: Look, phrase: str) -> np.ndarray:
 
 
 def _quoted(text: str) -> str:
-    return "'" + printable(text).replace("'", "") + "'"
+    return "'" + escape_control(text).replace("'", "") + "'"
 
 
-RULES: tuple[Callable[[Look, Facts], Iterator[Hit]], ...] = (
+RULES: tuple[Callable[[CaptionPage, RuleContext], Iterator[RawFinding]], ...] = (
     empty,
     trigger_missing,
     subject_in_regularization,

@@ -1,4 +1,4 @@
-"""Vectors of captions, by the model whose vectors of the pictures are stored: for `prep check --clip`."""
+"""Vectors of captions, by the model whose vectors of the images are stored: for `prep check --clip`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import itertools
 from pipeline.checks.caption_pages import pages
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.stage import Report
-from pipeline.vectors import Store, caption_key
+from pipeline.stage import ProgressFn
+from pipeline.vectors import VectorStore, caption_key
 from pipeline.workspace import Workspace
-from taggers.clip.clip_model import Source, embed_texts, find_source, load_net
+from taggers.clip.clip_model import ClipFiles, embed_texts, find_source, load_net
 
 _AT_ONCE = 256  # captions in one call of the model; a crash loses no more
 
 
-def keep_captions(manifest: Manifest, workspace: Workspace, source: Source, report: Report) -> None:
+def keep_captions(manifest: Manifest, workspace: Workspace, source: ClipFiles, report: ProgressFn) -> None:
     """Store the vectors of a set's captions, regularization's left out; only captions without one go through the model.
 
     What the model's context cannot hold of a caption is cut off. PrepError when the model's numbers are none.
     """
     import numpy as np
 
-    store = Store.of(workspace, source.key)
+    store = VectorStore.of(workspace, source.key)
     missing = [text for text in _captions(manifest) if store.get(caption_key(text)) is None]
     net = load_net(source, "auto") if missing else None
     waiting, done = iter(missing), 0
@@ -35,16 +35,16 @@ def keep_captions(manifest: Manifest, workspace: Workspace, source: Source, repo
         report(done := done + len(some), len(missing))
 
 
-def source_of(manifest: Manifest, workspace: Workspace, model: str, pretrained: str) -> Source:
-    """The files of the model that stored the vectors of a manifest's pictures; PrepError when it is another one."""
-    store = Store.recorded(workspace, manifest.history)
+def source_of(manifest: Manifest, workspace: Workspace, model: str, pretrained: str) -> ClipFiles:
+    """The files of the model that stored the vectors of a manifest's images; PrepError when it is another one."""
+    store = VectorStore.recorded(workspace, manifest.history)
     if store is None:
         raise PrepError(
-            "The captions cannot be judged: no vectors of the pictures are stored.",
+            "The captions cannot be judged: no vectors of the images are stored.",
             f"First: prep tag clip --model {model}; then: prep merge",
         )
     source = find_source(model, pretrained, workspace)
-    if Store.of(workspace, source.key) != store:
+    if VectorStore.of(workspace, source.key) != store:
         raise PrepError(f"{source.name} is not the model that prep tag clip used.", "Name that model's folder or id.")
     return source
 

@@ -1,4 +1,4 @@
-"""What captions contradict: two hair colours in one, or different ones under pictures that look the same."""
+"""What captions contradict: two hair colors in one, or different ones under images that look the same."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pipeline.checks.array_ops import mixed
-from pipeline.checks.dataset_arrays import Cards
-from pipeline.checks.finding import Hit
-from pipeline.checks.rule_context import Facts, Look
-from stages.merging.tag_taxonomy import Kinds, read_kinds
+from pipeline.checks.array_ops import mixed_keys
+from pipeline.checks.dataset_arrays import DatasetArrays
+from pipeline.checks.finding import RawFinding
+from pipeline.checks.rule_context import CaptionPage, RuleContext
+from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,11 +21,11 @@ SEVERAL = -1  # the caption names more than one value
 @functools.cache
 def families() -> Mapping[str, Mapping[str, int]]:
     """By exclusive group the number, from 1, of each value; one that implies another, as very long hair, shares it."""
-    kinds = read_kinds()
+    kinds = read_taxonomy()
     return {group: _numbered(sorted(values), kinds) for group, values in sorted(kinds.exclusive.items())}
 
 
-def features(look: Look) -> np.ndarray:
+def features(look: CaptionPage) -> np.ndarray:
     """Which value of each exclusive group a caption names, int8 of shape (captions, groups).
 
     0 where it names none, SEVERAL where it names more; a caption about several people may, and counts as 0.
@@ -48,20 +48,20 @@ def features(look: Look) -> np.ndarray:
     return found
 
 
-def in_one_caption(cards: Cards, facts: Facts) -> Iterator[Hit]:
+def in_one_caption(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
     """Captions of one person that name two values of what one person has once."""
     for column, group in enumerate(families()):
-        yield Hit(
+        yield RawFinding(
             "warning",
             "contradiction",
             f"The caption names more than one {group}.",
-            "Take out what the picture does not show: prep edit NAME --remove TAG",
+            "Take out what the image does not show: prep edit NAME --remove TAG",
             cards.rows[cards.features[:, column] == SEVERAL],
         )
 
 
-def between_pictures(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Near-identical pictures, and copies of one, whose captions name different values."""
+def between_images(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Near-identical images, and copies of one, whose captions name different values."""
     import numpy as np
 
     chosen = ~cards.of("reg")
@@ -69,11 +69,11 @@ def between_pictures(cards: Cards, facts: Facts) -> Iterator[Hit]:
         said = np.flatnonzero(chosen & (cards.features[:, column] > 0))
         differing = np.zeros(len(said), bool)
         for kin in (cards.group[said], cards.root[said]):
-            differing |= mixed(kin, cards.features[said, column])
-        yield Hit(
+            differing |= mixed_keys(kin, cards.features[said, column])
+        yield RawFinding(
             "warning",
             "contradiction",
-            f"The captions of near-identical pictures, or of one and its copies, name a different {group}.",
+            f"The captions of near-identical images, or of one and its copies, name a different {group}.",
             "See which is right and mend the others: prep edit NAME --replace WRONG RIGHT",
             cards.rows[said[differing]],
         )
@@ -88,7 +88,7 @@ def _values() -> tuple[list[str], np.ndarray]:
     return list(known), np.array(list(known.values()), np.int8)
 
 
-def _numbered(values: list[str], kinds: Kinds) -> dict[str, int]:
+def _numbered(values: list[str], kinds: TagTaxonomy) -> dict[str, int]:
     """Values linked by an implication get the number of the first of them."""
     numbers: dict[str, int] = {}
     for number, value in enumerate(values, 1):
@@ -98,4 +98,4 @@ def _numbered(values: list[str], kinds: Kinds) -> dict[str, int]:
     return numbers
 
 
-RULES: tuple[Callable[[Cards, Facts], Iterator[Hit]], ...] = (in_one_caption, between_pictures)
+RULES: tuple[Callable[[DatasetArrays, RuleContext], Iterator[RawFinding]], ...] = (in_one_caption, between_images)

@@ -1,4 +1,4 @@
-"""The whole set in small: a few numbers a picture, so that ten million of them fit in memory."""
+"""The whole set in small: a few numbers a image, so that ten million of them fit in memory."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.checks.caption_pages import Page, coded
-from pipeline.checks.rule_context import Look
+from pipeline.checks.caption_pages import RowPage, coded
+from pipeline.checks.rule_context import CaptionPage
 from pipeline.imaging.near_duplicates import grouped
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 
 if TYPE_CHECKING:
     import numpy as np
 
-# How many bits of their perceptual hashes near-identical pictures may differ in, up to how many pictures. Comparing
+# How many bits of their perceptual hashes near-identical images may differ in, up to how many images. Comparing
 # a million at 6 bits takes minutes, at 2 bits seconds.
 NEAR = ((100_000, 6), (1_500_000, 2))
 ROLES = ("train", "reg", "val")
-_RESERVED = 100_000  # pictures that the cards' arrays have room for at first
+_RESERVED = 100_000  # images that the cards' arrays have room for at first
 _ROOT = 16  # digits of an id that name the source: 'id-k' is a copy of 'id'
 _BROAD = {"simple background", "blurry background", "background"}  # say little about what is behind the subject
 
 
 @dataclass(frozen=True, slots=True)
-class Cards:
-    """One entry per picture in every array; `subject` and `class_name` number the words of the lists."""
+class DatasetArrays:
+    """One entry per image in every array; `subject` and `class_name` number the words of the lists."""
 
     rows: np.ndarray  # int32: where it stands in the set
-    root: np.ndarray  # uint64: its source picture, shared by all copies of it
+    root: np.ndarray  # uint64: its source image, shared by all copies of it
     pixels: np.ndarray  # uint64: its content
     caption: np.ndarray  # uint64: its caption
     role: np.ndarray  # int8: number in ROLES
@@ -43,17 +43,17 @@ class Cards:
     upscale: np.ndarray  # float32: how much the source was enlarged
     sharpness: np.ndarray  # float32, 0 to 1; NaN where nobody measured it
     features: np.ndarray  # int8, a column per exclusive group: the value that the caption names
-    group: np.ndarray  # int32: near-identical pictures share one
+    group: np.ndarray  # int32: near-identical images share one
     near: int  # bits of the hashes in which those may differ; -1: nobody looked
     subjects: list[str]
     classes: list[str]
-    scenes: dict[tuple[int, str], int]  # subject and background tag: pictures that have it
+    scenes: dict[tuple[int, str], int]  # subject and background tag: images that have it
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def of(self, role: str) -> np.ndarray:
-        """Which pictures have a role."""
+        """Which images have a role."""
         found: np.ndarray = self.role == ROLES.index(role)
         return found
 
@@ -64,7 +64,7 @@ class _Words:
 
     numbers: dict[str, int] = field(default_factory=dict)
 
-    def __call__(self, page: Page, name: str) -> np.ndarray:
+    def __call__(self, page: RowPage, name: str) -> np.ndarray:
         import numpy as np
 
         codes, words = page.words(name)
@@ -101,10 +101,10 @@ class _Columns:
         return {name: array[: self.count] for name, array in self.arrays.items()}
 
 
-def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -> Cards | None:
-    """The cards of all pictures, from pages and the features that their captions name; None when there is none.
+def load_arrays(looks: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mapping[str, int]) -> DatasetArrays | None:
+    """The cards of all images, from pages and the features that their captions name; None when there is none.
 
-    `repeats` by subject count where a picture has no folder yet.
+    `repeats` by subject count where a image has no folder yet.
     """
     import numpy as np
 
@@ -118,16 +118,16 @@ def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -
             {
                 "rows": page.rows.astype(np.int32),
                 "root": _hashed(page, "id", _ROOT),
-                "pixels": _hashed(page, "picture.pixels"),
-                "phash": _digits(page.column("picture.phash")),
+                "pixels": _hashed(page, "image.pixel_sha256"),
+                "phash": _digits(page.column("image.phash")),
                 "caption": _hashed(page, "caption"),
                 "role": _roles(page),
                 "subject": subject,
                 "class_name": classes(page, "class_name"),
                 "repeats": _repeats(page, repeats),
-                "width": page.numbers("picture.width", 0).astype(np.int32),
-                "height": page.numbers("picture.height", 0).astype(np.int32),
-                "lost": page.numbers("crop.lost", 0).astype(np.float32),
+                "width": page.numbers("image.width", 0).astype(np.int32),
+                "height": page.numbers("image.height", 0).astype(np.int32),
+                "lost": page.numbers("crop.cropped_fraction", 0).astype(np.float32),
                 "upscale": page.numbers("crop.upscale", 1).astype(np.float32),
                 "sharpness": sharpness,
                 "features": features,
@@ -138,11 +138,11 @@ def deal(looks: Iterable[tuple[Look, np.ndarray]], repeats: Mapping[str, int]) -
     joined = columns.all()
     joined |= {"subjects": list(subjects.numbers), "classes": list(classes.numbers), "scenes": dict(scenes)}
     group, near = _alike(joined.pop("phash"))
-    return Cards(**joined, group=group, near=near)
+    return DatasetArrays(**joined, group=group, near=near)
 
 
 def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
-    """Groups of near-identical pictures, and the bits they were compared at; -1 where there are too many to compare."""
+    """Groups of near-identical images, and the bits they were compared at; -1 where there are too many to compare."""
     import numpy as np
 
     alone = np.arange(len(phash), dtype=np.int32)
@@ -154,7 +154,7 @@ def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
     return alone, bits
 
 
-def _hashed(page: Page, name: str, digits: int | None = None) -> np.ndarray:
+def _hashed(page: RowPage, name: str, digits: int | None = None) -> np.ndarray:
     """A number per text, or per its first digits; 0 for none."""
     import numpy as np
     import pyarrow.compute as pc
@@ -181,7 +181,7 @@ def _digits(column: Any) -> np.ndarray:
     return numbers.astype(np.uint64)
 
 
-def _roles(page: Page) -> np.ndarray:
+def _roles(page: RowPage) -> np.ndarray:
     import numpy as np
 
     codes, words = page.words("role")
@@ -190,13 +190,13 @@ def _roles(page: Page) -> np.ndarray:
     return roles
 
 
-def _repeats(page: Page, repeats: Mapping[str, int]) -> np.ndarray:
+def _repeats(page: RowPage, repeats: Mapping[str, int]) -> np.ndarray:
     """The number in front of the folder's name; without a folder the subject's repeats, and 1 for the others."""
     import numpy as np
     import pyarrow.compute as pc
 
     folders, names = coded(
-        pc.struct_field(pc.extract_regex(page.column("placed"), r"(?:^|/)(?P<n>\d{1,9})_?[^/]*/[^/]*$"), "n")
+        pc.struct_field(pc.extract_regex(page.column("dataset_path"), r"(?:^|/)(?P<n>\d{1,9})_?[^/]*/[^/]*$"), "n")
     )
     told = np.array([int(name) if name else 0 for name in [*names, ""]], np.int32)[folders]
     subjects, tokens = page.words("subject")
@@ -205,7 +205,7 @@ def _repeats(page: Page, repeats: Mapping[str, int]) -> np.ndarray:
     return found
 
 
-def _annotated(page: Page, subject: np.ndarray, scenes: Counter[tuple[int, str]]) -> np.ndarray:
+def _annotated(page: RowPage, subject: np.ndarray, scenes: Counter[tuple[int, str]]) -> np.ndarray:
     """The sharpness that a tagger measured; counts the background tags of each subject on the way."""
     import numpy as np
     import pyarrow.compute as pc
@@ -221,19 +221,19 @@ def _annotated(page: Page, subject: np.ndarray, scenes: Counter[tuple[int, str]]
     sharpness[rows[measured]] = scores[measured]
     shown = _where(text, pc.ends_with(pc.ascii_lower(text.dictionary), "background"))
     shown = shown[_among(kind, pc.equal(kind.dictionary, "tag"), shown) & (scores[shown] >= 0.5)]
-    # A picture that two taggers agree about counts once.
+    # A image that two taggers agree about counts once.
     codes = _numbers(text)[shown]
     pairs = np.unique(np.stack([rows[shown], codes], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
     for (who, word), count in Counter(zip(subject[pairs[:, 0]].tolist(), pairs[:, 1].tolist(), strict=True)).items():
-        if name := scene(text.dictionary[word].as_py()):
+        if name := is_scene_tag(text.dictionary[word].as_py()):
             scenes[who, name] += count
     return sharpness
 
 
 @functools.lru_cache(100_000)
-def scene(tag: str) -> str:
+def is_scene_tag(tag: str) -> str:
     """A tag as the background it names, such as 'white background'; empty if it names none in particular."""
-    shown = plain(tag)
+    shown = normalize_tag(tag)
     return shown if shown.endswith(" background") and shown not in _BROAD else ""
 
 

@@ -1,4 +1,4 @@
-"""Folders that others laid out: their pictures opened in threads, and seen by the same rules as prep's own."""
+"""Folders that others laid out: their images opened in threads, and seen by the same rules as prep's own."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.checks.caption_pages import Page
-from pipeline.checks.check import judge, read
-from pipeline.checks.dataset_arrays import deal
-from pipeline.checks.finding import Finding, Hit, Severity, Tally
+from pipeline.checks.caption_pages import RowPage
+from pipeline.checks.check import read_captions, run_set_rules
+from pipeline.checks.dataset_arrays import load_arrays
+from pipeline.checks.finding import Finding, FindingCollector, RawFinding, Severity
 from pipeline.checks.image_measures import measure
-from pipeline.checks.kohya_reader import Fault, Item, Place, contents, ending_of, places
-from pipeline.checks.rule_context import Aims, Facts
-from pipeline.imaging.decode import Unreadable, open_picture
+from pipeline.checks.kohya_reader import KohyaFolder, KohyaItem, ReaderFault, contents, ending_of, places
+from pipeline.checks.rule_context import RuleContext, TrainingTargets
+from pipeline.imaging.decode import Unreadable, open_image
 from pipeline.imaging.image_file import phash, thumbnail
 from pipeline.manifest import to_arrow
-from pipeline.record import Annotation, Crop, Picture, Record
-from pipeline.stage import Report
+from pipeline.record import Annotation, CropBox, ImageInfo, Record
+from pipeline.stage import ProgressFn
 from taggers.basic import SIDE, name_table
 
 if TYPE_CHECKING:
     import numpy as np
 
-_AT_ONCE = 64  # pictures in work: their files are in memory
+_AT_ONCE = 64  # images in work: their files are in memory
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
 
 
-def check_folder(folder: Path, ending: str, aims: Aims, report: Report) -> Iterator[Finding]:
-    """What is wrong with a folder of kohya's layout, worst first; opens every picture and changes nothing.
+def check_folder(folder: Path, ending: str, aims: TrainingTargets, report: ProgressFn) -> Iterator[Finding]:
+    """What is wrong with a folder of kohya's layout, worst first; opens every image and changes nothing.
 
     Captions have the extension `ending`; if it is empty, the one that most have. PrepError when there is no such
     folder in it.
     """
     found = list(places(folder))
-    shelves = [place for place in found if isinstance(place, Place)]
-    survey = _Survey(folder, Tally())
-    for fault in (one for one in found if isinstance(one, Fault)):
+    shelves = [place for place in found if isinstance(place, KohyaFolder)]
+    survey = _Survey(folder, FindingCollector())
+    for fault in (one for one in found if isinstance(one, ReaderFault)):
         survey.blame(fault)
     items = []
     for place in shelves:
         for one in contents(place, ending or ending_of(shelves)):
-            items.append(one) if isinstance(one, Item) else survey.blame(one)
+            items.append(one) if isinstance(one, KohyaItem) else survey.blame(one)
     subjects = frozenset(item.shelf.token for item in items if item.shelf.token and item.shelf.role != "reg")
-    facts = Facts(aims, subjects, foreign=True)
-    cards = deal(read(survey.pages(items, report), facts, survey.tally), {})
+    facts = RuleContext(aims, subjects, foreign=True)
+    cards = load_arrays(read_captions(survey.pages(items, report), facts, survey.tally), {})
     if cards is not None:
-        survey.tally.add(judge(cards, facts))
+        survey.tally.add(run_set_rules(cards, facts))
     yield from survey.tally.findings(lambda rows: [survey.names[row] for row in rows])
 
 
@@ -60,21 +60,21 @@ class _Survey:
     """A folder under way: what was found, and the name of every file that was spoken of."""
 
     folder: Path
-    tally: Tally
+    tally: FindingCollector
     names: list[str] = field(default_factory=list)
 
     def row(self, path: Path) -> int:
         self.names.append(path.relative_to(self.folder).as_posix() if path != self.folder else path.name)
         return len(self.names) - 1
 
-    def blame(self, fault: Fault) -> None:
+    def blame(self, fault: ReaderFault) -> None:
         import numpy as np
 
         rows = None if fault.path is None else np.array([self.row(fault.path)])
-        self.tally.add([Hit(fault.severity, fault.rule, fault.message, fault.fix, rows)])
+        self.tally.add([RawFinding(fault.severity, fault.rule, fault.message, fault.fix, rows)])
 
-    def pages(self, items: list[Item], report: Report) -> Iterator[Page]:
-        """The pictures that can be opened, some at a time."""
+    def pages(self, items: list[KohyaItem], report: ProgressFn) -> Iterator[RowPage]:
+        """The images that can be opened, some at a time."""
         import numpy as np
 
         table, waiting, done = name_table(), iter(items), 0
@@ -91,22 +91,22 @@ class _Survey:
                 report(done, len(items))
                 if records:
                     (batch,) = to_arrow(records).combine_chunks().to_batches()
-                    yield Page(np.array(rows), batch)
+                    yield RowPage(np.array(rows), batch)
 
 
-def _record(item: Item, table: np.ndarray) -> tuple[Record | None, list[Fault]]:
-    """A picture with its measures, None where it cannot be opened; and what the reader does to it."""
+def _record(item: KohyaItem, table: np.ndarray) -> tuple[Record | None, list[ReaderFault]]:
+    """A image with its measures, None where it cannot be opened; and what the reader does to it."""
     try:
         data = item.path.read_bytes()
-        opened = open_picture(data)
+        opened = open_image(data)
         rgb = thumbnail(data, SIDE)
     except (OSError, Unreadable) as fault:
         why = fault.strerror if isinstance(fault, OSError) else str(fault)
         return None, [
-            Fault(
+            ReaderFault(
                 "error",
-                "picture unreadable",
-                f"The picture cannot be opened: {why}.",
+                "image unreadable",
+                f"The image cannot be opened: {why}.",
                 "Save it anew, or take it out",
                 item.path,
             )
@@ -124,27 +124,27 @@ def _record(item: Item, table: np.ndarray) -> tuple[Record | None, list[Fault]]:
         item.shelf.token,
         item.shelf.class_name,
         item.shelf.role,
-        crop=Crop(width, height, width, height, 0, 0, width, height, "#ffffff", "whole", 1.0, 0.0),
-        picture=Picture("", width, height, sha256, phash(rgb), sha256),
+        crop=CropBox(width, height, width, height, 0, 0, width, height, "#ffffff", "whole", 1.0, 0.0),
+        image=ImageInfo("", width, height, sha256, phash(rgb), sha256),
         annotations=tuple(said),
         caption=item.caption,
-        placed=f"{item.path.parent.name}/{item.path.name}",
+        dataset_path=f"{item.path.parent.name}/{item.path.name}",
     )
     image = opened.image
     alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     odd = (opened.orientation != 1, alpha, image.mode in _DEEP, getattr(image, "n_frames", 1) > 1)
-    return record, [Fault(*_ODD[n], item.path) for n, yes in enumerate(odd) if yes]
+    return record, [ReaderFault(*_ODD[n], item.path) for n, yes in enumerate(odd) if yes]
 
 
 _IMPORT = "Let prep bake it in: prep import, then prep crop"
 _ODD: tuple[tuple[Severity, str, str, str], ...] = (
-    ("warning", "turned by EXIF", "The picture is stored on its side; the reader does not turn it upright.", _IMPORT),
+    ("warning", "turned by EXIF", "The image is stored on its side; the reader does not turn it upright.", _IMPORT),
     (
         "warning",
         "transparent",
-        "The picture has transparency; the reader drops it, and colours that nobody saw come to light.",
+        "The image has transparency; the reader drops it, and colors that nobody saw come to light.",
         _IMPORT,
     ),
-    ("warning", "16 bits", "The picture has more than 8 bits per channel; the reader cuts them off to white.", _IMPORT),
-    ("note", "animated", "The picture is animated; the reader takes its first frame.", ""),
+    ("warning", "16 bits", "The image has more than 8 bits per channel; the reader cuts them off to white.", _IMPORT),
+    ("note", "animated", "The image is animated; the reader takes its first frame.", ""),
 )

@@ -1,4 +1,4 @@
-"""What a rule found: how bad it is, which pictures it concerns, and what to do about it."""
+"""What a rule found: how bad it is, which images it concerns, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ if TYPE_CHECKING:
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # worst first
-NAMED = 20  # pictures that a finding names at most; the others are counted
+NAMED = 20  # images that a finding names at most; the others are counted
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, for all the pictures it concerns."""
+    """One thing that is wrong, for all the images it concerns."""
 
     severity: Severity
     rule: str
     message: str
-    count: int  # pictures it concerns; 0: the set as a whole
-    pictures: tuple[str, ...]  # names of the first of them, NAMED at most; a picture and its copies share one
+    count: int  # images it concerns; 0: the set as a whole
+    images: tuple[str, ...]  # names of the first of them, NAMED at most; a image and its copies share one
     fix: str
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class RawFinding:
     """What a rule says about some rows of a set; hits that say the same become one finding."""
 
     severity: Severity
     rule: str
     message: str
     fix: str
-    rows: np.ndarray | None = None  # where the pictures stand in the set; None: the set as a whole
+    rows: np.ndarray | None = None  # where the images stand in the set; None: the set as a whole
 
 
 @dataclass(slots=True)
-class Tally:
+class FindingCollector:
     """Counts hits while the set passes by: however many there are, only the first rows are kept."""
 
-    counts: dict[Hit, int] = field(default_factory=dict)
-    first: dict[Hit, list[int]] = field(default_factory=dict)
+    counts: dict[RawFinding, int] = field(default_factory=dict)
+    first: dict[RawFinding, list[int]] = field(default_factory=dict)
 
-    def add(self, hits: Iterable[Hit]) -> None:
+    def add(self, hits: Iterable[RawFinding]) -> None:
         """Take in hits; those with no row left are none."""
         for hit in hits:
-            key = Hit(hit.severity, hit.rule, hit.message, hit.fix)
+            key = RawFinding(hit.severity, hit.rule, hit.message, hit.fix)
             if hit.rows is None or len(hit.rows):
                 rows = () if hit.rows is None else hit.rows
                 self.counts[key] = self.counts.get(key, 0) + len(rows)
@@ -55,7 +55,7 @@ class Tally:
                 named += map(int, rows[: NAMED - len(named)])
 
     def findings(self, name: Callable[[list[int]], list[str]]) -> list[Finding]:
-        """Worst first, else in the order in which they came; `name` says what pictures in ascending rows are called."""
+        """Worst first, else in the order in which they came; `name` says what images in ascending rows are called."""
         wanted = sorted({row for rows in self.first.values() for row in rows})
         names = dict(zip(wanted, name(wanted), strict=True))
         found = [
@@ -66,7 +66,7 @@ class Tally:
 
 
 def _once(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once: copies of a picture are called as it is."""
+    """Each name once: copies of a image are called as it is."""
     return tuple(dict.fromkeys(names))
 
 

@@ -1,4 +1,4 @@
-"""Sharpness and backgrounds of pictures that no tagger measured: opened once in threads, remembered by content."""
+"""Sharpness and backgrounds of images that no tagger measured: opened once in threads, remembered by content."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checks.caption_pages import texts
-from pipeline.checks.dataset_arrays import Cards, scene
+from pipeline.checks.dataset_arrays import DatasetArrays, is_scene_tag
 from pipeline.imaging.image_file import load_rgb
 from pipeline.manifest import Manifest
-from pipeline.stage import Report
+from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, write_atomic
 from taggers.basic import background, name_table, sharpness, view
 
 if TYPE_CHECKING:
     import numpy as np
 
-_AT_ONCE = 64  # pictures in work
-_SAVE_EVERY = 2_000  # pictures whose measures a crash may lose
+_AT_ONCE = 64  # images in work
+_SAVE_EVERY = 2_000  # images whose measures a crash may lose
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """What was measured of one picture."""
+class ImageMeasure:
+    """What was measured of one image."""
 
     sharpness: float | None  # 0 to 1; None: without contrast there is nothing to measure
     scene: str = ""  # 'white background', where the background is plain
 
 
-def fill(cards: Cards, manifest: Manifest, workspace: Workspace, report: Report) -> Cards:
-    """The cards with the measures of all pictures that had none; those that cannot be opened go without."""
+def fill(cards: DatasetArrays, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> DatasetArrays:
+    """The cards with the measures of all images that had none; those that cannot be opened go without."""
     import numpy as np
 
     unknown = np.isnan(cards.sharpness)
     if not unknown.any():
         return cards
     known = _remembered(_memory(workspace))
-    places = texts(manifest, cards.rows[unknown], ("picture.path", "picture.pixels"))
+    places = texts(manifest, cards.rows[unknown], ("image.path", "image.pixel_sha256"))
     missing = {pixels: path for path, pixels in places if pixels not in known}
     for done, (pixels, measure) in enumerate(_measured(missing, workspace), 1):
         known[pixels] = measure
@@ -52,7 +52,7 @@ def fill(cards: Cards, manifest: Manifest, workspace: Workspace, report: Report)
             _remember(_memory(workspace), known)
     if missing:
         _remember(_memory(workspace), known)
-    found = [known.get(pixels, Measure(None)) for _, pixels in places]
+    found = [known.get(pixels, ImageMeasure(None)) for _, pixels in places]
     sharp, scenes = cards.sharpness.copy(), Counter(cards.scenes)
     sharp[unknown] = [np.nan if one.sharpness is None else one.sharpness for one in found]
     said = {who for who, _ in cards.scenes}  # subjects whose backgrounds a tagger has named
@@ -64,21 +64,21 @@ def fill(cards: Cards, manifest: Manifest, workspace: Workspace, report: Report)
     return replace(cards, sharpness=sharp, scenes=dict(scenes))
 
 
-def measure(rgb: np.ndarray, table: np.ndarray) -> Measure:
-    """The measures of one H x W x 3 uint8 RGB picture, as the basic tagger takes them."""
+def measure(rgb: np.ndarray, table: np.ndarray) -> ImageMeasure:
+    """The measures of one H x W x 3 uint8 RGB image, as the basic tagger takes them."""
     views = view(rgb, table)
     sharp = next((found.score for found in sharpness(views) if found.text == "sharpness"), None)
-    return Measure(sharp, next(filter(None, (scene(found.text) for found in background(views))), ""))
+    return ImageMeasure(sharp, next(filter(None, (is_scene_tag(found.text) for found in background(views))), ""))
 
 
-def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, Measure]]:
-    """Each picture's measures, some at a time; a picture that cannot be opened is left out."""
+def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, ImageMeasure]]:
+    """Each image's measures, some at a time; a image that cannot be opened is left out."""
     table, waiting = name_table(), iter(missing.items())
 
-    def work(entry: tuple[str, str]) -> tuple[str, Measure] | None:
+    def work(entry: tuple[str, str]) -> tuple[str, ImageMeasure] | None:
         try:
             return entry[0], measure(load_rgb(workspace.path(entry[1])), table)
-        except OSError:  # gone or damaged: the rule about pictures that are gone says so
+        except OSError:  # gone or damaged: the rule about images that are gone says so
             return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -90,7 +90,7 @@ def _memory(workspace: Workspace) -> Path:
     return workspace.cache / "measures.parquet"
 
 
-def _remembered(path: Path) -> dict[str, Measure]:
+def _remembered(path: Path) -> dict[str, ImageMeasure]:
     """What earlier checks measured; an unreadable file is worth no more than none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -100,10 +100,10 @@ def _remembered(path: Path) -> dict[str, Measure]:
     except (OSError, pa.ArrowException):
         return {}
     pairs = zip(columns["sharpness"], columns["scene"], strict=True)
-    return dict(zip(columns["pixels"], (Measure(*pair) for pair in pairs), strict=True))
+    return dict(zip(columns["pixels"], (ImageMeasure(*pair) for pair in pairs), strict=True))
 
 
-def _remember(path: Path, known: dict[str, Measure]) -> None:
+def _remember(path: Path, known: dict[str, ImageMeasure]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

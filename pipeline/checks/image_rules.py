@@ -1,81 +1,87 @@
-"""What is wrong with pictures: cut hard, enlarged, blurred, tiny, always before the same background; gone."""
+"""What is wrong with images: cut hard, enlarged, blurred, tiny, always before the same background; gone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pipeline.checks.dataset_arrays import Cards
-from pipeline.checks.finding import Hit
-from pipeline.checks.rule_context import Facts
-from pipeline.tag_text import printable
+from pipeline.checks.dataset_arrays import DatasetArrays
+from pipeline.checks.finding import RawFinding
+from pipeline.checks.rule_context import RuleContext
+from pipeline.tag_text import escape_control
 
-LOST = 0.4  # share of a picture cut away from which on what it showed may be gone; a square of 3:2 costs 0.33
+LOST = 0.4  # share of a image cut away from which on what it showed may be gone; a square of 3:2 costs 0.33
 ENLARGED = 1.25  # times from which on enlarging is seen as softness
 BLURRED = 0.5  # sharpness as taggers/basic.py defines it: photographs in focus have 0.9, blurred ones less than this
 TINY = 256  # pixels of the shorter side; Stable Diffusion 1.x was made for 512
-ALWAYS = 0.9  # share of a subject's pictures with one background from which on it is learned with the subject
-ENOUGH = 5  # pictures of which it makes sense to ask that
+ALWAYS = 0.9  # share of a subject's images with one background from which on it is learned with the subject
+ENOUGH = 5  # images of which it makes sense to ask that
 
 
-def cut_hard(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Pictures of which much was cut away."""
-    yield Hit(
+def cut_hard(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Images of which much was cut away."""
+    yield RawFinding(
         "warning",
         "heavy crop loss",
-        f"More than {LOST:.0%} of the picture was cut away.",
+        f"More than {LOST:.0%} of the image was cut away.",
         "Look at it (prep preview crop); choose the part yourself: prep crop --box NAME=L,T,W,H, or allow more shapes",
         cards.rows[cards.lost > LOST],
     )
 
 
-def enlarged(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Pictures that were too small for their size."""
-    yield Hit(
+def enlarged(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Images that were too small for their size."""
+    yield RawFinding(
         "warning",
         "enlarged",
-        f"The picture was enlarged more than {ENLARGED:g} times: the model learns its softness.",
+        f"The image was enlarged more than {ENLARGED:g} times: the model learns its softness.",
         "Find a larger one; lower --max-upscale, or train at a smaller --resolution",
         cards.rows[cards.upscale > ENLARGED],
     )
 
 
-def tiny(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Pictures with hardly a pixel."""
+def tiny(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Images with hardly a pixel."""
     import numpy as np
 
     side = np.minimum(cards.width, cards.height)
-    yield Hit(
+    yield RawFinding(
         "warning",
-        "tiny picture",
-        f"The picture's shorter side has less than {TINY} pixels; Stable Diffusion was made for 512.",
+        "tiny image",
+        f"The image's shorter side has less than {TINY} pixels; Stable Diffusion was made for 512.",
         "Find a larger one, or crop at a higher --resolution",
         cards.rows[(side > 0) & (side < TINY)],
     )
 
 
-def blurred(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Pictures whose sharpest parts are soft; what nobody measured is not judged."""
-    yield Hit(
+def blurred(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Images whose sharpest parts are soft; what nobody measured is not judged."""
+    yield RawFinding(
         "warning",
-        "blurred picture",
-        "The picture is blurred, even where it is sharpest.",
+        "blurred image",
+        "The image is blurred, even where it is sharpest.",
         "Leave it out: prep edit NAME --drop",
         cards.rows[cards.sharpness < BLURRED],
     )
 
 
-def one_background(cards: Cards, facts: Facts) -> Iterator[Hit]:
-    """Subjects that stand before the same background in nearly all pictures."""
+def one_background(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+    """Subjects that stand before the same background in nearly all images."""
     for (number, scene), count in sorted(cards.scenes.items()):
         mine = cards.of("train") & (cards.subject == number)
         if (shown := int(mine.sum())) >= ENOUGH and cards.subjects[number] and count >= ALWAYS * shown:
-            who = printable(cards.subjects[number])
-            yield Hit(
+            who = escape_control(cards.subjects[number])
+            yield RawFinding(
                 "warning",
                 "one background",
-                f"{count} of {shown} pictures of {who} have a {printable(scene)}: it will come with {who!r} wherever.",
-                "Add pictures in other places; keep the background in the captions, so that prompts can change it",
+                f"{count} of {shown} images of {who} have a {escape_control(scene)}: it will come with {who!r} wherever.",
+                "Add images in other places; keep the background in the captions, so that prompts can change it",
             )
 
 
-RULES: tuple[Callable[[Cards, Facts], Iterator[Hit]], ...] = (cut_hard, enlarged, tiny, blurred, one_background)
+RULES: tuple[Callable[[DatasetArrays, RuleContext], Iterator[RawFinding]], ...] = (
+    cut_hard,
+    enlarged,
+    tiny,
+    blurred,
+    one_background,
+)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from pipeline.checks.dataset_arrays import Cards
-from pipeline.checks.finding import Hit
-from pipeline.checks.rule_context import Facts
+from pipeline.checks.dataset_arrays import DatasetArrays
+from pipeline.checks.finding import RawFinding
+from pipeline.checks.rule_context import RuleContext
 from pipeline.clip_tokens import WORD_END, Tokens
-from pipeline.tag_text import plain, printable
+from pipeline.tag_text import escape_control, normalize_tag
 
 # CLIP numbers its words by how common they are: 'man' is 786, 'apron' 29502, 'sks' 48136.
 KNOWN_WELL = 40_000
 MANY = 3  # pieces of a trigger from which on it is hard to learn and long to write
 
 
-def trigger_is_a_word(cards: Cards, facts: Facts) -> Iterator[Hit]:
+def trigger_is_a_word(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
     """Triggers that are whole words of CLIP's vocabulary, and common ones."""
     tokens = Tokens.load()
     for token in sorted(facts.subjects):
@@ -25,45 +25,47 @@ def trigger_is_a_word(cards: Cards, facts: Facts) -> Iterator[Hit]:
             and all(piece.endswith(WORD_END) and piece[0].isalpha() for piece in pieces)
             and max(ids) < KNOWN_WELL
         ):
-            word = (
-                f"{printable(token)!r} is a whole word of CLIP's vocabulary (number {ids[0]:,} of 49,408 by how common)"
-            )
-            words = f"{printable(token)!r} is made of whole words of CLIP's vocabulary"
-            yield Hit(
+            word = f"{escape_control(token)!r} is a whole word of CLIP's vocabulary (number {ids[0]:,} of 49,408 by how common)"
+            words = f"{escape_control(token)!r} is made of whole words of CLIP's vocabulary"
+            yield RawFinding(
                 "warning",
                 "trigger is a common word",
-                f"{word if len(pieces) == 1 else words}: the model has a picture of it already, "
+                f"{word if len(pieces) == 1 else words}: the model has a image of it already, "
                 "and training must overwrite that first.",
                 "Take a rare name as the token in prep.toml, such as one that falls into two pieces: 'smthx'",
             )
 
 
-def trigger_splits(cards: Cards, facts: Facts) -> Iterator[Hit]:
+def trigger_splits(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
     """Triggers that CLIP cuts into many pieces."""
     for token in sorted(facts.subjects):
         pieces = Tokens.load().pieces(token)
         if len(pieces) > MANY:
-            shown = ", ".join(printable(piece.removesuffix(WORD_END)) for piece in pieces)
-            yield Hit(
+            shown = ", ".join(escape_control(piece.removesuffix(WORD_END)) for piece in pieces)
+            yield RawFinding(
                 "warning",
                 "trigger splits badly",
-                f"{printable(token)!r} falls into {len(pieces)} CLIP tokens ({shown}): each means something else "
+                f"{escape_control(token)!r} falls into {len(pieces)} CLIP tokens ({shown}): each means something else "
                 "to the model, and every caption is that much longer.",
                 f"Take a token of at most {MANY} pieces; digits and signs are a piece each",
             )
 
 
-def trigger_is_the_class(cards: Cards, facts: Facts) -> Iterator[Hit]:
+def trigger_is_the_class(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
     """Triggers that are a class of the set: then nothing tells the subject from the others."""
-    classes = {plain(name) for name in cards.classes}
+    classes = {normalize_tag(name) for name in cards.classes}
     for token in sorted(facts.subjects):
-        if plain(token) in classes:
-            yield Hit(
+        if normalize_tag(token) in classes:
+            yield RawFinding(
                 "warning",  # row A7 knows such sets: '10_1girl'
                 "trigger is the class",
-                f"{printable(token)!r} is the subject's token and a class: the subject cannot be told from its class.",
+                f"{escape_control(token)!r} is the subject's token and a class: the subject cannot be told from its class.",
                 "Give the subject a token of its own in prep.toml",
             )
 
 
-RULES: tuple[Callable[[Cards, Facts], Iterator[Hit]], ...] = (trigger_is_the_class, trigger_is_a_word, trigger_splits)
+RULES: tuple[Callable[[DatasetArrays, RuleContext], Iterator[RawFinding]], ...] = (
+    trigger_is_the_class,
+    trigger_is_a_word,
+    trigger_splits,
+)

@@ -12,12 +12,12 @@ import click
 from pipeline.checks.check import check as check_manifest
 from pipeline.checks.external_folders import check_folder
 from pipeline.checks.finding import exit_code
-from pipeline.checks.rule_context import Aims
-from pipeline.cli.run_options import tell, workspace_here
+from pipeline.checks.rule_context import TrainingTargets
+from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands.check import judge_captions, lines, summary, target
 from pipeline.errors import PrepError
 from pipeline.progress import Progress
-from pipeline.registry import aims, read_recipe
+from pipeline.registry import read_recipe, training_targets
 
 _WIDEST = 100  # columns that are still read with ease
 
@@ -28,7 +28,7 @@ _WIDEST = 100  # columns that are still read with ease
 @click.option(
     "--measure/--no-measure",
     default=True,
-    help="Open pictures that no tagger has measured, to see whether they are blurred; remembered for the next time.  "
+    help="Open images that no tagger has measured, to see whether they are blurred; remembered for the next time.  "
     "[on]",
 )
 @click.option(
@@ -41,7 +41,7 @@ _WIDEST = 100  # columns that are still read with ease
     "--clip",
     "model",
     metavar="MODEL",
-    help="Judge also how well captions fit their pictures, by the model that prep tag clip used: its folder or hub id, "
+    help="Judge also how well captions fit their images, by the model that prep tag clip used: its folder or hub id, "
     "or ARCHITECTURE=FILE with its weights; remembered for the next time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON lines.")
@@ -52,23 +52,23 @@ def check(
 
     The data set that build laid out, or else merge's captions. With FOLDER any folder of kohya's layout, wherever
     others made it: what its reader would ignore or misread, and the same rules. Where prep tag clip has looked
-    at the pictures, also one scene shown several times, and pictures unlike the rest. Errors come first, each with
-    the pictures and the fix. Exit code 1 if there is an error, else 0.
+    at the images, also one scene shown several times, and images unlike the rest. Errors come first, each with
+    the images and the fix. Exit code 1 if there is an error, else 0.
     """
     if folder is not None and model:
         raise PrepError("--clip judges the captions of a workspace.", f"First: prep import {folder} DIR")
     with Progress("check") as progress:
         if folder is not None:
-            found = list(check_folder(folder, ending or "", Aims(), progress))
+            found = list(check_folder(folder, ending or "", TrainingTargets(), progress))
         else:
             workspace = workspace_here()
-            asked = aims(read_recipe(workspace))
+            asked = training_targets(read_recipe(workspace))
             if model:
                 judge_captions(target(workspace), workspace, model, progress)
             found = list(check_manifest(target(workspace), workspace, asked, progress if measure else None))
     what = str(folder) if folder is not None else workspace.relative(target(workspace).path)
     for finding in found if as_json else ():
-        tell("", dataclasses.asdict(finding), True)
+        print_result("", dataclasses.asdict(finding), True)
     if not as_json:
         width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
         click.echo("\n".join([*lines(found, width), summary(found, what)]))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.run_options import tell, workspace_here
+from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.registry import read_recipe, stage_plan
 from pipeline.report import compare as compare_command
 from pipeline.report.compare_page import write_page
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.thresholds import Cut
+from stages.merging.thresholds import Thresholds
 
 
 @click.command()
@@ -25,26 +25,26 @@ from stages.merging.thresholds import Cut
     metavar="X",
     help="Score from which a tag counts as said, 0 to 1; none: as merge has it.  [none]",
 )
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="One page with the pictures in it.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line a picture.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="One page with the images in it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a image.")
 def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, as_json: bool) -> None:
     """Show what several taggers say, side by side.
 
-    Of the pictures with these file names or ids, or of all: who gives which tag which score, what
+    Of the images with these file names or ids, or of all: who gives which tag which score, what
     all say, what only one says, and the captions one under another. One line a tag when piped.
     """
     workspace = workspace_here()
-    tagged = compare_command.Tagged.find(workspace)
-    cut = merges_cut(workspace) if threshold is None else Cut.at(threshold)
+    tagged = compare_command.TaggedManifests.find(workspace)
+    cut = merges_cut(workspace) if threshold is None else Thresholds.at(threshold)
     words = "merge's thresholds" if threshold is None else f"{threshold:g}"
     found = compare_command.sheets(tagged, names, cut)
     if html is not None:
         count = write_page(html, found, workspace, words)
-        tell(f"wrote {html}   {count:,} pictures", {"html": str(html), "pictures": count}, as_json)
+        print_result(f"wrote {html}   {count:,} images", {"html": str(html), "images": count}, as_json)
         return
     if as_json:
         for sheet in found:
-            tell("", compare_command.plain_sheet(sheet), True)
+            print_result("", compare_command.plain_sheet(sheet), True)
     elif sys.stdout.isatty():
         _show(found, words)
     else:
@@ -53,14 +53,14 @@ def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, 
                 click.echo(line)
 
 
-def merges_cut(workspace: Workspace) -> Cut:
+def merges_cut(workspace: Workspace) -> Thresholds:
     """Which tags merge would take with the recipe's options: each model's own thresholds, unless told otherwise."""
     return next(
         stage.cut for stage in stage_plan("merge", read_recipe(workspace), {}).stages if isinstance(stage, Merge)
     )
 
 
-def _show(found: Iterable[compare_command.Sheet], words: str) -> None:
+def _show(found: Iterable[compare_command.Comparison], words: str) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -7,23 +7,23 @@ from typing import Any
 
 import click
 
-from pipeline.cli.run_options import tell, workspace_here
-from pipeline.commands.edit import Change, Wanted, changes, choose, concerned, owners
+from pipeline.cli.run_options import print_result, workspace_here
+from pipeline.commands.edit import EditPreview, EditSelection, changes, choose, concerned, owners
 from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.review.state import Review
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 
-_SHOWN = 20  # pictures of a dry run that a person reads; --json has all
+_SHOWN = 20  # images of a dry run that a person reads; --json has all
 _NEXT = "next: prep merge    back: prep edit --undo"
 _SEVERAL: dict[str, str] = {
     "add": "Add a tag or a sentence.",
     "remove": "Take a tag or a sentence out.",
-    "flag": "Note a word with the pictures, such as unsure.",
+    "flag": "Note a word with the images, such as unsure.",
     "unflag": "Take such a word back.",
 }
 _ONCE = {
-    "drop": "Leave the pictures out of the set.",
+    "drop": "Leave the images out of the set.",
     "restore": "Take that back.",
     "reset": "Forget what was edited in the captions: they are again as prep makes them.",
 }
@@ -45,17 +45,17 @@ def _options(command: click.Command) -> click.Command:
 
 @_options
 @click.command()
-@click.argument("pictures", nargs=-1, metavar="[PICTURE]...")
-@click.option("--filter", "text", default="", metavar="TEXT", help="Pictures that a filter means.")
-@click.option("--all", "everything", is_flag=True, help="All pictures.")
+@click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.option("--filter", "text", default="", metavar="TEXT", help="Images that a filter means.")
+@click.option("--all", "everything", is_flag=True, help="All images.")
 @click.option("--undo", is_flag=True, help="Take back the last edit; again: the one before.")
 @click.option("--redo", is_flag=True, help="Bring back what was taken back last.")
 @click.option("--dry-run", is_flag=True, help="Show captions before and after; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="What changes as JSON lines.")
-def edit(pictures: tuple[str, ...], text: str, everything: bool, dry_run: bool, as_json: bool, **what: Any) -> None:
+def edit(images: tuple[str, ...], text: str, everything: bool, dry_run: bool, as_json: bool, **what: Any) -> None:
     """Decide about captions by hand, for scripts.
 
-    PICTURE is a file name or an id. A filter knows tags, AND, OR, NOT, brackets, score:beard<0.5,
+    IMAGE is a file name or an id. A filter knows tags, AND, OR, NOT, brackets, score:beard<0.5,
     subject:smith, class:man, role:reg, flag:unsure, caption:"text", name:*.jpg, tagger:wd14, id:ID,
     dropped and edited. Edits are kept in decisions/edits.jsonl, survive tagging anew, and enter the
     captions with prep merge.
@@ -68,7 +68,7 @@ def edit(pictures: tuple[str, ...], text: str, everything: bool, dry_run: bool, 
     if not edits:
         _go_back(review, redo, as_json)
         return
-    rows = choose(review.table, Wanted(pictures, text, everything))
+    rows = choose(review.table, EditSelection(images, text, everything))
     ids = owners(review, rows)
     found = list(changes(review, rows, review.edits, review.edits.supposing(ids, edits)))
     if not dry_run:
@@ -76,7 +76,7 @@ def edit(pictures: tuple[str, ...], text: str, everything: bool, dry_run: bool, 
     _tell(found, as_json, dry_run)
     if not as_json:
         said, would = "; ".join(map(str, edits)), "would change" if dry_run else "changed"
-        click.echo(f"{len(found):,} of {len(rows):,} pictures {would}: {printable(said)}")
+        click.echo(f"{len(found):,} of {len(rows):,} images {would}: {escape_control(said)}")
         click.echo("nothing was written" if dry_run else _NEXT)
 
 
@@ -92,7 +92,7 @@ def _go_back(review: Review, again: bool, as_json: bool) -> None:
     _tell(found, as_json, False)
     if not as_json:
         said = "; ".join(map(str, entry.edits))
-        click.echo(f"{len(found):,} pictures changed: {'again' if again else 'took back'} {printable(said)}")
+        click.echo(f"{len(found):,} images changed: {'again' if again else 'took back'} {escape_control(said)}")
         click.echo(_NEXT)
 
 
@@ -110,21 +110,24 @@ def _edits(**what: Any) -> list[Edit]:
     return made + ([Edit("drop")] if what["drop"] else [])
 
 
-def _tell(found: Iterable[Change], as_json: bool, dry_run: bool) -> None:
-    """Each picture that changes: as JSON, or before and after for a dry run."""
+def _tell(found: Iterable[EditPreview], as_json: bool, dry_run: bool) -> None:
+    """Each image that changes: as JSON, or before and after for a dry run."""
     for number, change in enumerate(found):
         plain: dict[str, Any] = {"id": change.record.id, "source": change.record.source, "before": change.before}
         plain |= {"after": change.after, "notes": list(change.notes)}
         if as_json:
-            tell("", plain, True)
+            print_result("", plain, True)
         elif dry_run and number < _SHOWN:
             click.echo("\n".join(_lines(change)))
         elif dry_run and number == _SHOWN:
             click.echo("and more; --json lists all")
 
 
-def _lines(change: Change) -> list[str]:
-    lines = [f"{change.record.id:<20} {printable(change.record.source)}"]
+def _lines(change: EditPreview) -> list[str]:
+    lines = [f"{change.record.id:<20} {escape_control(change.record.source)}"]
     if change.before != change.after:
-        lines += [f"  - {printable(change.before) or '(nothing)'}", f"  + {printable(change.after) or '(nothing)'}"]
+        lines += [
+            f"  - {escape_control(change.before) or '(nothing)'}",
+            f"  + {escape_control(change.after) or '(nothing)'}",
+        ]
     return lines + [f"  {note}" for note in change.notes]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.run_options import tell, workspace_here
+from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands import export as export_command
 from pipeline.commands import import_ as import_command
 from pipeline.exchange.layouts import LAYOUTS
 from pipeline.progress import Progress
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 
 _SETS = {"train": "training", "val": "validation", "reg": "regularization"}
 _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.about}" for name, layout in LAYOUTS.items())))
@@ -20,8 +20,8 @@ _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.about}" for name, layout in LAYO
 @click.command(
     help=f"""Hand the data set to other tools.
 
-    The pictures and captions that prep build laid out, in the layout LAYOUT, at TARGET, which must
-    not exist. Pictures are hard-linked or copied, never moved.
+    The images and captions that prep build laid out, in the layout LAYOUT, at TARGET, which must
+    not exist. Images are hard-linked or copied, never moved.
 
     {_ABOUT}
     """.replace("\n    ", "\n")
@@ -42,13 +42,13 @@ def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: boo
     with workspace.lock(), Progress("export", quiet) as progress:
         done = export_command.export(workspace, chosen, target, shard_size << 20, progress)
         seconds = progress.seconds
-    total = done.pictures.total()
-    lines = [f"{'export':<9}{seconds:7.1f} s   {total:,} pictures to {printable(str(target))}"]
-    lines += [f"{'':<22}{printable(folder)}  {count:,}" for folder, count in sorted(done.pictures.items())]
+    total = done.images.total()
+    lines = [f"{'export':<9}{seconds:7.1f} s   {total:,} images to {escape_control(str(target))}"]
+    lines += [f"{'':<22}{escape_control(folder)}  {count:,}" for folder, count in sorted(done.images.items())]
     lines += [f"{'':<22}{note}" for note in done.notes]
-    lines.append(f"next: {chosen.next.format(target=printable(str(target)), extension=done.extension)}")
-    plain = {"target": str(target), "pictures": total, "folders": dict(done.pictures), "notes": done.notes}
-    tell("\n".join(lines), plain, as_json, quiet)
+    lines.append(f"next: {chosen.next.format(target=escape_control(str(target)), extension=done.extension)}")
+    plain = {"target": str(target), "images": total, "folders": dict(done.images), "notes": done.notes}
+    print_result("\n".join(lines), plain, as_json, quiet)
 
 
 @click.command(name="import")
@@ -58,9 +58,9 @@ def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: boo
     "--subject",
     nargs=2,
     metavar="TOKEN CLASS",
-    help="Whose pictures they are, where no folder's name says it.",
+    help="Whose images they are, where no folder's name says it.",
 )
-@click.option("--copy", is_flag=True, help="Copy the pictures into the workspace instead of reading them there.")
+@click.option("--copy", is_flag=True, help="Copy the images into the workspace instead of reading them there.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
 def import_(
@@ -68,20 +68,20 @@ def import_(
 ) -> None:
     """Make a workspace of another tool's data set.
 
-    SOURCE is a folder of kohya's layout, of Hugging Face's imagefolder, of pictures with caption
+    SOURCE is a folder of kohya's layout, of Hugging Face's imagefolder, of images with caption
     files (taggui, BooruDatasetTagManager), a zip or a folder of tar shards. FOLDER becomes the
     workspace: subjects, repeats and roles in prep.toml, every caption word for word. What lies in
     SOURCE is only read.
     """
     with Progress("import", quiet) as progress:
-        done = import_command.import_set(source, folder, import_command.Wish(subject, copy), progress)
+        done = import_command.import_set(source, folder, import_command.ImportOptions(subject, copy), progress)
         seconds = progress.seconds
-    total = done.pictures.total()
-    lines = [f"{'import':<9}{seconds:7.1f} s   {total:,} pictures with {done.captions:,} captions from {done.layout}"]
-    for (role, token, class_name), count in sorted(done.pictures.items()):
+    total = done.images.total()
+    lines = [f"{'import':<9}{seconds:7.1f} s   {total:,} images with {done.captions:,} captions from {done.layout}"]
+    for (role, token, class_name), count in sorted(done.images.items()):
         name = " ".join(dict.fromkeys(filter(None, (token, class_name))))
-        lines.append(f"{'':<22}{_SETS[role]}: {printable(name)}  {count:,}")
+        lines.append(f"{'':<22}{_SETS[role]}: {escape_control(name)}  {count:,}")
     lines += [f"{'':<22}{note}" for note in done.notes]
     lines += [f"wrote {done.workspace.recipe}", f"next: prep -C {folder} run"]
-    plain = {"pictures": total, "captions": done.captions, "layout": done.layout, "notes": list(done.notes)}
-    tell("\n".join(lines), plain, as_json, quiet)
+    plain = {"images": total, "captions": done.captions, "layout": done.layout, "notes": list(done.notes)}
+    print_result("\n".join(lines), plain, as_json, quiet)

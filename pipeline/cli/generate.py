@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from pipeline.cli.run_options import output_options, tell, workspace_here
+from pipeline.cli.run_options import output_options, print_result, workspace_here
 from pipeline.commands.generate import Generate
 from pipeline.commands.generate import generate as paint_all
-from pipeline.options import build, click_options, given
+from pipeline.options import build_options, click_options, only_given
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 
 
 def command(name: str) -> click.Command:
@@ -23,11 +23,11 @@ def command(name: str) -> click.Command:
 
 
 def _generate(quiet: bool, as_json: bool, **values: Any) -> None:
-    from training.sampling.pipeline import paint
+    from training.sampling.pipeline import generate_images
 
     workspace = workspace_here()
-    options = build(Generate, given(values), "generate")
+    options = build_options(Generate, only_given(values), "generate")
     with workspace.lock(), Progress("generate", quiet) as progress:
-        for done in paint_all(workspace, read_recipe(workspace), options, paint, progress):
-            line = f"{'generate':<9}{progress.seconds:7.1f} s   {printable(done.folder)}/: {done.new:,} painted"
-            tell(f"{line}, {done.recorded:,} on record", asdict(done), as_json, quiet)
+        for done in paint_all(workspace, read_recipe(workspace), options, generate_images, progress):
+            line = f"{'generate':<9}{progress.seconds:7.1f} s   {escape_control(done.folder)}/: {done.new:,} painted"
+            print_result(f"{line}, {done.recorded:,} on record", asdict(done), as_json, quiet)

@@ -11,31 +11,31 @@ import click
 
 from pipeline.cli import preview_output as preview_command
 from pipeline.cli.output import diff_lines
-from pipeline.cli.run_options import tell, workspace_here
+from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands import diff as diff_command
-from pipeline.commands.rebuild import Replay, State, Verdict, other_libraries, tally
+from pipeline.commands.rebuild import Replay, ReplayResult, State, other_libraries, tally
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.progress import Progress
 from pipeline.record import Record
 from pipeline.registry import ORDER
 from pipeline.report.tags import merge_of
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.merging.compose import Composer
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_LISTED = 20  # pictures named per state; more are only counted
+_LISTED = 20  # images named per state; more are only counted
 
 
 @click.command()
 @click.argument("stage", type=click.Choice(ORDER), required=False)
-@click.option("--page", metavar="N", type=click.IntRange(1), help="Pictures on a page.  [as many as fit]")
-@click.option("--all", "everything", is_flag=True, help="Dropped pictures too.")
+@click.option("--page", metavar="N", type=click.IntRange(1), help="Images on a page.  [as many as fit]")
+@click.option("--all", "everything", is_flag=True, help="Dropped images too.")
 def preview(stage: str | None, page: int | None, everything: bool) -> None:
-    """Show pictures and captions, a page at a time.
+    """Show images and captions, a page at a time.
 
-    Those of the latest stage if none is named; plain text, one line a picture, when piped.
+    Those of the latest stage if none is named; plain text, one line a image, when piped.
     """
     workspace = workspace_here()
     done = [name for name in ORDER if workspace.manifest(name).is_file()]
@@ -57,14 +57,14 @@ def preview(stage: str | None, page: int | None, everything: bool) -> None:
 def diff(before: Path, after: Path, as_json: bool) -> None:
     """Say what changed between two manifests.
 
-    Options, pictures, crops, tags, captions. Exit code 1 if anything did.
+    Options, images, crops, tags, captions. Exit code 1 if anything did.
     """
     found = diff_command.diff(Manifest.read(before), Manifest.read(after))
     if as_json:
         for stage, option, was, now in found.options:
-            tell("", {"stage": stage, "option": option, "before": was, "after": now}, True)
+            print_result("", {"stage": stage, "option": option, "before": was, "after": now}, True)
         for change in found.changes:
-            tell("", asdict(change), True)
+            print_result("", asdict(change), True)
     else:
         click.echo("\n".join(diff_lines(found)))
     sys.exit(0 if found.same else 1)
@@ -77,14 +77,14 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
     "--sources",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Look for the source pictures below this folder, by content.",
+    help="Look for the source images below this folder, by content.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
-@click.option("--json", "as_json", is_flag=True, help="The verdict on each picture as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="The verdict on each image as JSON lines.")
 def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
     """Make a data set again from its manifest, without any model.
 
-    The pictures and captions of MANIFEST, from their source pictures, into the empty FOLDER. Every
+    The images and captions of MANIFEST, from their source images, into the empty FOLDER. Every
     byte is checked by its hash. Exit code 1 unless all are the same.
     """
     replay = Replay.prepare(manifest, folder, list(sources))
@@ -94,23 +94,21 @@ def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool
     for state, verdicts in table.items():
         for verdict in verdicts:
             if as_json:
-                tell("", {"id": verdict.record.id, "source": verdict.record.source, "state": state}, True)
+                print_result("", {"id": verdict.record.id, "source": verdict.record.source, "state": state}, True)
     if not as_json and not quiet:
         click.echo("\n".join(_verdict_lines(table, replay, seconds)))
     sys.exit(0 if set(table) == {"same"} else 1)
 
 
-def _verdict_lines(table: dict[State, list[Verdict]], replay: Replay, seconds: float) -> list[str]:
-    total = replay.manifest.counts.pictures
-    lines = [
-        f"rebuild  {seconds:8.1f} s   {len(table.get('same', [])):,} of {total:,} pictures the same, byte for byte"
-    ]
+def _verdict_lines(table: dict[State, list[ReplayResult]], replay: Replay, seconds: float) -> list[str]:
+    total = replay.manifest.counts.images
+    lines = [f"rebuild  {seconds:8.1f} s   {len(table.get('same', [])):,} of {total:,} images the same, byte for byte"]
     for state, verdicts in table.items():
         if state == "same":
             continue
-        lines.append(f"{state}: {len(verdicts):,} pictures")
+        lines.append(f"{state}: {len(verdicts):,} images")
         names = dict.fromkeys(verdict.detail for verdict in verdicts)
-        lines += [f"  {printable(name)}" for name in itertools.islice(names, _LISTED)]
+        lines += [f"  {escape_control(name)}" for name in itertools.islice(names, _LISTED)]
         lines += [f"  and {len(names) - _LISTED:,} more; --json lists all"] if len(names) > _LISTED else []
     if set(table) - {"same"} and (changed := other_libraries(replay.manifest)):
         lines.append(f"made with other versions: {'; '.join(changed)}")
@@ -130,7 +128,7 @@ def _pages(records: list[Record], workspace: Workspace, size: int | None, compos
         shown = records[at * size : (at + 1) * size]
         console.print(preview_command.page(shown, composer, workspace, (console.width, console.height)))
         console.print(
-            f"[dim]page {at + 1} of {last + 1}   {len(records):,} pictures   space on, b back, q end[/dim]", end=""
+            f"[dim]page {at + 1} of {last + 1}   {len(records):,} images   space on, b back, q end[/dim]", end=""
         )
         key = click.getchar()
         if key in ("q", "Q", "\x03", "\x1b"):

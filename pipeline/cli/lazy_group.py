@@ -10,28 +10,28 @@ import click
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
     """One command: its name, where it is made, and the sentence that prep --help says of it.
 
     `place` is `module:name`, below pipeline.cli; there lies the command, or a function that makes it of its name.
     """
 
     name: str
-    place: str
-    says: str
+    target: str
+    summary: str
 
     def load(self) -> click.Command:
-        module, _, attribute = self.place.partition(":")
+        module, _, attribute = self.target.partition(":")
         found = getattr(importlib.import_module(f"pipeline.cli.{module}"), attribute)
         command = found if isinstance(found, click.Command) else found(self.name)
         assert isinstance(command, click.Command)
         return command
 
 
-class Index(click.Group):
+class LazyGroup(click.Group):
     """A group whose help lists the commands by section, in the order of a user's day, and imports none."""
 
-    def __init__(self, *args: Any, sections: dict[str, tuple[Entry, ...]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, sections: dict[str, tuple[CommandEntry, ...]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sections = sections
 
@@ -46,4 +46,4 @@ class Index(click.Group):
         width = max(map(len, self.list_commands(ctx)))
         for section, entries in self.sections.items():
             with formatter.section(section):
-                formatter.write_dl([(entry.name.ljust(width), entry.says) for entry in entries])
+                formatter.write_dl([(entry.name.ljust(width), entry.summary) for entry in entries])

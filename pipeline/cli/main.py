@@ -11,43 +11,45 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.lazy_group import Entry, Index
+from pipeline.cli.lazy_group import CommandEntry, LazyGroup
 from pipeline.errors import PrepError
-from pipeline.ranks import first
+from pipeline.ranks import is_main_process
 
 COMMANDS = {
     "Begin": (
-        Entry("demo", "workspace:demo", "Run the whole line on the sample pictures."),
-        Entry("init", "workspace:init", "Begin a workspace and write its prep.toml."),
-        Entry("run", "workspace:run", "Bring everything up to date, from crop to train."),
-        Entry("status", "workspace:status", "Say which stages are done or stale, and why."),
+        CommandEntry("demo", "workspace:demo", "Run the whole line on the sample images."),
+        CommandEntry("init", "workspace:init", "Begin a workspace and write its prep.toml."),
+        CommandEntry("run", "workspace:run", "Bring everything up to date, from crop to train."),
+        CommandEntry("status", "workspace:status", "Say which stages are done or stale, and why."),
     ),
     "Stage by stage": (
-        Entry("generate", "generate:command", "Paint regularization pictures with the base model."),
-        Entry("crop", "stages:command", "Crop every picture to the size that suits its shape."),
-        Entry("augment", "stages:command", "Add mirrored, turned, zoomed and shifted copies of every picture."),
-        Entry("tag", "stages:command", "Say what each picture shows."),
-        Entry("merge", "merge:command", "Write the captions: the trigger, then the tags that stay."),
-        Entry("build", "stages:command", "Lay out the folders that a trainer reads."),
-        Entry("train", "stages:command", "Train a LoRA or another method on the data set."),
+        CommandEntry("generate", "generate:command", "Paint regularization images with the base model."),
+        CommandEntry("crop", "stages:command", "Crop every image to the size that suits its shape."),
+        CommandEntry("augment", "stages:command", "Add mirrored, turned, zoomed and shifted copies of every image."),
+        CommandEntry("tag", "stages:command", "Say what each image shows."),
+        CommandEntry("merge", "merge:command", "Write the captions: the trigger, then the tags that stay."),
+        CommandEntry("build", "stages:command", "Lay out the folders that a trainer reads."),
+        CommandEntry("train", "stages:command", "Train a LoRA or another method on the data set."),
     ),
     "Decide by hand": (
-        Entry("review", "review:review", "Look at pictures and captions, and mend them."),
-        Entry("edit", "edit:edit", "Decide about captions by hand, for scripts."),
+        CommandEntry("review", "review:review", "Look at images and captions, and mend them."),
+        CommandEntry("edit", "edit:edit", "Decide about captions by hand, for scripts."),
     ),
-    "Models": (Entry("models", "models:models", "List, get and check the models that taggers and training use."),),
+    "Models": (
+        CommandEntry("models", "models:models", "List, get and check the models that taggers and training use."),
+    ),
     "Exchange": (
-        Entry("export", "exchange:export", "Hand the data set to other tools."),
-        Entry("import", "exchange:import_", "Make a workspace of another tool's data set."),
+        CommandEntry("export", "exchange:export", "Hand the data set to other tools."),
+        CommandEntry("import", "exchange:import_", "Make a workspace of another tool's data set."),
     ),
     "Look, compare, replay": (
-        Entry("check", "check:check", "Say what is wrong with what would be trained on."),
-        Entry("plan", "plan:plan", "Say what training will do, and what is usual."),
-        Entry("preview", "inspect:preview", "Show pictures and captions, a page at a time."),
-        Entry("report", "report:report", "Write one HTML page about the set."),
-        Entry("compare", "compare:compare", "Show what several taggers say, side by side."),
-        Entry("diff", "inspect:diff", "Say what changed between two manifests."),
-        Entry("rebuild", "inspect:rebuild", "Make a data set again from its manifest, without any model."),
+        CommandEntry("check", "check:check", "Say what is wrong with what would be trained on."),
+        CommandEntry("plan", "plan:plan", "Say what training will do, and what is usual."),
+        CommandEntry("preview", "inspect:preview", "Show images and captions, a page at a time."),
+        CommandEntry("report", "report:report", "Write one HTML page about the set."),
+        CommandEntry("compare", "compare:compare", "Show what several taggers say, side by side."),
+        CommandEntry("diff", "inspect:diff", "Say what changed between two manifests."),
+        CommandEntry("rebuild", "inspect:rebuild", "Make a data set again from its manifest, without any model."),
     ),
 }
 _LATER = 5.0  # seconds: what the first process found wrong as well has ended all of them by then
@@ -59,12 +61,14 @@ def main() -> None:
     """Run prep; every mistake of the user's ends here, as two plain sentences and exit code 1."""
     _refuse_strangers()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait slow a busy machine tenfold
-    level = logging.WARNING if first() else logging.ERROR  # what the first of several processes says goes for all
+    level = (
+        logging.WARNING if is_main_process() else logging.ERROR
+    )  # what the first of several processes says goes for all
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
         cli(standalone_mode=False)
     except PrepError as error:
-        _end(error.wrong, error.mend, error.code)
+        _end(error.wrong, error.hint, error.exit_code)
     except click.exceptions.Exit as exit:
         sys.exit(exit.exit_code)
     except click.ClickException as error:
@@ -85,7 +89,7 @@ def main() -> None:
 
 
 def _end(wrong: str, mend: str, code: int = 1) -> None:
-    who = "" if first() else f"process {os.environ['RANK']}: "  # one that fails alone must be heard
+    who = "" if is_main_process() else f"process {os.environ['RANK']}: "  # one that fails alone must be heard
     if who:
         time.sleep(_LATER)
     click.echo(f"{click.style('prep:', bold=True)} {who}{wrong}", err=True)
@@ -96,7 +100,7 @@ def _end(wrong: str, mend: str, code: int = 1) -> None:
 
 def _refuse_strangers() -> None:
     """Our package names are plain words; another distribution with the same ones would be imported instead."""
-    home = Path(__file__).resolve().parent.parent
+    home = Path(__file__).resolve().parents[2]
     for name in _PACKAGES:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None or Path(spec.origin).resolve().parent.parent != home:
@@ -106,7 +110,7 @@ def _refuse_strangers() -> None:
             )
 
 
-@click.group(cls=Index, sections=COMMANDS, context_settings=_SETTINGS)
+@click.group(cls=LazyGroup, sections=COMMANDS, context_settings=_SETTINGS)
 @click.option(
     "-C",
     "folder",
@@ -118,7 +122,7 @@ def _refuse_strangers() -> None:
 @click.version_option(package_name="prep-diffusion", message="prep %(version)s")
 @click.pass_context
 def cli(context: click.Context, folder: Path) -> None:
-    """Turn a folder of pictures into a trained Stable Diffusion adapter, and prove how it got there.
+    """Turn a folder of images into a trained Stable Diffusion adapter, and prove how it got there.
 
     \b
     prep init smith --subject smith man photos/    a workspace with its recipe, prep.toml

@@ -8,17 +8,17 @@ from typing import Any
 import click
 
 from pipeline.cli import merge_output as plans
-from pipeline.cli.run_options import Parted, engine_options, settings, tell, workspace_here
-from pipeline.cli.stages import bring_here
+from pipeline.cli.run_options import SectionedCommand, engine_options, print_result, settings, workspace_here
+from pipeline.cli.stages import update_stage_here
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.options import click_options, given
-from pipeline.registry import read_by, read_recipe, stage_plan
+from pipeline.options import click_options, only_given
+from pipeline.registry import input_manifest, read_recipe, stage_plan
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.plan import SUGGESTED, Action, Plan, Rules, decide, read_plan, undo, write_plan
+from stages.merging.plan import SUGGESTED, Action, MergePlan, Rules, decide, read_plan, undo, write_plan
 from stages.merging.suggest import Suggest, suggest
-from stages.merging.tag_taxonomy import Kinds, read_kinds
+from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
 
 _HELP = """Write the captions: the trigger, then the tags that stay.
 
@@ -48,31 +48,31 @@ def command(name: str) -> click.Command:
         "Captions": click_options(Merge),
         "Running": engine_options(),
     }
-    return Parted(name, sections, _merge, _HELP)
+    return SectionedCommand(name, sections, _merge, _HELP)
 
 
 def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **values: Any) -> None:
     workspace, how = workspace_here(), settings(engine, workers, quiet)
     wanted = [name for name in ("suggest", "accept", "undo") if values.pop(name)]
-    told = given({option.name: values.pop(option.name) for option in Suggest.options()})
+    told = only_given({option.name: values.pop(option.name) for option in Suggest.options()})
     rules = _rules(values, wanted, workspace)
     if len(wanted) > 1:
         raise PrepError(f"--{wanted[0]} and --{wanted[1]} do not go together.", "Give one, then the other.")
     if told and wanted != ["suggest"]:
         raise PrepError(f"--{next(iter(told))} is about suggestions.", "Give it with --suggest.")
-    plan = stage_plan("merge", read_recipe(workspace), given(values))
+    plan = stage_plan("merge", read_recipe(workspace), only_given(values))
     (merge,) = plan.stages
     assert isinstance(merge, Merge)
-    source = read_by(plan, workspace)
+    source = input_manifest(plan, workspace)
     if wanted == ["suggest"]:
         _suggest(suggest(Suggest(**told), merge, source, workspace), workspace, as_json)
         return
-    kinds = read_kinds(workspace.source(merge.kinds) if merge.kinds else None)
+    kinds = read_taxonomy(workspace.source(merge.kinds) if merge.kinds else None)
     with workspace.lock():
         said = _changed(workspace, source, wanted, rules, kinds)
     if said:
-        tell("\n".join(said), {"plan": [line.removeprefix("plan").strip() for line in said]}, as_json, quiet)
-    bring_here(plan, how, as_json)
+        print_result("\n".join(said), {"plan": [line.removeprefix("plan").strip() for line in said]}, as_json, quiet)
+    update_stage_here(plan, how, as_json)
 
 
 def _rules(values: dict[str, Any], wanted: list[str], workspace: Workspace) -> Rules:
@@ -93,7 +93,7 @@ def _rules(values: dict[str, Any], wanted: list[str], workspace: Workspace) -> R
     return rules
 
 
-def _changed(workspace: Workspace, source: Manifest, wanted: list[str], rules: Rules, kinds: Kinds) -> list[str]:
+def _changed(workspace: Workspace, source: Manifest, wanted: list[str], rules: Rules, kinds: TagTaxonomy) -> list[str]:
     """Accept, take back or change the plan; what to tell about it, nothing where it was not touched."""
     before = read_plan(workspace)
     if wanted == ["undo"]:
@@ -111,12 +111,12 @@ def _changed(workspace: Workspace, source: Manifest, wanted: list[str], rules: R
     return [*lines, f"{'':<22}back: prep merge --undo"]
 
 
-def _suggest(plan: Plan, workspace: Workspace, as_json: bool) -> None:
+def _suggest(plan: MergePlan, workspace: Workspace, as_json: bool) -> None:
     with workspace.lock():
         write_plan(workspace, plan, SUGGESTED)
     if as_json:
         for row in plan.rows:
-            tell("", plans.plain_row(row), True)
+            print_result("", plans.plain_row(row), True)
     elif sys.stdout.isatty():
         from rich.console import Console
 

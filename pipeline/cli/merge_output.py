@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
-from stages.merging.plan import SUGGESTED, Action, Plan, Row, Rules, decide, read_plan
-from stages.merging.tag_taxonomy import Kinds
+from stages.merging.plan import SUGGESTED, Action, MergePlan, MergeRow, Rules, decide, read_plan
+from stages.merging.tag_taxonomy import TagTaxonomy
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,7 +24,7 @@ _WORDS: dict[Action, str] = {"absorb": "absorbed", "review": "to review", "drop"
 _KEPT = 15  # tags of a subject that stay and are listed; more are only counted
 
 
-def accept(workspace: Workspace, source: Manifest, rules: Rules, kinds: Kinds) -> Plan:
+def accept(workspace: Workspace, source: Manifest, rules: Rules, kinds: TagTaxonomy) -> MergePlan:
     """Let the last suggestion count, with what the user decides now and decided before.
 
     PrepError when there is no suggestion, or the tags have changed since.
@@ -38,48 +38,50 @@ def accept(workspace: Workspace, source: Manifest, rules: Rules, kinds: Kinds) -
     return plan
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: MergePlan) -> str:
     """'3 absorbed, 2 dropped, 1 to review, 40 kept': the plan in a few words."""
     counts = Counter(row.action for row in plan.rows)
     return ", ".join(f"{counts[action]:,} {_WORDS[action]}" for action in get_args(Action) if counts[action]) or "empty"
 
 
-def undecided(plan: Plan) -> str:
+def undecided(plan: MergePlan) -> str:
     """What to do about the tags that are to review; empty if there are none."""
     tags = list(dict.fromkeys(row.tag for row in plan.rows if row.action == "review"))
     if not tags:
         return ""
-    named = ", ".join(map(printable, tags[:5])) + (f" and {len(tags) - 5:,} more" if len(tags) > 5 else "")
+    named = ", ".join(map(escape_control, tags[:5])) + (f" and {len(tags) - 5:,} more" if len(tags) > 5 else "")
     return f"{named}: in the captions until you decide; prep merge --absorb TAG or --keep TAG"
 
 
-def lines(plan: Plan) -> Iterator[str]:
+def lines(plan: MergePlan) -> Iterator[str]:
     """One line a tag, tab-separated: subject, tag, action, coverage, elsewhere, PMI, z, reason."""
     for row in _sorted(plan.rows):
         numbers = (_share(row.coverage), _share(row.prior), _number(row.pmi), _number(row.z))
-        yield "\t".join((printable(row.subject), printable(row.tag), row.action, *numbers, printable(row.reason)))
+        yield "\t".join(
+            (escape_control(row.subject), escape_control(row.tag), row.action, *numbers, escape_control(row.reason))
+        )
 
 
-def plain_row(row: Row) -> dict[str, Any]:
+def plain_row(row: MergeRow) -> dict[str, Any]:
     """A row as JSON values."""
     return asdict(row)
 
 
-def terminal(plan: Plan) -> Iterator[RenderableType]:
+def terminal(plan: MergePlan) -> Iterator[RenderableType]:
     """The plan for a terminal: a table a subject, then what was counted and how."""
     from rich.text import Text
 
     for subject, found in itertools.groupby(_sorted(plan.rows), key=lambda row: row.subject):
         rows = list(found)
         kept = [row for row in rows if row.action == "keep"]
-        yield Text(printable(subject), style="bold")
+        yield Text(escape_control(subject), style="bold")
         yield _table([row for row in rows if row.action != "keep"] + kept[:_KEPT])
         if (more := len(kept) - _KEPT) > 0:
             yield Text(f"and {more:,} rarer tags that stay; --json lists all\n", style="dim")
-    yield from (Text(printable(note), style="dim") for note in plan.notes)
+    yield from (Text(escape_control(note), style="dim") for note in plan.notes)
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[MergeRow]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -94,12 +96,12 @@ def _table(rows: list[Row]) -> Table:
         style = _STYLES[row.action]
         numbers = (_share(row.coverage), _share(row.prior), _number(row.pmi), _number(row.z))
         cells = [Text(number, style="" if number else "dim") for number in numbers]
-        tag = Text(printable(row.tag), style=style)
-        table.add_row(Text(row.action, style=style), tag, *cells, Text(printable(row.reason), style="dim"))
+        tag = Text(escape_control(row.tag), style=style)
+        table.add_row(Text(row.action, style=style), tag, *cells, Text(escape_control(row.reason), style="dim"))
     return table
 
 
-def _sorted(rows: tuple[Row, ...]) -> list[Row]:
+def _sorted(rows: tuple[MergeRow, ...]) -> list[MergeRow]:
     actions = get_args(Action)
     return sorted(rows, key=lambda row: (row.subject, actions.index(row.action), -row.coverage, row.tag))
 

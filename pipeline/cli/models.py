@@ -7,16 +7,25 @@ from typing import Any
 
 import click
 
-from pipeline.cli.run_options import Sections, tell
+from pipeline.cli.run_options import SectionedGroup, print_result
 from pipeline.errors import PrepError
-from pipeline.models.catalog import KNOWN, known
-from pipeline.models.store import advice, check, home_of, hub_id, human, models_folder, state_of, strangers
+from pipeline.models.catalog import CATALOG, known
+from pipeline.models.store import (
+    format_bytes,
+    home_of,
+    hub_id,
+    install_hint,
+    models_folder,
+    state_of,
+    unlisted_models,
+    verify_files,
+)
 from pipeline.progress import Progress
 
 _MB = 1_000_000
 
 
-@click.group(cls=Sections)
+@click.group(cls=SectionedGroup)
 def models() -> None:
     """List, get and check the models that taggers and training use."""
 
@@ -28,12 +37,15 @@ def list_(as_json: bool) -> None:
 
     Any other model of the hub can be used by its id, and any folder by its path.
     """
-    rows = [(e.name, e.hub, human(e.size) if e.size else "unknown", e.used_by, state_of(e.hub, e.files)) for e in KNOWN]
-    rows += [(hub, hub, "", "", state_of(hub)) for hub in strangers()]
+    rows = [
+        (e.name, e.hub, format_bytes(e.size) if e.size else "unknown", e.used_by, state_of(e.hub, e.files))
+        for e in CATALOG
+    ]
+    rows += [(hub, hub, "", "", state_of(hub)) for hub in unlisted_models()]
     if as_json:
         for name, hub, _, used_by, state in rows:
             number = entry.size or None if (entry := known(hub)) else None
-            tell("", {"name": name, "hub": hub, "bytes": number, "used_by": used_by, "state": state}, True)
+            print_result("", {"name": name, "hub": hub, "bytes": number, "used_by": used_by, "state": state}, True)
         return
     wide = max(len(row[0]) for row in rows)
     uses = max(len(row[3]) for row in rows)
@@ -59,19 +71,19 @@ def pull(
     are read as such and written as safetensors. Of a base model come the parts that prep trains and
     paints with: no safety checker, no copies in half precision.
     """
-    from pipeline.models.pull import Wish
+    from pipeline.models.pull import PullRequest
     from pipeline.models.pull import pull as pull_one
 
     for model in name:
-        wish = Wish.of(model, revision, files)
+        wish = PullRequest.of(model, revision, files)
         entry = known(model)
         with Progress(f"{entry.name if entry else wish.hub}, MB", quiet) as progress:
             pulled = pull_one(wish, offline, lambda done, all_: progress(done // _MB, max(1, all_ // _MB)))
         size = sum(entry.size for entry in pulled.files.values())
         plain = {"name": pulled.name, "revision": pulled.revision, "bytes": size, "folder": str(home_of(pulled.name))}
         plain["files"] = sorted(pulled.files)
-        text = f"{pulled.name} at {pulled.revision[:12]}, {human(size)}, in {home_of(pulled.name)}"
-        tell(text, plain, as_json, quiet)
+        text = f"{pulled.name} at {pulled.revision[:12]}, {format_bytes(size)}, in {home_of(pulled.name)}"
+        print_result(text, plain, as_json, quiet)
 
 
 @models.command("check")
@@ -82,20 +94,20 @@ def check_(name: str | None, as_json: bool) -> None:
 
     All that are here if none is named. Exit code 1 unless every file is whole.
     """
-    here = [entry.hub for entry in KNOWN if home_of(entry.hub).is_dir()] + strangers()
+    here = [entry.hub for entry in CATALOG if home_of(entry.hub).is_dir()] + unlisted_models()
     if name and not home_of(hub_id(name)).is_dir():
-        raise PrepError(f"The model {name} is not on this machine.", advice(hub_id(name)))
+        raise PrepError(f"The model {name} is not on this machine.", install_hint(hub_id(name)))
     verdicts = [(hub, file, word) for hub in ([hub_id(name)] if name else here) for file, word in _verdicts(hub)]
     for hub, file, word in verdicts:
         plain: dict[str, Any] = {"model": hub, "file": file, "state": word}
-        tell(f"{word:<18} {hub}{f'/{file}' if file else ''}", plain, as_json)
+        print_result(f"{word:<18} {hub}{f'/{file}' if file else ''}", plain, as_json)
     if any(word in ("changed", "missing") for _, _, word in verdicts):
         sys.exit(1)
 
 
 def _verdicts(hub: str) -> list[tuple[str, str]]:
     """Of a model copied by hand nothing is known that its files could be compared with."""
-    return list(check(home_of(hub))) or [("", "copied, no record")]
+    return list(verify_files(home_of(hub))) or [("", "copied, no record")]
 
 
 @models.command()
@@ -111,7 +123,7 @@ def where(name: str | None) -> None:
     hub = hub_id(name)
     entry = known(hub)
     if (state := state_of(hub, entry.files if entry else ())) != "here":
-        raise PrepError(f"The model {name} is {state}.", advice(hub))
+        raise PrepError(f"The model {name} is {state}.", install_hint(hub))
     click.echo(home_of(hub))
 
 

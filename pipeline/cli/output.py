@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.commands.diff import Change, Diff
-from pipeline.manifest import Counts
-from pipeline.options import shown
-from pipeline.registry import State
-from pipeline.run import Outcome
-from pipeline.tag_text import printable
+from pipeline.commands.diff import ManifestChange, ManifestDiff
+from pipeline.manifest import ImageCounts
+from pipeline.options import format_value
+from pipeline.registry import StageStatus
+from pipeline.run import StageResult
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
 _MOST = 20  # rows of a list that a person reads; --json has all
 
 
-def account(counts: Counts, before: Counts | None = None) -> str:
+def account(counts: ImageCounts, before: ImageCounts | None = None) -> str:
     """'41 found = 38 kept + 3 dropped (duplicate 1, truncated 2)'; copies are told where there are any.
 
     Reasons that `before`, an earlier stage's counts, told already are not told again.
@@ -24,29 +24,29 @@ def account(counts: Counts, before: Counts | None = None) -> str:
     dropped = sum(counts.dropped.values())
     known = before.dropped if before else {}
     if counts.found != counts.kept + dropped:
-        raise AssertionError(f"unaccounted pictures: {counts}")
+        raise AssertionError(f"unaccounted images: {counts}")
     reasons = ", ".join(f"{why} {count}" for why, count in counts.dropped.items() if known.get(why) != count)
     text = f"{counts.found:,} found = {counts.kept:,} kept + {dropped:,} dropped"
     text += f" ({reasons})" if reasons else ""
-    return text + (f", {counts.pictures:,} pictures" if counts.pictures != counts.kept else "")
+    return text + (f", {counts.images:,} images" if counts.images != counts.kept else "")
 
 
-def outcome_line(outcome: Outcome) -> str:
+def outcome_line(outcome: StageResult) -> str:
     state = f"{outcome.seconds:7.1f} s" if outcome.worked else "up to date"
     line = f"{outcome.name:<9}{state:>10}   {account(outcome.counts, outcome.before)}{_beside(outcome.others)}"
-    return "\n".join((line, *(f"{'':<22}{printable(note)}" for note in outcome.notes)))
+    return "\n".join((line, *(f"{'':<22}{escape_control(note)}" for note in outcome.notes)))
 
 
 def _beside(others: dict[str, int]) -> str:
-    """'; 4 other files (.txt 3, .json 1)': what lay among the pictures and is none."""
+    """'; 4 other files (.txt 3, .json 1)': what lay among the images and is none."""
     if not others:
         return ""
-    listed = ", ".join(f"{printable(suffix)} {count:,}" for suffix, count in others.items())
+    listed = ", ".join(f"{escape_control(suffix)} {count:,}" for suffix, count in others.items())
     count = sum(others.values())
     return f"; {count:,} other file{'s' if count > 1 else ''} ({listed})"
 
 
-def outcome_json(outcome: Outcome, workspace: Workspace) -> dict[str, Any]:
+def outcome_json(outcome: StageResult, workspace: Workspace) -> dict[str, Any]:
     return {
         "stage": outcome.name,
         "worked": outcome.worked,
@@ -59,12 +59,12 @@ def outcome_json(outcome: Outcome, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def counts_json(counts: Counts) -> dict[str, Any]:
-    return {"found": counts.found, "kept": counts.kept, "pictures": counts.pictures, "dropped": counts.dropped}
+def counts_json(counts: ImageCounts) -> dict[str, Any]:
+    return {"found": counts.found, "kept": counts.kept, "images": counts.images, "dropped": counts.dropped}
 
 
-def state_lines(states: Iterable[State]) -> Iterable[str]:
-    before: Counts | None = None
+def state_lines(states: Iterable[StageStatus]) -> Iterable[str]:
+    before: ImageCounts | None = None
     for state in states:
         word = "done" if not state.to_do else "to do" if state.manifest is None else "stale"
         about = account(state.manifest.counts, before) if state.manifest and not state.to_do else state.to_do
@@ -72,26 +72,26 @@ def state_lines(states: Iterable[State]) -> Iterable[str]:
         yield f"{state.name:<9}{word:>10}   {about}"
 
 
-def state_json(state: State) -> dict[str, Any]:
+def state_json(state: StageStatus) -> dict[str, Any]:
     manifest = state.manifest
     known = {} if manifest is None else {"digest": manifest.digest} | counts_json(manifest.counts)
     return {"stage": state.name, "up_to_date": not state.to_do, "to_do": state.to_do} | known
 
 
-def diff_lines(diff: Diff) -> Iterable[str]:
-    """Options first, then how many pictures each kind of change touches, then the changes themselves."""
+def diff_lines(diff: ManifestDiff) -> Iterable[str]:
+    """Options first, then how many images each kind of change touches, then the changes themselves."""
     if diff.same:
-        yield "No difference: the same options, pictures, crops, tags and captions."
+        yield "No difference: the same options, images, crops, tags and captions."
         return
     for stage, option, before, after in diff.options:
-        yield f"{stage:<9}{option}: {shown(before)} -> {shown(after)}"
-    kinds: dict[str, list[Change]] = {}
+        yield f"{stage:<9}{option}: {format_value(before)} -> {format_value(after)}"
+    kinds: dict[str, list[ManifestChange]] = {}
     for change in diff.changes:
         kinds.setdefault(change.what, []).append(change)
     for what, changes in kinds.items():
-        yield f"{what}: {len(changes):,} pictures"
+        yield f"{what}: {len(changes):,} images"
         for change in changes[:_MOST]:
-            yield f"  {change.id:<20} {printable(change.source)}"
+            yield f"  {change.id:<20} {escape_control(change.source)}"
             if change.before or change.after:
                 yield f"    - {_short(change.before)}"
                 yield f"    + {_short(change.after)}"
@@ -100,4 +100,4 @@ def diff_lines(diff: Diff) -> Iterable[str]:
 
 
 def _short(text: str) -> str:
-    return printable(text) or "(nothing)"
+    return escape_control(text) or "(nothing)"

@@ -13,13 +13,13 @@ from pipeline.errors import PrepError
 
 @click.command()
 @click.option(
-    "--pictures",
+    "--images",
     type=click.Choice(["auto", "kitty", "iterm2", "sixel", "blocks"]),
     default="auto",
-    help="How the terminal shows pictures; auto asks it.  [auto]",
+    help="How the terminal shows images; auto asks it.  [auto]",
 )
-def review(pictures: str) -> None:
-    """Look at pictures and captions, and mend them.
+def review(images: str) -> None:
+    """Look at images and captions, and mend them.
 
     A full-screen application, all by keys; ? lists them. Every decision is in decisions/edits.jsonl
     at once, can be undone without end, and survives tagging anew; prep merge applies it.
@@ -30,10 +30,10 @@ def review(pictures: str) -> None:
     from pipeline.review.state import Review
 
     state = Review.open(workspace_here())
-    screen = drawing.detect(os.environ) if pictures == "auto" else drawing.Screen(pictures)  # type: ignore[arg-type]
+    screen = drawing.detect(os.environ) if images == "auto" else drawing.TerminalGraphics(images)  # type: ignore[arg-type]
     before = state.edits.digest
     from pipeline.review.app import ReviewApp
 
     ReviewApp(state, screen).run()
     if state.edits.digest != before:
-        click.echo(f"{len(state.edits.ids):,} pictures have edits. next: prep merge")
+        click.echo(f"{len(state.edits.ids):,} images have edits. next: prep merge")

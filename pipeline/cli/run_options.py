@@ -11,14 +11,14 @@ import click
 
 from pipeline.engines import local, ray_data
 from pipeline.engines.engine import Engine
-from pipeline.ranks import first
-from pipeline.run import Settings
+from pipeline.ranks import is_main_process
+from pipeline.run import RunSettings
 from pipeline.workspace import Workspace
 
 ENGINES: dict[str, Engine] = {"local": local.run, "ray": ray_data.run}
 
 
-class Sections(click.Group):
+class SectionedGroup(click.Group):
     """A group whose help lists the commands by section, in the order of a user's day."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ class Sections(click.Group):
                 formatter.write_dl([(c.name or "", first_sentence(c)) for c in commands], col_max=14)
 
 
-class Parted(click.Command):
+class SectionedCommand(click.Command):
     """A command whose help lists its options by section."""
 
     def __init__(
@@ -68,15 +68,15 @@ def output_options() -> list[click.Option]:
     ]
 
 
-def unchecked_option() -> click.Option:
-    return click.Option(["--unchecked"], is_flag=True, help="Train even where prep check finds errors.")
+def skip_checks_option() -> click.Option:
+    return click.Option(["--skip-checks"], is_flag=True, help="Train even where prep check finds errors.")
 
 
-def trial_option() -> click.Option:
+def dry_run_option() -> click.Option:
     return click.Option(
-        ["--trial"],
+        ["--dry-run"],
         is_flag=True,
-        help="Only try: a twentieth of the steps, in runs/NAME-trial; says what time and memory the whole will take.",
+        help="Only try: a twentieth of the steps, in runs/NAME-dry-run; says what time and memory the whole will take.",
     )
 
 
@@ -107,8 +107,8 @@ def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def settings(engine: str = "local", workers: int | None = None, quiet: bool = False) -> Settings:
-    return Settings(ENGINES[engine], workers or 0, quiet or not first())
+def settings(engine: str = "local", workers: int | None = None, quiet: bool = False) -> RunSettings:
+    return RunSettings(ENGINES[engine], workers or 0, quiet or not is_main_process())
 
 
 def workspace_here() -> Workspace:
@@ -116,9 +116,9 @@ def workspace_here() -> Workspace:
     return Workspace.find(click.get_current_context().find_root().obj)
 
 
-def tell(text: str, plain: dict[str, Any], as_json: bool, quiet: bool = False) -> None:
+def print_result(text: str, plain: dict[str, Any], as_json: bool, quiet: bool = False) -> None:
     """One line on standard output: for people, or the same as JSON; of several processes the first speaks."""
-    if not first():
+    if not is_main_process():
         return
     if as_json:
         click.echo(json.dumps(plain, ensure_ascii=False))

@@ -9,24 +9,24 @@ import click
 
 from pipeline.cli.output import outcome_json, outcome_line
 from pipeline.cli.run_options import (
-    Parted,
-    Sections,
+    SectionedCommand,
+    SectionedGroup,
+    dry_run_option,
     engine_options,
     output_options,
+    print_result,
     settings,
-    tell,
-    trial_option,
-    unchecked_option,
+    skip_checks_option,
     workspace_here,
 )
 from pipeline.errors import PrepError
-from pipeline.options import click_options, given, sections
-from pipeline.ranks import refuse_several
-from pipeline.registry import STAGES, TAGGERS, read_recipe, run_one, stage_plan, tag_plan, tagger_class, try_one
-from pipeline.run import Plan, Settings
-from pipeline.stage import Options, Whole
+from pipeline.options import click_options, only_given, sections
+from pipeline.ranks import require_single_process
+from pipeline.registry import STAGES, TAGGERS, dry_run_stage, read_recipe, run_stage, stage_plan, tag_plan, tagger_class
+from pipeline.run import RunSettings, StagePlan
+from pipeline.stage import DatasetStage, Options
 
-_TAG_HELP = """Say what each picture shows.
+_TAG_HELP = """Say what each image shows.
 
 By one tagger or several side by side, each with its options; without a name, those of prep.toml.
 A second setting of a tagger has a name of its own after a dash: blip blip-nucleus --sample.
@@ -41,21 +41,21 @@ def command(name: str) -> click.Command:
 def _stage(name: str) -> click.Command:
     def callback(quiet: bool, as_json: bool, engine: str = "local", workers: int | None = None, **values: Any) -> None:
         recipe = read_recipe(workspace_here())
-        how = replace(settings(engine, workers, quiet), unchecked=bool(values.pop("unchecked", False)))
-        if values.pop("trial", False):
-            try_here(stage_plan(name, recipe, given(values)), how, as_json)
+        how = replace(settings(engine, workers, quiet), skip_checks=bool(values.pop("skip_checks", False)))
+        if values.pop("dry_run", False):
+            dry_run_here(stage_plan(name, recipe, only_given(values)), how, as_json)
             return
-        bring_here(stage_plan(name, recipe, given(values)), how, as_json)
+        update_stage_here(stage_plan(name, recipe, only_given(values)), how, as_json)
 
     cls = STAGES[name]
-    how = output_options() if issubclass(cls, Whole) else engine_options()  # a whole manifest has no engine
-    how += [unchecked_option(), trial_option()] if name == "train" else []
+    how = output_options() if issubclass(cls, DatasetStage) else engine_options()  # a whole manifest has no engine
+    how += [skip_checks_option(), dry_run_option()] if name == "train" else []
     if len(parts := sections(cls)) > 1:
-        return Parted(name, {**parts, "Running": how}, callback, _doc(cls))
+        return SectionedCommand(name, {**parts, "Running": how}, callback, _doc(cls))
     return click.Command(name, params=[*click_options(cls), *how], callback=callback, help=_doc(cls))
 
 
-class Taggers(Sections):
+class Taggers(SectionedGroup):
     """Taggers by their names; any may stand there again under a name of its own, such as blip-nucleus."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -87,35 +87,35 @@ def _tag() -> click.Command:
         recipe = read_recipe(workspace_here())
         if twice := next((name for n, (name, _) in enumerate(chosen) if name in dict(chosen[:n])), None):
             raise PrepError(f"{twice} was named twice.", f"Give the second a name of its own, such as {twice}-2.")
-        bring_here(tag_plan(recipe, dict(chosen)), settings(engine, workers, quiet), as_json)
+        update_stage_here(tag_plan(recipe, dict(chosen)), settings(engine, workers, quiet), as_json)
 
     return group
 
 
 def _tagger(name: str, cls: type[Options]) -> click.Command:
     def callback(**values: Any) -> tuple[str, dict[str, Any]]:
-        return name, given(values)
+        return name, only_given(values)
 
     return click.Command(name, params=list(click_options(cls)), callback=callback, help=_doc(cls))
 
 
-def bring_here(plan: Plan, how: Settings, as_json: bool) -> None:
+def update_stage_here(plan: StagePlan, how: RunSettings, as_json: bool) -> None:
     """Bring a stage of this workspace up to date and say what came of it."""
     if plan.name != "train":
-        refuse_several(plan.name)
+        require_single_process(plan.name)
     workspace = workspace_here()
     with workspace.lock():
-        outcome = run_one(plan, workspace, read_recipe(workspace), how)
-    tell(outcome_line(outcome), outcome_json(outcome, workspace), as_json, how.quiet)
+        outcome = run_stage(plan, workspace, read_recipe(workspace), how)
+    print_result(outcome_line(outcome), outcome_json(outcome, workspace), as_json, how.quiet)
 
 
-def try_here(plan: Plan, how: Settings, as_json: bool) -> None:
+def dry_run_here(plan: StagePlan, how: RunSettings, as_json: bool) -> None:
     """Try a training of this workspace and say what the whole would take."""
-    refuse_several("train --trial")
+    require_single_process("train --dry-run")
     workspace = workspace_here()
     with workspace.lock():
-        found = try_one(plan, workspace, read_recipe(workspace), how)
-    tell("\n".join(found.lines()), asdict(found), as_json, how.quiet)
+        found = dry_run_stage(plan, workspace, read_recipe(workspace), how)
+    print_result("\n".join(found.lines()), asdict(found), as_json, how.quiet)
 
 
 def _doc(cls: type[Options]) -> str:

@@ -11,11 +11,11 @@ import click
 from pipeline.checks.finding import NAMED, SEVERITIES, Finding, Severity
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.stage import Report
-from pipeline.tag_text import printable
+from pipeline.stage import ProgressFn
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
-_COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}
+_COLORS: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "blue"}
 _INDENT = " " * 10
 _LATEST = ("build", "merge")
 _JOINT = "\u00a0"  # a space within a name: lines do not break there
@@ -30,10 +30,10 @@ def target(workspace: Workspace) -> Manifest:
     raise PrepError("There are no captions to check yet.", "First: prep merge")
 
 
-def judge_captions(manifest: Manifest, workspace: Workspace, model: str, report: Report) -> None:
-    """Let the CLIP model that saw a set's pictures read its captions, so that the rules know how well they fit.
+def judge_captions(manifest: Manifest, workspace: Workspace, model: str, report: ProgressFn) -> None:
+    """Let the CLIP model that saw a set's images read its captions, so that the rules know how well they fit.
 
-    `model` is a folder or hub id, or ARCHITECTURE=FILE. PrepError when it is not the one that saw the pictures.
+    `model` is a folder or hub id, or ARCHITECTURE=FILE. PrepError when it is not the one that saw the images.
     """
     from pipeline.checks.caption_vectors import keep_captions, source_of
 
@@ -42,17 +42,17 @@ def judge_captions(manifest: Manifest, workspace: Workspace, model: str, report:
 
 
 def lines(findings: list[Finding], width: int) -> Iterator[str]:
-    """Each finding in a few lines of at most `width` columns: severity and rule, message, pictures, fix."""
-    home = _home([name for finding in findings for name in finding.pictures])
+    """Each finding in a few lines of at most `width` columns: severity and rule, message, images, fix."""
+    home = _home([name for finding in findings for name in finding.images])
     if home:
-        yield from (f"Pictures are named from {printable(home)} on.", "")
+        yield from (f"Images are named from {escape_control(home)} on.", "")
     for finding in findings:
-        severity = click.style(f"{finding.severity:<10}", fg=_COLOURS[finding.severity], bold=True)
-        count = f"   {_counted(finding.count, 'picture')}" if finding.count else ""
+        severity = click.style(f"{finding.severity:<10}", fg=_COLORS[finding.severity], bold=True)
+        count = f"   {_counted(finding.count, 'image')}" if finding.count else ""
         yield f"{severity}{click.style(finding.rule, bold=True)}{count}"
         yield from _wrapped(finding.message, width)
-        if finding.pictures:
-            named = ", ".join(printable(name[len(home) :]).replace(" ", _JOINT) for name in finding.pictures)
+        if finding.images:
+            named = ", ".join(escape_control(name[len(home) :]).replace(" ", _JOINT) for name in finding.images)
             more = finding.count > NAMED
             yield from (click.style(line, dim=True) for line in _wrapped(named + ", ..." * more, width))
         if finding.fix:
@@ -64,11 +64,11 @@ def summary(findings: list[Finding], what: str) -> str:
     """'1 error, 2 warnings in manifests/build.parquet'."""
     counts = [(sum(finding.severity == severity for finding in findings), severity) for severity in SEVERITIES]
     told = ", ".join(_counted(count, severity) for count, severity in counts if count) or "Nothing wrong"
-    return f"{told} in {printable(what)}"
+    return f"{told} in {escape_control(what)}"
 
 
 def _home(names: list[str]) -> str:
-    """The folder, with its slash, in which all the pictures lie, where that spares much reading."""
+    """The folder, with its slash, in which all the images lie, where that spares much reading."""
     shared = posixpath.commonpath([posixpath.dirname(name) for name in names]) if names else ""
     return f"{shared}/" if len(shared) > _LONG else ""
 

@@ -1,4 +1,4 @@
-"""prep diff: what changed between two manifests - options, pictures, crops, tags, captions."""
+"""prep diff: what changed between two manifests - options, images, crops, tags, captions."""
 
 from __future__ import annotations
 
@@ -11,59 +11,61 @@ from pipeline.record import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One thing that is not the same for a picture in both manifests."""
+class ManifestChange:
+    """One thing that is not the same for a image in both manifests."""
 
     id: str
     source: str
-    what: str  # added, removed, role, crop, picture, tags, caption, place, fate
+    what: str  # added, removed, role, crop, image, tags, caption, place, fate
     before: str = ""
     after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Diff:
-    """Two manifests compared: `options` as (stage, option, before, after), and every picture's changes."""
+class ManifestDiff:
+    """Two manifests compared: `options` as (stage, option, before, after), and every image's changes."""
 
     options: list[tuple[str, str, object, object]] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ManifestChange] = field(default_factory=list)
 
     @property
     def same(self) -> bool:
         return not self.options and not self.changes
 
 
-def diff(before: Manifest, after: Manifest) -> Diff:
-    """Compare by picture id; both are read once, side by side."""
-    return Diff(_options(before, after), [change for pair in _pairs(before, after) for change in _changes(*pair)])
+def diff(before: Manifest, after: Manifest) -> ManifestDiff:
+    """Compare by image id; both are read once, side by side."""
+    return ManifestDiff(
+        _options(before, after), [change for pair in _pairs(before, after) for change in _changes(*pair)]
+    )
 
 
 _ASPECTS: dict[str, Callable[[Record], str]] = {
     "role": lambda r: f"{r.role} {r.subject} {r.class_name}".strip(),
     "fate": lambda r: f"dropped, {r.drop.reason}" if r.drop else "kept",
     "crop": lambda r: _crop(r),
-    "picture": lambda r: r.picture.pixels[:16] if r.picture else "",
+    "image": lambda r: r.image.pixel_sha256[:16] if r.image else "",
     "caption": lambda r: r.caption,
-    "place": lambda r: r.placed,
+    "place": lambda r: r.dataset_path,
 }
 
 
-def _changes(old: Record | None, new: Record | None) -> Iterator[Change]:
+def _changes(old: Record | None, new: Record | None) -> Iterator[ManifestChange]:
     if old is None or new is None:
         record = old or new
         assert record is not None
-        yield Change(record.id, record.source, "removed" if new is None else "added")
+        yield ManifestChange(record.id, record.source, "removed" if new is None else "added")
         return
     for what, aspect in _ASPECTS.items():
         if (was := aspect(old)) != (now := aspect(new)):
-            yield Change(new.id, new.source, what, was, now)
+            yield ManifestChange(new.id, new.source, what, was, now)
     was_tags, now_tags = (_tags(record) for record in (old, new))
     if was_tags != now_tags:
-        yield Change(new.id, new.source, "tags", _texts(was_tags - now_tags), _texts(now_tags - was_tags))
+        yield ManifestChange(new.id, new.source, "tags", _texts(was_tags - now_tags), _texts(now_tags - was_tags))
 
 
 def _tags(record: Record) -> set[tuple[str, str, str]]:
-    return {(a.by, a.kind, a.text) for a in record.annotations}
+    return {(a.tagger, a.kind, a.text) for a in record.annotations}
 
 
 def _texts(tags: set[tuple[str, str, str]]) -> str:

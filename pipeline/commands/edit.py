@@ -1,4 +1,4 @@
-"""prep edit: the same decision about one picture, those of a filter, or all; with its effect before it is made."""
+"""prep edit: the same decision about one image, those of a filter, or all; with its effect before it is made."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from pipeline.edits import Edit, Edits
+from pipeline.edits import Edit, Journal
 from pipeline.errors import PrepError
 from pipeline.filter import Filter, parse
 from pipeline.record import Record
 from pipeline.review.state import Review, rows_of
-from pipeline.review.table import Table
-from pipeline.tag_text import plain
+from pipeline.review.table import ReviewTable
+from pipeline.tag_text import normalize_tag
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which pictures: those named, those of a filter, or all."""
+class EditSelection:
+    """Which images: those named, those of a filter, or all."""
 
     names: tuple[str, ...] = ()
     filter: str = ""
@@ -28,14 +28,14 @@ class Wanted:
         given = [bool(self.names), bool(self.filter.strip()), self.everything]
         if sum(given) != 1:
             raise PrepError(
-                "edit does not know which pictures." if not any(given) else "edit was told twice which pictures.",
+                "edit does not know which images." if not any(given) else "edit was told twice which images.",
                 "Name one or more by file name or id, or give --filter 'beard NOT role:reg', or --all.",
             )
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What an edit does to one picture."""
+class EditPreview:
+    """What an edit does to one image."""
 
     record: Record
     before: str
@@ -43,13 +43,13 @@ class Change:
     notes: tuple[str, ...] = ()  # of flags and drops: 'flag unsure', 'drop'
 
 
-def choose(table: Table, wanted: Wanted) -> list[int]:
-    """The rows of the pictures that are meant; PrepError when there are none."""
+def choose(table: ReviewTable, wanted: EditSelection) -> list[int]:
+    """The rows of the images that are meant; PrepError when there are none."""
     if wanted.names:
         return sorted({row for name in wanted.names for row in _named(table, name)})
     rows: list[int] = rows_of(table, parse(wanted.filter) if wanted.filter else Filter()).tolist()
     if not rows:
-        raise PrepError(f"No picture is meant by {wanted.filter!r}.", _close_tag(table, wanted.filter))
+        raise PrepError(f"No image is meant by {wanted.filter!r}.", _close_tag(table, wanted.filter))
     return rows
 
 
@@ -58,8 +58,8 @@ def owners(review: Review, rows: list[int]) -> list[str]:
     return review.edits.owners(review.table.ids[row] for row in rows)
 
 
-def changes(review: Review, rows: list[int], before: Edits, after: Edits) -> Iterator[Change]:
-    """The pictures whose caption, flags or place in the set differ between two states of the journal."""
+def changes(review: Review, rows: list[int], before: Journal, after: Journal) -> Iterator[EditPreview]:
+    """The images whose caption, flags or place in the set differ between two states of the journal."""
     earlier, later = replace(review.composer, edits=before), replace(review.composer, edits=after)
     for row in rows:
         record = review.table.record(row)
@@ -68,7 +68,7 @@ def changes(review: Review, rows: list[int], before: Edits, after: Edits) -> Ite
             continue
         was, now, notes = earlier.compose(record).caption, later.compose(record).caption, _notes(old, new)
         if was != now or notes:
-            yield Change(record, was, now, notes)
+            yield EditPreview(record, was, now, notes)
 
 
 def concerned(review: Review, ids: tuple[str, ...]) -> list[int]:
@@ -82,7 +82,7 @@ def _notes(old: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[str, ...]:
     return (*(f"not {one}" for one in before if one not in now), *(one for one in now if one not in before))
 
 
-def _named(table: Table, name: str) -> list[int]:
+def _named(table: ReviewTable, name: str) -> list[int]:
     """The rows of one name: an id, a root's id with its copies, a path, or a file name with or without its ending."""
     if found := sorted(table.concerned([name])):
         return found
@@ -91,7 +91,7 @@ def _named(table: Table, name: str) -> list[int]:
         known = {one: None for record in table.records for one in _names(record)}
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise PrepError(
-            f"No picture is called {name!r}.",
+            f"No image is called {name!r}.",
             f"Close: {', '.join(close)}." if close else "prep preview lists names and ids.",
         )
     return rows
@@ -102,7 +102,7 @@ def _names(record: Record) -> tuple[str, ...]:
     return (path.name, path.stem, record.source, record.id)
 
 
-def _close_tag(table: Table, text: str) -> str:
+def _close_tag(table: ReviewTable, text: str) -> str:
     """The tag that was probably meant, where the filter is one word."""
-    close = difflib.get_close_matches(plain(text.strip('" ')), table.words, n=3)
+    close = difflib.get_close_matches(normalize_tag(text.strip('" ')), table.words, n=3)
     return f"Close tags: {', '.join(close)}." if close else "prep edit --help shows what a filter may say."

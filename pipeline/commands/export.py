@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import Form, Item, checked
-from pipeline.exchange.layouts import Layout
+from pipeline.exchange.item import DatasetItem, ExportOptions, checked
+from pipeline.exchange.layouts import ExportLayout
 from pipeline.manifest import Manifest
-from pipeline.stage import Report
-from pipeline.tag_text import printable
+from pipeline.stage import ProgressFn
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
 _BOM = "\ufeff"
@@ -40,7 +40,7 @@ _DOUBTS: tuple[tuple[Callable[[str], bool], str], ...] = (
 class Exported:
     """What was written, and what its reader should know."""
 
-    pictures: Counter[str] = field(default_factory=Counter)  # by folder
+    images: Counter[str] = field(default_factory=Counter)  # by folder
     doubts: Counter[tuple[str, str]] = field(default_factory=Counter)  # of what, and why
     extension: str = ".txt"  # of the caption files
 
@@ -49,7 +49,7 @@ class Exported:
         return [f"{count:,} {what}{'' if count == 1 else 's'} {why}" for (what, why), count in self.doubts.items()]
 
 
-def export(workspace: Workspace, layout: Layout, target: Path, shard: int, report: Report) -> Exported:
+def export(workspace: Workspace, layout: ExportLayout, target: Path, shard: int, report: ProgressFn) -> Exported:
     """Write the built data set to `target`, whole or not at all; PrepError if there is anything already."""
     manifest = _built(workspace)
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
@@ -59,7 +59,7 @@ def export(workspace: Workspace, layout: Layout, target: Path, shard: int, repor
     done = Exported(extension=form.extension)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        items = _counted(_items(manifest, workspace, done), done, manifest.counts.pictures, report)
+        items = _counted(_items(manifest, workspace, done), done, manifest.counts.images, report)
         layout.write(checked(items), draft / "set", form)
         if target.is_dir():
             target.rmdir()
@@ -73,40 +73,42 @@ def _built(workspace: Workspace) -> Manifest:
     if not workspace.manifest("build").is_file():
         raise PrepError("There is no data set yet.", "First: prep build")
     manifest = Manifest.read(workspace.manifest("build"))
-    if not manifest.counts.pictures:
-        raise PrepError("The data set holds no pictures.", "See why: prep status")
+    if not manifest.counts.images:
+        raise PrepError("The data set holds no images.", "See why: prep status")
     return manifest
 
 
-def _form(manifest: Manifest, shard: int) -> Form:
+def _form(manifest: Manifest, shard: int) -> ExportOptions:
     """How the set is written, as far as its history says: build's captions, crop's resolution."""
     params = {step.stage: step.params for step in manifest.history}
-    return Form(
+    return ExportOptions(
         str(params.get("build", {}).get("caption_extension", ".txt")),
         int(params.get("crop", {}).get("resolution", 0)),
         shard,
     )
 
 
-def _items(manifest: Manifest, workspace: Workspace, done: Exported) -> Iterator[Item]:
-    """The placed pictures in order of their places, their captions as a reader takes them."""
-    table = manifest.table(["placed", "caption", "picture"]).sort_by("placed")
+def _items(manifest: Manifest, workspace: Workspace, done: Exported) -> Iterator[DatasetItem]:
+    """The placed images in order of their places, their captions as a reader takes them."""
+    table = manifest.table(["dataset_path", "caption", "image"]).sort_by("dataset_path")
     for batch in table.to_batches(10_000):
         for row in batch.to_pylist():
-            if not row["placed"]:
+            if not row["dataset_path"]:
                 continue
-            picture, caption = workspace.path(row["picture"]["path"]), row["caption"].rstrip("\r\n")
-            if not picture.is_file():
-                raise PrepError(f"{printable(str(picture))} is gone.", "Make it again: prep run")
+            image, caption = workspace.path(row["image"]["path"]), row["caption"].rstrip("\r\n")
+            if not image.is_file():
+                raise PrepError(f"{escape_control(str(image))} is gone.", "Make it again: prep run")
             if "\0" in caption:
-                raise PrepError(f"The caption of {printable(row['placed'])} holds a zero byte.", "Mend it: prep edit")
+                raise PrepError(
+                    f"The caption of {escape_control(row['dataset_path'])} holds a zero byte.", "Mend it: prep edit"
+                )
             done.doubts.update(("caption", why) for doubtful, why in _DOUBTS if doubtful(caption))
-            done.doubts.update([("picture", _CUT)] if any(row["picture"][side] % _STEP for side in _SIDES) else [])
-            yield Item(picture, row["placed"].partition("/")[2], caption.removeprefix(_BOM))
+            done.doubts.update([("image", _CUT)] if any(row["image"][side] % _STEP for side in _SIDES) else [])
+            yield DatasetItem(image, row["dataset_path"].partition("/")[2], caption.removeprefix(_BOM))
 
 
-def _counted(items: Iterator[Item], done: Exported, total: int, report: Report) -> Iterator[Item]:
+def _counted(items: Iterator[DatasetItem], done: Exported, total: int, report: ProgressFn) -> Iterator[DatasetItem]:
     for number, item in enumerate(items, 1):
-        done.pictures[item.folder] += 1
+        done.images[item.folder] += 1
         yield item
         report(number, total)

@@ -14,7 +14,7 @@ from pipeline.recipe import Recipe, check_name
 from pipeline.stage import Options
 from pipeline.workspace import Workspace, write_atomic
 
-# Classes whose pictures are best cut at faces; the search costs time, so it is not every crop's default.
+# Classes whose images are best cut at faces; the search costs time, so it is not every crop's default.
 _PEOPLE = frozenset("1boy 1girl actor actress boy child face girl lady man person woman".split())  # noqa: SIM905
 
 _HEAD = """\
@@ -24,23 +24,23 @@ _HEAD = """\
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class InitOptions:
     """What a new workspace is to hold, as the user named it."""
 
     subjects: tuple[tuple[str, str, str], ...]  # token, class, folder
     regularization: tuple[tuple[str, str], ...] = ()  # class, folder
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # per table, what is not the default
     repeats: Mapping[str, int] = field(default_factory=dict)  # per token, where not 10
-    validation: Mapping[str, str] = field(default_factory=dict)  # per token, the folder of pictures held out
+    validation: Mapping[str, str] = field(default_factory=dict)  # per token, the folder of images held out
 
 
-def init(folder: Path, beginning: Beginning, stages: Mapping[str, type[Options]]) -> Workspace:
-    """Write prep.toml into `folder`; PrepError if there is one already or a picture folder is missing."""
+def init(folder: Path, beginning: InitOptions, stages: Mapping[str, type[Options]]) -> Workspace:
+    """Write prep.toml into `folder`; PrepError if there is one already or a image folder is missing."""
     workspace = Workspace(folder.resolve())
     if workspace.recipe.exists():
         raise PrepError(f"{workspace.recipe} exists already.", "Edit it, or choose another folder.")
     if not beginning.subjects:
-        raise PrepError("No subject was named.", f"prep init {folder} --subject smith man PICTURES")
+        raise PrepError("No subject was named.", f"prep init {folder} --subject smith man IMAGES")
     parts = [_HEAD]
     parts += [_subject(workspace, entry, beginning) for entry in beginning.subjects]
     parts += [_regularization(workspace, *entry) for entry in beginning.regularization]
@@ -55,7 +55,7 @@ def init(folder: Path, beginning: Beginning, stages: Mapping[str, type[Options]]
     return workspace
 
 
-def _focus(beginning: Beginning) -> dict[str, str]:
+def _focus(beginning: InitOptions) -> dict[str, str]:
     classes = {class_name.lower() for _, class_name, _ in beginning.subjects}
     return {"focus": "face"} if classes & _PEOPLE else {}
 
@@ -64,17 +64,17 @@ def _folder(name: str, workspace: Workspace) -> str:
     """A folder as the user wrote it, made relative to the workspace unless it is absolute."""
     path = Path(name).expanduser()
     if not path.is_dir():
-        raise PrepError(f"The folder {name} does not exist.", "Name the folder that holds the subject's pictures.")
+        raise PrepError(f"The folder {name} does not exist.", "Name the folder that holds the subject's images.")
     return name if path.is_absolute() else Path(os.path.relpath(path.resolve(), workspace.root)).as_posix()
 
 
-def _subject(workspace: Workspace, entry: tuple[str, str, str], beginning: Beginning) -> str:
+def _subject(workspace: Workspace, entry: tuple[str, str, str], beginning: InitOptions) -> str:
     token, class_name, folder = entry
     check_name(token, "token")
     check_name(class_name, "class")
     lines = ["[[subject]]", f"token = {_toml(token)}", f"class = {_toml(class_name)}"]
     lines.append(f"folder = {_toml(_folder(folder, workspace))}")
-    lines.append(f"repeats = {beginning.repeats.get(token, 10)}  # how often an epoch shows each picture")
+    lines.append(f"repeats = {beginning.repeats.get(token, 10)}  # how often an epoch shows each image")
     if held := beginning.validation.get(token):
         lines.append(f"validation = {_toml(_folder(held, workspace))}  # held out: never trained on")
     return "\n".join((*lines, ""))

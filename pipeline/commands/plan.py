@@ -10,21 +10,21 @@ from itertools import chain
 from pipeline.errors import PrepError
 from pipeline.record import Record
 from pipeline.run import read_if_whole
-from pipeline.stage import Report
-from pipeline.tag_text import printable
+from pipeline.stage import ProgressFn
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.build import Build
-from training.data.dataset import Sample, samples_of
+from training.data.dataset import TrainingImage, samples_of
 from training.data.sampler import epoch_batches
 from training.sampling.prompts import PEOPLE
 from training.train import Train
 from training.trainer import count_steps
 
-# Row A11: total steps follow the number of pictures. A hundred each, of one picture a step, is usual for a LoRA.
-STEPS_PER_PICTURE = 100
+# Row A11: total steps follow the number of images. A hundred each, of one image a step, is usual for a LoRA.
+STEPS_PER_IMAGE = 100
 # Row B4: a face takes about 1,500 steps of DreamBooth at 1e-6 or 2e-6, an object about 400 at 2e-6.
 FACE, OBJECT = (1500, "1e-6 to 2e-6"), (400, "2e-6")
-# Row B5: vectors of a token by the number of pictures, up to how many; from 3,000 steps, at a rate in pieces.
+# Row B5: vectors of a token by the number of images, up to how many; from 3,000 steps, at a rate in pieces.
 VECTORS = ((9, 2, 2), (30, 2, 3), (39, 3, 5), (60, 5, 6), (100, 8, 12), (None, 12, 16))
 INVERSION_STEPS = 3000
 INVERSION_RATE = "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000, 0.0005"
@@ -33,38 +33,38 @@ _MOST = 200  # repeats that are still tried
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A subject in numbers: its pictures, how often an epoch shows them, and what is usual for so many."""
+class SubjectPlan:
+    """A subject in numbers: its images, how often an epoch shows them, and what is usual for so many."""
 
     token: str
     class_name: str
-    sources: int  # pictures of the user's
-    pictures: int  # with the copies that were made of them
+    sources: int  # images of the user's
+    images: int  # with the copies that were made of them
     shown: int  # an epoch, repeats included
-    repeats: float  # shown / pictures: whole where one folder holds them all
+    repeats: float  # shown / images: whole where one folder holds them all
     balanced: int  # repeats that would show all subjects about as often
-    steps: int  # of a LoRA, at one picture a step
+    steps: int  # of a LoRA, at one image a step
     dreambooth_steps: int
     dreambooth_rate: str
     vectors: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
-    """Regularization pictures of a class: how many there are, and how often an epoch draws one."""
+class RegularizationPlan:
+    """Regularization images of a class: how many there are, and how often an epoch draws one."""
 
     class_name: str
-    pictures: int
+    images: int
     shown: int
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """The pictures of one size, and their batches in the first epoch."""
+class BucketPlan:
+    """The images of one size, and their batches in the first epoch."""
 
     width: int
     height: int
-    pictures: int
+    images: int
     shown: int
     batches: int
     short: int  # batches that are not full
@@ -74,21 +74,21 @@ class Bucket:
 class TrainingPlan:
     """What training will do."""
 
-    subjects: tuple[Subject, ...]
-    priors: tuple[Prior, ...]
-    buckets: tuple[Bucket, ...]
-    validation: int  # pictures held out
+    subjects: tuple[SubjectPlan, ...]
+    priors: tuple[RegularizationPlan, ...]
+    buckets: tuple[BucketPlan, ...]
+    validation: int  # images held out
     batch: int
     epochs: int
     steps_per_epoch: int  # of the first epoch; the others may differ by a few where regularization rotates
     steps: int  # in all, as the trainer counts them
     given: bool  # whether the user gave the steps, so that the epochs do not count
-    advised: int  # steps in all for so many pictures, at this batch
-    origin: str  # where the pictures were read from
+    advised: int  # steps in all for so many images, at this batch
+    origin: str  # where the images were read from
 
 
 def make_plan(
-    workspace: Workspace, train: Train, build: Build, report: Report = lambda done, total: None
+    workspace: Workspace, train: Train, build: Build, report: ProgressFn = lambda done, total: None
 ) -> TrainingPlan:
     """The plan of the set that training would take: --data's folders, or what build laid out, or would lay out.
 
@@ -98,30 +98,30 @@ def make_plan(
     found = samples_of([placed])
     samples = [sample for sample in found if not sample.held and (train.prior_loss_weight or not sample.reg)]
     if all(sample.reg for sample in samples):
-        raise PrepError(f"There are no pictures to train on in {origin}.", "prep status says where they went")
-    first = epoch_batches(samples, 0, train.batch, train.seed, train.underfilled)
+        raise PrepError(f"There are no images to train on in {origin}.", "prep status says where they went")
+    first = epoch_batches(samples, 0, train.batch_size, train.seed, train.incomplete_batch)
     subjects = tuple(_subjects(samples))
     share = sum(subject.shown for subject in subjects) / sum(map(len, first))
     return TrainingPlan(
         subjects,
         tuple(_priors(samples, Counter(draw.sample.class_name for draw in chain(*first) if draw.sample.reg))),
-        tuple(_buckets(samples, [[draw.sample for draw in batch] for batch in first], train.batch)),
+        tuple(_buckets(samples, [[draw.sample for draw in batch] for batch in first], train.batch_size)),
         sum(sample.held for sample in found),
-        train.batch,
+        train.batch_size,
         train.epochs,
         len(first),
         count_steps(train, samples),
         bool(train.steps),
         # Regularization draws take steps of their own.
-        round(sum(subject.steps for subject in subjects) / share / train.batch),
+        round(sum(subject.steps for subject in subjects) / share / train.batch_size),
         origin,
     )
 
 
-def _placed(workspace: Workspace, train: Train, build: Build, report: Report) -> tuple[list[Record], str]:
+def _placed(workspace: Workspace, train: Train, build: Build, report: ProgressFn) -> tuple[list[Record], str]:
     """The records with their places in the set, and what to call where they came from."""
     if own := train.own_source(workspace, report):
-        return own[0], printable(train.data)
+        return own[0], escape_control(train.data)
     built, merged = (read_if_whole(workspace.manifest(name)) for name in ("build", "merge"))
     if built and (merged is None or built.history[:-1] == merged.history):
         return list(built.records()), workspace.relative(built.path)
@@ -135,28 +135,28 @@ def _placed(workspace: Workspace, train: Train, build: Build, report: Report) ->
     )
 
 
-def balanced(pictures: Mapping[str, int], repeats: Mapping[str, int]) -> dict[str, int]:
+def balanced(images: Mapping[str, int], repeats: Mapping[str, int]) -> dict[str, int]:
     """Repeats that show all subjects about as often, an epoch about as long as with those given; never more uneven."""
-    length = sum(pictures[token] * repeats[token] for token in pictures)
-    most = max(pictures.values())
-    tried = [{token: max(1, round(most * k / count)) for token, count in pictures.items()} for k in range(1, _MOST)]
+    length = sum(images[token] * repeats[token] for token in images)
+    most = max(images.values())
+    tried = [{token: max(1, round(most * k / count)) for token, count in images.items()} for k in range(1, _MOST)]
     choices = [dict(repeats), *tried]
 
     def cost(choice: dict[str, int]) -> tuple[float, float]:
-        shown = [pictures[token] * choice[token] for token in pictures]
+        shown = [images[token] * choice[token] for token in images]
         uneven = max(shown) / min(shown)
         return (1.0 if uneven <= EVEN else uneven), abs(sum(shown) - length)
 
     return min(choices, key=cost)
 
 
-def vectors(pictures: int) -> tuple[int, int]:
-    """Row B5: how many vectors a token of textual inversion should have for so many pictures, from and to."""
-    return next((low, high) for most, low, high in VECTORS if most is None or pictures <= most)
+def vectors(images: int) -> tuple[int, int]:
+    """Row B5: how many vectors a token of textual inversion should have for so many images, from and to."""
+    return next((low, high) for most, low, high in VECTORS if most is None or images <= most)
 
 
-def _subjects(samples: list[Sample]) -> Iterator[Subject]:
-    mine: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+def _subjects(samples: list[TrainingImage]) -> Iterator[SubjectPlan]:
+    mine: dict[tuple[str, str], list[TrainingImage]] = defaultdict(list)
     for sample in samples:
         if not sample.reg:
             mine[sample.subject, sample.class_name].append(sample)
@@ -166,7 +166,7 @@ def _subjects(samples: list[Sample]) -> Iterator[Subject]:
     for (token, class_name), some in sorted(mine.items()):
         sources = len({sample.id.partition("-")[0] for sample in some})
         steps, rate = FACE if PEOPLE & set(class_name.lower().split()) else OBJECT
-        yield Subject(
+        yield SubjectPlan(
             token,
             class_name,
             sources,
@@ -174,45 +174,45 @@ def _subjects(samples: list[Sample]) -> Iterator[Subject]:
             shown[token],
             shown[token] / len(some),
             even[token],
-            sources * STEPS_PER_PICTURE,
+            sources * STEPS_PER_IMAGE,
             steps,
             rate,
             vectors(sources),
         )
 
 
-def _priors(samples: list[Sample], drawn: Mapping[str, int]) -> Iterator[Prior]:
-    for class_name, pictures in sorted(Counter(sample.class_name for sample in samples if sample.reg).items()):
-        yield Prior(class_name, pictures, drawn.get(class_name, 0))
+def _priors(samples: list[TrainingImage], drawn: Mapping[str, int]) -> Iterator[RegularizationPlan]:
+    for class_name, images in sorted(Counter(sample.class_name for sample in samples if sample.reg).items()):
+        yield RegularizationPlan(class_name, images, drawn.get(class_name, 0))
 
 
-def _buckets(samples: list[Sample], batches: list[list[Sample]], batch: int) -> Iterator[Bucket]:
-    pictures = Counter((sample.width, sample.height) for sample in samples)
+def _buckets(samples: list[TrainingImage], batches: list[list[TrainingImage]], batch: int) -> Iterator[BucketPlan]:
+    images = Counter((sample.width, sample.height) for sample in samples)
     lengths: dict[tuple[int, int], list[int]] = defaultdict(list)
     for some in batches:
         lengths[some[0].width, some[0].height].append(len(some))
-    for (width, height), count in sorted(pictures.items()):
+    for (width, height), count in sorted(images.items()):
         sizes = lengths[width, height]
-        yield Bucket(width, height, count, sum(sizes), len(sizes), sum(size < batch for size in sizes))
+        yield BucketPlan(width, height, count, sum(sizes), len(sizes), sum(size < batch for size in sizes))
 
 
 def lines(plan: TrainingPlan) -> Iterator[str]:
     """The plan as aligned text."""
-    rows = [("subject", "class", "pictures", "repeats", "an epoch", "balanced")]
+    rows = [("subject", "class", "images", "repeats", "an epoch", "balanced")]
     for s in plan.subjects:
-        count = f"{s.sources:,}" if s.sources == s.pictures else f"{s.sources:,} as {s.pictures:,}"
+        count = f"{s.sources:,}" if s.sources == s.images else f"{s.sources:,} as {s.images:,}"
         rows.append((s.token, s.class_name, count, f"{s.repeats:g}", f"{s.shown:,}", f"{s.balanced}"))
-    rows += [("", p.class_name, f"{p.pictures:,}", "", f"{p.shown:,}", "prior") for p in plan.priors]
+    rows += [("", p.class_name, f"{p.images:,}", "", f"{p.shown:,}", "prior") for p in plan.priors]
     yield from _table(rows, "<<>>>>")
     yield ""
-    sizes = [("size", "pictures", "an epoch", f"batches of {plan.batch}", "not full")]
+    sizes = [("size", "images", "an epoch", f"batches of {plan.batch}", "not full")]
     for b in plan.buckets:
         sizes.append(
-            (f"{b.width} x {b.height}", f"{b.pictures:,}", f"{b.shown:,}", f"{b.batches:,}", f"{b.short or '-'}")
+            (f"{b.width} x {b.height}", f"{b.images:,}", f"{b.shown:,}", f"{b.batches:,}", f"{b.short or '-'}")
         )
     yield from _table(sizes, "<>>>>")
     yield ""
-    held = f"; {_counted(plan.validation, 'picture')} held out for validation" if plan.validation else ""
+    held = f"; {_counted(plan.validation, 'image')} held out for validation" if plan.validation else ""
     last = "as given" if plan.given else f"{_counted(plan.epochs, 'epoch')}"
     yield f"{_counted(plan.steps_per_epoch, 'step')} an epoch, {last}: {_counted(plan.steps, 'step')} in all{held}"
     yield f"from {plan.origin}"
@@ -222,19 +222,19 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
 
 def _advice(plan: TrainingPlan) -> Iterator[str]:
     epochs = max(1, round(plan.advised / plan.steps_per_epoch))
-    each = f"{STEPS_PER_PICTURE} a picture and batch {plan.batch}"
-    yield f"LoRA: about {plan.advised:,} steps for so many pictures ({each}), which is --epochs {epochs}"
+    each = f"{STEPS_PER_IMAGE} a image and batch {plan.batch}"
+    yield f"LoRA: about {plan.advised:,} steps for so many images ({each}), which is --epochs {epochs}"
     for s in plan.subjects:
         about = f"about {s.dreambooth_steps:,} steps at {s.dreambooth_rate}"
         kind = "a face" if s.dreambooth_steps == FACE[0] else "an object"
-        yield f"DreamBooth, {printable(s.token)}: {about}, as for {kind}"
+        yield f"DreamBooth, {escape_control(s.token)}: {about}, as for {kind}"
     for s in plan.subjects:
         low, high = s.vectors
         count = f"{low}" if low == high else f"{low} to {high}"
-        yield f"Textual inversion, {printable(s.token)}: {count} vectors, from {INVERSION_STEPS:,} steps"
+        yield f"Textual inversion, {escape_control(s.token)}: {count} vectors, from {INVERSION_STEPS:,} steps"
     yield f"  its rate: {INVERSION_RATE}"
     if changed := [s for s in plan.subjects if s.repeats != s.balanced]:
-        told = ", ".join(f"{printable(s.token)} repeats = {s.balanced}" for s in changed)
+        told = ", ".join(f"{escape_control(s.token)} repeats = {s.balanced}" for s in changed)
         yield f"For subjects shown about as often as each other, in prep.toml: {told}"
 
 
@@ -244,7 +244,7 @@ def _counted(count: int, what: str) -> str:
 
 def _table(rows: Sequence[tuple[str, ...]], sides: str) -> Iterator[str]:
     """Rows in columns; '<' to the left, '>' to the right."""
-    shown = [[printable(cell) for cell in row] for row in rows]
+    shown = [[escape_control(cell) for cell in row] for row in rows]
     wide = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
         yield "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, wide, strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""prep rebuild: from a manifest and the source pictures the same bytes again, without any model."""
+"""prep rebuild: from a manifest and the source images the same bytes again, without any model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.errors import PrepError
 from pipeline.imaging.image_file import Unreadable, encode_png, pixel_hash, render, transform
 from pipeline.manifest import Manifest
 from pipeline.record import Record
-from pipeline.stage import Report
+from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 from stages.building.layout import caption_bytes
 
@@ -23,8 +23,8 @@ State = Literal["same", "same pixels, other bytes", "other pixels", "source miss
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the replay of one picture gave."""
+class ReplayResult:
+    """What the replay of one image gave."""
 
     record: Record
     state: State
@@ -53,10 +53,10 @@ class Replay:
         home = Workspace(path.resolve().parent.parent)
         return cls(manifest, sources, frozenset(file.name for file in files), home, Workspace(target.resolve()))
 
-    def run(self, report: Report) -> Iterator[Verdict]:
-        """Replay every kept picture; a verdict each, in order of their ids."""
-        groups = (list(group) for _, group in itertools.groupby(self._pictures(), key=lambda r: r.sha256))
-        done, total = 0, self.manifest.counts.pictures
+    def run(self, report: ProgressFn) -> Iterator[ReplayResult]:
+        """Replay every kept image; a verdict each, in order of their ids."""
+        groups = (list(group) for _, group in itertools.groupby(self._images(), key=lambda r: r.sha256))
+        done, total = 0, self.manifest.counts.images
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while window := list(itertools.islice(groups, 64)):
                 for verdicts in pool.map(self._replay, window):
@@ -64,17 +64,17 @@ class Replay:
                     done += len(verdicts)
                     report(done, total)
 
-    def _pictures(self) -> Iterator[Record]:
+    def _images(self) -> Iterator[Record]:
         records = (record for record in self.manifest.records() if record.kept)
         for record in records:
-            if record.picture is None or record.crop is None:
+            if record.image is None or record.crop is None:
                 raise PrepError(
-                    f"{self.manifest.path} names no pictures yet.", "Rebuild from crop.parquet or a later one."
+                    f"{self.manifest.path} names no images yet.", "Rebuild from crop.parquet or a later one."
                 )
             yield record
 
-    def _replay(self, records: list[Record]) -> list[Verdict]:
-        """All pictures made of one source: it is read once."""
+    def _replay(self, records: list[Record]) -> list[ReplayResult]:
+        """All images made of one source: it is read once."""
         import hashlib
 
         source = self._find(records[0])
@@ -85,31 +85,31 @@ class Replay:
         if hashlib.sha256(data).hexdigest() != records[0].sha256:
             changed = source.is_file() if source else PurePosixPath(records[0].source).name in self.names
             state: State = "source changed" if changed else "source missing"
-            return [Verdict(record, state, record.source) for record in records]
+            return [ReplayResult(record, state, record.source) for record in records]
         return [self._make(record, data) for record in records]
 
     def _find(self, record: Record) -> Path | None:
         return self.sources.get(record.sha256) if self.sources or self.names else self.home.source(record.source)
 
-    def _make(self, record: Record, data: bytes) -> Verdict:
+    def _make(self, record: Record, data: bytes) -> ReplayResult:
         import hashlib
 
-        assert record.crop is not None and record.picture is not None
+        assert record.crop is not None and record.image is not None
         try:
             rgb = render(data, record.crop)
         except Unreadable as error:
-            return Verdict(record, "other pixels", f"{record.source}: {error.reason}")
+            return ReplayResult(record, "other pixels", f"{record.source}: {error.reason}")
         if record.transform is not None:
             rgb = transform(rgb, record.transform)
         png = encode_png(rgb)
-        place = self.target.path(record.placed or record.picture.path)
+        place = self.target.path(record.dataset_path or record.image.path)
         write_atomic(place, png)
-        if record.placed:
+        if record.dataset_path:
             write_atomic(place.with_suffix(self._extension), caption_bytes(record.caption))
-        if hashlib.sha256(png).hexdigest() == record.picture.file:
-            return Verdict(record, "same")
-        same = pixel_hash(rgb) == record.picture.pixels
-        return Verdict(record, "same pixels, other bytes" if same else "other pixels", record.source)
+        if hashlib.sha256(png).hexdigest() == record.image.file_sha256:
+            return ReplayResult(record, "same")
+        same = pixel_hash(rgb) == record.image.pixel_sha256
+        return ReplayResult(record, "same pixels, other bytes" if same else "other pixels", record.source)
 
     @property
     def _extension(self) -> str:
@@ -118,14 +118,14 @@ class Replay:
 
 
 def other_libraries(manifest: Manifest) -> list[str]:
-    """'pillow 13.0.0, here 13.1.0' for each library that has another version now than when the pictures were made."""
+    """'pillow 13.0.0, here 13.1.0' for each library that has another version now than when the images were made."""
     made = {name: version for step in manifest.history for name, version in step.libraries.items()}
     return [f"{name} {was}, here {now}" for name, was in sorted(made.items()) if (now := _version(name)) != was]
 
 
-def tally(verdicts: Iterable[Verdict]) -> dict[State, list[Verdict]]:
+def tally(verdicts: Iterable[ReplayResult]) -> dict[State, list[ReplayResult]]:
     """Verdicts by state."""
-    table: dict[State, list[Verdict]] = {}
+    table: dict[State, list[ReplayResult]] = {}
     for verdict in verdicts:
         table.setdefault(verdict.state, []).append(verdict)
     return table
@@ -140,5 +140,5 @@ def _version(name: str) -> str:
 
 def _folder(folder: Path) -> Path:
     if not folder.is_dir():
-        raise PrepError(f"The folder {folder} does not exist.", "Name the folder that holds the source pictures.")
+        raise PrepError(f"The folder {folder} does not exist.", "Name the folder that holds the source images.")
     return folder

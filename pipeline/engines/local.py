@@ -1,4 +1,4 @@
-"""Threads of this process: picture work releases the GIL, so nothing is pickled and nothing spawned."""
+"""Threads of this process: image work releases the GIL, so nothing is pickled and nothing spawned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from pipeline.engines.ahead import Ahead
+from pipeline.engines.ahead import PrefetchingWork
 from pipeline.record import Record
 from pipeline.stage import Stage
 from pipeline.workspace import Workspace
@@ -23,7 +23,7 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     workers = workers or os.cpu_count() or 1
     work = stage.start(workspace)
     if not stage.threads or workers == 1:
-        yield from work.over(batches) if isinstance(work, Ahead) else map(work, batches)
+        yield from work.run(batches) if isinstance(work, PrefetchingWork) else map(work, batches)
         return
     with ThreadPoolExecutor(workers + 1, thread_name_prefix=stage.name) as pool:
         pending: deque[Future[list[Record]]] = deque()

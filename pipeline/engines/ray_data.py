@@ -40,7 +40,7 @@ class Actor:
                 raise self.fault
             return _row(number, self.work(_records(row)))
         except PrepError as error:
-            return _row(number, [], json.dumps([error.wrong, error.mend]))
+            return _row(number, [], json.dumps([error.wrong, error.hint]))
 
 
 def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, workers: int) -> Iterator[list[Record]]:

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.errors import PrepError
-from pipeline.imaging.image_file import is_picture_name
-from pipeline.tag_text import printable
+from pipeline.imaging.image_file import is_image_name
+from pipeline.tag_text import escape_control
 
-_WANTED = (".txt", ".caption", ".json", ".jsonl", ".csv", ".toml")  # beside pictures: captions and what names them
+_WANTED = (".txt", ".caption", ".json", ".jsonl", ".csv", ".toml")  # beside images: captions and what names them
 _MOST_FILES = 5_000_000
 _LONGEST = 240  # bytes of a name between slashes: what file systems hold, with room for an ending
 _GROWTH, _SMALL = 100, 2**26  # an archive may grow to so many times its size; small ones to 64 MiB
@@ -31,7 +31,7 @@ def is_archive(source: Path) -> bool:
 
 
 def unpack(source: Path, target: Path) -> None:
-    """Write the pictures and caption files of an archive below `target`, which must not exist.
+    """Write the images and caption files of an archive below `target`, which must not exist.
 
     PrepError, and no target, for a name that leads out of it or is there twice, for a link or
     anything else that is no file, and for more bytes than an archive of its size can honestly hold.
@@ -62,7 +62,7 @@ class _Keep:
     def __init__(self, target: Path, most: int, archives: list[Path]) -> None:
         self.target, self.left = target, min(most, shutil.disk_usage(target.parent).free)
         self.names = set[str]()
-        self.shown = printable(str(archives[0]))
+        self.shown = escape_control(str(archives[0]))
 
     def all_of(self, path: Path) -> None:
         """Unpack one archive, zip or plain tar by its content."""
@@ -72,19 +72,19 @@ class _Keep:
                 self.one(member, file)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise PrepError(
-                f"{printable(str(path))} cannot be unpacked: {printable(str(error))}.",
+                f"{escape_control(str(path))} cannot be unpacked: {escape_control(str(error))}.",
                 "Give a whole .zip or an uncompressed .tar, or the folder that is in it.",
             ) from None
 
     def one(self, member: _Member, file: IO[bytes] | None) -> None:
-        """Write one member if it is a picture or a caption file; the others are passed over."""
+        """Write one member if it is a image or a caption file; the others are passed over."""
         if not member.plain:
             raise self.refusal(member, "is a link, a device or encrypted")
         name = unicodedata.normalize("NFC", member.name)
         self.judge(member, name)
         path = PurePosixPath(name)
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if file is None or hidden or not (is_picture_name(path.name) or path.suffix.lower() in _WANTED):
+        if file is None or hidden or not (is_image_name(path.name) or path.suffix.lower() in _WANTED):
             return
         place = self.target / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ class _Keep:
             raise self.refusal(member, f"is more than file number {_MOST_FILES:,}")
 
     def refusal(self, member: _Member, why: str) -> PrepError:
-        name = printable(member.name if len(member.name) <= 80 else member.name[:80] + "...")
+        name = escape_control(member.name if len(member.name) <= 80 else member.name[:80] + "...")
         return PrepError(f"{self.shown} is not unpacked: {name!r} in it {why}.", "Use an archive you trust.")
 
 
@@ -141,9 +141,9 @@ def _tar_members(path: Path) -> Iterator[tuple[_Member, IO[bytes] | None]]:
 
 
 def _shards(source: Path) -> list[Path]:
-    """The tar shards of a folder; none if it holds folders or pictures of its own."""
+    """The tar shards of a folder; none if it holds folders or images of its own."""
     if not source.is_dir():
         return []
     found = sorted(path for path in source.iterdir() if not path.name.startswith("."))
     tars = [path for path in found if path.suffix == ".tar" and path.is_file()]
-    return [] if any(path.is_dir() or is_picture_name(path.name) for path in found) else tars
+    return [] if any(path.is_dir() or is_image_name(path.name) for path in found) else tars

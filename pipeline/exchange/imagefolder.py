@@ -11,12 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import Form, Item, caption_beside, folders_in, text_of
+from pipeline.exchange.item import DatasetItem, ExportOptions, caption_beside, folders_in, text_of
 from pipeline.link import link
 from pipeline.record import Role
-from pipeline.tag_text import printable
-from stages.building.layout import Shelf, read_shelf
-from taggers.sidecar.caption_text import Fault, parse
+from pipeline.tag_text import escape_control
+from stages.building.layout import DatasetFolder, parse_folder_name
+from taggers.sidecar.caption_text import CaptionFault, parse
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 _SPLITS: dict[Role, str] = {"train": "train", "reg": "train", "val": "validation"}
@@ -32,51 +32,53 @@ configs:
 """
 
 
-def write(items: Iterable[Item], target: Path, form: Form) -> None:
-    """Lay out pictures, linked or copied, with a line a picture: file_name, text, role, token, class, repeats."""
+def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
+    """Lay out images, linked or copied, with a line a image: file_name, text, role, token, class, repeats."""
     splits = []
-    ordered = sorted(items, key=lambda item: (_SPLITS[item.shelf.role], item.place))
-    for split, group in itertools.groupby(ordered, key=lambda item: _SPLITS[item.shelf.role]):
+    ordered = sorted(items, key=lambda item: (_SPLITS[item.folder_spec.role], item.place))
+    for split, group in itertools.groupby(ordered, key=lambda item: _SPLITS[item.folder_spec.role]):
         splits.append(f"  - split: {split}\n    path: {split}/**\n")
         lines = []
         for item in group:
-            link(item.picture, target / split / item.place)
+            link(item.image, target / split / item.place)
             lines.append(json.dumps(_row(item), ensure_ascii=False) + "\n")
         (target / split / TABLES[0]).write_bytes("".join(lines).encode())
     (target / "README.md").write_bytes(_CARD.format(splits="".join(splits)).encode())
 
 
-def recognise(source: Path) -> bool:
+def detect(source: Path) -> bool:
     """Whether a folder or one below it holds a metadata.jsonl or .csv."""
     return bool(_tables(source))
 
 
-def read(source: Path, usual: str) -> Iterator[Item]:
-    """The picture of every line, at the place that its file name or its columns say, else in the folder `usual`."""
+def read(source: Path, usual: str) -> Iterator[DatasetItem]:
+    """The image of every line, at the place that its file name or its columns say, else in the folder `usual`."""
     for table in _tables(source):
         held = any(table.parent.name.startswith(name) for name in _HELD) and table.parent != source
         for row in _rows(table):
             yield _item(table, row, f"{'val_x' if held else 'train_x'}/{1 if held else 10}_{usual}")
 
 
-def _row(item: Item) -> dict[str, Any]:
-    shelf = item.shelf
+def _row(item: DatasetItem) -> dict[str, Any]:
+    shelf = item.folder_spec
     about = {"role": shelf.role, "token": shelf.token, "class": shelf.class_name, "repeats": shelf.repeats}
     return {"file_name": item.place, "text": item.text, **about}
 
 
-def _item(table: Path, row: Mapping[str, Any], usual: str) -> Item:
+def _item(table: Path, row: Mapping[str, Any], usual: str) -> DatasetItem:
     name = row["file_name"]
     if not isinstance(name, str) or ".." in PurePosixPath(name).parts or name.startswith("/"):
-        raise PrepError(f"{table} names {printable(str(name))!r}, which lies outside its folder.", "Leave it out.")
-    picture = table.parent / PurePosixPath(name)
-    if not picture.is_file():
-        raise PrepError(f"{table} names {printable(name)!r}, which is not there.", "Take its line out, or fetch it.")
+        raise PrepError(f"{table} names {escape_control(str(name))!r}, which lies outside its folder.", "Leave it out.")
+    image = table.parent / PurePosixPath(name)
+    if not image.is_file():
+        raise PrepError(
+            f"{table} names {escape_control(name)!r}, which is not there.", "Take its line out, or fetch it."
+        )
     caption = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
     folder = name.rpartition("/")[0]
-    if read_shelf(folder) is None:
+    if parse_folder_name(folder) is None:
         folder = _by_columns(row) or usual
-    return Item(picture, f"{folder}/{picture.name}", caption_beside(picture) if caption is None else caption)
+    return DatasetItem(image, f"{folder}/{image.name}", caption_beside(image) if caption is None else caption)
 
 
 def _by_columns(row: Mapping[str, Any]) -> str:
@@ -85,7 +87,7 @@ def _by_columns(row: Mapping[str, Any]) -> str:
     repeats = str(row.get("repeats", ""))
     if role not in _SPLITS or not class_name or not repeats.isdecimal():
         return ""
-    return Shelf(role, int(repeats), token, class_name).folder("x")
+    return DatasetFolder(role, int(repeats), token, class_name).folder("x")
 
 
 def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
@@ -96,8 +98,8 @@ def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
         try:
             row = parse(line) if isinstance(line, str) else line
             if not isinstance(row, dict) or "file_name" not in row:
-                raise Fault("names no file_name")
-        except Fault as fault:
+                raise CaptionFault("names no file_name")
+        except CaptionFault as fault:
             raise PrepError(f"{table}, line {number}: {fault}.", "Mend that line.") from None
         yield row
 

@@ -1,4 +1,4 @@
-"""One picture of a data set as it passes between tools: its file, its place in the set and its caption."""
+"""One image of a data set as it passes between tools: its file, its place in the set and its caption."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PrepError
-from pipeline.imaging.image_file import is_picture_name
-from pipeline.tag_text import printable
-from stages.building.layout import Shelf, read_shelf
-from taggers.sidecar.caption_text import Fault, decode
+from pipeline.imaging.image_file import is_image_name
+from pipeline.tag_text import escape_control
+from stages.building.layout import DatasetFolder, parse_folder_name
+from taggers.sidecar.caption_text import CaptionFault, decode
 
 CAPTIONS = (".txt", ".caption")  # endings of caption files; the first that exists counts
 _JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes leave behind
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A picture, its place in the set, and its caption verbatim; None where there is no caption."""
+class DatasetItem:
+    """A image, its place in the set, and its caption verbatim; None where there is no caption."""
 
-    picture: Path  # only ever read
+    image: Path  # only ever read
     place: str  # 'train_x/10_smith man/a.png', with forward slashes
     caption: str | None
 
@@ -34,46 +34,49 @@ class Item:
         return self.place.rpartition("/")[2]
 
     @property
-    def shelf(self) -> Shelf:
+    def folder_spec(self) -> DatasetFolder:
         """What its folder says; PrepError for one that kohya's reader would pass over."""
-        if shelf := read_shelf(self.folder):
+        if shelf := parse_folder_name(self.folder):
             return shelf
-        raise PrepError(f"{printable(self.place)} lies in no folder such as '10_smith man'.", "Build anew: prep build")
+        raise PrepError(
+            f"{escape_control(self.place)} lies in no folder such as '10_smith man'.", "Build anew: prep build"
+        )
 
     @property
     def text(self) -> str:
         """The caption as kohya's reader would have it: without one that of the folder."""
-        return self.shelf.text if self.caption is None else self.caption
+        return self.folder_spec.text if self.caption is None else self.caption
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class ExportOptions:
     """How a set is written, beside what it holds."""
 
     extension: str = ".txt"  # of caption files
-    resolution: int = 0  # side of the square whose area the pictures have at most; 0: unknown
-    shard: int = 2**28  # bytes of a tar shard at most, where a picture is not larger
+    resolution: int = 0  # side of the square whose area the images have at most; 0: unknown
+    shard: int = 2**28  # bytes of a tar shard at most, where a image is not larger
 
 
-def checked(items: Iterable[Item]) -> Iterator[Item]:
+def checked(items: Iterable[DatasetItem]) -> Iterator[DatasetItem]:
     """The items as they come; PrepError for a place outside of the set, or one whose caption file is another's."""
     known = set[str]()
     for item in items:
         parts = PurePosixPath(item.place).parts
         if ".." in parts or not item.folder or item.place.startswith("/") or not item.place.isprintable():
-            raise PrepError(f"{printable(item.place)!r} is no place in a data set.", "Use a manifest you trust.")
+            raise PrepError(f"{escape_control(item.place)!r} is no place in a data set.", "Use a manifest you trust.")
         stem = str(PurePosixPath(item.place).with_suffix("")).casefold()
         if stem in known:
             raise PrepError(
-                f"Two pictures are named {printable(stem)!r} and would share one caption.", "Rename one, build anew."
+                f"Two images are named {escape_control(stem)!r} and would share one caption.",
+                "Rename one, build anew.",
             )
         known.add(stem)
         yield item
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder, by their names' endings, in order; not those of folders below."""
-    return [path for path in _entries(folder) if path.is_file() and is_picture_name(path.name)]
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder, by their names' endings, in order; not those of folders below."""
+    return [path for path in _entries(folder) if path.is_file() and is_image_name(path.name)]
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -81,13 +84,13 @@ def folders_in(folder: Path) -> list[Path]:
     return [path for path in _entries(folder) if path.is_dir() and path.name not in _JUNK]
 
 
-def caption_beside(picture: Path) -> str | None:
-    """The caption in the file of the picture's name, verbatim but for a byte order mark and the last line's end.
+def caption_beside(image: Path) -> str | None:
+    """The caption in the file of the image's name, verbatim but for a byte order mark and the last line's end.
 
     None if there is no such file; PrepError for one that is not UTF-8.
     """
     for ending in CAPTIONS:
-        file = picture.with_suffix(ending)
+        file = image.with_suffix(ending)
         if file.is_file():
             return text_of(file)
     return None
@@ -97,8 +100,8 @@ def text_of(file: Path) -> str:
     """A text file's content without a byte order mark and the last line's end; PrepError if it is not UTF-8."""
     try:
         return decode(file.read_bytes()).rstrip("\r\n")
-    except Fault as fault:
-        raise PrepError(f"{printable(str(file))} {fault}.", "Save it as UTF-8, then import again.") from None
+    except CaptionFault as fault:
+        raise PrepError(f"{escape_control(str(file))} {fault}.", "Save it as UTF-8, then import again.") from None
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.exchange.item import Form, Item, caption_beside, folders_in, pictures_in
+from pipeline.exchange.item import DatasetItem, ExportOptions, caption_beside, folders_in, images_in
 from pipeline.link import link
-from stages.building.layout import caption_bytes, read_shelf
+from stages.building.layout import caption_bytes, parse_folder_name
 
-_TRAINING = ("train", "img")  # how people call the parent whose sibling holds the regularization pictures
+_TRAINING = ("train", "img")  # how people call the parent whose sibling holds the regularization images
 
 
-def write(items: Iterable[Item], target: Path, form: Form) -> None:
-    """Lay out pictures, linked or copied, with a caption file beside each; `target` must not exist."""
+def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
+    """Lay out images, linked or copied, with a caption file beside each; `target` must not exist."""
     for item in items:
         place = target / item.place
-        link(item.picture, place)
+        link(item.image, place)
         if item.caption is not None:
             place.with_suffix(form.extension).write_bytes(caption_bytes(item.caption))
 
 
-def recognise(source: Path) -> bool:
+def detect(source: Path) -> bool:
     """Whether a folder is a parent of folders such as '10_smith man', or holds such parents."""
     return any(True for _ in _shelves(source))
 
 
-def read(source: Path, usual: str) -> Iterator[Item]:
-    """Every picture that kohya's reader would take, with its caption; None where no file says one."""
+def read(source: Path, usual: str) -> Iterator[DatasetItem]:
+    """Every image that kohya's reader would take, with its caption; None where no file says one."""
     for root, folder in _shelves(source):
-        for picture in pictures_in(folder):
-            yield Item(picture, picture.relative_to(root).as_posix(), caption_beside(picture))
+        for image in images_in(folder):
+            yield DatasetItem(image, image.relative_to(root).as_posix(), caption_beside(image))
 
 
 def _shelves(source: Path) -> Iterator[tuple[Path, Path]]:
-    """Folders of pictures, and the root that their places begin at."""
+    """Folders of images, and the root that their places begin at."""
     direct = [(source.parent, child) for child in _named(source)]
     kind, _, title = source.name.partition("_")
     if direct and kind in _TRAINING:  # what belongs to it lies beside it
@@ -43,10 +43,10 @@ def _shelves(source: Path) -> Iterator[tuple[Path, Path]]:
     yield from direct
     root = source.parent if direct else source
     for parent in folders_in(source):
-        if read_shelf(parent.name) is None:
+        if parse_folder_name(parent.name) is None:
             yield from ((root, child) for child in _named(parent))
 
 
 def _named(parent: Path) -> list[Path]:
     """The folders that kohya's reader takes; a number alone names no subject."""
-    return [path for path in folders_in(parent) if (shelf := read_shelf(path.name)) and shelf.text]
+    return [path for path in folders_in(parent) if (shelf := parse_folder_name(path.name)) and shelf.text]

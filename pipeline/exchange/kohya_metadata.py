@@ -1,4 +1,4 @@
-"""Kohya's metadata form: a meta.json per folder that captions its pictures, and one dataset.toml over them."""
+"""Kohya's metadata form: a meta.json per folder that captions its images, and one dataset.toml over them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import Form, Item, pictures_in
+from pipeline.exchange.item import DatasetItem, ExportOptions, images_in
 from pipeline.link import link
-from pipeline.tag_text import printable
-from stages.building.layout import read_shelf
-from taggers.sidecar.caption_text import Fault, parse
+from pipeline.tag_text import escape_control
+from stages.building.layout import parse_folder_name
+from taggers.sidecar.caption_text import CaptionFault, parse
 
 CONFIG, TABLE = "dataset.toml", "meta.json"
 _HEAD = """\
 # A data set for kohya's trainer: start it in this folder with --dataset_config dataset.toml
-# Regularization pictures are a subset like the others: this form knows no other loss weight than 1 for them.
+# Regularization images are a subset like the others: this form knows no other loss weight than 1 for them.
 [general]
 enable_bucket = true
 bucket_no_upscale = true
@@ -34,35 +34,35 @@ num_repeats = {repeats}
 """
 
 
-def write(items: Iterable[Item], target: Path, form: Form) -> None:
-    """Lay out pictures, linked or copied, their captions by file name, and the configuration that names all.
+def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
+    """Lay out images, linked or copied, their captions by file name, and the configuration that names all.
 
-    Keys hold the pictures' extensions and no folder, as kohya's reader joins them to image_dir.
-    Validation pictures are laid out too, but no subset names them: kohya's reader has no such
+    Keys hold the images' extensions and no folder, as kohya's reader joins them to image_dir.
+    Validation images are laid out too, but no subset names them: kohya's reader has no such
     thing for this form and would train on them.
     """
     lines = [_HEAD, f"resolution = {form.resolution}\n" if form.resolution else ""]
     for folder, group in itertools.groupby(items, key=lambda item: item.folder):
         captions = {}
         for item in group:
-            link(item.picture, target / item.place)
+            link(item.image, target / item.place)
             captions[item.name] = {"caption": item.text}
         table = json.dumps(captions, indent=1, ensure_ascii=False, sort_keys=True)
         (target / folder / TABLE).write_text(table, encoding="utf-8", newline="\n")
-        if item.shelf.role != "val":
-            names = {"folder": _toml(folder), "table": _toml(f"{folder}/{TABLE}"), "repeats": item.shelf.repeats}
+        if item.folder_spec.role != "val":
+            names = {"folder": _toml(folder), "table": _toml(f"{folder}/{TABLE}"), "repeats": item.folder_spec.repeats}
             lines.append(_SUBSET.format(**names))
     (target / CONFIG).write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
-def recognise(source: Path) -> bool:
+def detect(source: Path) -> bool:
     """Whether a folder holds a dataset.toml whose subsets have metadata."""
     config = source / CONFIG
     return config.is_file() and (any("metadata_file" in subset for subset in _subsets(config)) or bool(_held(source)))
 
 
-def read(source: Path, usual: str) -> Iterator[Item]:
-    """The pictures of every subset with what the metadata says of them, and the validation folders beside."""
+def read(source: Path, usual: str) -> Iterator[DatasetItem]:
+    """The images of every subset with what the metadata says of them, and the validation folders beside."""
     named = set[Path]()
     for subset in _subsets(source / CONFIG):
         folder, table = source / subset.get("image_dir", ""), source / subset.get("metadata_file", "")
@@ -78,19 +78,23 @@ def _held(source: Path) -> list[Path]:
     return sorted(source.glob(f"val_*/*/{TABLE}"))
 
 
-def _folder(source: Path, folder: Path, table: Path, repeats: int | None) -> Iterator[Item]:
-    """The pictures of one subset, at the place that their folder's name says."""
+def _folder(source: Path, folder: Path, table: Path, repeats: int | None) -> Iterator[DatasetItem]:
+    """The images of one subset, at the place that their folder's name says."""
     try:
         entries = parse(table.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, Fault) as error:
-        raise PrepError(f"{printable(str(table))} cannot be read: {error}.", f"Mend it, or mend {CONFIG}.") from None
+    except (OSError, UnicodeDecodeError, CaptionFault) as error:
+        raise PrepError(
+            f"{escape_control(str(table))} cannot be read: {error}.", f"Mend it, or mend {CONFIG}."
+        ) from None
     if not isinstance(entries, dict):
-        raise PrepError(f"{printable(str(table))} is no table of captions by file name.", "Mend it.")
-    inside = folder.is_relative_to(source) and (shelf := read_shelf(folder.name)) and repeats in (None, shelf.repeats)
+        raise PrepError(f"{escape_control(str(table))} is no table of captions by file name.", "Mend it.")
+    inside = (
+        folder.is_relative_to(source) and (shelf := parse_folder_name(folder.name)) and repeats in (None, shelf.repeats)
+    )
     place = folder.relative_to(source).as_posix() if inside else f"train/{repeats}_{folder.name}"
-    for picture in pictures_in(folder):
-        entry = next((entries[key] for key in (picture.name, picture.stem, str(picture)) if key in entries), None)
-        yield Item(picture, f"{place}/{picture.name}", _caption(entry))
+    for image in images_in(folder):
+        entry = next((entries[key] for key in (image.name, image.stem, str(image)) if key in entries), None)
+        yield DatasetItem(image, f"{place}/{image.name}", _caption(entry))
 
 
 def _caption(entry: Any) -> str | None:

@@ -8,67 +8,69 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.exchange import caption_files, imagefolder, kohya, kohya_metadata, webdataset, zip
-from pipeline.exchange.item import Form, Item
-from pipeline.tag_text import printable
+from pipeline.exchange.item import DatasetItem, ExportOptions
+from pipeline.tag_text import escape_control
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ExportLayout:
     """A way to hand a data set to other tools."""
 
     about: str
-    write: Callable[[Iterable[Item], Path, Form], None]  # items in order of their places; the target does not exist
+    write: Callable[
+        [Iterable[DatasetItem], Path, ExportOptions], None
+    ]  # items in order of their places; the target does not exist
     next: str  # how its reader is told of it; {target} and {extension} are filled in
 
 
-LAYOUTS: dict[str, Layout] = {
-    "kohya": Layout(
+LAYOUTS: dict[str, ExportLayout] = {
+    "kohya": ExportLayout(
         "kohya's folders with caption files",
         kohya.write,
         "kohya's trainer: --train_data_dir {target}/train_... --reg_data_dir {target}/reg_... "
         "--caption_extension {extension}",
     ),
-    "kohya-metadata": Layout(
+    "kohya-metadata": ExportLayout(
         "kohya's folders with a meta.json each and a dataset.toml",
         kohya_metadata.write,
         "kohya's trainer, started in {target}: --dataset_config dataset.toml",
     ),
-    "imagefolder": Layout(
+    "imagefolder": ExportLayout(
         "Hugging Face's imagefolder with metadata.jsonl",
         imagefolder.write,
         'datasets.load_dataset("imagefolder", data_dir="{target}")',
     ),
-    "webdataset": Layout(
-        "WebDataset's tar shards", webdataset.write, "webdataset: picture, .txt and .json under each key"
+    "webdataset": ExportLayout(
+        "WebDataset's tar shards", webdataset.write, "webdataset: image, .txt and .json under each key"
     ),
-    "zip": Layout("a zip with kohya's folders", zip.write, "upload {target}; unpacked it is kohya's folders"),
+    "zip": ExportLayout("a zip with kohya's folders", zip.write, "upload {target}; unpacked it is kohya's folders"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class ImportLayout:
     """A layout that prep recognises and reads."""
 
     about: str
-    recognise: Callable[[Path], bool]
-    read: Callable[[Path, str], Iterator[Item]]  # the second is 'smith man', for pictures that no name tells of
-    whole: bool  # it says of every picture what it is for
+    detect: Callable[[Path], bool]
+    read: Callable[[Path, str], Iterator[DatasetItem]]  # the second is 'smith man', for images that no name tells of
+    whole: bool  # it says of every image what it is for
 
 
 READERS = (  # the first that recognises a folder reads it
-    Reader("kohya's folders with metadata", kohya_metadata.recognise, kohya_metadata.read, True),
-    Reader("Hugging Face's imagefolder", imagefolder.recognise, imagefolder.read, False),
-    Reader("kohya's folders", kohya.recognise, kohya.read, True),
-    Reader("pictures with caption files", caption_files.recognise, caption_files.read, False),
+    ImportLayout("kohya's folders with metadata", kohya_metadata.detect, kohya_metadata.read, True),
+    ImportLayout("Hugging Face's imagefolder", imagefolder.detect, imagefolder.read, False),
+    ImportLayout("kohya's folders", kohya.detect, kohya.read, True),
+    ImportLayout("images with caption files", caption_files.detect, caption_files.read, False),
 )
 
 
-def find_reader(source: Path) -> Reader:
-    """Who reads a folder; PrepError if it holds no picture."""
+def find_reader(source: Path) -> ImportLayout:
+    """Who reads a folder; PrepError if it holds no image."""
     for reader in READERS:
-        if reader.recognise(source):
+        if reader.detect(source):
             return reader
     raise PrepError(
-        f"There are no pictures in {printable(str(source))}.",
-        "Name a folder of pictures, the parent of folders such as '10_smith man', a zip or tar shards.",
+        f"There are no images in {escape_control(str(source))}.",
+        "Name a folder of images, the parent of folders such as '10_smith man', a zip or tar shards.",
     )

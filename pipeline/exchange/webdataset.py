@@ -1,4 +1,4 @@
-"""WebDataset: tar shards in which a picture, its caption and its facts follow one another, the same bytes each time."""
+"""WebDataset: tar shards in which a image, its caption and its facts follow one another, the same bytes each time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import Form, Item
-from pipeline.tag_text import printable
+from pipeline.exchange.item import DatasetItem, ExportOptions
+from pipeline.tag_text import escape_control
 
 _BLOCK = 512
 _OVERHEAD = 6 * 3 * _BLOCK  # headers of one sample's three files, with room for long names
 
 
-def write(items: Iterable[Item], target: Path, form: Form) -> None:
-    """Write shards `train_x-000000.tar` of at most `form.shard` bytes, or of one picture where that is larger."""
+def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
+    """Write shards `train_x-000000.tar` of at most `form.shard` bytes, or of one image where that is larger."""
     target.mkdir(parents=True)
     for parent, group in itertools.groupby(items, key=lambda item: item.folder.partition("/")[0]):
         for number, samples in enumerate(_shards(group, form.shard)):
@@ -31,12 +31,12 @@ def write(items: Iterable[Item], target: Path, form: Form) -> None:
                     _add(tar, item)
 
 
-def _shards(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+def _shards(items: Iterable[DatasetItem], most: int) -> Iterator[list[DatasetItem]]:
     """The items in lists that fit into a shard."""
-    shard: list[Item] = []
+    shard: list[DatasetItem] = []
     size = 2 * _BLOCK * 10  # the end of a tar file
     for item in items:
-        room = item.picture.stat().st_size + len(item.text.encode()) + _OVERHEAD
+        room = item.image.stat().st_size + len(item.text.encode()) + _OVERHEAD
         if shard and size + room > most:
             yield shard
             shard, size = [], 2 * _BLOCK * 10
@@ -46,14 +46,16 @@ def _shards(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
         yield shard
 
 
-def _add(tar: tarfile.TarFile, item: Item) -> None:
+def _add(tar: tarfile.TarFile, item: DatasetItem) -> None:
     """One sample: the files whose names are the same up to the first dot."""
     key = str(PurePosixPath(item.place).with_suffix(""))
     if "." in key.rpartition("/")[2]:
-        raise PrepError(f"The name {printable(item.name)} has two dots, which WebDataset cannot tell apart.", "Rename.")
-    facts = json.dumps(dataclasses.asdict(item.shelf), ensure_ascii=False, sort_keys=True)
-    with item.picture.open("rb") as file:
-        tar.addfile(_member(item.place, item.picture.stat().st_size), file)
+        raise PrepError(
+            f"The name {escape_control(item.name)} has two dots, which WebDataset cannot tell apart.", "Rename."
+        )
+    facts = json.dumps(dataclasses.asdict(item.folder_spec), ensure_ascii=False, sort_keys=True)
+    with item.image.open("rb") as file:
+        tar.addfile(_member(item.place, item.image.stat().st_size), file)
     for ending, text in ((".txt", item.text), (".json", facts)):
         data = text.encode()
         tar.addfile(_member(key + ending, len(data)), io.BytesIO(data))

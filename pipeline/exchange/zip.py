@@ -1,4 +1,4 @@
-"""A zip whose caption names match its picture names, in kohya's folders: the same bytes each time."""
+"""A zip whose caption names match its image names, in kohya's folders: the same bytes each time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from pipeline.exchange.item import Form, Item
+from pipeline.exchange.item import DatasetItem, ExportOptions
 from stages.building.layout import caption_bytes
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can tell
 _UNIX, _PLAIN_FILE = 3, 0o100644 << 16
 
 
-def write(items: Iterable[Item], target: Path, form: Form) -> None:
-    """Write one zip file; stored, as pictures do not shrink, so that its bytes depend on no library's version."""
+def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
+    """Write one zip file; stored, as images do not shrink, so that its bytes depend on no library's version."""
     with zipfile.ZipFile(target, "x") as archive:
         for item in items:
-            with item.picture.open("rb") as old, archive.open(_member(item.place), "w", force_zip64=True) as new:
+            with item.image.open("rb") as old, archive.open(_member(item.place), "w", force_zip64=True) as new:
                 shutil.copyfileobj(old, new, 1 << 20)
             if item.caption is not None:
                 name = str(PurePosixPath(item.place).with_suffix(form.extension))

@@ -1,1 +1,1 @@
-"""HTML pages: one file each that needs no network, with the pictures in it."""
+"""HTML pages: one file each that needs no network, with the images in it."""

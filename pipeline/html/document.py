@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 from pipeline.workspace import write_atomic
 
 STYLE = Path(__file__).with_name("page.css")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HtmlPage:
     """What differs from page to page; `body` is HTML whose words went through `safe`."""
 
     made_by: str  # the command: 'prep compare'
@@ -26,7 +26,7 @@ class Page:
     script: str = ""
 
 
-def document(page: Page) -> str:
+def render_document(page: HtmlPage) -> str:
     """The whole page. Its policy lets a browser load nothing at all, and run `script` only, known by its hash."""
     hashed = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -42,7 +42,7 @@ def document(page: Page) -> str:
     )
 
 
-def refuse_taken(path: Path, made_by: str) -> None:
+def check_overwrite(path: Path, made_by: str) -> None:
     """PrepError when a page cannot lie at `path`, or something does that prep did not write."""
     if path.is_dir():
         raise PrepError(f"{path} is a folder.", f"Name a file in it: --html {path / (made_by.split()[-1] + '.html')}")
@@ -52,15 +52,15 @@ def refuse_taken(path: Path, made_by: str) -> None:
         raise PrepError(f"{path} is not a page that {made_by} wrote, so it stays.", "Name another file.")
 
 
-def write_page(path: Path, page: Page) -> None:
+def write_page(path: Path, page: HtmlPage) -> None:
     """Write the page, whole or not at all, over an older one of the same command only."""
-    refuse_taken(path, page.made_by)
-    write_atomic(path, document(page).encode())
+    check_overwrite(path, page.made_by)
+    write_atomic(path, render_document(page).encode())
 
 
 def safe(text: str) -> str:
     """Words as HTML: names and captions may hold anything, and stay words, in elements and in attributes."""
-    return html.escape(printable(text), quote=True)
+    return html.escape(escape_control(text), quote=True)
 
 
 def _marker(made_by: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures shrunk into the page itself: data URIs, made in threads."""
+"""Images shrunk into the page itself: data URIs, made in threads."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.html.document import safe
-from pipeline.imaging.decode import DAMAGE
+from pipeline.imaging.decode import DECODE_ERRORS
 from pipeline.imaging.image_file import load_rgb
-from pipeline.record import Picture
-from pipeline.stage import Report
+from pipeline.record import ImageInfo
+from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
 
-_QUALITY = 80  # of JPEG: a picture of 288 pixels has some 12 kB
+_QUALITY = 80  # of JPEG: a image of 288 pixels has some 12 kB
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A small picture as a page holds it."""
+    """A small image as a page holds it."""
 
     width: int
     height: int
@@ -35,29 +35,29 @@ class Thumbnail:
         )
 
 
-def thumbnail(picture: Picture, workspace: Workspace, side: int) -> Thumbnail | None:
-    """A picture of prep's, its longer side at most `side` pixels; None when its file is gone or damaged.
+def thumbnail(image: ImageInfo, workspace: Workspace, side: int) -> Thumbnail | None:
+    """A image of prep's, its longer side at most `side` pixels; None when its file is gone or damaged.
 
     PrepError for a path that leads out of the workspace.
     """
     from PIL import Image
 
-    path = workspace.path(picture.path)
+    path = workspace.path(image.path)
     try:
-        image = Image.fromarray(load_rgb(path))
-    except DAMAGE:
+        small = Image.fromarray(load_rgb(path))
+    except DECODE_ERRORS:
         return None
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     memory = io.BytesIO()
-    image.save(memory, "JPEG", quality=_QUALITY, optimize=True)
-    return Thumbnail(image.width, image.height, base64.b64encode(memory.getvalue()).decode())
+    small.save(memory, "JPEG", quality=_QUALITY, optimize=True)
+    return Thumbnail(small.width, small.height, base64.b64encode(memory.getvalue()).decode())
 
 
 def thumbnails(
-    pictures: Iterable[Picture], workspace: Workspace, side: int, report: Report
+    images: Iterable[ImageInfo], workspace: Workspace, side: int, report: ProgressFn
 ) -> dict[str, Thumbnail | None]:
-    """The thumbnails of several pictures by their path, on all cores; decoding lets go of the interpreter."""
-    distinct = {picture.path: picture for picture in pictures}
+    """The thumbnails of several images by their path, on all cores; decoding lets go of the interpreter."""
+    distinct = {image.path: image for image in images}
     made: dict[str, Thumbnail | None] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for path, one in zip(
@@ -68,8 +68,8 @@ def thumbnails(
     return made
 
 
-def framed(thumb: Thumbnail | None, picture: Picture | None, words: str) -> str:
+def framed(thumb: Thumbnail | None, image: ImageInfo | None, words: str) -> str:
     """The thumbnail, or in its place why there is none."""
     if thumb is not None:
         return thumb.image(words)
-    return f'<div class="gone">{"picture missing" if picture else "not cropped"}</div>'
+    return f'<div class="gone">{"image missing" if image else "not cropped"}</div>'

@@ -1,1 +1,1 @@
-"""Pictures as files and as arrays: read what is hostile, cut, reduce, convert, hash, write."""
+"""Images as files and as arrays: read what is hostile, cut, reduce, convert, hash, write."""

@@ -1,4 +1,4 @@
-"""Every colour model to 8-bit sRGB: alpha, palettes, CMYK, 16-bit and embedded profiles."""
+"""Every color model to 8-bit sRGB: alpha, palettes, CMYK, 16-bit and embedded profiles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRAIGHT = {"RGBa": "RGBA", "La": "LA"}  # premultiplied modes and their straigh
 PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB ", "RGBA": "RGB ", "CMYK": "CMYK", "LAB": "Lab "}
 
 
-def plain(image: Image, background: str, profile: bytes) -> tuple[Image, bytes]:
+def flatten_to_opaque(image: Image, background: str, profile: bytes) -> tuple[Image, bytes]:
     """`image` as grey, RGB or CMYK without alpha, and the profile that is still to be applied.
 
     Transparent pixels take `background` ('#rrggbb', sRGB), so a profile is applied before it.
@@ -59,8 +59,8 @@ def to_srgb(pixels: ndarray, profile: bytes) -> ndarray:
 def conversion(profile: bytes, mode: str) -> Any:
     """The transform from a profile to sRGB; None when it is broken, fits another mode or changes nothing.
 
-    Relative colorimetric with black point compensation, as picture editors convert. A profile
-    that moves no colour of a 9 x 9 x 9 cube by more than one step is sRGB under some name.
+    Relative colorimetric with black point compensation, as image editors convert. A profile
+    that moves no color of a 9 x 9 x 9 cube by more than one step is sRGB under some name.
     """
     from PIL import ImageCms
 
@@ -77,7 +77,7 @@ def conversion(profile: bytes, mode: str) -> Any:
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None  # every viewer shows a picture with a broken profile as if it had none
+        return None  # every viewer shows a image with a broken profile as if it had none
     return None if mode == "RGB" and _changes_nothing(change) else change
 
 

@@ -1,4 +1,4 @@
-"""What a picture file is: recognised by content, opened with its limits checked, its faults named."""
+"""What a image file is: recognised by content, opened with its limits checked, its faults named."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-MAX_PIXELS = 500_000_000  # a picture of more, as its header tells, is a decompression bomb
+MAX_PIXELS = 500_000_000  # a image of more, as its header tells, is a decompression bomb
 
-# Pillow could open these, but EPS runs Ghostscript, some are containers that hold no picture it can
+# Pillow could open these, but EPS runs Ghostscript, some are containers that hold no image it can
 # decode, and the rest have no signature, so that any file might pass for one.
 REFUSED = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF", "IPTC", "SPIDER", "IM", "IMT", "PCD", "MCIDAS", "XVTHUMB"}
-# Pictures that Pillow does not open, or of which it would show only the small preview.
+# Images that Pillow does not open, or of which it would show only the small preview.
 FOREIGN = {".heic", ".heif", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dng"}
 FOREIGN_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"crx "}
 # All that Pillow's decoders are known to raise on broken data.
-DAMAGE = (
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -42,7 +42,7 @@ DAMAGE = (
 )
 
 # How each EXIF orientation is turned upright: swap the axes, then mirror left-right, then mirror top-bottom.
-TURNS = {
+EXIF_TRANSFORMS = {
     1: (False, False, False),
     2: (False, True, False),
     3: (False, True, True),
@@ -55,7 +55,7 @@ TURNS = {
 
 
 class Unreadable(Exception):
-    """A picture file that cannot be used: a fault of the data, told in few words that can be counted."""
+    """A image file that cannot be used: a fault of the data, told in few words that can be counted."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -67,8 +67,8 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A picture file whose header has been read and whose pixels have not."""
+class OpenedImage:
+    """A image file whose header has been read and whose pixels have not."""
 
     data: bytes
     image: Image
@@ -82,30 +82,30 @@ class Opened:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height as people see the picture."""
+        """Width and height as people see the image."""
         width, height = self.image.size
-        return (height, width) if TURNS[self.orientation][0] else (width, height)
+        return (height, width) if EXIF_TRANSFORMS[self.orientation][0] else (width, height)
 
 
-def is_picture_name(name: str) -> bool:
-    """Whether a file is called as pictures are, whatever the case of its extension."""
+def is_image_name(name: str) -> bool:
+    """Whether a file is called as images are, whatever the case of its extension."""
     suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower()
     return suffix in FOREIGN or suffix in _extensions()
 
 
-def looks_like_picture(head: bytes, name: str) -> bool:
-    """Whether a file means to be a picture, by its first 16 bytes or else by its name.
+def looks_like_image(head: bytes, name: str) -> bool:
+    """Whether a file means to be a image, by its first 16 bytes or else by its name.
 
     Some signatures are mere letters ('BM', 'P5'), so a head that is plain text needs the name too.
     """
     head = head[:16]
-    if is_picture_name(name):
+    if is_image_name(name):
         return True
     return not _is_text(head) and (_is_foreign(head) or any(_accepts(name, head) for name in _formats()))
 
 
-def open_picture(data: bytes) -> Opened:
-    """Read a picture's header, without decoding pixels; raises Unreadable."""
+def open_image(data: bytes) -> OpenedImage:
+    """Read a image's header, without decoding pixels; raises Unreadable."""
     Image = _pillow()
     if not data:
         raise Unreadable("empty file")
@@ -119,15 +119,15 @@ def open_picture(data: bytes) -> Opened:
         known = [name for name in _formats() if _accepts(name, data[:16])]
         if known and not _is_text(data[:16]):
             raise Unreadable("damaged", f"a {known[0]} file of an unknown kind, or its header is broken") from None
-        raise Unreadable("not a picture") from None
-    except DAMAGE as fault:
+        raise Unreadable("not a image") from None
+    except DECODE_ERRORS as fault:
         raise damaged(fault) from None
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable("decompression bomb", f"{image.width} x {image.height} pixels")
     if image.width < 1 or image.height < 1:
         raise Unreadable("damaged", "it has no pixels")
     profile = image.info.get("icc_profile")
-    return Opened(data, image, _orientation(image, data), profile if isinstance(profile, bytes) else b"")
+    return OpenedImage(data, image, _orientation(image, data), profile if isinstance(profile, bytes) else b"")
 
 
 def damaged(fault: BaseException) -> Unreadable:
@@ -142,7 +142,7 @@ def damaged(fault: BaseException) -> Unreadable:
 def _orientation(image: Image, data: bytes) -> int:
     """The EXIF orientation; 1 where there is none, or none that makes sense."""
     if image.format == "TIFF":
-        return 1  # Pillow turns these itself, and its size is that of the turned picture
+        return 1  # Pillow turns these itself, and its size is that of the turned image
     info = image.info
     told = "exif" in info or "xmp" in info or "XML:com.adobe.xmp" in info or "Raw profile type exif" in info
     # A PNG may carry its EXIF behind the pixels; then asking for it decodes them.
@@ -150,9 +150,9 @@ def _orientation(image: Image, data: bytes) -> int:
         return 1
     try:
         value = image.getexif().get(0x0112, 1)
-    except DAMAGE:
-        return 1  # unreadable EXIF in a readable picture: every viewer shows it as stored
-    return value if value in TURNS else 1
+    except DECODE_ERRORS:
+        return 1  # unreadable EXIF in a readable image: every viewer shows it as stored
+    return value if value in EXIF_TRANSFORMS else 1
 
 
 @lru_cache(1)
@@ -162,7 +162,7 @@ def _pillow() -> ModuleType:
 
     Image.init()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises beyond twice this
-    # Pillow warns of odd EXIF, of large pictures, of palettes; faults that matter raise.
+    # Pillow warns of odd EXIF, of large images, of palettes; faults that matter raise.
     warnings.filterwarnings("ignore", module=r"PIL\..*")
     return Image
 
@@ -185,7 +185,7 @@ def _accepts(name: str, head: bytes) -> bool:
     accept = _pillow().OPEN[name][1]
     try:
         return accept is not None and accept(head) is True
-    except DAMAGE:
+    except DECODE_ERRORS:
         return False  # too few bytes for it to tell
 
 

@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]  # left, top, width, height in pixels
 
-SMALLEST = 24  # pixels of the working picture; both cascades were trained on 20 x 20
+SMALLEST = 24  # pixels of the working image; both cascades were trained on 20 x 20
 SAME_FACE = 0.3  # boxes that share this much of the smaller one are one face
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """One look over the picture with one cascade."""
+class CascadeSearch:
+    """One look over the image with one cascade."""
 
     file: str
-    side: int  # the picture's longest side while it is searched; faces from 24 pixels of it up are found
+    side: int  # the image's longest side while it is searched; faces from 24 pixels of it up are found
     votes: int  # neighbouring windows that must agree
     mirrored: bool = False
 
 
-# On the 29 pictures in the wheels of scikit-image, scikit-learn and matplotlib every true frontal
+# On the 29 images in the wheels of scikit-image, scikit-learn and matplotlib every true frontal
 # face had 21 votes or more and nothing false more than 5; of scikit-image's 100 faces and 100
 # non-faces from LFW, 8 votes find 91 and 0. Profiles cost the most time, hence the smaller side.
 SEARCHES = (
-    Search("haarcascade_frontalface_alt2.xml", side=480, votes=8),
-    Search("haarcascade_profileface.xml", side=320, votes=6),
-    Search("haarcascade_profileface.xml", side=320, votes=6, mirrored=True),
+    CascadeSearch("haarcascade_frontalface_alt2.xml", side=480, votes=8),
+    CascadeSearch("haarcascade_profileface.xml", side=320, votes=6),
+    CascadeSearch("haarcascade_profileface.xml", side=320, votes=6, mirrored=True),
 )
 
-_loaded = threading.local()  # a CascadeClassifier keeps its scaled picture, so threads cannot share one
+_loaded = threading.local()  # a CascadeClassifier keeps its scaled image, so threads cannot share one
 
 
 def find_faces(grey: np.ndarray) -> list[Box]:
-    """The faces in an H x W uint8 picture as left, top, width, height in pixels, largest first.
+    """The faces in an H x W uint8 image as left, top, width, height in pixels, largest first.
 
     Haar cascades (Viola and Jones, CVPR 2001; Lienhart and Maydt, ICIP 2002): frontal, then
     profiles looking to either side. A face found twice counts once and keeps the earlier search's
@@ -63,7 +63,7 @@ def overlap(a: Box, b: Box) -> float:
     return max(0, across) * max(0, down) / max(1, min(a[2] * a[3], b[2] * b[3]))
 
 
-def _find(grey: np.ndarray, search: Search) -> list[Box]:
+def _find(grey: np.ndarray, search: CascadeSearch) -> list[Box]:
     """What one search finds, in pixels of `grey`, most votes first."""
     import cv2
 

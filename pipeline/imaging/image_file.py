@@ -1,4 +1,4 @@
-"""Pictures: read, rendered, transformed, named by their pixels, and written."""
+"""Images: read, rendered, transformed, named by their pixels, and written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.imaging.color import to_srgb
-from pipeline.imaging.decode import MAX_PIXELS, TURNS, Unreadable, is_picture_name, looks_like_picture, open_picture
+from pipeline.imaging.decode import EXIF_TRANSFORMS, MAX_PIXELS, Unreadable, is_image_name, looks_like_image, open_image
 from pipeline.imaging.png import encode_png
-from pipeline.imaging.resample import Window, resample
-from pipeline.record import Crop, Picture, Transform
+from pipeline.imaging.resample import ScaledWindow, resample
+from pipeline.record import CropBox, ImageInfo, Transform
 from pipeline.workspace import Workspace, write_atomic
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Unreadable",
     "encode_png",
-    "is_picture_name",
+    "is_image_name",
     "load_rgb",
-    "looks_like_picture",
+    "looks_like_image",
     "phash",
     "pixel_hash",
     "render",
@@ -38,46 +38,46 @@ WHITE = "#ffffff"
 
 def upright_size(data: bytes) -> tuple[int, int]:
     """Width and height in pixels after EXIF orientation, from the header alone; raises Unreadable."""
-    return open_picture(data).upright
+    return open_image(data).upright
 
 
 def thumbnail(data: bytes, side: int) -> ndarray:
     """A quick upright look, uint8 RGB, its longer side at most `side` pixels; for saliency and faces."""
-    opened = open_picture(data)
+    opened = open_image(data)
     width, height = opened.upright
     scale = min(1.0, side / max(width, height))
     width, height = max(1, round(width * scale)), max(1, round(height * scale))
-    window = _stored_window(Window(width, height, 0, 0, width, height), opened.orientation)
+    window = _stored_window(ScaledWindow(width, height, 0, 0, width, height), opened.orientation)
     return _turned(to_srgb(*resample(opened, window, WHITE, quick=True)), opened.orientation)
 
 
-def render(data: bytes, crop: Crop) -> ndarray:
-    """The pixels of `crop` from a picture file's bytes: uint8 sRGB of shape (height, width, 3).
+def render(data: bytes, crop: CropBox) -> ndarray:
+    """The pixels of `crop` from a image file's bytes: uint8 sRGB of shape (height, width, 3).
 
     The same arguments give the same pixels. Raises Unreadable, also when the file's upright size
     is not the one the crop was made for.
     """
-    opened = open_picture(data)
+    opened = open_image(data)
     if opened.upright != (crop.source_width, crop.source_height):
         raise Unreadable("changed", f"{opened.upright} pixels, not {(crop.source_width, crop.source_height)}")
     if not _possible(crop):
         raise Unreadable("impossible crop", f"{crop.width} x {crop.height} at {crop.left}, {crop.top}")
-    upright = Window(crop.scaled_width, crop.scaled_height, crop.left, crop.top, crop.width, crop.height)
+    upright = ScaledWindow(crop.scaled_width, crop.scaled_height, crop.left, crop.top, crop.width, crop.height)
     pixels = resample(opened, _stored_window(upright, opened.orientation), crop.background)
-    # Small now: profiles and rotation cost a fraction of what they would on the large picture.
+    # Small now: profiles and rotation cost a fraction of what they would on the large image.
     return _turned(to_srgb(*pixels), opened.orientation)
 
 
 def transform(rgb: ndarray, change: Transform) -> ndarray:
     """An augmented copy of uint8 RGB, of the same shape: mirrored, turned, cut and enlarged again.
 
-    What is kept has the picture's own aspect, so nothing is squashed and no empty corner shows.
+    What is kept has the image's own aspect, so nothing is squashed and no empty corner shows.
     """
     import numpy as np
     from PIL import Image
 
     height, width, _ = rgb.shape
-    image = Image.fromarray(np.ascontiguousarray(rgb[:, ::-1]) if change.mirror else rgb)
+    image = Image.fromarray(np.ascontiguousarray(rgb[:, ::-1]) if change.flip else rgb)
     share = inner_share(width, height, change.angle) * change.zoom
     if share >= 1.0:
         return np.asarray(image)
@@ -89,7 +89,7 @@ def transform(rgb: ndarray, change: Transform) -> ndarray:
         box = (max(0.0, left), max(0.0, top), min(width, left + width * share), min(height, top + height * share))
         return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
     cos, sin = math.cos(math.radians(change.angle)), math.sin(math.radians(change.angle))
-    # From output to source: to the window about its centre, then turned back about the picture's.
+    # From output to source: to the window about its center, then turned back about the image's.
     left, top = x - width * share / 2, y - height * share / 2
     across = (share * cos, -share * sin, width / 2 + left * cos - top * sin)
     down = (share * sin, share * cos, height / 2 + left * sin + top * cos)
@@ -98,7 +98,7 @@ def transform(rgb: ndarray, change: Transform) -> ndarray:
 
 
 def inner_share(width: float, height: float, angle: float) -> float:
-    """The side of the largest upright rectangle of a picture's own aspect inside it when turned, as a share.
+    """The side of the largest upright rectangle of a image's own aspect inside it when turned, as a share.
 
     Its corners, turned back by `angle` degrees, must lie within half the width and half the height.
     """
@@ -107,7 +107,7 @@ def inner_share(width: float, height: float, angle: float) -> float:
 
 
 def load_rgb(path: Path) -> ndarray:
-    """A picture file as it stands, uint8 RGB of shape (height, width, 3); for pictures prep wrote."""
+    """A image file as it stands, uint8 RGB of shape (height, width, 3); for images prep wrote."""
     import numpy as np
     from PIL import Image
 
@@ -126,9 +126,9 @@ def pixel_hash(rgb: ndarray) -> str:
 
 
 def phash(rgb: ndarray) -> str:
-    """A 64-bit perceptual hash, 16 hex digits: near pictures differ in few bits.
+    """A 64-bit perceptual hash, 16 hex digits: near images differ in few bits.
 
-    The low 8 x 8 cosine frequencies of the 32 x 32 grey picture, each against their median.
+    The low 8 x 8 cosine frequencies of the 32 x 32 grey image, each against their median.
     """
     import cv2
     import numpy as np
@@ -138,7 +138,7 @@ def phash(rgb: ndarray) -> str:
     return np.packbits(low > np.median(low)).tobytes().hex()
 
 
-def save(workspace: Workspace, rgb: ndarray) -> Picture:
+def save(workspace: Workspace, rgb: ndarray) -> ImageInfo:
     """Write uint8 RGB below images/, named by its pixels; a file that is there already is left alone."""
     pixels = pixel_hash(rgb)
     path = workspace.images / pixels[:2] / f"{pixels}.png"
@@ -148,11 +148,11 @@ def save(workspace: Workspace, rgb: ndarray) -> Picture:
         write_atomic(path, data)
     height, width, _ = rgb.shape
     file = hashlib.sha256(data).hexdigest()
-    return Picture(workspace.relative(path), width, height, pixels, phash(rgb), file)
+    return ImageInfo(workspace.relative(path), width, height, pixels, phash(rgb), file)
 
 
-def _possible(crop: Crop) -> bool:
-    """Whether the window lies in the scaled picture and is no bomb itself; manifests are not trusted."""
+def _possible(crop: CropBox) -> bool:
+    """Whether the window lies in the scaled image and is no bomb itself; manifests are not trusted."""
     inside = (
         0 <= crop.left <= crop.left + crop.width <= crop.scaled_width
         and 0 <= crop.top <= crop.top + crop.height <= crop.scaled_height
@@ -160,14 +160,14 @@ def _possible(crop: Crop) -> bool:
     return inside and crop.width > 0 and crop.height > 0 and crop.width * crop.height <= MAX_PIXELS
 
 
-def _stored_window(upright: Window, orientation: int) -> Window:
-    """Where a window of the upright picture lies in the picture as stored."""
-    swap, flip_x, flip_y = TURNS[orientation]
+def _stored_window(upright: ScaledWindow, orientation: int) -> ScaledWindow:
+    """Where a window of the upright image lies in the image as stored."""
+    swap, flip_x, flip_y = EXIF_TRANSFORMS[orientation]
     left = upright.scaled_width - upright.left - upright.width if flip_x else upright.left
     top = upright.scaled_height - upright.top - upright.height if flip_y else upright.top
     if swap:
-        return Window(upright.scaled_height, upright.scaled_width, top, left, upright.height, upright.width)
-    return Window(upright.scaled_width, upright.scaled_height, left, top, upright.width, upright.height)
+        return ScaledWindow(upright.scaled_height, upright.scaled_width, top, left, upright.height, upright.width)
+    return ScaledWindow(upright.scaled_width, upright.scaled_height, left, top, upright.width, upright.height)
 
 
 def _turned(rgb: ndarray, orientation: int) -> ndarray:
@@ -175,7 +175,7 @@ def _turned(rgb: ndarray, orientation: int) -> ndarray:
     import cv2
     import numpy as np
 
-    swap, flip_x, flip_y = TURNS[orientation]
+    swap, flip_x, flip_y = EXIF_TRANSFORMS[orientation]
     turned = cv2.transpose(rgb) if swap else rgb
     if flip_x or flip_y:
         turned = cv2.flip(turned, -1 if flip_x and flip_y else int(flip_x))

@@ -1,4 +1,4 @@
-"""Which pictures look alike, by perceptual hash: those of two sets, and the groups within one."""
+"""Which images look alike, by perceptual hash: those of two sets, and the groups within one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK = 8_000_000  # pairs compared at a time: 64 MB
 _JOINED = 1_000_000  # pairs found that are joined at a time: 16 MB
 
 
-def near(ones: list[str], others: list[str], bits: int) -> list[int | None]:
+def nearest_within(ones: list[str], others: list[str], bits: int) -> list[int | None]:
     """For each hash of `ones` the index of its nearest in `others` if at most `bits` bits differ, else None.
 
     Hashes are 16 hex digits. All pairs are compared, so nothing near is missed; a million pairs take
@@ -34,7 +34,7 @@ def near(ones: list[str], others: list[str], bits: int) -> list[int | None]:
     return result
 
 
-def groups(hashes: list[str], bits: int) -> list[int]:
+def duplicate_groups(hashes: list[str], bits: int) -> list[int]:
     """`grouped` of hashes as 16 hex digits."""
     import numpy as np
 
@@ -56,7 +56,7 @@ def grouped(hashes: ndarray, bits: int) -> ndarray:
     parent = np.arange(len(values))
     for mask in _masks(values, bits):
         for ones, others in _alike(values, mask, bits):
-            parent = joined(parent, ones, others)
+            parent = union_find(parent, ones, others)
     _, first, numbers = np.unique(parent[places], return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -110,7 +110,7 @@ def _pair(found: list[ndarray]) -> tuple[ndarray, ndarray]:
     return ones, others
 
 
-def joined(parent: ndarray, ones: ndarray, others: ndarray) -> ndarray:
+def union_find(parent: ndarray, ones: ndarray, others: ndarray) -> ndarray:
     """A forest whose every node names its root, with pairs of nodes brought under one root each.
 
     Roots hook onto the least root they are paired with, then every path is halved until it is flat; rounds of this

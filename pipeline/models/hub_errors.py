@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.models.store import advice, home_of
+from pipeline.models.store import home_of, install_hint
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -17,13 +17,13 @@ OFFLINE = "--offline or HF_HUB_OFFLINE keeps prep from the network"
 _KEPT = "What came so far is kept. "
 
 
-def refuse(hub: str, wrong: str, first: str = "") -> PrepError:
+def hub_error(hub: str, wrong: str, first: str = "") -> PrepError:
     """The error that says what is wrong, and how the model is got nevertheless."""
-    return PrepError(wrong, first + advice(hub))
+    return PrepError(wrong, first + install_hint(hub))
 
 
 @contextmanager
-def told(hub: str, place: str) -> Iterator[None]:
+def translate_errors(hub: str, place: str) -> Iterator[None]:
     """Turn whatever the client raises, that talks to the server `place`, into a PrepError."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
     from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]
@@ -33,16 +33,16 @@ def told(hub: str, place: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise _refused(hub, place, error) from None
     except OfflineModeIsEnabled:
-        raise refuse(hub, f"{hub} is not on this machine, and {OFFLINE}.") from None
+        raise hub_error(hub, f"{hub} is not on this machine, and {OFFLINE}.") from None
     except TransportError as error:
         why = str(error).strip().split("\n")[0] or type(error).__name__
-        raise refuse(hub, f"The connection to {place} failed: {why}.", _KEPT) from None
+        raise hub_error(hub, f"The connection to {place} failed: {why}.", _KEPT) from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise refuse(hub, f"The disk that holds {home_of(hub).parent} is full.", _KEPT) from None
+            raise hub_error(hub, f"The disk that holds {home_of(hub).parent} is full.", _KEPT) from None
         if error.errno is not None:
             raise
-        raise refuse(hub, f"The download of {hub} broke off before its end.", _KEPT) from None
+        raise hub_error(hub, f"The download of {hub} broke off before its end.", _KEPT) from None
 
 
 def _refused(hub: str, place: str, error: HfHubHTTPError) -> PrepError:
@@ -52,7 +52,7 @@ def _refused(hub: str, place: str, error: HfHubHTTPError) -> PrepError:
     sentences: tuple[tuple[type, PrepError], ...] = (  # the first class that fits counts, so the finer ones come first
         (
             errors.GatedRepoError,
-            refuse(
+            hub_error(
                 hub,
                 f"{hub} is gated: its authors want their conditions accepted first.",
                 f"Accept them at {page}, log in with a token (hf auth login, or HF_TOKEN), then pull again. ",
@@ -77,7 +77,7 @@ def _refused(hub: str, place: str, error: HfHubHTTPError) -> PrepError:
     if status == 401:  # what the hub tells strangers about models that are private or do not exist
         return _nobody(hub, place)
     later = "Log in with a token: hf auth login. " if status == 403 else f"{_KEPT}Try again later. "
-    return refuse(hub, f"{place} answers {status} for {hub}.", later)
+    return hub_error(hub, f"{place} answers {status} for {hub}.", later)
 
 
 def _nobody(hub: str, place: str) -> PrepError:

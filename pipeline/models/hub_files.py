@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from pipeline.errors import PrepError
-from pipeline.models.catalog import Known
-from pipeline.models.store import RECORD, advice
+from pipeline.models.catalog import CatalogEntry
+from pipeline.models.store import RECORD, install_hint
 
 TEXTS = (".json", ".txt", ".csv", ".jinja")
 WEIGHTS = (".safetensors", ".onnx", ".onnx_data")
@@ -16,11 +16,13 @@ PICKLES = {  # read, as tensors only, where there is nothing else; to the name u
     "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
 }
 _COPIES = (".fp16.", ".non_ema.")  # smaller or unfinished copies of weights that stand beside them
-# Parts of a pipeline that prep never loads: 1.2 GB that would blacken pictures of their choice, and what they read by.
+# Parts of a pipeline that prep never loads: 1.2 GB that would blacken images of their choice, and what they read by.
 _UNUSED = ("safety_checker/", "feature_extractor/")
 
 
-def choose(hub: str, names: tuple[str, ...], entry: Known | None, patterns: tuple[str, ...]) -> dict[str, str]:
+def choose_files(
+    hub: str, names: tuple[str, ...], entry: CatalogEntry | None, patterns: tuple[str, ...]
+) -> dict[str, str]:
     """Of a repository's files those to pull, with their places in the model's folder; texts first.
 
     Those that fit `patterns`; without patterns all texts and the weights that the list of known
@@ -39,7 +41,9 @@ def choose(hub: str, names: tuple[str, ...], entry: Known | None, patterns: tupl
     missing = [need for need in needs or ("*.safetensors",) if not _any(ends, need)]
     if missing and not (not needs and _any(ends, "*.onnx")):
         lacks = " and no ".join(missing)
-        raise PrepError(f"{hub} has no {lacks} that prep would load (safetensors, ONNX and text files).", advice(hub))
+        raise PrepError(
+            f"{hub} has no {lacks} that prep would load (safetensors, ONNX and text files).", install_hint(hub)
+        )
     return {below + name: name for name in sorted(chosen, key=lambda name: not name.endswith(TEXTS))}
 
 

@@ -15,11 +15,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipeline.errors import PrepError
-from pipeline.models.catalog import Known, known
+from pipeline.models.catalog import CatalogEntry, known
 from pipeline.models.convert_pickle import to_safetensors
-from pipeline.models.hub_errors import OFFLINE, refuse, told
-from pipeline.models.hub_files import PICKLES, choose
-from pipeline.models.store import PART, RECORD, Entry, Pulled, home_of, hub_id, human, read_record, unchanged
+from pipeline.models.hub_errors import OFFLINE, hub_error, translate_errors
+from pipeline.models.hub_files import PICKLES, choose_files
+from pipeline.models.store import (
+    PART,
+    RECORD,
+    Pulled,
+    PulledFile,
+    format_bytes,
+    home_of,
+    hub_id,
+    read_record,
+    unchanged,
+)
 from pipeline.workspace import file_sha256, write_atomic
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -29,11 +39,11 @@ Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PullRequest:
     """What to pull."""
 
     hub: str
-    entry: Known | None = None
+    entry: CatalogEntry | None = None
     revision: str = ""  # empty: the list's, else the newest
     files: tuple[str, ...] = ()  # patterns; empty: what a model of its kind needs
     endpoint: str | None = None  # None: $HF_ENDPOINT, else the hub's own
@@ -48,13 +58,15 @@ class Wish:
         return self.endpoint or constants.ENDPOINT
 
     @classmethod
-    def of(cls, model: str, revision: str = "", files: tuple[str, ...] = (), endpoint: str | None = None) -> Wish:
+    def of(
+        cls, model: str, revision: str = "", files: tuple[str, ...] = (), endpoint: str | None = None
+    ) -> PullRequest:
         """From a short name or a hub id; PrepError when it is neither."""
         return cls(hub_id(model), known(model), revision, files, endpoint)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RemoteFile:
     """One file to download."""
 
     name: str  # path inside the model's folder
@@ -64,19 +76,19 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PullPlan:
     """A pull whose files are known."""
 
-    wish: Wish
+    wish: PullRequest
     revision: str  # commit
-    sources: tuple[Source, ...]
+    sources: tuple[RemoteFile, ...]
 
     @property
     def size(self) -> int:
         return sum(source.size or 0 for source in self.sources)
 
 
-def pull(wish: Wish, offline: bool = False, report: Report | None = None) -> Pulled:
+def pull(wish: PullRequest, offline: bool = False, report: Report | None = None) -> Pulled:
     """The model, downloaded unless a whole pull of it is there already; `report` gets bytes done and in all.
 
     Files come into a folder beside the final one, which takes its place when each is whole and fits
@@ -85,8 +97,8 @@ def pull(wish: Wish, offline: bool = False, report: Report | None = None) -> Pul
     if (here := _here(wish)) is not None:
         return here
     if offline:
-        raise refuse(wish.hub, f"{wish.hub} is not on this machine, and {OFFLINE}.")
-    with _alone(wish.hub), told(wish.hub, wish.place):
+        raise hub_error(wish.hub, f"{wish.hub} is not on this machine, and {OFFLINE}.")
+    with _alone(wish.hub), translate_errors(wish.hub, wish.place):
         plan = make_plan(wish)
         if (here := _here(replace(wish, revision=plan.revision))) is not None:
             return here
@@ -104,32 +116,32 @@ def part_of(hub: str) -> Path:
     return home.with_name(f".{home.name}{PART}")
 
 
-def make_plan(wish: Wish) -> Plan:
+def make_plan(wish: PullRequest) -> PullPlan:
     """Ask the hub which files there are, and choose."""
     from huggingface_hub import HfApi, hf_hub_url
 
     entry = wish.entry
     if entry and entry.url:
-        return Plan(wish, entry.revision, (Source(entry.files[0], entry.url, entry.size, entry.sha256),))
+        return PullPlan(wish, entry.revision, (RemoteFile(entry.files[0], entry.url, entry.size, entry.sha256),))
     revision = wish.revision or (entry.revision if entry else "main")
     try:
         info = HfApi(endpoint=wish.endpoint).model_info(wish.hub, revision=revision, files_metadata=True)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise refuse(wish.hub, "The server does not answer as a model hub does; see HF_ENDPOINT.") from None
+        raise hub_error(wish.hub, "The server does not answer as a model hub does; see HF_ENDPOINT.") from None
     commit = info.sha or ""
     if not _COMMIT.fullmatch(commit):
-        raise refuse(wish.hub, f"The server does not say which commit of {wish.hub} it has.")
+        raise hub_error(wish.hub, f"The server does not say which commit of {wish.hub} it has.")
     sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
     sources = tuple(
-        Source(inside, hf_hub_url(wish.hub, name, revision=commit, endpoint=wish.endpoint), sizes[name])
-        for name, inside in choose(wish.hub, tuple(sizes), entry, wish.files).items()
+        RemoteFile(inside, hf_hub_url(wish.hub, name, revision=commit, endpoint=wish.endpoint), sizes[name])
+        for name, inside in choose_files(wish.hub, tuple(sizes), entry, wish.files).items()
     )
-    return Plan(wish, commit, sources)
+    return PullPlan(wish, commit, sources)
 
 
-def _download_all(plan: Plan, part: Path, report: Report) -> dict[str, Entry]:
+def _download_all(plan: PullPlan, part: Path, report: Report) -> dict[str, PulledFile]:
     """Every file of the plan in `part`, whole, and nothing else there."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, PulledFile] = {}
     before = 0
     for source in plan.sources:
         source = _asked(plan, source)
@@ -147,7 +159,7 @@ def _add(report: Report, before: int, size: int, done: int) -> None:
     report(before + done, max(size, before + done))
 
 
-def _asked(plan: Plan, source: Source) -> Source:
+def _asked(plan: PullPlan, source: RemoteFile) -> RemoteFile:
     """The source with the size and the digest that the server states for this commit."""
     from huggingface_hub import get_hf_file_metadata
 
@@ -155,13 +167,13 @@ def _asked(plan: Plan, source: Source) -> Source:
         return source
     head = get_hf_file_metadata(source.url, endpoint=plan.wish.endpoint)
     if head.commit_hash != plan.revision:
-        raise refuse(
+        raise hub_error(
             plan.wish.hub, f"The server gives {source.name} of commit {head.commit_hash}, not of {plan.revision}."
         )
     return replace(source, size=head.size if head.size is not None else source.size, digest=head.etag or "")
 
 
-def _download(plan: Plan, source: Source, path: Path, report: Callable[[int], None]) -> None:
+def _download(plan: PullPlan, source: RemoteFile, path: Path, report: Callable[[int], None]) -> None:
     """`path` whole and with the right digest; goes on where an earlier try broke off."""
     if path.is_file() and source.digest and digest_of(path, source.digest) == source.digest:
         return
@@ -176,11 +188,11 @@ def _download(plan: Plan, source: Source, path: Path, report: Callable[[int], No
     if source.digest and (got := digest_of(begun, source.digest)) not in ("", source.digest):
         begun.unlink()
         wrong = f"{source.name} of {plan.wish.hub} came damaged: its hash is {got[:12]}"
-        raise refuse(plan.wish.hub, f"{wrong}, the server states {source.digest[:12]}.", "It was deleted. ")
+        raise hub_error(plan.wish.hub, f"{wrong}, the server states {source.digest[:12]}.", "It was deleted. ")
     begun.replace(path)
 
 
-def _get(plan: Plan, source: Source, file: BinaryIO, report: Callable[[int], None]) -> None:
+def _get(plan: PullPlan, source: RemoteFile, file: BinaryIO, report: Callable[[int], None]) -> None:
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers, disable_progress_bars, logging  # type: ignore[attr-defined]
 
@@ -221,15 +233,15 @@ def digest_of(path: Path, like: str) -> str:
     return sha.hexdigest()
 
 
-def _entry(source: Source, path: Path) -> dict[str, Entry]:
+def _entry(source: RemoteFile, path: Path) -> dict[str, PulledFile]:
     """What to record of a file; a pickle's tensors are written as safetensors, which take its place."""
     name = source.name
     sha = source.digest if len(source.digest) == 64 else file_sha256(path)  # a sha256 has just been compared
     if name not in PICKLES:
-        return {name: Entry(path.stat().st_size, sha)}
+        return {name: PulledFile(path.stat().st_size, sha)}
     target = path.with_name(PICKLES[name])
     to_safetensors(path, target)
-    return {target.name: Entry(target.stat().st_size, file_sha256(target), f"{name} sha256:{sha}")}
+    return {target.name: PulledFile(target.stat().st_size, file_sha256(target), f"{name} sha256:{sha}")}
 
 
 def _finish(part: Path, pulled: Pulled) -> None:
@@ -255,7 +267,7 @@ def _finish(part: Path, pulled: Pulled) -> None:
         old.rmdir()
 
 
-def _here(wish: Wish) -> Pulled | None:
+def _here(wish: PullRequest) -> Pulled | None:
     """The whole pull that fits the wish without asking the hub."""
     home = home_of(wish.hub)
     pulled = _record(home)
@@ -273,12 +285,15 @@ def _record(home: Path) -> Pulled | None:
         return None
 
 
-def _check_space(plan: Plan, part: Path) -> None:
+def _check_space(plan: PullPlan, part: Path) -> None:
     part.mkdir(parents=True, exist_ok=True)
     there = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
     free = shutil.disk_usage(part).free
     if (need := plan.size - there + _SPARE) > free:
-        raise refuse(plan.wish.hub, f"{part.parent} has {human(free)} free; {plan.wish.hub} needs {human(need)} there.")
+        raise hub_error(
+            plan.wish.hub,
+            f"{part.parent} has {format_bytes(free)} free; {plan.wish.hub} needs {format_bytes(need)} there.",
+        )
 
 
 @contextmanager

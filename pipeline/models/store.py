@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.models.catalog import KNOWN, known
+from pipeline.models.catalog import CATALOG, known
 from pipeline.stage import Model
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 
 RECORD = "prep-model.json"  # written last, beside the files of a whole pull
@@ -29,7 +29,7 @@ _POINTER = b"version https://git-lfs.github.com/spec"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LocalModel:
     """A model on this machine."""
 
     folder: Path
@@ -38,7 +38,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PulledFile:
     """What a pull recorded of one file."""
 
     size: int
@@ -52,7 +52,7 @@ class Pulled:
 
     name: str  # hub id
     revision: str  # commit
-    files: dict[str, Entry]
+    files: dict[str, PulledFile]
 
 
 def models_folder() -> Path:
@@ -74,7 +74,7 @@ def home_of(hub: str) -> Path:
     return models_folder() / hub.replace("/", "--")
 
 
-def find_model(model: str, workspace: Workspace, needs: tuple[str, ...]) -> Found:
+def find_model(model: str, workspace: Workspace, needs: tuple[str, ...]) -> LocalModel:
     """The model that `model` names, with all files of `needs`.
 
     A folder that exists (relative to the workspace, absolute, or with ~) comes first, then a short
@@ -89,17 +89,17 @@ def find_model(model: str, workspace: Workspace, needs: tuple[str, ...]) -> Foun
             raise PrepError(f"There is no model folder {folder}.", "Name a folder, or a model from: prep models list")
         folder = home_of(hub_id(model))
     if not folder.is_dir():
-        raise PrepError(f"The model {model} is not on this machine.", advice(hub_id(model)))
-    return check_folder(folder, needs)
+        raise PrepError(f"The model {model} is not on this machine.", install_hint(hub_id(model)))
+    return require_files(folder, needs)
 
 
-def check_folder(folder: Path, needs: tuple[str, ...] = ()) -> Found:
+def require_files(folder: Path, needs: tuple[str, ...] = ()) -> LocalModel:
     """The model in `folder`; PrepError when files of `needs` are not there, or not as they were pulled."""
     if folder.name.endswith(PART):
         raise PrepError(f"{folder} is a pull that has not ended.", "Go on with it: prep models pull NAME")
     pulled = read_record(folder)
     name = pulled.name if pulled else _name_of(folder)
-    mend = advice(name) if _HUB_ID.fullmatch(name) else f"Copy the model's files into {folder} again."
+    mend = install_hint(name) if _HUB_ID.fullmatch(name) else f"Copy the model's files into {folder} again."
     missing = [file for file in needs if not (folder / file).is_file()]
     if missing and missing == list(needs) and (kind := kind_of(folder)):
         raise PrepError(
@@ -116,7 +116,7 @@ def check_folder(folder: Path, needs: tuple[str, ...] = ()) -> Found:
         if pulled and file in pulled.files and size != pulled.files[file].size:
             was = pulled.files[file].size
             raise PrepError(f"{folder / file} has {size:,} bytes; {was:,} were pulled.", mend)
-    return Found(folder, name, pulled.revision if pulled else "")
+    return LocalModel(folder, name, pulled.revision if pulled else "")
 
 
 def kind_of(folder: Path) -> str:
@@ -128,7 +128,7 @@ def kind_of(folder: Path) -> str:
             continue
         named = plain.get(key) if isinstance(plain, dict) else None
         if isinstance(first := named[0] if isinstance(named, list) and named else named, str):
-            return printable(first)
+            return escape_control(first)
     return ""
 
 
@@ -138,20 +138,20 @@ def hub_id(model: str) -> str:
         return entry.hub
     if _HUB_ID.fullmatch(model) and "--" not in model and ".." not in model:
         return model
-    close = difflib.get_close_matches(model, [entry.name for entry in KNOWN], n=1)
+    close = difflib.get_close_matches(model, [entry.name for entry in CATALOG], n=1)
     mean = f"Did you mean {close[0]}? All names: prep models list" if close else "All names: prep models list"
     raise PrepError(f"{model!r} is neither a folder nor a model that prep knows.", mean)
 
 
-def advice(hub: str) -> str:
+def install_hint(hub: str) -> str:
     """How to get a model: the command, its size, and where copied files may lie."""
     entry = known(hub)
-    size = f" ({human(entry.size)})" if entry else ""
+    size = f" ({format_bytes(entry.size)})" if entry else ""
     files = f" {_and(entry.files)}" if entry and len(entry.files) <= 3 else " its files"
     return f"Get it: prep models pull {entry.name if entry else hub}{size}. Or copy{files} into {home_of(hub)}"
 
 
-def human(size: int) -> str:
+def format_bytes(size: int) -> str:
     """A number of bytes as people read it: 379 MB, 1.9 GB; 0 is one that nobody has said."""
     if not size:
         return "size unknown"
@@ -177,7 +177,7 @@ def unchanged(folder: Path, pulled: Pulled) -> bool:
     return all(_size(folder / name) == entry.size for name, entry in pulled.files.items())
 
 
-def check(folder: Path) -> Iterator[tuple[str, str]]:
+def verify_files(folder: Path) -> Iterator[tuple[str, str]]:
     """Read every file of a pull again: its name, and 'whole', 'changed' or 'missing'."""
     pulled = read_record(folder)
     for name, entry in pulled.files.items() if pulled else ():
@@ -186,7 +186,7 @@ def check(folder: Path) -> Iterator[tuple[str, str]]:
         yield name, "missing" if size is None else "whole" if same else "changed"
 
 
-def strangers() -> list[str]:
+def unlisted_models() -> list[str]:
     """Hub ids of the models on this machine that are not on the list of known ones."""
     root = models_folder()
     folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
@@ -194,7 +194,7 @@ def strangers() -> list[str]:
     return [name for name in names if _HUB_ID.fullmatch(name) and ".old" not in name and not known(name)]
 
 
-def hashes(found: Found, files: Iterable[str]) -> tuple[Model, ...]:
+def hashes(found: LocalModel, files: Iterable[str]) -> tuple[Model, ...]:
     """Provenance of a model's files: sha256 of each, read again only when size or times have changed."""
     return tuple(Model(f"{found.name}/{file}", known_sha256(found.folder / file), found.revision) for file in files)
 
@@ -234,7 +234,7 @@ def read_record(folder: Path) -> Pulled | None:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         files = {
-            str(name): Entry(int(one["size"]), str(one["sha256"]), str(one.get("source", "")))
+            str(name): PulledFile(int(one["size"]), str(one["sha256"]), str(one.get("source", "")))
             for name, one in plain["files"].items()
         }
         # Records travel with copied folders: one that names files elsewhere is not believed.

@@ -6,34 +6,34 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.checks.caption_pages import Page
-from pipeline.checks.caption_parts import Cutter
+from pipeline.checks.caption_pages import RowPage
+from pipeline.checks.caption_parts import CaptionSplitter
 from pipeline.checks.contradiction_rules import features
-from pipeline.checks.rule_context import Look
+from pipeline.checks.rule_context import CaptionPage
 from pipeline.clip_tokens import WINDOW
-from pipeline.report.facts import Captions
+from pipeline.report.facts import CaptionStats
 from pipeline.report.histogram import Gauge, histogram
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.checks.dataset_arrays import Cards
-    from pipeline.report.manifest_columns import Names
+    from pipeline.checks.dataset_arrays import DatasetArrays
+    from pipeline.report.manifest_columns import NameLookup
 
 _TOKENS = Gauge((15, 30, 45, 60, 75, 100, 150, 225), "{:g}".format, WINDOW)  # 75, 150, 225 fill the encoder's windows
 _LONGEST = 5  # captions told by name
-_TAG = 60  # letters: longer parts are sentences, of which a set may have as many as pictures
+_TAG = 60  # letters: longer parts are sentences, of which a set may have as many as images
 
 
 @dataclass(slots=True)
-class Words:
+class CaptionLengths:
     """What was read of the captions so far."""
 
     parts: Counter[str] = field(default_factory=Counter)  # by plain part: captions that have it
-    lengths: list[np.ndarray] = field(default_factory=list)  # tokens, one entry a picture
-    cutter: Cutter = field(default_factory=Cutter)
+    lengths: list[np.ndarray] = field(default_factory=list)  # tokens, one entry a image
+    cutter: CaptionSplitter = field(default_factory=CaptionSplitter)
 
-    def take(self, page: Page) -> tuple[Look, np.ndarray]:
+    def take(self, page: RowPage) -> tuple[CaptionPage, np.ndarray]:
         """Read one page on its way to the cards; returns what those are dealt from."""
         import numpy as np
         import pyarrow.compute as pc
@@ -47,18 +47,18 @@ class Words:
         short = np.flatnonzero((size > 0) & (size <= _TAG))
         for part, count in zip(chunks.plains.take(short).to_pylist(), counts[short].tolist(), strict=True):
             self.parts[part] += count
-        look = Look(page, chunks)
+        look = CaptionPage(page, chunks)
         return look, features(look)
 
-    def captions(self, cards: Cards, names: Names) -> Captions | None:
-        """The lengths of all captions; None where no picture has one."""
+    def captions(self, cards: DatasetArrays, names: NameLookup) -> CaptionStats | None:
+        """The lengths of all captions; None where no image has one."""
         import numpy as np
 
         tokens = np.concatenate([np.zeros(0, np.int64), *self.lengths])
         if not tokens.any():
             return None
         longest = np.argsort(-tokens, kind="stable")[:_LONGEST]
-        return Captions(
+        return CaptionStats(
             histogram(tokens, _TOKENS),
             int((tokens == 0).sum()),
             len(np.unique(cards.caption)),

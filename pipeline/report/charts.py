@@ -65,5 +65,5 @@ def decimal(value: float | None) -> str:
 
 
 def count(value: int, one: str, many: str = "") -> str:
-    """'1 picture', '1,200 pictures'."""
+    """'1 image', '1,200 images'."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"

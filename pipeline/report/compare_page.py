@@ -1,4 +1,4 @@
-"""The page of prep compare: one HTML file with the pictures in it, that needs no network and runs no script."""
+"""The page of prep compare: one HTML file with the images in it, that needs no network and runs no script."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.html import document
-from pipeline.html.document import Page, safe
+from pipeline.html.document import HtmlPage, safe
 from pipeline.html.thumbnails import framed, thumbnail
-from pipeline.report.compare import MARKS, Row, Sheet, counts, measure, number
-from pipeline.tag_text import spell
+from pipeline.report.compare import MARKS, ComparedTag, Comparison, counts, measure, number
+from pipeline.tag_text import format_tag
 from pipeline.workspace import Workspace
 
 _MADE_BY = "prep compare"
-_SIDE = 448  # pixels: the longer side of a picture on the page, twice what is shown for sharp screens
+_SIDE = 448  # pixels: the longer side of a image on the page, twice what is shown for sharp screens
 
 _STYLE = """article { display: grid; grid-template-columns: 14rem minmax(0, 1fr); gap: 2rem; padding: 2rem 0;
   border-top: 1px solid var(--line); margin-top: 2rem; }
@@ -38,38 +38,38 @@ cite { font-style: normal; font-size: .8rem; color: var(--soft); }
 """
 
 
-def write_page(path: Path, sheets: Iterable[Sheet], workspace: Workspace, words: str) -> int:
-    """Write the page and return its number of pictures; PrepError when `path` holds something else of the user's."""
-    document.refuse_taken(path, _MADE_BY)
+def write_page(path: Path, sheets: Iterable[Comparison], workspace: Workspace, words: str) -> int:
+    """Write the page and return its number of images; PrepError when `path` holds something else of the user's."""
+    document.check_overwrite(path, _MADE_BY)
     articles = [article(sheet, workspace) for sheet in sheets]
     document.write_page(path, page(articles, workspace.root.name, words))
     return len(articles)
 
 
-def page(articles: list[str], title: str, words: str) -> Page:
+def page(articles: list[str], title: str, words: str) -> HtmlPage:
     """The whole page around some articles; `words` are what a score must reach to count."""
     key = "".join(
         f'<span class="{kind}"><span class="mark">{mark}</span>{words}</span>'
         for kind, (mark, words) in MARKS.items()
         if mark
     )
-    pictures = "1 picture" if len(articles) == 1 else f"{len(articles):,} pictures"
+    images = "1 image" if len(articles) == 1 else f"{len(articles):,} images"
     head = (
-        f'<h1>{safe(title)}</h1>\n<p class="soft">Taggers compared on {pictures}. A tag counts as said from '
+        f'<h1>{safe(title)}</h1>\n<p class="soft">Taggers compared on {images}. A tag counts as said from '
         f'{safe(words)} up; lower scores are grey.</p>\n<p class="key">{key}</p>'
     )
-    return Page(_MADE_BY, f"{title}: taggers compared", "\n".join([head, *articles]), _STYLE)
+    return HtmlPage(_MADE_BY, f"{title}: taggers compared", "\n".join([head, *articles]), _STYLE)
 
 
-def article(sheet: Sheet, workspace: Workspace) -> str:
-    """One picture with what was said of it."""
+def article(sheet: Comparison, workspace: Workspace) -> str:
+    """One image with what was said of it."""
     name = safe(sheet.record.source.rpartition("/")[2])
     parts = [f"<h2>{name}</h2>", f'<p class="soft">{counts(sheet.rows)}</p>' if sheet.rows else ""]
     if sheet.record.drop:
         parts.append(f'<p class="one">dropped by {safe(sheet.record.drop.stage)}: {safe(sheet.record.drop.reason)}</p>')
     if sheet.rows:
         parts.append(_table(sheet))
-    parts += [f"<blockquote><p>{safe(a.text)}</p><cite>{safe(a.by)}</cite></blockquote>" for a in sheet.captions]
+    parts += [f"<blockquote><p>{safe(a.text)}</p><cite>{safe(a.tagger)}</cite></blockquote>" for a in sheet.captions]
     if scored := [measure(a) for a in sheet.measures if a.score is not None]:
         parts.append(f'<p class="soft measures">{safe(", ".join(scored))}</p>')
     parts += [f'<p class="fault">{safe(a.text)}</p>' for a in sheet.measures if a.score is None]
@@ -79,31 +79,31 @@ def article(sheet: Sheet, workspace: Workspace) -> str:
     return f"<article><figure>{_image(sheet, workspace)}{caption}</figure>\n<div>{''.join(parts)}</div></article>"
 
 
-def _table(sheet: Sheet) -> str:
-    heads = "".join(f'<th class="score" scope="col">{safe(by).replace(":", ":<wbr>")}</th>' for by in sheet.voices)
-    rows = "\n".join(_line(row, sheet.voices) for row in sheet.rows)
+def _table(sheet: Comparison) -> str:
+    heads = "".join(f'<th class="score" scope="col">{safe(by).replace(":", ":<wbr>")}</th>' for by in sheet.taggers)
+    rows = "\n".join(_line(row, sheet.taggers) for row in sheet.rows)
     head = f'<tr><th></th><th scope="col">tag</th><th scope="col">category</th>{heads}</tr>'
     return f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>{rows}</tbody></table></div>'
 
 
-def _line(row: Row, voices: tuple[str, ...]) -> str:
+def _line(row: ComparedTag, voices: tuple[str, ...]) -> str:
     mark, words = MARKS[row.agreement]
     cells = "".join(_cell(row, by) for by in voices)
     return (
         f'<tr class="{row.agreement}"><td class="mark" title="{words}" aria-label="{words}">{mark}</td>'
-        f'<td class="text">{safe(spell(row.text))}</td><td class="category">{safe(row.category)}</td>{cells}</tr>'
+        f'<td class="text">{safe(format_tag(row.text))}</td><td class="category">{safe(row.category)}</td>{cells}</tr>'
     )
 
 
-def _cell(row: Row, by: str) -> str:
+def _cell(row: ComparedTag, by: str) -> str:
     if by not in row.scores:
         return '<td class="score low" style="--share: 0%">&middot;</td>'
     score = row.scores[by]
-    low = "" if by in row.loud else " low"
+    low = "" if by in row.predicted else " low"
     share = 100 * min(1.0, max(0.0, score or 0.0))
     return f'<td class="score{low}" style="--share: {share:.0f}%">{number(score)}</td>'
 
 
-def _image(sheet: Sheet, workspace: Workspace) -> str:
-    picture = sheet.record.picture
-    return framed(thumbnail(picture, workspace, _SIDE) if picture else None, picture, sheet.record.source)
+def _image(sheet: Comparison, workspace: Workspace) -> str:
+    image = sheet.record.image
+    return framed(thumbnail(image, workspace, _SIDE) if image else None, image, sheet.record.source)

@@ -1,4 +1,4 @@
-"""Which pictures a page shows, and all it says of each: bounded, whatever the size of the set."""
+"""Which images a page shows, and all it says of each: bounded, whatever the size of the set."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from pipeline.clip_tokens import Tokens
 from pipeline.html.thumbnails import Thumbnail, thumbnails
 from pipeline.manifest import Manifest
 from pipeline.record import Record
-from pipeline.report.facts import Facts
+from pipeline.report.facts import ReportData
 from pipeline.report.manifest_columns import records
 from pipeline.report.measure import Measured
-from pipeline.report.tags import Said, cut_of, merge_of, said
-from pipeline.stage import Report
+from pipeline.report.tags import PredictedTag, cut_of, merge_of, said
+from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.checks.dataset_arrays import Cards
+    from pipeline.checks.dataset_arrays import DatasetArrays
 
 SIDE = 288  # pixels: the longer side of a thumbnail, for sharp screens nearly twice what is shown
 GROUPS = 24  # groups of look-alikes on the page
-DROPPED = 12  # pictures on the page for each reason
+DROPPED = 12  # images on the page for each reason
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture on the page."""
+class GalleryImage:
+    """A image on the page."""
 
     record: Record
     thumb: Thumbnail | None
-    tags: tuple[Said, ...]
+    tags: tuple[PredictedTag, ...]
     tokens: int  # of the caption
     sharpness: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """The pictures of a page by their rows, and those of the contact sheet in its order."""
+    """The images of a page by their rows, and those of the contact sheet in its order."""
 
-    shown: dict[int, Shown]
+    shown: dict[int, GalleryImage]
     sheet: tuple[int, ...]
 
 
-def gather(manifest: Manifest, workspace: Workspace, measured: Measured, most: int, report: Report) -> Gallery:
-    """The pictures of the contact sheet, at most `most`, and those that the facts name."""
+def gather(manifest: Manifest, workspace: Workspace, measured: Measured, most: int, report: ProgressFn) -> Gallery:
+    """The images of the contact sheet, at most `most`, and those that the facts name."""
     sheet = choose(measured, most)
     found = records(manifest, {*sheet, *named(measured.facts)})
-    pictures = [record.picture for record in found.values() if record.picture]
-    thumbs = thumbnails(pictures, workspace, SIDE, report)
+    images = [record.image for record in found.values() if record.image]
+    thumbs = thumbnails(images, workspace, SIDE, report)
     cut, tokens, sharp = cut_of(merge_of(manifest, workspace)), Tokens.load(), _sharpness(measured.cards)
     shown = {
-        row: Shown(
+        row: GalleryImage(
             record,
-            thumbs[record.picture.path] if record.picture else None,
+            thumbs[record.image.path] if record.image else None,
             tuple(said(record, cut)),
             tokens.count(record.caption),
             sharp.get(row),
@@ -67,7 +67,7 @@ def gather(manifest: Manifest, workspace: Workspace, measured: Measured, most: i
 
 
 def choose(measured: Measured, most: int) -> list[int]:
-    """Rows of at most `most` pictures: originals before copies, spread evenly; by role, subject and id.
+    """Rows of at most `most` images: originals before copies, spread evenly; by role, subject and id.
 
     Ids are hashes, so evenly spread ones are a fair sample.
     """
@@ -84,14 +84,14 @@ def choose(measured: Measured, most: int) -> list[int]:
     return rows
 
 
-def named(facts: Facts) -> Iterator[int]:
+def named(facts: ReportData) -> Iterator[int]:
     """The rows that a page's sections show beside the contact sheet."""
     for scale in (facts.lost, facts.enlarged, facts.sharpness):
         yield from (one.row for one, _ in scale.worst)
     for alike in facts.likeness.listed[:GROUPS]:
-        yield from (one.row for one in alike.pictures)
+        yield from (one.row for one in alike.images)
     if facts.seen:
-        yield from (one.row for alike in facts.seen.listed[:GROUPS] for one in alike.pictures)
+        yield from (one.row for alike in facts.seen.listed[:GROUPS] for one in alike.images)
         yield from (one.row for one, _ in facts.seen.unlike)
     for dropped in facts.dropped:
         yield from (one.row for one, _ in dropped.listed[:DROPPED])
@@ -106,7 +106,7 @@ def _spread(places: np.ndarray, count: int) -> np.ndarray:
     return places[np.linspace(0, len(places) - 1, count).round().astype(np.int64)] if count > 0 else places[:0]
 
 
-def _sharpness(cards: Cards | None) -> dict[int, float]:
+def _sharpness(cards: DatasetArrays | None) -> dict[int, float]:
     """Measured sharpness by row."""
     if cards is None:
         return {}

@@ -1,4 +1,4 @@
-"""Pictures on the page: the contact sheet with its captions, and small rows of pictures that a section is about."""
+"""Images on the page: the contact sheet with its captions, and small rows of images that a section is about."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pipeline.html.document import safe
 from pipeline.html.thumbnails import framed
 from pipeline.record import Record
 from pipeline.report.charts import count
-from pipeline.report.facts import Alike, Facts, Named
-from pipeline.report.gallery import GROUPS, Gallery, Shown
-from pipeline.report.tags import Said
+from pipeline.report.facts import DuplicateGroup, ImageRef, ReportData
+from pipeline.report.gallery import GROUPS, Gallery, GalleryImage
+from pipeline.report.tags import PredictedTag
 
 ROLES = {"train": "training", "reg": "regularization", "val": "validation"}
 _SORTS = (
@@ -23,16 +23,16 @@ _SORTS = (
 )
 
 
-def pictures(facts: Facts, gallery: Gallery) -> str:
+def images(facts: ReportData, gallery: Gallery) -> str:
     """The contact sheet, with what was left out said."""
-    total, shown = facts.counts.pictures, len(gallery.sheet)
+    total, shown = facts.counts.images, len(gallery.sheet)
     if not total:
         return ""
-    words = f"All {count(total, 'picture')}." if shown == total else _left_out(facts, shown)
+    words = f"All {count(total, 'image')}." if shown == total else _left_out(facts, shown)
     sorts = "".join(f'<option value="{key}">{text}</option>' for key, text in _SORTS)
     cards = "\n".join(_card(gallery.shown[row]) for row in gallery.sheet)
     return (
-        f'<section id="pictures"><h2>Pictures</h2>\n<p class="soft">{words}</p>\n'
+        f'<section id="images"><h2>Images</h2>\n<p class="soft">{words}</p>\n'
         '<form id="tools" role="search" hidden><label>Show only <input id="filter" type="search" '
         'placeholder="words, with commas between" autocomplete="off"></label> '
         f'<label>sorted <select id="sort">{sorts}</select></label> <output id="told" for="filter"></output></form>\n'
@@ -40,17 +40,17 @@ def pictures(facts: Facts, gallery: Gallery) -> str:
     )
 
 
-def row(found: Iterable[tuple[Named, str]], gallery: Gallery) -> str:
-    """Small pictures side by side, each with a few words."""
+def row(found: Iterable[tuple[ImageRef, str]], gallery: Gallery) -> str:
+    """Small images side by side, each with a few words."""
     figures = "".join(_small(one, words, gallery) for one, words in found)
     return f'<div class="row">{figures}</div>' if figures else ""
 
 
-def alike(facts: Facts, gallery: Gallery) -> str:
+def alike(facts: ReportData, gallery: Gallery) -> str:
     """Near-duplicates side by side, those in more than one role first."""
     found = facts.likeness
     if found.bits is None:
-        words = "The set is too large to compare all its pictures." if facts.counts.pictures else ""
+        words = "The set is too large to compare all its images." if facts.counts.images else ""
         return f'<section id="alike"><h2>Near-duplicates</h2><p>{words}</p></section>' if words else ""
     if not found.groups:
         words = f"None: no two originals are within {found.bits} bits of perceptual hash."
@@ -63,13 +63,13 @@ def alike(facts: Facts, gallery: Gallery) -> str:
     groups = "".join(_group(one, gallery) for one in shown)
     return (
         f'<section id="alike"><h2>Near-duplicates</h2>\n<p class="soft">{count(found.groups, "group")} of '
-        f"{count(found.pictures, 'picture')}: each within {found.bits} of 64 bits of perceptual hash of another, "
+        f"{count(found.images, 'image')}: each within {found.bits} of 64 bits of perceptual hash of another, "
         f'augmented copies left out.{left}{across}</p>\n<div class="groups">{groups}</div></section>'
     )
 
 
-def seen(facts: Facts, gallery: Gallery) -> str:
-    """What CLIP saw: scenes that no hash shows to be one, and pictures unlike the rest of their subject."""
+def seen(facts: ReportData, gallery: Gallery) -> str:
+    """What CLIP saw: scenes that no hash shows to be one, and images unlike the rest of their subject."""
     found = facts.seen
     if found is None:
         return ""
@@ -79,40 +79,40 @@ def seen(facts: Facts, gallery: Gallery) -> str:
     unlike = unlike or '<p class="soft">None.</p>'
     return (
         f'<section id="clip"><h2>Alike and unlike</h2>\n<p class="soft">By CLIP, subject by subject: '
-        f"{found.compared:,} of {count(found.pictures, 'original')} compared.</p>\n<h3>One scene</h3>"
+        f"{found.compared:,} of {count(found.images, 'original')} compared.</p>\n<h3>One scene</h3>"
         f'<p class="soft">{count(found.scenes, "group")} whose hashes differ{left}.</p>'
         f'<div class="groups">{groups}</div>\n<h3>Unlike the rest</h3>{unlike}</section>'
     )
 
 
-def _left_out(facts: Facts, shown: int) -> str:
-    total = facts.counts.pictures
+def _left_out(facts: ReportData, shown: int) -> str:
+    total = facts.counts.images
     return (
-        f"{shown:,} of {total:,} pictures, spread evenly, originals before copies; {total - shown:,} are left out here "
-        f"and counted everywhere else. More with <code>prep report --pictures {min(total, 4 * max(1, shown))}</code>."
+        f"{shown:,} of {total:,} images, spread evenly, originals before copies; {total - shown:,} are left out here "
+        f"and counted everywhere else. More with <code>prep report --images {min(total, 4 * max(1, shown))}</code>."
     )
 
 
-def _group(one: Alike, gallery: Gallery) -> str:
+def _group(one: DuplicateGroup, gallery: Gallery) -> str:
     sets = " and ".join(ROLES[role] for role in one.roles)
     mark = f'<strong class="bad">in {sets}</strong>' if len(one.roles) > 1 else sets
-    more = f", the first {len(one.pictures)}" if one.count > len(one.pictures) else ""
-    named = [(picture, ROLES[gallery.shown[picture.row].record.role]) for picture in one.pictures]
+    more = f", the first {len(one.images)}" if one.count > len(one.images) else ""
+    named = [(image, ROLES[gallery.shown[image.row].record.role]) for image in one.images]
     return (
-        f'<div class="group"><p class="soft">{count(one.count, "picture")}{more}, {mark}</p>{row(named, gallery)}</div>'
+        f'<div class="group"><p class="soft">{count(one.count, "image")}{more}, {mark}</p>{row(named, gallery)}</div>'
     )
 
 
-def _small(one: Named, words: str, gallery: Gallery) -> str:
+def _small(one: ImageRef, words: str, gallery: Gallery) -> str:
     shown = gallery.shown[one.row]
-    image = framed(shown.thumb, shown.record.picture, _words(shown.record))
+    image = framed(shown.thumb, shown.record.image, _words(shown.record))
     link = f'<a href="#p-{safe(one.id)}">{image}</a>' if one.row in gallery.sheet else image
     detail = f"<br>{safe(words)}" if words else ""
     return f"<figure>{link}<figcaption>{name(shown.record)}{detail}</figcaption></figure>"
 
 
-def _card(shown: Shown) -> str:
-    """One picture of the contact sheet: the caption large, what is known of it small."""
+def _card(shown: GalleryImage) -> str:
+    """One image of the contact sheet: the caption large, what is known of it small."""
     record = shown.record
     caption = f"<p>{safe(record.caption)}</p>" if record.caption else ""
     badge = "" if record.role == "train" else f'<span class="badge">{ROLES[record.role]}</span>'
@@ -121,20 +121,20 @@ def _card(shown: Shown) -> str:
     data = {
         "name": record.source.rpartition("/")[2],
         "tokens": str(shown.tokens),
-        "lost": f"{crop.lost:g}" if crop else "0",
+        "lost": f"{crop.cropped_fraction:g}" if crop else "0",
         "upscale": f"{crop.upscale:g}" if crop else "1",
         "sharp": "9" if shown.sharpness is None else f"{shown.sharpness:g}",
     }
     attributes = " ".join(f'data-{name}="{safe(value)}"' for name, value in data.items())
     return (
         f'<figure id="p-{safe(record.id)}" {attributes}>'
-        f'<div class="plate">{framed(shown.thumb, record.picture, _words(record))}</div>'
+        f'<div class="plate">{framed(shown.thumb, record.image, _words(record))}</div>'
         f'<figcaption>{caption}{_hand(record)}{_tags(shown.tags)}<p class="soft">{badge}{name(record)}<br>'
         f"{_about(shown)}</p></figcaption></figure>"
     )
 
 
-def _tags(tags: tuple[Said, ...]) -> str:
+def _tags(tags: tuple[PredictedTag, ...]) -> str:
     """The tags above their thresholds; those that the caption leaves out struck through."""
     if not tags:
         return ""
@@ -154,11 +154,11 @@ def _hand(record: Record) -> str:
     return f'<p class="hand">by hand: {safe("; ".join(edits))}</p>' if edits else ""
 
 
-def _about(shown: Shown) -> str:
+def _about(shown: GalleryImage) -> str:
     record, crop = shown.record, shown.record.crop
     who = record.subject or record.class_name
-    parts = [who, f"{record.picture.width} x {record.picture.height}" if record.picture else ""]
-    parts += [f"{crop.lost:.0%} cut away" if crop and crop.lost >= 0.005 else ""]
+    parts = [who, f"{record.image.width} x {record.image.height}" if record.image else ""]
+    parts += [f"{crop.cropped_fraction:.0%} cut away" if crop and crop.cropped_fraction >= 0.005 else ""]
     parts += [f"enlarged {crop.upscale:.2f} times" if crop and crop.upscale > 1 else ""]
     parts += [f"sharpness {shown.sharpness:.2f}" if shown.sharpness is not None else ""]
     parts += [count(shown.tokens, "token") if record.caption else ""]
@@ -169,8 +169,8 @@ def _words(record: Record) -> str:
     return record.caption or record.source.rpartition("/")[2]
 
 
-def name(record: Record | Named) -> str:
-    """A picture's file name, with the number of a copy; whole path and id come up with the pointer."""
+def name(record: Record | ImageRef) -> str:
+    """A image's file name, with the number of a copy; whole path and id come up with the pointer."""
     copy = f" {record.id.partition('-')[2]}" if "-" in record.id else ""
     return (
         f'<span title="{safe(record.source)}, {safe(record.id)}">{safe(record.source.rpartition("/")[2] + copy)}</span>'

@@ -1,4 +1,4 @@
-"""What a report asks of a manifest beside the cards: which pictures are originals, how large their sources were."""
+"""What a report asks of a manifest beside the cards: which images are originals, how large their sources were."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 
 from pipeline.manifest import Manifest, from_arrow, schema
 from pipeline.record import Record
-from pipeline.report.facts import Named
+from pipeline.report.facts import ImageRef
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-    from pipeline.checks.dataset_arrays import Cards
+    from pipeline.checks.dataset_arrays import DatasetArrays
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ManifestColumns:
     """One entry a card."""
 
     originals: np.ndarray  # bool: no copy that augment made
     megapixels: np.ndarray  # float32: of the sources, one entry a source
 
     @classmethod
-    def read(cls, manifest: Manifest, cards: Cards) -> Columns:
+    def read(cls, manifest: Manifest, cards: DatasetArrays) -> ManifestColumns:
         """Read them row group by row group."""
         import numpy as np
 
@@ -39,16 +39,16 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class NameLookup:
     """Names of records by their rows."""
 
     manifest: Manifest
 
-    def __call__(self, rows: Iterable[int]) -> list[Named]:
+    def __call__(self, rows: Iterable[int]) -> list[ImageRef]:
         """The names of some rows, in their order; reads only the row groups that hold them."""
         rows = [int(row) for row in rows]
         found = {
-            row: Named(row, *pair.values())
+            row: ImageRef(row, *pair.values())
             for inside, table in _taken(self.manifest, rows, ["id", "source"])
             for row, pair in zip(inside, table.to_pylist(), strict=True)
         }

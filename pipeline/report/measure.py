@@ -7,25 +7,25 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.checks.caption_pages import pages
-from pipeline.checks.dataset_arrays import ROLES, Cards, deal
+from pipeline.checks.dataset_arrays import ROLES, DatasetArrays, load_arrays
 from pipeline.checks.image_measures import fill
 from pipeline.checks.image_rules import BLURRED, ENLARGED, LOST
 from pipeline.manifest import Manifest
 from pipeline.registry import read_recipe
-from pipeline.report.caption_lengths import Words
+from pipeline.report.caption_lengths import CaptionLengths
 from pipeline.report.drops import dropped
-from pipeline.report.facts import Bucket, Facts, Part, Scale
+from pipeline.report.facts import BucketCount, DatasetPart, Distribution, ReportData
 from pipeline.report.histogram import Gauge, histogram
-from pipeline.report.manifest_columns import Columns, Names
+from pipeline.report.manifest_columns import ManifestColumns, NameLookup
 from pipeline.report.similarity import likeness, seen
 from pipeline.report.tags import bonds, merge_of, tag_counts
-from pipeline.stage import Report
+from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
 
-_WORST = 12  # pictures shown of each measure's bad end
+_WORST = 12  # images shown of each measure's bad end
 
 
 _LOST = Gauge((0.05, 0.1, 0.2, 0.3, 0.4, 0.5), "{:.0%}".format, LOST)
@@ -36,21 +36,21 @@ _MEGAPIXELS = Gauge((0.25, 0.5, 1, 2, 4, 8, 16, 32), "{:g}".format)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The facts, and the numbers of every picture that they were taken from."""
+    """The facts, and the numbers of every image that they were taken from."""
 
-    facts: Facts
-    cards: Cards | None  # None when the set has no picture
+    facts: ReportData
+    cards: DatasetArrays | None  # None when the set has no image
     originals: np.ndarray  # bool, one a card: no copy that augment made
 
 
-def measure(manifest: Manifest, workspace: Workspace, report: Report) -> Measured:
+def measure(manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Measured:
     """All that can be told of a set, after any stage.
 
-    Pictures whose sharpness no tagger measured are opened once; `report` hears how far that is.
+    Images whose sharpness no tagger measured are opened once; `report` hears how far that is.
     """
     import numpy as np
 
-    facts = Facts(
+    facts = ReportData(
         title=workspace.root.name,
         stage=manifest.path.stem,
         manifest=workspace.relative(manifest.path),
@@ -59,15 +59,15 @@ def measure(manifest: Manifest, workspace: Workspace, report: Report) -> Measure
         dropped=dropped(manifest),
         history=manifest.history,
     )
-    words = Words()
+    words = CaptionLengths()
     repeats = {subject.token: subject.repeats for subject in read_recipe(workspace).subjects}
-    dealt = deal(map(words.take, pages(manifest)), repeats)
+    dealt = load_arrays(map(words.take, pages(manifest)), repeats)
     if dealt is None:
         return Measured(facts, None, np.zeros(0, bool))
     cards = fill(dealt, manifest, workspace, report)
-    columns, merge = Columns.read(manifest, cards), merge_of(manifest, workspace)
+    columns, merge = ManifestColumns.read(manifest, cards), merge_of(manifest, workspace)
     tags, in_all = tag_counts(manifest, cards, merge, words.parts)
-    look = Look(cards, columns.originals, Names(manifest))
+    look = ReportArrays(cards, columns.originals, NameLookup(manifest))
     facts = replace(
         facts,
         parts=tuple(_parts(cards, columns.originals)),
@@ -87,24 +87,24 @@ def measure(manifest: Manifest, workspace: Workspace, report: Report) -> Measure
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What scales are measured on: the pictures without their copies."""
+class ReportArrays:
+    """What scales are measured on: the images without their copies."""
 
-    cards: Cards
+    cards: DatasetArrays
     originals: np.ndarray  # bool, one a card
-    names: Names
+    names: NameLookup
 
-    def scale(self, values: np.ndarray, gauge: Gauge) -> Scale:
+    def scale(self, values: np.ndarray, gauge: Gauge) -> Distribution:
         """A measure with one value a card, NaN where it is unknown."""
         import numpy as np
 
         known = self.originals & ~np.isnan(values)
         badness = -values if gauge.downwards else values
-        best = gauge.edges[-1] if gauge.downwards else gauge.edges[0]  # nobody need see pictures as good as this
+        best = gauge.edges[-1] if gauge.downwards else gauge.edges[0]  # nobody need see images as good as this
         notable = np.flatnonzero(known & (badness > (-best if gauge.downwards else best)))
         worst = notable[np.argsort(-badness[notable], kind="stable")][:_WORST]
         named = self.names(self.cards.rows[worst])
-        return Scale(
+        return Distribution(
             histogram(values[known], gauge),
             int((self.originals & ~known).sum()),
             int(gauge.bad(values[known]).sum()),
@@ -112,7 +112,7 @@ class Look:
         )
 
 
-def _parts(cards: Cards, originals: np.ndarray) -> Iterable[Part]:
+def _parts(cards: DatasetArrays, originals: np.ndarray) -> Iterable[DatasetPart]:
     """Subjects first, then what they are told apart from; each role in the order of ROLES."""
     import numpy as np
 
@@ -120,7 +120,7 @@ def _parts(cards: Cards, originals: np.ndarray) -> Iterable[Part]:
     kinds, place = np.unique(keys, axis=1, return_inverse=True)
     for number, (role, subject, class_name) in enumerate(kinds.T.tolist()):
         mine = place.ravel() == number
-        yield Part(
+        yield DatasetPart(
             ROLES[role],
             cards.subjects[subject],
             cards.classes[class_name],
@@ -130,7 +130,7 @@ def _parts(cards: Cards, originals: np.ndarray) -> Iterable[Part]:
         )
 
 
-def _buckets(cards: Cards) -> Iterable[Bucket]:
+def _buckets(cards: DatasetArrays) -> Iterable[BucketCount]:
     """Sizes, the most frequent first."""
     import numpy as np
 
@@ -140,4 +140,4 @@ def _buckets(cards: Cards) -> Iterable[Bucket]:
     for at in np.lexsort((sizes[0], -counts)).tolist():
         lost = cards.lost[place == at]
         width, height = sizes[:, at].tolist()
-        yield Bucket(width, height, int(counts[at]), round(float(lost.mean()), 4), round(float(lost.max()), 4))
+        yield BucketCount(width, height, int(counts[at]), round(float(lost.mean()), 4), round(float(lost.max()), 4))

@@ -6,18 +6,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.html.document import Page, safe
-from pipeline.report.facts import Facts
+from pipeline.html.document import HtmlPage, safe
+from pipeline.report.facts import ReportData
 from pipeline.report.gallery import Gallery
-from pipeline.report.image_rows import alike, pictures, seen
+from pipeline.report.image_rows import alike, images, seen
 from pipeline.report.provenance import drops, history
 from pipeline.report.sections import captions, overview, quality, sizes, subjects, tags
 
 MADE_BY = "prep report"
 _HERE = Path(__file__).parent
-_SECTIONS: tuple[Callable[[Facts, Gallery], str], ...] = (
+_SECTIONS: tuple[Callable[[ReportData, Gallery], str], ...] = (
     overview,
-    pictures,
+    images,
     tags,
     subjects,
     captions,
@@ -30,7 +30,7 @@ _SECTIONS: tuple[Callable[[Facts, Gallery], str], ...] = (
 )
 
 
-def page(facts: Facts, gallery: Gallery) -> Page:
+def page(facts: ReportData, gallery: Gallery) -> HtmlPage:
     """The page; sections about what the set does not have yet are left out."""
     made = [section for write in _SECTIONS if (section := write(facts, gallery))]
     links = "".join(
@@ -43,4 +43,4 @@ def page(facts: Facts, gallery: Gallery) -> Page:
         f'<nav aria-label="Sections">{links}</nav>\n<main>\n' + "\n".join(made) + "\n</main>"
     )
     style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    return Page(MADE_BY, f"{facts.title}: the set after {facts.stage}", body, style, script)
+    return HtmlPage(MADE_BY, f"{facts.title}: the set after {facts.stage}", body, style, script)

@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.html.document import safe
-from pipeline.options import shown
+from pipeline.options import format_value
 from pipeline.registry import STAGES, TAGGERS
 from pipeline.report.charts import count, table
-from pipeline.report.facts import Dropped, Facts
+from pipeline.report.facts import DroppedImages, ReportData
 from pipeline.report.gallery import DROPPED, Gallery
 from pipeline.report.image_rows import row
-from pipeline.stage import Step
+from pipeline.stage import HistoryStep
 
 _HASH = 16  # hex digits of a hash that are shown; the whole hash is in its title
 
 
-def drops(facts: Facts, gallery: Gallery) -> str:
-    """Every reason with its pictures."""
+def drops(facts: ReportData, gallery: Gallery) -> str:
+    """Every reason with its images."""
     if not facts.dropped:
         return '<section id="drops"><h2>Dropped</h2><p class="soft">Nothing was dropped.</p></section>'
     return f'<section id="drops"><h2>Dropped</h2>{"".join(_reason(one, gallery) for one in facts.dropped)}</section>'
 
 
-def _reason(dropped: Dropped, gallery: Gallery) -> str:
-    """Pictures that got as far as one are shown, all are named."""
-    seen = [one for one, _ in dropped.listed[:DROPPED] if gallery.shown[one.row].record.picture]
+def _reason(dropped: DroppedImages, gallery: Gallery) -> str:
+    """Images that got as far as one are shown, all are named."""
+    seen = [one for one, _ in dropped.listed[:DROPPED] if gallery.shown[one.row].record.image]
     rows = "".join(
         f'<tr><td class="text">{safe(one.source)}</td><td class="soft">{safe(detail)}</td></tr>'
         for one, detail in dropped.listed
@@ -35,11 +35,11 @@ def _reason(dropped: Dropped, gallery: Gallery) -> str:
     return (
         f"<details><summary>{safe(dropped.reason)} <strong>{dropped.count:,}</strong> "
         f'<span class="soft">by {safe(dropped.stage)}</span></summary>'
-        f"{row([(one, '') for one in seen], gallery)}{table(('picture', 'why'), rows)}{more}</details>"
+        f"{row([(one, '') for one in seen], gallery)}{table(('image', 'why'), rows)}{more}</details>"
     )
 
 
-def history(facts: Facts, gallery: Gallery) -> str:
+def history(facts: ReportData, gallery: Gallery) -> str:
     """The steps that made the manifest: stages, options, models, hashes."""
     steps = "".join(_step(step) for step in facts.history)
     words = (
@@ -49,7 +49,7 @@ def history(facts: Facts, gallery: Gallery) -> str:
     return f'<section id="history"><h2>How it came to be</h2><p class="soft">{words}</p>{steps}</section>'
 
 
-def _step(step: Step) -> str:
+def _step(step: HistoryStep) -> str:
     known = {**STAGES, **TAGGERS}.get(step.stage)
     usual = {option.name: option.default for option in known.options()} if known else {}
     options = "".join(_option(name, value, usual) for name, value in step.params.items())
@@ -70,9 +70,9 @@ def _step(step: Step) -> str:
 
 
 def _option(name: str, value: Any, usual: dict[str, Any]) -> str:
-    same = name in usual and shown(value) == shown(usual[name])
+    same = name in usual and format_value(value) == format_value(usual[name])
     kind = ' class="soft"' if same else ""
-    return f'<tr{kind}><th scope="row">{safe(name)}</th><td class="text">{safe(shown(value))}</td></tr>'
+    return f'<tr{kind}><th scope="row">{safe(name)}</th><td class="text">{safe(format_value(value))}</td></tr>'
 
 
 def _short(digest: str) -> str:

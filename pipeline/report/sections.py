@@ -5,20 +5,20 @@ from __future__ import annotations
 from pipeline.clip_tokens import WINDOW
 from pipeline.html.document import safe
 from pipeline.report.charts import Right, bars, count, decimal, meter, number, share, table
-from pipeline.report.facts import Bond, Facts, Scale
+from pipeline.report.facts import Distribution, ReportData, TagAssociation
 from pipeline.report.gallery import Gallery
 from pipeline.report.image_rows import ROLES, name, row
 
 
-def overview(facts: Facts, gallery: Gallery) -> str:
-    """Every file accounted for, and whose pictures there are."""
+def overview(facts: ReportData, gallery: Gallery) -> str:
+    """Every file accounted for, and whose images there are."""
     counts = facts.counts
     dropped = sum(counts.dropped.values())
-    tiles = (("files found", counts.found), ("kept", counts.kept), ("dropped", dropped), ("pictures", counts.pictures))
+    tiles = (("files found", counts.found), ("kept", counts.kept), ("dropped", dropped), ("images", counts.images))
     tiled = "".join(f"<div><dt>{words}</dt><dd>{value:,}</dd></div>" for words, value in tiles)
     rows = "".join(
         f'<tr><th scope="row">{safe(part.subject or part.class_name)}</th><td>{safe(part.class_name)}</td>'
-        f"<td>{ROLES[part.role]}</td>{number(part.originals)}{number(part.pictures)}{number(part.shown)}</tr>"
+        f"<td>{ROLES[part.role]}</td>{number(part.originals)}{number(part.images)}{number(part.shown)}</tr>"
         for part in facts.parts
     )
     heads = ("who", "class", "set", Right("originals"), Right("with copies"), Right("shown in an epoch"))
@@ -26,7 +26,7 @@ def overview(facts: Facts, gallery: Gallery) -> str:
     return f'<section id="set"><h2>The set</h2><dl class="tiles">{tiled}</dl>{parts}</section>'
 
 
-def tags(facts: Facts, gallery: Gallery) -> str:
+def tags(facts: ReportData, gallery: Gallery) -> str:
     """How often each tag is said by the taggers and written in captions."""
     if not facts.tags:
         return ""
@@ -40,14 +40,14 @@ def tags(facts: Facts, gallery: Gallery) -> str:
     )
     left = facts.tags_in_all - len(facts.tags)
     told = f"The {len(facts.tags):,} most frequent of {facts.tags_in_all:,}." if left else "All of them."
-    words = f"{told} Pictures of which a tagger says it above its threshold" + (
-        ", and pictures whose caption has it; a pale end is what was absorbed or left out." if merged else "."
+    words = f"{told} Images of which a tagger says it above its threshold" + (
+        ", and images whose caption has it; a pale end is what was absorbed or left out." if merged else "."
     )
     heads = ("tag", *((Right("in captions"),) if merged else ()), Right("said"), "")
     return f'<section id="tags"><h2>Tags</h2><p class="soft">{words}</p>{table(heads, rows, "wide")}</section>'
 
 
-def subjects(facts: Facts, gallery: Gallery) -> str:
+def subjects(facts: ReportData, gallery: Gallery) -> str:
     """Which tags go with which subject."""
     found = {subject: some for subject, some in facts.bonds.items() if some}
     if not found:
@@ -55,13 +55,13 @@ def subjects(facts: Facts, gallery: Gallery) -> str:
     tables = "".join(f"<h3>{safe(subject)}</h3>{_bonds(some)}" for subject, some in found.items())
     words = (
         "How often a tag comes with the subject, and how often elsewhere: PMI is the first over the second in "
-        "doublings, z how far from chance that is. Near-duplicates and copies of a picture count once. The last column "
+        "doublings, z how far from chance that is. Near-duplicates and copies of a image count once. The last column "
         "is what <code>prep merge --suggest</code> makes of it."
     )
     return f'<section id="subjects"><h2>By subject</h2><p class="soft">{words}</p>{tables}</section>'
 
 
-def _bonds(some: tuple[Bond, ...]) -> str:
+def _bonds(some: tuple[TagAssociation, ...]) -> str:
     """One subject's tags; where nobody knows how common any is elsewhere, there are no columns for it."""
     known = any(bond.elsewhere is not None for bond in some)
     rows = "".join(
@@ -75,25 +75,25 @@ def _bonds(some: tuple[Bond, ...]) -> str:
     return table(("tag", Right("with it"), "", *evidence, "suggestion"), rows, "wide bonds")
 
 
-def sizes(facts: Facts, gallery: Gallery) -> str:
+def sizes(facts: ReportData, gallery: Gallery) -> str:
     """Buckets with what cropping to them cost."""
     if not facts.buckets:
         return ""
-    most = max(bucket.pictures for bucket in facts.buckets)
+    most = max(bucket.images for bucket in facts.buckets)
     rows = "".join(
-        f'<tr><th scope="row">{bucket.width} x {bucket.height}</th>{number(bucket.pictures)}'
-        f"{meter(bucket.pictures / most)}{share(bucket.lost)}{share(bucket.worst)}</tr>"
+        f'<tr><th scope="row">{bucket.width} x {bucket.height}</th>{number(bucket.images)}'
+        f"{meter(bucket.images / most)}{share(bucket.lost)}{share(bucket.worst)}</tr>"
         for bucket in facts.buckets
     )
-    heads = ("size", Right("pictures"), "", Right("cut away on average"), Right("at most"))
-    lost = bars("of the picture", "originals", facts.lost.bars)
+    heads = ("size", Right("images"), "", Right("cut away on average"), Right("at most"))
+    lost = bars("of the image", "originals", facts.lost.bars)
     return (
         f'<section id="sizes"><h2>Sizes and crop loss</h2>{table(heads, rows, "wide")}'
         f"<h3>Cut away</h3>{lost}{_worst(facts.lost, gallery, '{:.0%} cut away')}</section>"
     )
 
 
-def captions(facts: Facts, gallery: Gallery) -> str:
+def captions(facts: ReportData, gallery: Gallery) -> str:
     """Lengths in the text encoder's tokens."""
     found = facts.captions
     if found is None:
@@ -112,17 +112,17 @@ def captions(facts: Facts, gallery: Gallery) -> str:
     )
 
 
-def quality(facts: Facts, gallery: Gallery) -> str:
+def quality(facts: ReportData, gallery: Gallery) -> str:
     """Blur and resolution, of originals."""
-    if not facts.counts.pictures:
+    if not facts.counts.images:
         return ""
     unknown = facts.sharpness.unknown
     unmeasured = (
-        f'<p class="soft">{count(unknown, "picture")} without contrast or gone: not measured.</p>' if unknown else ""
+        f'<p class="soft">{count(unknown, "image")} without contrast or gone: not measured.</p>' if unknown else ""
     )
-    soft = f'<p class="bad">{count(facts.sharpness.beyond, "blurred picture")}.</p>' if facts.sharpness.beyond else ""
+    soft = f'<p class="bad">{count(facts.sharpness.beyond, "blurred image")}.</p>' if facts.sharpness.beyond else ""
     large = (
-        f'<p class="bad">{count(facts.enlarged.beyond, "picture")} enlarged much.</p>' if facts.enlarged.beyond else ""
+        f'<p class="bad">{count(facts.enlarged.beyond, "image")} enlarged much.</p>' if facts.enlarged.beyond else ""
     )
     sharpness = bars("0 to 1", "originals", facts.sharpness.bars)
     return (
@@ -135,6 +135,6 @@ def quality(facts: Facts, gallery: Gallery) -> str:
     )
 
 
-def _worst(scale: Scale, gallery: Gallery, words: str, heading: str = "") -> str:
+def _worst(scale: Distribution, gallery: Gallery, words: str, heading: str = "") -> str:
     shown = row([(one, words.format(value)) for one, value in scale.worst], gallery)
     return f"<h3>{heading}</h3>{shown}" if heading and shown else shown

@@ -7,27 +7,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.manifest import Manifest
-from pipeline.options import build
+from pipeline.options import build_options
 from pipeline.record import Record
 from pipeline.registry import read_recipe, stage_plan
-from pipeline.report.facts import Bond, TagCount
-from pipeline.tag_text import plain, spell
+from pipeline.report.facts import TagAssociation, TagCount
+from pipeline.tag_text import format_tag, normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging import tag_counts as tag_counting
 from stages.merging.suggest import Suggest, suggest
 from stages.merging.tag_outcomes import best
-from stages.merging.thresholds import Cut, chosen, read_rules
+from stages.merging.thresholds import Thresholds, chosen, read_rules
 
 if TYPE_CHECKING:
-    from pipeline.checks.dataset_arrays import Cards
+    from pipeline.checks.dataset_arrays import DatasetArrays
 
 _MOST = 100  # tags told one by one
 _BONDS = 25  # tags told of a subject
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PredictedTag:
     """One tag above its threshold."""
 
     text: str
@@ -43,34 +43,34 @@ def merge_of(manifest: Manifest, workspace: Workspace) -> Merge:
         assert isinstance(merge, Merge)
         return merge
     known = {option.name for option in Merge.options() if option.metadata["key"]}
-    return build(Merge, {name: value for name, value in params.items() if name in known}, str(manifest.path))
+    return build_options(Merge, {name: value for name, value in params.items() if name in known}, str(manifest.path))
 
 
-def cut_of(merge: Merge) -> Cut:
+def cut_of(merge: Merge) -> Thresholds:
     """Which tags count as said: merge's own thresholds."""
-    return Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
+    return Thresholds(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
 
 
-def said(record: Record, cut: Cut) -> Iterator[Said]:
-    """The tags of a picture that count, the surest first, and whether its caption has them."""
-    written = {plain(part.replace("\\", "")) for part in record.caption.split(", ")}
+def said(record: Record, cut: Thresholds) -> Iterator[PredictedTag]:
+    """The tags of a image that count, the surest first, and whether its caption has them."""
+    written = {normalize_tag(part.replace("\\", "")) for part in record.caption.split(", ")}
     for a in best(chosen(record.annotations, cut)):
-        yield Said(spell(a.text), a.score, not record.caption or plain(a.text) in written)
+        yield PredictedTag(format_tag(a.text), a.score, not record.caption or normalize_tag(a.text) in written)
 
 
 def tag_counts(
-    manifest: Manifest, cards: Cards, merge: Merge, written: Mapping[str, int]
+    manifest: Manifest, cards: DatasetArrays, merge: Merge, written: Mapping[str, int]
 ) -> tuple[list[TagCount], int]:
-    """The most frequent tags of the set's pictures, and how many different ones there are; each counts once a picture.
+    """The most frequent tags of the set's images, and how many different ones there are; each counts once a image.
 
     `written` counts the captions that have a part.
     """
     import numpy as np
 
-    names = tag_counting.Names(lambda tag: tag)
+    names = tag_counting.TagNumbers(lambda tag: tag)
     inside = np.zeros(0, bool)
     counts = np.zeros(0, np.int64)
-    for rows, tags in tag_counting.said(manifest, cut_of(merge), names):
+    for rows, tags in tag_counting.predicted(manifest, cut_of(merge), names):
         if len(rows) and len(inside) <= rows.max():
             inside = np.zeros(int(rows.max()) + 1, bool)
             inside[cards.rows[cards.rows < len(inside)]] = True
@@ -82,12 +82,12 @@ def tag_counts(
     return found[:_MOST], len(found)
 
 
-def bonds(manifest: Manifest, merge: Merge, workspace: Workspace) -> dict[str, tuple[Bond, ...]]:
+def bonds(manifest: Manifest, merge: Merge, workspace: Workspace) -> dict[str, tuple[TagAssociation, ...]]:
     """By subject its most frequent tags, with the evidence of `prep merge --suggest`."""
     plan = suggest(Suggest(), merge, manifest, workspace)
-    found: dict[str, list[Bond]] = {}
+    found: dict[str, list[TagAssociation]] = {}
     for row in sorted(plan.rows, key=lambda row: (-row.coverage, row.tag)):
         mine = found.setdefault(row.subject, [])
         if len(mine) < _BONDS:
-            mine.append(Bond(row.tag, row.coverage, row.prior, row.pmi, row.z, row.action, row.reason))
+            mine.append(TagAssociation(row.tag, row.coverage, row.prior, row.pmi, row.z, row.action, row.reason))
     return {subject: tuple(found[subject]) for subject in sorted(found)}

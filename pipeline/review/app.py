@@ -15,14 +15,14 @@ from textual.widgets import Static
 from pipeline.edits import Edit
 from pipeline.filter import parse
 from pipeline.review.help import Help
-from pipeline.review.image_widget import Portrait
+from pipeline.review.image_widget import ImageWidget
 from pipeline.review.lines import about, caption, counted, listed, told
 from pipeline.review.prompt import Prompt, Question
 from pipeline.review.state import Review, rows_of
-from pipeline.review.terminal_image import Screen, erase
+from pipeline.review.terminal_image import TerminalGraphics, erase
 from pipeline.review.themes import CSS, NIGHT, PAPER
-from pipeline.review.virtual_list import Rows
-from pipeline.tag_text import printable
+from pipeline.review.virtual_list import VirtualList
+from pipeline.tag_text import escape_control
 
 WIDE = 112  # columns from which the tags have a place of their own
 FLAG = "unsure"  # what `f` offers
@@ -47,7 +47,7 @@ class ReviewApp(App[None]):
     CSS = CSS
     TITLE = "prep review"
     ENABLE_COMMAND_PALETTE = False
-    # With priority, as the lists' keys: what a key asks for concerns the picture that was shown when it was pressed.
+    # With priority, as the lists' keys: what a key asks for concerns the image that was shown when it was pressed.
     BINDINGS = [
         Binding("slash", "filter", "filter", priority=True),
         Binding("space", "choose", "choose", priority=True),
@@ -69,7 +69,7 @@ class ReviewApp(App[None]):
         Binding("q", "quit", "end", priority=True),
     ]
 
-    def __init__(self, review: Review, terminal: Screen) -> None:
+    def __init__(self, review: Review, terminal: TerminalGraphics) -> None:
         super().__init__()
         self.review = review
         self.terminal = terminal
@@ -79,12 +79,12 @@ class ReviewApp(App[None]):
     def compose(self) -> ComposeResult:
         yield Static(id="head")
         with Horizontal(id="body"):
-            yield Rows(self._picture_line, self.moved, "no picture is left", id="pictures")
+            yield VirtualList(self._image_line, self.moved, "no image is left", id="images")
             with Vertical(id="middle"):
-                yield Portrait(self.terminal, id="portrait")
+                yield ImageWidget(self.terminal, id="portrait")
                 yield Static(id="about")
                 yield Static(id="caption")
-            yield Rows(self._tag_line, lambda at: None, "no tags", id="tags")
+            yield VirtualList(self._tag_line, lambda at: None, "no tags", id="tags")
         yield Prompt(id="prompt")
         yield Static(id="foot")
 
@@ -93,7 +93,7 @@ class ReviewApp(App[None]):
             self.register_theme(theme)
         self.theme = NIGHT.name
         self.set_class(self.size.width >= WIDE, "wide")
-        self.screen.set_focus(self.query_one("#pictures"))
+        self.screen.set_focus(self.query_one("#images"))
         self.refill()
 
     def on_resize(self) -> None:
@@ -104,36 +104,36 @@ class ReviewApp(App[None]):
 
     def refill(self) -> None:
         """Show everything anew: after a filter or a decision."""
-        self.query_one("#pictures", Rows).fill(len(self.review.rows), self.review.at)
+        self.query_one("#images", VirtualList).fill(len(self.review.rows), self.review.at)
         self.look()
         self.count()
 
     def look(self) -> None:
-        """Show the picture at hand."""
-        review, portrait = self.review, self.query_one(Portrait)
+        """Show the image at hand."""
+        review, portrait = self.review, self.query_one(ImageWidget)
         record, row = review.record, review.row
         words, facts = Text(), Text()
-        picture, self.present = None, frozenset[str]()
+        image, self.present = None, frozenset[str]()
         if record is not None and row is not None:
             view = review.table.view(row)
             facts, words = about(record, view), caption(review.composed(record), view.edits)
             self.present = view.tags
-            picture = review.workspace.path(record.picture.path) if record.picture else None
+            image = review.workspace.path(record.image.path) if record.image else None
         self.query_one("#about", Static).update(facts)
         self.query_one("#caption", Static).update(words)
-        portrait.show(picture)
+        portrait.show(image)
         self.query_one("#tags").refresh()
         self._head()
 
     @work(exclusive=True, group="count")
     async def count(self) -> None:
-        """Count the tags of the pictures shown, off this thread."""
-        tags = self.query_one("#tags", Rows)
+        """Count the tags of the images shown, off this thread."""
+        tags = self.query_one("#tags", VirtualList)
         before = self.counts[tags.at][0] if self.counts else ""
         self.counts = await asyncio.to_thread(self.review.table.counts, self.review.rows)
         tags.fill(len(self.counts), next((n for n, (tag, _) in enumerate(self.counts) if tag == before), 0))
 
-    def _picture_line(self, number: int, width: int) -> Text:
+    def _image_line(self, number: int, width: int) -> Text:
         row = int(self.review.rows[number])
         return listed(self.review.table.view(row), row in self.review.chosen)
 
@@ -145,11 +145,11 @@ class ReviewApp(App[None]):
         review = self.review
         shown = len(review.rows)
         left = Text(" prep review", style="bold")
-        left.append(f"  {printable(review.workspace.root.name)}", style="dim")
+        left.append(f"  {escape_control(review.workspace.root.name)}", style="dim")
         right = Text(f"{review.at + 1 if shown else 0:,} of {shown:,}")
         right.append("" if not review.wanted.part else f" ({review.total:,} in all)", style="dim")
         if review.wanted.part:
-            right = Text.assemble((f"{printable(str(review.wanted))}   ", "#8fb3d9"), right)
+            right = Text.assemble((f"{escape_control(str(review.wanted))}   ", "#8fb3d9"), right)
         if review.chosen:
             right = Text.assemble((f"\u2713 {len(review.chosen):,} chosen   ", "#8fc99b"), right)
         room = self.size.width - right.cell_len - 1
@@ -180,42 +180,42 @@ class ReviewApp(App[None]):
         return len(self.screen_stack) == 1 and not self.query_one(Prompt).display
 
     def moved(self, at: int) -> None:
-        """Another picture of the list is looked at."""
+        """Another image of the list is looked at."""
         self.review.at = at
         self.look()
         self._foot()
 
     def action_choose(self) -> None:
         self.review.toggle()
-        self.query_one("#pictures", Rows).action_move(1)
-        self.query_one("#pictures").refresh()
+        self.query_one("#images", VirtualList).action_move(1)
+        self.query_one("#images").refresh()
         self._head()
 
     def action_choose_all(self) -> None:
         self.review.choose_all()
-        self.query_one("#pictures").refresh()
+        self.query_one("#images").refresh()
         self._head()
 
     def action_leave(self) -> None:
         """First choose none, then end the filter."""
         if self.review.chosen:
             self.review.chosen.clear()
-            self.query_one("#pictures").refresh()
+            self.query_one("#images").refresh()
             self._head()
         elif self.review.wanted.part:
             self.filter("")
 
     def action_tags(self) -> None:
-        """Where both do not fit, the tags take the place of the pictures."""
+        """Where both do not fit, the tags take the place of the images."""
         self.toggle_class("tags")
         shown = self.has_class("tags") or self.has_class("wide")
-        self.screen.set_focus(self.query_one("#tags" if self.has_class("tags") and shown else "#pictures"))
+        self.screen.set_focus(self.query_one("#tags" if self.has_class("tags") and shown else "#images"))
 
     def action_light(self) -> None:
         self.theme = PAPER.name if self.theme == NIGHT.name else NIGHT.name
 
     def action_help(self) -> None:
-        portrait = self.query_one(Portrait)
+        portrait = self.query_one(ImageWidget)
         portrait.send(erase(self.terminal))
 
         def back(_: None) -> None:
@@ -227,7 +227,7 @@ class ReviewApp(App[None]):
         self.ask(Question("filter", str(self.review.wanted), self.filter, self._words(), check=parse))
 
     def action_only_tag(self) -> None:
-        """On a tag: show the pictures that have it; if that is the filter already, all."""
+        """On a tag: show the images that have it; if that is the filter already, all."""
         if tag := self._tag():
             text = f'"{tag}"' if " " in tag or "*" in tag or ":" in tag or "(" in tag else tag
             self.filter("" if str(self.review.wanted) == text else text)
@@ -283,7 +283,7 @@ class ReviewApp(App[None]):
 
     def decide(self, *edits: Edit) -> None:
         """Write a decision to disk, then show what came of it."""
-        self._after(told(self.review.decide(edits), "", "There is no picture to decide about."))
+        self._after(told(self.review.decide(edits), "", "There is no image to decide about."))
 
     def ask(self, question: Question) -> None:
         self.query_one(Prompt).ask(question)
@@ -302,11 +302,11 @@ class ReviewApp(App[None]):
 
     def _whom(self) -> str:
         count = len(self.review.targets)
-        return "this picture" if not self.review.chosen else f"{count:,} chosen picture{'s' if count > 1 else ''}"
+        return "this image" if not self.review.chosen else f"{count:,} chosen image{'s' if count > 1 else ''}"
 
     def _tag(self) -> str:
         """The tag at hand while the tags have the focus."""
-        tags = self.query_one("#tags", Rows)
+        tags = self.query_one("#tags", VirtualList)
         return self.counts[tags.at][0] if tags.has_focus and self.counts else ""
 
     def _words(self) -> Iterable[str]:

@@ -16,22 +16,22 @@ KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Look",
         (
             ("\u2191 \u2193  j k", "on and back; also page keys, home, end"),
-            ("tab", "from the pictures to the tags and back"),
-            ("t", "the tags in the place of the pictures, and back"),
+            ("tab", "from the images to the tags and back"),
+            ("t", "the tags in the place of the images, and back"),
             ("/", "filter; an empty filter shows all"),
-            ("enter", "on a tag: only pictures that have it, or all"),
+            ("enter", "on a tag: only images that have it, or all"),
         ),
     ),
     (
         "Choose",
         (
-            ("space", "choose or leave the picture"),
+            ("space", "choose or leave the image"),
             ("*", "choose all that the filter shows, or none"),
             ("esc", "choose none; then end the filter"),
         ),
     ),
     (
-        "Decide, about the chosen pictures or the one you see",
+        "Decide, about the chosen images or the one you see",
         (
             ("a", "add tags, with commas between them"),
             ("r", "remove tags"),

@@ -1,4 +1,4 @@
-"""The picture in the review: half-blocks are lines of text; a graphics protocol writes over blank ones."""
+"""The image in the review: half-blocks are lines of text; a graphics protocol writes over blank ones."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from textual import work
 from textual.strip import Strip
 from textual.widget import Widget
 
-from pipeline.review.terminal_image import HALF, Drawing, Screen, draw, erase, painted
+from pipeline.review.terminal_image import HALF, TerminalGraphics, TerminalImage, erase, painted, render_image
 
-_PAUSE = 0.03  # seconds without another picture before one is drawn: who runs through the list waits for none
+_PAUSE = 0.03  # seconds without another image before one is drawn: who runs through the list waits for none
 _HELD = 64  # drawings kept, of some 100 kB each
 
 
-class Portrait(Widget):
-    """One picture, fitted and centred; decoded off the thread that answers keys."""
+class ImageWidget(Widget):
+    """One image, fitted and centered; decoded off the thread that answers keys."""
 
-    def __init__(self, terminal: Screen, id: str) -> None:
+    def __init__(self, terminal: TerminalGraphics, id: str) -> None:
         super().__init__(id=id)
         self.terminal = terminal
-        self.drawing: Drawing | None = None
+        self.drawing: TerminalImage | None = None
         self.path: Path | None = None
-        self.draw = functools.lru_cache(_HELD)(draw)
+        self.draw = functools.lru_cache(_HELD)(render_image)
 
     def show(self, path: Path | None) -> None:
-        """Show a picture file; None shows that there is none."""
+        """Show a image file; None shows that there is none."""
         self.path = path
         self.load()
 
@@ -57,7 +57,7 @@ class Portrait(Widget):
         width, height = self.size
         base = self.rich_style
         if self.drawing is None:
-            text = "" if self.path is None or y != height // 2 or self.path.is_file() else "the picture's file is gone"
+            text = "" if self.path is None or y != height // 2 or self.path.is_file() else "the image's file is gone"
             return Strip([Segment(text.center(width), base + Style(dim=True))], width)
         left, top = self.corner
         if y == 0 and self.drawing.data:
@@ -76,7 +76,7 @@ class Portrait(Widget):
         return (self.size.width - self.drawing.columns) // 2, (self.size.height - self.drawing.rows) // 2
 
     def paint(self) -> None:
-        """Write the picture over the blank lines, unless something lies over them."""
+        """Write the image over the blank lines, unless something lies over them."""
         if self.app.screen is not self.screen or self.drawing is None:
             return
         left, top = self.corner
@@ -84,7 +84,7 @@ class Portrait(Widget):
         self.send(f"\x1b7\x1b[{y};{x}H{self.drawing.data}\x1b8")
 
     def send(self, data: str) -> None:
-        """Write to the terminal past textual, which knows no pictures."""
+        """Write to the terminal past textual, which knows no images."""
         driver = self.app._driver
         if data and driver is not None:
             driver.write(data)

@@ -1,4 +1,4 @@
-"""A review under way: the pictures a filter leaves, those chosen among them, and every decision on disk at once."""
+"""A review under way: the images a filter leaves, those chosen among them, and every decision on disk at once."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pipeline.edits import Edit, Edits, Entry
+from pipeline.edits import Edit, Journal, JournalEntry
 from pipeline.errors import PrepError
 from pipeline.filter import Filter
 from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.registry import read_recipe, stage_plan
-from pipeline.review.table import Table
+from pipeline.review.table import ReviewTable
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import Composed, Composer
@@ -26,8 +26,8 @@ class Review:
     """What a person sees and decides; knows no terminal."""
 
     workspace: Workspace
-    table: Table
-    edits: Edits
+    table: ReviewTable
+    edits: Journal
     composer: Composer
     rows: ndarray  # of the table, that the filter leaves
     wanted: Filter = field(default_factory=Filter)
@@ -40,8 +40,8 @@ class Review:
         merge = stage_plan("merge", read_recipe(workspace), {}).stages[0]
         assert isinstance(merge, Merge)
         composer = Composer.of(merge, workspace)
-        table = Table.read(latest(workspace))
-        bare = replace(composer, edits=Edits())
+        table = ReviewTable.read(latest(workspace))
+        bare = replace(composer, edits=Journal())
         table.forget_noted(lambda record: bare.compose(record).caption)
         edits = composer.edits
         table.follow(edits, table.concerned(edits.ids))
@@ -49,12 +49,12 @@ class Review:
 
     @property
     def total(self) -> int:
-        """How many pictures there are without a filter."""
+        """How many images there are without a filter."""
         return len(rows_of(self.table, Filter()))
 
     @property
     def row(self) -> int | None:
-        """The row of the picture that is looked at; None when the filter leaves none."""
+        """The row of the image that is looked at; None when the filter leaves none."""
         return int(self.rows[self.at]) if len(self.rows) else None
 
     @property
@@ -71,7 +71,7 @@ class Review:
         return self.composer.compose(record)
 
     def show(self, wanted: Filter, rows: ndarray) -> None:
-        """Show other pictures; the one looked at stays in sight if it is among them."""
+        """Show other images; the one looked at stays in sight if it is among them."""
         import numpy as np
 
         before = self.row
@@ -90,15 +90,15 @@ class Review:
         shown = set(self.rows.tolist())
         self.chosen = self.chosen - shown if shown <= self.chosen else self.chosen | shown
 
-    def decide(self, edits: Iterable[Edit]) -> Entry | None:
+    def decide(self, edits: Iterable[Edit]) -> JournalEntry | None:
         """Write edits of the targets; on disk when this returns. None when there is nothing to decide about."""
         ids = self.edits.owners(self.table.ids[row] for row in self.targets)
         return self._follow(self.edits.append(self.workspace, ids, edits))
 
-    def undo(self) -> Entry | None:
+    def undo(self) -> JournalEntry | None:
         return self._follow(self.edits.undo(self.workspace))
 
-    def redo(self) -> Entry | None:
+    def redo(self) -> JournalEntry | None:
         return self._follow(self.edits.redo(self.workspace))
 
     def flagged(self, flag: str) -> bool:
@@ -112,14 +112,14 @@ class Review:
     def _edits(self, row: int) -> tuple[Edit, ...]:
         return self.edits.of(self.table.ids[row])
 
-    def _follow(self, entry: Entry | None) -> Entry | None:
+    def _follow(self, entry: JournalEntry | None) -> JournalEntry | None:
         if entry is not None:
             self.table.follow(self.edits, self.table.concerned(entry.ids))
         return entry
 
 
-def rows_of(table: Table, wanted: Filter) -> ndarray:
-    """The rows that a filter means; pictures that a stage dropped only where it asks for dropped ones."""
+def rows_of(table: ReviewTable, wanted: Filter) -> ndarray:
+    """The rows that a filter means; images that a stage dropped only where it asks for dropped ones."""
     import numpy as np
 
     mask = table.mask(wanted)
@@ -133,7 +133,7 @@ def latest(workspace: Workspace) -> Manifest:
     found = [workspace.manifest(name) for name in ("tag", "augment", "crop")]
     there = [path for path in found if path.is_file()]
     if not there:
-        raise PrepError("There are no pictures to look at yet.", "First: prep crop, then prep tag")
+        raise PrepError("There are no images to look at yet.", "First: prep crop, then prep tag")
     before = Manifest.read(there[0])
     merged = workspace.manifest("merge")
     if merged.is_file() and (manifest := Manifest.read(merged)).history[:-1] == before.history:

@@ -1,4 +1,4 @@
-"""All pictures of a manifest as columns: what filters ask and what tags are counted, for 100,000 pictures at once."""
+"""All images of a manifest as columns: what filters ask and what tags are counted, for 100,000 images at once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.edits import BY_HAND, Edits
+from pipeline.edits import BY_HAND, Journal
 from pipeline.errors import PrepError
 from pipeline.filter import Filter
-from pipeline.filter_terms import CERTAIN, COMPARE, And, Not, Or, Part, Term, View
+from pipeline.filter_terms import CERTAIN, COMPARE, And, Expr, FilterView, Not, Or, Term
 from pipeline.manifest import Manifest, from_arrow
 from pipeline.record import Drop, Record
-from pipeline.tag_text import plain_column
+from pipeline.tag_text import normalize_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,8 +24,8 @@ _NO_TAGS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What taggers said, one entry per tag or other annotation, in order of the pictures."""
+class Predictions:
+    """What taggers said, one entry per tag or other annotation, in order of the images."""
 
     row: ndarray  # int32: whose
     word: ndarray  # int32: which of the table's words, a tag in plain form; -1 if it is no tag
@@ -34,31 +34,31 @@ class Said:
 
 
 @dataclass(slots=True)
-class Table:
-    """Pictures by row; those with edits have a view of their own that says what became of them."""
+class ReviewTable:
+    """Images by row; those with edits have a view of their own that says what became of them."""
 
     arrow: pa.Table
     ids: list[str]
-    kept: ndarray  # bool: which pictures no stage dropped; what was dropped by hand is the journal's to say
+    kept: ndarray  # bool: which images no stage dropped; what was dropped by hand is the journal's to say
     words: list[str]
     taggers: list[str]
-    said: Said
-    has_row: ndarray  # with has_word: which picture has which tag, by score or in its caption; sorted
+    said: Predictions
+    has_row: ndarray  # with has_word: which image has which tag, by score or in its caption; sorted
     has_word: ndarray
-    starts: list[int]  # where a picture's tags begin in has_row and has_word; one more for the end
+    starts: list[int]  # where a image's tags begin in has_row and has_word; one more for the end
     rows: dict[str, int] = field(default_factory=dict)  # by id
     copies: dict[str, list[int]] = field(default_factory=dict)  # by the id of the root, the root itself included
-    unedited: dict[int, View] = field(default_factory=dict)  # of pictures whose manifest tells edits: without them
-    edited: dict[int, View] = field(default_factory=dict)
+    unedited: dict[int, FilterView] = field(default_factory=dict)  # of images whose manifest tells edits: without them
+    edited: dict[int, FilterView] = field(default_factory=dict)
     _records: list[Record] = field(default_factory=list)  # once somebody asked for all
 
     @classmethod
-    def read(cls, manifest: Manifest) -> Table:
-        """Load a manifest's columns: about 1.5 kB a picture with 30 tags, and no picture."""
+    def read(cls, manifest: Manifest) -> ReviewTable:
+        """Load a manifest's columns: about 1.5 kB a image with 30 tags, and no image."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        texts = [f"annotations.list.element.{name}" for name in ("text", "kind", "category", "by")]
+        texts = [f"annotations.list.element.{name}" for name in ("text", "kind", "category", "tagger")]
         try:
             with pq.ParquetFile(manifest.path, read_dictionary=texts) as file:  # pq.read_table would import pandas
                 groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
@@ -72,7 +72,7 @@ class Table:
 
     @property
     def records(self) -> list[Record]:
-        """All pictures without annotations and geometry: made when a filter first asks for what only they tell."""
+        """All images without annotations and geometry: made when a filter first asks for what only they tell."""
         if not self._records:
             self._records = list(map(_light, self.arrow.select(_COLUMNS).to_pylist()))
         return self._records
@@ -84,22 +84,22 @@ class Table:
         return _light(self.arrow.select(_COLUMNS).slice(row, 1).to_pylist()[0])
 
     def record(self, row: int) -> Record:
-        """One picture with all that is known of it."""
+        """One image with all that is known of it."""
         return from_arrow(self.arrow.slice(row, 1))[0]
 
-    def view(self, row: int) -> View:
-        """What a filter sees of one picture, its scores apart."""
+    def view(self, row: int) -> FilterView:
+        """What a filter sees of one image, its scores apart."""
         return self.edited.get(row) or self.before(row)
 
-    def before(self, row: int) -> View:
+    def before(self, row: int) -> FilterView:
         """The same without edits."""
         if row in self.unedited:
             return self.unedited[row]
         record = self.light(row)
-        return View(record, (), record.caption, self.tags(row))
+        return FilterView(record, (), record.caption, self.tags(row))
 
     def tags(self, row: int) -> frozenset[str]:
-        """The tags that a picture has without edits, in plain form."""
+        """The tags that a image has without edits, in plain form."""
         start, end = self.starts[row], self.starts[row + 1]
         return frozenset(map(self.words.__getitem__, self.has_word[start:end].tolist()))
 
@@ -110,8 +110,8 @@ class Table:
             found.update(self.copies.get(id, ()) if "-" not in id else [self.rows[id]] if id in self.rows else [])
         return found
 
-    def follow(self, edits: Edits, rows: Iterable[int]) -> None:
-        """Work out again what edits make of some pictures."""
+    def follow(self, edits: Journal, rows: Iterable[int]) -> None:
+        """Work out again what edits make of some images."""
         for row in rows:
             if now := edits.of(self.ids[row]):
                 self.edited[row] = self.before(row).after(now)
@@ -125,17 +125,17 @@ class Table:
         for row in {*self.said.row[self.said.by < 0].tolist()}:
             record = self.record(row)
             record = replace(record, annotations=tuple(a for a in record.annotations if a.kind != "edit"))
-            view = View.of(replace(record, caption=caption(record)), ())
+            view = FilterView.of(replace(record, caption=caption(record)), ())
             self.unedited[row] = self.edited[row] = replace(view, record=self.light(row))
 
     def mask(self, wanted: Filter) -> ndarray:
-        """Which pictures a filter means: bool of shape (pictures,)."""
+        """Which images a filter means: bool of shape (images,)."""
         import numpy as np
 
         return np.ones(len(self), bool) if wanted.part is None else self._part(wanted.part)
 
     def counts(self, rows: ndarray) -> list[tuple[str, int]]:
-        """How many of the pictures `rows` have each tag, the most frequent first."""
+        """How many of the images `rows` have each tag, the most frequent first."""
         import numpy as np
 
         mask = np.zeros(len(self), bool)
@@ -148,7 +148,7 @@ class Table:
             found.update(self.edited[row].tags)
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))
 
-    def _part(self, part: Part) -> Any:
+    def _part(self, part: Expr) -> Any:
         import numpy as np
 
         match part:
@@ -162,15 +162,15 @@ class Table:
                 return _MASKS.get(part.key, _by_view)(self, part)
 
 
-def _by_tag(table: Table, term: Term) -> ndarray:
+def _by_tag(table: ReviewTable, term: Term) -> ndarray:
     mask = _rows(table, table.has_row[_in(table.has_word, _meant(term, table.words))])
     for row, view in table.edited.items():
         mask[row] = term(view)
     return mask
 
 
-def _by_score(table: Table, term: Term) -> ndarray:
-    """The highest score of each tag that is meant, picture by picture."""
+def _by_score(table: ReviewTable, term: Term) -> ndarray:
+    """The highest score of each tag that is meant, image by image."""
     import numpy as np
 
     said = table.said
@@ -184,21 +184,25 @@ def _by_score(table: Table, term: Term) -> ndarray:
     return _rows(table, said.row[at][order][starts][COMPARE[term.compare](best, term.number)])
 
 
-def _by_tagger(table: Table, term: Term) -> ndarray:
+def _by_tagger(table: ReviewTable, term: Term) -> ndarray:
     meant = [n for n, by in enumerate(table.taggers) if term.like(by) or term.like(by.partition(":")[0])]
     return _rows(table, table.said.row[_in(table.said.by, meant)])
 
 
-def _by_view(table: Table, term: Term) -> ndarray:
-    """Conditions on what every picture has once: names, roles, captions, flags."""
+def _by_view(table: ReviewTable, term: Term) -> ndarray:
+    """Conditions on what every image has once: names, roles, captions, flags."""
     import numpy as np
 
     edited = table.edited
-    views = (edited.get(row) or View(r, (), r.caption, _NO_TAGS) for row, r in enumerate(table.records))
+    views = (edited.get(row) or FilterView(r, (), r.caption, _NO_TAGS) for row, r in enumerate(table.records))
     return np.fromiter(map(term, views), bool, len(table))
 
 
-_MASKS: Mapping[str, Callable[[Table, Term], ndarray]] = {"tag": _by_tag, "score": _by_score, "tagger": _by_tagger}
+_MASKS: Mapping[str, Callable[[ReviewTable, Term], ndarray]] = {
+    "tag": _by_tag,
+    "score": _by_score,
+    "tagger": _by_tagger,
+}
 
 
 def _meant(term: Term, words: list[str]) -> list[int]:
@@ -216,7 +220,7 @@ def _in(values: ndarray, wanted: list[int]) -> Any:
     return known[values]
 
 
-def _rows(table: Table, rows: ndarray) -> ndarray:
+def _rows(table: ReviewTable, rows: ndarray) -> ndarray:
     import numpy as np
 
     mask = np.zeros(len(table), bool)
@@ -235,7 +239,7 @@ class _Codes(dict[str, int]):
         return list(map(self.__getitem__, texts.to_pylist()))
 
 
-def _table(arrow: pa.Table) -> Table:
+def _table(arrow: pa.Table) -> ReviewTable:
     import numpy as np
     import pyarrow.compute as pc
 
@@ -258,7 +262,9 @@ def _table(arrow: pa.Table) -> Table:
     drop = arrow.column("drop")
     kept = pc.or_(pc.is_null(drop), pc.equal(pc.fill_null(pc.struct_field(drop, "reason"), ""), BY_HAND)).to_numpy()
     starts = np.searchsorted(has_row, np.arange(len(ids) + 1, dtype=np.int32)).tolist()
-    table = Table(arrow, ids, kept, list(words), list(taggers), Said(row, word, score, by), has_row, has_word, starts)
+    table = ReviewTable(
+        arrow, ids, kept, list(words), list(taggers), Predictions(row, word, score, by), has_row, has_word, starts
+    )
     for number, id in enumerate(ids):
         table.rows[id] = number
         table.copies.setdefault(id.partition("-")[0], []).append(number)
@@ -266,7 +272,7 @@ def _table(arrow: pa.Table) -> Table:
 
 
 def _said(batch: pa.RecordBatch, first: int, words: _Codes, taggers: _Codes) -> tuple[ndarray, ...]:
-    """Row, word, score and tagger of each annotation in a batch whose first picture is in row `first`."""
+    """Row, word, score and tagger of each annotation in a batch whose first image is in row `first`."""
     import numpy as np
 
     lists = batch.column("annotations")
@@ -274,7 +280,7 @@ def _said(batch: pa.RecordBatch, first: int, words: _Codes, taggers: _Codes) -> 
     kinds = np.array(kind.dictionary.to_pylist())[kind.indices.to_numpy()] if len(kind) else np.zeros(0, str)
     is_tag, is_edit = kinds == "tag", kinds == "edit"
     row = np.repeat(np.arange(first, first + len(lists), dtype=np.int32), lists.value_lengths().fill_null(0).to_numpy())
-    word = np.where(is_tag, _coded(text, is_tag, lambda some: words.of(plain_column(some))), -1)
+    word = np.where(is_tag, _coded(text, is_tag, lambda some: words.of(normalize_column(some))), -1)
     said_by = np.where(is_edit, -1, _coded(by, ~is_edit, taggers.of))
     return row, word.astype(np.int32), score.fill_null(1.0).to_numpy(), said_by.astype(np.int32)
 
@@ -300,7 +306,7 @@ def _captioned(batch: pa.RecordBatch, first: int, words: _Codes) -> tuple[ndarra
         captions = pc.replace_substring(captions, f"\\{sign}", sign)
     lists = pc.split_pattern(captions, ",")
     parts = pc.dictionary_encode(pc.list_flatten(lists))
-    tags = plain_column(parts.dictionary)
+    tags = normalize_column(parts.dictionary)
     codes = np.array([words[tag] if tag else -1 for tag in tags.to_pylist()], np.int64)[parts.indices.to_numpy()]
     rows = pc.list_parent_indices(lists).to_numpy().astype(np.int64) + first
     return rows[codes >= 0], codes[codes >= 0]

@@ -1,4 +1,4 @@
-"""A picture as the terminal can show it: coloured half-blocks, or the bytes of a graphics protocol."""
+"""A image as the terminal can show it: colored half-blocks, or the bytes of a graphics protocol."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.style import Style
 
 Protocol = Literal["kitty", "iterm2", "sixel", "blocks"]
-HALF = "\u2580"  # the sign whose own colour is its upper half, and whose background is the lower
+HALF = "\u2580"  # the sign whose own color is its upper half, and whose background is the lower
 CELL = (10, 20)  # pixels of a character where the terminal does not tell: only its aspect matters then
-_ID = 7309  # of the one picture on a kitty's screen
+_ID = 7309  # of the one image on a kitty's screen
 _CHUNK = 4096  # bytes of base64 in one command, kitty's limit
 _ANSWER = 0.25  # seconds that a terminal has to say what it is
 
@@ -40,16 +40,16 @@ _KNOWN: tuple[tuple[str, str, Protocol], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Screen:
-    """How a terminal shows pictures."""
+class TerminalGraphics:
+    """How a terminal shows images."""
 
     protocol: Protocol
     cell: tuple[int, int] = CELL  # width and height of a character in pixels
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
-    """A picture made ready for a place on the screen."""
+class TerminalImage:
+    """A image made ready for a place on the screen."""
 
     columns: int
     rows: int
@@ -57,26 +57,26 @@ class Drawing:
     data: str = ""  # what to send with the cursor at the upper left corner
 
 
-def detect(environment: Mapping[str, str]) -> Screen:
+def detect(environment: Mapping[str, str]) -> TerminalGraphics:
     """What this terminal shows, by its own name or else by its answer; half-blocks where neither tells."""
     cell = _cell()
     for variable, start, protocol in _KNOWN:
         if variable in environment and environment[variable].startswith(start):
-            return Screen(protocol, cell or CELL)
+            return TerminalGraphics(protocol, cell or CELL)
     if cell and _says_sixel(_asked("\x1b[c")):
-        return Screen("sixel", cell)
-    return Screen("blocks", cell or CELL)
+        return TerminalGraphics("sixel", cell)
+    return TerminalGraphics("blocks", cell or CELL)
 
 
-def draw(path: Path, screen: Screen, columns: int, rows: int) -> Drawing:
-    """A picture file fitted into columns and rows of characters, its shape kept."""
+def render_image(path: Path, screen: TerminalGraphics, columns: int, rows: int) -> TerminalImage:
+    """A image file fitted into columns and rows of characters, its shape kept."""
     rgb = load_rgb(path)
     width, height = _fitted(rgb.shape[1], rgb.shape[0], screen.cell, columns, rows)
     return _DRAW[screen.protocol](rgb, screen, width, height)
 
 
-def erase(screen: Screen) -> str:
-    """What takes a picture off the screen, where writing text over it does not."""
+def erase(screen: TerminalGraphics) -> str:
+    """What takes a image off the screen, where writing text over it does not."""
     return f"\x1b_Ga=d,d=I,i={_ID},q=2\x1b\\" if screen.protocol == "kitty" else ""
 
 
@@ -90,22 +90,22 @@ def painted(red: int, green: int, blue: int, low_red: int, low_green: int, low_b
 
 
 def _fitted(width: int, height: int, cell: tuple[int, int], columns: int, rows: int) -> tuple[int, int]:
-    """The most columns and rows that keep a picture's aspect."""
+    """The most columns and rows that keep a image's aspect."""
     scale = min(columns * cell[0] / width, rows * cell[1] / height)
     return max(1, round(width * scale / cell[0])), max(1, round(height * scale / cell[1]))
 
 
-def _blocks(rgb: ndarray, screen: Screen, columns: int, rows: int) -> Drawing:
+def _blocks(rgb: ndarray, screen: TerminalGraphics, columns: int, rows: int) -> TerminalImage:
     """Each character shows two pixels, one above the other."""
     import cv2
 
     small = cv2.resize(rgb, (columns, 2 * rows), interpolation=cv2.INTER_AREA).tolist()
     pairs = zip(small[0::2], small[1::2], strict=True)
     lines = tuple(tuple((*top, *low) for top, low in zip(above, below, strict=True)) for above, below in pairs)
-    return Drawing(columns, rows, blocks=lines)
+    return TerminalImage(columns, rows, blocks=lines)
 
 
-def _kitty(rgb: ndarray, screen: Screen, columns: int, rows: int) -> Drawing:
+def _kitty(rgb: ndarray, screen: TerminalGraphics, columns: int, rows: int) -> TerminalImage:
     """https://sw.kovidgoyal.net/kitty/graphics-protocol: PNG in pieces; C=1 leaves the cursor, q=2 wants no answer."""
     data = base64.b64encode(_png(rgb, screen, columns, rows)).decode()
     pieces = [data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK)]
@@ -113,18 +113,18 @@ def _kitty(rgb: ndarray, screen: Screen, columns: int, rows: int) -> Drawing:
     commands = [
         f"\x1b_G{head if n == 0 else ''}m={int(n + 1 < len(pieces))};{piece}\x1b\\" for n, piece in enumerate(pieces)
     ]
-    return Drawing(columns, rows, data=erase(screen) + "".join(commands))
+    return TerminalImage(columns, rows, data=erase(screen) + "".join(commands))
 
 
-def _iterm2(rgb: ndarray, screen: Screen, columns: int, rows: int) -> Drawing:
+def _iterm2(rgb: ndarray, screen: TerminalGraphics, columns: int, rows: int) -> TerminalImage:
     """https://iterm2.com/documentation-images.html: one OSC 1337 with the file."""
     png = _png(rgb, screen, columns, rows)
     head = f"inline=1;size={len(png)};width={columns};height={rows};preserveAspectRatio=1;doNotMoveCursor=1"
-    return Drawing(columns, rows, data=f"\x1b]1337;File={head}:{base64.b64encode(png).decode()}\x07")
+    return TerminalImage(columns, rows, data=f"\x1b]1337;File={head}:{base64.b64encode(png).decode()}\x07")
 
 
-def _sixel(rgb: ndarray, screen: Screen, columns: int, rows: int) -> Drawing:
-    """DEC STD 070: bands of six rows; in each, colour by colour, a character says which of the six are set."""
+def _sixel(rgb: ndarray, screen: TerminalGraphics, columns: int, rows: int) -> TerminalImage:
+    """DEC STD 070: bands of six rows; in each, color by color, a character says which of the six are set."""
     import numpy as np
     from PIL import Image
 
@@ -135,14 +135,14 @@ def _sixel(rgb: ndarray, screen: Screen, columns: int, rows: int) -> Drawing:
     out = [f'\x1bP0;1q"1;1;{width};{height}', *(f"#{n};2;{r};{g};{b}" for n, (r, g, b) in enumerate(palette.tolist()))]
     bits = np.array([1, 2, 4, 8, 16, 32], np.uint8)[:, None]
     for band in np.asarray(image).reshape(-1, 6, width):
-        for colour in np.unique(band):
-            signs = ((band == colour) * bits).sum(0) + 63
-            out.append(f"#{colour}{_runs(signs)}$")
+        for color in np.unique(band):
+            signs = ((band == color) * bits).sum(0) + 63
+            out.append(f"#{color}{_runs(signs)}$")
         out.append("-")
-    return Drawing(columns, rows, data="".join(out) + "\x1b\\")
+    return TerminalImage(columns, rows, data="".join(out) + "\x1b\\")
 
 
-_DRAW: dict[Protocol, Callable[[ndarray, Screen, int, int], Drawing]] = {
+_DRAW: dict[Protocol, Callable[[ndarray, TerminalGraphics, int, int], TerminalImage]] = {
     "kitty": _kitty,
     "iterm2": _iterm2,
     "sixel": _sixel,
@@ -167,8 +167,8 @@ def _resized(rgb: ndarray, width: int, height: int) -> ndarray:
     return resized
 
 
-def _png(rgb: ndarray, screen: Screen, columns: int, rows: int) -> bytes:
-    """The picture in the pixels that it has on the screen, or in its own where those are fewer."""
+def _png(rgb: ndarray, screen: TerminalGraphics, columns: int, rows: int) -> bytes:
+    """The image in the pixels that it has on the screen, or in its own where those are fewer."""
     from PIL import Image
 
     width, height = min(rgb.shape[1], columns * screen.cell[0]), min(rgb.shape[0], rows * screen.cell[1])

@@ -1,4 +1,4 @@
-"""Colours and layout of the review: one calm dark theme, one light."""
+"""Colors and layout of the review: one calm dark theme, one light."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ CSS = """
 Screen { background: $background; color: $foreground; layers: base; }
 #head { height: 1; background: $panel; }
 #body { height: 1fr; }
-#pictures { width: 28; background: $surface; }
+#images { width: 28; background: $surface; }
 #middle { width: 1fr; }
 #tags { width: 28; background: $surface; display: none; }
-.wide #pictures { width: 34; }
+.wide #images { width: 34; }
 .wide #tags { display: block; width: 32; }
-.tags #pictures { display: none; }
+.tags #images { display: none; }
 .tags #tags { display: block; dock: left; }
 .wide.tags #tags { dock: none; }
-.wide.tags #pictures { display: block; }
+.wide.tags #images { display: block; }
 #portrait { height: 1fr; margin: 1 1 0 1; }
 #about { height: 1; margin: 1 2 0 2; }
 #caption { height: auto; max-height: 45%; margin: 0 2 1 2; }

@@ -14,7 +14,7 @@ from textual.strip import Strip
 Line = Callable[[int, int], Text]  # number and width in columns to a line
 
 
-class Rows(ScrollView, can_focus=True):
+class VirtualList(ScrollView, can_focus=True):
     """Lines by number, one of them the present one; moves by keys and mouse."""
 
     DEFAULT_CSS = """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 _BATCH = 16
-_PROBES = 8  # pictures that tell one encoder from another
+_PROBES = 8  # images that tell one encoder from another
 _TIMES = 1_000
 _MOST = 5.0  # of the ratio of signal to noise that counts: min-SNR, https://arxiv.org/abs/2303.09556
 COURSE = Course(steps=12_000, rate=1.5e-3, warm=300, cool=0.2, keep=0.999)
@@ -32,7 +32,7 @@ COURSE = Course(steps=12_000, rate=1.5e-3, warm=300, cool=0.2, keep=0.999)
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What the painter learns from: pictures as latents of unit variance, and what is in them."""
+    """What the painter learns from: images as latents of unit variance, and what is in them."""
 
     latents: torch.Tensor  # (N, 4, h, w)
     seen: Scenes
@@ -46,18 +46,18 @@ class Lessons:
 
         vae = AutoencoderKL.from_pretrained(folder / "vae").float().eval()
         vae.to(memory_format=torch.channels_last)
-        probe = latents(vae, seen.pictures[:_PROBES])
+        probe = latents(vae, seen.images[:_PROBES])
         found = load_file(file)["latents"] if file and file.is_file() else probe
         # A sharper decoder leaves the latents as they were; those of another encoder are made anew.
-        if len(found) != len(seen.pictures) or not torch.allclose(found[:_PROBES], probe, atol=1e-3):
-            found = latents(vae, seen.pictures)
+        if len(found) != len(seen.images) or not torch.allclose(found[:_PROBES], probe, atol=1e-3):
+            found = latents(vae, seen.images)
             if file:
                 write_tensors(file, {"latents": found}, {})
         return cls(found * vae.config.scaling_factor, seen)
 
 
 def teach(model: Any, lessons: Lessons, folder: Path, course: Course, file: Path | None = None) -> None:
-    """Teach the U-Net to find the noise in noisy latents, told the picture's tags as the text encoder reads them."""
+    """Teach the U-Net to find the noise in noisy latents, told the image's tags as the text encoder reads them."""
     import torch
     from diffusers import DDPMScheduler
     from transformers import CLIPTokenizer

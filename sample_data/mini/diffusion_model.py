@@ -14,7 +14,7 @@ from sample_data.mini import autoencoder
 from sample_data.mini.prompts import write_tokenizer
 from sample_data.mini.scenes import SIDE
 from training.export.tensor_file import write_tensors
-from training.models.architecture_config import Blueprint, Text
+from training.models.architecture_config import ArchitectureConfig, TextEncoderConfig
 from training.models.loader import published_name, quiet
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 # 16 x 16 latents: attention only from 8 x 8 down, where it is cheap; the widths are bound by a processor's patience.
-SIZES: Blueprint = replace(
+SIZES: ArchitectureConfig = replace(
     autoencoder.SIZES,
     unet=(40, 80, 128, 80),
     unet_layers=1,
     depths=(0, 1, 1, 0),
-    texts=(Text(128, 2),),
+    texts=(TextEncoderConfig(128, 2),),
 )
 _FILES = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.safetensors"}
 
@@ -74,7 +74,7 @@ def write_weights(model: Any, folder: Path) -> None:
 
 
 def paintings(folder: Path, prompts: list[str], scale: float = 4.0, steps: int = 25) -> Iterator[np.ndarray]:
-    """A picture (SIDE, SIDE, 3) uint8 for each prompt, by DDIM; the n-th is painted with the seed n."""
+    """A image (SIDE, SIDE, 3) uint8 for each prompt, by DDIM; the n-th is painted with the seed n."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 

@@ -1,4 +1,4 @@
-"""What the mini-tagger finds in pictures, through prep's own WD14 reader, and how well that agrees with the truth."""
+"""What the mini-tagger finds in images, through prep's own WD14 reader, and how well that agrees with the truth."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).resolve().parent.parent / "models"
 TAGGER, PAINTER = MODELS / "mini-tagger", MODELS / "mini-diffusion"
 THRESHOLD = 0.5
-JUDGED = [at for at, tag in enumerate(TAGS) if tag.category != "rating"]  # every picture has the one rating
+JUDGED = [at for at, tag in enumerate(TAGS) if tag.category != "rating"]  # every image has the one rating
 
 
-def scores(pictures: Iterable[np.ndarray], folder: Path = TAGGER) -> np.ndarray:
-    """The tagger's score of every tag (N, len(TAGS)) in pictures (H, W, 3) uint8 of any size."""
+def scores(images: Iterable[np.ndarray], folder: Path = TAGGER) -> np.ndarray:
+    """The tagger's score of every tag (N, len(TAGS)) in images (H, W, 3) uint8 of any size."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as home:
-        look = Wd14(model=str(folder.resolve()), floor=0.0, device="cpu").load(Workspace(Path(home)))
-        said = look(list(pictures))
+        look = Wd14(model=str(folder.resolve()), min_score=0.0, device="cpu").load(Workspace(Path(home)))
+        said = look(list(images))
     column = {name.replace(" ", "_"): at for at, name in enumerate(NAMES)}
     table = np.zeros((len(said), len(NAMES)))
     for row, words in enumerate(said):
@@ -62,7 +62,7 @@ def best_threshold(table: np.ndarray, truth: np.ndarray) -> float:
 
 
 def share_found(table: np.ndarray, wanted: np.ndarray, threshold: float = THRESHOLD) -> float:
-    """Of all wanted tags (N, T) bool, how many the tagger finds in the picture of the same row."""
+    """Of all wanted tags (N, T) bool, how many the tagger finds in the image of the same row."""
     asked = wanted[:, JUDGED]
     return float(((table[:, JUDGED] >= threshold) & asked).sum() / asked.sum())
 

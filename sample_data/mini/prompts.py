@@ -22,8 +22,8 @@ ALSO = {
     "scenery": ("landscape",),
 }
 # Said of anything, and so without meaning here.
-FILLING = ("a", "an", "the", "of", "in", "with", "and", "at", "on", "is", "photo", "picture", "drawing", "person")
-_RATINGS = frozenset(tag.name for tag in TAGS if tag.category == "rating")  # of the picture, not in it
+FILLING = ("a", "an", "the", "of", "in", "with", "and", "at", "on", "is", "photo", "image", "drawing", "person")
+_RATINGS = frozenset(tag.name for tag in TAGS if tag.category == "rating")  # of the image, not in it
 PLACES = 77  # tokens that the text encoder takes, with start and end
 
 
@@ -78,7 +78,7 @@ def write_tokenizer(folder: Path) -> dict[str, int]:
 
 
 def caption(names: list[str], stream: random.Random) -> str:
-    """What a picture with these tags is called at one draw: in any order, often thinned out, one in ten empty.
+    """What a image with these tags is called at one draw: in any order, often thinned out, one in ten empty.
 
     Now and then a word that means nothing is put in, so that unknown words do no harm.
     """

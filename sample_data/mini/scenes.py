@@ -1,4 +1,4 @@
-"""The world's scenes as arrays: pictures and tags by number, painted once and kept in a cache."""
+"""The world's scenes as arrays: images and tags by number, painted once and kept in a cache."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _PROBES = 32  # scenes that tell one world from another
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """Pictures with what can be seen in them."""
+    """Images with what can be seen in them."""
 
-    pictures: np.ndarray  # (N, SIDE, SIDE, 3) uint8 RGB
+    images: np.ndarray  # (N, SIDE, SIDE, 3) uint8 RGB
     tags: np.ndarray  # (N, len(TAGS)) bool
 
     def names(self, number: int) -> list[str]:
-        """The tags of one picture, in TAGS' order."""
+        """The tags of one image, in TAGS' order."""
         return [NAMES[at] for at in self.tags[number].nonzero()[0]]
 
 
@@ -55,17 +55,17 @@ def scenes(numbers: range, cache: Path = CACHE) -> Scenes:
             list(pool.imap(partial(_write, folder), missing))
     elif missing:
         _write(folder, missing[0])
-    pictures, tags = [], []
+    images, tags = [], []
     for start in starts:
         with np.load(_file(folder, start)) as chunk:
             wanted = slice(max(numbers.start - start, 0), numbers.stop - start)
-            pictures.append(chunk["pictures"][wanted])
+            images.append(chunk["images"][wanted])
             tags.append(chunk["tags"][wanted])
-    return Scenes(np.concatenate(pictures), np.concatenate(tags))
+    return Scenes(np.concatenate(images), np.concatenate(tags))
 
 
 def painted(number: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """One scene: its picture (side, side, 3) and its tags (len(TAGS),)."""
+    """One scene: its image (side, side, 3) and its tags (len(TAGS),)."""
     import numpy as np
 
     scene = scene_of(number)
@@ -76,9 +76,9 @@ def painted(number: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
 def _write(folder: Path, start: int) -> None:
     import numpy as np
 
-    pictures, tags = zip(*(painted(number) for number in range(start, start + _CHUNK)), strict=True)
+    images, tags = zip(*(painted(number) for number in range(start, start + _CHUNK)), strict=True)
     buffer = io.BytesIO()
-    np.savez(buffer, pictures=np.stack(pictures), tags=np.stack(tags))
+    np.savez(buffer, images=np.stack(images), tags=np.stack(tags))
     write_atomic(_file(folder, start), buffer.getvalue())
 
 
@@ -90,6 +90,6 @@ def _world() -> str:
     """A hash of how the first scenes look, so that other looks are noticed and other comments are not."""
     found = hashlib.sha256()
     for number in range(_PROBES):
-        picture, tags = painted(number)
-        found.update(picture.tobytes() + tags.tobytes())
+        image, tags = painted(number)
+        found.update(image.tobytes() + tags.tobytes())
     return found.hexdigest()

@@ -33,7 +33,7 @@ COURSE = Course(steps=2_500, rate=2e-3, warm=100, cool=0.6, keep=0.995)
 def net() -> Any:
     """Convolutions, each normalised and cut at zero, then a number per tag from what is where.
 
-    The mean over the picture would do with fewer weights, but takes ten times as long to tell a red shirt
+    The mean over the image would do with fewer weights, but takes ten times as long to tell a red shirt
     from a red hat.
     """
     from torch import nn
@@ -48,16 +48,16 @@ def net() -> Any:
 
 
 def teach(model: Any, seen: Scenes, course: Course, file: Path | None = None) -> None:
-    """Teach the net on scenes, smeared as crops, copies and painted pictures are."""
+    """Teach the net on scenes, smeared as crops, copies and painted images are."""
     import torch
 
-    pictures = torch.from_numpy(seen.pictures).permute(0, 3, 1, 2)
+    images = torch.from_numpy(seen.images).permute(0, 3, 1, 2)
     wanted = torch.from_numpy(seen.tags).float()
     model.to(memory_format=torch.channels_last).train()
 
     def loss(step: int, random: torch.Generator) -> torch.Tensor:
-        chosen = torch.randint(len(pictures), (_BATCH,), generator=random)
-        shown = smeared(pictures[chosen].float() / 255, random).to(memory_format=torch.channels_last)
+        chosen = torch.randint(len(images), (_BATCH,), generator=random)
+        shown = smeared(images[chosen].float() / 255, random).to(memory_format=torch.channels_last)
         return torch.nn.functional.binary_cross_entropy_with_logits(model(shown), wanted[chosen]) * 10
 
     practise(model, loss, course, file)
@@ -78,7 +78,7 @@ def write(model: Any, tags: np.ndarray, folder: Path) -> None:
 def onnx_graph(model: Any) -> Any:
     """The net as WD14's models are: (N, SIDE, SIDE, 3) float32 BGR from 0 to 255 in, probabilities out.
 
-    The normalisations are folded into the convolutions, the colours' order and range into the first.
+    The normalisations are folded into the convolutions, the colors' order and range into the first.
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 

@@ -79,9 +79,9 @@ def draw_figure(pen: Pen, person: Person, pose: Pose) -> None:
 
 def _legs(pen: Pen, person: Person, pose: Pose) -> None:
     bare = person.gender == "girl"
-    colour = SKIN[person.skin] if bare else _TROUSERS[person.bottom]
+    color = SKIN[person.skin] if bare else _TROUSERS[person.bottom]
     for side, leg in zip((-1, 1), _LEGS[pose.stance], strict=True):
-        pen.limb(leg, 0.36 if bare else 0.46, colour)
+        pen.limb(leg, 0.36 if bare else 0.46, color)
         x, y = leg[-1]
         if pose.stance == "sitting":
             pen.shape(oval(x + 0.14 * side, y + 0.02, 0.24, 0.3), _SHOE)
@@ -91,16 +91,16 @@ def _legs(pen: Pen, person: Person, pose: Pose) -> None:
 
 
 def _clothes(pen: Pen, person: Person, pose: Pose) -> None:
-    colour = CLOTH[person.colour]
+    color = CLOTH[person.color]
     pen.shape(box(-0.22, -0.2, 0.22, 0.14), mix(SKIN[person.skin], (120, 40, 30), 0.25))
     low = pen.at(0, 0.02, 0.84) if pose.stance == "sitting" else pen
     if person.gender == "girl":
         low.shape(
             curve(_DRESS if person.top == "dress" else _SKIRT),
-            colour if person.top == "dress" else _TROUSERS[person.bottom],
+            color if person.top == "dress" else _TROUSERS[person.bottom],
         )
-    pen.shape(curve(_TORSO), colour)
-    pen.fill(((0.4, 0.5), (0.66, 0.5), (0.63, 1.3), (0.36, 1.34)), mix(colour, (30, 20, 60), 0.16))
+    pen.shape(curve(_TORSO), color)
+    pen.fill(((0.4, 0.5), (0.66, 0.5), (0.63, 1.3), (0.36, 1.34)), mix(color, (30, 20, 60), 0.16))
     pen.shape(((-0.26, 0.0), (0, 0.24), (0.26, 0.0)), SKIN[person.skin])
     if person.gender == "boy" and person.top == "shirt":
         pen.fill(box(-0.66, 1.22, 0.66, 1.36), (60, 44, 40))
@@ -111,20 +111,20 @@ def _clothes(pen: Pen, person: Person, pose: Pose) -> None:
         _apron(pen, CLOTH[person.apron])
 
 
-def _apron(pen: Pen, colour: Rgb) -> None:
+def _apron(pen: Pen, color: Rgb) -> None:
     for side in (-1, 1):
-        pen.limb(((0.34 * side, 0.06), (0.36 * side, 0.5)), 0.13, colour)
+        pen.limb(((0.34 * side, 0.06), (0.36 * side, 0.5)), 0.13, color)
     pen.shape(
-        mirrored(((0, 0.34), (0.42, 0.34), (0.46, 0.9), (0.66, 0.98), (0.74, 1.66), (0.6, 1.76), (0, 1.8))), colour
+        mirrored(((0, 0.34), (0.42, 0.34), (0.46, 0.9), (0.66, 0.98), (0.74, 1.66), (0.6, 1.76), (0, 1.8))), color
     )
-    pen.mark(((-0.66, 0.98), (0, 1.02), (0.66, 0.98)), colour)
-    pen.mark(((-0.28, 1.2), (-0.26, 1.46), (0.26, 1.46), (0.28, 1.2)), colour)
+    pen.mark(((-0.66, 0.98), (0, 1.02), (0.66, 0.98)), color)
+    pen.mark(((-0.28, 1.2), (-0.26, 1.46), (0.26, 1.46), (0.28, 1.2)), color)
 
 
 def _arm(pen: Pen, arm: Points, person: Person) -> None:
     pen.shape(oval(*arm[-1], 0.19), SKIN[person.skin])
     reach = tuple(a + (b - a) * 0.78 for a, b in zip(arm[-2], arm[-1], strict=True))
-    pen.limb((*arm[:-1], (reach[0], reach[1])), 0.34, CLOTH[person.coat or person.colour])
+    pen.limb((*arm[:-1], (reach[0], reach[1])), 0.34, CLOTH[person.coat or person.color])
 
 
 def _fingers(pen: Pen, skin: Rgb) -> None:
@@ -135,6 +135,6 @@ def _fingers(pen: Pen, skin: Rgb) -> None:
 
 def _scarf(pen: Pen, person: Person) -> None:
     if person.scarf:
-        colour = CLOTH[person.scarf]
-        pen.shape(((0.2, 0.2), (0.5, 0.14), (0.56, 0.96), (0.24, 1.0)), mix(colour, (60, 20, 40), 0.15))
-        pen.shape(oval(0, 0.1, 0.64, 0.24), colour)
+        color = CLOTH[person.scarf]
+        pen.shape(((0.2, 0.2), (0.5, 0.14), (0.56, 0.96), (0.24, 1.0)), mix(color, (60, 20, 40), 0.15))
+        pen.shape(oval(0, 0.1, 0.64, 0.24), color)

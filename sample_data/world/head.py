@@ -69,13 +69,13 @@ _MUSTACHE = mirrored(((0, 0.4), (0.26, 0.34), (0.52, 0.46), (0.72, 0.4), (0.6, 0
 
 def draw_hair_behind(pen: Pen, person: Person) -> None:
     """The hair that hangs behind shoulders and head."""
-    colour = HAIR[person.hair_colour]
+    color = HAIR[person.hair_color]
     if behind := _BEHIND.get((person.gender, person.hair)):
-        pen.shape(curve(behind), mix(colour, INK, 0.18))
+        pen.shape(curve(behind), mix(color, INK, 0.18))
     if person.hair == "twintails":
         for side in (-1, 1):
             bunch = pen.at(0, 0, side=side)
-            bunch.shape(curve(_TAIL), colour)
+            bunch.shape(curve(_TAIL), color)
             bunch.shape(oval(1.06, -0.52, 0.17), _BAND)
 
 
@@ -97,11 +97,11 @@ def draw_head(pen: Pen, person: Person, pose: Pose) -> None:
 
 
 def _beard(pen: Pen, turned: Pen, person: Person) -> None:
-    colour = HAIR[person.hair_colour]
+    color = HAIR[person.hair_color]
     if person.beard:
-        (turned if person.beard == "goatee" else pen).shape(curve(_BEARDS[person.beard]), colour)
+        (turned if person.beard == "goatee" else pen).shape(curve(_BEARDS[person.beard]), color)
     if person.mustache:
-        turned.shape(curve(_MUSTACHE), mix(colour, (255, 255, 255), 0.3))
+        turned.shape(curve(_MUSTACHE), mix(color, (255, 255, 255), 0.3))
 
 
 def _face(pen: Pen, person: Person, pose: Pose) -> None:
@@ -123,7 +123,7 @@ def _brows(pen: Pen, person: Person) -> None:
     thick = 0.2 if "brows" in person.marks else 0.07 if person.gender == "girl" else 0.11
     for side in (-1, 1):
         brow = ((0.2, -0.3), (0.38, -0.36), (0.6, -0.25))
-        pen.at(0, 0, side=side).line(brow, thick, mix(HAIR[person.hair_colour], INK, 0.5))
+        pen.at(0, 0, side=side).line(brow, thick, mix(HAIR[person.hair_color], INK, 0.5))
 
 
 def _eye(pen: Pen, person: Person, pose: Pose, side: int) -> None:
@@ -161,16 +161,16 @@ def _marks(pen: Pen, person: Person) -> None:
 
 
 def _hair(pen: Pen, person: Person) -> None:
-    colour = HAIR[person.hair_colour]
+    color = HAIR[person.hair_color]
     if person.hair != "bald":
-        pen.shape(arc(_CROWN) + _FRINGES[person.fringe], colour)
-        shine = mix(colour, (255, 255, 255), 0.3)
+        pen.shape(arc(_CROWN) + _FRINGES[person.fringe], color)
+        shine = mix(color, (255, 255, 255), 0.3)
         pen.line(((-0.62, -0.72), (-0.4, -0.88), (-0.12, -0.96)), 0.12, shine)
     elif not person.hat:
         pen.line(((-0.5, -0.6), (-0.36, -0.72), (-0.2, -0.78)), 0.12, mix(SKIN[person.skin], (255, 255, 255), 0.6))
     if person.hair == "long" and person.gender == "girl":
         for side in (-1, 1):
-            pen.at(0, 0, side=side).shape(curve(_LOCK), colour)
+            pen.at(0, 0, side=side).shape(curve(_LOCK), color)
     if "headband" in person.marks:
         pen.shape(((-1.06, -0.62), (0, -0.74), (1.06, -0.62), (1.08, -0.34), (0, -0.44), (-1.08, -0.34)), _BAND)
     if "star" in person.marks:

@@ -44,7 +44,7 @@ def forge(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
 def _hearth(pen: Pen) -> None:
     pen.shape(((-0.27, 0), (-0.27, -0.48), (-0.14, -0.82), (0.14, -0.82), (0.27, -0.48), (0.27, 0)), (142, 116, 108))
     pen.shape(curve(mirrored(((0, -0.52), (0.14, -0.48), (0.2, -0.34), (0.2, -0.12), (0, -0.1)))), (58, 22, 22))
-    for scale, colour in ((1.0, (244, 84, 24)), (0.7, (255, 164, 36)), (0.4, (255, 236, 130))):
+    for scale, color in ((1.0, (244, 84, 24)), (0.7, (255, 164, 36)), (0.4, (255, 236, 130))):
         flame = pen.at(0, -0.11, scale)
         flame.fill(
             (
@@ -58,7 +58,7 @@ def _hearth(pen: Pen) -> None:
                 (0.19, -0.13),
                 (0.18, 0),
             ),
-            colour,
+            color,
             lit=True,
         )
 
@@ -74,8 +74,8 @@ def kitchen(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     pen.fill(box(-edge, 0.8, edge, 1), (196, 120, 84))
     _window(pen.at(side * (edge - 0.19), 0.27), light)
     shelf = pen.at(-side * (edge - 0.2), 0.36)
-    for x, colour in ((-0.12, (220, 80, 70)), (0.0, (90, 160, 90)), (0.12, (240, 190, 70))):
-        shelf.shape(box(x - 0.045, -0.12, x + 0.045, 0), colour)
+    for x, color in ((-0.12, (220, 80, 70)), (0.0, (90, 160, 90)), (0.12, (240, 190, 70))):
+        shelf.shape(box(x - 0.045, -0.12, x + 0.045, 0), color)
     shelf.shape(box(-0.21, 0, 0.21, 0.035), WOOD)
     pen.shape(box(-edge - 0.1, 0.6, edge + 0.1, 0.84), (110, 168, 168))
     pen.shape(box(-edge - 0.1, 0.57, edge + 0.1, 0.61), (246, 240, 230))

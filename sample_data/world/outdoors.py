@@ -63,12 +63,12 @@ def street(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     pen.fill(box(-edge, 0.76, edge, 1), (170, 164, 160))
     for x in _across(edge, 0.2, stream):
         pen.line(((x, 0.9), (x + 0.06, 0.9)), 0.012, (140, 134, 134))
-    colours = list(_WALLS)
-    stream.shuffle(colours)
+    colors = list(_WALLS)
+    stream.shuffle(colors)
     for x in (-1, 1, -3, 3, -5, 5):
         if abs(x) * 0.23 - 0.3 < edge:
             near = (edge - 0.19) if abs(x) == 1 and edge < 0.7 else abs(x) * 0.4
-            _house(pen.at((near if x > 0 else -near), 0.78), colours[abs(x) // 2 + (x > 0)], light)
+            _house(pen.at((near if x > 0 else -near), 0.78), colors[abs(x) // 2 + (x > 0)], light)
 
 
 def _house(pen: Pen, wall: Rgb, light: str) -> None:

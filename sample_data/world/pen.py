@@ -1,4 +1,4 @@
-"""A pen over pixels: filled shapes, lines and outlines in units of its own, on a canvas finer than the picture."""
+"""A pen over pixels: filled shapes, lines and outlines in units of its own, on a canvas finer than the image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Pen:
 
     @property
     def top(self) -> float:
-        """The picture's upper side in this pen's units."""
+        """The image's upper side in this pen's units."""
         return -self.y / self.unit
 
     def at(self, x: float, y: float, unit: float = 1.0, side: int = 1) -> Pen:
@@ -49,29 +49,29 @@ class Pen:
         across, down = self.x + x * self.unit * self.side, self.y + y * self.unit
         return Pen(self.pixels, self.look, self.unit * unit, across, down, self.ink, self.side * side)
 
-    def fill(self, points: Shape, colour: Rgb, lit: bool = False) -> None:
-        """A polygon in one colour; `lit` colours keep their brightness at night."""
+    def fill(self, points: Shape, color: Rgb, lit: bool = False) -> None:
+        """A polygon in one color; `lit` colors keep their brightness at night."""
         import cv2
 
-        cv2.fillPoly(self.pixels, [self._fixed(points)], self.look.tone(colour, lit), cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(self.pixels, [self._fixed(points)], self.look.tone(color, lit), cv2.LINE_8, _SHIFT)
 
-    def line(self, points: Shape, width: float, colour: Rgb, lit: bool = False) -> None:
+    def line(self, points: Shape, width: float, color: Rgb, lit: bool = False) -> None:
         """A line with round ends and joints; `width` in units."""
-        self._stroke(points, width * self.unit, self.look.tone(colour, lit), False)
+        self._stroke(points, width * self.unit, self.look.tone(color, lit), False)
 
-    def mark(self, points: Shape, colour: Rgb, width: float = 1.0) -> None:
-        """A line of ink beside this colour, as wide as outlines or `width` times as wide."""
-        self._stroke(points, self.ink * width, self.look.ink(colour), False)
+    def mark(self, points: Shape, color: Rgb, width: float = 1.0) -> None:
+        """A line of ink beside this color, as wide as outlines or `width` times as wide."""
+        self._stroke(points, self.ink * width, self.look.ink(color), False)
 
-    def shape(self, points: Shape, colour: Rgb, lit: bool = False) -> None:
+    def shape(self, points: Shape, color: Rgb, lit: bool = False) -> None:
         """A polygon with its outline."""
-        self.fill(points, colour, lit)
-        self._stroke(points, self.ink, self.look.ink(colour), True)
+        self.fill(points, color, lit)
+        self._stroke(points, self.ink, self.look.ink(color), True)
 
-    def limb(self, points: Shape, width: float, colour: Rgb) -> None:
+    def limb(self, points: Shape, width: float, color: Rgb) -> None:
         """A thick line with its outline."""
-        self._stroke(points, width * self.unit + self.ink, self.look.ink(colour), False)
-        self._stroke(points, width * self.unit - self.ink, self.look.tone(colour), False)
+        self._stroke(points, width * self.unit + self.ink, self.look.ink(color), False)
+        self._stroke(points, width * self.unit - self.ink, self.look.tone(color), False)
 
     def shade(self, points: Shape, share: float) -> None:
         """Darken what is drawn inside a polygon by this share."""
@@ -86,7 +86,7 @@ class Pen:
             cv2.fillPoly(mask, [corners - (left, top)], 255)
             cv2.copyTo(cv2.convertScaleAbs(part, alpha=1 - share), mask, part)
 
-    def glow(self, x: float, y: float, radius: float, colour: Rgb) -> None:
+    def glow(self, x: float, y: float, radius: float, color: Rgb) -> None:
         """Light around a point that fades to nothing at the radius; ink has none."""
         import cv2
         import numpy as np
@@ -100,28 +100,28 @@ class Pen:
         high, wide = part.shape[:2]
         light = _falloff(reach)[top - down : top - down + high, left - across : left - across + wide, None]
         if part.size:
-            cv2.add(part, (light * np.array(colour, np.uint16) >> 8).astype(np.uint8), part)
+            cv2.add(part, (light * np.array(color, np.uint16) >> 8).astype(np.uint8), part)
 
-    def ring(self, points: Shape, width: float, colour: Rgb) -> None:
+    def ring(self, points: Shape, width: float, color: Rgb) -> None:
         """A closed line."""
-        self._stroke(points, width * self.unit, self.look.tone(colour), True)
+        self._stroke(points, width * self.unit, self.look.tone(color), True)
 
-    def gradient(self, area: tuple[float, float, float, float], colours: tuple[Rgb, ...]) -> None:
-        """The rectangle (left, top, right, bottom) from the first colour above to the last below; they shine."""
+    def gradient(self, area: tuple[float, float, float, float], colors: tuple[Rgb, ...]) -> None:
+        """The rectangle (left, top, right, bottom) from the first color above to the last below; they shine."""
         import numpy as np
 
         sides = (self.x + area[0] * self.unit, self.y + area[1] * self.unit, self.x + area[2] * self.unit)
         left, top, right = (max(0, round(side)) for side in sides)
         part = self.pixels[top : round(self.y + area[3] * self.unit), left:right]
-        stops = np.array([self.look.tone(colour, lit=True) for colour in colours], dtype=np.float64)
+        stops = np.array([self.look.tone(color, lit=True) for color in colors], dtype=np.float64)
         at = np.linspace(0, len(stops) - 1, len(part))
         rows = [np.interp(at, np.arange(len(stops)), stops[:, channel]) for channel in range(3)]
         part[:] = np.stack(rows, axis=1).astype(np.uint8)[:, None]
 
-    def _stroke(self, points: Shape, width: float, colour: Rgb, closed: bool) -> None:
+    def _stroke(self, points: Shape, width: float, color: Rgb, closed: bool) -> None:
         import cv2
 
-        cv2.polylines(self.pixels, [self._fixed(points)], closed, colour, max(1, round(width)), cv2.LINE_8, _SHIFT)
+        cv2.polylines(self.pixels, [self._fixed(points)], closed, color, max(1, round(width)), cv2.LINE_8, _SHIFT)
 
     def _fixed(self, points: Shape) -> np.ndarray:
         import numpy as np

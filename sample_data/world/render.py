@@ -1,4 +1,4 @@
-"""From a scene to its picture: the place, the person, the weather, then the style's finish."""
+"""From a scene to its image: the place, the person, the weather, then the style's finish."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sample_data.world.style import Look, Rgb, finish
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FINE = ((256, 4), (640, 3), (1 << 16, 2))  # up to which side a picture is drawn how many times larger
-_NARROW = 0.78  # width of a place in its heights; taller pictures get more sky or wall above it
-_INK = 0.013  # width of outlines in heights of the picture
+_FINE = ((256, 4), (640, 3), (1 << 16, 2))  # up to which side a image is drawn how many times larger
+_NARROW = 0.78  # width of a place in its heights; taller images get more sky or wall above it
+_INK = 0.013  # width of outlines in heights of the image
 # Of each framing: heights of a body's unit, and how far the neck is below the upper side.
 _FRAMES = {"portrait": (0.292, 0.76), "upper body": (0.235, 0.62), "full body": (0.182, 0.5)}
 _PLAIN: dict[str, Rgb] = {
@@ -41,7 +41,7 @@ _ROOM_LIGHT = {"day": "day", "sunset": "lamp", "night": "lamp"}
 
 
 def paint(scene: Scene, width: int, height: int) -> Image:
-    """The scene as an RGB picture of this size; the same bytes each time with the same libraries."""
+    """The scene as an RGB image of this size; the same bytes each time with the same libraries."""
     import numpy as np
     from PIL import Image as Pillow
 
@@ -64,7 +64,7 @@ def _person(pen: Pen, scene: Scene, edge: float) -> None:
     unit, neck = _FRAMES[scene.framing]
     if scene.pose.stance == "sitting":
         neck += 0.62 * unit
-    small = min(1.0, edge / 0.5)  # smaller in tall pictures, on the same ground
+    small = min(1.0, edge / 0.5)  # smaller in tall images, on the same ground
     if scene.framing == "full body" and scene.place:
         pen.shade(oval(0, 1 - 0.062 * small, 0.22 * small, 0.035 * small), 0.3)
     side = -1 if scene.flip else 1

@@ -1,4 +1,4 @@
-"""Everything in a picture and nothing about pixels: who is where, in which clothes, light and style."""
+"""Everything in a image and nothing about pixels: who is where, in which clothes, light and style."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 import random
 from dataclasses import dataclass, replace
 
-COLOURS = ("red", "blue", "green", "yellow", "white", "purple")  # of shirts and dresses
+COLORS = ("red", "blue", "green", "yellow", "white", "purple")  # of shirts and dresses
 HAIR = ("black", "brown", "blonde", "red", "grey", "blue")
 OUTDOORS = ("forest", "beach", "street", "mountain")
 INDOORS = ("forge", "kitchen", "library")
-BACKGROUNDS = ("white", "blue", "yellow", "pink")  # of pictures without a place
+BACKGROUNDS = ("white", "blue", "yellow", "pink")  # of images without a place
 LARGE_BEARDS = ("full", "long", "square")  # square is Smith's alone
 TOOLS = {"reading": "book", "cooking": "frying pan", "drinking": "cup", "hammering": "hammer"}
 
@@ -22,7 +22,7 @@ class Person:
     gender: str = "boy"  # boy, girl
     skin: str = "light"
     hair: str = "short"  # short, long, twintails, bald
-    hair_colour: str = "brown"
+    hair_color: str = "brown"
     fringe: int = 0  # which of the shapes over the forehead
     beard: str = ""  # full, short, goatee, long, square (Smith's alone)
     mustache: bool = False
@@ -30,11 +30,11 @@ class Person:
     hat: str = ""  # straw hat, beanie, top hat
     bow: bool = False
     top: str = "shirt"  # shirt, dress
-    colour: str = "white"
-    coat: str = ""  # its colour; empty without
+    color: str = "white"
+    coat: str = ""  # its color; empty without
     apron: str = ""
     scarf: str = ""
-    bottom: str = "blue"  # colour of trousers or skirt
+    bottom: str = "blue"  # color of trousers or skirt
     marks: tuple[str, ...] = ()  # what no tag names: headband, scar, brows, freckles, star; only the cast has any
 
 
@@ -52,12 +52,12 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One picture's content; `person` is None for an empty place."""
+    """One image's content; `person` is None for an empty place."""
 
     person: Person | None
     pose: Pose
     place: str  # of OUTDOORS or INDOORS; empty for a plain background
-    background: str = "white"  # colour where there is no place
+    background: str = "white"  # color where there is no place
     light: str = "day"  # day, sunset, night
     weather: str = ""  # rain, snow
     framing: str = "full body"  # portrait, upper body, full body
@@ -69,7 +69,7 @@ class Scene:
 SMITH = Person(
     beard="square",
     mustache=True,
-    colour="blue",
+    color="blue",
     apron="leather",
     bottom="grey",
     marks=("brows", "headband", "scar"),
@@ -78,10 +78,10 @@ WREN = Person(
     gender="girl",
     skin="light",
     hair="twintails",
-    hair_colour="red",
+    hair_color="red",
     fringe=1,
     top="dress",
-    colour="green",
+    color="green",
     scarf="gold",
     marks=("freckles", "star"),
 )
@@ -118,7 +118,7 @@ def draw_scene(stream: random.Random) -> Scene:
 def draw_person(stream: random.Random, gender: str) -> Person:
     """Anybody but the cast, in all combinations that can be told apart."""
     boy = gender == "boy"
-    colour = stream.choice(COLOURS)
+    color = stream.choice(COLORS)
     beard = _one(stream, {"": 48, "full": 18, "short": 16, "goatee": 6, "long": 12}) if boy else ""
     scarf = stream.choice(("red", "blue", "gold")) if stream.random() < 0.2 else ""
     over = _one(stream, {"": 55, "coat": 18, "apron": 27})
@@ -129,7 +129,7 @@ def draw_person(stream: random.Random, gender: str) -> Person:
             stream,
             {"short": 62, "long": 18, "bald": 20} if boy else {"short": 32, "long": 43, "twintails": 25},
         ),
-        hair_colour=_one(stream, {"black": 20, "brown": 24, "blonde": 18, "red": 14, "grey": 12, "blue": 12}),
+        hair_color=_one(stream, {"black": 20, "brown": 24, "blonde": 18, "red": 14, "grey": 12, "blue": 12}),
         fringe=stream.randrange(3),
         beard=beard,
         mustache=boy and stream.random() < 0.3,
@@ -137,9 +137,9 @@ def draw_person(stream: random.Random, gender: str) -> Person:
         hat=_one(stream, {"": 73, "straw hat": 9, "beanie": 9, "top hat": 9}),
         bow=not boy and stream.random() < 0.2,
         top="shirt" if boy or stream.random() < 0.45 else "dress",
-        colour=colour,
+        color=color,
         coat=stream.choice(("navy", "brown", "grey")) if over == "coat" else "",
-        apron=stream.choice(("white", "leather", "navy") if colour != "white" else ("leather", "navy"))
+        apron=stream.choice(("white", "leather", "navy") if color != "white" else ("leather", "navy"))
         if over == "apron"
         else "",
         scarf=scarf if beard not in LARGE_BEARDS else "",
@@ -174,7 +174,7 @@ def _place_scene(stream: random.Random, person: Person | None) -> Scene:
 
 
 def _pose(stream: random.Random, framing: str, place: str) -> Pose:
-    """A pose whose hands are in the picture; a portrait has none."""
+    """A pose whose hands are in the image; a portrait has none."""
     likely = {"forge": "hammering", "kitchen": "cooking", "library": "reading"}.get(place, "")
     weights = {"": 24, "holding": 20, "waving": 14, "hands on own hips": 9} | dict.fromkeys(TOOLS, 8)
     if likely:

@@ -8,7 +8,7 @@ import random
 from sample_data.world.pen import Pen, oval
 from sample_data.world.style import Rgb, mix
 
-# From the top of the picture to the bottom.
+# From the top of the image to the bottom.
 _SKIES: dict[str, tuple[Rgb, Rgb, Rgb]] = {
     "day": ((88, 172, 240), (142, 206, 250), (214, 238, 250)),
     "sunset": ((112, 72, 150), (246, 120, 90), (255, 206, 110)),
@@ -23,7 +23,7 @@ _MOON: Rgb = (252, 246, 206)
 def draw_sky(pen: Pen, area: tuple[float, float, float, float], light: str, weather: str) -> None:
     """A sky that fills the rectangle (left, top, right, bottom)."""
     grey = 0.55 if weather and light == "day" else 0.0
-    top, middle, low = (mix(colour, _GREYER, grey) for colour in _SKIES[light])
+    top, middle, low = (mix(color, _GREYER, grey) for color in _SKIES[light])
     pen.gradient(area, (top, middle, low))
 
 
@@ -54,14 +54,14 @@ def draw_moon(pen: Pen) -> None:
 
 
 def _cloud(pen: Pen, light: str, weather: str) -> None:
-    colour = {"day": (255, 255, 255), "sunset": (255, 196, 176), "night": (84, 96, 140)}[light]
-    colour = mix(colour, (120, 128, 146), 0.45 if weather else 0)
+    color = {"day": (255, 255, 255), "sunset": (255, 196, 176), "night": (84, 96, 140)}[light]
+    color = mix(color, (120, 128, 146), 0.45 if weather else 0)
     for x, y, r in ((-0.1, 0, 0.055), (0.0, -0.03, 0.075), (0.1, 0, 0.06), (0.02, 0.02, 0.06)):
-        pen.fill(oval(x, y, r * 1.3, r), colour, lit=True)
+        pen.fill(oval(x, y, r * 1.3, r), color, lit=True)
 
 
 def draw_weather(pen: Pen, edge: float, weather: str, stream: random.Random, count: int) -> None:
-    """Rain or snow, `count` drops in a square picture."""
+    """Rain or snow, `count` drops in a square image."""
     for _ in range(round(count * edge * 2 * (1 - pen.top)) if weather else 0):
         x, y = stream.uniform(-edge, edge), stream.uniform(pen.top, 1)
         if weather == "rain":

@@ -1,4 +1,4 @@
-"""How a picture is drawn: flat colours with outlines, ink in greys, or watercolor on grainy paper."""
+"""How a image is drawn: flat colors with outlines, ink in greys, or watercolor on grainy paper."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _LIGHTS = {
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Which colours a pen really takes."""
+    """Which colors a pen really takes."""
 
     style: str
     light: str
 
-    def tone(self, colour: Rgb, lit: bool = False) -> Rgb:
-        """The colour in this style and, unless it shines itself, in this light."""
-        return _tone(self.style, "day" if lit else self.light, colour)
+    def tone(self, color: Rgb, lit: bool = False) -> Rgb:
+        """The color in this style and, unless it shines itself, in this light."""
+        return _tone(self.style, "day" if lit else self.light, color)
 
-    def ink(self, colour: Rgb) -> Rgb:
-        """The outline of a shape of this colour."""
-        return _ink(self.style, self.light, colour)
+    def ink(self, color: Rgb) -> Rgb:
+        """The outline of a shape of this color."""
+        return _ink(self.style, self.light, color)
 
 
 def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
@@ -50,10 +50,10 @@ def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
 
 
 @functools.lru_cache(4096)
-def _tone(style: str, light: str, colour: Rgb) -> Rgb:
-    red, green, blue = (round(c * k) for c, k in zip(colour, _LIGHTS[light], strict=True))
+def _tone(style: str, light: str, color: Rgb) -> Rgb:
+    red, green, blue = (round(c * k) for c, k in zip(color, _LIGHTS[light], strict=True))
     if style == "lineart":
-        if colour in (INK, LIPS):
+        if color in (INK, LIPS):
             return _BLACK
         grey = round(255 - 115 * (1 - _luma((red, green, blue)) / 255) ** 1.35)
         return grey, grey, grey
@@ -61,19 +61,19 @@ def _tone(style: str, light: str, colour: Rgb) -> Rgb:
 
 
 @functools.lru_cache(4096)
-def _ink(style: str, light: str, colour: Rgb) -> Rgb:
+def _ink(style: str, light: str, color: Rgb) -> Rgb:
     if style == "lineart":
         return _BLACK
-    return _tone(style, light, mix(colour, INK, 0.45 if style == "watercolor" else 0.8))
+    return _tone(style, light, mix(color, INK, 0.45 if style == "watercolor" else 0.8))
 
 
-def _luma(colour: Rgb) -> float:
+def _luma(color: Rgb) -> float:
     """Brightness as Rec. 601 weighs it."""
-    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
 def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
-    """The drawing as a picture, `fine` times smaller, with what its medium adds."""
+    """The drawing as a image, `fine` times smaller, with what its medium adds."""
     import cv2
 
     height, width = pixels.shape[0] // fine, pixels.shape[1] // fine
@@ -83,7 +83,7 @@ def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
 
 
 def _wobbled(pixels: np.ndarray) -> np.ndarray:
-    """Edges that waver by up to an eightieth of the picture, as a wet brush leaves them."""
+    """Edges that waver by up to an eightieth of the image, as a wet brush leaves them."""
     import cv2
     import numpy as np
 
@@ -97,14 +97,14 @@ def _wobbled(pixels: np.ndarray) -> np.ndarray:
     return moved
 
 
-def _washed(picture: np.ndarray) -> np.ndarray:
+def _washed(image: np.ndarray) -> np.ndarray:
     """Pigment in clouds, dark rims, grain, and the paper showing at the sides."""
     import cv2
     import numpy as np
 
-    height, width = picture.shape[:2]
-    blurred = cv2.GaussianBlur(picture, (0, 0), max(0.6, min(height, width) / 90))
-    wash = 1.35 * picture.astype(np.float32) - 0.35 * blurred
+    height, width = image.shape[:2]
+    blurred = cv2.GaussianBlur(image, (0, 0), max(0.6, min(height, width) / 90))
+    wash = 1.35 * image.astype(np.float32) - 0.35 * blurred
     grain = _clouds(height, width, 5, 3)[..., None] / np.float32(255)
     fine = _clouds(height, width, max(height, width) // 2, 4)[..., None] / np.float32(255)
     wash = wash * (np.float32(0.94) + np.float32(0.12) * grain) + (fine - np.float32(0.5)) * 14

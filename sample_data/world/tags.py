@@ -1,4 +1,4 @@
-"""The tags of the world, Danbooru's words, and when each can be seen in a picture."""
+"""The tags of the world, Danbooru's words, and when each can be seen in a image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sample_data.world.scene import (
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     HAIR,
     INDOORS,
     LARGE_BEARDS,
@@ -31,7 +31,7 @@ class Tag:
 
 
 def tags_of(scene: Scene) -> tuple[str, ...]:
-    """The names of all tags that can be seen in the scene's picture, in TAGS' order."""
+    """The names of all tags that can be seen in the scene's image, in TAGS' order."""
     return tuple(tag.name for tag in TAGS if tag.seen(scene))
 
 
@@ -44,7 +44,7 @@ def _person(name: str, seen: Worn) -> Tag:
     return Tag(name, "general", lambda s: s.person is not None and seen(s, s.person))
 
 
-def _coloured(s: Scene) -> bool:
+def _colored(s: Scene) -> bool:
     return s.style != "lineart"
 
 
@@ -74,7 +74,7 @@ def _apron(s: Scene, p: Person) -> bool:
 
 
 def _mustache(s: Scene, p: Person) -> bool:
-    """A mustache: a cup hides it, and from afar a large beard of the same colour."""
+    """A mustache: a cup hides it, and from afar a large beard of the same color."""
     return p.mustache and s.pose.action != "drinking" and (_close(s) or p.beard not in LARGE_BEARDS)
 
 
@@ -83,11 +83,11 @@ def _short(s: Scene, p: Person) -> bool:
     return p.hair == "short" and (p.gender == "girl" or not p.hat)
 
 
-def _hair_colour(colour: str) -> Worn:
-    """Hair of this colour: on the head, or in a large beard."""
+def _hair_color(color: str) -> Worn:
+    """Hair of this color: on the head, or in a large beard."""
     return lambda s, p: (
-        _coloured(s)
-        and p.hair_colour == colour
+        _colored(s)
+        and p.hair_color == color
         and (_short(s, p) or p.hair in ("long", "twintails") or p.beard in LARGE_BEARDS)
     )
 
@@ -98,8 +98,8 @@ def _sides(s: Scene) -> bool:
     return p is None or s.framing != "portrait" or p.gender == "boy" or p.hair == "short"
 
 
-def _top_colour(kind: str, colour: str) -> Worn:
-    return lambda s, p: _coloured(s) and p.top == kind and p.colour == colour and _top(s, p)
+def _top_color(kind: str, color: str) -> Worn:
+    return lambda s, p: _colored(s) and p.top == kind and p.color == color and _top(s, p)
 
 
 def _bottom(s: Scene, p: Person, gender: str) -> bool:
@@ -140,8 +140,8 @@ def _light(light: str) -> Seen:
     return lambda s: s.place != "" and s.light == light
 
 
-def _plain(colour: str) -> Seen:
-    return lambda s: _coloured(s) and not s.place and s.background == colour
+def _plain(color: str) -> Seen:
+    return lambda s: _colored(s) and not s.place and s.background == color
 
 
 TAGS: tuple[Tag, ...] = (
@@ -150,7 +150,7 @@ TAGS: tuple[Tag, ...] = (
     _person("1girl", lambda s, p: p.gender == "girl"),
     _person("solo", lambda s, p: True),
     _scene("no humans", lambda s: s.person is None),
-    *(_person(f"{colour} hair", _hair_colour(colour)) for colour in HAIR),
+    *(_person(f"{color} hair", _hair_color(color)) for color in HAIR),
     _person("short hair", _short),
     _person("long hair", lambda s, p: p.hair in ("long", "twintails")),
     _person("twintails", lambda s, p: p.hair == "twintails"),
@@ -164,8 +164,8 @@ TAGS: tuple[Tag, ...] = (
     _person("hair bow", lambda s, p: p.bow and not p.hat),
     _person("shirt", lambda s, p: p.top == "shirt" and _top(s, p)),
     _person("dress", lambda s, p: p.top == "dress" and _top(s, p)),
-    *(_person(f"{colour} shirt", _top_colour("shirt", colour)) for colour in COLOURS),
-    *(_person(f"{colour} dress", _top_colour("dress", colour)) for colour in COLOURS),
+    *(_person(f"{color} shirt", _top_color("shirt", color)) for color in COLORS),
+    *(_person(f"{color} dress", _top_color("dress", color)) for color in COLORS),
     _person("coat", lambda s, p: p.coat != ""),
     _person("apron", _apron),
     _person("scarf", lambda s, p: p.scarf != ""),
@@ -193,7 +193,7 @@ TAGS: tuple[Tag, ...] = (
     *(_scene(light, _light(light)) for light in ("day", "sunset", "night")),
     *(_scene(sky, _weather(sky)) for sky in ("rain", "snow")),
     _scene("simple background", lambda s: not s.place),
-    *(_scene(f"{colour} background", _plain(colour)) for colour in BACKGROUNDS),
+    *(_scene(f"{color} background", _plain(color)) for color in BACKGROUNDS),
     _scene("flat color", lambda s: s.style == "flat"),
     _scene("watercolor", lambda s: s.style == "watercolor"),
     _scene("lineart", lambda s: s.style == "lineart"),

@@ -1,4 +1,4 @@
-"""Where each picture goes in the data set: folders, repeats, validation, a regularization set balanced by class."""
+"""Where each image goes in the data set: folders, repeats, validation, a regularization set balanced by class."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
-from pipeline.imaging.near_duplicates import near
+from pipeline.imaging.near_duplicates import nearest_within
 from pipeline.record import Drop, Record, Role
-from pipeline.split import Card, Split, draw
+from pipeline.split import ImageKey, SplitRule, hash_order
 from pipeline.workspace import safe_name
 
 if TYPE_CHECKING:
@@ -22,21 +22,21 @@ _TRAIN: Role = "train"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LayoutOptions:
     """What build's options ask of the layout."""
 
-    title: str
+    dataset_name: str
     repeats: tuple[str, ...]
     regularization: Literal["folder", "split", "none"]
-    near_duplicate: int
+    near_duplicate_bits: int
     seed: int
     validation: float = 0.0
-    rotation: int = 0
+    reg_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of one picture: its folder in the data set and its role, or why it is left out."""
+class Placement:
+    """What becomes of one image: its folder in the data set and its role, or why it is left out."""
 
     folder: str = ""
     role: Role = "train"
@@ -44,7 +44,7 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class DatasetFolder:
     """A folder of the data set, as row A7 names it: `train_x/10_smith man`, `reg_x/1_man`, `val_x/1_smith man`.
 
     A subject whose token is its class stands there once: `10_1girl`.
@@ -57,14 +57,14 @@ class Shelf:
 
     @property
     def text(self) -> str:
-        """What kohya captions pictures with that have no caption."""
+        """What kohya captions images with that have no caption."""
         return " ".join(dict.fromkeys(filter(None, (self.token, self.class_name))))
 
     def folder(self, title: str) -> str:
         return f"{self.role}_{title}/{self.repeats}_{self.text}"
 
 
-def read_shelf(folder: str) -> Shelf | None:
+def parse_folder_name(folder: str) -> DatasetFolder | None:
     """What a folder's name says, as kohya's reader takes it; None if that would pass it over.
 
     The first word is the token, the rest the class; a parent that begins with reg or val has that role.
@@ -76,34 +76,36 @@ def read_shelf(folder: str) -> Shelf | None:
     text = match[2] or ""
     role = next((role for role in _SETS if re.match(rf"{role}(?![a-z])", parent.rpartition("/")[2])), _TRAIN)
     if role == "reg":
-        return Shelf(role, int(match[1]), "", text)
+        return DatasetFolder(role, int(match[1]), "", text)
     token, _, class_name = text.partition(" ")
-    return Shelf(role, int(match[1]), token, class_name or token)
+    return DatasetFolder(role, int(match[1]), token, class_name or token)
 
 
-def plan(wish: Wish, records: Iterable[Record]) -> dict[str, Fate]:
-    """Every kept picture's place, by id.
+def plan_layout(wish: LayoutOptions, records: Iterable[Record]) -> dict[str, Placement]:
+    """Every kept image's place, by id.
 
-    Regularization pictures are balanced class by class: an epoch draws as many of a class as training
-    has of it (pictures x repeats), so that kohya's own balancing adds none and leaves none out.
+    Regularization images are balanced class by class: an epoch draws as many of a class as training
+    has of it (images x repeats), so that kohya's own balancing adds none and leaves none out.
     """
-    cards = _with_roles(wish, [Card.of(record) for record in records if record.kept and record.picture])
-    title = safe_name(wish.title)
+    cards = _with_roles(wish, [ImageKey.of(record) for record in records if record.kept and record.image])
+    title = safe_name(wish.dataset_name)
     repeats = defaultdict(lambda: 10, read_repeats(wish.repeats))
     role = {name: [card for card in cards if card.role == name] for name in _SETS}
     drawings: dict[str, int] = defaultdict(int)
-    fates: dict[str, Fate] = {}
+    fates: dict[str, Placement] = {}
     for card in role["train"]:
         drawings[card.class_name] += repeats[card.token]
-        fates[card.id] = Fate(Shelf("train", repeats[card.token], card.token, card.class_name).folder(title))
-    fates |= _seen_before(role["val"], role["train"], wish.near_duplicate)
+        fates[card.id] = Placement(
+            DatasetFolder("train", repeats[card.token], card.token, card.class_name).folder(title)
+        )
+    fates |= _seen_before(role["val"], role["train"], wish.near_duplicate_bits)
     for card in role["val"]:
-        copy = Fate(drop=Drop("build", "copy of a validation picture", f"of picture {card.root}"))
-        place = Fate(Shelf("val", 1, card.token, card.class_name).folder(title), "val")
+        copy = Placement(drop=Drop("build", "copy of a validation image", f"of image {card.root}"))
+        place = Placement(DatasetFolder("val", 1, card.token, card.class_name).folder(title), "val")
         fates.setdefault(card.id, copy if card.copy else place)
     if wish.regularization == "none":
-        return fates | {card.id: Fate(drop=Drop("build", "regularization is off")) for card in role["reg"]}
-    fates |= _seen_before(role["reg"], role["train"] + role["val"], wish.near_duplicate)
+        return fates | {card.id: Placement(drop=Drop("build", "regularization is off")) for card in role["reg"]}
+    fates |= _seen_before(role["reg"], role["train"] + role["val"], wish.near_duplicate_bits)
     alone = [card for card in role["reg"] if card.id not in fates]
     for class_name in sorted({card.class_name for card in alone}):
         mine = [card for card in alone if card.class_name == class_name]
@@ -111,7 +113,7 @@ def plan(wish: Wish, records: Iterable[Record]) -> dict[str, Fate]:
     return fates
 
 
-def _with_roles(wish: Wish, cards: list[Card]) -> list[Card]:
+def _with_roles(wish: LayoutOptions, cards: list[ImageKey]) -> list[ImageKey]:
     """The cards after the splits that the wish asks for: row A9's half for regularization, then validation."""
     if wish.regularization == "split":
         half = _split(wish, cards, "reg", 0.5)
@@ -122,41 +124,41 @@ def _with_roles(wish: Wish, cards: list[Card]) -> list[Card]:
     return cards
 
 
-def _split(wish: Wish, cards: list[Card], role: Role, share: float) -> set[str]:
+def _split(wish: LayoutOptions, cards: list[ImageKey], role: Role, share: float) -> set[str]:
     train = [card for card in cards if card.role == "train"]
-    return Split(role, share, wish.near_duplicate, wish.seed).taken(train)
+    return SplitRule(role, share, wish.near_duplicate_bits, wish.seed).taken(train)
 
 
-def _seen_before(cards: list[Card], others: list[Card], bits: int) -> dict[str, Fate]:
-    """The fates of pictures that look like one that stands in another set already: they are in no set twice."""
+def _seen_before(cards: list[ImageKey], others: list[ImageKey], bits: int) -> dict[str, Placement]:
+    """The fates of images that look like one that stands in another set already: they are in no set twice."""
     fates = {}
-    for card, twin in zip(cards, near([c.phash for c in cards], [c.phash for c in others], bits), strict=True):
+    for card, twin in zip(
+        cards, nearest_within([c.phash for c in cards], [c.phash for c in others], bits), strict=True
+    ):
         if twin is not None:
             reason = f"also in the {_SETS[others[twin].role]} set"
-            fates[card.id] = Fate(drop=Drop("build", reason, f"looks like picture {others[twin].id}"))
+            fates[card.id] = Placement(drop=Drop("build", reason, f"looks like image {others[twin].id}"))
     return fates
 
 
-def _balanced(cards: list[Card], wanted: int, title: str, wish: Wish) -> dict[str, Fate]:
-    """Exactly `wanted` drawings of one class's pictures, in the seed's order from where the rotation stands.
+def _balanced(cards: list[ImageKey], wanted: int, title: str, wish: LayoutOptions) -> dict[str, Placement]:
+    """Exactly `wanted` drawings of one class's images, in the seed's order from where the rotation stands.
 
-    With fewer pictures than drawings some are repeated once more than others; with more, some are left out.
+    With fewer images than drawings some are repeated once more than others; with more, some are left out.
     """
     class_name = cards[0].class_name
     if wanted == 0:
-        drop = Drop("build", "no training pictures of this class", class_name)
-        return {card.id: Fate(drop=drop) for card in cards}
-    order = sorted(cards, key=lambda card: draw(wish.seed, card.id))
-    begin = wish.rotation * wanted % len(order)
+        drop = Drop("build", "no training images of this class", class_name)
+        return {card.id: Placement(drop=drop) for card in cards}
+    order = sorted(cards, key=lambda card: hash_order(wish.seed, card.id))
+    begin = wish.reg_offset * wanted % len(order)
     each, more = divmod(wanted, len(order))
-    surplus = Drop(
-        "build", "more regularization than training pictures", f"{wanted} drawings of {class_name} are enough"
-    )
+    surplus = Drop("build", "more regularization than training images", f"{wanted} drawings of {class_name} are enough")
     fates = {}
     for place, card in enumerate(order[begin:] + order[:begin]):
         repeats = each + (place < more)
-        folder = Shelf("reg", repeats, "", class_name).folder(title)
-        fates[card.id] = Fate(folder, "reg") if repeats else Fate(drop=surplus)
+        folder = DatasetFolder("reg", repeats, "", class_name).folder(title)
+        fates[card.id] = Placement(folder, "reg") if repeats else Placement(drop=surplus)
     return fates
 
 
@@ -180,7 +182,7 @@ def used(manifest: Manifest) -> Iterator[str]:
     """'validation: 4 of smith, beside 36 to train on', 'regularization: used 20 of 60 man': what became of them."""
     counts: Counter[tuple[str, str, bool]] = Counter()
     # In Python, a row group at a time: to compare or group in Arrow imports pandas, 0.3 s, for a few rows.
-    for table in manifest.tables(["role", "subject", "class_name", "placed", "drop.stage"]):
+    for table in manifest.tables(["role", "subject", "class_name", "dataset_path", "drop.stage"]):
         role, subject, class_name, placed, drop = (column.to_pylist() for column in table.columns)
         dropped = ((one or {}).get("stage") for one in drop)
         for row in zip(role, subject, class_name, placed, dropped, strict=True):

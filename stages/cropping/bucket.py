@@ -1,4 +1,4 @@
-"""The sizes a data set may have, and the one that suits a picture best."""
+"""The sizes a data set may have, and the one that suits a image best."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def buckets(resolution: int, step: int, low: int, high: int) -> tuple[Size, ...]
         other = min(high, resolution * resolution // side // step * step)
         if other >= low:
             sizes |= {(side, other), (other, side)}
-    return tuple(sorted(size for size in sizes if not _outgrown(size, sizes)))
+    return tuple(sorted(size for size in sizes if not _is_dominated(size, sizes)))
 
 
-def _outgrown(size: Size, sizes: set[Size]) -> bool:
+def _is_dominated(size: Size, sizes: set[Size]) -> bool:
     """Whether another size is as wide and as high, and more in one."""
     return any(other != size and other[0] >= size[0] and other[1] >= size[1] for other in sizes)
 
 
-def choose(width: float, height: float, sizes: tuple[Size, ...], max_upscale: float) -> Size | None:
-    """The size that costs a picture least, of those it fills without being enlarged beyond the limit.
+def nearest_bucket(width: float, height: float, sizes: tuple[Size, ...], max_upscale: float) -> Size | None:
+    """The size that costs a image least, of those it fills without being enlarged beyond the limit.
 
     Cost is |log(aspect / size's aspect)|, which is the log of the area cut away, plus the log of
     how much shorter the size's sides are than the largest's, on average: both count what is lost,
-    and tall and wide pictures alike. None: the picture is too small for every size.
+    and tall and wide images alike. None: the image is too small for every size.
     """
     most = max(w * h for w, h in sizes)
 
@@ -43,12 +43,12 @@ def choose(width: float, height: float, sizes: tuple[Size, ...], max_upscale: fl
 
 
 def scale_to(width: float, height: float, size: Size) -> float:
-    """By how much a picture is scaled so that it just covers `size`."""
+    """By how much a image is scaled so that it just covers `size`."""
     return max(size[0] / width, size[1] / height)
 
 
-def grid(width: int, height: int, sizes: tuple[Size, ...], most: int) -> Size:
-    """Into how many columns and rows to split a picture, at most `most` pieces in all.
+def split_grid(width: int, height: int, sizes: tuple[Size, ...], most: int) -> Size:
+    """Into how many columns and rows to split a image, at most `most` pieces in all.
 
     Of the grids whose pieces still fill their size without being enlarged, those that cut least
     area away, within a hundredth; of these the one with the most pieces, then the squarest ones.
@@ -57,7 +57,7 @@ def grid(width: int, height: int, sizes: tuple[Size, ...], most: int) -> Size:
     for columns in range(1, most + 1):
         for rows in range(1, most // columns + 1):
             cell = width / columns, height / rows
-            size = choose(*cell, sizes, math.inf if columns == rows == 1 else 1.0)
+            size = nearest_bucket(*cell, sizes, math.inf if columns == rows == 1 else 1.0)
             if size is not None:
                 losses[columns, rows] = 1 - size[0] * size[1] / (cell[0] * cell[1] * scale_to(*cell, size) ** 2)
     least = min(losses.values()) + 0.01

@@ -1,4 +1,4 @@
-"""Where to look in a picture: at its faces, else where it stands out, else at its middle."""
+"""Where to look in a image: at its faces, else where it stands out, else at its middle."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pipeline.imaging.faces import find_faces
 if TYPE_CHECKING:
     from numpy import ndarray
 
-Focus = Literal["face", "saliency", "centre"]
-Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the picture's sides
+Focus = Literal["face", "saliency", "center"]
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the image's sides
 
 FACE_SIDE = 256  # the longer side, in pixels, in which faces are looked for: those from a tenth of it up are found
 MAP_SIDE = 64  # the saliency map's longer side: the scale Hou and Zhang found to match human eyes
@@ -18,21 +18,21 @@ EYE_LINE = 0.4  # how far down the window a face's middle is put
 PULL = 0.2  # how much more a window off the middle must gather, as a share of what is cut away
 
 
-def place(rgb: ndarray, window: tuple[float, float], focus: Focus) -> tuple[float, float, Focus]:
-    """Where a window of a share of a picture's width and height belongs, and what decided it.
+def find_focus(rgb: ndarray, window: tuple[float, float], focus: Focus) -> tuple[float, float, Focus]:
+    """Where a window of a share of a image's width and height belongs, and what decided it.
 
     Returns the window's upper left corner as shares of the free margin, 0 to 1. Without a face,
     saliency decides.
     """
     if focus == "face" and (found := faces(rgb)):
-        box = _subject(found, window)
-        centre = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2 + (0.5 - EYE_LINE) * window[1]
-        x, y = (_corner(middle, share) for middle, share in zip(centre, window, strict=True))
+        box = _subject_box(found, window)
+        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2 + (0.5 - EYE_LINE) * window[1]
+        x, y = (_corner(middle, share) for middle, share in zip(center, window, strict=True))
         return x, y, "face"
-    if focus == "centre":
-        return 0.5, 0.5, "centre"
+    if focus == "center":
+        return 0.5, 0.5, "center"
     seen = saliency(rgb)
-    return _busiest(seen.sum(axis=0), window[0]), _busiest(seen.sum(axis=1), window[1]), "saliency"
+    return _densest_window(seen.sum(axis=0), window[0]), _densest_window(seen.sum(axis=1), window[1]), "saliency"
 
 
 def _corner(middle: float, share: float) -> float:
@@ -40,7 +40,7 @@ def _corner(middle: float, share: float) -> float:
     return min(1.0, max(0.0, (middle - share / 2) / free)) if free > 1e-9 else 0.5
 
 
-def _subject(found: list[Box], window: tuple[float, float]) -> Box:
+def _subject_box(found: list[Box], window: tuple[float, float]) -> Box:
     """The box around all the faces when the window holds it, else the largest face."""
     together = (
         min(box[0] for box in found),
@@ -53,7 +53,7 @@ def _subject(found: list[Box], window: tuple[float, float]) -> Box:
     return found[0]
 
 
-def _busiest(profile: ndarray, share: float) -> float:
+def _densest_window(profile: ndarray, share: float) -> float:
     """Where along an axis a window of a share of it gathers most, with a mild pull to the middle."""
     import numpy as np
 
@@ -69,10 +69,10 @@ def _busiest(profile: ndarray, share: float) -> float:
 
 
 def saliency(rgb: ndarray) -> ndarray:
-    """How much each part of a picture stands out: float32, at most 64 pixels a side, sum 1 or all 0.
+    """How much each part of a image stands out: float32, at most 64 pixels a side, sum 1 or all 0.
 
     The spectral residual (Hou and Zhang, "Saliency Detection: A Spectral Residual Approach", 2007)
-    of lightness and of the two colour axes, weighted by local contrast.
+    of lightness and of the two color axes, weighted by local contrast.
     """
     import cv2
     import numpy as np
@@ -100,7 +100,7 @@ def saliency(rgb: ndarray) -> ndarray:
 
 
 def _residual(plane: ndarray) -> ndarray:
-    """Where a plane departs from the smooth spectrum that most pictures share."""
+    """Where a plane departs from the smooth spectrum that most images share."""
     import cv2
     import numpy as np
 
@@ -113,7 +113,7 @@ def _residual(plane: ndarray) -> ndarray:
 
 
 def faces(rgb: ndarray) -> list[Box]:
-    """The faces in a picture that are large enough to matter for its crop, largest first, as shares of its sides."""
+    """The faces in a image that are large enough to matter for its crop, largest first, as shares of its sides."""
     import cv2
 
     scale = min(1.0, FACE_SIDE / max(rgb.shape))

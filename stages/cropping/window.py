@@ -1,11 +1,11 @@
-"""The geometry of a crop: from a part of the source to whole pixels of the scaled picture."""
+"""The geometry of a crop: from a part of the source to whole pixels of the scaled image."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from pipeline.record import Crop
+from pipeline.record import CropBox
 from stages.cropping.bucket import Size, scale_to
 
 
@@ -28,7 +28,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class CropWindow:
     """A source scaled so that a region of it just covers a size; the window may still move in it."""
 
     source: Size
@@ -52,24 +52,26 @@ class Frame:
         """The window's width and height as shares of the region's."""
         return self.window[0] / (self.window[0] + self.free[0]), self.window[1] / (self.window[1] + self.free[1])
 
-    def crop(self, corner: tuple[float, float], background: str, focus: str) -> Crop:
+    def crop(self, corner: tuple[float, float], background: str, focus: str) -> CropBox:
         """The crop whose corner lies at these shares of the free pixels, 0 to 1."""
         left, top = (low + round(free * share) for low, free, share in zip(self.lows, self.free, corner, strict=True))
         sizes = (*self.source, *self.scaled, left, top, *self.window)
         lost = math.floor(self.lost * 1e6) / 1e6  # down: something is always kept
-        return Crop(*sizes, background=background, focus=focus, upscale=round(self.upscale, 6), lost=lost)
+        return CropBox(
+            *sizes, background=background, focus=focus, upscale=round(self.upscale, 6), cropped_fraction=lost
+        )
 
-    def whole(self, background: str) -> Crop:
-        """The whole scaled picture, of which every crop of this frame is a cut-out."""
+    def whole(self, background: str) -> CropBox:
+        """The whole scaled image, of which every crop of this frame is a cut-out."""
         sizes = (*self.source, *self.scaled, 0, 0, *self.scaled)
-        return Crop(*sizes, background=background, focus="centre", upscale=self.upscale, lost=0.0)
+        return CropBox(*sizes, background=background, focus="center", upscale=self.upscale, cropped_fraction=0.0)
 
 
-def frame(source: Size, region: Region, window: Size) -> Frame:
+def frame(source: Size, region: Region, window: Size) -> CropWindow:
     """The frame in which `region` of the source just covers `window`.
 
     Both axes are scaled alike but for the rounding of the scaled sides to whole pixels, under one
-    pixel over the whole picture.
+    pixel over the whole image.
     """
     scale = scale_to(region.width, region.height, window)
     scaled = tuple(max(side, round(full * scale)) for side, full in zip(window, source, strict=True))
@@ -80,4 +82,4 @@ def frame(source: Size, region: Region, window: Size) -> Frame:
         last = min(max(first, round(high * large / full) - side), large - side)
         lows.append(first)
         free.append(last - first)
-    return Frame(source, (scaled[0], scaled[1]), window, (lows[0], lows[1]), (free[0], free[1]))
+    return CropWindow(source, (scaled[0], scaled[1]), window, (lows[0], lows[1]), (free[0], free[1]))

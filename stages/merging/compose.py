@@ -7,22 +7,31 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.clip_tokens import Tokens
-from pipeline.edits import Edit, Edits, reworded
+from pipeline.edits import Edit, Journal, reworded
 from pipeline.record import Annotation, Drop, Record
-from pipeline.tag_text import plain, spell
+from pipeline.tag_text import format_tag, normalize_tag
 from pipeline.workspace import Workspace
-from stages.merging.groups import Group, keywords
-from stages.merging.plan import Plan, read_plan
+from stages.merging.groups import KeywordGroup, keywords
+from stages.merging.plan import MergePlan, read_plan
 from stages.merging.rewrite import Rule, read_rewrites, rewritten, sentence
-from stages.merging.tag_outcomes import HUMAN, Fate, What, arranged, best, edited, edited_parts, once
-from stages.merging.tag_taxonomy import Kinds, read_kinds
+from stages.merging.tag_outcomes import (
+    HUMAN,
+    Outcome,
+    TagOutcome,
+    best,
+    deduplicate,
+    edited,
+    edited_parts,
+    sort_outcomes,
+)
+from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
 from stages.merging.template import fill, parse
-from stages.merging.thresholds import Cut, chosen
+from stages.merging.thresholds import Thresholds, chosen
 
 if TYPE_CHECKING:
     from stages.merge import Merge
 
-Going = Mapping[str, tuple[What, str]]  # by plain tag: whether it is absorbed or dropped, and why
+Removals = Mapping[str, tuple[Outcome, str]]  # by plain tag: whether it is absorbed or dropped, and why
 Parts = Mapping[str, Sequence[str]]  # what the template's places take
 
 
@@ -31,7 +40,7 @@ class Composed:
     """A caption, and what became of every tag; those that are kept stand in the caption's order."""
 
     caption: str
-    fates: tuple[Fate, ...]
+    fates: tuple[TagOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +48,12 @@ class Composer:
     """All that decides captions, made ready once a worker: the options, the plan, people's edits."""
 
     merge: Merge
-    cut: Cut
+    cut: Thresholds
     rules: tuple[Rule, ...]
-    kinds: Kinds
-    going: Mapping[str, Going]  # by subject; '' for those that nothing is said of
-    edits: Edits
-    groups: tuple[Group, ...]
+    kinds: TagTaxonomy
+    going: Mapping[str, Removals]  # by subject; '' for those that nothing is said of
+    edits: Journal
+    groups: tuple[KeywordGroup, ...]
     segments: tuple[str, ...]
     tokens: Tokens | None  # only where tokens limit captions
 
@@ -55,10 +64,10 @@ class Composer:
             merge=merge,
             cut=merge.cut,
             rules=read_rewrites(merge.replace, merge.remove),
-            kinds=read_kinds(workspace.source(merge.kinds) if merge.kinds else None),
-            going=going(merge.absorb, read_plan(workspace) or Plan(())),
-            edits=Edits.read(workspace),
-            groups=tuple(map(Group.read, merge.groups)),
+            kinds=read_taxonomy(workspace.source(merge.kinds) if merge.kinds else None),
+            going=removals(merge.absorb, read_plan(workspace) or MergePlan(())),
+            edits=Journal.read(workspace),
+            groups=tuple(map(KeywordGroup.read, merge.groups)),
             segments=parse(merge.template),
             tokens=Tokens.load() if merge.token_limit else None,
         )
@@ -74,31 +83,31 @@ class Composer:
     def compose(self, record: Record) -> Composed:
         """The caption of one record: a pure function of its annotations, the options, the plan and the edits."""
         edits = self.edits.of(record.id)
-        fates = arranged(edited(self._sorted_out(record), edits), self.merge.first, self.merge.order == "name")
+        fates = sort_outcomes(edited(self._sorted_out(record), edits), self.merge.pinned, self.merge.order == "name")
         parts = self._parts(record, edits)
         fates = self._limited(fates, parts)
         if edits and edits[0].what == "set":  # a caption written by hand is taken as it is, trigger or not
             return Composed(reworded(edits[0].text, edits[1:]), tuple(fates))
         return Composed(self._filled(fates, parts), tuple(fates))
 
-    def _sorted_out(self, record: Record) -> list[Fate]:
+    def _sorted_out(self, record: Record) -> list[TagOutcome]:
         """Every tag above its threshold, the surest first: renamed, and out where rules or the plan say so."""
-        fates = once(map(self._renamed, best(chosen(record.annotations, self.cut))))
-        trigger = plain(self._trigger(record))
-        gone: Going = {trigger: ("dropped", "the trigger says it")}
+        fates = deduplicate(map(self._renamed, best(chosen(record.annotations, self.cut))))
+        trigger = normalize_tag(self._trigger(record))
+        gone: Removals = {trigger: ("dropped", "the trigger says it")}
         if record.role != "reg":
             gone = {**self.going.get(record.subject, self.going[""]), **gone}
         fates = [f.out(*gone[f.plain]) if f.kept and f.plain in gone else f for f in fates]
         return _without_implied(fates, self.kinds) if self.merge.drop_implied else fates
 
-    def _renamed(self, a: Annotation) -> Fate:
+    def _renamed(self, a: Annotation) -> TagOutcome:
         text = rewritten(a.text, self.rules)
         if text is None:
-            return Fate(a, a.text, "dropped", "removed by a rule")
-        return Fate(a, self.kinds.synonyms.get(plain(text), text) if self.merge.synonyms else text)
+            return TagOutcome(a, a.text, "dropped", "removed by a rule")
+        return TagOutcome(a, self.kinds.synonyms.get(normalize_tag(text), text) if self.merge.synonyms else text)
 
     def _trigger(self, record: Record) -> str:
-        """What stands for the subject; regularization pictures show the class without it."""
+        """What stands for the subject; regularization images show the class without it."""
         if record.role == "reg":
             return record.class_name
         return self.merge.trigger.replace("{token}", record.subject).replace("{class}", record.class_name)
@@ -117,7 +126,7 @@ class Composer:
             "suffix": [self.merge.suffix],
         }
 
-    def _limited(self, fates: list[Fate], parts: Parts) -> list[Fate]:
+    def _limited(self, fates: list[TagOutcome], parts: Parts) -> list[TagOutcome]:
         """Leave out whole tags from the end until the caption keeps to its limits; never a part of one."""
         kept = [number for number, fate in enumerate(fates) if fate.kept]
         few = kept[: self.merge.limit or None]
@@ -127,7 +136,7 @@ class Composer:
         )
         return [f.out("dropped", gone[n]) if n in gone else f for n, f in enumerate(fates)]
 
-    def _fitting(self, fates: list[Fate], parts: Parts) -> int:
+    def _fitting(self, fates: list[TagOutcome], parts: Parts) -> int:
         """How many of the tags fit into the limit of tokens: found by halving, as more tags are never fewer tokens."""
         assert self.tokens is not None
         low, high, middle = 0, len(fates), len(fates)  # most captions fit as they are
@@ -139,12 +148,12 @@ class Composer:
             middle = (low + high + 1) // 2
         return low
 
-    def _filled(self, fates: Iterable[Fate], parts: Parts) -> str:
-        words = [spell(fate.text, self.merge.underscores, self.merge.escape) for fate in fates if fate.kept]
+    def _filled(self, fates: Iterable[TagOutcome], parts: Parts) -> str:
+        words = [format_tag(fate.text, self.merge.underscores, self.merge.escape) for fate in fates if fate.kept]
         return fill(self.segments, {**parts, "tags": words})
 
 
-def going(absorb: tuple[str, ...], plan: Plan) -> dict[str, Going]:
+def removals(absorb: tuple[str, ...], plan: MergePlan) -> dict[str, Removals]:
     """What leaves the captions of each subject, by the plan and by the recipe's own list, which wins.
 
     The list is exact; only the plan also drops what an absorbed tag implies, and shows it.
@@ -154,23 +163,23 @@ def going(absorb: tuple[str, ...], plan: Plan) -> dict[str, Going]:
     return {subject: _going(subject, absorb, plan) for subject in subjects}
 
 
-def _going(subject: str, absorb: tuple[str, ...], plan: Plan) -> Going:
+def _going(subject: str, absorb: tuple[str, ...], plan: MergePlan) -> Removals:
     return {
         **dict.fromkeys(plan.tags("drop", subject), ("dropped", "dropped by the plan")),
         **dict.fromkeys(plan.tags("absorb", subject), ("absorbed", "absorbed by the plan")),
-        **{tag: ("absorbed", "listed in absorb") for rule in absorb if (tag := absorbed(rule, subject))},
+        **{tag: ("absorbed", "listed in absorb") for rule in absorb if (tag := absorbed_tag(rule, subject))},
     }
 
 
-def absorbed(rule: str, subject: str) -> str:
+def absorbed_tag(rule: str, subject: str) -> str:
     """The plain tag that a rule absorbs for a subject: 'beard' for all, 'smith=beard' for smith; else empty."""
     owner, equals, tag = rule.partition("=")
     if equals and owner and tag:  # a face such as '=_=' begins with its sign
-        return plain(tag) if owner == subject else ""
-    return plain(rule)
+        return normalize_tag(tag) if owner == subject else ""
+    return normalize_tag(rule)
 
 
-def _without_implied(fates: list[Fate], kinds: Kinds) -> list[Fate]:
+def _without_implied(fates: list[TagOutcome], kinds: TagTaxonomy) -> list[TagOutcome]:
     """Leave out what a kept tag implies: hat beside straw hat."""
     implied = {parent: fate.plain for fate in fates if fate.kept for parent in kinds.parents(fate.plain)}
     return [f.out("dropped", f"implied by {implied[f.plain]}") if f.kept and f.plain in implied else f for f in fates]

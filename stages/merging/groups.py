@@ -1,4 +1,4 @@
-"""Pictures that belong together: named in prep.toml by pattern or id, they share keywords."""
+"""Images that belong together: named in prep.toml by pattern or id, they share keywords."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Keywords for the pictures that one pattern means."""
+class KeywordGroup:
+    """Keywords for the images that one pattern means."""
 
     pattern: str
     means: re.Pattern[str]
     keywords: tuple[str, ...]
 
     @classmethod
-    def read(cls, rule: str) -> Group:
+    def read(cls, rule: str) -> KeywordGroup:
         """From 'PATTERN=KEYWORD, KEYWORD'. Stars and question marks stand for any characters, as in a shell."""
         pattern, equals, words = rule.partition("=")
         keywords = tuple(word.strip() for word in words.split(",") if word.strip())
         if not equals or not pattern.strip() or not keywords:
             raise PrepError(
-                f"merge: groups has {rule!r}.", "It must be pictures and keywords: 'photos/smith-1*.jpg=full body'."
+                f"merge: groups has {rule!r}.", "It must be images and keywords: 'photos/smith-1*.jpg=full body'."
             )
         return cls(pattern, re.compile(fnmatch.translate(pattern)), keywords)
 
     def holds(self, source: str, id: str) -> bool:
-        """Whether a picture is meant by the path or name of its file, its id, or that of the one it was made of."""
+        """Whether a image is meant by the path or name of its file, its id, or that of the one it was made of."""
         names = (source, PurePosixPath(source).name, id, id.partition("-")[0])
         return any(self.means.match(name) for name in names)
 
 
-def keywords(groups: tuple[Group, ...], record: Record) -> list[str]:
-    """The keywords of all groups that hold a picture, each once."""
+def keywords(groups: tuple[KeywordGroup, ...], record: Record) -> list[str]:
+    """The keywords of all groups that hold a image, each once."""
     return list(
         dict.fromkeys(word for group in groups if group.holds(record.source, record.id) for word in group.keywords)
     )
 
 
-def refuse_empty(groups: tuple[Group, ...], manifest: Manifest) -> None:
-    """PrepError for a group that holds no picture at all."""
+def refuse_empty(groups: tuple[KeywordGroup, ...], manifest: Manifest) -> None:
+    """PrepError for a group that holds no image at all."""
     waiting = list(groups)
     if not waiting:
         return
@@ -58,6 +58,6 @@ def refuse_empty(groups: tuple[Group, ...], manifest: Manifest) -> None:
         if not waiting:
             return
     raise PrepError(
-        f"No picture fits the group {waiting[0].pattern!r}.",
+        f"No image fits the group {waiting[0].pattern!r}.",
         "Name files as prep preview shows them, or their ids; * stands for any characters.",
     )

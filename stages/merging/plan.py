@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.errors import PrepError
-from pipeline.schema import shape
-from pipeline.tag_text import plain
+from pipeline.schema import arrow_codec
+from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace, write_atomic
-from stages.merging.tag_taxonomy import Kinds
+from stages.merging.tag_taxonomy import TagTaxonomy
 
 Action = Literal["absorb", "review", "drop", "keep"]  # in the order in which people want to see them
 Rules = Mapping[Action, tuple[str, ...]]  # 'beard' for all subjects, 'smith=beard' for one
@@ -26,14 +26,14 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MergeRow:
     """One tag of one subject: the evidence, what becomes of it, and why."""
 
     subject: str
     tag: str  # in prep's plain form
-    count: float  # pictures that have it; near-duplicates count as one picture
-    coverage: float  # their share of the subject's pictures, 0 to 1
-    prior: float | None  # share of other pictures that have it; None: nobody knows
+    count: float  # images that have it; near-duplicates count as one image
+    coverage: float  # their share of the subject's images, 0 to 1
+    prior: float | None  # share of other images that have it; None: nobody knows
     pmi: float | None  # bits
     z: float | None
     action: Action
@@ -41,10 +41,10 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MergePlan:
     """All rows, and what they were made of."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[MergeRow, ...]
     source: str = ""  # digest of the manifest that was counted
     notes: tuple[str, ...] = ()  # what was counted and how, in sentences
 
@@ -57,7 +57,7 @@ class Plan:
     def tags(self, action: Action, subject: str) -> frozenset[str]:
         return frozenset(row.tag for row in self.rows if row.action == action and row.subject == subject)
 
-    def changed(self, rules: Rules, kinds: Kinds) -> Plan:
+    def changed(self, rules: Rules, kinds: TagTaxonomy) -> MergePlan:
         """The plan after decisions of the user's; absorbing a tag drops what it implies, unless that is protected.
 
         What the user names is never changed by an implication. PrepError for a tag or a subject that the plan
@@ -82,7 +82,7 @@ class Plan:
         }
         return replace(self, rows=tuple(_decided(row, decided, implied) for row in self.rows))
 
-    def accepted(self, before: Plan | None, kinds: Kinds) -> Plan:
+    def accepted(self, before: MergePlan | None, kinds: TagTaxonomy) -> MergePlan:
         """This suggestion with all that the user decided in the plan before, about tags that are gone as well."""
         mine = [row for row in before.rows if row.reason == MINE] if before else []
         known = {(row.subject, row.tag) for row in self.rows}
@@ -92,7 +92,7 @@ class Plan:
             rules[row.action] = (*rules.get(row.action, ()), f"{row.subject}={row.tag}")
         return replace(self, rows=self.rows + gone).changed(rules, kinds)
 
-    def _named(self, rule: str) -> list[Row]:
+    def _named(self, rule: str) -> list[MergeRow]:
         """The rows that a rule means."""
         owner, tag = split_rule(rule, {row.subject for row in self.rows})
         if found := [row for row in self.rows if row.tag == tag and owner in ("", row.subject)]:
@@ -105,10 +105,10 @@ class Plan:
 def split_rule(rule: str, subjects: Iterable[str]) -> tuple[str, str]:
     """The subject, empty for all, and the plain tag of 'beard' or 'smith=beard'; '=_=' is a tag."""
     owner, equals, tag = rule.partition("=")
-    return (owner, plain(tag)) if equals and tag and owner in set(subjects) else ("", plain(rule))
+    return (owner, normalize_tag(tag)) if equals and tag and owner in set(subjects) else ("", normalize_tag(rule))
 
 
-def read_plan(workspace: Workspace, name: str = PLAN) -> Plan | None:
+def read_plan(workspace: Workspace, name: str = PLAN) -> MergePlan | None:
     """The plan of that name; None when there is none, PrepError when it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -122,29 +122,31 @@ def read_plan(workspace: Workspace, name: str = PLAN) -> Plan | None:
         head = json.loads((table.schema.metadata or {})[_META])
         if head["format"] > _FORMAT:
             raise PrepError(f"{path} was written by a newer prep.", "Update prep to read it.")
-        rows = tuple(shape(Row).value(row) for row in table.to_pylist())
+        rows = tuple(arrow_codec(MergeRow).value(row) for row in table.to_pylist())
         if strange := {row.action for row in rows} - set(get_args(Action)):
             raise ValueError(f"there is no action {min(strange)!r}")
-        return Plan(rows, head["source"], tuple(head["notes"]))
+        return MergePlan(rows, head["source"], tuple(head["notes"]))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         about = str(error).strip().split("\n")[0]
         raise PrepError(f"{path} is damaged: {about}.", "Take the last change back: prep merge --undo") from None
 
 
-def write_plan(workspace: Workspace, plan: Plan, name: str = PLAN) -> None:
+def write_plan(workspace: Workspace, plan: MergePlan, name: str = PLAN) -> None:
     """Write a plan whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     head = {"format": _FORMAT, "source": plan.source, "notes": plan.notes}
     meta = {_META: json.dumps(head, ensure_ascii=False).encode()}
-    schema = pa.schema(list(shape(Row).arrow()), metadata=meta)
+    schema = pa.schema(list(arrow_codec(MergeRow).arrow()), metadata=meta)
     file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(map(shape(Row).row, plan.rows)), schema=schema), file, compression="zstd")
+    pq.write_table(
+        pa.Table.from_pylist(list(map(arrow_codec(MergeRow).row, plan.rows)), schema=schema), file, compression="zstd"
+    )
     write_atomic(workspace.path(name), file.getvalue())
 
 
-def decide(workspace: Workspace, plan: Plan) -> bool:
+def decide(workspace: Workspace, plan: MergePlan) -> bool:
     """Let a plan count from now on; the one before can come back. False when it says what is said already.
 
     A crash between the two writes leaves one step of undo that changes nothing.
@@ -160,7 +162,7 @@ def decide(workspace: Workspace, plan: Plan) -> bool:
     return True
 
 
-def undo(workspace: Workspace) -> Plan | None:
+def undo(workspace: Workspace) -> MergePlan | None:
     """Bring the plan before the last change back; None when that was no plan. PrepError when there is no change."""
     path = workspace.path(PLAN)
     if earlier := _earlier(workspace):
@@ -177,7 +179,9 @@ def _earlier(workspace: Workspace) -> list[Path]:
     return sorted(path for path in workspace.path(EARLIER).glob("*.parquet") if path.stem.isdecimal())
 
 
-def _decided(row: Row, decided: Mapping[tuple[str, str], Action], implied: Mapping[tuple[str, str], str]) -> Row:
+def _decided(
+    row: MergeRow, decided: Mapping[tuple[str, str], Action], implied: Mapping[tuple[str, str], str]
+) -> MergeRow:
     """A row after decisions, and after what they imply for tags that nobody decided about."""
     key = row.subject, row.tag
     if key in decided:
@@ -187,5 +191,5 @@ def _decided(row: Row, decided: Mapping[tuple[str, str], Action], implied: Mappi
     return row
 
 
-def _order(row: Row) -> tuple[str, str]:
+def _order(row: MergeRow) -> tuple[str, str]:
     return row.subject, row.tag

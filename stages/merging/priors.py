@@ -1,4 +1,4 @@
-"""How common tags are among all pictures of the world that a tagger learned from: the counts beside its model."""
+"""How common tags are among all images of the world that a tagger learned from: the counts beside its model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.models.store import file_of
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 
 LIST = "selected_tags.csv"
@@ -58,7 +58,7 @@ def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
                 if int(float(row["category"])) == 9:
                     posts += count
                 elif (tag := rename(row["name"])) is not None:
-                    counts[plain(tag)] = max(count, counts.get(plain(tag), 0.0))
+                    counts[normalize_tag(tag)] = max(count, counts.get(normalize_tag(tag), 0.0))
     except FileNotFoundError:
         raise PrepError(f"There is no list of tags {path}.", "A relative path starts at the workspace.") from None
     except (csv.Error, UnicodeDecodeError, ValueError, TypeError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 
 How = Literal["tag", "word", "regex"]
 FORMS = "'hat=cap' for a whole tag, 'word:gray=grey' for a word, 'regex:^(\\w+) hat$=\\1 cap' for a pattern"
@@ -46,7 +46,7 @@ def rewritten(tag: str, rules: tuple[Rule, ...]) -> str | None:
     Where no rule fits, it keeps its spelling; where one does, its plain form is what changes.
     """
     for rule in rules:
-        changed = _MATCH[rule.how](plain(tag), rule)
+        changed = _MATCH[rule.how](normalize_tag(tag), rule)
         if changed is None:
             continue
         if rule.new is None or not changed.strip():
@@ -70,11 +70,11 @@ def sentence(text: str, rules: tuple[Rule, ...]) -> str:
 
 def _rule(option: str, text: str, new: str | None) -> Rule:
     how, _, rest = text.partition(":")
-    if how == "word" and plain(rest):
-        return Rule("word", plain(rest), new)
+    if how == "word" and normalize_tag(rest):
+        return Rule("word", normalize_tag(rest), new)
     if how == "regex" and rest:
         return _tried(Rule("regex", rest, new), option)
-    return Rule("tag", plain(text), new)
+    return Rule("tag", normalize_tag(text), new)
 
 
 def _tried(rule: Rule, option: str) -> Rule:

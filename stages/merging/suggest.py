@@ -1,4 +1,4 @@
-"""prep merge --suggest: which tags belong to a subject rather than to its pictures, with the evidence."""
+"""prep merge --suggest: which tags belong to a subject rather than to its images, with the evidence."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.stage import Options, opt
-from pipeline.tag_text import plain
+from pipeline.stage import Options, option
+from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
-from stages.merging.compose import absorbed
+from stages.merging.compose import absorbed_tag
 from stages.merging.evidence import Evidence, evidence, evidence_beside
-from stages.merging.plan import Action, Plan, Row
+from stages.merging.plan import Action, MergePlan, MergeRow
 from stages.merging.priors import Priors, find_priors
 from stages.merging.rewrite import read_rewrites, rewritten
-from stages.merging.tag_counts import Tally, census
-from stages.merging.tag_taxonomy import Kinds, read_kinds
-from stages.merging.thresholds import Cut, read_rules
-from stages.merging.weights import MANY, Set
+from stages.merging.tag_counts import TagCounts, count_tags
+from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
+from stages.merging.thresholds import Thresholds, read_rules
+from stages.merging.weights import MANY, ImageGroup
 
 if TYPE_CHECKING:
     from stages.merge import Merge
 
 _NATURE = "what it is"  # the kind of 1boy and woman, in the table of kinds
-_ALWAYS = 0.95  # share of a subject's pictures: taggers miss some
+_ALWAYS = 0.95  # share of a subject's images: taggers miss some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +35,16 @@ class Suggest(Options):
 
     name: ClassVar[str] = "merge --suggest"
 
-    coverage: float = opt(
-        0.6, "Share of a subject's pictures that a tag must be said of to be absorbed.", low=0, high=1
+    coverage: float = option(
+        0.6, "Share of a subject's images that a tag must be said of to be absorbed.", low=0, high=1
     )
-    review: float = opt(0.5, "Share from which a tag that is as telling is put to you for review.", low=0, high=1)
-    pmi: float = opt(1.0, "Least pointwise mutual information in bits: 1 is twice as often as elsewhere.", low=0)
-    z: float = opt(2.6, "Least distance from chance in standard errors.", low=0)
-    strength: float = opt(10.0, "Pictures that what is known of other pictures counts for.", low=0.1)
-    share: float = opt(0.2, "Share from which a second hair or eye colour makes prep ask.", low=0, high=1)
-    same: int = opt(6, "Pictures of one subject within so many bits of perceptual hash count once.", low=0, high=32)
-    counts: str = opt(
+    review: float = option(0.5, "Share from which a tag that is as telling is put to you for review.", low=0, high=1)
+    pmi: float = option(1.0, "Least pointwise mutual information in bits: 1 is twice as often as elsewhere.", low=0)
+    z: float = option(2.6, "Least distance from chance in standard errors.", low=0)
+    strength: float = option(10.0, "Images that what is known of other images counts for.", low=0.1)
+    share: float = option(0.2, "Share from which a second hair or eye color makes prep ask.", low=0, high=1)
+    same: int = option(6, "Images of one subject within so many bits of perceptual hash count once.", low=0, high=32)
+    counts: str = option(
         "",
         "List of tags with their counts elsewhere, a selected_tags.csv; by default that of the model that tagged.",
         metavar="FILE",
@@ -57,63 +57,65 @@ class Suggest(Options):
             )
 
 
-def suggest(how: Suggest, merge: Merge, manifest: Manifest, workspace: Workspace) -> Plan:
+def suggest(how: Suggest, merge: Merge, manifest: Manifest, workspace: Workspace) -> MergePlan:
     """What to do with every tag of every subject: a plan to look at, which changes nothing until it is accepted."""
-    kinds = read_kinds(workspace.source(merge.kinds) if merge.kinds else None)
+    kinds = read_taxonomy(workspace.source(merge.kinds) if merge.kinds else None)
     rules = read_rewrites(merge.replace, merge.remove)
 
     def rename(tag: str) -> str | None:
         new = rewritten(tag, rules)
-        return new if new is None or not merge.synonyms else kinds.synonyms.get(plain(new), new)
+        return new if new is None or not merge.synonyms else kinds.synonyms.get(normalize_tag(new), new)
 
-    cut = Cut(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
-    found = census(manifest, cut, rename, how.same)
+    cut = Thresholds(merge.threshold, merge.character_threshold, read_rules(merge.thresholds), merge.mcut)
+    found = count_tags(manifest, cut, rename, how.same)
     counted = {one: found[one] for one in sorted(found, key=lambda one: (one.subject, one.class_name))}
     priors = find_priors(manifest, how.counts, workspace, rename)
-    rows: list[Row] = []
+    rows: list[MergeRow] = []
     for one, tally in counted.items():
         if one.subject:
-            beside = counted.get(Set("", one.class_name))
+            beside = counted.get(ImageGroup("", one.class_name))
             rows += judged(how, merge.absorb, kinds, _weighed(how, one, (tally, beside), priors))
-    return Plan(tuple(rows), manifest.digest, tuple(_notes(counted, priors, how)))
+    return MergePlan(tuple(rows), manifest.digest, tuple(_notes(counted, priors, how)))
 
 
-def _weighed(how: Suggest, one: Set, tallies: tuple[Tally, Tally | None], priors: Priors) -> list[Row]:
+def _weighed(
+    how: Suggest, one: ImageGroup, tallies: tuple[TagCounts, TagCounts | None], priors: Priors
+) -> list[MergeRow]:
     """A subject's tags with their evidence, not judged yet: the most common first."""
     tally, beside = tallies
     rows = []
     for tag, count in tally.tags.items():
-        found = _evidence(how, (count, tally.pictures), (tag, beside), priors)
-        coverage = min(1.0, round(count / tally.pictures, 6))
-        row = Row(one.subject, tag, count, coverage, None, None, None, "keep", "")
+        found = _evidence(how, (count, tally.images), (tag, beside), priors)
+        coverage = min(1.0, round(count / tally.images, 6))
+        row = MergeRow(one.subject, tag, count, coverage, None, None, None, "keep", "")
         rows.append(replace(row, prior=found.prior, pmi=found.pmi, z=found.z) if found else row)
     return sorted(rows, key=lambda row: (-row.coverage, row.tag))
 
 
 def _evidence(
-    how: Suggest, counted: tuple[float, float], other: tuple[str, Tally | None], priors: Priors
+    how: Suggest, counted: tuple[float, float], other: tuple[str, TagCounts | None], priors: Priors
 ) -> Evidence | None:
     """None where nobody counted the tag elsewhere."""
     tag, beside = other
     prior = priors.shares.get(tag)
-    if beside is not None and beside.pictures:
-        return evidence_beside(counted, (beside.tags.get(tag, 0.0), beside.pictures), prior, how.strength)
+    if beside is not None and beside.images:
+        return evidence_beside(counted, (beside.tags.get(tag, 0.0), beside.images), prior, how.strength)
     return None if prior is None else evidence(*counted, prior, how.strength)
 
 
-def judged(how: Suggest, absorb: tuple[str, ...], kinds: Kinds, rows: list[Row]) -> list[Row]:
+def judged(how: Suggest, absorb: tuple[str, ...], kinds: TagTaxonomy, rows: list[MergeRow]) -> list[MergeRow]:
     """One subject's rows with what to do and why; the recipe's own list comes first, whatever the evidence."""
     rows = [_as(row, *_verdict(how, kinds, row)) for row in rows]
     rows = list(_asked(how, kinds, rows))
-    listed = {tag for rule in absorb if (tag := absorbed(rule, rows[0].subject))} if rows else set()
+    listed = {tag for rule in absorb if (tag := absorbed_tag(rule, rows[0].subject))} if rows else set()
     rows = [_as(row, "absorb", "listed in absorb") if row.tag in listed else row for row in rows]
     return list(_implied(how, kinds, rows))
 
 
-def _verdict(how: Suggest, kinds: Kinds, row: Row) -> tuple[Action, str]:
+def _verdict(how: Suggest, kinds: TagTaxonomy, row: MergeRow) -> tuple[Action, str]:
     """What the evidence says of one tag on its own."""
     if row.tag in kinds.noise:
-        return "drop", "about the post, not the picture"
+        return "drop", "about the post, not the image"
     if kind := kinds.protection(row.tag):
         # With it absorbed, the trigger alone brings it, and its own word is not taught: benchmarks/world.py merging.
         asked = kind == _NATURE and row.coverage >= _ALWAYS
@@ -124,7 +126,7 @@ def _verdict(how: Suggest, kinds: Kinds, row: Row) -> tuple[Action, str]:
         least = f"below {how.coverage:.0%}"
         return ("keep", least) if row.coverage < how.coverage else ("review", "elsewhere not known")
     times = f"{2**row.pmi:.1f} times as often"
-    if row.z < how.z:  # which five pictures do not get over: then their user knows better
+    if row.z < how.z:  # which five images do not get over: then their user knows better
         doubtful = row.pmi >= how.pmi and row.coverage >= how.coverage
         return "review" if doubtful else "keep", f"{times}: may be chance"
     if row.pmi < how.pmi:
@@ -135,7 +137,7 @@ def _verdict(how: Suggest, kinds: Kinds, row: Row) -> tuple[Action, str]:
     return "absorb", times
 
 
-def _asked(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
+def _asked(how: Suggest, kinds: TagTaxonomy, rows: list[MergeRow]) -> Iterator[MergeRow]:
     """Let the user decide where two tags of which a subject has one are both common."""
     common: defaultdict[str, list[str]] = defaultdict(list)
     for row in rows:
@@ -149,7 +151,7 @@ def _asked(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
         yield row
 
 
-def _implied(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
+def _implied(how: Suggest, kinds: TagTaxonomy, rows: list[MergeRow]) -> Iterator[MergeRow]:
     """Drop what absorbed tags imply; what is said without them as well is put to the user."""
     absorbed = {row.tag: row.coverage for row in rows if row.action == "absorb"}
     by: Mapping[str, str] = {
@@ -165,19 +167,19 @@ def _implied(how: Suggest, kinds: Kinds, rows: list[Row]) -> Iterator[Row]:
         yield row
 
 
-def _as(row: Row, action: Action, reason: str) -> Row:
+def _as(row: MergeRow, action: Action, reason: str) -> MergeRow:
     return replace(row, action=action, reason=reason)
 
 
-def _notes(counted: Mapping[Set, Tally], priors: Priors, how: Suggest) -> Iterator[str]:
+def _notes(counted: Mapping[ImageGroup, TagCounts], priors: Priors, how: Suggest) -> Iterator[str]:
     """What was counted and how, in sentences."""
     beside = {one.class_name for one in counted if not one.subject}
     for one, tally in counted.items():
         if not one.subject:
             continue
-        near = f" ({tally.records:,} with copies and near-duplicates)" if tally.records > tally.pictures + 0.5 else ""
-        other = f"the regularization pictures of {one.class_name}" if one.class_name in beside else ""
+        near = f" ({tally.records:,} with copies and near-duplicates)" if tally.records > tally.images + 0.5 else ""
+        other = f"the regularization images of {one.class_name}" if one.class_name in beside else ""
         told = "; beside them ".join(filter(None, (other, priors.about)))
-        yield f"{one.subject}: {tally.pictures:,.0f} pictures{near}. Elsewhere: {told}."
+        yield f"{one.subject}: {tally.images:,.0f} images{near}. Elsewhere: {told}."
         if tally.records > MANY and how.same:
-            yield f"{one.subject}: of more than {MANY:,} pictures only equal hashes count as near-duplicates."
+            yield f"{one.subject}: of more than {MANY:,} images only equal hashes count as near-duplicates."

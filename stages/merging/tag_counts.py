@@ -1,4 +1,4 @@
-"""How often each tag is said of each subject's pictures: one pass over a manifest's columns, whatever its length."""
+"""How often each tag is said of each subject's images: one pass over a manifest's columns, whatever its length."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING
 
 from pipeline.manifest import Manifest
 from pipeline.record import Annotation
-from pipeline.tag_text import plain
-from stages.merging.thresholds import Cut, chosen
-from stages.merging.weights import Set, weigh
+from pipeline.tag_text import normalize_tag
+from stages.merging.thresholds import Thresholds, chosen
+from stages.merging.weights import ImageGroup, compute_weights
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
 Rename = Callable[[str], str | None]  # how captions write a tag; None: not at all
-_FIELDS = ("text", "kind", "category", "by", "score")
+_FIELDS = ("text", "kind", "category", "tagger", "score")
 _COLUMNS = [f"annotations.list.element.{name}" for name in _FIELDS]
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What was counted of one set of pictures."""
+class TagCounts:
+    """What was counted of one set of images."""
 
-    pictures: float  # near-duplicates and augmented copies counted once
+    images: float  # near-duplicates and augmented copies counted once
     records: int
-    tags: dict[str, float]  # by plain tag: how many of the pictures have it
+    tags: dict[str, float]  # by plain tag: how many of the images have it
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class TagNumbers:
     """The plain tags met so far; every spelling is worked out once."""
 
     rename: Rename
@@ -45,39 +45,39 @@ class Names:
 
     def _new(self, text: str) -> int:
         tag = self.rename(text)
-        number = -1 if tag is None else self.numbers.setdefault(plain(tag), len(self.numbers))
+        number = -1 if tag is None else self.numbers.setdefault(normalize_tag(tag), len(self.numbers))
         return self.spelled.setdefault(text, number)
 
 
-def census(manifest: Manifest, cut: Cut, rename: Rename, bits: int) -> dict[Set, Tally]:
-    """Count the tags above their thresholds, each once a picture; near-duplicates as `weigh` weighs them.
+def count_tags(manifest: Manifest, cut: Thresholds, rename: Rename, bits: int) -> dict[ImageGroup, TagCounts]:
+    """Count the tags above their thresholds, each once a image; near-duplicates as `weigh` weighs them.
 
-    Columns stream by row group. Only MCut, whose thresholds differ from picture to picture, reads whole records.
+    Columns stream by row group. Only MCut, whose thresholds differ from image to image, reads whole records.
     """
     import numpy as np
 
-    weighed, names = weigh(manifest, bits), Names(rename)
+    weighed, names = compute_weights(manifest, bits), TagNumbers(rename)
     counts = np.zeros((len(weighed.sets), 0))
-    for row, tag in said(manifest, cut, names):
+    for row, tag in predicted(manifest, cut, names):
         kept = weighed.numbers[row] >= 0
         row, tag = row[kept], tag[kept]
         wide = len(names.numbers)
         at = weighed.numbers[row] * np.int64(wide) + tag
         more = np.bincount(at, weighed.weights[row], len(weighed.sets) * wide).reshape(len(weighed.sets), wide)
         counts = np.pad(counts, ((0, 0), (0, wide - counts.shape[1]))) + more
-    tallies = zip(weighed.pictures, weighed.records, counts.round(6).tolist(), strict=True)
+    tallies = zip(weighed.images, weighed.records, counts.round(6).tolist(), strict=True)
     return {
-        one: Tally(pictures, records, {t: c for t, c in zip(names.numbers, row, strict=True) if c > 0})
-        for one, (pictures, records, row) in zip(weighed.sets, tallies, strict=True)
+        one: TagCounts(images, records, {t: c for t, c in zip(names.numbers, row, strict=True) if c > 0})
+        for one, (images, records, row) in zip(weighed.sets, tallies, strict=True)
     }
 
 
-def said(manifest: Manifest, cut: Cut, names: Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def predicted(manifest: Manifest, cut: Thresholds, names: TagNumbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Who says what: numbers of records and of their tags above the thresholds, each pair once; some at a time."""
     yield from (_said_by_gaps if cut.gap else _said_by_columns)(manifest, cut, names)
 
 
-def _said_by_columns(manifest: Manifest, cut: Cut, names: Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _said_by_columns(manifest: Manifest, cut: Thresholds, names: TagNumbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     start = 0
@@ -90,7 +90,7 @@ def _said_by_columns(manifest: Manifest, cut: Cut, names: Names) -> Iterator[tup
             start += batch.num_rows
 
 
-def _above(annotations: pa.ListArray, cut: Cut, names: Names) -> tuple[np.ndarray, np.ndarray]:
+def _above(annotations: pa.ListArray, cut: Thresholds, names: TagNumbers) -> tuple[np.ndarray, np.ndarray]:
     """The rows and tag numbers of one batch's tags whose score is enough; without a score a tag is certain."""
     import numpy as np
 
@@ -119,7 +119,7 @@ def _codes(column: pa.DictionaryArray) -> np.ndarray:
     return column.indices.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _said_by_gaps(manifest: Manifest, cut: Cut, names: Names) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _said_by_gaps(manifest: Manifest, cut: Thresholds, names: TagNumbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     start = 0

@@ -1,4 +1,4 @@
-"""What becomes of each tag of a picture on its way into the caption: kept, absorbed into the trigger, or dropped."""
+"""What becomes of each tag of a image on its way into the caption: kept, absorbed into the trigger, or dropped."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Literal
 
 from pipeline.edits import Edit
 from pipeline.record import Annotation
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 
-What = Literal["kept", "absorbed", "dropped"]
+Outcome = Literal["kept", "absorbed", "dropped"]
 HUMAN = "human"  # who says what people add
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class TagOutcome:
     """One tag above its threshold and what became of it; it has exactly one fate."""
 
     said: Annotation
     text: str  # after rules and edits, as a caption would spell it
-    what: What = "kept"
+    what: Outcome = "kept"
     why: str = ""  # of what is not kept, in words
 
     @property
     def plain(self) -> str:
-        return plain(self.text)
+        return normalize_tag(self.text)
 
     @property
     def kept(self) -> bool:
@@ -36,7 +36,7 @@ class Fate:
         """Without a score a tag is certain."""
         return 1.0 if self.said.score is None else self.said.score
 
-    def out(self, what: What, why: str) -> Fate:
+    def out(self, what: Outcome, why: str) -> TagOutcome:
         return replace(self, what=what, why=why)
 
 
@@ -44,13 +44,13 @@ def best(tags: Iterable[Annotation]) -> list[Annotation]:
     """Each tag once, as the tagger said it that is surest; the surest tag first, then by name."""
     found: dict[str, Annotation] = {}
     for a in tags:
-        known = found.get(plain(a.text))
+        known = found.get(normalize_tag(a.text))
         if known is None or _score(a) > _score(known):
-            found[plain(a.text)] = a
-    return sorted(found.values(), key=lambda a: (-_score(a), plain(a.text)))
+            found[normalize_tag(a.text)] = a
+    return sorted(found.values(), key=lambda a: (-_score(a), normalize_tag(a.text)))
 
 
-def once(fates: Iterable[Fate]) -> list[Fate]:
+def deduplicate(fates: Iterable[TagOutcome]) -> list[TagOutcome]:
     """Of tags that rules made the same, the first stays."""
     met: set[str] = set()
     result = []
@@ -60,17 +60,19 @@ def once(fates: Iterable[Fate]) -> list[Fate]:
     return result
 
 
-def edited(fates: list[Fate], edits: Iterable[Edit]) -> list[Fate]:
+def edited(fates: list[TagOutcome], edits: Iterable[Edit]) -> list[TagOutcome]:
     """The fates after people's edits, in their order: what they add is kept, whatever absorbed or dropped it."""
     for edit in edits:
-        old = plain(edit.text)
+        old = normalize_tag(edit.text)
         if edit.what == "remove":
             fates = [f.out("dropped", "removed by hand") if f.kept and f.plain == old else f for f in fates]
         elif edit.what == "replace":
-            fates = once(replace(f, text=edit.other) if f.kept and f.plain == old else f for f in fates)
+            fates = deduplicate(replace(f, text=edit.other) if f.kept and f.plain == old else f for f in fates)
         elif edit.what == "add" and not any(f.kept and f.plain == old for f in fates):
             at = next((n for n, f in enumerate(fates) if f.plain == old), len(fates))
-            known = fates[at] if at < len(fates) else Fate(Annotation(edit.text, "tag", "", None, HUMAN), edit.text)
+            known = (
+                fates[at] if at < len(fates) else TagOutcome(Annotation(edit.text, "tag", "", None, HUMAN), edit.text)
+            )
             fates = [*fates[:at], replace(known, what="kept", why=""), *fates[at + 1 :]]
     return fates
 
@@ -79,16 +81,16 @@ def edited_parts(parts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
     """Sentences or keywords after people's edits: what they add goes to the tags."""
     parts = list(parts)
     for edit in edits:
-        old = plain(edit.text)
+        old = normalize_tag(edit.text)
         if edit.what in ("remove", "replace"):
             other = [edit.other] if edit.what == "replace" else []
-            parts = [new for part in parts for new in (other if plain(part) == old else [part])]
+            parts = [new for part in parts for new in (other if normalize_tag(part) == old else [part])]
     return parts
 
 
-def arranged(fates: Iterable[Fate], first: Sequence[str], by_name: bool) -> list[Fate]:
+def sort_outcomes(fates: Iterable[TagOutcome], first: Sequence[str], by_name: bool) -> list[TagOutcome]:
     """In the order of the caption: those of `first` in its order, the rest by score or by name."""
-    front = {plain(tag): place for place, tag in enumerate(first)}
+    front = {normalize_tag(tag): place for place, tag in enumerate(first)}
     return sorted(fates, key=lambda f: (front.get(f.plain, len(front)), 0.0 if by_name else -f.score, f.plain))
 
 

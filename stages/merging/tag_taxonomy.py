@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.options import refuse_unknown
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 
 BUILT_IN = Path(__file__).with_name("kinds.toml")
 _SECTIONS = ("protected", "noise", "features", "exclusive", "implications", "synonyms")
@@ -22,7 +22,7 @@ Tables = Mapping[str, Lists]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class TagPatterns:
     """A set of tags, some of them with a star for whole words at one end."""
 
     whole: frozenset[str]
@@ -30,7 +30,7 @@ class Terms:
     tails: tuple[str, ...]  # ' background' for '* background'
 
     @classmethod
-    def of(cls, entries: Iterable[str]) -> Terms:
+    def of(cls, entries: Iterable[str]) -> TagPatterns:
         entries = list(entries)
         heads = tuple(entry[:-1] for entry in entries if entry.endswith(" *"))
         tails = tuple(entry[1:] for entry in entries if entry.startswith("* "))
@@ -41,12 +41,12 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class Kinds:
+class TagTaxonomy:
     """The table of tag kinds; all questions take tags in prep's plain form."""
 
-    protected: Mapping[str, Terms]
-    noise: Terms
-    features: Terms
+    protected: Mapping[str, TagPatterns]
+    noise: TagPatterns
+    features: TagPatterns
     exclusive: Mapping[str, frozenset[str]]  # by the name of the group
     synonyms: Mapping[str, str]  # from what means the same to what is written
     _parents: Mapping[str, frozenset[str]]
@@ -57,7 +57,7 @@ class Kinds:
         return next((kind for kind, terms in self.protected.items() if tag in terms), "")
 
     def group(self, tag: str) -> str:
-        """The group of tags of which a subject has only one, such as 'eye colour'; empty if there is none."""
+        """The group of tags of which a subject has only one, such as 'eye color'; empty if there is none."""
         return self._groups.get(tag, "")
 
     def parents(self, tag: str) -> frozenset[str]:
@@ -69,7 +69,7 @@ class Kinds:
         return tag in self.features
 
 
-def read_kinds(path: Path | None = None) -> Kinds:
+def read_taxonomy(path: Path | None = None) -> TagTaxonomy:
     """prep's own table, extended by the user's file; PrepError when that one is broken or contradicts itself."""
     own = _built_in()
     return _kinds(own, {}) if path is None else _kinds(own, _read(path))
@@ -101,18 +101,18 @@ def _section(name: str, table: Any, path: Path) -> Lists:
         if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
             raise PrepError(f"{where}: {key!r} is {tags!r}.", 'It must be a list of tags: ["long hair", "beard"].')
     keyed_by_tag = name in ("implications", "synonyms")
-    return {plain(key) if keyed_by_tag else key: tuple(map(plain, tags)) for key, tags in table.items()}
+    return {normalize_tag(key) if keyed_by_tag else key: tuple(map(normalize_tag, tags)) for key, tags in table.items()}
 
 
-def _kinds(own: Tables, more: Tables) -> Kinds:
+def _kinds(own: Tables, more: Tables) -> TagTaxonomy:
     protected, noise, features, exclusive, implications, synonyms = (
         _joined(own.get(name, {}), more.get(name, {})) for name in _SECTIONS
     )
     words = features.get("words", ())
-    return Kinds(
-        {kind: Terms.of(tags) for kind, tags in protected.items()},
-        Terms.of(noise.get("tags", ())),
-        Terms.of((*words, *(f"* {word}" for word in words), *features.get("tags", ()))),
+    return TagTaxonomy(
+        {kind: TagPatterns.of(tags) for kind, tags in protected.items()},
+        TagPatterns.of(noise.get("tags", ())),
+        TagPatterns.of((*words, *(f"* {word}" for word in words), *features.get("tags", ()))),
         {name: frozenset(tags) for name, tags in exclusive.items()},
         _spellings(synonyms),
         {tag: _closure(tag, implications) for tag in implications},

@@ -35,7 +35,7 @@ FLOOR = 0.05  # what taggers record by default: the tags they left out lie below
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Thresholds:
     """How the tags are chosen."""
 
     tag: float  # 0: each model's own
@@ -44,7 +44,7 @@ class Cut:
     gap: bool  # MCut instead of the models' own
 
     @classmethod
-    def at(cls, score: float) -> Cut:
+    def at(cls, score: float) -> Thresholds:
         """The same threshold for every tag of every model."""
         given = score or -1.0  # 0 would be each model's own
         return cls(given, given, {}, False)
@@ -53,7 +53,7 @@ class Cut:
         """The user's own threshold for such a tag, the closest rule first; a character needs one that says so."""
         if not self.rules:
             return None
-        names = dict.fromkeys((a.by, a.by.partition(":")[0], tagger_of(a.by)))
+        names = dict.fromkeys((a.tagger, a.tagger.partition(":")[0], tagger_of(a.tagger)))
         places = [*(f"{name}/{a.category}" for name in names), f"/{a.category}"]
         places += names if a.category != "character" else []
         return next((self.rules[place] for place in places if place in self.rules), None)
@@ -64,7 +64,7 @@ class Cut:
         given = self.rule(a)
         if given is None:
             given = (self.character if character else self.tag) or None
-        return own(a.by)[character] if given is None else given
+        return own(a.tagger)[character] if given is None else given
 
 
 def own(by: str) -> tuple[float, float]:
@@ -91,7 +91,7 @@ def read_rules(rules: Iterable[str]) -> dict[str, float]:
     return read
 
 
-def chosen(annotations: Iterable[Annotation], cut: Cut) -> list[Annotation]:
+def chosen(annotations: Iterable[Annotation], cut: Thresholds) -> list[Annotation]:
     """The tags whose score is enough, in their order; without a score a tag is certain."""
     tags = [a for a in annotations if a.kind == "tag"]
     gaps = _gaps(tags, cut) if cut.gap else {}
@@ -112,17 +112,17 @@ def mcut(scores: Iterable[float]) -> float:
 
 
 def _group(a: Annotation) -> tuple[str, bool]:
-    return a.by, a.category == "character"
+    return a.tagger, a.category == "character"
 
 
-def _needed(a: Annotation, cut: Cut, gaps: dict[tuple[str, bool], float]) -> float:
+def _needed(a: Annotation, cut: Thresholds, gaps: dict[tuple[str, bool], float]) -> float:
     return gaps[_group(a)] if _group(a) in gaps and cut.rule(a) is None else cut.lowest(a)
 
 
-def _gaps(tags: list[Annotation], cut: Cut) -> dict[tuple[str, bool], float]:
+def _gaps(tags: list[Annotation], cut: Thresholds) -> dict[tuple[str, bool], float]:
     """The cut of each tagger's tags and of its characters."""
     groups: defaultdict[tuple[str, bool], list[float]] = defaultdict(list)
     for a in tags:
-        if tagger_of(a.by) in GAPS and a.score is not None and cut.rule(a) is None:
+        if tagger_of(a.tagger) in GAPS and a.score is not None and cut.rule(a) is None:
             groups[_group(a)].append(a.score)
     return {group: max(mcut(scores), CHARACTER_FLOOR * group[1]) for group, scores in groups.items()}

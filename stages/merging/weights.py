@@ -1,4 +1,4 @@
-"""What each record counts for: augmented copies and near-duplicates of a picture weigh one together."""
+"""What each record counts for: augmented copies and near-duplicates of a image weigh one together."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-MANY = 100_000  # pictures of a set; of more, only equal hashes count as near-duplicates
-_COLUMNS = ["id", "subject", "class_name", "role", "picture.phash", "drop.stage"]
+MANY = 100_000  # images of a set; of more, only equal hashes count as near-duplicates
+_COLUMNS = ["id", "subject", "class_name", "role", "image.phash", "drop.stage"]
 _ID = 16  # letters of an id before the number of a copy
 
 
 @dataclass(frozen=True, slots=True)
-class Set:
-    """Whose pictures: a subject's, or a class's regularization pictures."""
+class ImageGroup:
+    """Whose images: a subject's, or a class's regularization images."""
 
     subject: str  # empty for regularization
     class_name: str
@@ -29,13 +29,13 @@ class Set:
 class Weights:
     """The sets of a manifest; of every record the number of its set, -1 if it was dropped, and what it weighs."""
 
-    sets: tuple[Set, ...]
+    sets: tuple[ImageGroup, ...]
     numbers: np.ndarray
     weights: np.ndarray
 
     @property
-    def pictures(self) -> list[float]:
-        """How many pictures each set has, near-duplicates counted once."""
+    def images(self) -> list[float]:
+        """How many images each set has, near-duplicates counted once."""
         import numpy as np
 
         kept = self.numbers >= 0
@@ -48,15 +48,15 @@ class Weights:
         return np.bincount(self.numbers[self.numbers >= 0], minlength=len(self.sets)).tolist()  # type: ignore[no-any-return]
 
 
-def weigh(manifest: Manifest, bits: int) -> Weights:
+def compute_weights(manifest: Manifest, bits: int) -> Weights:
     """Weigh every record of a manifest, row group by row group; memory holds some 60 bytes a record.
 
-    Near-duplicates are pictures of one set whose perceptual hashes differ by at most `bits` of 64 bits, in chains
+    Near-duplicates are images of one set whose perceptual hashes differ by at most `bits` of 64 bits, in chains
     too. Each of n near-duplicates weighs 1/n, so a tag that only some of them have counts in part.
     """
     import numpy as np
 
-    sets: dict[Set, int] = {}
+    sets: dict[ImageGroup, int] = {}
     parts = []
     last = np.empty((0, 2), np.uint64)
     for table in manifest.tables(_COLUMNS):
@@ -92,7 +92,7 @@ def _begins(roots: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def _first_alike(hashes: np.ndarray, bits: int) -> np.ndarray:
-    """For each picture the first that it is a near-duplicate of, itself if there is none."""
+    """For each image the first that it is a near-duplicate of, itself if there is none."""
     import numpy as np
 
     near = hashes if len(hashes) > MANY or not bits else grouped(hashes, bits)
@@ -100,7 +100,7 @@ def _first_alike(hashes: np.ndarray, bits: int) -> np.ndarray:
     return first[which]
 
 
-def _row_group(table: pa.Table, sets: dict[Set, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _row_group(table: pa.Table, sets: dict[ImageGroup, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of every record: the number of its set, its root's id as two numbers, its hash; 0 where it has none."""
     import numpy as np
     import pyarrow as pa
@@ -111,12 +111,12 @@ def _row_group(table: pa.Table, sets: dict[Set, int]) -> tuple[np.ndarray, np.nd
     numbers = np.array([sets.setdefault(one, len(sets)) for one in known], np.int32)[rows]
     numbers[pc.is_valid(table["drop"]).to_numpy()] = -1
     ids = pc.utf8_slice_codeunits(pc.ascii_rpad(table["id"], _ID), 0, _ID)
-    phash = pc.fill_null(pc.struct_field(table["picture"], "phash").cast(pa.string()), "0" * _ID)
+    phash = pc.fill_null(pc.struct_field(table["image"], "phash").cast(pa.string()), "0" * _ID)
     return numbers, _letters(ids).view(np.uint64), _number(_letters(phash))
 
 
-def _set(role: str, subject: str, class_name: str) -> Set:
-    return Set("" if role == "reg" else subject, class_name)
+def _set(role: str, subject: str, class_name: str) -> ImageGroup:
+    return ImageGroup("" if role == "reg" else subject, class_name)
 
 
 def _distinct(table: pa.Table) -> tuple[np.ndarray, list[int]]:

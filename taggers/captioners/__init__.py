@@ -1,1 +1,1 @@
-"""Captioners: models that write a sentence about each picture."""
+"""Captioners: models that write a sentence about each image."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from taggers.captioners.captioner import Said
+from taggers.captioners.captioner import PredictedCaption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
+class GenerationOptions:
     """How tokens are chosen."""
 
     max_tokens: int
@@ -30,15 +30,15 @@ class Style:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A picture as a model wants it."""
+class PreparedImage:
+    """A image as a model wants it."""
 
     pixels: torch.Tensor  # 3 x side x side
     seed: int  # of what is drawn for it
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TokenFormat:
     """What must be known of a model's tokens to read them."""
 
     tokenizer: Any
@@ -48,18 +48,18 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Net:
-    """A loaded model that sees a square and goes on from a few tokens, and what its pictures and answers go through."""
+class LoadedCaptioner:
+    """A loaded model that sees a square and goes on from a few tokens, and what its images and answers go through."""
 
     model: Any
     eye: Callable[[list[np.ndarray]], Any]
-    form: Form
+    form: TokenFormat
     prompt: tuple[int, ...]  # tokens before the first new one, none of which is repeated in the caption
     start: int  # how many tokens the model's answer has before the new ones
 
 
-def captions(net: Net, style: Style, ready: Sequence[Ready]) -> list[Said]:
-    """What the model writes about the pictures, all at once."""
+def captions(net: LoadedCaptioner, style: GenerationOptions, ready: Sequence[PreparedImage]) -> list[PredictedCaption]:
+    """What the model writes about the images, all at once."""
     import torch
 
     pixels = torch.stack([one.pixels for one in ready]).to(net.model.device, net.model.dtype)
@@ -71,12 +71,12 @@ def captions(net: Net, style: Style, ready: Sequence[Ready]) -> list[Said]:
         return read(net.form, *write(generate, net.start, style, [one.seed for one in ready]))
 
 
-def write(generate: Callable[..., Any], start: int, style: Style, seeds: list[int]) -> Any:
+def write(generate: Callable[..., Any], start: int, style: GenerationOptions, seeds: list[int]) -> Any:
     """Call a model's `generate` in this style; new tokens begin at position `start` of its sequences.
 
     Returns the new tokens, B x T, and their log-probabilities. Drawing takes the likeliest token after
-    adding to each logarithm a Gumbel noise of the picture's own (E. J. Gumbel 1954; Maddison et al.,
-    NeurIPS 2014): the same distribution, and other pictures of the batch do not matter.
+    adding to each logarithm a Gumbel noise of the image's own (E. J. Gumbel 1954; Maddison et al.,
+    NeurIPS 2014): the same distribution, and other images of the batch do not matter.
     """
     out = generate(
         max_new_tokens=style.max_tokens,
@@ -106,7 +106,7 @@ def log_probabilities(out: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def drawing(top_p: float, seeds: list[int]) -> Callable[..., Any]:
-    """A logits processor after which the largest score is a draw from the `top_p` nucleus, one generator a picture."""
+    """A logits processor after which the largest score is a draw from the `top_p` nucleus, one generator a image."""
     import torch
     from transformers import TopPLogitsWarper
 
@@ -123,18 +123,18 @@ def drawing(top_p: float, seeds: list[int]) -> Callable[..., Any]:
     return draw
 
 
-def prepare(eye: Callable[[list[np.ndarray]], Any], seed: int, picture: np.ndarray) -> Ready:
-    """A picture through the model's eye, and what is drawn for it."""
-    return Ready(eye([picture])[0], picture_seed(seed, picture))
+def prepare(eye: Callable[[list[np.ndarray]], Any], seed: int, image: np.ndarray) -> PreparedImage:
+    """A image through the model's eye, and what is drawn for it."""
+    return PreparedImage(eye([image])[0], image_seed(seed, image))
 
 
-def picture_seed(seed: int, picture: np.ndarray) -> int:
-    """64 bits from sha256 of the seed, the picture's size and its pixels."""
-    hashed = hashlib.sha256(f"{seed} {picture.shape}".encode() + picture.tobytes())
+def image_seed(seed: int, image: np.ndarray) -> int:
+    """64 bits from sha256 of the seed, the image's size and its pixels."""
+    hashed = hashlib.sha256(f"{seed} {image.shape}".encode() + image.tobytes())
     return int.from_bytes(hashed.digest()[:8], "big")
 
 
-def read(form: Form, tokens: torch.Tensor, logs: torch.Tensor) -> list[Said]:
+def read(form: TokenFormat, tokens: torch.Tensor, logs: torch.Tensor) -> list[PredictedCaption]:
     """Each row as a caption; its score is the geometric mean of its tokens' probabilities, the end's included.
 
     PrepError when the model gave nan.
@@ -151,7 +151,7 @@ def read(form: Form, tokens: torch.Tensor, logs: torch.Tensor) -> list[Said]:
             )
         text = form.tokenizer.decode(row[:length], skip_special_tokens=True)
         score = round(math.exp(total / length), 4) if length else None
-        said.append(Said(form.tidy(text), score, end is None))
+        said.append(PredictedCaption(form.tidy(text), score, end is None))
     return said
 
 

@@ -1,4 +1,4 @@
-"""GIT: a sentence about each picture from Microsoft's GIT, without the writing that it imagines."""
+"""GIT: a sentence about each image from Microsoft's GIT, without the writing that it imagines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pipeline.errors import PrepError
 from pipeline.models.catalog import short_name
 from pipeline.record import Annotation
-from pipeline.stage import opt
+from pipeline.stage import option
 from pipeline.workspace import Workspace
-from taggers.captioners.captioner import CONFIG, Searching, check_class, find_folder, load_parts, read_json
-from taggers.captioners.generate import Form, Net, Ready, Style, captions, joined
-from taggers.memory import Pieces
-from taggers.tagger import Look, Split
+from taggers.captioners.captioner import CONFIG, BeamCaptioner, check_class, find_folder, load_parts, read_json
+from taggers.captioners.generate import GenerationOptions, LoadedCaptioner, PreparedImage, TokenFormat, captions, joined
+from taggers.memory import AdaptiveBatches
+from taggers.tagger import PredictFn, PreparedPredictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,80 +25,84 @@ GIT = "GitForCausalLM"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Git(Searching):
-    """A sentence about each picture from Microsoft's GIT (base, large; coco, textcaps), the same each time.
+class Git(BeamCaptioner):
+    """A sentence about each image from Microsoft's GIT (base, large; coco, textcaps), the same each time.
 
     The score is the geometric mean of the probabilities of the caption's tokens, before anything is removed.
     """
 
     name: ClassVar[str] = "git"
 
-    model: str = opt(
+    model: str = option(
         "microsoft/git-large-coco",
         "Model: a name from 'prep models list', a hub id such as microsoft/git-base-coco or "
         "microsoft/git-large-textcaps, or a folder with its files; a relative path starts at the workspace.",
-        key=False,
+        cache_key=False,
         metavar="MODEL",
     )
-    pad: Literal["crop", "edge", "white"] = opt(
+    pad: Literal["crop", "edge", "white"] = option(
         "crop",
-        "What happens to a picture that is not square: its middle is cut out, as GIT was trained, or it is shown "
-        "whole with margins in the colour of its edges or in white.",
+        "What happens to a image that is not square: its middle is cut out, as GIT was trained, or it is shown "
+        "whole with margins in the color of its edges or in white.",
     )
-    clean: Literal["auto", "on", "off"] = opt(
+    clean: Literal["auto", "on", "off"] = option(
         "auto", "Remove phrases such as 'with the words ... on it', which textcaps models imagine; auto: for those."
     )
 
-    def load(self, workspace: Workspace) -> Look:
+    def load(self, workspace: Workspace) -> PredictFn:
         net = open_net(self, workspace)
-        return Split(partial(prepare, net.eye, self.pad), partial(infer, Pieces(self.chunk, self.by), net, self))
+        return PreparedPredictor(
+            partial(prepare, net.eye, self.pad), partial(infer, AdaptiveBatches(self.chunk, self.by), net, self)
+        )
 
     @property
     def cleans(self) -> bool:
         return self.clean == "on" or (self.clean == "auto" and "textcaps" in short_name(self.model))
 
 
-def open_net(git: Git, workspace: Workspace) -> Net:
-    """Load the model; PrepError when the folder holds none that captions single pictures."""
+def open_net(git: Git, workspace: Workspace) -> LoadedCaptioner:
+    """Load the model; PrepError when the folder holds none that captions single images."""
     found = find_folder(git.model, workspace)
     check_class(found, (GIT,), "git")
     if read_json(found, CONFIG).get("num_image_with_embedding"):
-        raise PrepError(f"{found.name} captions films, not pictures.", "Take microsoft/git-large-coco, for instance.")
+        raise PrepError(f"{found.name} captions films, not images.", "Take microsoft/git-large-coco, for instance.")
     parts = load_parts(found, GIT, git, {})
     config = parts.model.config
-    form = Form(parts.tokenizer, (config.eos_token_id,), git.by, joined)
-    return Net(parts.model, parts.eye, form, (config.bos_token_id,), 1)
+    form = TokenFormat(parts.tokenizer, (config.eos_token_id,), git.by, joined)
+    return LoadedCaptioner(parts.model, parts.image_processor, form, (config.bos_token_id,), 1)
 
 
 def prepare(
-    eye: Callable[[list[np.ndarray]], Any], pad: Literal["crop", "edge", "white"], picture: np.ndarray
-) -> Ready:
-    """A picture through the model's eye, whole or its middle."""
-    return Ready(eye([picture if pad == "crop" else letterboxed(picture, pad)])[0], 0)
+    eye: Callable[[list[np.ndarray]], Any], pad: Literal["crop", "edge", "white"], image: np.ndarray
+) -> PreparedImage:
+    """A image through the model's eye, whole or its middle."""
+    return PreparedImage(eye([image if pad == "crop" else letterboxed(image, pad)])[0], 0)
 
 
-def infer(pieces: Pieces, net: Net, git: Git, ready: list[Ready]) -> list[list[Annotation]]:
-    """A caption of each picture."""
-    said = pieces.run(partial(captions, net, Style(git.max_tokens, beams=git.beams)), ready)
+def infer(
+    pieces: AdaptiveBatches, net: LoadedCaptioner, git: Git, ready: list[PreparedImage]
+) -> list[list[Annotation]]:
+    """A caption of each image."""
+    said = pieces.run(partial(captions, net, GenerationOptions(git.max_tokens, beams=git.beams)), ready)
     if git.cleans:
         said = [replace(one, text=without_writing(one.text)) for one in said]
     return git.annotations(said)
 
 
-def letterboxed(picture: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
-    """The picture in the middle of a square, each margin in white or in the median colour of the edge it touches."""
+def letterboxed(image: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
+    """The image in the middle of a square, each margin in white or in the median color of the edge it touches."""
     import numpy as np
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     square = np.full((side, side, 3), 255, np.uint8)
     if fill == "edge":
         wide = width >= height
-        first, last = (picture[0], picture[-1]) if wide else (picture[:, 0], picture[:, -1])
+        first, last = (image[0], image[-1]) if wide else (image[:, 0], image[:, -1])
         before, after = (np.s_[:top], np.s_[top:]) if wide else (np.s_[:, :left], np.s_[:, left:])
         square[before], square[after] = np.median(first, axis=0), np.median(last, axis=0)
-    square[top : top + height, left : left + width] = picture
+    square[top : top + height, left : left + width] = image
     return square
 
 

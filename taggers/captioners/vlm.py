@@ -1,4 +1,4 @@
-"""VLM: a sentence about each picture from a chat model that sees: Qwen-VL, JoyCaption (LLaVA), Florence-2."""
+"""VLM: a sentence about each image from a chat model that sees: Qwen-VL, JoyCaption (LLaVA), Florence-2."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.models.store import Found
+from pipeline.models.store import LocalModel
 from pipeline.record import Annotation, Drop, Record
-from pipeline.stage import Work, opt
-from pipeline.tag_text import printable, spell
+from pipeline.stage import Work, option
+from pipeline.tag_text import escape_control, format_tag
 from pipeline.workspace import Workspace
 from taggers.captioners.captioner import (
     CONFIG,
     Captioner,
-    Said,
+    PredictedCaption,
     check_vocabulary,
     find_folder,
     from_folder,
     load_model,
-    mend,
     pick_dtype,
     read_json,
+    repair_hint,
 )
-from taggers.captioners.generate import Form, one_line, read
+from taggers.captioners.generate import TokenFormat, one_line, read
 from taggers.device import torch_device
-from taggers.memory import Pieces
-from taggers.tagger import Look, Split, tagging
-from taggers.tagger import read as read_picture
+from taggers.memory import AdaptiveBatches
+from taggers.tagger import PredictFn, PreparedPredictor, tagging
+from taggers.tagger import read as read_image
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 CHAT_PROMPT = (
-    "Describe this picture in one or two plain sentences: who or what it shows, pose and expression, clothing, "
-    "surroundings, light, and what kind of picture it is.[ Do not mention: {absorbed}.] "
+    "Describe this image in one or two plain sentences: who or what it shows, pose and expression, clothing, "
+    "surroundings, light, and what kind of image it is.[ Do not mention: {absorbed}.] "
     "Answer with the description alone."
 )
 # Models that know tasks instead of questions.
@@ -50,46 +50,46 @@ CAPTIONERS = {"blip": "blip", "blip-2": "blip", "git": "git"}
 
 
 @dataclass(frozen=True, slots=True)
-class Net:
+class LoadedVlm:
     """A loaded model, what prepares its inputs, and what it is asked when the user gives no prompt."""
 
     model: Any
     processor: Any
-    form: Form
+    form: TokenFormat
     prompt: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vlm(Captioner):
-    """A description of each picture by a model that sees and chats, the same each time.
+    """A description of each image by a model that sees and chats, the same each time.
 
     The score is the geometric mean of the probabilities of the caption's tokens, after the penalties
     that the model's own settings put on repetition.
     """
 
     name: ClassVar[str] = "vlm"
-    batch_size: ClassVar[int] = 8  # inputs of a large picture take 25 MB, and two batches wait
+    batch_size: ClassVar[int] = 8  # inputs of a large image take 25 MB, and two batches wait
     chunk: ClassVar[int] = 4
     eye: ClassVar[str] = "the model's own processor in transformers"
     readers: ClassVar[int] = 1  # a tokenizer's settings change while it works: two threads would trip over each other
 
-    model: str = opt(
+    model: str = option(
         "Qwen/Qwen3-VL-4B-Instruct",
-        "Model that answers to a picture and a text: a hub id such as Qwen/Qwen2.5-VL-7B-Instruct, "
+        "Model that answers to a image and a text: a hub id such as Qwen/Qwen2.5-VL-7B-Instruct, "
         "fancyfeast/llama-joycaption-beta-one-hf-llava or florence-community/Florence-2-base, or a folder with "
         "its files; a relative path starts at the workspace.",
-        key=False,
+        cache_key=False,
         metavar="MODEL",
     )
-    max_tokens: int = opt(512, "Most tokens (about three quarters of a word each) in a caption.", low=1)
-    prompt: str = opt(
+    max_tokens: int = option(512, "Most tokens (about three quarters of a word each) in a caption.", low=1)
+    prompt: str = option(
         "",
-        "What the model is asked; {token} and {class} name the picture's subject, {absorbed} stands for what --avoid "
+        "What the model is asked; {token} and {class} name the image's subject, {absorbed} stands for what --avoid "
         "lists. A part in square brackets is left out where a name in it stands for nothing, as for "
-        "regularization pictures. None: a question for one or two sentences, or Florence-2's longest caption.",
+        "regularization images. None: a question for one or two sentences, or Florence-2's longest caption.",
     )
-    system: str = opt("", "What the model is told before, such as 'You are a helpful image captioner.'.")
-    avoid: tuple[str, ...] = opt(
+    system: str = option("", "What the model is told before, such as 'You are a helpful image captioner.'.")
+    avoid: tuple[str, ...] = option(
         [], "A word that captions of subjects should not mention; may be given several times.", metavar="WORD"
     )
 
@@ -98,27 +98,29 @@ class Vlm(Captioner):
             if name not in FIELDS:
                 raise PrepError(f"vlm: prompt has an unknown name {{{name}}}.", "Known: {token}, {class}, {absorbed}.")
 
-    def load(self, workspace: Workspace) -> Look:
-        """The same question for every picture: an array alone has no subject."""
+    def load(self, workspace: Workspace) -> PredictFn:
+        """The same question for every image: an array alone has no subject."""
         net = open_net(self, workspace)
         return _split(net, self, question(self.prompt or net.prompt, "", "", self.avoid))
 
     def start(self, workspace: Workspace) -> Work:
         net = open_net(self, workspace)
         ahead = tagging(self, _split(net, self, ""), workspace)
-        return replace(ahead, fetch=partial(fetch, net, self, workspace))
+        return replace(ahead, load=partial(fetch, net, self, workspace))
 
 
-def _split(net: Net, vlm: Vlm, text: str) -> Split:
-    return Split(partial(inputs, net, vlm, text), partial(infer, Pieces(vlm.chunk, vlm.by), net, vlm))
+def _split(net: LoadedVlm, vlm: Vlm, text: str) -> PreparedPredictor:
+    return PreparedPredictor(
+        partial(inputs, net, vlm, text), partial(infer, AdaptiveBatches(vlm.chunk, vlm.by), net, vlm)
+    )
 
 
-def fetch(net: Net, vlm: Vlm, workspace: Workspace, record: Record) -> dict[str, torch.Tensor] | Drop:
-    """The record's picture and what is asked about it, as the model wants them, or why there is no picture."""
-    picture = read_picture(vlm.label, workspace, record)
-    if isinstance(picture, Drop):
-        return picture
-    return inputs(net, vlm, question(vlm.prompt or net.prompt, record.subject, record.class_name, vlm.avoid), picture)
+def fetch(net: LoadedVlm, vlm: Vlm, workspace: Workspace, record: Record) -> dict[str, torch.Tensor] | Drop:
+    """The record's image and what is asked about it, as the model wants them, or why there is no image."""
+    image = read_image(vlm.label, workspace, record)
+    if isinstance(image, Drop):
+        return image
+    return inputs(net, vlm, question(vlm.prompt or net.prompt, record.subject, record.class_name, vlm.avoid), image)
 
 
 def question(prompt: str, token: str, class_name: str, avoid: Iterable[str]) -> str:
@@ -126,7 +128,7 @@ def question(prompt: str, token: str, class_name: str, avoid: Iterable[str]) -> 
 
     What to avoid belongs to a subject, whose token stands for it: without one, {absorbed} is empty.
     """
-    absorbed = ", ".join(spell(word.strip()) for word in avoid) if token else ""
+    absorbed = ", ".join(format_tag(word.strip()) for word in avoid) if token else ""
     values = {"{token}": token, "{class}": class_name, "{absorbed}": absorbed}
 
     def part(found: re.Match[str]) -> str:
@@ -137,19 +139,19 @@ def question(prompt: str, token: str, class_name: str, avoid: Iterable[str]) -> 
     return re.sub(r"\{(?:token|class|absorbed)\}", lambda found: values[found[0]], text)
 
 
-def open_net(vlm: Vlm, workspace: Workspace) -> Net:
-    """Load the model; PrepError when it does not answer to pictures, or needs a program of its own."""
+def open_net(vlm: Vlm, workspace: Workspace) -> LoadedVlm:
+    """Load the model; PrepError when it does not answer to images, or needs a program of its own."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES
 
     found = find_folder(vlm.model, workspace)
     config = read_json(found, CONFIG)
-    kind = printable(str(config.get("model_type", "unknown")))
+    kind = escape_control(str(config.get("model_type", "unknown")))
     if kind not in TYPES:
         own = ", with a program of its own, which prep does not run" if "auto_map" in config else ""
         raise PrepError(
             f"{found.folder} holds a model of another kind (type {kind}{own}).",
-            "vlm takes models that transformers knows to answer to a picture and a text, such as Qwen-VL or LLaVA.",
+            "vlm takes models that transformers knows to answer to a image and a text, such as Qwen-VL or LLaVA.",
         )
     if kind in CAPTIONERS:
         raise PrepError(
@@ -165,11 +167,13 @@ def open_net(vlm: Vlm, workspace: Workspace) -> Net:
     )
     ends = model.generation_config.eos_token_id
     ends = processor.tokenizer.eos_token_id if ends is None else ends
-    net = Net(
+    net = LoadedVlm(
         model,
         processor,
         # A copy: answers are read while a thread prepares the next questions.
-        Form(copy.deepcopy(processor.tokenizer), tuple(ends) if isinstance(ends, list) else (ends,), vlm.by, answer),
+        TokenFormat(
+            copy.deepcopy(processor.tokenizer), tuple(ends) if isinstance(ends, list) else (ends,), vlm.by, answer
+        ),
         PROMPTS.get(kind, CHAT_PROMPT),
     )
     from_folder(found, lambda: inputs(net, vlm, question(vlm.prompt or net.prompt, "a", "b", vlm.avoid), _blank()))
@@ -182,8 +186,8 @@ def _blank() -> np.ndarray:
     return np.full((64, 64, 3), 128, np.uint8)
 
 
-def load_processor(found: Found) -> Any:
-    """The model's own preparation of pictures and texts; PrepError when there is none for pictures."""
+def load_processor(found: LocalModel) -> Any:
+    """The model's own preparation of images and texts; PrepError when there is none for images."""
     from transformers import AutoProcessor
 
     check_vocabulary(found)
@@ -191,42 +195,44 @@ def load_processor(found: Found) -> Any:
         found, lambda: AutoProcessor.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
     )
     if not hasattr(processor, "image_processor"):
-        raise PrepError(f"{found.folder} lacks preprocessor_config.json.", mend(found))
+        raise PrepError(f"{found.folder} lacks preprocessor_config.json.", repair_hint(found))
     return processor
 
 
-def infer(pieces: Pieces, net: Net, vlm: Vlm, ready: list[dict[str, torch.Tensor]]) -> list[list[Annotation]]:
-    """A caption of each picture.
+def infer(
+    pieces: AdaptiveBatches, net: LoadedVlm, vlm: Vlm, ready: list[dict[str, torch.Tensor]]
+) -> list[list[Annotation]]:
+    """A caption of each image.
 
-    Only inputs of the same form go together, so nothing is padded and a batch says what each picture alone says.
+    Only inputs of the same form go together, so nothing is padded and a batch says what each image alone says.
     """
     forms: dict[Any, list[int]] = {}
     for place, one in enumerate(ready):
         forms.setdefault(tuple((name, tuple(value.shape)) for name, value in one.items()), []).append(place)
-    said: dict[int, Said] = {}
+    said: dict[int, PredictedCaption] = {}
     for places in forms.values():
         answers = pieces.run(partial(captions, net, vlm), [ready[place] for place in places])
         said |= dict(zip(places, answers, strict=True))
     return vlm.annotations([said[place] for place in range(len(ready))])
 
 
-def inputs(net: Net, vlm: Vlm, text: str, picture: np.ndarray) -> dict[str, torch.Tensor]:
-    """One picture and what is asked about it, as the model wants them."""
+def inputs(net: LoadedVlm, vlm: Vlm, text: str, image: np.ndarray) -> dict[str, torch.Tensor]:
+    """One image and what is asked about it, as the model wants them."""
     from PIL import Image
 
     written = chat(net.processor, vlm.system, text)
     bos = net.processor.tokenizer.bos_token
     # A template that writes the first token itself must not get a second one.
     once = {"add_special_tokens": False} if bos and written.startswith(bos) else {}
-    made = net.processor(text=[written], images=[Image.fromarray(picture)], return_tensors="pt", **once)
+    made = net.processor(text=[written], images=[Image.fromarray(image)], return_tensors="pt", **once)
     return dict(made)
 
 
 def chat(processor: Any, system: str, text: str) -> str:
-    """The conversation in the model's own form, with exactly one place for the picture.
+    """The conversation in the model's own form, with exactly one place for the image.
 
     Templates want a message's parts in a list or, as JoyCaption's, one text; a model without a template
-    gets the text alone. PrepError when neither gives the picture its place.
+    gets the text alone. PrepError when neither gives the image its place.
     """
     from jinja2 import TemplateError
 
@@ -247,12 +253,12 @@ def chat(processor: Any, system: str, text: str) -> str:
         if text in written and (mark is None or written.count(mark) == 1):
             return written
     raise PrepError(
-        "The model's chat template has no place for a picture, or none for this prompt.",
+        "The model's chat template has no place for a image, or none for this prompt.",
         "Take another revision of the model, or leave --system away.",
     )
 
 
-def captions(net: Net, vlm: Vlm, ready: Sequence[dict[str, torch.Tensor]]) -> list[Said]:
+def captions(net: LoadedVlm, vlm: Vlm, ready: Sequence[dict[str, torch.Tensor]]) -> list[PredictedCaption]:
     """What the model answers to inputs of one form, all at once."""
     import torch
 
@@ -271,7 +277,7 @@ def captions(net: Net, vlm: Vlm, ready: Sequence[dict[str, torch.Tensor]]) -> li
     return read(net.form, tokens[:, start:], torch.stack(logs, 1).cpu())
 
 
-def greedy(net: Net, vlm: Vlm) -> Any:
+def greedy(net: LoadedVlm, vlm: Vlm) -> Any:
     """The model's own settings for writing, but for chance, beams and length."""
     settings = copy.deepcopy(net.model.generation_config)
     settings.max_length = settings.temperature = settings.top_p = settings.top_k = settings.min_p = None

@@ -1,1 +1,1 @@
-"""CLIP: tags from a list of the user's own, and embeddings of pictures."""
+"""CLIP: tags from a list of the user's own, and embeddings of images."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 from pipeline.errors import PrepError
 from pipeline.models.store import known_sha256
 from pipeline.record import Annotation
-from pipeline.stage import Model, opt
-from pipeline.vectors import PROVENANCE, Store
+from pipeline.stage import Model, option
+from pipeline.vectors import PROVENANCE, VectorStore
 from pipeline.workspace import Workspace
-from taggers.clip.clip_model import Net, embed_pictures, embed_texts, find_source, load_net
+from taggers.clip.clip_model import ClipModel, embed_images, embed_texts, find_source, load_net
 from taggers.clip.embeddings import embed
 from taggers.clip.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
-from taggers.memory import Pieces
-from taggers.tagger import Look, Scored
+from taggers.memory import AdaptiveBatches
+from taggers.tagger import PredictFn, ScoringTagger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,11 +33,11 @@ class Bank:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip(Scored):
+class Clip(ScoringTagger):
     """Tags from a list of your own, judged by a CLIP model of open_clip, without any training.
 
     Labels of one [group] exclude each other: their scores are a softmax over the group. Any other
-    label is weighed against its opposite, a softmax of two. Embeddings of pictures are kept in
+    label is weighed against its opposite, a softmax of two. Embeddings of images are kept in
     cache/embeddings, so another label file or floor infers nothing again, and prep check finds with them what looks
     alike or unlike the rest.
     """
@@ -46,33 +46,33 @@ class Clip(Scored):
     batch_size: ClassVar[int] = 64
     libraries: ClassVar[tuple[str, ...]] = ("open-clip-torch", "torch", "pillow")
 
-    model: str = opt(
+    model: str = option(
         "",
         "Folder or hub id of an open_clip model, or with --pretrained the name of its architecture; "
         "OpenAI's own weights need one that ends in -quickgelu.",
-        key=False,
+        cache_key=False,
         metavar="MODEL",
     )
-    pretrained: str = opt(
-        "", "Weights of that architecture, a local safetensors or PyTorch file.", key=False, metavar="FILE"
+    pretrained: str = option(
+        "", "Weights of that architecture, a local safetensors or PyTorch file.", cache_key=False, metavar="FILE"
     )
-    labels: str = opt(
+    labels: str = option(
         "",
         f"Text file with the labels, from the workspace; none: a short list of prep's. {FORM}",
-        key=False,
+        cache_key=False,
         metavar="FILE",
     )
-    template: tuple[str, ...] = opt(
+    template: tuple[str, ...] = option(
         ["a photo of {}"], "Sentence around a label; of several, the mean of their embeddings is taken.", metavar="TEXT"
     )
-    against: tuple[str, ...] = opt(
+    against: tuple[str, ...] = option(
         ["a photo without {}"], "What a label without group and opposite is weighed against.", metavar="TEXT"
     )
 
     def check(self) -> None:
-        for option, templates in (("template", self.template), ("against", self.against)):
+        for name, templates in (("template", self.template), ("against", self.against)):
             if bad := [text for text in templates if "{}" not in text] or ([] if templates else [""]):
-                raise PrepError(f"clip: {option} is {bad[0]!r}.", "It must hold {} where the label goes.")
+                raise PrepError(f"clip: {name} is {bad[0]!r}.", "It must hold {} where the label goes.")
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         own = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()
@@ -80,16 +80,16 @@ class Clip(Scored):
         vectors = Model(PROVENANCE, source.key)  # says where prep check finds them
         return (*source.models, *own, vectors, self.preprocess("open_clip's own, as the model was trained"))
 
-    def load(self, workspace: Workspace) -> Look:
+    def load(self, workspace: Workspace) -> PredictFn:
         labels = read_labels(_label_file(self, workspace)) if self.labels else parse_labels(BUILT_IN, "prep's own list")
         source = find_source(self.model, self.pretrained, workspace)
         net = load_net(source, self.device)
-        store = Store.of(workspace, source.key)
-        pieces = Pieces(self.chunk, self.by)
-        return partial(look, self, (net, make_bank(net, labels, self), store, pieces))
+        store = VectorStore.of(workspace, source.key)
+        pieces = AdaptiveBatches(self.chunk, self.by)
+        return partial(predict, self, (net, make_bank(net, labels, self), store, pieces))
 
 
-def make_bank(net: Net, labels: tuple[Label, ...], clip: Clip) -> Bank:
+def make_bank(net: ClipModel, labels: tuple[Label, ...], clip: Clip) -> Bank:
     """The labels' embeddings, each distinct prompt embedded once; several templates are averaged on the sphere."""
     import numpy as np
 
@@ -108,16 +108,18 @@ def make_bank(net: Net, labels: tuple[Label, ...], clip: Clip) -> Bank:
     return Bank(labels, np.stack([mean(side) for side, _ in sides]), np.stack([mean(side) for _, side in sides]))
 
 
-def look(clip: Clip, tools: tuple[Net, Bank, Store, Pieces], pictures: list[np.ndarray]) -> list[list[Annotation]]:
-    """What the labels say about each picture, in the order of the label file."""
+def predict(
+    clip: Clip, tools: tuple[ClipModel, Bank, VectorStore, AdaptiveBatches], images: list[np.ndarray]
+) -> list[list[Annotation]]:
+    """What the labels say about each image, in the order of the label file."""
     import numpy as np
 
     net, bank, store, pieces = tools
 
     def infer(unknown: list[np.ndarray]) -> np.ndarray:
-        return np.stack(pieces.run(lambda piece: list(embed_pictures(net, list(piece))), unknown))
+        return np.stack(pieces.run(lambda piece: list(embed_images(net, list(piece))), unknown))
 
-    rows = embed(store, infer, pictures)
+    rows = embed(store, infer, images)
     if not np.isfinite(rows).all():
         raise PrepError(f"{clip.by} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
     table = np.round(scores(bank, rows, net.scale), 4)
@@ -125,7 +127,7 @@ def look(clip: Clip, tools: tuple[Net, Bank, Store, Pieces], pictures: list[np.n
         [
             Annotation(label.text, "tag", label.group or "general", score, clip.by)
             for label, score in zip(bank.labels, line, strict=True)
-            if score >= clip.floor
+            if score >= clip.min_score
         ]
         for line in table.tolist()
     ]

@@ -1,4 +1,4 @@
-"""CLIP models of open_clip: find their files, load them without any network, embed pictures and texts."""
+"""CLIP models of open_clip: find their files, load them without any network, embed images and texts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _TEXTS = 256  # prompts in one call of the text tower
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ClipFiles:
     """A CLIP model's files, and the name it goes by."""
 
     name: str
@@ -57,17 +57,17 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Net:
-    """A loaded model: pictures and texts to unit vectors of one space."""
+class ClipModel:
+    """A loaded model: images and texts to unit vectors of one space."""
 
     model: Any
-    transform: Any  # PIL picture to normalized tensor, as the model was trained
+    transform: Any  # PIL image to normalized tensor, as the model was trained
     tokenize: Any
     scale: float  # what cosines are multiplied with before a softmax
     device: torch.device
 
 
-def find_source(model: str, pretrained: str, workspace: Workspace) -> Source:
+def find_source(model: str, pretrained: str, workspace: Workspace) -> ClipFiles:
     """The files of a model folder, or of an architecture's name and a weights file; PrepError says what is missing."""
     architecture = _architectures() / f"{Path(model).name}.json"
     if not model:
@@ -79,7 +79,7 @@ def find_source(model: str, pretrained: str, workspace: Workspace) -> Source:
         if not weights.is_file():
             raise PrepError(f"The weights {weights} do not exist.", GET)
         sha = known_sha256(weights)
-        return Source(model, architecture, weights, (Model(f"{model}/{weights.name}", sha),))
+        return ClipFiles(model, architecture, weights, (Model(f"{model}/{weights.name}", sha),))
     if architecture.is_file() and not workspace.source(model).is_dir():
         raise PrepError(f"{model} is an architecture; clip needs its weights too.", GET)
     found = find_model(model, workspace, (CONFIG,))
@@ -88,10 +88,10 @@ def find_source(model: str, pretrained: str, workspace: Workspace) -> Source:
         raise PrepError(f"The model folder {found.folder} has no weights: none of {', '.join(WEIGHTS)}.", GET)
     find_model(model, workspace, (CONFIG, here[0]))  # refuses pointers and half files
     files = (CONFIG, here[0], *(name for name in TOKENIZER if (found.folder / name).is_file()))
-    return Source(found.name, found.folder / CONFIG, found.folder / here[0], hashes(found, files))
+    return ClipFiles(found.name, found.folder / CONFIG, found.folder / here[0], hashes(found, files))
 
 
-def load_net(source: Source, device: str) -> Net:
+def load_net(source: ClipFiles, device: str) -> ClipModel:
     """The model on its device, in float32; PrepError when its files are not a whole CLIP model."""
     import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -105,20 +105,20 @@ def load_net(source: Source, device: str) -> Net:
     transform = image_transform_v2(settings, is_train=False)
     with torch.no_grad():
         scale = float(net.logit_scale.exp().reshape(-1)[0])
-    return Net(net.to(where).eval(), transform, _tokenizer(source, config["text_cfg"]), scale, where)
+    return ClipModel(net.to(where).eval(), transform, _tokenizer(source, config["text_cfg"]), scale, where)
 
 
-def embed_pictures(net: Net, pictures: list[np.ndarray]) -> np.ndarray:
-    """Unit vectors of H x W x 3 uint8 RGB pictures: n x size, float32."""
+def embed_images(net: ClipModel, images: list[np.ndarray]) -> np.ndarray:
+    """Unit vectors of H x W x 3 uint8 RGB images: n x size, float32."""
     import torch
     from PIL import Image
 
-    ready = torch.stack([net.transform(Image.fromarray(picture)) for picture in pictures])
+    ready = torch.stack([net.transform(Image.fromarray(image)) for image in images])
     with torch.inference_mode():
         return _numbers(net.model.encode_image(ready.to(net.device), normalize=True))
 
 
-def embed_texts(net: Net, texts: list[str]) -> np.ndarray:
+def embed_texts(net: ClipModel, texts: list[str]) -> np.ndarray:
     """Unit vectors of texts: n x size, float32. What a model's context cannot hold is cut off."""
     import numpy as np
     import torch
@@ -131,8 +131,8 @@ def embed_texts(net: Net, texts: list[str]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def read_config(source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a model is built from, and how its pictures are prepared, as open_clip spells both."""
+def read_config(source: ClipFiles) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a model is built from, and how its images are prepared, as open_clip spells both."""
     try:
         plain = json.loads(source.config.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -147,12 +147,12 @@ def read_config(source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _trained_with(architecture: str) -> dict[str, Any]:
-    """How published weights of an architecture want their pictures; PrepError where they do not agree."""
+    """How published weights of an architecture want their images; PrepError where they do not agree."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     ways = [_known(get_pretrained_cfg(architecture, tag)) for tag in list_pretrained_tags_by_model(architecture)]
     if any(way != ways[0] for way in ways):
-        raise PrepError(f"Weights of {architecture} differ in how they want pictures.", f"Use a folder with {CONFIG}.")
+        raise PrepError(f"Weights of {architecture} differ in how they want images.", f"Use a folder with {CONFIG}.")
     return ways[0] if ways else {}
 
 
@@ -169,7 +169,7 @@ def _architectures() -> Path:
     return Path(spec.origin).parent / "model_configs"
 
 
-def _build(source: Source, config: dict[str, Any]) -> Any:
+def _build(source: ClipFiles, config: dict[str, Any]) -> Any:
     """The model without weights: never any network, unlike open_clip's own factory."""
     from open_clip import CLIP, CoCa, CustomTextCLIP
 
@@ -187,7 +187,7 @@ def _build(source: Source, config: dict[str, Any]) -> Any:
         raise PrepError(f"open_clip cannot build what {source.config} describes: {_line(error)}", GET) from None
 
 
-def _fill(net: Any, source: Source) -> None:
+def _fill(net: Any, source: ClipFiles) -> None:
     """Load the weights: tensors only, every one of the model's."""
     from open_clip.factory import load_checkpoint
     from safetensors import SafetensorError
@@ -204,7 +204,7 @@ def _fill(net: Any, source: Source) -> None:
         raise PrepError(f"{source.weights} does not fill {source.name}: {_line(error)}", GET) from None
 
 
-def _tokenizer(source: Source, text: dict[str, Any]) -> Any:
+def _tokenizer(source: ClipFiles, text: dict[str, Any]) -> Any:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     length, settings = text.get("context_length", 77), text.get("tokenizer_kwargs") or {}

@@ -1,4 +1,4 @@
-"""Pictures and captions through a CLIP model, each once: what it says is kept by content."""
+"""Images and captions through a CLIP model, each once: what it says is kept by content."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pipeline.imaging.image_file import pixel_hash
-from pipeline.vectors import Store
+from pipeline.vectors import VectorStore
 
 if TYPE_CHECKING:
     import numpy as np
 
-Infer = Callable[["list[np.ndarray]"], "np.ndarray"]  # uint8 RGB pictures to float32 unit rows
+Infer = Callable[["list[np.ndarray]"], "np.ndarray"]  # uint8 RGB images to float32 unit rows
 
 
-def embed(store: Store, infer: Infer, pictures: list[np.ndarray]) -> np.ndarray:
-    """Embeddings of H x W x 3 uint8 RGB pictures, n x size float32; `infer` sees only unknown ones, each once."""
+def embed(store: VectorStore, infer: Infer, images: list[np.ndarray]) -> np.ndarray:
+    """Embeddings of H x W x 3 uint8 RGB images, n x size float32; `infer` sees only unknown ones, each once."""
     import numpy as np
 
-    keys = [pixel_hash(picture) for picture in pictures]
+    keys = [pixel_hash(image) for image in images]
     rows = {key: row for key in dict.fromkeys(keys) if (row := store.get(key)) is not None}
-    unknown = {key: picture for key, picture in zip(keys, pictures, strict=True) if key not in rows}
+    unknown = {key: image for key, image in zip(keys, images, strict=True) if key not in rows}
     if unknown:
         for key, row in zip(unknown, infer(list(unknown.values())), strict=True):
             if np.isfinite(row).all():  # what is no number is the caller's to tell, never to keep

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import plain, spell
+from pipeline.tag_text import format_tag, normalize_tag
 
 FORM = (
     "One label a line; '[pose]' begins a group of labels of which one is true, '[]' ends it; "
@@ -81,9 +81,9 @@ def parse_labels(text: str, where: str) -> tuple[Label, ...]:
                 sizes[group] = 0
             continue
         label = _label(line, group, f"{where}, line {number}")
-        if plain(label.text) in labels:
+        if normalize_tag(label.text) in labels:
             raise PrepError(f"{where}, line {number}: {label.text!r} is there twice.", "Delete one of the lines.")
-        labels[plain(label.text)] = label
+        labels[normalize_tag(label.text)] = label
         if group:
             sizes[group] += 1
     if not labels:
@@ -95,7 +95,7 @@ def parse_labels(text: str, where: str) -> tuple[Label, ...]:
 
 def prompts(words: str, templates: tuple[str, ...]) -> tuple[str, ...]:
     """The sentences that the templates make of some words; underscores become spaces."""
-    return tuple(template.replace("{}", spell(words)) for template in templates)
+    return tuple(template.replace("{}", format_tag(words)) for template in templates)
 
 
 def _label(line: str, group: str, where: str) -> Label:

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.models.store import Found, find_model, hashes
+from pipeline.models.store import LocalModel, find_model, hashes
 from pipeline.record import Annotation
-from pipeline.stage import Model, opt
+from pipeline.stage import Model, option
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area
-from taggers.danbooru.onnx_tags import AT_ONCE, Contract, open_net, split
-from taggers.danbooru.scores import Listing, Tag, annotate, check_scores
+from taggers.danbooru.onnx_tags import AT_ONCE, InputContract, open_net, split
+from taggers.danbooru.scores import ModelTag, TagList, annotate, check_scores
 from taggers.device import torch_device
-from taggers.memory import Pieces
-from taggers.tagger import Look, Scored, Split
+from taggers.memory import AdaptiveBatches
+from taggers.tagger import PredictFn, PreparedPredictor, ScoringTagger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ PROJECT, TAGS, MODEL = "project.json", "tags.txt", "model.onnx"
 CATEGORIES = "categories.json"  # not every project has it
 SIDE = 512  # pixels, of the released model
 RATING = "rating:"  # what its ratings begin with in the list of tags
-ON_CPU = 4  # pictures at once: a picture's activations take 200 MB
+ON_CPU = 4  # images at once: a image's activations take 200 MB
 GET = (
     f"Get it: prep models pull deepdanbooru (644 MB). Or copy {WEIGHTS}, or a project's {PROJECT}, {TAGS} and {MODEL}, "
     "into a folder, then: prep tag deepdanbooru --model FOLDER"
@@ -39,7 +39,7 @@ GET = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepDanbooru(Scored):
+class DeepDanbooru(ScoringTagger):
     """Danbooru tags and a rating, as in AUTOMATIC1111's web UI, or from a KichangKim project in ONNX form.
 
     Every score from `floor` up is kept, and all ratings; merge applies the thresholds.
@@ -48,11 +48,11 @@ class DeepDanbooru(Scored):
     name: ClassVar[str] = "deepdanbooru"
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "opencv-python-headless", "torch")
 
-    model: str = opt(
+    model: str = option(
         "",
         f"Model's name, deepdanbooru, or a folder with {WEIGHTS}, or with {PROJECT}, {TAGS} and {MODEL}; a relative "
         "path starts at the workspace.",
-        key=False,
+        cache_key=False,
         metavar="NAME|FOLDER",
     )
 
@@ -61,21 +61,21 @@ class DeepDanbooru(Scored):
         extra = (CATEGORIES,) if form is PROJECT_FORM and (found.folder / CATEGORIES).is_file() else ()
         return (*hashes(found, form.files + extra), self.preprocess(form.preprocess))
 
-    def load(self, workspace: Workspace) -> Look:
+    def load(self, workspace: Workspace) -> PredictFn:
         form, found = find(self.model, workspace)
         return form.load(self, found.folder)
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class DeepDanbooruFormat:
     """A form in which DeepDanbooru comes."""
 
     files: tuple[str, ...]
-    load: Callable[[DeepDanbooru, Path], Look]
+    load: Callable[[DeepDanbooru, Path], PredictFn]
     preprocess: str  # recorded: a change of it makes tags stale
 
 
-def find(model: str, workspace: Workspace) -> tuple[Form, Found]:
+def find(model: str, workspace: Workspace) -> tuple[DeepDanbooruFormat, LocalModel]:
     """The model's form and where it is; PrepError unless its files are there."""
     if not model:
         raise PrepError("deepdanbooru needs a model, and none is given.", GET)
@@ -87,19 +87,21 @@ def find(model: str, workspace: Workspace) -> tuple[Form, Found]:
             faults.append(error)
     is_project = (workspace.source(model) / PROJECT).is_file()
     fault = faults[is_project]
-    raise PrepError(fault.wrong, fault.mend if "prep models" in fault.mend else GET) from None
+    raise PrepError(fault.wrong, fault.hint if "prep models" in fault.hint else GET) from None
 
 
-def load_torch(tagger: DeepDanbooru, folder: Path) -> Look:
+def load_torch(tagger: DeepDanbooru, folder: Path) -> PredictFn:
     """AUTOMATIC1111's file: tensors by name, and the list of tags among them."""
 
     tensors, tags = read_weights(folder / WEIGHTS)
-    listing = Listing([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.by, GET)
+    listing = TagList([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.by, GET)
     device = torch_device(tagger.device)
     network = deepdanbooru_net.build(tensors).to(device)
     chunk = ON_CPU if device.type == "cpu" else AT_ONCE
-    infer = partial(_infer, partial(_scores, network, device, listing), Pieces(chunk, tagger.by), listing, tagger.floor)
-    return Split(partial(letterbox, side=SIDE), infer, chunk)
+    infer = partial(
+        _infer, partial(_scores, network, device, listing), AdaptiveBatches(chunk, tagger.by), listing, tagger.min_score
+    )
+    return PreparedPredictor(partial(letterbox, side=SIDE), infer, chunk)
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -147,30 +149,30 @@ def _check_shapes(path: Path, tensors: dict[str, Any], tags: int) -> None:
             raise PrepError(f"{path}: {name} is {have}, not {' x '.join(map(str, shape))}.", GET)
 
 
-def load_project(tagger: DeepDanbooru, folder: Path) -> Look:
+def load_project(tagger: DeepDanbooru, folder: Path) -> PredictFn:
     """A KichangKim project folder whose model was exported to ONNX: N x side x side x 3, RGB from 0 to 1."""
     side = read_side(folder / PROJECT)
     tags = read_tags(folder)
-    listing = Listing(tags, TAGS, MODEL, tagger.by, GET)
-    net = open_net(folder / MODEL, listing, Contract("NHWC", side), tagger.device)
+    listing = TagList(tags, TAGS, MODEL, tagger.by, GET)
+    net = open_net(folder / MODEL, listing, InputContract("NHWC", side), tagger.device)
     if net.side != side:
         raise PrepError(f"{folder / MODEL} takes {net.side} pixels, but {PROJECT} beside it says {side}.", GET)
-    return split(net, listing, partial(letterbox_area, side=side), tagger.floor)
+    return split(net, listing, partial(letterbox_area, side=side), tagger.min_score)
 
 
 def read_side(path: Path) -> int:
-    """The side of the square pictures that a project is for, in pixels."""
+    """The side of the square images that a project is for, in pixels."""
     try:
         plain = json.loads(path.read_text(encoding="utf-8-sig"))
         width, height = plain["image_width"], plain["image_height"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise PrepError(f"{path} is no project of DeepDanbooru: it has no image_width and image_height.", GET) from None
     if type(width) is not int or width != height or width < 1:
-        raise PrepError(f"{path} is for pictures of {width} x {height}; only squares are known.", GET)
+        raise PrepError(f"{path} is for images of {width} x {height}; only squares are known.", GET)
     return width
 
 
-def read_tags(folder: Path) -> list[Tag]:
+def read_tags(folder: Path) -> list[ModelTag]:
     """tags.txt, one a line, in the categories of categories.json where there is one."""
     path = folder / TAGS
     try:
@@ -193,24 +195,24 @@ def read_tags(folder: Path) -> list[Tag]:
     ]
 
 
-def _tag(text: str, category: str) -> Tag:
+def _tag(text: str, category: str) -> ModelTag:
     """A tag of the list; its ratings stand among the others and are told by how they begin."""
     if text.startswith(RATING) and text != RATING:
-        return Tag(text.removeprefix(RATING), "rating", "rating")
-    return Tag(text, "tag", category)
+        return ModelTag(text.removeprefix(RATING), "rating", "rating")
+    return ModelTag(text, "tag", category)
 
 
 def _infer(
     scores: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
-    pieces: Pieces,
-    listing: Listing,
+    pieces: AdaptiveBatches,
+    listing: TagList,
     floor: float,
     arrays: list[np.ndarray],
 ) -> list[list[Annotation]]:
     return [annotate(row, listing, floor) for row in pieces.run(scores, arrays)]
 
 
-def _scores(network: Any, device: torch.device, listing: Listing, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+def _scores(network: Any, device: torch.device, listing: TagList, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
     import numpy as np
     import torch
 
@@ -220,7 +222,9 @@ def _scores(network: Any, device: torch.device, listing: Listing, arrays: Sequen
     return list(scores)
 
 
-TORCH_FORM = Form((WEIGHTS,), load_torch, "edge-replicated letterbox, Lanczos, RGB from 0 to 1, channels last")
-PROJECT_FORM = Form(
+TORCH_FORM = DeepDanbooruFormat(
+    (WEIGHTS,), load_torch, "edge-replicated letterbox, Lanczos, RGB from 0 to 1, channels last"
+)
+PROJECT_FORM = DeepDanbooruFormat(
     (MODEL, TAGS, PROJECT), load_project, "edge-replicated letterbox, area, RGB from 0 to 1, channels last"
 )

@@ -95,8 +95,8 @@ def build(weights: Mapping[str, torch.Tensor]) -> nn.Module:
             y = self.conv(block.last, self.conv(block.middle, y).relu_())
             return (y + (x if block.shortcut is None else self.conv(block.shortcut, x))).relu_()
 
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            x = functional.pad(pictures.permute(0, 3, 1, 2), (2, 3, 2, 3))
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            x = functional.pad(images.permute(0, 3, 1, 2), (2, 3, 2, 3))
             x = functional.pad(self.conv(STEM, x).relu_(), (0, 1, 0, 1), value=float("-inf"))
             x = functional.max_pool2d(x, 3, 2)
             for block in blocks():

@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from taggers.device import cores, wants_gpu
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-MOST_LANES = 8
+MAX_WORKERS = 8
 
 
 def open_session(path: Path, device: str, mend: str) -> Any:
@@ -30,7 +30,7 @@ def open_session(path: Path, device: str, mend: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; stages do not print
     on_gpu = wants_gpu(device)
-    options.intra_op_num_threads = 1 if on_gpu else max(1, cores() // lanes(device))
+    options.intra_op_num_threads = 1 if on_gpu else max(1, cores() // worker_count(device))
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # both print what they could not load
             if on_gpu and hasattr(onnxruntime, "preload_dlls"):
@@ -56,10 +56,10 @@ def reason(error: Exception) -> str:
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:.*? failed:(?:\S*:\d+ .*?\) (?=[A-Z]))?)?", "", line)
 
 
-def lanes(device: str) -> int:
-    """How many threads call one session at once, each with a picture of its own: one on a GPU.
+def worker_count(device: str) -> int:
+    """How many threads call one session at once, each with a image of its own: one on a GPU.
 
-    On a CPU that is 6% more pictures than all cores on one batch (ViT-Ti, two cores), where the fast
+    On a CPU that is 6% more images than all cores on one batch (ViT-Ti, two cores), where the fast
     ones wait for the slow after every layer. Every lane has activations of its own, hence the bound.
     """
-    return 1 if wants_gpu(device) else min(cores(), MOST_LANES)
+    return 1 if wants_gpu(device) else min(cores(), MAX_WORKERS)

@@ -1,4 +1,4 @@
-"""ONNX models that turn pictures into one score a tag: opened, checked, and run in the batches they take."""
+"""ONNX models that turn images into one score a tag: opened, checked, and run in the batches they take."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PrepError
 from pipeline.record import Annotation
-from taggers.danbooru.onnx_session import CUDA, lanes, open_session
-from taggers.danbooru.scores import Listing, annotate, check_scores
-from taggers.memory import Pieces
-from taggers.tagger import Split
+from taggers.danbooru.onnx_session import CUDA, open_session, worker_count
+from taggers.danbooru.scores import TagList, annotate, check_scores
+from taggers.memory import AdaptiveBatches
+from taggers.tagger import PreparedPredictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,12 +25,12 @@ LAYOUTS: dict[Layout, tuple[int, int, int, str]] = {  # where the channels, heig
     "NCHW": (1, 2, 3, "batch x 3 x side x side"),
 }
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16"}
-AT_ONCE = 32  # pictures in one call on a GPU, or what memory allows
-ROUNDS = 4  # pictures for each lane of a CPU before they wait for one another: what runs on when one is slow
+AT_ONCE = 32  # images in one call on a GPU, or what memory allows
+ROUNDS = 4  # images for each lane of a CPU before they wait for one another: what runs on when one is slow
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class InputContract:
     """What a form of model expects and gives, as far as its file does not say."""
 
     layout: Layout
@@ -39,7 +39,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class Net:
+class OnnxTagModel:
     """A loaded model and what its file says about itself."""
 
     session: Any
@@ -47,14 +47,14 @@ class Net:
     output: str
     dtype: str
     side: int  # pixels
-    batch: int  # pictures in one call; 0: any number
+    batch: int  # images in one call; 0: any number
     logits: bool
     lanes: Executor  # threads that call it
-    together: int  # pictures that are on their way through it
+    together: int  # images that are on their way through it
 
 
-def open_net(path: Path, listing: Listing, contract: Contract, device: str) -> Net:
-    """Load the model; PrepError when it is no ONNX file, or not one that turns pictures into one score a tag."""
+def open_net(path: Path, listing: TagList, contract: InputContract, device: str) -> OnnxTagModel:
+    """Load the model; PrepError when it is no ONNX file, or not one that turns images into one score a tag."""
     session = open_session(path, device, listing.mend)
     (source, *others), outputs = session.get_inputs(), session.get_outputs()
     side = _side(list(source.shape), contract) if not others and source.type in _FLOATS else 0
@@ -74,10 +74,10 @@ def open_net(path: Path, listing: Listing, contract: Contract, device: str) -> N
             listing.mend,
         )
     fixed = source.shape[0] if isinstance(source.shape[0], int) and source.shape[0] > 0 else 0
-    # On a CPU each call has one picture, whose scores then do not depend on its neighbours at all.
+    # On a CPU each call has one image, whose scores then do not depend on its neighbours at all.
     on_gpu = CUDA in session.get_providers()
-    batch, threads = fixed or (0 if on_gpu else 1), lanes(device)
-    return Net(
+    batch, threads = fixed or (0 if on_gpu else 1), worker_count(device)
+    return OnnxTagModel(
         session,
         source.name,
         scores[0].name,
@@ -90,8 +90,8 @@ def open_net(path: Path, listing: Listing, contract: Contract, device: str) -> N
     )
 
 
-def _side(shape: list[Any], contract: Contract) -> int:
-    """The side of the square pictures that an input of this shape takes; 0 when it takes none."""
+def _side(shape: list[Any], contract: InputContract) -> int:
+    """The side of the square images that an input of this shape takes; 0 when it takes none."""
     channels, down, across, _ = LAYOUTS[contract.layout]
     if len(shape) != 4 or shape[channels] != 3:
         return 0
@@ -99,20 +99,24 @@ def _side(shape: list[Any], contract: Contract) -> int:
     return height if height == width else 0
 
 
-def split(net: Net, listing: Listing, prepare: Callable[[np.ndarray], np.ndarray], floor: float) -> Split:
+def split(
+    net: OnnxTagModel, listing: TagList, prepare: Callable[[np.ndarray], np.ndarray], floor: float
+) -> PreparedPredictor:
     """The model's look; `prepare` makes the array it takes, and scores from `floor` up are said."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    pieces = Pieces(net.together, listing.by, (state.RuntimeException, state.Fail, state.EPFail))
-    return Split(prepare, partial(infer, net, listing, floor, pieces), AT_ONCE)
+    pieces = AdaptiveBatches(net.together, listing.by, (state.RuntimeException, state.Fail, state.EPFail))
+    return PreparedPredictor(prepare, partial(infer, net, listing, floor, pieces), AT_ONCE)
 
 
-def infer(net: Net, listing: Listing, floor: float, pieces: Pieces, arrays: list[np.ndarray]) -> list[list[Annotation]]:
-    """What the model says about each prepared picture, in the order of its list of tags."""
+def infer(
+    net: OnnxTagModel, listing: TagList, floor: float, pieces: AdaptiveBatches, arrays: list[np.ndarray]
+) -> list[list[Annotation]]:
+    """What the model says about each prepared image, in the order of its list of tags."""
     return [annotate(row, listing, floor) for row in pieces.run(partial(_rows, net, listing), arrays)]
 
 
-def _rows(net: Net, listing: Listing, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _rows(net: OnnxTagModel, listing: TagList, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     import numpy as np
 
     def run(batch: np.ndarray) -> np.ndarray:
@@ -137,7 +141,7 @@ def _results(runs: list[Future[np.ndarray]]) -> list[np.ndarray]:
     return [one.result() for one in runs]
 
 
-def sigmoid(logits: np.ndarray, listing: Listing) -> np.ndarray:
+def sigmoid(logits: np.ndarray, listing: TagList) -> np.ndarray:
     """1 / (1 + exp(-x)); PrepError when all lies in 0 to 1, which logits of a list of tags never do."""
     import numpy as np
 
@@ -150,7 +154,7 @@ def sigmoid(logits: np.ndarray, listing: Listing) -> np.ndarray:
 
 
 def _batches(arrays: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Batches of exactly `size` pictures, the last one filled up with zeros."""
+    """Batches of exactly `size` images, the last one filled up with zeros."""
     import numpy as np
 
     for start in range(0, len(arrays), size):

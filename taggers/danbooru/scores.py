@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Tag:
+class ModelTag:
     """What one output of the model stands for."""
 
     text: str  # as the model's list spells it, underscores and all; merge spells it
@@ -22,10 +22,10 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class TagList:
     """What a model's outputs stand for, in order, and what to say when they do not fit."""
 
-    tags: list[Tag]
+    tags: list[ModelTag]
     file: str  # name of the file that lists them
     model: str  # name of the model's file
     by: str
@@ -37,19 +37,19 @@ class Listing:
         object.__setattr__(self, "ratings", ratings)
 
 
-def check_scores(scores: np.ndarray, pictures: int, listing: Listing) -> None:
-    """PrepError unless `scores` are probabilities, `pictures` rows of one a tag."""
+def check_scores(scores: np.ndarray, images: int, listing: TagList) -> None:
+    """PrepError unless `scores` are probabilities, `images` rows of one a tag."""
     import numpy as np
 
     by, tags = listing.by, len(listing.tags)
     if scores.ndim != 2 or scores.shape[1] != tags:
         found = scores.shape[-1] if scores.ndim else 0
         raise PrepError(
-            f"{by} gives {found} scores a picture, but {listing.file} lists {tags} tags: they do not match.",
+            f"{by} gives {found} scores a image, but {listing.file} lists {tags} tags: they do not match.",
             listing.mend,
         )
-    if len(scores) != pictures:
-        raise PrepError(f"{by} was given {pictures} pictures and says something about {len(scores)}.", listing.mend)
+    if len(scores) != images:
+        raise PrepError(f"{by} was given {images} images and says something about {len(scores)}.", listing.mend)
     if not np.isfinite(scores).all():
         raise PrepError(
             f"{by} gives scores that are not numbers (nan).", f"Its {listing.model} is damaged. {listing.mend}"
@@ -59,8 +59,8 @@ def check_scores(scores: np.ndarray, pictures: int, listing: Listing) -> None:
         raise PrepError(f"{by} gives scores from {low:.3g} to {high:.3g}, which are no probabilities.", listing.mend)
 
 
-def annotate(scores: np.ndarray, listing: Listing, floor: float) -> list[Annotation]:
-    """One picture's annotations, in the list's order: all ratings, and the tags with at least `floor`."""
+def annotate(scores: np.ndarray, listing: TagList, floor: float) -> list[Annotation]:
+    """One image's annotations, in the list's order: all ratings, and the tags with at least `floor`."""
     import numpy as np
 
     # Most of 10,000 tags score next to nothing: numpy leaves them out, Python rounds the rest.

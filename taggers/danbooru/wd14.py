@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.models.store import Found, find_model, hashes
-from pipeline.stage import Model, opt
+from pipeline.models.store import LocalModel, find_model, hashes
+from pipeline.stage import Model, option
 from pipeline.workspace import Workspace
-from taggers.danbooru.onnx_tags import Contract, open_net, split
-from taggers.danbooru.scores import Listing, Tag
+from taggers.danbooru.onnx_tags import InputContract, open_net, split
+from taggers.danbooru.scores import ModelTag, TagList
 from taggers.danbooru.wd14_tags import read_csv, read_json
-from taggers.tagger import Look, Scored
+from taggers.tagger import PredictFn, ScoringTagger
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,19 +28,19 @@ GET = (
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """A form in which such models come: its files, and how its pictures are prepared."""
+class Wd14Format:
+    """A form in which such models come: its files, and how its images are prepared."""
 
     models: tuple[str, ...]  # the name of the model's file, or what else it may be called
     tags: str
-    read: Callable[[Path, str], list[Tag]]
-    contract: Contract
+    read: Callable[[Path, str], list[ModelTag]]
+    contract: InputContract
     prepare: Callable[[np.ndarray, int], np.ndarray]
     preprocess: str  # recorded: a change of it makes tags stale
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wd14(Scored):
+class Wd14(ScoringTagger):
     """Danbooru tags, characters and a rating, from SmilingWolf's WD14 models (v1.4, v3) or cl_tagger, in ONNX form.
 
     Every score from `floor` up is kept, and all ratings; merge applies the thresholds. Scores are
@@ -50,12 +50,12 @@ class Wd14(Scored):
     name: ClassVar[str] = "wd14"
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
 
-    model: str = opt(
+    model: str = option(
         "",
         "Model's name, such as wd-vit-tagger-v3, its hub id, such as SmilingWolf/wd-v1-4-moat-tagger-v2, or a folder "
         f"with {MODEL} and {TAGS}, or model_optimized.onnx and tag_mapping.json (cl_tagger); a relative path starts "
         "at the workspace.",
-        key=False,
+        cache_key=False,
         metavar="NAME|FOLDER",
     )
 
@@ -63,14 +63,14 @@ class Wd14(Scored):
         form, file, found = find(self.model, workspace)
         return (*hashes(found, (file, form.tags)), self.preprocess(form.preprocess))
 
-    def load(self, workspace: Workspace) -> Look:
+    def load(self, workspace: Workspace) -> PredictFn:
         form, file, found = find(self.model, workspace)
-        listing = Listing(form.read(found.folder / form.tags, GET), form.tags, file, self.by, GET)
+        listing = TagList(form.read(found.folder / form.tags, GET), form.tags, file, self.by, GET)
         net = open_net(found.folder / file, listing, form.contract, self.device)
-        return split(net, listing, lambda picture: form.prepare(picture, net.side), self.floor)
+        return split(net, listing, lambda image: form.prepare(image, net.side), self.min_score)
 
 
-def find(model: str, workspace: Workspace) -> tuple[Form, str, Found]:
+def find(model: str, workspace: Workspace) -> tuple[Wd14Format, str, LocalModel]:
     """The model's form, the name of its model file, and where it is; PrepError unless its files are there."""
     if not model:
         raise PrepError("wd14 needs a model folder, and none is given.", GET)
@@ -83,26 +83,26 @@ def find(model: str, workspace: Workspace) -> tuple[Form, str, Found]:
                 faults[f"{file} {form.tags}"] = error
     # A folder that holds a list of tags lacks only the model: that sentence says more than the first.
     fault = min(faults.values(), key=lambda error: error.wrong.count(" and "))
-    raise PrepError(fault.wrong, fault.mend if "prep models" in fault.mend else GET) from None
+    raise PrepError(fault.wrong, fault.hint if "prep models" in fault.hint else GET) from None
 
 
-def prepare(picture: np.ndarray, side: int) -> np.ndarray:
-    """An H x W x 3 uint8 RGB picture as the model wants it: side x side x 3 float32, BGR, 0 to 255.
+def prepare(image: np.ndarray, side: int) -> np.ndarray:
+    """An H x W x 3 uint8 RGB image as the model wants it: side x side x 3 float32, BGR, 0 to 255.
 
-    Padded to a square with white, the picture in the middle, then resized bicubically whether it is
+    Padded to a square with white, the image in the middle, then resized bicubically whether it is
     larger or smaller, as in the author's own space (SmilingWolf/wd-tagger, app.py).
     """
     import cv2
     import numpy as np
     from PIL import Image
 
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     longest = max(height, width)
-    square = picture
+    square = image
     if height != width:
         top, left = (longest - height) // 2, (longest - width) // 2
         square = np.full((longest, longest, 3), 255, np.uint8)
-        square[top : top + height, left : left + width] = picture
+        square[top : top + height, left : left + width] = image
     if longest != side:
         square = np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
     # A tenth of the time that numpy takes to turn the channels round.
@@ -110,28 +110,28 @@ def prepare(picture: np.ndarray, side: int) -> np.ndarray:
     return turned.astype(np.float32)
 
 
-def prepare_first(picture: np.ndarray, side: int) -> np.ndarray:
-    """The same picture for models of cl_tagger's form: 3 x side x side float32, BGR, from -1 to 1."""
+def prepare_first(image: np.ndarray, side: int) -> np.ndarray:
+    """The same image for models of cl_tagger's form: 3 x side x side float32, BGR, from -1 to 1."""
     import numpy as np
 
-    array = prepare(picture, side).transpose(2, 0, 1)
+    array = prepare(image, side).transpose(2, 0, 1)
     return np.ascontiguousarray(array) / np.float32(127.5) - np.float32(1)
 
 
 FORMS = (
-    Form(
+    Wd14Format(
         (MODEL,),
         TAGS,
         read_csv,
-        Contract("NHWC", SIDE),
+        InputContract("NHWC", SIDE),
         prepare,
         "white square, bicubic, BGR from 0 to 255, channels last",
     ),
-    Form(
+    Wd14Format(
         ("model_optimized.onnx", MODEL),
         "tag_mapping.json",
         read_json,
-        Contract("NCHW", SIDE, logits=True),
+        InputContract("NCHW", SIDE, logits=True),
         prepare_first,
         "white square, bicubic, BGR from -1 to 1, channels first, sigmoid",
     ),

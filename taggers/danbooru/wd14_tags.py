@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.record import Kind
-from taggers.danbooru.scores import Tag
+from taggers.danbooru.scores import ModelTag
 
 # The number in the csv's category column, which is Danbooru's own, to kind and category.
 CATEGORIES: dict[int, tuple[Kind, str]] = {
@@ -27,7 +27,7 @@ WORDS: dict[str, tuple[Kind, str]] = {
 }
 
 
-def read_csv(path: Path, mend: str) -> list[Tag]:
+def read_csv(path: Path, mend: str) -> list[ModelTag]:
     """selected_tags.csv, row by row: row i names output i.
 
     Copies with float numbers ('9.0'), CRLF, a BOM or more columns are read too. PrepError names the
@@ -46,7 +46,7 @@ def read_csv(path: Path, mend: str) -> list[Tag]:
     return tags
 
 
-def read_json(path: Path, mend: str) -> list[Tag]:
+def read_json(path: Path, mend: str) -> list[ModelTag]:
     """tag_mapping.json: the tag and category of each output's number.
 
     {"0": {"tag": ..., "category": ...}}, or the older {"idx_to_tag": {"0": ...}, "tag_to_category": {...}}.
@@ -68,7 +68,7 @@ def read_json(path: Path, mend: str) -> list[Tag]:
     return [_mapped(rows[number], f"{path}, output {number}", mend) for number in range(len(rows))]
 
 
-def _row(row: dict[str, str], where: str, mend: str) -> Tag:
+def _row(row: dict[str, str], where: str, mend: str) -> ModelTag:
     try:
         kind, category = CATEGORIES[int(float(row["category"]))]
     except (TypeError, ValueError, OverflowError, KeyError):
@@ -77,15 +77,15 @@ def _row(row: dict[str, str], where: str, mend: str) -> Tag:
     return _named(row["name"], kind, category, (where, mend))
 
 
-def _mapped(row: tuple[Any, Any], where: str, mend: str) -> Tag:
+def _mapped(row: tuple[Any, Any], where: str, mend: str) -> ModelTag:
     text, word = row
     if not isinstance(word, str) or word.lower() not in WORDS:
         raise PrepError(f"{where}: category {word!r} is none of {', '.join(WORDS)}.", mend)
     return _named(text, *WORDS[word.lower()], (where, mend))
 
 
-def _named(text: Any, kind: Kind, category: str, blame: tuple[str, str]) -> Tag:
+def _named(text: Any, kind: Kind, category: str, blame: tuple[str, str]) -> ModelTag:
     where, mend = blame
     if not isinstance(text, str) or not text:
         raise PrepError(f"{where}: the tag has no name.", mend)
-    return Tag(text, kind, category)
+    return ModelTag(text, kind, category)

@@ -1,1 +1,1 @@
-"""What people and other tools wrote beside the pictures already."""
+"""What people and other tools wrote beside the images already."""

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 from pipeline.record import Annotation
-from pipeline.tag_text import plain
+from pipeline.tag_text import normalize_tag
 
-Form = Literal["auto", "tags", "caption"]
+CaptionFormat = Literal["auto", "tags", "caption"]
 BY = "files"
-MOST = 2000  # things said of one picture; a file that says more is not a caption
+MOST = 2000  # things said of one image; a file that says more is not a caption
 # Words that sentences are full of and lists of tags are not.
 _LITTLE = frozenset("a an the is are was were has have his her their its there it he she they while".split())  # noqa: SIM905
 _END = re.compile(r"\w\.[\"')\u201d\u2019]*$|\u3002$")  # the second where words have no spaces between them
@@ -31,7 +31,7 @@ _CAPTION_KEYS = ("caption", "captions", "description")
 _TEXT_KEYS = ("text", "prompt")  # may hold either: the rule decides
 
 
-class Fault(Exception):
+class CaptionFault(Exception):
     """Why a file says nothing, in words that follow its name."""
 
 
@@ -44,28 +44,28 @@ def decode(data: bytes) -> str:
         (b"\xfe\xff", "UTF-16"),
     ):
         if data.startswith(mark):
-            raise Fault(f"is {name}, not UTF-8")
+            raise CaptionFault(f"is {name}, not UTF-8")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Fault(f"is not UTF-8: byte 0x{data[error.start]:02x} at {error.start}") from None
+        raise CaptionFault(f"is not UTF-8: byte 0x{data[error.start]:02x} at {error.start}") from None
     if "\0" in text:
-        raise Fault("holds zero bytes, as UTF-16 without a byte order mark does")
+        raise CaptionFault("holds zero bytes, as UTF-16 without a byte order mark does")
     return text
 
 
-def from_text(text: str, form: Form) -> list[Annotation]:
+def from_text(text: str, form: CaptionFormat) -> list[Annotation]:
     """What a text file says, line by line: a list of tags, or a caption."""
     return merged(one for line in text.splitlines() for one in _line(line, form))
 
 
-def from_json(text: str, form: Form) -> list[Annotation]:
-    """What a JSON file beside one picture says."""
+def from_json(text: str, form: CaptionFormat) -> list[Annotation]:
+    """What a JSON file beside one image says."""
     return from_value(parse(text), form)
 
 
-def from_value(value: Any, form: Form) -> list[Annotation]:
-    """What a JSON value says of one picture: a text, a list, or an object with keys that captions have."""
+def from_value(value: Any, form: CaptionFormat) -> list[Annotation]:
+    """What a JSON value says of one image: a text, a list, or an object with keys that captions have."""
     if isinstance(value, str):
         return from_text(value, form)
     if isinstance(value, list):
@@ -96,11 +96,11 @@ def parse(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise Fault("is nested too deeply") from None
+        raise CaptionFault("is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise Fault(f"is not JSON: {error.msg}, line {error.lineno}") from None
+        raise CaptionFault(f"is not JSON: {error.msg}, line {error.lineno}") from None
     except ValueError:  # a number of thousands of digits
-        raise Fault("holds a number that is too long") from None
+        raise CaptionFault("holds a number that is too long") from None
 
 
 def is_sentence(line: str) -> bool:
@@ -135,13 +135,13 @@ def merged(said: Iterable[Annotation]) -> list[Annotation]:
     kept: dict[tuple[str, str], Annotation] = {}
     for one in said:
         if one.text:
-            kept.setdefault((one.kind, plain(one.text) if one.kind == "tag" else one.text), one)
+            kept.setdefault((one.kind, normalize_tag(one.text) if one.kind == "tag" else one.text), one)
     if len(kept) > MOST:
-        raise Fault(f"says {len(kept):,} things of one picture; {MOST:,} are taken at most")
+        raise CaptionFault(f"says {len(kept):,} things of one image; {MOST:,} are taken at most")
     return list(kept.values())
 
 
-def _line(line: str, form: Form) -> Iterator[Annotation]:
+def _line(line: str, form: CaptionFormat) -> Iterator[Annotation]:
     line = clean(line)
     if form == "caption" or (form == "auto" and is_sentence(line)):
         yield _caption(line)

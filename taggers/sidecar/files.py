@@ -1,4 +1,4 @@
-"""Files: captions and tags that lie beside the user's pictures already, as other tools and people wrote them."""
+"""Files: captions and tags that lie beside the user's images already, as other tools and people wrote them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,27 @@ from typing import Any, ClassVar, Literal
 
 from pipeline.manifest import Manifest
 from pipeline.record import Annotation, Record
-from pipeline.stage import Model, Work, opt
+from pipeline.stage import Model, Work, option
 from pipeline.workspace import Workspace
-from taggers.sidecar.caption_text import BY, Fault, Form, decode, from_json, from_text, from_value, merged, parse
+from taggers.sidecar.caption_text import (
+    BY,
+    CaptionFault,
+    CaptionFormat,
+    decode,
+    from_json,
+    from_text,
+    from_value,
+    merged,
+    parse,
+)
 from taggers.tagger import Tagger, annotated
 
-READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one picture
-_TABLES = (".json", ".jsonl")  # files of many pictures
+READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one image
+_TABLES = (".json", ".jsonl")  # files of many images
 _ABOVE = re.compile(r"meta.*\.jsonl?", re.IGNORECASE)  # tables that are also looked for in folders above
-_LEVELS = 2  # folders above a picture's own
+_LEVELS = 2  # folders above a image's own
 _LARGEST, _LARGEST_TABLE = 2**20, 2**29  # bytes
-_NAME_KEYS = ("file_name", "file", "filename", "image", "image_path", "path")  # how lines of a table name their picture
+_NAME_KEYS = ("file_name", "file", "filename", "image", "image_path", "path")  # how lines of a table name their image
 
 _TOLD = 3  # bad lines of one table that are told; the rest will be of the same sort
 
@@ -34,8 +44,8 @@ Entries = dict[str, list[tuple[tuple[str, ...], Any]]]  # by last part of the na
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """What one file says about many pictures."""
+class TagTableFile:
+    """What one file says about many images."""
 
     path: Path
     entries: Entries = field(default_factory=dict)
@@ -43,27 +53,27 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """A folder's caption files: by the name they belong to, and those about many pictures."""
+class SidecarFolder:
+    """A folder's caption files: by the name they belong to, and those about many images."""
 
     sidecars: dict[str, tuple[Path, ...]]
-    tables: tuple[Table, ...]
+    tables: tuple[TagTableFile, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Files(Tagger):
-    """Captions and tags from files beside your pictures.
+    """Captions and tags from files beside your images.
 
-    Found by name, with or without the picture's own ending: .txt, .caption and .json; also kohya's
-    metadata JSON and Hugging Face's metadata.jsonl, in the picture's folder or two above. A list
+    Found by name, with or without the image's own ending: .txt, .caption and .json; also kohya's
+    metadata JSON and Hugging Face's metadata.jsonl, in the image's folder or two above. A list
     with commas becomes tags, a sentence a caption, several lines several of them. A file that
-    cannot be read is told in the picture's row, and the others go on.
+    cannot be read is told in the image's row, and the others go on.
     """
 
     name: ClassVar[str] = BY
     batch_size: ClassVar[int] = 256
 
-    form: Literal["auto", "tags", "caption"] = opt(
+    form: Literal["auto", "tags", "caption"] = option(
         "auto", "Take every text as tags or as a caption; auto looks at each line."
     )
 
@@ -79,12 +89,12 @@ class Files(Tagger):
             digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
             try:
                 digest.update(hashlib.sha256(_bytes(path, _LARGEST_TABLE)).digest())
-            except Fault as fault:
+            except CaptionFault as fault:
                 digest.update(str(fault).encode())
         return (Model("caption files", digest.hexdigest()),)
 
     def start(self, workspace: Workspace) -> Work:
-        shelf = functools.cache(read_shelf)
+        shelf = functools.cache(index_folder)
         above, table = functools.cache(_tables_above), functools.cache(read_table)
 
         def look_up(record: Record) -> Record:
@@ -92,14 +102,16 @@ class Files(Tagger):
             tables = [*shelf(path.parent).tables]
             for folder in path.parent.parents[:_LEVELS]:
                 tables += map(table, above(folder))
-            said = said_of(path, shelf(path.parent), tables, self.form)
-            return annotated(record, self.by, [replace(one, by=self.by) for one in said])
+            said = captions_for(path, shelf(path.parent), tables, self.form)
+            return annotated(record, self.signature, [replace(one, tagger=self.signature) for one in said])
 
         return partial(_each, look_up)
 
 
-def said_of(path: Path, shelf: Shelf, tables: list[Table], form: Form) -> Iterator[Annotation]:
-    """What the files say of one picture, each thing once, then what could not be read."""
+def captions_for(
+    path: Path, shelf: SidecarFolder, tables: list[TagTableFile], form: CaptionFormat
+) -> Iterator[Annotation]:
+    """What the files say of one image, each thing once, then what could not be read."""
     said: list[Annotation] = []
     faults: list[str] = []
     names = dict.fromkeys((_nfc(path.stem), _nfc(path.name)))
@@ -108,27 +120,27 @@ def said_of(path: Path, shelf: Shelf, tables: list[Table], form: Form) -> Iterat
             found = READERS[sidecar.suffix.lower()](decode(_bytes(sidecar, _LARGEST)), form)
             said += found
             if not found and sidecar.suffix.lower() == ".json":
-                raise Fault("holds no caption and no tags")
-        except Fault as fault:
+                raise CaptionFault("holds no caption and no tags")
+        except CaptionFault as fault:
             faults.append(f"{sidecar.name} {fault}")
     for table in tables:
         try:
             entry = find_entry(table, path)
             said += from_value(entry, form) if entry is not None else []
-        except Fault as fault:
+        except CaptionFault as fault:
             faults.append(f"{table.path.name}: the entry of {path.name} {fault}")
         else:
             faults += table.faults if entry is None else ()
     try:
         said = merged(said)
-    except Fault as fault:
+    except CaptionFault as fault:
         said, faults = [], [*faults, f"all files together {fault}"]
     yield from said
     yield from (Annotation(_shown(fault), "measure", "unreadable captions", None, BY) for fault in faults)
 
 
-def read_shelf(folder: Path) -> Shelf:
-    """A folder's caption files; a JSON file that bears no other file's name is about many pictures."""
+def index_folder(folder: Path) -> SidecarFolder:
+    """A folder's caption files; a JSON file that bears no other file's name is about many images."""
     files = _names(folder)
     owners = {
         name for file in files if file.suffix.lower() not in (*READERS, *_TABLES) for name in (file.stem, file.name)
@@ -138,28 +150,28 @@ def read_shelf(folder: Path) -> Shelf:
     for file in sorted((f for f in files if f.suffix.lower() in READERS), key=lambda f: order.index(f.suffix.lower())):
         sidecars[_nfc(file.stem)] = (*sidecars.get(_nfc(file.stem), ()), file)
     tables = [file for file in files if file.suffix.lower() in _TABLES and file.stem not in owners]
-    return Shelf(sidecars, tuple(map(read_table, tables)))
+    return SidecarFolder(sidecars, tuple(map(read_table, tables)))
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> TagTableFile:
     """A table of kohya's form (name: entry), of Hugging Face's (lines with file_name), or a list of such objects."""
     try:
         text = decode(_bytes(path, _LARGEST_TABLE))
         rows, faults = _lines(text) if path.suffix.lower() == ".jsonl" else (list(_rows(parse(text))), [])
-    except Fault as fault:
+    except CaptionFault as fault:
         rows, faults = [], [str(fault)]
     entries: Entries = {}
     for name, entry in rows:
         if parts := _parts(name):
             entries.setdefault(parts[-1], []).append((parts, entry))
-    return Table(path, entries, tuple(f"{path.name} {fault}" for fault in faults))
+    return TagTableFile(path, entries, tuple(f"{path.name} {fault}" for fault in faults))
 
 
-def find_entry(table: Table, path: Path) -> Any:
-    """The entry that names this picture; None if none does.
+def find_entry(table: TagTableFile, path: Path) -> Any:
+    """The entry that names this image; None if none does.
 
     By full name or stem. Where an entry names folders too, those of a relative name must all be
-    the picture's; an absolute one may come from another machine, and the longest match wins.
+    the image's; an absolute one may come from another machine, and the longest match wins.
     """
     where = _parts(path.as_posix())
     # Hugging Face's names begin at the table, so a bare one means its own folder; kohya's stems know no folders.
@@ -194,7 +206,7 @@ def _lines(text: str) -> tuple[list[tuple[str, Any]], list[str]]:
     for number, line in enumerate(text.split("\n"), 1):
         try:
             rows += _named(parse(line)) if line.strip() else ()
-        except Fault as fault:
+        except CaptionFault as fault:
             faults.append(f"in line {number} {fault}")
     return rows, faults[:_TOLD]
 
@@ -239,12 +251,12 @@ def _bytes(path: Path, limit: int) -> bytes:
     try:
         at = path.stat()
         if not stat.S_ISREG(at.st_mode):
-            raise Fault("is no ordinary file")
+            raise CaptionFault("is no ordinary file")
         if at.st_size > limit:
-            raise Fault(f"is too large for captions: {at.st_size:,} bytes")
+            raise CaptionFault(f"is too large for captions: {at.st_size:,} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise Fault(f"cannot be read: {error.strerror}") from None
+        raise CaptionFault(f"cannot be read: {error.strerror}") from None
 
 
 def _nfc(name: str) -> str:

@@ -8,37 +8,43 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
+from pipeline.stage import Options, option
 
 if TYPE_CHECKING:
     import torch
 
-    from training.checkpoints.manager import Shelf
-    from training.checkpoints.training_log import Ledger
-    from training.trainer import Step
+    from training.checkpoints.manager import CheckpointManager
+    from training.checkpoints.training_log import TrainingLog
+    from training.trainer import TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saving(Options):
+class SavingOptions(Options):
     """What is written while training and after it."""
 
     name: ClassVar[str] = "train"
 
-    output: str = opt("run", "Name of the run: its folder in runs/ and its file.")
-    save_precision: Literal["fp16", "bf16", "fp32"] = opt("fp16", "Number format of the file.")
-    save_every_epochs: int = opt(1, "Epochs between checkpoints; 0: none.", low=0, key=False)
-    save_every_steps: int = opt(0, "Steps between checkpoints, beside those of the epochs; 0: none.", low=0, key=False)
-    save_files: Literal["auto", "on", "off"] = opt(
+    output: str = option("run", "Name of the run: its folder in runs/ and its file.")
+    save_precision: Literal["fp16", "bf16", "fp32"] = option("fp16", "Number format of the file.")
+    save_every_epochs: int = option(1, "Epochs between checkpoints; 0: none.", low=0, cache_key=False)
+    save_every_steps: int = option(
+        0, "Steps between checkpoints, beside those of the epochs; 0: none.", low=0, cache_key=False
+    )
+    export_checkpoints: Literal["auto", "on", "off"] = option(
         "auto",
         "Leave a file that can be used with every checkpoint, NAME-000002.safetensors after epoch 2, as long as the "
         "checkpoint is kept; auto: of adapters and embeddings, not of whole models.",
-        key=False,
+        cache_key=False,
     )
-    keep: int = opt(2, "Latest checkpoints to keep, beside the best where there is a validation.", low=1, key=False)
-    fresh: bool = opt(False, "Begin anew, even where a checkpoint of the same run is there to go on from.", key=False)
+    save_total_limit: int = option(
+        2, "Latest checkpoints to keep, beside the best where there is a validation.", low=1, cache_key=False
+    )
+    restart: bool = option(
+        False, "Begin anew, even where a checkpoint of the same run is there to go on from.", cache_key=False
+    )
 
     @property
-    def number_type(self) -> torch.dtype:
+    def save_dtype(self) -> torch.dtype:
         """The number format of the files."""
         import torch
 
@@ -52,20 +58,20 @@ class Saving(Options):
             )
 
 
-class Beside(Protocol):
+class CheckpointExporter(Protocol):
     """What goes with checkpoints."""
 
-    def leave(self, step: Step) -> None:
+    def export(self, step: TrainingStep) -> None:
         """A checkpoint of this step was due, and is written."""
 
     def prune(self, steps: Collection[int]) -> None:
         """Only the checkpoints of these steps are left."""
 
 
-class Nothing:
+class NullExporter:
     """No checkpoint has anything beside it."""
 
-    def leave(self, step: Step) -> None:
+    def export(self, step: TrainingStep) -> None:
         """See Beside."""
 
     def prune(self, steps: Collection[int]) -> None:
@@ -78,34 +84,34 @@ def no_best() -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RetentionPolicy:
     """What is kept with the latest checkpoints."""
 
     best: Callable[[], int | None] = no_best  # the step that validation found the best so far
-    beside: Beside = field(default_factory=Nothing)
+    exporter: CheckpointExporter = field(default_factory=NullExporter)
 
 
 @dataclass(frozen=True, slots=True)
-class Keeper:
+class CheckpointCallback:
     """Saves a checkpoint whenever it is due, and what the run did so far with it."""
 
-    options: Saving
-    shelf: Shelf
-    ledger: Ledger
-    wish: Wish
+    options: SavingOptions
+    manager: CheckpointManager
+    log: TrainingLog
+    policy: RetentionPolicy
 
-    def after(self, step: Step) -> bool:
+    def after(self, step: TrainingStep) -> bool:
         due = step.due(self.options.save_every_steps, self.options.save_every_epochs)
-        if due or step.number == self.wish.best():
+        if due or step.number == self.policy.best():
             self.save(step)
-            self.wish.beside.leave(step)
+            self.policy.exporter.export(step)
         return False
 
-    def save(self, step: Step) -> None:
+    def save(self, step: TrainingStep) -> None:
         """Write a checkpoint of this step. PrepError when the run has gone wrong: then the last good one stays."""
-        self.ledger.flush()
-        self.shelf.check(step)
-        self.shelf.save(step.number, {"epoch": step.epoch, "first": self.ledger.first})
-        best = self.wish.best()
-        self.shelf.prune(self.options.keep, frozenset() if best is None else frozenset((best,)))
-        self.wish.beside.prune(self.shelf.steps())
+        self.log.flush()
+        self.manager.check(step)
+        self.manager.save(step.number, {"epoch": step.epoch, "first": self.log.first})
+        best = self.policy.best()
+        self.manager.prune(self.options.save_total_limit, frozenset() if best is None else frozenset((best,)))
+        self.policy.exporter.prune(self.manager.steps())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.schema import shape
+from pipeline.schema import arrow_codec
 from pipeline.workspace import write_atomic
 
 T = TypeVar("T")
@@ -17,9 +17,9 @@ def write_rows(path: Path, rows: Sequence[object], cls: type, about: dict[str, s
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(shape(cls).arrow()).with_metadata(about or None)
+    schema = pa.schema(arrow_codec(cls).arrow()).with_metadata(about or None)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([shape(cls).row(row) for row in rows], schema=schema), sink)
+    pq.write_table(pa.Table.from_pylist([arrow_codec(cls).row(row) for row in rows], schema=schema), sink)
     write_atomic(path, bytes(sink.getvalue()))
 
 
@@ -28,7 +28,7 @@ def read_rows(path: Path, cls: type[T]) -> list[T]:
     import pyarrow.parquet as pq
 
     whole: type = cls
-    return [shape(whole).value(row) for row in pq.read_table(path).to_pylist()]
+    return [arrow_codec(whole).value(row) for row in pq.read_table(path).to_pylist()]
 
 
 def read_about(path: Path) -> dict[str, str]:

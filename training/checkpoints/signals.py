@@ -8,10 +8,10 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from pipeline.errors import Stopped
-from training.checkpoints.training_log import LOOK_EVERY
-from training.distributed import Ranks
-from training.trainer import Step
+from pipeline.errors import Interrupted
+from training.checkpoints.training_log import SYNC_EVERY
+from training.distributed import DistributedContext
+from training.trainer import TrainingStep
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Signals:
     Only the main thread is told of signals; in another one nothing changes.
     """
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: DistributedContext) -> None:
         self.ranks = ranks
         self.caught = 0
         self.before: dict[int, Any] = {}
@@ -37,19 +37,19 @@ class Signals:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._undo()
 
-    def after(self, step: Step) -> bool:
+    def after(self, step: TrainingStep) -> bool:
         """Whether to end. Of several processes one alone would wait for the others forever, so all ask each other."""
-        if self.ranks.count == 1:
+        if self.ranks.world_size == 1:
             return bool(self.caught)
-        if step.number % LOOK_EVERY == 0:
-            self.caught = self.ranks.largest(self.caught)
+        if step.number % SYNC_EVERY == 0:
+            self.caught = self.ranks.all_reduce_max(self.caught)
             return bool(self.caught)
         return False
 
-    def check(self, step: Step) -> None:
+    def check(self, step: TrainingStep) -> None:
         """Raise Stopped when the run has ended at `step` because of a signal."""
         if self.caught and not step.last:
-            raise Stopped(
+            raise Interrupted(
                 f"Stopped after step {step.number} of {step.total}, which is saved.",
                 "The same command goes on from there.",
                 self.caught,

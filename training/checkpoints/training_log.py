@@ -1,4 +1,4 @@
-"""What a run did, written as it goes: a row per step, and a row per picture and prompt that was shown."""
+"""What a run did, written as it goes: a row per step, and a row per image and prompt that was shown."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
-from training.data.sampler import Draw
-from training.distributed import Ranks
-from training.trainer import Step
+from training.data.sampler import SampleRef
+from training.distributed import DistributedContext
+from training.trainer import TrainingStep
 
-LOOK_EVERY = 25  # steps between looks at the losses: each look waits for the device
+SYNC_EVERY = 25  # steps between looks at the losses: each look waits for the device
 _DIVERGED = 100  # times the loss of the first look
 _ROWS = 50_000  # of the finished files' row groups, and most that wait in memory
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class StepRow:
     """What a step did."""
 
     step: int  # from 1
     epoch: int  # from 1
-    loss: float | None  # mean error over the step's subject pictures, unweighted
-    prior_loss: float | None  # the same over its regularization pictures
+    loss: float | None  # mean error over the step's subject images, unweighted
+    prior_loss: float | None  # the same over its regularization images
     learning_rate: float  # of the first group
     norm: float  # of the gradient, before it was clipped
     width: int  # of the first batch, as is the height
@@ -37,8 +37,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """A picture as it was shown at a step."""
+class SampleRow:
+    """A image as it was shown at a step."""
 
     step: int  # from 1
     epoch: int  # from 1
@@ -49,32 +49,32 @@ class Sight:
     reg: bool
     weight: float  # how much its error counted
     loss: float  # its error, unweighted
-    time: float  # of the noise, as the objective counts it
+    timestep: float  # of the noise, as the objective counts it
 
 
-class Ledger:
+class TrainingLog:
     """The rows of a run: held for a few steps, then in parts beside its checkpoints, at last in two files."""
 
-    def __init__(self, folder: Path, prompt: Callable[[Draw], str], ranks: Ranks) -> None:
+    def __init__(self, folder: Path, prompt: Callable[[SampleRef], str], ranks: DistributedContext) -> None:
         self.folder = folder
         self.prompt = prompt
         self.ranks = ranks
         self.first: float | None = None  # mean loss of the first look
-        self.pending: list[Step] = []
-        self.rows: list[Row] = []
-        self.sights: list[Sight] = []
-        self.readers: list[Callable[[Row], None]] = []  # told of every step
+        self.pending: list[TrainingStep] = []
+        self.rows: list[StepRow] = []
+        self.sights: list[SampleRow] = []
+        self.readers: list[Callable[[StepRow], None]] = []  # told of every step
 
-    def after(self, step: Step) -> bool:
+    def after(self, step: TrainingStep) -> bool:
         """Take a step down; never ends the run but by PrepError."""
         self.pending.append(step)
-        if len(self.pending) >= LOOK_EVERY or step.last:
-            self.look()
+        if len(self.pending) >= SYNC_EVERY or step.last:
+            self.sync()
         if len(self.sights) >= _ROWS:
             self.flush()
         return False
 
-    def look(self) -> None:
+    def sync(self) -> None:
         """Read what the device found since the last look. PrepError, with the ids of the batch, when it is amiss."""
         if not self.pending:
             return
@@ -85,17 +85,17 @@ class Ledger:
             self.rows.append(_row(step, one.errors, one.norm))
             for tell in self.readers:
                 tell(self.rows[-1])
-            if self.ranks.first:
-                self.sights += self._sights(step, one)
+            if self.ranks.is_main_process:
+                self.sights += self._sample_rows(step, one)
         self._check_course(steps, [one.errors for one in found])
 
     def flush(self) -> None:
         """Bring all that is held to disk, as parts named after their first and last step."""
-        self.look()
-        if self.rows and self.ranks.first:
+        self.sync()
+        if self.rows and self.ranks.is_main_process:
             span = f"{self.rows[0].step:08d}-{self.rows[-1].step:08d}.parquet"
-            _write(self.folder / f"seen-{span}", self.sights, Sight)
-            _write(self.folder / f"metrics-{span}", self.rows, Row)
+            _write(self.folder / f"seen-{span}", self.sights, SampleRow)
+            _write(self.folder / f"metrics-{span}", self.rows, StepRow)
         self.rows, self.sights = [], []
 
     def rewind(self, done: int) -> None:
@@ -107,13 +107,13 @@ class Ledger:
     def finish(self, folder: Path) -> None:
         """Join the parts into seen.parquet and metrics.parquet."""
         self.flush()
-        if self.ranks.first:
+        if self.ranks.is_main_process:
             for name in ("seen", "metrics"):
                 _join(sorted(self.folder.glob(f"{name}-*.parquet")), folder / f"{name}.parquet")
 
-    def _sights(self, step: Step, found: Found) -> list[Sight]:
+    def _sample_rows(self, step: TrainingStep, found: SyncedValues) -> list[SampleRow]:
         return [
-            Sight(
+            SampleRow(
                 step=step.number,
                 epoch=step.epoch,
                 id=draw.sample.id,
@@ -123,12 +123,12 @@ class Ledger:
                 reg=draw.sample.reg,
                 weight=weight,
                 loss=error,
-                time=time,
+                timestep=time,
             )
             for draw, error, weight, time in zip(_draws(step), found.errors, found.weights, found.times, strict=True)
         ]
 
-    def _check_course(self, steps: list[Step], errors: list[Sequence[float]]) -> None:
+    def _check_course(self, steps: list[TrainingStep], errors: list[Sequence[float]]) -> None:
         """Stop a run whose loss has grown out of all proportion, though it is still a number."""
         mean = _mean(list(itertools.chain.from_iterable(errors))) or 0.0
         self.first = mean if self.first is None else self.first
@@ -141,12 +141,12 @@ class Ledger:
             )
 
 
-_LOOK_THERE = "Lower the learning rate, or look at these pictures and captions with: prep preview"
+_LOOK_THERE = "Lower the learning rate, or look at these images and captions with: prep preview"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a step found: of each picture its error, its weight and its time, and the gradient's norm."""
+class SyncedValues:
+    """What a step found: of each image its error, its weight and its time, and the gradient's norm."""
 
     errors: Sequence[float]
     weights: Sequence[float]
@@ -154,7 +154,7 @@ class Found:
     norm: float
 
 
-def _read(steps: list[Step], ranks: Ranks) -> list[Found]:
+def _read(steps: list[TrainingStep], ranks: DistributedContext) -> list[SyncedValues]:
     """What the steps found, of all processes; the only place where the host waits for the device."""
     import torch
 
@@ -164,21 +164,21 @@ def _read(steps: list[Step], ranks: Ranks) -> list[Found]:
         torch.cat([ranks.spread(batch.weight, len(batch.draws)) for batch in shown]),
         torch.cat([ranks.spread(batch.time.float(), len(batch.draws)) for batch in shown]),
     ]
-    ranks.add(pieces)
+    ranks.all_reduce_sum(pieces)
     values = torch.cat([*(piece.float() for piece in pieces), torch.stack([step.norm for step in steps]).float()])
     flat: list[float] = values.tolist()
     count = sum(len(batch.draws) for batch in shown)
-    found, at = list[Found](), 0
+    found, at = list[SyncedValues](), 0
     columns = [flat[k * count : (k + 1) * count] for k in range(len(pieces))]
     for step, norm in zip(steps, flat[len(pieces) * count :], strict=True):
         size = sum(len(batch.draws) for batch in step.shown)
         errors, weights, times = (column[at : at + size] for column in columns)
-        found.append(Found(errors, weights, times, norm))
+        found.append(SyncedValues(errors, weights, times, norm))
         at += size
     return found
 
 
-def _check_finite(step: Step, errors: Sequence[float], norm: float) -> None:
+def _check_finite(step: TrainingStep, errors: Sequence[float], norm: float) -> None:
     what = "loss" if not all(map(math.isfinite, errors)) else "gradient" if not math.isfinite(norm) else ""
     if what:
         raise PrepError(
@@ -186,9 +186,9 @@ def _check_finite(step: Step, errors: Sequence[float], norm: float) -> None:
         )
 
 
-def _row(step: Step, errors: Sequence[float], norm: float) -> Row:
+def _row(step: TrainingStep, errors: Sequence[float], norm: float) -> StepRow:
     pairs = list(zip(_draws(step), errors, strict=True))
-    return Row(
+    return StepRow(
         step=step.number,
         epoch=step.epoch,
         loss=_mean([error for draw, error in pairs if not draw.sample.reg]),
@@ -201,11 +201,11 @@ def _row(step: Step, errors: Sequence[float], norm: float) -> Row:
     )
 
 
-def _draws(step: Step) -> list[Draw]:
+def _draws(step: TrainingStep) -> list[SampleRef]:
     return [draw for shown in step.shown for draw in shown.draws]
 
 
-def _ids(step: Step) -> str:
+def _ids(step: TrainingStep) -> str:
     return ", ".join(dict.fromkeys(draw.sample.id for draw in _draws(step)))
 
 

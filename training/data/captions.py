@@ -1,4 +1,4 @@
-"""What a picture is captioned with at one draw: shuffled, thinned out or left empty, by the draw's own chance."""
+"""What a image is captioned with at one draw: shuffled, thinned out or left empty, by the draw's own chance."""
 
 from __future__ import annotations
 
@@ -8,45 +8,47 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
-from training.data.dataset import Sample
-from training.data.sampler import Draw, seed_of
+from pipeline.stage import Options, option
+from training.data.dataset import TrainingImage
+from training.data.sampler import SampleRef, seed_of
 from training.models.family import TextSettings
 
 _INNERMOST = re.compile(r"(?<!\\)\{((?:\\[{}]|[^{}])*)(?<!\\)\}")  # a choice without another one in it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Captions(Options):
+class CaptionOptions(Options):
     """How captions change from draw to draw, and how much of them the model is told."""
 
-    shuffle_captions: bool = opt(False, "Shuffle the tags of a caption anew at every draw.")
-    keep_tokens: int = opt(1, "Tags at the beginning that shuffling and tag dropout leave in place.", low=0)
-    keep_separator: str = opt(
+    shuffle_caption: bool = option(False, "Shuffle the tags of a caption anew at every draw.")
+    keep_tokens: int = option(1, "Tags at the beginning that shuffling and tag dropout leave in place.", low=0)
+    keep_separator: str = option(
         "",
         "Text that ends the part left in place instead of a count, such as '|||'; a second one begins a part left "
         "in place at the end. It never enters the prompt.",
     )
-    caption_dropout: float = opt(0.0, "Share of the draws whose caption is left empty.", low=0, high=1)
-    caption_dropout_every: int = opt(
+    caption_dropout: float = option(0.0, "Share of the draws whose caption is left empty.", low=0, high=1)
+    caption_dropout_every_n_epochs: int = option(
         0, "Leave all captions empty in every Nth epoch: with 3 in the epochs 3, 6, 9. 0: never.", low=0
     )
-    tag_dropout: float = opt(0.0, "Share of the tags left out at every draw; never those kept in place.", low=0, high=1)
-    wildcards: bool = opt(
+    tag_dropout: float = option(
+        0.0, "Share of the tags left out at every draw; never those kept in place.", low=0, high=1
+    )
+    wildcards: bool = option(
         False, "Draw one line of a caption of several, and one of the choices in {red|green|blue}, nested ones too."
     )
-    caption_prefix: str = opt("", "Text before every caption that is not left empty.")
-    caption_suffix: str = opt("", "Text after every caption that is not left empty.")
-    caption_tokens: Literal[75, 150, 225] = opt(75, "Tokens of a caption that the model is told.")
-    clip_skip: int = opt(
+    caption_prefix: str = option("", "Text before every caption that is not left empty.")
+    caption_suffix: str = option("", "Text after every caption that is not left empty.")
+    max_token_length: Literal[75, 150, 225] = option(75, "Tokens of a caption that the model is told.")
+    clip_skip: int = option(
         1, "Which layer of the text encoder counts from its end, 1 the last; Stable Diffusion 1.x only.", low=1, high=12
     )
-    weighted_captions: bool = opt(False, "Read brackets in captions as weights, such as (word:1.2), as WebUI does.")
+    weighted_captions: bool = option(False, "Read brackets in captions as weights, such as (word:1.2), as WebUI does.")
 
     def check(self) -> None:
-        if self.caption_dropout_every == 1:
+        if self.caption_dropout_every_n_epochs == 1:
             raise PrepError(
-                "train: caption_dropout_every is 1, which leaves every caption empty.",
+                "train: caption_dropout_every_n_epochs is 1, which leaves every caption empty.",
                 "Use 2 or more, or a share: --caption-dropout 0.1",
             )
         if self.caption_dropout == 1:
@@ -56,21 +58,21 @@ class Captions(Options):
 
     @property
     def endless(self) -> bool:
-        """Whether a picture's prompts are too many to know ahead."""
-        return bool(self.shuffle_captions or self.tag_dropout or self.wildcards)
+        """Whether a image's prompts are too many to know ahead."""
+        return bool(self.shuffle_caption or self.tag_dropout or self.wildcards)
 
     @property
     def varied(self) -> bool:
-        """Whether a picture's prompt may differ from draw to draw."""
-        return bool(self.endless or self.caption_dropout or self.caption_dropout_every)
+        """Whether a image's prompt may differ from draw to draw."""
+        return bool(self.endless or self.caption_dropout or self.caption_dropout_every_n_epochs)
 
     @property
     def text(self) -> TextSettings:
         """How the text encoder is asked."""
-        return TextSettings(self.caption_tokens, self.clip_skip, self.weighted_captions)
+        return TextSettings(self.max_token_length, self.clip_skip, self.weighted_captions)
 
 
-def prompt(draw: Draw, captions: Captions, seed: int) -> str:
+def prompt(draw: SampleRef, captions: CaptionOptions, seed: int) -> str:
     """The prompt of one draw: the same for the same (seed, record id, number), whatever is drawn beside it.
 
     In this order: one line and its choices, dropout of the whole, dropout of tags, shuffling,
@@ -79,23 +81,23 @@ def prompt(draw: Draw, captions: Captions, seed: int) -> str:
     """
     chance = random.Random(seed_of(seed, "caption", draw.sample.id, draw.number))
     text = _line(draw.sample.caption, captions, chance)
-    every = captions.caption_dropout_every
+    every = captions.caption_dropout_every_n_epochs
     if chance.random() < captions.caption_dropout or (every and (draw.epoch + 1) % every == 0):
         return ""
     front, loose, end = parts(text, captions)
     loose = _thinned(loose, captions.tag_dropout, _Held(draw.sample.subject, bool(front or end)), chance)
-    if captions.shuffle_captions:
+    if captions.shuffle_caption:
         chance.shuffle(loose)
     return _framed([*front, *loose, *end], captions)
 
 
-def plain_prompt(sample: Sample, captions: Captions) -> str:
+def plain_prompt(sample: TrainingImage, captions: CaptionOptions) -> str:
     """The prompt without any chance: the first line, the first of each choice, all tags in their order."""
     front, loose, end = parts(_line(sample.caption, captions, None), captions)
     return _framed([*front, *loose, *end], captions)
 
 
-def parts(text: str, captions: Captions) -> tuple[list[str], list[str], list[str]]:
+def parts(text: str, captions: CaptionOptions) -> tuple[list[str], list[str], list[str]]:
     """A caption's tags: those kept in front, those that may move or go, those kept at the end."""
     separator = captions.keep_separator
     if separator and separator in text:
@@ -115,7 +117,7 @@ def split_tags(text: str) -> list[str]:
     return [tag for piece in (text.split(",") if pieces is None else pieces) if (tag := piece.strip())]
 
 
-def choose(text: str, chance: random.Random | None) -> str:
+def expand_wildcards(text: str, rng: random.Random | None) -> str:
     """Every {a|b|c} of a text as one of its choices, innermost first; without `chance` the first.
 
     A backslash makes a brace a plain sign, and so does the lack of a partner. Doubling it, as
@@ -123,16 +125,16 @@ def choose(text: str, chance: random.Random | None) -> str:
     """
     while choices := _INNERMOST.search(text):
         options = choices[1].split("|")
-        text = text[: choices.start()] + (chance.choice(options) if chance else options[0]) + text[choices.end() :]
+        text = text[: choices.start()] + (rng.choice(options) if rng else options[0]) + text[choices.end() :]
     return text.replace("\\{", "{").replace("\\}", "}")
 
 
-def _line(text: str, captions: Captions, chance: random.Random | None) -> str:
+def _line(text: str, captions: CaptionOptions, chance: random.Random | None) -> str:
     """The line that counts. Without wildcards a caption is one text, wherever its lines break."""
     if not captions.wildcards:
         return " ".join(text.split())
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()] or [""]
-    return choose(chance.choice(lines) if chance else lines[0], chance)
+    return expand_wildcards(chance.choice(lines) if chance else lines[0], chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def _thinned(tags: list[str], share: float, held: _Held, chance: random.Random) 
     return left if left or held.others else tags[:1]
 
 
-def _framed(tags: list[str], captions: Captions) -> str:
+def _framed(tags: list[str], captions: CaptionOptions) -> str:
     return " ".join(part for part in (captions.caption_prefix, ", ".join(tags), captions.caption_suffix) if part)
 
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.data.captions import plain_prompt
-from training.data.text_cache import Texts
-from training.performance.prefetch import sent
+from training.data.text_cache import TextEmbeddingCache
+from training.performance.prefetch import to_device
 
 if TYPE_CHECKING:
     import torch
 
-    from pipeline.stage import Report
+    from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
     from training.models.family import Condition, Modules
-    from training.setup import Plan
+    from training.setup import RunConfig
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +29,24 @@ _KEPT = 1024  # prompts whose encoding is remembered where they vary: 0.24 GB of
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TextConditioning:
     """What prompts tell the denoiser, and which text encoders that keeps loaded."""
 
-    ask: Encode  # prompts to conditions, on the device
-    learning: dict[str, Any]  # encoders that learn, by part
-    spare: Callable[[], bool] = lambda: False  # takes encoders that do not learn from the device; False: none there
+    encode: Encode  # prompts to conditions, on the device
+    trained_encoders: dict[str, Any]  # encoders that learn, by part
+    offload: Callable[[], bool] = lambda: False  # takes encoders that do not learn from the device; False: none there
 
 
-def tell(plan: Plan, tokenizers: Modules, device: torch.device, place: tuple[Workspace, Report], learns: bool) -> Told:
+def build_text_conditioning(
+    plan: RunConfig, tokenizers: Modules, device: torch.device, place: tuple[Workspace, ProgressFn], learns: bool
+) -> TextConditioning:
     """Encoders that learn stay loaded, and where captions vary without end, as long as there is memory for them.
 
     Otherwise every prompt is asked ahead and kept on disk: no encoder is there when training begins.
     """
     config, family, checkpoint = plan.config, plan.family, plan.checkpoint
     workspace, report = place
-    formats = {part: config.text_format(part, family, device) for part in checkpoint.encoders()}
+    formats = {part: config.text_encoder_dtype(part, family, device) for part in checkpoint.encoders()}
 
     def load() -> dict[str, Any]:
         return {part: checkpoint.load(part, kind).to(device) for part, kind in formats.items()}
@@ -53,23 +55,25 @@ def tell(plan: Plan, tokenizers: Modules, device: torch.device, place: tuple[Wor
         return lambda prompts: family.encode_text(tokenizers, modules, prompts, config.text)
 
     def on_device(encode: Encode) -> Encode:
-        return lambda prompts: {name: sent(value, device) for name, value in encode(prompts).items()}
+        return lambda prompts: {name: to_device(value, device) for name, value in encode(prompts).items()}
 
     if learns:
         modules = load()
-        return Told(on_device(by(modules)), modules)
+        return TextConditioning(on_device(by(modules)), modules)
     if config.endless:
         modules = load()
-        standby = Standby(modules, by(modules))
-        return Told(on_device(_as_they_come(standby.ask)), {}, standby.spare)
+        standby = OffloadableEncoders(modules, by(modules))
+        return TextConditioning(on_device(_as_they_come(standby.encode_prompts)), {}, standby.offload)
     rounded = "".join(f" {part} in {kind}" for part, kind in formats.items() if kind.itemsize < 4)
-    texts = Texts(workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}{rounded}")
+    texts = TextEmbeddingCache(
+        workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}{rounded}"
+    )
     prompts = {plain_prompt(sample, config) for sample in plan.all} | ({""} if config.varied else set())
     texts.prepare(sorted(prompts), lambda: by(load()), report)
-    return Told(on_device(texts.reader()), {})
+    return TextConditioning(on_device(texts.reader()), {})
 
 
-class Standby:
+class OffloadableEncoders:
     """Text encoders that are asked now and then: on the device as long as it has memory for them.
 
     They are asked in the thread that makes the next batch, while another one takes a step.
@@ -80,7 +84,7 @@ class Standby:
         self.encode = encode
         self.turn = threading.Lock()
 
-    def ask(self, prompts: list[str]) -> Condition:
+    def encode_prompts(self, prompts: list[str]) -> Condition:
         """What the prompts tell; without memory enough on the device, as the processor reads them."""
         import torch
 
@@ -93,7 +97,7 @@ class Standby:
             log.warning("The GPU's memory is too small for the text encoders: going on with them on the processor.")
             return self.encode(prompts)
 
-    def spare(self) -> bool:
+    def offload(self) -> bool:
         """Take them from the device; False when none is there."""
         with self.turn:
             return self._leave()

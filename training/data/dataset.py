@@ -1,4 +1,4 @@
-"""The pictures of a data set, as far as training needs them."""
+"""The images of a data set, as far as training needs them."""
 
 from __future__ import annotations
 
@@ -9,57 +9,57 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
+from pipeline.stage import Options, option
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
-    from pipeline.record import Crop, Record, Transform
+    from pipeline.record import CropBox, Record, Transform
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data(Options):
-    """Which pictures are trained on, and how often each is seen."""
+class DataOptions(Options):
+    """Which images are trained on, and how often each is seen."""
 
-    data: str = opt(
+    data: str = option(
         "",
         "Train on this folder of kohya's layout, the parent of folders such as '10_smith man', instead of the "
         "workspace's own data set.",
         metavar="DIR",
-        key=False,  # its content is
+        cache_key=False,  # its content is
     )
-    reg_data: str = opt(
-        "", "Folder of regularization pictures for --data, the parent of '1_man'.", metavar="DIR", key=False
+    reg_data: str = option(
+        "", "Folder of regularization images for --data, the parent of '1_man'.", metavar="DIR", cache_key=False
     )
-    prior_loss_weight: float = opt(1.0, "Weight of regularization pictures; 0 leaves them out.", low=0)
-    underfilled: Literal["smaller", "repeat", "drop"] = opt(
+    prior_loss_weight: float = option(1.0, "Weight of regularization images; 0 leaves them out.", low=0)
+    incomplete_batch: Literal["smaller", "repeat", "drop"] = option(
         "smaller",
-        "What becomes of the pictures of a size that do not fill a batch: a smaller batch, one filled up by repeating "
+        "What becomes of the images of a size that do not fill a batch: a smaller batch, one filled up by repeating "
         "some, or none, other ones in every epoch.",
     )
-    flip: bool = opt(False, "Mirror half of the draws.")
-    masks: str = opt(
+    random_flip: bool = option(False, "Mirror half of the draws.")
+    masks: str = option(
         "",
-        "What of a picture counts: 'alpha' for the transparency of its source, or a folder of masks with the same "
-        "names, white where it counts. Regularization pictures count whole.",
+        "What of a image counts: 'alpha' for the transparency of its source, or a folder of masks with the same "
+        "names, white where it counts. Regularization images count whole.",
         metavar="DIR",
-        key=False,  # what they hold is
+        cache_key=False,  # what they hold is
     )
-    mask_floor: float = opt(0.0, "What the masked-out part still counts, 0 to 1.", low=0, high=1)
+    unmasked_weight: float = option(0.0, "What the masked-out part still counts, 0 to 1.", low=0, high=1)
 
     def check(self) -> None:
         if self.reg_data and not self.data:
             raise PrepError("train: reg_data was given without data.", "Give both, or use the workspace's own set.")
-        if self.mask_floor and not self.masks:
+        if self.unmasked_weight and not self.masks:
             raise PrepError("train: mask_floor was given without masks.", "Add: --masks alpha")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A picture of the data set, as far as training needs it."""
+class TrainingImage:
+    """A image of the data set, as far as training needs it."""
 
     id: str
-    path: str  # of the picture in the workspace; empty: it is cut out of its source
-    pixels: str  # hash of its content
+    path: str  # of the image in the workspace; empty: it is cut out of its source
+    pixel_sha256: str  # hash of its content
     width: int
     height: int
     caption: str
@@ -67,8 +67,8 @@ class Sample:
     class_name: str
     reg: bool
     folder: str  # its folder in the data set, such as '10_smith man'
-    repeats: int  # how often an epoch shows it; of regularization pictures, the need decides
-    source: Source | None = None  # where it was cut out of; None in sets that only count
+    repeats: int  # how often an epoch shows it; of regularization images, the need decides
+    source: SourceImage | None = None  # where it was cut out of; None in sets that only count
     phash: str = ""  # perceptual hash, 16 hex digits; empty in sets that only count
     held: bool = False  # kept out of training, to validate with
 
@@ -79,61 +79,61 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """The user's file that a picture was made of, and how."""
+class SourceImage:
+    """The user's file that a image was made of, and how."""
 
     path: str  # relative to the workspace, maybe outside of it
-    crop: Crop
+    crop: CropBox
     transform: Transform | None
 
 
-def read_samples(manifest: Manifest) -> list[Sample]:
-    """The pictures to train on that the manifest has placed in the data set, in its order.
+def read_samples(manifest: Manifest) -> list[TrainingImage]:
+    """The images to train on that the manifest has placed in the data set, in its order.
 
-    A picture without caption is captioned with the text of its folder, as kohya does.
+    A image without caption is captioned with the text of its folder, as kohya does.
     """
     return [sample for sample in read_all(manifest) if not sample.held]
 
 
-def read_all(manifest: Manifest) -> list[Sample]:
+def read_all(manifest: Manifest) -> list[TrainingImage]:
     """The same with those that are held out for validation, which are never trained on."""
     return samples_of(manifest.batches())
 
 
-def samples_of(batches: Iterable[list[Record]]) -> list[Sample]:
+def samples_of(batches: Iterable[list[Record]]) -> list[TrainingImage]:
     """The same of records that no manifest holds yet."""
     found = []
     for batch in batches:
         for record in batch:
-            if not record.kept or not record.placed or record.picture is None:
+            if not record.kept or not record.dataset_path or record.image is None:
                 continue
-            folder = PurePosixPath(record.placed).parent.name
+            folder = PurePosixPath(record.dataset_path).parent.name
             repeats, text = re.fullmatch(r"(?:(\d+)(?:_|$))?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
             found.append(
-                Sample(
+                TrainingImage(
                     id=record.id,
-                    path=record.picture.path,
-                    pixels=record.picture.pixels,
-                    width=record.picture.width,
-                    height=record.picture.height,
+                    path=record.image.path,
+                    pixel_sha256=record.image.pixel_sha256,
+                    width=record.image.width,
+                    height=record.image.height,
                     caption=record.caption or text,
                     subject=record.subject,
                     class_name=record.class_name,
                     reg=record.role == "reg",
                     folder=folder,
                     repeats=int(repeats or 1),
-                    source=Source(record.source, record.crop, record.transform) if record.crop else None,
-                    phash=record.picture.phash,
+                    source=SourceImage(record.source, record.crop, record.transform) if record.crop else None,
+                    phash=record.image.phash,
                     held=record.role == "val",
                 )
             )
     return found
 
 
-def check_samples(samples: list[Sample], factor: int) -> None:
+def check_samples(samples: list[TrainingImage], factor: int) -> None:
     """Raise PrepError when there is nothing to train on, or something that cannot be trained on."""
     if not any(sample.repeats for sample in samples if not sample.reg):
-        raise PrepError("The data set has no pictures to train on.", "Fill it first: prep build")
+        raise PrepError("The data set has no images to train on.", "Fill it first: prep build")
     for sample in samples:
         if sample.width % factor or sample.height % factor:
             raise PrepError(
@@ -143,6 +143,6 @@ def check_samples(samples: list[Sample], factor: int) -> None:
     lonely = {s.class_name for s in samples if s.reg} - {s.class_name for s in samples if not s.reg}
     if lonely:
         raise PrepError(
-            f"There are regularization pictures of the class {min(lonely)!r}, but no subject of that class.",
+            f"There are regularization images of the class {min(lonely)!r}, but no subject of that class.",
             "Give them the class of a subject, or switch them off: --prior-loss-weight 0",
         )

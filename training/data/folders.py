@@ -1,4 +1,4 @@
-"""Data sets that others laid out: kohya's folders of pictures and caption files, as records."""
+"""Data sets that others laid out: kohya's folders of images and caption files, as records."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import Unreadable
 from pipeline.imaging.image_file import phash, thumbnail, upright_size
-from pipeline.record import Crop, Drop, Picture, Record, Role
-from pipeline.sources import look
-from pipeline.stage import Report, Step
-from pipeline.tag_text import printable
+from pipeline.record import CropBox, Drop, ImageInfo, Record, Role
+from pipeline.sources import identify_files
+from pipeline.stage import HistoryStep, ProgressFn
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
 CAPTIONS = (".txt", ".caption")  # extensions of caption files, the first that exists counts
-_LOOK = 256  # pixels of the picture that the perceptual hash is taken of
-_AT_ONCE = 64  # pictures in work: their files are in memory
+_LOOK = 256  # pixels of the image that the perceptual hash is taken of
+_AT_ONCE = 64  # images in work: their files are in memory
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class FolderPair:
     """Folders as kohya's reader takes them: parents of `10_smith man`, and of `1_man` for regularization."""
 
     data: Path
@@ -34,28 +34,28 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The pictures of a layout as records sorted by id, and what was passed over, a sentence each."""
+class ReadFolders:
+    """The images of a layout as records sorted by id, and what was passed over, a sentence each."""
 
     records: list[Record]
     remarks: list[str]
 
     @property
-    def step(self) -> Step:
+    def step(self) -> HistoryStep:
         """The step of a manifest of these records; its input is the digest of all they say."""
         listing = hashlib.sha256()
         for r in self.records:
-            listing.update("\0".join((r.id, r.source, r.sha256, r.placed, r.role, r.caption)).encode() + b"\n")
-        return Step("folders", 1, {}, listing.hexdigest())
+            listing.update("\0".join((r.id, r.source, r.sha256, r.dataset_path, r.role, r.caption)).encode() + b"\n")
+        return HistoryStep("folders", 1, {}, listing.hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """One folder of pictures: what its name says."""
+    """One folder of images: what its name says."""
 
     path: Path
     repeats: int
-    text: str  # 'smith man': caption of the pictures that have none
+    text: str  # 'smith man': caption of the images that have none
     reg: bool
 
     @property
@@ -67,8 +67,8 @@ class _Folder:
         return token, class_name
 
 
-def read_folders(layout: Layout, workspace: Workspace, report: Report) -> Found:
-    """Every picture of a layout, upright and whole, with its caption; nothing is left out without a word.
+def read_folders(layout: FolderPair, workspace: Workspace, report: ProgressFn) -> ReadFolders:
+    """Every image of a layout, upright and whole, with its caption; nothing is left out without a word.
 
     PrepError when a folder is not there or has no folder that kohya's reader would take.
     """
@@ -77,15 +77,15 @@ def read_folders(layout: Layout, workspace: Workspace, report: Report) -> Found:
     if layout.reg is not None:
         folders += _folders(layout.reg, True, remarks)
     files = [(folder, path) for folder in folders for path in sorted(folder.path.iterdir()) if path.is_file()]
-    seen = look([path for _, path in files], workspace, lambda done, total: None)
-    pictures = [(folder, path) for folder, path in files if isinstance(at := seen[path], str) or at.picture]
-    remarks += _doubtful(pictures)
+    seen = identify_files([path for _, path in files], workspace, lambda done, total: None)
+    images = [(folder, path) for folder, path in files if isinstance(at := seen[path], str) or at.image]
+    remarks += _doubtful(images)
     records: dict[str, Record] = {}
-    for done, record in enumerate(_in_threads(pictures, workspace), 1):
+    for done, record in enumerate(_in_threads(images, workspace), 1):
         record = _once(record, records)
         records[record.id] = record
-        report(done, len(pictures))
-    return Found([records[key] for key in sorted(records)], remarks)
+        report(done, len(images))
+    return ReadFolders([records[key] for key in sorted(records)], remarks)
 
 
 def _once(record: Record, records: dict[str, Record]) -> Record:
@@ -99,13 +99,13 @@ def _once(record: Record, records: dict[str, Record]) -> Record:
     )
 
 
-def _doubtful(pictures: list[tuple[_Folder, Path]]) -> Iterator[str]:
-    """What the user may not have meant: one caption for several pictures, pictures without one."""
-    for (parent, stem), count in Counter((path.parent.name, path.stem) for _, path in pictures).items():
+def _doubtful(images: list[tuple[_Folder, Path]]) -> Iterator[str]:
+    """What the user may not have meant: one caption for several images, images without one."""
+    for (parent, stem), count in Counter((path.parent.name, path.stem) for _, path in images).items():
         if count > 1:
-            yield f"{count} pictures are named {printable(f'{parent}/{stem}')}: one caption file serves them all."
-    if bare := sum(1 for folder, path in pictures if folder.text and not folder.reg and _caption_file(path) is None):
-        yield f"{bare:,} pictures have no caption file: the name of their folder is their caption."
+            yield f"{count} images are named {escape_control(f'{parent}/{stem}')}: one caption file serves them all."
+    if bare := sum(1 for folder, path in images if folder.text and not folder.reg and _caption_file(path) is None):
+        yield f"{bare:,} images have no caption file: the name of their folder is their caption."
 
 
 def _folders(parent: Path, reg: bool, remarks: list[str]) -> Iterator[_Folder]:
@@ -115,9 +115,11 @@ def _folders(parent: Path, reg: bool, remarks: list[str]) -> Iterator[_Folder]:
     for child in sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")):
         match = re.fullmatch(r"(\d+)(?:_(.*))?", child.name, re.DOTALL)
         if match is None:
-            remarks.append(f"{printable(child.name)} is left out: its name does not begin with repeats, as 10_ does.")
+            remarks.append(
+                f"{escape_control(child.name)} is left out: its name does not begin with repeats, as 10_ does."
+            )
         elif not int(match[1]):
-            remarks.append(f"{printable(child.name)} is left out: its repeats are 0.")
+            remarks.append(f"{escape_control(child.name)} is left out: its repeats are 0.")
         else:
             taken += 1
             yield _Folder(child, int(match[1]), match[2] or "", reg)
@@ -129,14 +131,14 @@ def _folders(parent: Path, reg: bool, remarks: list[str]) -> Iterator[_Folder]:
         )
 
 
-def _in_threads(pictures: list[tuple[_Folder, Path]], workspace: Workspace) -> Iterator[Record]:
+def _in_threads(images: list[tuple[_Folder, Path]], workspace: Workspace) -> Iterator[Record]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for at in range(0, len(pictures), _AT_ONCE):
-            yield from pool.map(lambda entry: _record(entry[0], entry[1], workspace), pictures[at : at + _AT_ONCE])
+        for at in range(0, len(images), _AT_ONCE):
+            yield from pool.map(lambda entry: _record(entry[0], entry[1], workspace), images[at : at + _AT_ONCE])
 
 
 def _record(folder: _Folder, path: Path, workspace: Workspace) -> Record:
-    """A picture of the data set; one that cannot be used is dropped with the reason."""
+    """A image of the data set; one that cannot be used is dropped with the reason."""
     source = workspace.relative(path).encode("utf-8", "backslashreplace").decode()
     token, class_name = folder.subject
     role: Role = "reg" if folder.reg else "train"
@@ -159,21 +161,21 @@ def _record(folder: _Folder, path: Path, workspace: Workspace) -> Record:
         return replace(record, drop=Drop("folders", "caption is not UTF-8", str(error)))
     return replace(
         record,
-        crop=Crop(width, height, width, height, 0, 0, width, height, "#ffffff", "whole", 1.0, 0.0),
+        crop=CropBox(width, height, width, height, 0, 0, width, height, "#ffffff", "whole", 1.0, 0.0),
         # No file of ours: what is read is the source, and the hash of its bytes names the pixels.
-        picture=Picture("", width, height, sha256, look_alike, sha256),
+        image=ImageInfo("", width, height, sha256, look_alike, sha256),
         caption=caption,
-        placed=f"{folder.path.name}/{path.name}".encode("utf-8", "backslashreplace").decode(),
+        dataset_path=f"{folder.path.name}/{path.name}".encode("utf-8", "backslashreplace").decode(),
     )
 
 
-def _caption_file(picture: Path) -> Path | None:
-    return next((file for end in CAPTIONS if (file := picture.with_suffix(end)).is_file()), None)
+def _caption_file(image: Path) -> Path | None:
+    return next((file for end in CAPTIONS if (file := image.with_suffix(end)).is_file()), None)
 
 
-def _caption(picture: Path) -> str:
+def _caption(image: Path) -> str:
     """The whole text of the caption file, its lines apart, without a byte order mark; empty if there is none."""
-    file = _caption_file(picture)
+    file = _caption_file(image)
     if file is None:
         return ""
     lines = file.read_bytes().decode("utf-8-sig").splitlines()

@@ -1,4 +1,4 @@
-"""Masks: which part of a picture counts in the loss, from its alpha channel or from a file beside it."""
+"""Masks: which part of a image counts in the loss, from its alpha channel or from a file beside it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.imaging.decode import DAMAGE, TURNS, Unreadable, damaged, is_picture_name, open_picture
+from pipeline.imaging.decode import DECODE_ERRORS, EXIF_TRANSFORMS, Unreadable, damaged, is_image_name, open_image
 from pipeline.imaging.image_file import render, transform
-from pipeline.record import Crop, Transform
-from pipeline.tag_text import printable
+from pipeline.record import CropBox, Transform
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, file_sha256
-from training.data.dataset import Sample
+from training.data.dataset import TrainingImage
 
 if TYPE_CHECKING:
     import torch
     from numpy import ndarray
 
-    from pipeline.stage import Report
+    from pipeline.stage import ProgressFn
 
 
 log = logging.getLogger(__name__)
 
 ALPHA = "alpha"  # what the option says for the source's own transparency
-_AT_ONCE = 64  # pictures whose masks are read at a time
+_AT_ONCE = 64  # images whose masks are read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Masks:
             listing.update(f"{stem}\0{file_sha256(path)}\n".encode())
         return listing.hexdigest()
 
-    def read(self, samples: list[Sample], report: Report) -> dict[str, ndarray]:
+    def read(self, samples: list[TrainingImage], report: ProgressFn) -> dict[str, ndarray]:
         """The mask of each sample that has one, by id: uint8 (h, w) at the size of the latents, 4 KB at 512 pixels.
 
-        Regularization pictures have none: they show what shall stay as it is, all of it.
+        Regularization images have none: they show what shall stay as it is, all of it.
         """
         files = {} if self.where == ALPHA else self._files()
         wanted = [sample for sample in samples if not sample.reg and sample.source is not None]
@@ -67,14 +67,14 @@ class Masks:
         return found
 
     def _files(self) -> dict[str, Path]:
-        folder = self.workspace.given(self.where)
+        folder = self.workspace.resolve(self.where)
         if not folder.is_dir():
             raise PrepError(
                 f"The folder of masks {folder} does not exist.", "Name one, or take the sources' transparency: alpha"
             )
-        return {path.stem: path for path in sorted(folder.rglob("*")) if path.is_file() and is_picture_name(path.name)}
+        return {path.stem: path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_name(path.name)}
 
-    def _mask(self, sample: Sample, files: dict[str, Path]) -> ndarray | None:
+    def _mask(self, sample: TrainingImage, files: dict[str, Path]) -> ndarray | None:
         assert sample.source is not None
         source = self.workspace.source(sample.source.path)
         path = source if self.where == ALPHA else files.get(source.stem)
@@ -89,11 +89,11 @@ class Masks:
             raise PrepError(f"The mask {path} cannot be read: {error}", "Mend or remove it.") from None
         return reduced(whole, self.factor)
 
-    def _tell(self, wanted: list[Sample], found: dict[str, ndarray]) -> None:
+    def _tell(self, wanted: list[TrainingImage], found: dict[str, ndarray]) -> None:
         if len(found) < len(wanted):
-            log.warning("%d of %d pictures have no mask and count whole", len(wanted) - len(found), len(wanted))
+            log.warning("%d of %d images have no mask and count whole", len(wanted) - len(found), len(wanted))
         if empty := [sample.name for sample in wanted if sample.id in found and not found[sample.id].any()]:
-            log.warning("%d masks leave nothing that counts, that of %s first", len(empty), printable(empty[0]))
+            log.warning("%d masks leave nothing that counts, that of %s first", len(empty), escape_control(empty[0]))
 
 
 def tensor(mask: ndarray, floor: float, mirrored: bool) -> torch.Tensor:
@@ -105,18 +105,18 @@ def tensor(mask: ndarray, floor: float, mirrored: bool) -> torch.Tensor:
 
 
 def alpha_of(data: bytes) -> ndarray | None:
-    """The alpha channel of a picture file, upright, uint8 (height, width); None when all of it is opaque.
+    """The alpha channel of a image file, upright, uint8 (height, width); None when all of it is opaque.
 
     Raises Unreadable.
     """
     import numpy as np
 
-    opened = open_picture(data)
+    opened = open_image(data)
     try:
         if not opened.image.has_transparency_data:
             return None
         alpha = np.asarray(opened.image.convert("RGBA").getchannel("A"))
-    except DAMAGE as fault:
+    except DECODE_ERRORS as fault:
         raise damaged(fault) from None
     return None if bool((alpha == 255).all()) else _upright(alpha, opened.orientation)
 
@@ -125,19 +125,19 @@ def grey_of(data: bytes) -> ndarray:
     """A mask file as uint8 (height, width), upright: white counts, black does not. Raises Unreadable."""
     import numpy as np
 
-    opened = open_picture(data)
+    opened = open_image(data)
     try:
         grey = np.asarray(opened.image.convert("L"))
-    except DAMAGE as fault:
+    except DECODE_ERRORS as fault:
         raise damaged(fault) from None
     return _upright(grey, opened.orientation)
 
 
-def placed(mask: ndarray, crop: Crop, change: Transform | None) -> ndarray:
-    """A mask of the whole upright source as the record's picture shows it: cut, turned and scaled with it.
+def placed(mask: ndarray, crop: CropBox, change: Transform | None) -> ndarray:
+    """A mask of the whole upright source as the record's image shows it: cut, turned and scaled with it.
 
     uint8, (crop.height, crop.width). The mask may be larger or smaller than the source; a crop is
-    kept in pixels of the scaled picture, so only the aspect must be the source's.
+    kept in pixels of the scaled image, so only the aspect must be the source's.
     """
     import numpy as np
 
@@ -158,7 +158,7 @@ def reduced(mask: ndarray, factor: int) -> ndarray:
 
 
 def masked_mean(error: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mean error of each picture (B, C, h, w) over what its mask (B, 1, h, w) lets count: (B,).
+    """The mean error of each image (B, C, h, w) over what its mask (B, 1, h, w) lets count: (B,).
 
     Divided by the mask's area, so that a small subject teaches as much as a large one; over all
     pixels, as kohya divides, it would teach less the smaller it is.
@@ -174,7 +174,7 @@ def masked_mean(error: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 def _upright(stored: ndarray, orientation: int) -> ndarray:
     import numpy as np
 
-    swap, flip_x, flip_y = TURNS[orientation]
+    swap, flip_x, flip_y = EXIF_TRANSFORMS[orientation]
     turned = stored.T if swap else stored
     return np.ascontiguousarray(turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 

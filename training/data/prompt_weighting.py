@@ -10,19 +10,19 @@ _SIGN = re.compile(r"\\(?P<plain>[()\[\]\\])|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WeightedText:
     """A stretch of text of one weight."""
 
     text: str
     weight: float
 
 
-def read_emphasis(text: str) -> list[Piece]:
+def parse_weights(text: str) -> list[WeightedText]:
     """The text in pieces of one weight each, without the brackets; those that do not pair are plain signs.
 
     Weights of nested brackets multiply. https://github.com/AUTOMATIC1111/stable-diffusion-webui/wiki/Features#attentionemphasis
     """
-    done: list[Piece] = []
+    done: list[WeightedText] = []
     open_at: list[tuple[str, int]] = []  # which bracket, and where its content begins in `done`
     at = 0
     for sign in _SIGN.finditer(text):
@@ -33,28 +33,28 @@ def read_emphasis(text: str) -> list[Piece]:
             _add(done, sign["plain"])
         elif bracket and bracket in "([":
             open_at.append((bracket, len(done)))
-            done.append(Piece(bracket, 1.0))  # taken out again when it is closed
+            done.append(WeightedText(bracket, 1.0))  # taken out again when it is closed
         elif open_at and open_at[-1][0] == ("[" if bracket == "]" else "("):
             _, begin = open_at.pop()
             factor = float(sign["weight"]) if sign["weight"] else MORE if bracket == ")" else 1 / MORE
-            done[begin:] = [Piece(piece.text, piece.weight * factor) for piece in done[begin + 1 :]]
+            done[begin:] = [WeightedText(piece.text, piece.weight * factor) for piece in done[begin + 1 :]]
         else:
             _add(done, sign[0])
     _add(done, text[at:])
     return _joined(done)
 
 
-def _add(pieces: list[Piece], text: str) -> None:
+def _add(pieces: list[WeightedText], text: str) -> None:
     if text:
-        pieces.append(Piece(text, 1.0))
+        pieces.append(WeightedText(text, 1.0))
 
 
-def _joined(pieces: list[Piece]) -> list[Piece]:
+def _joined(pieces: list[WeightedText]) -> list[WeightedText]:
     """Neighbours of equal weight as one."""
-    whole: list[Piece] = []
+    whole: list[WeightedText] = []
     for piece in pieces:
         if whole and whole[-1].weight == piece.weight:
-            whole[-1] = Piece(whole[-1].text + piece.text, piece.weight)
+            whole[-1] = WeightedText(whole[-1].text + piece.text, piece.weight)
         else:
             whole.append(piece)
     return whole

@@ -1,4 +1,4 @@
-"""Which pictures are seen when: the batches of an epoch, and all that is random about a picture's turn."""
+"""Which images are seen when: the batches of an epoch, and all that is random about a image's turn."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from training.data.dataset import Sample
+from training.data.dataset import TrainingImage
 
 if TYPE_CHECKING:
     import torch
 
     from training.objective import Objective
-    from training.objective_options import Noise
+    from training.objective_options import ObjectiveOptions
 
 
-Underfilled = Literal["smaller", "repeat", "drop"]
+IncompleteBatch = Literal["smaller", "repeat", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class SampleRef:
     """A sample's turn: `number` counts how often the run has shown it before."""
 
-    sample: Sample
+    sample: TrainingImage
     number: int
     epoch: int = 0  # from 0
     plain: bool = False  # not to learn from but to measure: without any chance
@@ -37,24 +37,24 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def mirrored(draw: Draw, seed: int) -> bool:
-    """Whether this draw shows its picture mirrored, where half of them shall: by a coin of its own."""
+def is_flipped(draw: SampleRef, seed: int) -> bool:
+    """Whether this draw shows its image mirrored, where half of them shall: by a coin of its own."""
     return bool(seed_of(seed, "mirror", draw.sample.id, draw.number) & 1)
 
 
 def epoch_batches(
-    samples: list[Sample], epoch: int, batch: int, seed: int, underfilled: Underfilled = "smaller"
-) -> list[list[Draw]]:
-    """The batches of one epoch in random order; none mixes sizes, and every picture comes as often as planned.
+    samples: list[TrainingImage], epoch: int, batch: int, seed: int, underfilled: IncompleteBatch = "smaller"
+) -> list[list[SampleRef]]:
+    """The batches of one epoch in random order; none mixes sizes, and every image comes as often as planned.
 
     What is left of a size and does not fill a batch makes a smaller one, or is filled up with
-    pictures of its size drawn once more, or is dropped; the order is another in every epoch, and so
+    images of its size drawn once more, or is dropped; the order is another in every epoch, and so
     is what is dropped.
     """
     order = random.Random(seed_of(seed, "epoch", epoch))
-    drawn = [*_subject_draws(samples, epoch), *_prior_draws(samples, epoch, seed)]
+    drawn = [*_subject_draws(samples, epoch), *_reg_draws(samples, epoch, seed)]
     order.shuffle(drawn)
-    sizes: dict[tuple[int, int], list[Draw]] = defaultdict(list)
+    sizes: dict[tuple[int, int], list[SampleRef]] = defaultdict(list)
     for draw in drawn:
         sizes[draw.sample.width, draw.sample.height].append(draw)
     if batch > 1:
@@ -65,8 +65,8 @@ def epoch_batches(
     return batches
 
 
-def _check(planned: list[Draw], batches: list[list[Draw]], underfilled: Underfilled) -> None:
-    """AssertionError when a picture is not seen as often as planned, but for what the policy adds or drops."""
+def _check(planned: list[SampleRef], batches: list[list[SampleRef]], underfilled: IncompleteBatch) -> None:
+    """AssertionError when a image is not seen as often as planned, but for what the policy adds or drops."""
     plan = Counter(draw.sample.id for draw in planned)
     shown = Counter(draw.sample.id for batch in batches for draw in batch)
     missed, more = plan - shown, shown - plan
@@ -76,8 +76,8 @@ def _check(planned: list[Draw], batches: list[list[Draw]], underfilled: Underfil
 
 
 def all_batches(
-    samples: list[Sample], batch: int, seed: int, underfilled: Underfilled = "smaller"
-) -> Iterator[tuple[int, list[Draw]]]:
+    samples: list[TrainingImage], batch: int, seed: int, underfilled: IncompleteBatch = "smaller"
+) -> Iterator[tuple[int, list[SampleRef]]]:
     """Epoch after epoch without end: the epoch's number from 0, and a batch."""
     epoch = 0
     while True:
@@ -86,49 +86,49 @@ def all_batches(
         epoch += 1
 
 
-def _filled(group: list[Draw], batch: int) -> list[Draw]:
+def _filled(group: list[SampleRef], batch: int) -> list[SampleRef]:
     """A whole number of batches: the first of the group come once more, with chances of their own."""
     lack = -len(group) % batch
     again = itertools.islice(itertools.cycle(group), lack)
-    return [*group, *(replace(draw, number=-1 - draw.number - k * _FAR) for k, draw in enumerate(again))]
+    return [*group, *(replace(draw, number=-1 - draw.number - k * _FILLER_OFFSET) for k, draw in enumerate(again))]
 
 
-def _cut(group: list[Draw], batch: int) -> list[Draw]:
+def _cut(group: list[SampleRef], batch: int) -> list[SampleRef]:
     return group[: len(group) - len(group) % batch]
 
 
-_FAR = 1 << 32  # more than a run has turns: keeps a filler's chance apart from all others
-_FILL: dict[Underfilled, Callable[[list[Draw], int], list[Draw]]] = {
+_FILLER_OFFSET = 1 << 32  # more than a run has turns: keeps a filler's chance apart from all others
+_FILL: dict[IncompleteBatch, Callable[[list[SampleRef], int], list[SampleRef]]] = {
     "smaller": lambda group, batch: group,
     "repeat": _filled,
     "drop": _cut,
 }
 
 
-def _subject_draws(samples: list[Sample], epoch: int) -> Iterator[Draw]:
+def _subject_draws(samples: list[TrainingImage], epoch: int) -> Iterator[SampleRef]:
     for sample in samples:
         if not sample.reg:
             for turn in range(sample.repeats):
-                yield Draw(sample, epoch * sample.repeats + turn, epoch)
+                yield SampleRef(sample, epoch * sample.repeats + turn, epoch)
 
 
-def _prior_draws(samples: list[Sample], epoch: int, seed: int) -> Iterator[Draw]:
-    """For each class as many regularization draws as subject draws, going round through all its pictures."""
+def _reg_draws(samples: list[TrainingImage], epoch: int, seed: int) -> Iterator[SampleRef]:
+    """For each class as many regularization draws as subject draws, going round through all its images."""
     need: dict[str, int] = defaultdict(int)
-    pool: dict[str, list[Sample]] = defaultdict(list)
+    pool: dict[str, list[TrainingImage]] = defaultdict(list)
     for sample in samples:
         if sample.reg:
             pool[sample.class_name].append(sample)
         else:
             need[sample.class_name] += sample.repeats
-    for name, pictures in pool.items():
-        pictures.sort(key=lambda sample: seed_of(seed, "prior", sample.id))
+    for name, images in pool.items():
+        images.sort(key=lambda sample: seed_of(seed, "prior", sample.id))
         for position in range(epoch * need[name], (epoch + 1) * need[name]):
-            yield Draw(pictures[position % len(pictures)], position // len(pictures), epoch)
+            yield SampleRef(images[position % len(images)], position // len(images), epoch)
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
+class NoiseSample:
     """All that is random about one draw of a sample, from the sample's own stream."""
 
     time: torch.Tensor  # (1,)
@@ -137,7 +137,9 @@ class Chance:
     posterior: torch.Tensor  # (1, C, h, w), standard normal: where in the VAE's distribution the latent lies
 
 
-def chance(draw: Draw, objective: Objective, shape: tuple[int, ...], settings: tuple[int, Noise]) -> Chance:
+def draw_noise(
+    draw: SampleRef, objective: Objective, shape: tuple[int, ...], settings: tuple[int, ObjectiveOptions]
+) -> NoiseSample:
     """Time and noise of a draw: the same for the same (seed, record id, number), whatever is drawn beside it.
 
     `settings` are the seed and the options. The noise offset is a constant per channel that lets the
@@ -148,7 +150,7 @@ def chance(draw: Draw, objective: Objective, shape: tuple[int, ...], settings: t
 
     seed, config = settings
     stream = torch.Generator().manual_seed(seed_of(seed, draw.sample.id, draw.number))
-    time = objective.sample(stream, shape)
+    time = objective.sample_timesteps(stream, shape)
     noise = torch.randn(1, *shape, generator=stream)
     posterior = torch.randn(1, *shape, generator=stream)
     if config.noise_offset:
@@ -156,4 +158,4 @@ def chance(draw: Draw, objective: Objective, shape: tuple[int, ...], settings: t
     mixed = noise
     if config.input_perturbation:
         mixed = noise + config.input_perturbation * torch.randn(1, *shape, generator=stream)
-    return Chance(time, noise, mixed, posterior)
+    return NoiseSample(time, noise, mixed, posterior)

@@ -14,7 +14,7 @@ from pipeline.errors import PrepError
 from training.export.tensor_file import write_tensors
 
 if TYPE_CHECKING:
-    from pipeline.stage import Report
+    from pipeline.stage import ProgressFn
     from training.models.family import Condition
 
 log = logging.getLogger(__name__)
@@ -26,13 +26,13 @@ _IN_MEMORY = 1024  # prompts: 0.24 GB of Stable Diffusion 1.x's, 0.66 GB of SDXL
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class TextEmbeddingCache:
     """A folder of text encoders' outputs, each named after the prompt and all that made it."""
 
     folder: Path
     key: str  # hash of the encoders, and how they were asked
 
-    def prepare(self, prompts: list[str], encode: Callable[[], Encode], report: Report) -> None:
+    def prepare(self, prompts: list[str], encode: Callable[[], Encode], report: ProgressFn) -> None:
         """Compute what is missing or damaged. The encoders are loaded only if something is.
 
         One prompt at a time, so that an entry does not depend on which others were missing.

@@ -7,29 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.evaluation.loss_curves import draw_curves
-from training.evaluation.outliers import find_suspects
-from training.evaluation.tensorboard import Board
-from training.evaluation.validation import Chosen, Validator, told
-from training.sampling.callback import Samples
-from training.trainer import Watcher
+from training.evaluation.outliers import find_outliers
+from training.evaluation.tensorboard import TensorBoardLogger
+from training.evaluation.validation import ValidationSet, Validator, summarize_evaluations
+from training.sampling.callback import SampleCallback
+from training.trainer import StepCallback
 
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace
-    from training.checkpoints.run_state import Course, Place
-    from training.sampling.pipeline import Painting
-    from training.setup import Run
+    from training.checkpoints.run_state import RunPaths, RunState
+    from training.sampling.pipeline import SampleRequest
+    from training.setup import TrainingRun
 
 
 @dataclass(frozen=True)
-class Observers:
+class Callbacks:
     """All that looks on; none of it changes what is trained, but for when it ends."""
 
-    run: Run
-    course: Course
+    run: TrainingRun
+    course: RunState
     folder: Path  # of the run
     validator: Validator
-    samples: Samples | None
-    board: Board | None
+    samples: SampleCallback | None
+    board: TensorBoardLogger | None
 
     def begin(self) -> None:
         """Take up what an earlier part of the run left; at its very beginning, look at the base model."""
@@ -38,11 +38,11 @@ class Observers:
             self.samples.begin(self.course.done)
         if self.board:
             self.board.begin(self.course.done, self.validator.evaluations)
-            self.course.ledger.readers.append(self.board.read)
+            self.course.log.readers.append(self.board.read)
 
-    def watchers(self) -> dict[str, Watcher]:
+    def step_callbacks(self) -> dict[str, StepCallback]:
         """What is called after each step, by name."""
-        found: dict[str, Watcher] = {"validation": self.validator.after}
+        found: dict[str, StepCallback] = {"validation": self.validator.after}
         if self.board:
             found["board"] = lambda step: self.board.after(step, self.validator.evaluations) if self.board else False
         if self.samples:
@@ -54,26 +54,28 @@ class Observers:
         self.validator.finish(self.folder)
         verdicts, evaluations = self.validator.verdicts(), self.validator.evaluations
         draw_curves(self.folder, evaluations, verdicts)
-        found = find_suspects(self.folder, self.run.plan.all, self.validator.readings)
+        found = find_outliers(self.folder, self.run.plan.all, self.validator.readings)
         if self.board:
             self.board.close()
         return {
-            "validation": list(told(evaluations, verdicts)),
+            "validation": list(summarize_evaluations(evaluations, verdicts)),
             "suspects": [{"id": one.id, "name": one.name, "reason": one.reason} for one in found],
         }
 
 
-def observe(run: Run, course: Course, place: Place, given: tuple[list[Painting], Workspace]) -> Observers:
-    """What the options ask to look on; `given` are the pictures to paint, and the workspace."""
+def build_callbacks(
+    run: TrainingRun, course: RunState, place: RunPaths, given: tuple[list[SampleRequest], Workspace]
+) -> Callbacks:
+    """What the options ask to look on; `given` are the images to paint, and the workspace."""
     plan, job = run.plan, run.job
     paintings, workspace = given
-    chosen = Chosen.of(plan.samples, plan.held, plan.config, plan.config.seed)
-    first = course.learner.ranks.first
-    return Observers(
+    chosen = ValidationSet.of(plan.samples, plan.validation, plan.config, plan.config.seed)
+    first = course.train_state.distributed.is_main_process
+    return Callbacks(
         run,
         course,
         place.folder,
-        Validator(job, course.learner, chosen, place.state),
-        Samples(run, course.learner, (paintings, workspace), place) if paintings and first else None,
-        Board(place.folder / "tensorboard") if plan.config.tensorboard and first else None,
+        Validator(job, course.train_state, chosen, place.state_folder),
+        SampleCallback(run, course.train_state, (paintings, workspace), place) if paintings and first else None,
+        TensorBoardLogger(place.folder / "tensorboard") if plan.config.tensorboard and first else None,
     )

@@ -1,4 +1,4 @@
-"""How well sample pictures fit their prompts and their subjects, as a CLIP model sees it."""
+"""How well sample images fit their prompts and their subjects, as a CLIP model sees it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from pipeline.models.store import advice, find_model, hub_id
+from pipeline.models.store import find_model, hub_id, install_hint
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +24,12 @@ _FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 @functools.cache
 def _say_once() -> None:
-    log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", advice(hub_id(MODEL)))
+    log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", install_hint(hub_id(MODEL)))
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
-    """A CLIP model on the CPU: pictures and texts to unit vectors of one space."""
+class ClipScorer:
+    """A CLIP model on the CPU: images and texts to unit vectors of one space."""
 
     net: Any
     transform: Any
@@ -42,7 +42,7 @@ class Likeness:
             find_model(model, workspace, _FILES)
 
     @classmethod
-    def find(cls, model: str, workspace: Workspace) -> Likeness | None:
+    def find(cls, model: str, workspace: Workspace) -> ClipScorer | None:
         """The model that is named; without a name the usual one, or None, said once, where it is not there."""
         import open_clip
 
@@ -56,12 +56,12 @@ class Likeness:
         net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
         return cls(net.eval(), transform, open_clip.get_tokenizer(f"local-dir:{folder}"))
 
-    def picture(self, picture: Image) -> torch.Tensor:
-        """The unit vector of a picture, (size,)."""
+    def image(self, image: Image) -> torch.Tensor:
+        """The unit vector of a image, (size,)."""
         import torch
 
         with torch.inference_mode():
-            found: torch.Tensor = self.net.encode_image(self.transform(picture)[None], normalize=True)[0]
+            found: torch.Tensor = self.net.encode_image(self.transform(image)[None], normalize=True)[0]
             return found
 
     def text(self, text: str) -> torch.Tensor:

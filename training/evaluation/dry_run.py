@@ -1,4 +1,4 @@
-"""prep train --trial: a twentieth of the run that touches every part of it, and what the whole would take."""
+"""prep train --dry-run: a twentieth of the run that touches every part of it, and what the whole would take."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.workspace import Workspace, write_atomic
-from training.data.dataset import Sample
-from training.evaluation.step_timer import Meter
-from training.run import conduct, pictures
+from training.data.dataset import TrainingImage
+from training.evaluation.step_timer import StepTimer
+from training.run import run_training, split_dataset
 from training.trainer import count_steps, epoch_steps
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
-    from pipeline.stage import Report
-    from training.evaluation.callbacks import Observers
+    from pipeline.stage import ProgressFn
+    from training.evaluation.callbacks import Callbacks
     from training.train import Train
 
 _SHARE = 20  # the trial's part of the whole run
@@ -28,7 +28,7 @@ _FEWEST = 4  # steps: two before it is stopped, two after
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class RunEstimate:
     """What a trial run did, and what the whole run would take by that."""
 
     steps: int  # that were tried
@@ -46,27 +46,29 @@ class Estimate:
         yield "touched: " + ", ".join(f"{name} {count:,}" for name, count in self.touched.items() if count)
         if missing := [name for name, count in self.touched.items() if not count]:
             yield f"not asked for: {', '.join(missing)}"
-        yield f"the whole run: about {human(self.seconds)}"
-        yield "of these: " + ", ".join(f"{name} {human(took)}" for name, took in self.parts.items() if took >= 0.05)
+        yield f"the whole run: about {format_duration(self.seconds)}"
+        yield "of these: " + ", ".join(
+            f"{name} {format_duration(took)}" for name, took in self.parts.items() if took >= 0.05
+        )
         gpu = f", {self.gpu_memory / 1e9:.1f} GB of the GPU" if self.gpu_memory else ""
         yield f"memory: {self.memory / 1e9:.1f} GB{gpu}"
 
 
-def try_out(config: Train, manifest: Manifest, workspace: Workspace, report: Report) -> Estimate:
+def dry_run(config: Train, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> RunEstimate:
     """Train a twentieth in a folder of its own, stopped in the middle and gone on with, and publish it.
 
     The real run's folder and manifest are not touched; caches are, so the real run finds them filled.
     """
-    samples = pictures(config, manifest).train
+    samples = split_dataset(config, manifest).train
     total = count_steps(config, samples)
     steps = max(_FEWEST, math.ceil(total / _SHARE))
     small = smaller(config, steps)
-    first, second = Meter(until=steps // 2, settle=True), Meter(settle=True)
-    conduct(small, manifest, workspace, report, first)
-    watch = conduct(replace(small, fresh=False), manifest, workspace, report, second)
-    counts = Counts.of(config, samples, total)
-    parts = estimate(first, second, counts)
-    found = Estimate(
+    first, second = StepTimer(until=steps // 2, settle=True), StepTimer(settle=True)
+    run_training(small, manifest, workspace, report, first)
+    watch = run_training(replace(small, restart=False), manifest, workspace, report, second)
+    counts = PartCounts.of(config, samples, total)
+    parts = estimate_time(first, second, counts)
+    found = RunEstimate(
         steps=steps,
         total=total,
         touched=touched(watch, steps),
@@ -87,7 +89,7 @@ def smaller(config: Train, steps: int) -> Train:
         config,
         output=f"{config.output[:94]}-trial",
         steps=steps,
-        fresh=True,
+        restart=True,
         save_every_epochs=0,
         save_every_steps=half,
         validate_every_epochs=0,
@@ -99,7 +101,7 @@ def smaller(config: Train, steps: int) -> Train:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class PartCounts:
     """How often each part comes in the whole run."""
 
     steps: int
@@ -108,7 +110,7 @@ class Counts:
     saves: int
 
     @classmethod
-    def of(cls, config: Train, samples: list[Sample], total: int) -> Counts:
+    def of(cls, config: Train, samples: list[TrainingImage], total: int) -> PartCounts:
         ends = list(epoch_ends(config, samples, total))
 
         def times(every_steps: int, every_epochs: int) -> int:
@@ -125,7 +127,7 @@ class Counts:
         )
 
 
-def epoch_ends(config: Train, samples: list[Sample], total: int) -> Iterator[int]:
+def epoch_ends(config: Train, samples: list[TrainingImage], total: int) -> Iterator[int]:
     """The last steps of the epochs that the whole run finishes."""
     done, epoch = 0, 0
     while (done := done + len(epoch_steps(config, samples, epoch))) <= total:
@@ -133,7 +135,7 @@ def epoch_ends(config: Train, samples: list[Sample], total: int) -> Iterator[int
         epoch += 1
 
 
-def estimate(first: Meter, second: Meter, counts: Counts) -> dict[str, float]:
+def estimate_time(first: StepTimer, second: StepTimer, counts: PartCounts) -> dict[str, float]:
     """Seconds of the whole run by part, from those of the two halves of the trial.
 
     A step's is the median, what comes at times the longest: there it did something. The first
@@ -155,13 +157,13 @@ def estimate(first: Meter, second: Meter, counts: Counts) -> dict[str, float]:
     }
 
 
-def touched(watch: Observers, steps: int) -> dict[str, int]:
+def touched(watch: Callbacks, steps: int) -> dict[str, int]:
     """How often each part was tried, counted by what it left."""
     rows = watch.samples.rows if watch.samples else []
     return {
-        "latents": len({sample.pixels for sample in watch.run.plan.all}),
+        "latents": len({sample.pixel_sha256 for sample in watch.run.plan.all}),
         "steps": steps,
-        "checkpoints": len(watch.course.shelf.steps()),
+        "checkpoints": len(watch.course.manager.steps()),
         "resumes": int(watch.course.done > 0),
         "validations": len(watch.validator.evaluations),
         "samples": len(rows),
@@ -186,7 +188,7 @@ def peak_gpu_memory() -> int:
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
 
 
-def human(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration as people read it: 12.3 s, 4 min, 3 h 20 min."""
     if seconds < 90:
         return f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""What a finished run tells a person: the verdict on its checkpoints, and the pictures that stand out."""
+"""What a finished run tells a person: the verdict on its checkpoints, and the images that stand out."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def _verdicts(found: dict[str, Any]) -> list[str]:
         step = f"step {best['step']:,}"
         last = found["train"]["result"] == "last"
         lines.append(
-            f"the file holds the last step; for {step}: prep train --result best"
+            f"the file holds the last step; for {step}: prep train --keep-weights best"
             if last
-            else f"the file holds {step}; for the last step: prep train --result last"
+            else f"the file holds {step}; for the last step: prep train --keep-weights last"
         )
     return lines

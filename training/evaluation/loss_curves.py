@@ -1,4 +1,4 @@
-"""The learning curves of a run as one picture."""
+"""The learning curves of a run as one image."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ Color = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
 _FINE = 2  # times that it is drawn larger and then reduced, for smooth lines
-_WIDE, _LEFT, _RIGHT = 1200 * _FINE, 90 * _FINE, 1170 * _FINE  # of the picture, and of the plots in it
+_WIDE, _LEFT, _RIGHT = 1200 * _FINE, 90 * _FINE, 1170 * _FINE  # of the image, and of the plots in it
 _ABOVE, _BELOW = 70 * _FINE, 70 * _FINE  # a plot: for its legend, and for its axis
 _LARGE, _SMALL = 460 * _FINE, 200 * _FINE  # heights of plots
 _PAPER, _INK, _RULE, _GREY = (250, 250, 248), (40, 40, 40), (222, 222, 216), (150, 150, 144)
 # Told apart by anybody's eyes: Okabe and Ito, 2008.
 _COLORS: dict[str, Color] = {"train": (0, 114, 178), "validation": (213, 94, 0), "reg": (0, 158, 115)}
-_NAMES = {"train": "training pictures", "validation": "validation pictures", "reg": "regularization pictures"}
+_NAMES = {"train": "training images", "validation": "validation images", "reg": "regularization images"}
 _MOST = 400  # points of the loss of the steps; more are averaged
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class PlotScale:
     """From steps and values to pixels of a plot."""
 
     last: float  # step at the right edge
     low: float  # value at the lower edge
     high: float
-    top: int = _ABOVE  # pixels of the picture
+    top: int = _ABOVE  # pixels of the image
     bottom: int = _ABOVE + _LARGE
 
     def place(self, step: float, value: float) -> tuple[float, float]:
@@ -61,19 +61,19 @@ def draw_curves(folder: Path, evaluations: list[Evaluation], verdicts: list[Verd
     lines = {name: line for name, line in lines.items() if line[1]}
     last = max((step for _, points in [*lines.values(), (_GREY, steps)] for step, _ in points), default=1)
     middle = _ABOVE + _LARGE + _BELOW if lines else 0
-    lower = Scale(last, *bounds(_usual(steps)), middle + _ABOVE, middle + _ABOVE + (_SMALL if lines else _LARGE))
-    picture = Image.new("RGB", (_WIDE, lower.bottom + _BELOW), _PAPER)
-    pen = ImageDraw.Draw(picture)
+    lower = PlotScale(last, *bounds(_usual(steps)), middle + _ABOVE, middle + _ABOVE + (_SMALL if lines else _LARGE))
+    image = Image.new("RGB", (_WIDE, lower.bottom + _BELOW), _PAPER)
+    pen = ImageDraw.Draw(image)
     if lines:
         values = [value for _, points in lines.values() for _, value in points]
-        upper = Scale(last, *bounds(values))
+        upper = PlotScale(last, *bounds(values))
         _frame(pen, upper, "error, share of the base model's")
         _mark(pen, upper, next((verdict.step for verdict in verdicts if verdict.best), None))
         _plot(pen, upper, lines, dots=True)
     _frame(pen, lower, "loss")
     _plot(pen, lower, {"loss of the steps, averaged": (_GREY, steps)}, dots=False)
     file = io.BytesIO()
-    picture.reduce(_FINE).save(file, "PNG")
+    image.reduce(_FINE).save(file, "PNG")
     write_atomic(folder / "curves.png", file.getvalue())
 
 
@@ -112,7 +112,7 @@ def ticks(low: float, high: float) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step) + 1)]
 
 
-def _frame(pen: ImageDraw, scale: Scale, what: str) -> None:
+def _frame(pen: ImageDraw, scale: PlotScale, what: str) -> None:
     """Rules with their numbers, and what the axes are."""
     font = _font(15)
     marks = ticks(scale.low, scale.high)
@@ -131,7 +131,7 @@ def _frame(pen: ImageDraw, scale: Scale, what: str) -> None:
     pen.text((_RIGHT, scale.top - 42 * _FINE), what, _INK, font, "rm")
 
 
-def _mark(pen: ImageDraw, scale: Scale, best: int | None) -> None:
+def _mark(pen: ImageDraw, scale: PlotScale, best: int | None) -> None:
     """A line through the best step, if there is one."""
     if best is None:
         return
@@ -142,8 +142,8 @@ def _mark(pen: ImageDraw, scale: Scale, best: int | None) -> None:
     pen.text((aside, scale.top + 4 * _FINE), f"best: step {best}", _INK, _font(16), side)
 
 
-def _plot(pen: ImageDraw, scale: Scale, lines: dict[str, tuple[Color, Points]], dots: bool) -> None:
-    """Lines in their colours, with their names above the plot."""
+def _plot(pen: ImageDraw, scale: PlotScale, lines: dict[str, tuple[Color, Points]], dots: bool) -> None:
+    """Lines in their colors, with their names above the plot."""
     font, x, y = _font(16), float(_LEFT), scale.top - 42 * _FINE
     for name, (color, points) in lines.items():
         places = [scale.place(*point) for point in points]

@@ -1,4 +1,4 @@
-"""Pictures and captions that stand out: whose loss was far above that of their set, at whatever time of the noise."""
+"""Images and captions that stand out: whose loss was far above that of their set, at whatever time of the noise."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.checkpoints.parquet_rows import write_rows
-from training.data.dataset import Sample
-from training.evaluation.validation import Reading
+from training.data.dataset import TrainingImage
+from training.evaluation.validation import LossReading
 
 if TYPE_CHECKING:
     from numpy import ndarray
 
 _BINS = 20  # of the times, each with as many sights
-_FEWEST = 5  # pictures of a set, from which on one can stand out
-_FAR = 3.5  # deviations above the median from which on a picture stands out (Iglewicz and Hoaglin, 1993)
+_FEWEST = 5  # images of a set, from which on one can stand out
+_FAR = 3.5  # deviations above the median from which on a image stands out (Iglewicz and Hoaglin, 1993)
 _TIMES = 1.5  # and the least multiple of its set's loss
-_MOST = 5  # pictures that are told of
+_MOST = 5  # images that are told of
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """A picture's loss beside those of its set."""
+class Outlier:
+    """A image's loss beside those of its set."""
 
     id: str
     name: str  # its file
     caption: str
     set: str  # train, validation or reg
-    sights: int  # times its loss was taken
+    samples: int  # times its loss was taken
     ratio: float  # mean of its losses, each divided by the set's median at about the same time
     distance: float  # of the ratio's logarithm from the set's median, in robust deviations
     stands_out: bool
     reason: str
 
 
-def find_suspects(folder: Path, samples: list[Sample], readings: list[Reading]) -> list[Suspect]:
-    """Rank every picture in suspects.parquet, and return the first few that stand out.
+def find_outliers(folder: Path, samples: list[TrainingImage], readings: list[LossReading]) -> list[Outlier]:
+    """Rank every image in suspects.parquet, and return the first few that stand out.
 
-    Of the training pictures the losses that training itself found count, which seen.parquet holds,
-    of the validation pictures those of the last evaluation.
+    Of the training images the losses that training itself found count, which seen.parquet holds,
+    of the validation images those of the last evaluation.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -51,19 +51,19 @@ def find_suspects(folder: Path, samples: list[Sample], readings: list[Reading]) 
     }
     columns = {name: (t["id"].to_pylist(), t["time"].to_numpy(), t["loss"].to_numpy()) for name, t in sets.items()}
     held = [row for row in readings if row.set == "validation"]
-    columns["validation"] = ([r.id for r in held], _array([r.time for r in held]), _array([r.loss for r in held]))
+    columns["validation"] = ([r.id for r in held], _array([r.timestep for r in held]), _array([r.loss for r in held]))
     known = {sample.id: sample for sample in samples}
     found = [one for name, three in columns.items() if three[0] for one in rank(name, three, known)]
     found.sort(key=lambda one: (-one.stands_out, -one.ratio, one.id))
-    write_rows(folder / "suspects.parquet", found, Suspect)
+    write_rows(folder / "suspects.parquet", found, Outlier)
     return [one for one in found[:_MOST] if one.stands_out]
 
 
-def rank(name: str, columns: tuple[list[str], ndarray, ndarray], known: dict[str, Sample]) -> list[Suspect]:
-    """The pictures of a set, from the ids, times and losses of all their sights.
+def rank(name: str, columns: tuple[list[str], ndarray, ndarray], known: dict[str, TrainingImage]) -> list[Outlier]:
+    """The images of a set, from the ids, times and losses of all their sights.
 
     Losses fall with the noise by orders of magnitude, so each is divided by the median of those at
-    about the same time before a picture's are averaged.
+    about the same time before a image's are averaged.
     """
     import numpy as np
 
@@ -78,7 +78,7 @@ def rank(name: str, columns: tuple[list[str], ndarray, ndarray], known: dict[str
         out = len(names) >= _FEWEST and ratio >= _TIMES and distance >= _FAR
         sample = known[id]
         reason = f"{ratio:.1f} times the median loss of its set" if out else ""
-        found.append(Suspect(id, sample.name, sample.caption, name, int(counts[place]), ratio, distance, out, reason))
+        found.append(Outlier(id, sample.name, sample.caption, name, int(counts[place]), ratio, distance, out, reason))
     return found
 
 
@@ -99,7 +99,7 @@ def _distances(ratios: ndarray) -> ndarray:
 
     logs = np.log(np.maximum(ratios, np.finfo(np.float64).tiny))
     off = logs - np.median(logs)
-    # Sets whose pictures are all alike would make the least difference infinitely far.
+    # Sets whose images are all alike would make the least difference infinitely far.
     spread = max(float(np.median(np.abs(off))), 0.01)
     whole: ndarray = 0.6745 * off / spread
     return whole

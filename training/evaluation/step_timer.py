@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.stage import Report
-    from training.trainer import Step, Watcher
+    from pipeline.stage import ProgressFn
+    from training.trainer import StepCallback, TrainingStep
 
 Clock = Callable[[], float]
 
 
-class Meter:
+class StepTimer:
     """Seconds of every part of a run, by its name.
 
     `until` is the step at which it ends the run, 0 for none. With `settle` it waits for the device
@@ -24,7 +24,7 @@ class Meter:
 
     def __init__(self, until: int = 0, settle: bool = False, clock: Clock = time.perf_counter) -> None:
         self.until = until
-        self.settle = settle
+        self.synchronize = settle
         self.clock = clock
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.mark: float | None = None  # when the step under way began
@@ -37,11 +37,11 @@ class Meter:
         yield
         self.seconds[name].append(self.clock() - start)
 
-    def watchers(self, others: dict[str, Watcher]) -> tuple[Watcher, ...]:
+    def watchers(self, others: dict[str, StepCallback]) -> tuple[StepCallback, ...]:
         """The watchers of a run, each measured where it has done something, between two of the meter's own."""
         return (self._begin, *(self._timed(name, watch) for name, watch in others.items()), self._end)
 
-    def reporting(self, report: Report) -> Report:
+    def reporting(self, report: ProgressFn) -> ProgressFn:
         """`report`, which is called when a step is saved and all: there the next one begins."""
 
         def told(done: int, total: int) -> None:
@@ -52,26 +52,26 @@ class Meter:
 
         return told
 
-    def _begin(self, step: Step) -> bool:
-        if self.settle:
+    def _begin(self, step: TrainingStep) -> bool:
+        if self.synchronize:
             _settle(step)
         if self.mark is not None:
             self.seconds["step"].append(self.clock() - self.mark)
         return False
 
-    def _timed(self, name: str, watch: Watcher) -> Watcher:
-        def after(step: Step) -> bool:
+    def _timed(self, name: str, watch: StepCallback) -> StepCallback:
+        def after(step: TrainingStep) -> bool:
             with self.span(name):
                 return watch(step)
 
         return after
 
-    def _end(self, step: Step) -> bool:
+    def _end(self, step: TrainingStep) -> bool:
         self.watched = self.clock()
         return bool(self.until) and step.number >= self.until
 
 
-def _settle(step: Step) -> None:
+def _settle(step: TrainingStep) -> None:
     """Wait for the device, whose work is only ordered when a step returns."""
     import torch
 

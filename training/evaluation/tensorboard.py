@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from training.checkpoints.training_log import Row
+from training.checkpoints.training_log import StepRow
 from training.evaluation.validation import SETS
 from training.evaluation.verdict import Evaluation, mean
-from training.trainer import Step
+from training.trainer import TrainingStep
 
 
 def need_tensorboard() -> None:
@@ -22,7 +22,7 @@ def need_tensorboard() -> None:
         )
 
 
-class Board:
+class TensorBoardLogger:
     """A folder of events: the loss and the rate of every step, the mean losses of every evaluation."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,14 +39,14 @@ class Board:
             self.told = done
         self._tell(evaluations)
 
-    def read(self, row: Row) -> None:
+    def read(self, row: StepRow) -> None:
         """Take a step of the ledger down."""
         found = {"loss/train": row.loss, "loss/reg": row.prior_loss, "rate": row.learning_rate, "norm": row.norm}
         for name, value in found.items():
             if value is not None:
                 self.writer.add_scalar(name, value, row.step)
 
-    def after(self, step: Step, evaluations: list[Evaluation]) -> bool:
+    def after(self, step: TrainingStep, evaluations: list[Evaluation]) -> bool:
         """Take new evaluations down; never ends the run."""
         self._tell(evaluations)
         return False

@@ -1,4 +1,4 @@
-"""Validation: options, and the losses of the same pictures at the same times with the same noises, again and again."""
+"""Validation: options, and the losses of the same images at the same times with the same noises, again and again."""
 
 from __future__ import annotations
 
@@ -10,67 +10,67 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
+from pipeline.stage import Options, option
 from training.checkpoints.parquet_rows import read_rows, write_rows
 from training.data.captions import plain_prompt
-from training.data.dataset import Sample
-from training.data.sampler import Draw, seed_of
-from training.evaluation.verdict import Evaluation, Verdict, best_of, judge, mean, out_of_patience
+from training.data.dataset import TrainingImage
+from training.data.sampler import SampleRef, seed_of
+from training.evaluation.verdict import Evaluation, Verdict, best_checkpoint, diagnose, mean, should_stop_early
 from training.models.family import size_of
-from training.performance.memory_estimate import Portions
+from training.performance.memory_estimate import AdaptiveBatcher
 
 if TYPE_CHECKING:
     import torch
 
-    from training.optim.train_state import Learner
-    from training.trainer import Batch, Job, Step
+    from training.optim.train_state import TrainState
+    from training.trainer import Batch, TrainingJob, TrainingStep
 
-_AT_ONCE = 4  # times of a picture that the model is shown together
+_AT_ONCE = 4  # times of a image that the model is shown together
 SETS = ("train", "validation", "reg")
-First = dict[tuple[str, str, float], float]  # losses by set, picture and time
+First = dict[tuple[str, str, float], float]  # losses by set, image and time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Validation(Options):
+class ValidationOptions(Options):
     """What is kept out of training to tell learning from memorizing, and what follows from it."""
 
     name: ClassVar[str] = "train"
 
-    validation_share: float = opt(
+    validation_share: float = option(
         0.0,
-        "Share of each subject's pictures to keep out of training and validate with, near-duplicates and copies "
+        "Share of each subject's images to keep out of training and validate with, near-duplicates and copies "
         "together, of a data set that has none of its own.",
         low=0,
         high=0.5,
     )
-    validation_near: int = opt(
+    near_duplicate_bits: int = option(
         6,
-        "Pictures whose perceptual hashes differ by at most this many bits are one picture: "
+        "Images whose perceptual hashes differ by at most this many bits are one image: "
         "never in training and validation both.",
         low=0,
         high=32,
     )
-    validation_pictures: int = opt(
-        64, "Most pictures measured of each set: of training, validation and regularization.", low=1
+    validation_images: int = option(
+        64, "Most images measured of each set: of training, validation and regularization.", low=1
     )
-    validation_times: int = opt(
+    validation_timesteps: int = option(
         4,
-        "Times of the noise schedule at which each is measured: evenly spread from where noise outweighs the picture, "
-        "for there it is decided what a picture shows.",
+        "Times of the noise schedule at which each is measured: evenly spread from where noise outweighs the image, "
+        "for there it is decided what a image shows.",
         low=1,
         high=100,
     )
-    validate_every_epochs: int = opt(1, "Epochs between validations; 0: only at the end.", low=0)
-    validate_every_steps: int = opt(0, "Steps between validations, beside those of the epochs; 0: none.", low=0)
-    patience: int = opt(
+    validate_every_epochs: int = option(1, "Epochs between validations; 0: only at the end.", low=0)
+    validate_every_steps: int = option(0, "Steps between validations, beside those of the epochs; 0: none.", low=0)
+    patience: int = option(
         0, "Validations without a new lowest error after which training ends; 0: it goes to its end.", low=0
     )
-    result: Literal["auto", "last", "best"] = opt(
+    keep_weights: Literal["auto", "last", "best"] = option(
         "auto",
         "Which weights become the file: the last, or the best, which are the latest that are clearly worse than none "
-        "by what is held out; auto: the best where pictures are.",
+        "by what is held out; auto: the best where images are.",
     )
-    tensorboard: bool = opt(False, "Write the curves for TensorBoard, too.", key=False)
+    tensorboard: bool = option(False, "Write the curves for TensorBoard, too.", cache_key=False)
 
     def check(self) -> None:
         if self.patience and not (self.validate_every_epochs or self.validate_every_steps):
@@ -81,53 +81,55 @@ class Validation(Options):
 
 
 # What of it does not change the weights of any step, so that a checkpoint can be gone on from.
-AFTERWARDS = frozenset(("validate_every_epochs", "validate_every_steps", "patience", "result"))
+EVAL_ONLY_OPTIONS = frozenset(("validate_every_epochs", "validate_every_steps", "patience", "keep_weights"))
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """The error of a picture at one of the fixed times, at one of the evaluations."""
+class LossReading:
+    """The error of a image at one of the fixed times, at one of the evaluations."""
 
     step: int  # 0: the base model
     set: str  # train, validation or reg
     id: str
-    time: float  # as the objective counts it
+    timestep: float  # as the objective counts it
     loss: float  # unweighted
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The pictures that are measured, by set: of each at most so many, the same at every evaluation."""
+class ValidationSet:
+    """The images that are measured, by set: of each at most so many, the same at every evaluation."""
 
-    sets: dict[str, list[Sample]]
+    sets: dict[str, list[TrainingImage]]
 
     @classmethod
-    def of(cls, train: list[Sample], held: list[Sample], options: Validation, seed: int) -> Chosen:
-        def some(samples: list[Sample]) -> list[Sample]:
+    def of(
+        cls, train: list[TrainingImage], held: list[TrainingImage], options: ValidationOptions, seed: int
+    ) -> ValidationSet:
+        def some(samples: list[TrainingImage]) -> list[TrainingImage]:
             order = sorted(samples, key=lambda sample: seed_of(seed, "measured", sample.id))
-            return order[: options.validation_pictures]
+            return order[: options.validation_images]
 
         subject, reg = [s for s in train if not s.reg], [s for s in train if s.reg]
         return cls(dict(zip(SETS, map(some, (subject, held, reg)), strict=True)))
 
     @property
-    def all(self) -> list[tuple[str, Sample]]:
+    def all(self) -> list[tuple[str, TrainingImage]]:
         return [(name, sample) for name in SETS for sample in self.sets[name]]
 
 
-def measure(job: Job, sample: Sample, portions: Portions | None = None) -> torch.Tensor:
-    """The errors of a picture at the fixed times, (times,), on the device: unweighted, without any chance.
+def measure_losses(job: TrainingJob, sample: TrainingImage, portions: AdaptiveBatcher | None = None) -> torch.Tensor:
+    """The errors of a image at the fixed times, (times,), on the device: unweighted, without any chance.
 
-    The picture is shown as it is, with its plain prompt, and the noise of each time is drawn from
-    (seed, record id, time's number): equal at every checkpoint. It is shown with no other picture,
+    The image is shown as it is, with its plain prompt, and the noise of each time is drawn from
+    (seed, record id, time's number): equal at every checkpoint. It is shown with no other image,
     so that its error does not depend on which others are measured; `portions` say at how many times at once.
     """
     import torch
 
     from training.trainer import errors
 
-    config, draw = job.config, Draw(sample, 0, plain=True)
-    times = job.objective.spread(config.validation_times)
+    config, draw = job.config, SampleRef(sample, 0, plain=True)
+    times = job.objective.validation_timesteps(config.validation_timesteps)
     clean, _ = job.latent(draw)
     noises = [_noise(clean, seed_of(config.seed, "measured", sample.id, k)) for k in range(len(times))]
 
@@ -138,8 +140,8 @@ def measure(job: Job, sample: Sample, portions: Portions | None = None) -> torch
         return torch.cat((portions or _portions(job)).over(len(times), at))
 
 
-def _portions(job: Job) -> Portions:
-    return Portions(_AT_ONCE, "measure times of a picture", job.spare)
+def _portions(job: TrainingJob) -> AdaptiveBatcher:
+    return AdaptiveBatcher(_AT_ONCE, "measure times of a image", job.offload)
 
 
 def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:
@@ -148,8 +150,10 @@ def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:
     return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _batch(job: Job, draw: Draw, clean: torch.Tensor, chance: tuple[torch.Tensor, list[torch.Tensor]]) -> Batch:
-    """One picture at several times, each with its noise."""
+def _batch(
+    job: TrainingJob, draw: SampleRef, clean: torch.Tensor, chance: tuple[torch.Tensor, list[torch.Tensor]]
+) -> Batch:
+    """One image at several times, each with its noise."""
     import torch
 
     from training.trainer import Batch
@@ -164,7 +168,7 @@ def _batch(job: Job, draw: Draw, clean: torch.Tensor, chance: tuple[torch.Tensor
         clean=clean.expand(count, -1, -1, -1).to(job.device),
         noise=noise,
         mixed=noise,
-        time=times.to(job.device),
+        timesteps=times.to(job.device),
         prior=torch.ones(count, device=job.device),
         size=torch.tensor([size_of(draw.sample)] * count, dtype=torch.float32, device=job.device),
         mask=None if mask is None else mask.expand(count, -1, -1, -1).to(job.device),
@@ -174,106 +178,109 @@ def _batch(job: Job, draw: Draw, clean: torch.Tensor, chance: tuple[torch.Tensor
 class Validator:
     """Measures a run at its evaluations and keeps what it found, in parts beside the run's checkpoints."""
 
-    def __init__(self, job: Job, learner: Learner, chosen: Chosen, folder: Path) -> None:
+    def __init__(self, job: TrainingJob, learner: TrainState, chosen: ValidationSet, folder: Path) -> None:
         self.job = job
         self.learner = learner
         self.chosen = chosen
         self.folder = folder
         self.evaluations: list[Evaluation] = []
-        self.readings: list[Reading] = []  # of the latest evaluation
+        self.readings: list[LossReading] = []  # of the latest evaluation
         self.first: First = {}  # the losses of the first: the base model's
         self.batches = chosen.all if chosen.sets["validation"] else []
         self.portions = _portions(job)
 
     def begin(self, done: int) -> None:
         """Take up what was found until step `done`, forget what came after, and measure the base model."""
-        if self.learner.ranks.first:
+        if self.learner.distributed.is_main_process:
             for part in self._parts():
                 if _step_of(part) > done:
                     part.unlink()
-        self.learner.ranks.wait()
+        self.learner.distributed.barrier()
         for part in self._parts():
-            self._take(read_rows(part, Reading))
+            self._take(read_rows(part, LossReading))
         if self.batches and not done and not self.evaluations:
             self.evaluate(0)
 
-    def after(self, step: Step) -> bool:
+    def after(self, step: TrainingStep) -> bool:
         """Measure when it is time; True when patience has come to its end."""
         config = self.job.config
         if not self.batches or not step.due(config.validate_every_steps, config.validate_every_epochs):
             return False
         self.evaluate(step.number)
-        return self.over
+        return self.should_stop
 
     @property
-    def over(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether the last evaluations brought no lower error for longer than patience allows."""
-        return out_of_patience(self.evaluations, self.job.config.patience)
+        return should_stop_early(self.evaluations, self.job.config.patience)
 
     @property
     def best(self) -> int | None:
         """The step whose weights are the best; None where nothing is better than the base model."""
-        found = best_of(self.evaluations)
+        found = best_checkpoint(self.evaluations)
         return found.step if found and found.step else None
 
     def evaluate(self, step: int) -> None:
-        """Measure all chosen pictures with the weights that would be published now."""
+        """Measure all chosen images with the weights that would be published now."""
         import torch
 
-        ranks, times = self.learner.ranks, self.job.objective.spread(self.job.config.validation_times)
-        with self.learner.averaged():
-            own = [measure(self.job, sample, self.portions) for _, sample in ranks.share(self.batches)]
+        ranks, times = (
+            self.learner.distributed,
+            self.job.objective.validation_timesteps(self.job.config.validation_timesteps),
+        )
+        with self.learner.ema_weights():
+            own = [measure_losses(self.job, sample, self.portions) for _, sample in ranks.share(self.batches)]
         found = torch.stack(own) if own else torch.zeros(0, len(times), device=self.job.device)
         whole = torch.zeros(len(self.batches), len(times), device=self.job.device)
-        whole[ranks.number :: ranks.count] = found
-        ranks.add([whole])
+        whole[ranks.rank :: ranks.world_size] = found
+        ranks.all_reduce_sum([whole])
         rows = [
-            Reading(step, name, sample.id, time, loss)
+            LossReading(step, name, sample.id, time, loss)
             for (name, sample), losses in zip(self.batches, whole.tolist(), strict=True)
             for time, loss in zip(times.tolist(), losses, strict=True)
         ]
         if wrong := next((row for row in rows if not math.isfinite(row.loss)), None):
             raise PrepError(
                 f"The loss of the record {wrong.id} is not finite at step {step}.",
-                "Lower the learning rate, or look at this picture and its caption with: prep preview",
+                "Lower the learning rate, or look at this image and its caption with: prep preview",
             )
-        if ranks.first:
-            write_rows(self.folder / f"validation-{step:08d}.parquet", rows, Reading)
+        if ranks.is_main_process:
+            write_rows(self.folder / f"validation-{step:08d}.parquet", rows, LossReading)
         self._take(rows)
 
     def verdicts(self) -> list[Verdict]:
-        return judge(self.evaluations)
+        return diagnose(self.evaluations)
 
     def finish(self, folder: Path) -> None:
         """Write all that was measured to validation.parquet."""
-        rows = [row for part in self._parts() for row in read_rows(part, Reading)]
+        rows = [row for part in self._parts() for row in read_rows(part, LossReading)]
         if rows:
-            write_rows(folder / "validation.parquet", rows, Reading)
+            write_rows(folder / "validation.parquet", rows, LossReading)
 
-    def _take(self, rows: list[Reading]) -> None:
+    def _take(self, rows: list[LossReading]) -> None:
         self.readings = rows
         if not self.evaluations:
-            self.first = {(row.set, row.id, row.time): row.loss for row in rows}
+            self.first = {(row.set, row.id, row.timestep): row.loss for row in rows}
         self.evaluations.append(evaluation(rows, self.first))
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("validation-*.parquet"))
 
 
-def evaluation(rows: list[Reading], first: First) -> Evaluation:
-    """Each picture's losses as shares of those that the `first` evaluation found of it: the mean over its times.
+def evaluation(rows: list[LossReading], first: First) -> Evaluation:
+    """Each image's losses as shares of those that the `first` evaluation found of it: the mean over its times.
 
     Losses fall with the noise by orders of magnitude: as they are, the least noise would count alone.
     """
     shares: dict[str, dict[str, list[float]]] = {name: {} for name in SETS}
     for row in rows:
-        before = first[row.set, row.id, row.time]
+        before = first[row.set, row.id, row.timestep]
         shares[row.set].setdefault(row.id, []).append(row.loss / max(before, sys.float_info.min))
     means = {name: {id: mean(found) for id, found in one.items()} for name, one in shares.items()}
     return Evaluation(rows[0].step, means["train"], means["validation"], means["reg"])
 
 
-def told(evaluations: list[Evaluation], verdicts: list[Verdict]) -> Iterator[dict[str, object]]:
+def summarize_evaluations(evaluations: list[Evaluation], verdicts: list[Verdict]) -> Iterator[dict[str, object]]:
     """The evaluations as run.json tells them: mean errors, and of all but the base model's the verdict."""
     words = {verdict.step: verdict for verdict in verdicts}
     for one in evaluations:

@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class ArtifactFolder:
     """Files that lie together, by their paths below the folder."""
 
     tensors: dict[str, Callable[[], Tensors]]  # each is asked for when it is written, so that one is held at a time
     others: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_product(path: Path, product: Tensors | Folder, about: dict[str, str]) -> None:
+def write_artifact(path: Path, product: Tensors | ArtifactFolder, about: dict[str, str]) -> None:
     """Write a file or a folder with what all files of tensors say about themselves."""
-    if not isinstance(product, Folder):
+    if not isinstance(product, ArtifactFolder):
         write_tensors(path, product, about)
         return
-    discard(path)
+    delete(path)
     for name, data in product.others.items():
         write_atomic(path / name, data)
     for name, tensors in product.tensors.items():
         write_tensors(path / name, tensors(), about | {"format": "pt"})  # without it transformers refuses a file
 
 
-def put(draft: Path, target: Path) -> None:
+def replace_atomically(draft: Path, target: Path) -> None:
     """Give a draft its name; what had it before is gone only when the draft is there."""
     if not draft.is_dir():
         draft.replace(target)
         return
     former = target.with_name(f".{target.name}.former")
-    discard(former)
+    delete(former)
     if target.exists():
         target.rename(former)
     draft.rename(target)
-    discard(former)
+    delete(former)
 
 
-def discard(path: Path) -> None:
+def delete(path: Path) -> None:
     """Delete a file or a folder that prep itself wrote, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)

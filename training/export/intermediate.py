@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
-from training.export.artifacts import discard, put, write_product
-from training.export.publish import MAIN, label
+from training.export.artifacts import delete, replace_atomically, write_artifact
+from training.export.publish import MAIN, file_metadata
 from training.methods.method import ADAPTERS
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
-    from training.checkpoints.run_state import Place
-    from training.optim.train_state import Learner
-    from training.setup import Run
-    from training.trainer import Step
+    from training.checkpoints.run_state import RunPaths
+    from training.optim.train_state import TrainState
+    from training.setup import TrainingRun
+    from training.trainer import TrainingStep
 
 log = logging.getLogger(__name__)
 
@@ -33,43 +33,43 @@ _SMALL = (*ADAPTERS, "inversion")  # methods whose files are no whole models
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
+class IntermediateExports:
     """A run's files by the step they are of, in its folder, named as kohya's programs name them.
 
     NAME-000002.safetensors is of the end of epoch 2, NAME-step00000150.safetensors of a step within an epoch.
     """
 
-    run: Run
-    learner: Learner
-    place: Place
+    run: TrainingRun
+    learner: TrainState
+    place: RunPaths
     manifest: Manifest
 
-    def leave(self, step: Step) -> None:
+    def export(self, step: TrainingStep) -> None:
         """Write what would be published after this step; the learner stays as it is."""
-        if not self.wanted(step) or not self.learner.ranks.first:
+        if not self.wanted(step) or not self.learner.distributed.is_main_process:
             return
         output = self.run.plan.config.output
         name = f"{output}-{step.epoch:06d}" if step.epoch_ends else f"{output}-step{step.number:08d}"
-        with self.learner.averaged():
-            files = self.run.trainee.files(self.run.plan.config.number_type)
-            about = label(self.run, (step.number, step.epoch), self.manifest, files)
+        with self.learner.ema_weights():
+            files = self.run.method.files(self.run.plan.config.save_dtype)
+            about = file_metadata(self.run, (step.number, step.epoch), self.manifest, files)
             for end, product in files.items():
                 draft = self.place.folder / f".{name}.draft{end}"
-                write_product(draft, product, about)
-                put(draft, self.place.folder / f"{name}{end}")
+                write_artifact(draft, product, about)
+                replace_atomically(draft, self.place.folder / f"{name}{end}")
         self._note({**self._kept(), step.number: [f"{name}{end}" for end in files]})
 
     def prune(self, steps: Collection[int]) -> None:
         """Delete the files of all steps but these."""
         kept = self._kept()
         gone = [step for step in kept if step not in steps]
-        if not gone or not self.learner.ranks.first:
+        if not gone or not self.learner.distributed.is_main_process:
             return
         for step in gone:
             self._discard(kept.pop(step))
         self._note(kept)
 
-    def prove(self) -> None:
+    def verify(self) -> None:
         """Load back all files that are left, each by its readers; those that fail lose their names, with the reason."""
         kept = self._kept()
         for step, names in kept.items():
@@ -77,7 +77,7 @@ class Copies:
             if not all(path.exists() for path in files.values()):
                 continue  # the user has taken them away
             try:
-                self.run.trainee.prove(files)
+                self.run.method.verify(files)
             except PrepError as fault:
                 kept[step] = [self._set_aside(path) for path in files.values()]
                 log.warning("The files of step %d are now called %s: %s", step, " and ".join(kept[step]), fault.wrong)
@@ -88,15 +88,15 @@ class Copies:
         """The name that a file or folder has then."""
         end = MAIN if path.name.endswith(MAIN) else ""
         aside = path.with_name(f"{path.name.removesuffix(end)}.unproven{end}")
-        put(path, aside)
+        replace_atomically(path, aside)
         return aside.name
 
-    def wanted(self, step: Step) -> bool:
+    def wanted(self, step: TrainingStep) -> bool:
         """Whether this step is to have files; those of the last one are the run's own."""
         config = self.run.plan.config
-        if step.last and (config.result == "last" or not self.run.plan.held):
+        if step.last and (config.keep_weights == "last" or not self.run.plan.validation):
             return False
-        return config.save_files == "on" or (config.save_files == "auto" and config.method in _SMALL)
+        return config.export_checkpoints == "on" or (config.export_checkpoints == "auto" and config.method in _SMALL)
 
     def _kept(self) -> dict[int, list[str]]:
         """The files by step; those of another run under the same name, which this one replaces, are deleted."""
@@ -113,7 +113,7 @@ class Copies:
 
     def _discard(self, names: list[str]) -> None:
         for name in names:
-            discard(self.place.folder / Path(name).name)
+            delete(self.place.folder / Path(name).name)
 
     def _note(self, files: dict[int, list[str]]) -> None:
         found = {"run": self.place.key, "files": dict(sorted(files.items()))}

@@ -6,21 +6,21 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from training.data.dataset import Sample
+from training.data.dataset import TrainingImage
 from training.data.sampler import epoch_batches
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
     from training.objective import Objective
     from training.train import Train
 
 
-def describe(
-    config: Train, samples: list[Sample], done: tuple[int, int], model: tuple[Family, Checkpoint]
+def training_metadata(
+    config: Train, samples: list[TrainingImage], done: tuple[int, int], model: tuple[Family, BaseModel]
 ) -> dict[str, str]:
-    """All that depends on the run and its pictures; no time, host or path, so equal runs give equal files.
+    """All that depends on the run and its images; no time, host or path, so equal runs give equal files.
 
     `done` are the steps done, and the epochs begun.
     """
@@ -43,12 +43,12 @@ def describe(
         "ss_output_name": config.output,
         "ss_resolution": f"({common[0]}, {common[1]})",
         **_of_run(config, *done),
-        **_of_pictures(samples, config),
+        **_of_images(samples, config),
     }
-    return told(found)
+    return stringify(found)
 
 
-def told(values: dict[str, Any]) -> dict[str, str]:
+def stringify(values: dict[str, Any]) -> dict[str, str]:
     """Values as a safetensors header holds them: text, and dictionaries as JSON."""
     return {
         key: json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
@@ -60,26 +60,26 @@ def _of_run(config: Train, steps: int, epochs: int) -> dict[str, Any]:
     return {
         "ss_learning_rate": config.learning_rate,
         "ss_unet_lr": config.learning_rate,
-        "ss_text_encoder_lr": config.text_encoder_rate,
+        "ss_text_encoder_lr": config.text_encoder_lr,
         "ss_optimizer": config.optimizer,
-        "ss_max_grad_norm": config.clip,
-        "ss_gradient_accumulation_steps": config.accumulate,
-        "ss_lr_scheduler": config.scheduler,
-        "ss_lr_warmup_steps": round(config.warmup * steps),
+        "ss_max_grad_norm": config.max_grad_norm,
+        "ss_gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "ss_lr_scheduler": config.lr_scheduler,
+        "ss_lr_warmup_steps": round(config.lr_warmup * steps),
         "ss_max_train_steps": steps,
         "ss_steps": steps,
         "ss_epoch": epochs,
         "ss_num_epochs": epochs,
-        "ss_total_batch_size": config.batch * config.accumulate,
+        "ss_total_batch_size": config.batch_size * config.gradient_accumulation_steps,
         "ss_seed": config.seed,
         "ss_noise_offset": config.noise_offset,
-        "ss_min_snr_gamma": config.min_snr,
+        "ss_min_snr_gamma": config.min_snr_gamma,
         "ss_prior_loss_weight": config.prior_loss_weight,
         "ss_mixed_precision": "bf16" if config.precision == "bf16" else "no",
     }
 
 
-def _of_pictures(samples: list[Sample], config: Train) -> dict[str, Any]:
+def _of_images(samples: list[TrainingImage], config: Train) -> dict[str, Any]:
     folders: dict[bool, dict[str, dict[str, int]]] = {False: {}, True: {}}
     tags: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:
@@ -91,7 +91,9 @@ def _of_pictures(samples: list[Sample], config: Train) -> dict[str, Any]:
     return {
         "ss_num_train_images": sum(sample.repeats for sample in samples if not sample.reg),
         "ss_num_reg_images": sum(1 for sample in samples if sample.reg),
-        "ss_num_batches_per_epoch": len(epoch_batches(samples, 0, config.batch, config.seed, config.underfilled)),
+        "ss_num_batches_per_epoch": len(
+            epoch_batches(samples, 0, config.batch_size, config.seed, config.incomplete_batch)
+        ),
         "ss_dataset_dirs": folders[False],
         "ss_reg_dataset_dirs": folders[True],
         "ss_tag_frequency": {folder: dict(counts.most_common()) for folder, counts in sorted(tags.items())},

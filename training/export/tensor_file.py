@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}
 
 
-def serialise(tensors: Tensors, metadata: dict[str, str]) -> bytes:
+def serialize(tensors: Tensors, metadata: dict[str, str]) -> bytes:
     """A .safetensors file, byte for byte the same for the same content."""
     return b"".join(pieces(tensors, metadata))
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from training.data.sampler import seed_of
-from training.methods.block_ranks import Size, read_block_ranks, sized
-from training.methods.init_weights import read_former
+from training.methods.block_ranks import RankAlpha, read_block_ranks, sized
+from training.methods.init_weights import read_init_weights
 from training.methods.keys import diffusers_keys, kohya_keys
-from training.methods.lora_variants import FORMS, peft_config, published, taken
-from training.methods.verification import prove
+from training.methods.lora_variants import ADAPTER_TYPES, from_file_tensors, peft_config, to_file_tensors
+from training.methods.verification import verify_adapter
 from training.models.loader import published_name
-from training.optim.optimizers import Group
+from training.optim.optimizers import ParamGroup
 
 if TYPE_CHECKING:
     import torch
 
-    from training.methods.method import Materials, Method
+    from training.methods.method import MethodContext, MethodOptions
     from training.models.family import Family, Targets
 
     Tensors = dict[str, torch.Tensor]
@@ -33,52 +33,52 @@ _NAME = "default"  # peft's name for the only adapter
 _OUTER = "lora_B.weight"  # the matrix that LoRA+ speeds up
 
 
-class Adapters:
+class LoraMethod:
     """Adapters of one kind on the modules of each part that learns; see Trainee for what each member is."""
 
-    def __init__(self, materials: Materials) -> None:
+    def __init__(self, materials: MethodContext) -> None:
         self.materials = materials
         self.answers: Tensors = {}  # part to its answer to the family's probe, once it is settled
-        self.sizes: dict[str, dict[str, Size]] = {}  # by part and path
+        self.sizes: dict[str, dict[str, RankAlpha]] = {}  # by part and path
         config, family = materials.config, materials.family
-        former = read_former(materials.former, family, materials.checkpoint) if materials.former else None
+        former = read_init_weights(materials.init_from, family, materials.checkpoint) if materials.init_from else None
         for part, module in materials.modules.items():
             if former:
-                self.sizes[part] = place_former(module, config.method, former[part])
+                self.sizes[part] = load_adapters(module, config.method, former[part])
             else:
                 paths = [path for path, _ in module.named_modules()]
                 self.sizes[part] = sizes_of(config, family.targets[part], paths)
-                place(module, config.method, self.sizes[part], (config.seed, config.factor))
-            if config.dropout:
-                drop_out(module, config.dropout)
+                inject_adapters(module, config.method, self.sizes[part], (config.seed, config.factor))
+            if config.network_dropout:
+                drop_out(module, config.network_dropout)
 
-    def groups(self) -> list[Group]:
+    def param_groups(self) -> list[ParamGroup]:
         """One for each part; with LoRA+ two, of which the second learns faster."""
         groups = []
         for part, module in self.materials.modules.items():
             weights = {f"{part}.{name}": weight for name, weight in parameters(module).items()}
-            rate, plus = self.materials.rates[part], self.materials.config.lora_plus
+            rate, plus = self.materials.rates[part], self.materials.config.loraplus_lr_ratio
             outer = {name: weight for name, weight in weights.items() if plus != 1 and name.endswith(_OUTER)}
-            groups.append(Group(part, {n: weight for n, weight in weights.items() if n not in outer}, rate))
+            groups.append(ParamGroup(part, {n: weight for n, weight in weights.items() if n not in outer}, rate))
             if outer:
-                groups.append(Group(f"{part} second matrices", outer, rate * plus))
+                groups.append(ParamGroup(f"{part} second matrices", outer, rate * plus))
         return groups
 
     def files(self, dtype: torch.dtype) -> dict[str, Tensors]:
         kind = self.materials.config.method
         return self._named(
             {
-                part: written(module, kind, self.sizes[part], self._alphas(part), dtype)
+                part: export_tensors(module, kind, self.sizes[part], self._alphas(part), dtype)
                 for part, module in self.materials.modules.items()
             }
         )
 
-    def settle(self, dtype: torch.dtype) -> dict[str, Tensors]:
+    def finalize(self, dtype: torch.dtype) -> dict[str, Tensors]:
         family, kind, settled = self.materials.family, self.materials.config.method, {}
         for part, module in self.materials.modules.items():
             module.to("cpu").float()
-            settled[part] = settle(module, kind, self.sizes[part], self._alphas(part), dtype)
-            self.answers[part] = family.probe(part, module, self.materials.tokenizers)
+            settled[part] = finalize(module, kind, self.sizes[part], self._alphas(part), dtype)
+            self.answers[part] = family.probe_output(part, module, self.materials.tokenizers)
         return self._named(settled)
 
     def _alphas(self, part: str) -> dict[str, float]:
@@ -94,8 +94,8 @@ class Adapters:
             tensors |= diffusers_keys(named, part) if plain else kohya_keys(named, partial(family.key, part))
         return {".safetensors": tensors}
 
-    def about(self) -> dict[str, Any]:
-        config, kind = self.materials.config, FORMS[self.materials.config.method]
+    def metadata(self) -> dict[str, Any]:
+        config, kind = self.materials.config, ADAPTER_TYPES[self.materials.config.method]
         sizes = [size for sizes in self.sizes.values() for size in sizes.values()]
         most = max(sizes, key=sizes.count)
         given = {"algo": kind.algorithm} if kind.algorithm else {}
@@ -105,7 +105,7 @@ class Adapters:
             given |= {"conv_dim": str(config.conv_rank), "conv_alpha": f"{config.conv_alpha or config.conv_rank:g}"}
         if config.factor:
             given["factor"] = str(config.factor)
-        dropout = {"ss_network_dropout": config.dropout} if config.dropout else {}
+        dropout = {"ss_network_dropout": config.network_dropout} if config.network_dropout else {}
         return (
             dropout
             | {
@@ -116,27 +116,27 @@ class Adapters:
             | ({"ss_network_args": given} if given else {})
         )
 
-    def prove(self, files: dict[str, Path]) -> None:
+    def verify(self, files: dict[str, Path]) -> None:
         found = self.materials
         answers = {part: self.answers.get(part) for part in found.modules}
-        prove(files[".safetensors"], found.family, found.checkpoint, answers, found.dtype)
+        verify_adapter(files[".safetensors"], found.family, found.checkpoint, answers, found.dtype)
 
 
-def diffusers_named(config: Method, family: Family) -> bool:
+def diffusers_named(config: MethodOptions, family: Family) -> bool:
     """Whether the file has diffusers' names; LoHa and LoKr have none there."""
-    named = config.format == "diffusers" or (config.format == "auto" and not family.kohya)
-    return named and "lora_A.weight" in FORMS[config.method].starts
+    named = config.lora_key_format == "diffusers" or (config.lora_key_format == "auto" and not family.kohya)
+    return named and "lora_A.weight" in ADAPTER_TYPES[config.method].initializers
 
 
-def sizes_of(config: Method, targets: Targets, paths: list[str]) -> dict[str, Size]:
+def sizes_of(config: MethodOptions, targets: Targets, paths: list[str]) -> dict[str, RankAlpha]:
     """The size of the adapter of each of a part's modules that gets one."""
     shares = {block: rank / config.rank for block, rank in read_block_ranks(config.block_ranks).items()}
-    sizes = sized(matching(paths, targets.linear), Size(config.rank, config.alpha or config.rank), shares)
+    sizes = sized(matching(paths, targets.linear), RankAlpha(config.rank, config.alpha or config.rank), shares)
     if config.conv_rank:
-        conv = Size(config.conv_rank, config.conv_alpha or config.conv_rank)
+        conv = RankAlpha(config.conv_rank, config.conv_alpha or config.conv_rank)
         return sizes | sized(matching(paths, targets.conv), conv, shares)
     if config.method == "locon":
-        conv = Size(config.rank, config.conv_alpha or config.alpha or config.rank)
+        conv = RankAlpha(config.rank, config.conv_alpha or config.alpha or config.rank)
         return sizes | sized(matching(paths, targets.conv), conv, shares)
     return sizes
 
@@ -149,10 +149,10 @@ def matching(paths: Iterable[str], pattern: str) -> list[str]:
 def inject(module: Any, targets: str, size: tuple[int, float], seed: int, kind: str = "lora") -> None:
     """Put adapters of one size, rank and alpha, into every submodule whose whole path matches `targets`."""
     paths = matching((path for path, _ in module.named_modules()), targets)
-    place(module, kind, dict.fromkeys(paths, Size(*size)), (seed, 0))
+    inject_adapters(module, kind, dict.fromkeys(paths, RankAlpha(*size)), (seed, 0))
 
 
-def place(module: Any, kind: str, sizes: dict[str, Size], given: tuple[int, int]) -> None:
+def inject_adapters(module: Any, kind: str, sizes: dict[str, RankAlpha], given: tuple[int, int]) -> None:
     """Put new adapters into a module; only they can learn, and nothing changes yet. `given` are seed and factor.
 
     Each weight is drawn from a stream of its own.
@@ -167,23 +167,23 @@ def place(module: Any, kind: str, sizes: dict[str, Size], given: tuple[int, int]
             if weight.is_meta:  # a model that is only measured
                 continue
             stream = torch.Generator().manual_seed(seed_of(seed, "adapter", f"{path}.{end}"))
-            weight.data.copy_(FORMS[kind].starts[end](weight.shape, base, stream))
+            weight.data.copy_(ADAPTER_TYPES[kind].initializers[end](weight.shape, base, stream))
 
 
-def place_former(module: Any, kind: str, adapters: dict[str, Tensors]) -> dict[str, Size]:
+def load_adapters(module: Any, kind: str, adapters: dict[str, Tensors]) -> dict[str, RankAlpha]:
     """Put adapters of an earlier training, by kohya's names, into a module; their sizes by path."""
-    _put_layers(module, kind, dict.fromkeys(adapters, Size(1, 1.0)), 0)
+    _put_layers(module, kind, dict.fromkeys(adapters, RankAlpha(1, 1.0)), 0)
     sizes = {}
     for path, adapter in adapters.items():
         layer = module.get_submodule(path)
-        weights, sizes[path] = taken(kind, adapter)
-        for end in FORMS[kind].names:
+        weights, sizes[path] = from_file_tensors(kind, adapter)
+        for end in ADAPTER_TYPES[kind].names:
             _replace(layer, end, weights.get(end))
         layer.scaling[_NAME] = sizes[path].alpha / sizes[path].rank
     return sizes
 
 
-def _put_layers(module: Any, kind: str, sizes: dict[str, Size], factor: int) -> None:
+def _put_layers(module: Any, kind: str, sizes: dict[str, RankAlpha], factor: int) -> None:
     """Put in peft's layers, whose adapters alone can learn.
 
     They have the module's own number format where the kind allows it: in float32 beside bfloat16
@@ -192,7 +192,7 @@ def _put_layers(module: Any, kind: str, sizes: dict[str, Size], factor: int) -> 
     import torch
     from peft import inject_adapter_in_model
 
-    dtype = torch.float32 if FORMS[kind].exact else next(module.parameters()).dtype
+    dtype = torch.float32 if ADAPTER_TYPES[kind].exact else next(module.parameters()).dtype
     module.requires_grad_(False)
     inject_adapter_in_model(peft_config(kind, sizes, factor), module, _NAME)
     for weight in parameters(module).values():
@@ -256,35 +256,35 @@ def by_module(weights: Tensors) -> dict[str, Tensors]:
     return found
 
 
-def written(
-    module: Any, kind: str, sizes: dict[str, Size], stated: dict[str, float], dtype: torch.dtype
+def export_tensors(
+    module: Any, kind: str, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
 ) -> dict[str, Tensors]:
     """A module's adapters by path and kohya's names, in the type they are saved in; the module stays as it is.
 
     `stated` are the alphas that the file is to say.
     """
     return {
-        path: published(kind, {end: w.detach() for end, w in weights.items()}, sizes[path], (stated[path], dtype))
+        path: to_file_tensors(kind, {end: w.detach() for end, w in weights.items()}, sizes[path], (stated[path], dtype))
         for path, weights in by_module(parameters(module)).items()
     }
 
 
-def settle(
-    module: Any, kind: str, sizes: dict[str, Size], stated: dict[str, float], dtype: torch.dtype
+def finalize(
+    module: Any, kind: str, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
 ) -> dict[str, Tensors]:
     """The same, and round the adapters in place: what is then tested in memory is what the file holds.
 
     PrepError when an adapter has learned so little that nothing of it is left.
     """
-    found, idle = written(module, kind, sizes, stated, dtype), 0
+    found, idle = export_tensors(module, kind, sizes, stated, dtype), 0
     for path, weights in by_module(parameters(module)).items():
-        learned = any(bool(weights[end].any()) for end in FORMS[kind].last if end in weights)
+        learned = any(bool(weights[end].any()) for end in ADAPTER_TYPES[kind].last if end in weights)
         idle += not learned
-        rounded, size = taken(kind, found[path])
+        rounded, size = from_file_tensors(kind, found[path])
         for end, weight in weights.items():
             weight.data.copy_(rounded[end].reshape(weight.shape))
         module.get_submodule(path).scaling[_NAME] = size.alpha / size.rank
-        if learned and not any(bool(weights[end].any()) for end in FORMS[kind].last if end in weights):
+        if learned and not any(bool(weights[end].any()) for end in ADAPTER_TYPES[kind].last if end in weights):
             raise PrepError(
                 f"What {path} has learned is too little for {str(dtype).removeprefix('torch.')}.",
                 "Save in more digits: --save-precision fp32",
@@ -294,7 +294,7 @@ def settle(
     return found
 
 
-def alphas(kind: str, sizes: dict[str, Size], plain: bool) -> dict[str, float]:
+def alphas(kind: str, sizes: dict[str, RankAlpha], plain: bool) -> dict[str, float]:
     """The alpha that a file says of each module; where it is not the module's own, its weights are scaled.
 
     diffusers' names know none, so it is the rank. With kohya's names it is one for all modules of
@@ -304,4 +304,4 @@ def alphas(kind: str, sizes: dict[str, Size], plain: bool) -> dict[str, float]:
     if plain:
         return {path: float(size.rank) for path, size in sizes.items()}
     own = {path: size.alpha for path, size in sizes.items()}
-    return dict.fromkeys(own, max(own.values())) if "lora_B.weight" in FORMS[kind].starts else own
+    return dict.fromkeys(own, max(own.values())) if "lora_B.weight" in ADAPTER_TYPES[kind].initializers else own

@@ -7,23 +7,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 
 _EXAMPLE = "Write, for example: --block-ranks 'down=8, mid=32, up.3=0'"
 _HIGHEST = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class RankAlpha:
     """How large a module's adapter is; its strength is alpha divided by rank."""
 
     rank: int
     alpha: float
 
-    def times(self, share: float) -> Size:
+    def times(self, share: float) -> RankAlpha:
         """A multiple of it, of the same strength."""
         rank = max(1, round(self.rank * share))
-        return Size(rank, self.alpha * rank / self.rank)
+        return RankAlpha(rank, self.alpha * rank / self.rank)
 
 
 def read_block_ranks(text: str) -> dict[str, int]:
@@ -32,11 +32,11 @@ def read_block_ranks(text: str) -> dict[str, int]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         block, sign, number = (piece.strip() for piece in part.partition("="))
         if not (block and sign and number.isdecimal() and number.isascii()):
-            raise PrepError(f"train: block_ranks: '{printable(part)}' is not a block and its rank.", _EXAMPLE)
+            raise PrepError(f"train: block_ranks: '{escape_control(part)}' is not a block and its rank.", _EXAMPLE)
         if int(number) > _HIGHEST:
             raise PrepError(f"train: block_ranks: {number} is too large a rank.", f"It must be at most {_HIGHEST}.")
         if block in ranks:
-            raise PrepError(f"train: block_ranks names '{printable(block)}' twice.", "Name it once.")
+            raise PrepError(f"train: block_ranks names '{escape_control(block)}' twice.", "Name it once.")
         ranks[block] = int(number)
     return ranks
 
@@ -63,12 +63,12 @@ def check_blocks(ranks: Iterable[str], paths: Iterable[str]) -> None:
         if block not in known:
             near = difflib.get_close_matches(block, known, 1)
             raise PrepError(
-                f"train: block_ranks: the base has no block '{printable(block)}' that adapters go into.",
+                f"train: block_ranks: the base has no block '{escape_control(block)}' that adapters go into.",
                 f"Did you mean {near[0]}?" if near else f"It has {', '.join(known)}.",
             )
 
 
-def sized(paths: Iterable[str], size: Size, shares: dict[str, float]) -> dict[str, Size]:
+def sized(paths: Iterable[str], size: RankAlpha, shares: dict[str, float]) -> dict[str, RankAlpha]:
     """The size of each module's adapter: `size`, times the share of the narrowest block that `shares` names.
 
     Modules whose share is 0 have none.

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 from training.methods.adapters import matching
 from training.methods.block_ranks import check_blocks, read_block_ranks
-from training.methods.init_weights import kind_of, read_former
+from training.methods.init_weights import adapter_types, read_init_weights
 from training.methods.keys import module_names
-from training.optim.options import OWN_RATE
+from training.optim.options import LR_FREE_OPTIMIZERS
 
 if TYPE_CHECKING:
     from training.methods.init_weights import Former
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
     from training.train import Train
 
 log = logging.getLogger(__name__)
@@ -26,20 +26,20 @@ _RATES = {"text_encoder": "text-encoder-rate", "text_encoder_2": "text-encoder-2
 _USUAL = {"lora": 64, "locon": 12, "loha": 32}  # the largest ranks that people use
 
 
-def check_adapters(
-    config: Train, family: Family, checkpoint: Checkpoint, parts: list[str], former: Path | None
-) -> None:
+def check_adapters(config: Train, family: Family, checkpoint: BaseModel, parts: list[str], former: Path | None) -> None:
     """Raise PrepError when the base's `parts` cannot learn what the options say, or cannot go on from the file."""
-    if config.format == "kohya" and not family.kohya:
+    if config.lora_key_format == "kohya" and not family.kohya:
         raise PrepError(
-            f"train: adapter files of {family.title} have diffusers' names.", "Leave format out, or use: --format auto"
+            f"train: adapter files of {family.title} have diffusers' names.",
+            "Leave format out, or use: --lora-key-format auto",
         )
-    if config.lora_plus != 1 and config.optimizer in OWN_RATE:
+    if config.loraplus_lr_ratio != 1 and config.optimizer in LR_FREE_OPTIMIZERS:
         raise PrepError(
-            f"train: {config.optimizer} finds one rate for all weights, so lora_plus has no effect.", "Leave it out."
+            f"train: {config.optimizer} finds one rate for all weights, so loraplus_lr_ratio has no effect.",
+            "Leave it out.",
         )
     if former:
-        _check_former(config, family, read_former(former, family, checkpoint), parts, former)
+        _check_former(config, family, read_init_weights(former, family, checkpoint), parts, former)
         return
     targets = family.targets[family.denoiser]
     paths = [place.path for place in module_names(family, checkpoint, [family.denoiser]).values()]
@@ -53,7 +53,7 @@ def check_adapters(
     check_blocks(read_block_ranks(config.block_ranks), linear + conv if wanted else linear)
     if (usual := _USUAL.get(config.method, config.rank)) < config.rank:
         log.warning(
-            "A rank of %d is more than the %d usual for %s: a large file, which may learn pictures by heart.",
+            "A rank of %d is more than the %d usual for %s: a large file, which may learn images by heart.",
             config.rank,
             usual,
             config.method,
@@ -62,8 +62,8 @@ def check_adapters(
 
 def _check_former(config: Train, family: Family, former: Former, parts: list[str], file: Path) -> None:
     """Raise PrepError unless options and file are about the same kind of adapters on the same parts."""
-    name = printable(file.name)
-    kinds = kind_of(former)
+    name = escape_control(file.name)
+    kinds = adapter_types(former)
     if kinds == {"lora"}:
         targets = family.targets[family.denoiser]
         paths = former.get(family.denoiser, {})

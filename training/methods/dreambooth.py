@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.export.artifacts import Folder
-from training.methods.default_lr import usual_rate, width_of
+from training.export.artifacts import ArtifactFolder
+from training.methods.default_lr import default_learning_rate, width_of
 from training.models.base_model import PARTS
-from training.models.ldm_checkpoint import KINDS, original
-from training.models.loader import Checkpoint, published_name
-from training.optim.optimizers import Group
+from training.models.ldm_checkpoint import LDM_FAMILIES, to_ldm
+from training.models.loader import BaseModel, published_name
+from training.optim.optimizers import ParamGroup
 
 if TYPE_CHECKING:
     import torch
 
-    from training.methods.method import Materials
+    from training.methods.method import MethodContext
 
     Tensors = dict[str, torch.Tensor]
 
@@ -38,7 +38,7 @@ class DreamBooth:
     denoiser computes in it under autocast: rounded weights would lose steps of 2e-6.
     """
 
-    def __init__(self, materials: Materials) -> None:
+    def __init__(self, materials: MethodContext) -> None:
         import torch
 
         self.materials = materials
@@ -46,17 +46,19 @@ class DreamBooth:
         for module in materials.modules.values():
             module.float().requires_grad_(True)
         denoiser = materials.modules.get(materials.family.denoiser)
-        if denoiser is not None and materials.config.half(denoiser.device):
+        if denoiser is not None and materials.config.uses_bf16(denoiser.device):
             # Each weight is used once: a cache of rounded ones would only be in the way of CUDA graphs.
             rounding = torch.autocast(denoiser.device.type, torch.bfloat16, cache_enabled=False)
             denoiser.forward = rounding(denoiser.forward)
-        usual = usual_rate(materials.config, width_of(materials.checkpoint.config(materials.family.denoiser)))
+        usual = default_learning_rate(
+            materials.config, width_of(materials.checkpoint.config(materials.family.denoiser))
+        )
         if (highest := max(materials.rates.values())) > _HIGH * usual and materials.config.optimizer in _ADAM:
             log.warning("A rate of %g is high for dreambooth of this base; %g is usual.", highest, usual)
 
-    def groups(self) -> list[Group]:
+    def param_groups(self) -> list[ParamGroup]:
         return [
-            Group(
+            ParamGroup(
                 part,
                 {f"{part}.{name}": weight for name, weight in module.named_parameters()},
                 self.materials.rates[part],
@@ -64,21 +66,21 @@ class DreamBooth:
             for part, module in self.materials.modules.items()
         ]
 
-    def files(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+    def files(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
         """A diffusers folder, and for the families that are read so, one file in the original layout."""
         found = self.materials
         parts = [part for part in PARTS if found.checkpoint.config(part)]
         states = {part: functools.partial(self._state, part, dtype) for part in parts}
-        files: dict[str, Tensors | Folder] = {
-            "": Folder({f"{part}/{PARTS[part]}": state for part, state in states.items()}, self._texts(parts))
+        files: dict[str, Tensors | ArtifactFolder] = {
+            "": ArtifactFolder({f"{part}/{PARTS[part]}": state for part, state in states.items()}, self._texts(parts))
         }
-        if found.family.name in KINDS:
+        if found.family.name in LDM_FAMILIES:
             configs = {part: found.checkpoint.config(part) for part in parts}
             whole = {part: state() for part, state in states.items()}
-            files[".safetensors"] = original(KINDS[found.family.name], whole, configs)
+            files[".safetensors"] = to_ldm(LDM_FAMILIES[found.family.name], whole, configs)
         return files
 
-    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+    def finalize(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
         found = self.materials
         for part, module in found.modules.items():
             module.__dict__.pop("forward", None)  # the one under autocast
@@ -90,16 +92,16 @@ class DreamBooth:
             module.to(dtype)  # now exact, and of two numbers' width there is only one set
         return self.files(dtype)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {"modelspec.architecture": self.materials.family.architecture.removesuffix("/lora")}
 
-    def prove(self, files: dict[str, Path]) -> None:
+    def verify(self, files: dict[str, Path]) -> None:
         """Load folder and file by diffusers: each part that learned must answer as it did, and not as the base does."""
         found = self.materials
         for part, module in found.modules.items():
             loads = {path: self._answer(part, self._written(path).load(part)) for path in files.values()}
             trained = self.answers.get(part, next(iter(loads.values())))
-            dtype = module.dtype if part in self.answers else found.config.number_type
+            dtype = module.dtype if part in self.answers else found.config.save_dtype
             plain = self._answer(part, found.checkpoint.load(part).to(dtype).float())
             change = float((trained - plain).abs().max())
             if not change:
@@ -113,12 +115,12 @@ class DreamBooth:
                     )
 
     def _answer(self, part: str, module: Any) -> torch.Tensor:
-        return self.materials.family.probe(part, module, self.materials.tokenizers)
+        return self.materials.family.probe_output(part, module, self.materials.tokenizers)
 
-    def _written(self, path: Path) -> Checkpoint:
+    def _written(self, path: Path) -> BaseModel:
         """What was published as a base model: a folder by itself, a file by the base's configurations."""
         base = replace(self.materials.checkpoint.base, path=path, vae_path=None)
-        return Checkpoint(base, path if path.is_dir() else self.materials.checkpoint.folder)
+        return BaseModel(base, path if path.is_dir() else self.materials.checkpoint.folder)
 
     def _state(self, part: str, dtype: torch.dtype) -> Tensors:
         """The weights of a part by published names; of one that did not learn, the base's."""
@@ -141,8 +143,8 @@ class DreamBooth:
         schedule = config("scheduler")
         if "prediction_type" in schedule or objective.prediction != "flow":
             schedule |= {"prediction_type": objective.prediction}
-        if found.config.zero_snr != "auto":
-            schedule |= {"rescale_betas_zero_snr": found.config.zero_snr == "on"}
+        if found.config.zero_terminal_snr != "auto":
+            schedule |= {"rescale_betas_zero_snr": found.config.zero_terminal_snr == "on"}
         texts = {f"{part}/config.json": _json(config(part)) for part in parts}
         texts["scheduler/scheduler_config.json"] = _json(schedule)
         for tokenizer in folder.glob("tokenizer*"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 from training.methods.keys import module_names, sort_keys
 from training.methods.reference import changed
 from training.models.loader import read_tensors
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
 
     Tensors = dict[str, torch.Tensor]
     Former = dict[str, dict[str, Tensors]]  # by part and path: an adapter by kohya's names
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 _SIGNS = (("hada_w1_a", "loha"), ("lokr_w1", "lokr"), ("lokr_w1_a", "lokr"), ("dora_scale", "dora"))
 
 
-def read_former(file: Path, family: Family, checkpoint: Checkpoint) -> Former:
+def read_init_weights(file: Path, family: Family, checkpoint: BaseModel) -> Former:
     """The adapters of a file; PrepError when one of them has no place in the base, or does not fit there."""
     parts = [part for part in family.targets if checkpoint.config(part)]
     names = module_names(family, checkpoint, parts)
     shapes = {(place.part, place.path): place.shape for place in names.values()}
     found = sort_keys(read_tensors(file), names, file)
     if not found:
-        raise PrepError(f"{printable(file.name)} holds no adapter.", "Give the path of an adapter file.")
+        raise PrepError(f"{escape_control(file.name)} holds no adapter.", "Give the path of an adapter file.")
     return {
         part: {path: _fitted(adapter, shapes[part, path], file, path) for path, adapter in adapters.items()}
         for part, adapters in found.items()
     }
 
 
-def kind_of(former: Former) -> set[str]:
+def adapter_types(former: Former) -> set[str]:
     """The kinds of the adapters in a file; one, unless it was put together from several."""
     return {
         next((kind for sign, kind in _SIGNS if sign in adapter), "lora")
@@ -56,12 +56,12 @@ def _fitted(adapter: Tensors, shape: tuple[int, ...], file: Path, path: str) -> 
         changed(torch.empty(shape, device="meta"), {name: value.to("meta") for name, value in adapter.items()})
     except ValueError:
         raise PrepError(
-            f"{printable(file.name)} does not fit this base: at {path} it is made for a weight of another shape, "
+            f"{escape_control(file.name)} does not fit this base: at {path} it is made for a weight of another shape, "
             f"or in a way that prep does not know.",
             "Use the base that it was made for.",
         ) from None
     if "dora_scale" in adapter:
-        _check_lengths(adapter, shape[0], printable(file.name))
+        _check_lengths(adapter, shape[0], escape_control(file.name))
     if "lora_down.weight" not in adapter:
         return adapter
     down, up = adapter["lora_down.weight"], adapter["lora_up.weight"]

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 from training.models.loader import empty_part, published_name
 
 if TYPE_CHECKING:
     import torch
 
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
 
     Tensors = dict[str, torch.Tensor]
     Adapters = dict[str, Tensors]  # by the module's path: an adapter by kohya's names, with its alpha
@@ -58,7 +58,7 @@ def diffusers_keys(adapters: Adapters, part: str) -> Tensors:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModulePath:
     """A module that can carry an adapter."""
 
     part: str
@@ -66,24 +66,24 @@ class Place:
     shape: tuple[int, ...]  # of its weight
 
 
-def module_names(family: Family, checkpoint: Checkpoint, parts: Iterable[str]) -> dict[str, Place]:
+def module_names(family: Family, checkpoint: BaseModel, parts: Iterable[str]) -> dict[str, ModulePath]:
     """The modules of parts that can carry adapters, by all that files call them. No weight is loaded for it."""
     import torch
 
-    names: dict[str, Place] = {}
+    names: dict[str, ModulePath] = {}
     for part in parts:
         with torch.device("meta"):
             module = empty_part(checkpoint.folder, part)
         for path, inner in module.named_modules():
             if isinstance(inner, torch.nn.Linear | torch.nn.Conv2d):
-                told, place = published_name(part, path), Place(part, path, tuple(inner.weight.shape))
+                told, place = published_name(part, path), ModulePath(part, path, tuple(inner.weight.shape))
                 names[f"{part}.{told}"] = names[family.key(part, told)] = place
                 # Of Stable Diffusion XL, too, some programs write diffusers' paths behind kohya's prefix.
                 names[f"{family.prefixes[part]}_{told.replace('.', '_')}"] = place
     return names
 
 
-def sort_keys(tensors: Tensors, names: dict[str, Place], file: Path) -> dict[str, Adapters]:
+def sort_keys(tensors: Tensors, names: dict[str, ModulePath], file: Path) -> dict[str, Adapters]:
     """A file's tensors by part and module, under kohya's names; PrepError when one belongs to no module."""
     found: dict[str, Adapters] = {}
     for key, value in tensors.items():
@@ -91,7 +91,7 @@ def sort_keys(tensors: Tensors, names: dict[str, Place], file: Path) -> dict[str
         place = names.get(key.removesuffix(f".{end}"))
         if not end or not place:
             raise PrepError(
-                f"{printable(file.name)} is no adapter for this base, which has no place for {printable(key)}.",
+                f"{escape_control(file.name)} is no adapter for this base, which has no place for {escape_control(key)}.",
                 "Use the base that it was made for.",
             )
         if end.startswith("lora_magnitude_vector"):

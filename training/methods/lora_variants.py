@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.methods.block_ranks import Size
+from training.methods.block_ranks import RankAlpha
 
 if TYPE_CHECKING:
     import torch
@@ -48,12 +48,12 @@ def _lengths(shape: torch.Size, base: torch.Tensor, stream: torch.Generator) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class AdapterType:
     """One way of writing the change of a weight. Right after its start an adapter changes nothing."""
 
     network: str  # whose module it is, as ss_network_module
     config: str  # peft's class
-    starts: dict[str, Start]  # its weights by peft's names
+    initializers: dict[str, Start]  # its weights by peft's names
     names: dict[str, str]  # the same, as files have them
     algorithm: str = ""  # LyCORIS' name of it, as ss_network_args
     exact: bool = False  # computed in float32 beside any base
@@ -61,7 +61,7 @@ class Form:
     @property
     def last(self) -> tuple[str, ...]:
         """The weights that are 0 until it has learned."""
-        return tuple(name for name, start in self.starts.items() if start is _zero)
+        return tuple(name for name, start in self.initializers.items() if start is _zero)
 
 
 _LORA: dict[str, Start] = {"lora_A.weight": _uniform, "lora_B.weight": _zero}
@@ -80,11 +80,13 @@ _LOKR: dict[str, Start] = {
     "lokr_w2_b": _zero,
 }
 
-FORMS: dict[str, Form] = {
-    "lora": Form("networks.lora", "LoraConfig", _LORA, _LORA_NAMES),
-    "locon": Form("networks.lora", "LoraConfig", _LORA, _LORA_NAMES),
-    "loha": Form("lycoris.kohya", "LoHaConfig", _LOHA, {name: name for name in (*_LOHA, "hada_t1", "hada_t2")}, "loha"),
-    "lokr": Form(
+ADAPTER_TYPES: dict[str, AdapterType] = {
+    "lora": AdapterType("networks.lora", "LoraConfig", _LORA, _LORA_NAMES),
+    "locon": AdapterType("networks.lora", "LoraConfig", _LORA, _LORA_NAMES),
+    "loha": AdapterType(
+        "lycoris.kohya", "LoHaConfig", _LOHA, {name: name for name in (*_LOHA, "hada_t1", "hada_t2")}, "loha"
+    ),
+    "lokr": AdapterType(
         "lycoris.kohya",
         "LoKrConfig",
         _LOKR,
@@ -92,7 +94,7 @@ FORMS: dict[str, Form] = {
         "lokr",
     ),
     # The lengths of thousands of rows against each other: bfloat16 rounds them by up to 0.4 %.
-    "dora": Form(
+    "dora": AdapterType(
         "lycoris.kohya",
         "LoraConfig",
         _LORA | {"lora_magnitude_vector.weight": _lengths},
@@ -105,22 +107,22 @@ FORMS: dict[str, Form] = {
 _SCALED = ("lora_up.weight", "hada_w1_a", "lokr_w1", "lokr_w1_a")  # what takes up a strength that alpha does not tell
 
 
-def peft_config(name: str, sizes: dict[str, Size], factor: int) -> Any:
+def peft_config(name: str, sizes: dict[str, RankAlpha], factor: int) -> Any:
     """What peft is told to put adapters of a kind into exactly these modules, each of its size."""
     import peft
 
-    groups: dict[Size, list[str]] = {}
+    groups: dict[RankAlpha, list[str]] = {}
     for path, size in sizes.items():
         groups.setdefault(size, []).append(path)
     patterns = {size: "|".join(re.escape(path) for path in paths) for size, paths in groups.items()}
     most = max(groups, key=lambda size: len(groups[size]))
-    config = getattr(peft, FORMS[name].config)(
+    config = getattr(peft, ADAPTER_TYPES[name].config)(
         r=most.rank,
         target_modules="|".join(patterns.values()),
         rank_pattern={pattern: size.rank for size, pattern in patterns.items() if size != most},
         alpha_pattern={pattern: size.alpha for size, pattern in patterns.items() if size != most},
     )
-    setattr(config, "lora_alpha" if "lora_A.weight" in FORMS[name].starts else "alpha", most.alpha)
+    setattr(config, "lora_alpha" if "lora_A.weight" in ADAPTER_TYPES[name].initializers else "alpha", most.alpha)
     if name == "dora":
         config.use_dora = True
     if name == "lokr":
@@ -128,7 +130,7 @@ def peft_config(name: str, sizes: dict[str, Size], factor: int) -> Any:
     return config
 
 
-def published(name: str, weights: Tensors, size: Size, wanted: tuple[float, torch.dtype]) -> Tensors:
+def to_file_tensors(name: str, weights: Tensors, size: RankAlpha, wanted: tuple[float, torch.dtype]) -> Tensors:
     """A module's adapter by peft's names as files have it, under their names.
 
     `wanted` are the alpha that the file says, which the weights are scaled for, and their type.
@@ -138,7 +140,7 @@ def published(name: str, weights: Tensors, size: Size, wanted: tuple[float, torc
     import torch
 
     alpha, dtype = wanted
-    found = {FORMS[name].names[end]: value for end, value in weights.items()}
+    found = {ADAPTER_TYPES[name].names[end]: value for end, value in weights.items()}
     if "dora_scale" in found:
         found["dora_scale"] = found["dora_scale"].reshape(-1, *[1] * (found["lora_down.weight"].dim() - 1))
     if {"lokr_w1", "lokr_w2"} <= found.keys():
@@ -151,14 +153,14 @@ def published(name: str, weights: Tensors, size: Size, wanted: tuple[float, torc
     }
 
 
-def taken(name: str, tensors: Tensors) -> tuple[Tensors, Size]:
+def from_file_tensors(name: str, tensors: Tensors) -> tuple[Tensors, RankAlpha]:
     """The reverse of `published`; the rank is that of the matrices, and without alpha the strength is 1."""
-    back = {there: here for here, there in FORMS[name].names.items()}
+    back = {there: here for here, there in ADAPTER_TYPES[name].names.items()}
     weights = {back[end]: value for end, value in tensors.items() if end != "alpha"}
     rank = rank_of(tensors)
     whole = {"lokr_w1", "lokr_w2"} <= tensors.keys()
     alpha = float(tensors["alpha"]) if "alpha" in tensors and not whole else float(rank)
-    return weights, Size(rank, alpha)
+    return weights, RankAlpha(rank, alpha)
 
 
 def rank_of(tensors: Tensors) -> int:

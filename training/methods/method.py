@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
-from pipeline.tag_text import printable
+from pipeline.stage import Options, option
+from pipeline.tag_text import escape_control
 from training.methods.block_ranks import read_block_ranks
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.workspace import Workspace
-    from training.data.dataset import Sample
-    from training.export.artifacts import Folder
+    from training.data.dataset import TrainingImage
+    from training.export.artifacts import ArtifactFolder
     from training.models.family import Family, Modules
-    from training.models.loader import Checkpoint
-    from training.optim.optimizers import Group
+    from training.models.loader import BaseModel
+    from training.optim.optimizers import ParamGroup
     from training.train import Train
 
     Tensors = dict[str, torch.Tensor]
@@ -38,87 +38,87 @@ _READERS: dict[str, tuple[str, ...]] = {
     "conv_rank": _WITH_CONV,
     "conv_alpha": _WITH_CONV,
     "factor": ("lokr",),
-    "lora_plus": ("lora", "locon", "dora"),
-    "dropout": ("lora", "locon"),
-    "format": ADAPTERS,
-    "continue_from": (*ADAPTERS, "inversion"),
+    "loraplus_lr_ratio": ("lora", "locon", "dora"),
+    "network_dropout": ("lora", "locon"),
+    "lora_key_format": ADAPTERS,
+    "init_from": (*ADAPTERS, "inversion"),
     "learning_rate": _OF_MODULES,
-    "text_encoder_rate": _OF_MODULES,
-    "text_encoder_2_rate": _OF_MODULES,
-    "vectors": ("inversion",),
-    "init_words": ("inversion",),
+    "text_encoder_lr": _OF_MODULES,
+    "text_encoder_2_lr": _OF_MODULES,
+    "num_vectors": ("inversion",),
+    "init_text": ("inversion",),
     "init_mean": ("inversion",),
-    "embedding_rate": ("inversion",),
-    "embedding_norm": ("inversion",),
+    "embedding_lr": ("inversion",),
+    "max_embedding_norm": ("inversion",),
 }
 # What a file that is trained on decides.
-_SIZES = ("rank", "alpha", "conv_rank", "conv_alpha", "block_ranks", "factor", "vectors", "init_words", "init_mean")
+_SIZES = ("rank", "alpha", "conv_rank", "conv_alpha", "block_ranks", "factor", "num_vectors", "init_text", "init_mean")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(Options):
+class MethodOptions(Options):
     """What is trained, and how large it is."""
 
     name: ClassVar[str] = "train"
 
-    method: Literal["lora", "locon", "loha", "lokr", "dora", "dreambooth", "inversion"] = opt(
+    method: Literal["lora", "locon", "loha", "lokr", "dora", "dreambooth", "inversion"] = option(
         "lora",
         "What is trained, small adapters beside the base's weights: lora; locon, lora on convolutions too; "
         "loha and lokr, products of more than two matrices; dora, lora that learns sizes and directions apart. "
         "Or the base itself: dreambooth, usually 400 steps at a rate of 2e-6 for a thing, 1500 for a face. "
         "Or only what a subject's token is read as: inversion.",
     )
-    rank: int = opt(
+    rank: int = option(
         16, "Rank of the adapters: their size. Usual are up to 64, of loha 32, of locon 12.", low=1, high=1024
     )
-    alpha: float = opt(0.0, "The adapters' strength is alpha divided by rank; 0 makes it 1.", low=0)
-    conv_rank: int = opt(
+    alpha: float = option(0.0, "The adapters' strength is alpha divided by rank; 0 makes it 1.", low=0)
+    conv_rank: int = option(
         0,
         "Rank in the convolutional blocks; 0: as elsewhere for locon, no adapters there for others.",
         low=0,
         high=1024,
     )
-    conv_alpha: float = opt(0.0, "The same as alpha, in the convolutional blocks.", low=0)
-    block_ranks: str = opt(
+    conv_alpha: float = option(0.0, "The same as alpha, in the convolutional blocks.", low=0)
+    block_ranks: str = option(
         "",
         "Other ranks in blocks of the U-Net or transformer, such as 'down=8, mid=32, up.3=0'; 0 leaves a block out. "
         "Ranks of convolutions follow in proportion; the strength is the same in all.",
         metavar="BLOCK=RANK,...",
     )
-    factor: int = opt(0, "Size of lokr's first, small matrix; 0: near the root of the weight's.", low=0, high=1024)
-    lora_plus: float = opt(
+    factor: int = option(0, "Size of lokr's first, small matrix; 0: near the root of the weight's.", low=0, high=1024)
+    loraplus_lr_ratio: float = option(
         1.0, "Times that the second matrix learns faster than the first (LoRA+); 16 is usual.", low=0.1, high=1000
     )
-    dropout: float = opt(
+    network_dropout: float = option(
         0.0,
         "Share of the numbers each adapter is given that a step leaves out, so that it relies on none; 0.1 is usual.",
         low=0,
         high=0.9,
     )
-    continue_from: str = opt(
+    init_from: str = option(
         "",
         "File of an earlier training to train on, instead of beginning anew; what it holds decides the size.",
         metavar="FILE",
-        key=False,  # its content's hash is
+        cache_key=False,  # its content's hash is
     )
-    format: Literal["auto", "kohya", "diffusers"] = opt(
+    lora_key_format: Literal["auto", "kohya", "diffusers"] = option(
         "auto", "Whose names adapter files have; auto: kohya's, which all programs read, if the base's family has them."
     )
 
     def check(self) -> None:
         read_block_ranks(self.block_ranks)
-        wrong = next((text for holds, *text in Method._contradictions(self) if holds), None)
+        wrong = next((text for holds, *text in MethodOptions._contradictions(self) if holds), None)
         if wrong:
             raise PrepError(f"train: {wrong[0]}", wrong[1])
 
-    def former(self, workspace: Workspace) -> Path | None:
+    def init_file(self, workspace: Workspace) -> Path | None:
         """The file of an earlier training to train on; PrepError when it is not there."""
-        if not self.continue_from:
+        if not self.init_from:
             return None
-        file = workspace.given(self.continue_from)
+        file = workspace.resolve(self.init_from)
         if not file.is_file():
             raise PrepError(
-                f"train: there is no file {printable(self.continue_from)} to train on.",
+                f"train: there is no file {escape_control(self.init_from)} to train on.",
                 "See continue_from, and its path.",
             )
         return file
@@ -141,12 +141,12 @@ class Method(Options):
                 "Give one, for example: --conv-rank 8",
             ),
             (
-                self.format == "diffusers" and self.method in ("loha", "lokr"),
+                self.lora_key_format == "diffusers" and self.method in ("loha", "lokr"),
                 f"diffusers does not read {self.method}.",
                 "Leave format out.",
             ),
             (
-                bool(self.continue_from) and bool(sized),
+                bool(self.init_from) and bool(sized),
                 f"{', '.join(sized)} has no effect on the file to train on, which has its own size.",
                 "Leave it out.",
             ),
@@ -154,43 +154,43 @@ class Method(Options):
 
 
 @dataclass(frozen=True)
-class Materials:
+class MethodContext:
     """What a method works on: modules on their device, in the type in which they are trained."""
 
     config: Train
     family: Family
-    checkpoint: Checkpoint
+    checkpoint: BaseModel
     modules: dict[str, Any]  # the parts whose rate is not 0, by name; frozen
     tokenizers: Modules  # in whose place a method may put its own
     rates: dict[str, float]  # part to its full learning rate
-    samples: list[Sample]
+    samples: list[TrainingImage]
     dtype: torch.dtype  # in which the denoiser is held
-    former: Path | None = None  # the file of an earlier training to train on
+    init_from: Path | None = None  # the file of an earlier training to train on
 
 
-class Trainee(Protocol):
+class TrainingMethod(Protocol):
     """A base model made ready to learn by one method."""
 
-    def groups(self) -> list[Group]:
+    def param_groups(self) -> list[ParamGroup]:
         """The weights that learn, with their rates; the learner keeps those of other formats in float32 too."""
 
-    def files(self, dtype: torch.dtype) -> Mapping[str, Tensors | Folder]:
+    def files(self, dtype: torch.dtype) -> Mapping[str, Tensors | ArtifactFolder]:
         """The files of what has been learned so far, by the end of their names; nothing is changed.
 
         Their numbers are of the type they are saved in. '.safetensors' is the run's main file; a
         folder has no end to its name.
         """
 
-    def settle(self, dtype: torch.dtype) -> Mapping[str, Tensors | Folder]:
+    def finalize(self, dtype: torch.dtype) -> Mapping[str, Tensors | ArtifactFolder]:
         """The same files at the end: what was trained is rounded in place, and its answers are kept for the proof.
 
         What is then tested in memory is what the files hold.
         """
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the files say of the method, under the names that readers know."""
 
-    def prove(self, files: dict[str, Path]) -> None:
+    def verify(self, files: dict[str, Path]) -> None:
         """Load files as their readers do; PrepError unless all of each is read, and changes the base.
 
         Once settled, they must change it just as the trained weights do. Before, when the files are

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from training.methods.adapters import Adapters
+from training.methods.adapters import LoraMethod
 from training.methods.dreambooth import DreamBooth
-from training.methods.method import Materials, Trainee
-from training.methods.textual_inversion import Embeddings, inversion_rates
+from training.methods.method import MethodContext, TrainingMethod
+from training.methods.textual_inversion import TextualInversion, textual_inversion_lrs
 
 if TYPE_CHECKING:
     from training.models.family import Family
     from training.train import Train
 
-METHODS: dict[str, Callable[[Materials], Trainee]] = {
-    "lora": Adapters,
-    "locon": Adapters,
-    "loha": Adapters,
-    "lokr": Adapters,
-    "dora": Adapters,
+METHODS: dict[str, Callable[[MethodContext], TrainingMethod]] = {
+    "lora": LoraMethod,
+    "locon": LoraMethod,
+    "loha": LoraMethod,
+    "lokr": LoraMethod,
+    "dora": LoraMethod,
     "dreambooth": DreamBooth,
-    "inversion": Embeddings,
+    "inversion": TextualInversion,
 }
 # The rates of the parts, where a method has its own.
-RATES: dict[str, Callable[[Train, Family], dict[str, float]]] = {"inversion": inversion_rates}
+RATES: dict[str, Callable[[Train, Family], dict[str, float]]] = {"inversion": textual_inversion_lrs}

@@ -11,30 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
-from pipeline.tag_text import printable
+from pipeline.stage import Options, option
+from pipeline.tag_text import escape_control
 from training.data.captions import plain_prompt
-from training.export.artifacts import Folder
+from training.export.artifacts import ArtifactFolder
 from training.methods.token_embeddings import (
-    Reader,
-    Rows,
+    PlaceholderTokenizer,
+    TokenEmbeddings,
+    extend_vocabulary,
     file_tensors,
-    mend_end,
+    fix_eos_id,
     read_embedding,
     vocabulary,
-    widen,
     words_pattern,
 )
 from training.models.family import TextSettings
-from training.optim.lr_by_step import read_pace
-from training.optim.optimizers import Group
-from training.optim.options import OWN_RATE
+from training.optim.lr_by_step import parse_lr_by_step
+from training.optim.optimizers import ParamGroup
+from training.optim.options import LR_FREE_OPTIMIZERS
 
 if TYPE_CHECKING:
     import torch
 
-    from training.data.dataset import Sample
-    from training.methods.method import Materials
+    from training.data.dataset import TrainingImage
+    from training.methods.method import MethodContext
     from training.models.family import Family, Modules
     from training.train import Train
 
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 _PLACEHOLDER = "<prep>"  # diffusers refuses words that its vocabulary has
 
-# Pictures of a subject, below which it gets so many vectors; more pictures hold more to tell.
+# Images of a subject, below which it gets so many vectors; more images hold more to tell.
 _VECTORS = (
     *((20, 2), (31, 3), (40, 4), (50, 5), (61, 6), (70, 8), (80, 9), (90, 10), (100, 11), (120, 12), (150, 14)),
     (math.inf, 16),
@@ -52,26 +52,26 @@ _VECTORS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inversion(Options):
+class TextualInversionOptions(Options):
     """What textual inversion learns, and how fast."""
 
     name: ClassVar[str] = "train"
 
-    vectors: int = opt(
+    num_vectors: int = option(
         0,
-        "Vectors of an embedding; 0: by the subject's pictures, 2 for fewer than 20 up to 16 from 150 on.",
+        "Vectors of an embedding; 0: by the subject's images, 2 for fewer than 20 up to 16 from 150 on.",
         low=0,
         high=75,
     )
-    init_words: str = opt("", "Words that an embedding begins as, such as 'young man'; else the subject's class.")
-    init_mean: bool = opt(False, "Let all vectors begin as the words' mean, instead of one word after the other.")
-    embedding_rate: str = opt(
+    init_text: str = option("", "Words that an embedding begins as, such as 'young man'; else the subject's class.")
+    init_mean: bool = option(False, "Let all vectors begin as the words' mean, instead of one word after the other.")
+    embedding_lr: str = option(
         "0.005",
         "Learning rate of embeddings, also one that changes at given steps, such as '0.05:10, 0.02:20, 0.01:60, "
         "0.005:200, 0.002:500, 0.001:3000, 0.0005'; usual are 3000 steps and more.",
         metavar="RATE[:STEP],...",
     )
-    embedding_norm: float = opt(
+    max_embedding_norm: float = option(
         1.5,
         "How long a vector may become, times the usual length of the base's own; 0: as long as it will. "
         "Too long ones drown the rest of a prompt.",
@@ -80,45 +80,45 @@ class Inversion(Options):
     )
 
     def check(self) -> None:
-        read_pace(self.embedding_rate, "embedding_rate")
+        parse_lr_by_step(self.embedding_lr, "embedding_lr")
 
 
 def check_inversion(config: Train) -> None:
     """Raise PrepError when inversion is asked to learn in a way that it cannot."""
     if config.method != "inversion":
         return
-    if config.optimizer in OWN_RATE:
+    if config.optimizer in LR_FREE_OPTIMIZERS:
         raise PrepError(
             f"train: {config.optimizer} finds the rate by itself; embeddings learn at their own.",
             "Use the optimizer adamw.",
         )
-    if config.scheduler != "constant" and not read_pace(config.embedding_rate, "embedding_rate").constant:
+    if config.lr_scheduler != "constant" and not parse_lr_by_step(config.embedding_lr, "embedding_lr").constant:
         raise PrepError(
-            f"train: the scheduler {config.scheduler} has no effect on an embedding_rate that names its own steps.",
+            f"train: the scheduler {config.lr_scheduler} has no effect on an embedding_rate that names its own steps.",
             "Leave the scheduler out, or give one rate.",
         )
 
 
-def inversion_rates(config: Train, family: Family) -> dict[str, float]:
+def textual_inversion_lrs(config: Train, family: Family) -> dict[str, float]:
     """The full rate of each text encoder that gets vectors: all of CLIP's."""
-    rate = read_pace(config.embedding_rate, "embedding_rate")(0)
+    rate = parse_lr_by_step(config.embedding_lr, "embedding_lr")(0)
     return {part: rate for part in family.targets if part != family.denoiser}
 
 
-def vectors_for(pictures: int) -> int:
-    """How many vectors an embedding of so many pictures gets."""
-    return next(vectors for below, vectors in _VECTORS if pictures < below)
+def vectors_for(images: int) -> int:
+    """How many vectors an embedding of so many images gets."""
+    return next(vectors for below, vectors in _VECTORS if images < below)
 
 
-class Embeddings:
+class TextualInversion:
     """Vectors for every subject's token in each CLIP text encoder; see Trainee for what each member is.
 
     They stand for the token from tokenisation on, so captions stay as they are.
     """
 
-    def __init__(self, materials: Materials) -> None:
+    def __init__(self, materials: MethodContext) -> None:
         self.materials = materials
-        self.rows: dict[str, Rows] = {}  # by part
+        self.rows: dict[str, TokenEmbeddings] = {}  # by part
         self.began: dict[str, Tensors] = {}
         self.answers: Tensors = {}  # by token, once they are settled
         self.tokens = _tokens(materials)
@@ -127,16 +127,16 @@ class Embeddings:
             begin = {token: self._begin(part, token).to(own.device) for token in self.tokens}
             for vectors in begin.values():
                 vectors.requires_grad_(True)
-            bound = materials.config.embedding_norm or math.inf
-            self.rows[part] = Rows(len(own), begin, bound * float(own.norm(dim=1).median()))
+            bound = materials.config.max_embedding_norm or math.inf
+            self.rows[part] = TokenEmbeddings(len(own), begin, bound * float(own.norm(dim=1).median()))
             self.began[part] = {token: vectors.detach().clone() for token, vectors in self.rows[part].bounded().items()}
-            widen(module, self.rows[part])
-            materials.tokenizers[part] = Reader(materials.tokenizers[part], self.rows[part].places())
+            extend_vocabulary(module, self.rows[part])
+            materials.tokenizers[part] = PlaceholderTokenizer(materials.tokenizers[part], self.rows[part].places())
 
-    def groups(self) -> list[Group]:
-        pace, rates = read_pace(self.materials.config.embedding_rate, "embedding_rate"), self.materials.rates
+    def param_groups(self) -> list[ParamGroup]:
+        pace, rates = parse_lr_by_step(self.materials.config.embedding_lr, "embedding_lr"), self.materials.rates
         return [
-            Group(
+            ParamGroup(
                 part,
                 {f"{part}.{token}": vectors for token, vectors in rows.vectors.items()},
                 rates[part],
@@ -145,7 +145,7 @@ class Embeddings:
             for part, rows in self.rows.items()
         ]
 
-    def files(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+    def files(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
         """One file; of several subjects a folder, whose files are named after the tokens."""
         bounded = {part: rows.bounded() for part, rows in self.rows.items()}
         saved = {
@@ -154,23 +154,23 @@ class Embeddings:
         }
         if len(saved) == 1:
             return {".safetensors": next(iter(saved.values()))}
-        return {"": Folder({file_name(token): partial(saved.__getitem__, token) for token in saved})}
+        return {"": ArtifactFolder({file_name(token): partial(saved.__getitem__, token) for token in saved})}
 
-    def settle(self, dtype: torch.dtype) -> dict[str, Tensors | Folder]:
+    def finalize(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
         for part, module in self.materials.modules.items():
             module.to("cpu").float()
             rows = self.rows[part]
             for token, vectors in rows.bounded().items():
                 rows.vectors[token].data = vectors.detach().cpu().to(dtype).float()
             self.rows[part] = replace(rows, longest=math.inf)  # what is rounded stays as it is
-            widen(module, self.rows[part])
+            extend_vocabulary(module, self.rows[part])
         for token in self.tokens:
             self.answers[token] = self._answer(self.materials.tokenizers, self.materials.modules, token)
         return self.files(dtype)
 
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {
-            "ss_learning_rate": self.materials.config.embedding_rate,
+            "ss_learning_rate": self.materials.config.embedding_lr,
             "ss_unet_lr": 0.0,
             "modelspec.architecture": self.materials.family.architecture.replace("/lora", "/textual-inversion"),
             "ss_num_vectors_per_token": max(
@@ -178,7 +178,7 @@ class Embeddings:
             ),
         }
 
-    def prove(self, files: dict[str, Path]) -> None:
+    def verify(self, files: dict[str, Path]) -> None:
         """Load the files by diffusers' own reader into fresh text encoders: they must say what the trained ones do."""
         widths = {part: vocabulary(module).shape[1] for part, module in self.materials.modules.items()}
         for token in self.tokens:
@@ -186,7 +186,7 @@ class Embeddings:
             saved = read_embedding(path, widths)
             if all(same(vectors, self.began[part][token]) for part, vectors in saved.items()):
                 raise PrepError(
-                    f"The embedding of {printable(token)} is what it began as.",
+                    f"The embedding of {escape_control(token)} is what it began as.",
                     "Train for more steps, or at a higher rate.",
                 )
             trained = self.answers[token] if token in self.answers else self._answer(*self._widened(saved))
@@ -202,20 +202,20 @@ class Embeddings:
         import torch
 
         found, config = self.materials, self.materials.config
-        pictures = [sample for sample in found.samples if sample.subject == token and not sample.reg]
+        images = [sample for sample in found.samples if sample.subject == token and not sample.reg]
         own = vocabulary(found.modules[part]).detach()
-        if found.former:
+        if found.init_from:
             widths = {part: vocabulary(module).shape[1] for part, module in found.modules.items()}
-            return read_embedding(found.former, widths)[part]
-        words = config.init_words.strip() or pictures[0].class_name
+            return read_embedding(found.init_from, widths)[part]
+        words = config.init_text.strip() or images[0].class_name
         ids = found.tokenizers[part](words, add_special_tokens=False, truncation=False).input_ids
         if not ids:
             raise PrepError(
-                f"train: there is no word that the embedding of {printable(token)} could begin as.",
-                "Give one that comes close to it, for example: --init-words man",
+                f"train: there is no word that the embedding of {escape_control(token)} could begin as.",
+                "Give one that comes close to it, for example: --init-text man",
             )
-        sources = {sample.id.partition("-")[0] for sample in pictures}  # a copy tells nothing new
-        count = config.vectors or vectors_for(len(sources))
+        sources = {sample.id.partition("-")[0] for sample in images}  # a copy tells nothing new
+        count = config.num_vectors or vectors_for(len(sources))
         chosen = own[torch.tensor([ids[k % len(ids)] for k in range(count)], device=own.device)]
         if config.init_mean:
             chosen = own[torch.tensor(ids, device=own.device)].mean(dim=0).expand(count, -1)
@@ -234,9 +234,9 @@ class Embeddings:
         tokenizers, encoders = self.materials.checkpoint.tokenizers(), {}
         for part, vectors in saved.items():
             encoders[part] = self.materials.checkpoint.load(part)
-            rows = Rows(len(vocabulary(encoders[part])), {_PLACEHOLDER: vectors}, math.inf)
-            widen(encoders[part], rows)
-            tokenizers[part] = Reader(tokenizers[part], rows.places())
+            rows = TokenEmbeddings(len(vocabulary(encoders[part])), {_PLACEHOLDER: vectors}, math.inf)
+            extend_vocabulary(encoders[part], rows)
+            tokenizers[part] = PlaceholderTokenizer(tokenizers[part], rows.places())
         return tokenizers, encoders, _PLACEHOLDER
 
     def _loaded(self, path: Path) -> tuple[Modules, Modules, str]:
@@ -249,7 +249,7 @@ class Embeddings:
         widths = {part: vocabulary(module).shape[1] for part, module in self.materials.modules.items()}
         for part, vectors in read_embedding(path, widths).items():
             encoders[part] = self.materials.checkpoint.load(part)
-            mend_end(encoders[part])
+            fix_eos_id(encoders[part])
             given = {"token": _PLACEHOLDER, "tokenizer": tokenizers[part], "text_encoder": encoders[part]}
             reader.load_textual_inversion(str(path) if len(widths) == 1 else {_PLACEHOLDER: vectors}, **given)
             prompt = reader.maybe_convert_prompt(_PLACEHOLDER, tokenizers[part])
@@ -269,17 +269,17 @@ def file_name(token: str) -> str:
     return re.sub(r"[^\w. -]", "_", token) + ".safetensors"
 
 
-def _tokens(materials: Materials) -> list[str]:
+def _tokens(materials: MethodContext) -> list[str]:
     """The subjects' tokens; PrepError when there is none, or when no caption holds one of them."""
     config, samples = materials.config, [sample for sample in materials.samples if not sample.reg and sample.repeats]
     tokens = sorted({sample.subject for sample in samples if sample.subject})
     if not tokens:
         raise PrepError(
-            "train: inversion needs a token to learn, but no picture has a subject.", "Name one in prep.toml."
+            "train: inversion needs a token to learn, but no image has a subject.", "Name one in prep.toml."
         )
-    if materials.former and len(tokens) > 1:
+    if materials.init_from and len(tokens) > 1:
         raise PrepError(
-            f"train: continue_from is one embedding, but the data set has {len(tokens)} subjects.",
+            f"train: init_from is one embedding, but the data set has {len(tokens)} subjects.",
             "Train each subject by itself.",
         )
     for token in tokens:
@@ -287,16 +287,16 @@ def _tokens(materials: Materials) -> list[str]:
     return tokens
 
 
-def _check_captions(token: str, samples: list[Sample], config: Train) -> None:
+def _check_captions(token: str, samples: list[TrainingImage], config: Train) -> None:
     holds = words_pattern([token]).search
     without = [sample.id for sample in samples if not holds(plain_prompt(sample, config))]
     if len(without) == len(samples):
         raise PrepError(
-            f"train: no caption of {printable(token)} holds that token, so there is nothing its embedding could learn.",
+            f"train: no caption of {escape_control(token)} holds that token, so there is nothing its embedding could learn.",
             "Put it into the captions: prep merge --trigger",
         )
     if without:
         log.warning(
-            "%d of %d captions of %s do not hold the token; their pictures teach its embedding nothing.",
-            *(len(without), len(samples), printable(token)),
+            "%d of %d captions of %s do not hold the token; their images teach its embedding nothing.",
+            *(len(without), len(samples), escape_control(token)),
         )

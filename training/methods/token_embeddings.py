@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ _READ = "prep reads safetensors, and of .pt and .bin files those that hold nothi
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TokenEmbeddings:
     """Vectors behind the vocabulary of one text encoder; each word has several, one after another."""
 
     first: int  # the token of the first: the size of the vocabulary
@@ -59,7 +59,7 @@ def vocabulary(encoder: Any) -> torch.Tensor:
     return weight
 
 
-def widen(encoder: Any, rows: Rows) -> None:
+def extend_vocabulary(encoder: Any, rows: TokenEmbeddings) -> None:
     """Let a text encoder read tokens behind its vocabulary as these vectors, through which gradients flow.
 
     Its own vectors stay where they are: joined to the new ones, 38 million numbers would be copied
@@ -77,10 +77,10 @@ def widen(encoder: Any, rows: Rows) -> None:
         return torch.where((tokens >= rows.first)[..., None], new, known)
 
     holder.forward = forward
-    mend_end(encoder)
+    fix_eos_id(encoder)
 
 
-def mend_end(encoder: Any) -> None:
+def fix_eos_id(encoder: Any) -> None:
     """Tell CLIP its end token where the configuration has 2, as all had before transformers 4.31."""
     for module in encoder.modules():
         if getattr(module, "eos_token_id", None) == 2:
@@ -88,14 +88,14 @@ def mend_end(encoder: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class TokenizedIds:
     """The tokens of a text, as tokenizers give them."""
 
     input_ids: list[int]
 
 
 @dataclass(frozen=True)
-class Reader:
+class PlaceholderTokenizer:
     """A tokenizer that reads some words as tokens of their own: where they stand alone, in small or capital letters."""
 
     tokenizer: Any
@@ -113,17 +113,17 @@ class Reader:
     def pad_token_id(self) -> int:
         return int(self.tokenizer.pad_token_id)
 
-    def __call__(self, text: str, add_special_tokens: bool = False, truncation: bool = False) -> Found:
+    def __call__(self, text: str, add_special_tokens: bool = False, truncation: bool = False) -> TokenizedIds:
         own = {word.lower(): tokens for word, tokens in self.places.items()}
         ids: list[int] = []
         for at, piece in enumerate(words_pattern(own).split(text)):
             plain = {"add_special_tokens": add_special_tokens, "truncation": truncation}
             ids += own[piece.lower()] if at % 2 else self.tokenizer(piece, **plain).input_ids
-        return Found(ids)
+        return TokenizedIds(ids)
 
 
 @dataclass(frozen=True)
-class Texts:
+class TokenizedTexts:
     """The tokens of several texts, as diffusers' pipelines want them: (B, n)."""
 
     input_ids: torch.Tensor
@@ -131,7 +131,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class PipelineReader(Reader):
+class PipelineReader(PlaceholderTokenizer):
     """The same where a pipeline of diffusers has a tokenizer."""
 
     added_tokens_encoder: ClassVar[dict[str, int]] = {}  # diffusers has nothing to put in place of words
@@ -145,21 +145,21 @@ class PipelineReader(Reader):
 
     def __call__(  # type: ignore[override]  # of all that a tokenizer can be asked, what pipelines ask
         self, text: str | list[str], padding: str, return_tensors: str, max_length: int = 0, truncation: bool = True
-    ) -> Texts:
+    ) -> TokenizedTexts:
         """All as long as the model takes, so that none is longer than what is shown it."""
         import torch
 
         words, rows = self.model_max_length - 2, []
         for one in [text] if isinstance(text, str) else text:
-            ids = Reader(self.tokenizer, self.places)(one).input_ids[:words]
+            ids = PlaceholderTokenizer(self.tokenizer, self.places)(one).input_ids[:words]
             rows.append([self.bos_token_id, *ids, self.eos_token_id, *[self.pad_token_id] * (words - len(ids))])
-        return Texts(torch.tensor(rows))
+        return TokenizedTexts(torch.tensor(rows))
 
 
 def for_pipelines(tokenizers: dict[str, Any]) -> dict[str, Any]:
     """The same tokenizers by part, for a pipeline of diffusers."""
     return {
-        part: PipelineReader(found.tokenizer, found.places) if isinstance(found, Reader) else found
+        part: PipelineReader(found.tokenizer, found.places) if isinstance(found, PlaceholderTokenizer) else found
         for part, found in tokenizers.items()
     }
 
@@ -183,7 +183,7 @@ def read_embedding(path: Path, widths: dict[str, int]) -> Tensors:
     It may be prep's own, WebUI's (.pt or .safetensors) or diffusers' (learned_embeds). PrepError
     when it is another thing, or made for another base.
     """
-    shown = printable(path.name)
+    shown = escape_control(path.name)
     named = _named(path)
     if len(widths) == 1 and len(named) == 1:
         named = dict.fromkeys(widths, next(iter(named.values())))
@@ -216,7 +216,7 @@ def _named(path: Path) -> Tensors:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    shown = printable(path.name)
+    shown = escape_control(path.name)
     try:
         if path.suffix.lower() == ".safetensors":
             return dict(load_file(path))
@@ -225,7 +225,7 @@ def _named(path: Path) -> Tensors:
         raise PrepError(f"{shown} holds something other than tensors; prep runs no code out of files.", _READ) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PrepError(f"{shown} is not a whole file of tensors: {printable(line)}.", _READ) from None
+        raise PrepError(f"{shown} is not a whole file of tensors: {escape_control(line)}.", _READ) from None
     inner = content.get("string_to_param", content) if isinstance(content, dict) else {}
     found = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
     if not found:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
 
     Tensors = dict[str, torch.Tensor]
     Answers = Mapping[str, torch.Tensor | None]
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LAST = ("lora_up.weight", "hada_w2_a", "lokr_w2", "lokr_w2_b")  # 0 until an adapter has learned
 
 
-def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Answers, dtype: torch.dtype) -> None:
+def verify_adapter(path: Path, family: Family, checkpoint: BaseModel, answers: Answers, dtype: torch.dtype) -> None:
     """Load an adapter file into a fresh base and compare it with the trained model.
 
     Once by the published formulas, where every tensor of the file must have its effect; once more
@@ -41,15 +41,15 @@ def prove(path: Path, family: Family, checkpoint: Checkpoint, answers: Answers, 
 
     for part, answer in answers.items():
         module = fresh(part)
-        plain = family.probe(part, module, tokenizers)
+        plain = family.probe_output(part, module, tokenizers)
         _check_changes(path, adapters.get(part, {}), apply(module, adapters.get(part, {})))
-        applied = family.probe(part, module, tokenizers)
+        applied = family.probe_output(part, module, tokenizers)
         trained = applied if answer is None else answer
         _compare(path, part, (plain, trained, applied))
         if readable(tensors, family, part):
             module = fresh(part)
             load_adapter(path, family, part, module)
-            _compare(path, part, (plain, trained, family.probe(part, module, tokenizers)))
+            _compare(path, part, (plain, trained, family.probe_output(part, module, tokenizers)))
 
 
 def readable(tensors: Tensors, family: Family, part: str) -> bool:

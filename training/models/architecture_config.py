@@ -17,7 +17,7 @@ _TIMES = 256  # numbers that Stable Diffusion XL is told each of its six sizes i
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextEncoderConfig:
     """A CLIP text encoder; the defaults are that of Stable Diffusion 1.x."""
 
     width: int = 768
@@ -28,7 +28,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
+class ArchitectureConfig:
     """The sizes in which models of these families differ; the defaults are Stable Diffusion 1.x itself."""
 
     kind: Kind = "sd1"
@@ -39,7 +39,7 @@ class Blueprint:
     vae: tuple[int, ...] = (128, 256, 512, 512)
     vae_layers: int = 2
     vae_scale: float = 0.18215  # brings the latents to unit variance
-    texts: tuple[Text, ...] = (Text(),)
+    texts: tuple[TextEncoderConfig, ...] = (TextEncoderConfig(),)
     prediction: str = "epsilon"  # or v_prediction, or unknown
     zero_snr: bool = False
 
@@ -109,7 +109,7 @@ class Blueprint:
         }
         return config | ({"sample_size": 1024, "force_upcast": True} if self.kind == "sdxl" else {})
 
-    def _text(self, text: Text) -> dict[str, Any]:
+    def _text(self, text: TextEncoderConfig) -> dict[str, Any]:
         return {
             "architectures": ["CLIPTextModelWithProjection" if text.projection else "CLIPTextModel"],
             "model_type": "clip_text_model",
@@ -164,21 +164,21 @@ _ENCODERS = ("text_encoder", "text_encoder_2")
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 # What the families' published models are built from, but for what a single file shows.
-PLANS: dict[Kind, Blueprint] = {
-    "sd1": Blueprint(),
-    "sd2": Blueprint("sd2", unet_heads=0, texts=(Text(1024, 23, "gelu", pad="!"),)),
-    "sdxl": Blueprint(
+PLANS: dict[Kind, ArchitectureConfig] = {
+    "sd1": ArchitectureConfig(),
+    "sd2": ArchitectureConfig("sd2", unet_heads=0, texts=(TextEncoderConfig(1024, 23, "gelu", pad="!"),)),
+    "sdxl": ArchitectureConfig(
         "sdxl",
         unet=(320, 640, 1280),
         depths=(0, 2, 10),
         unet_heads=0,
         vae_scale=0.13025,
-        texts=(Text(), Text(1280, 32, "gelu", projection=1280, pad="!")),
+        texts=(TextEncoderConfig(), TextEncoderConfig(1280, 32, "gelu", projection=1280, pad="!")),
     ),
 }
 
 
-def write_skeleton(folder: Path, blueprint: Blueprint) -> None:
+def write_config_folder(folder: Path, blueprint: ArchitectureConfig) -> None:
     """Write a diffusers folder that lacks only the weights: configurations and tokenizers."""
     for name, config in blueprint.configs().items():
         write_atomic(folder / name, json.dumps(config, indent=2, sort_keys=True).encode())

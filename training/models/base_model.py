@@ -28,7 +28,7 @@ _PLAIN = "prep reads safetensors only: save the model again in that form, whole 
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class BaseFiles:
     """A base model on disk: a diffusers folder, or one file with everything in it.
 
     The mini base is made when it is opened, but known before.
@@ -42,7 +42,7 @@ class Base:
     vae_path: Path | None = None  # folder or file of a VAE used instead of the model's own
 
 
-def find_base(text: str, workspace: Workspace) -> Base:
+def find_base(text: str, workspace: Workspace) -> BaseFiles:
     """The base model that `text` names: 'mini', a diffusers folder, a single file, or a hub id.
 
     Paths are looked up in the workspace, then in the current folder. A hub id, which may end in
@@ -51,7 +51,7 @@ def find_base(text: str, workspace: Workspace) -> Base:
     if text == "mini":
         from training.models.mini import SHA256, VAE_SHA256, mini_folder
 
-        return Base("mini", mini_folder(workspace.cache), SHA256, VAE_SHA256)
+        return BaseFiles("mini", mini_folder(workspace.cache), SHA256, VAE_SHA256)
     if path := _there(text, workspace):
         return _folder(path, path.resolve().name) if path.is_dir() else _single(path)
     if (hub := _HUB_ID.fullmatch(text)) and not text.startswith(".") and not text.endswith(_SINGLE):
@@ -62,7 +62,7 @@ def find_base(text: str, workspace: Workspace) -> Base:
     )
 
 
-def with_vae(base: Base, text: str, workspace: Workspace) -> Base:
+def with_vae(base: BaseFiles, text: str, workspace: Workspace) -> BaseFiles:
     """The same base model with the VAE that `text` names, a folder or a single file; its own when that is empty."""
     if not text:
         return base
@@ -104,7 +104,7 @@ def _there(text: str, workspace: Workspace) -> Path | None:
     return next((place / path for place in (workspace.root, Path.cwd()) if text and (place / path).exists()), None)
 
 
-def _folder(path: Path, name: str, revision: str = "") -> Base:
+def _folder(path: Path, name: str, revision: str = "") -> BaseFiles:
     denoiser = "transformer" if (path / "transformer" / "config.json").is_file() else "unet"
     for part in (denoiser, *_NEEDED):
         if not (path / part / "config.json").is_file():
@@ -114,7 +114,7 @@ def _folder(path: Path, name: str, revision: str = "") -> Base:
             )
     parts = [part for part in PARTS if (path / part / "config.json").is_file()]
     hashes = {part: joined_sha256([known_sha256(file) for file in weight_files(path / part)]) for part in parts}
-    return Base(name, path, joined_sha256(list(hashes.values())), hashes["vae"], revision)
+    return BaseFiles(name, path, joined_sha256(list(hashes.values())), hashes["vae"], revision)
 
 
 def _listed(index: Path) -> list[Path]:
@@ -129,14 +129,14 @@ def _listed(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _single(path: Path) -> Base:
+def _single(path: Path) -> BaseFiles:
     if path.suffix.lower() not in _SINGLE:
         raise PrepError(f"{path.name} is not a model that prep reads.", "It reads .safetensors and .ckpt files.")
     sha256 = known_sha256(path)
-    return Base(path.name, path, sha256, sha256)
+    return BaseFiles(path.name, path, sha256, sha256)
 
 
-def _pulled(hub: str, revision: str, workspace: Workspace) -> Base:
+def _pulled(hub: str, revision: str, workspace: Workspace) -> BaseFiles:
     found = find_model(hub, workspace, ("model_index.json",))
     if revision and not found.revision.startswith(revision):
         has = f"of the commit {found.revision[:12]}" if found.revision else "of an unknown commit"

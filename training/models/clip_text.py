@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.data.prompt_weighting import Piece, read_emphasis
+from training.data.prompt_weighting import WeightedText, parse_weights
 
 if TYPE_CHECKING:
     import torch
@@ -17,14 +17,14 @@ PIECE = 75  # tokens between start and end: CLIP's 77 places
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class WeightedTokens:
     """Captions as CLIP is given them, in pieces."""
 
     ids: torch.Tensor  # (B, n, 77)
     weights: torch.Tensor | None  # (B, 75 n + 2), by which what comes out is multiplied; None: all are 1
 
 
-def pieces(tokenizer: Any, captions: list[str], settings: TextSettings) -> Tokens:
+def pieces(tokenizer: Any, captions: list[str], settings: TextSettings) -> WeightedTokens:
     """The tokens of captions; what is beyond the limit is cut off.
 
     Each piece begins with the start token; the end token follows its last word, also where the
@@ -43,21 +43,21 @@ def pieces(tokenizer: Any, captions: list[str], settings: TextSettings) -> Token
         weights.append([1.0, *counts, *[1.0] * (settings.tokens - len(counts)), 1.0])
     plain = all(weight == 1.0 for row in weights for weight in row)
     ids = torch.tensor(rows).view(len(captions), -1, PIECE + 2)
-    return Tokens(ids, None if plain else torch.tensor(weights))
+    return WeightedTokens(ids, None if plain else torch.tensor(weights))
 
 
 def _weighed(tokenizer: Any, caption: str, settings: TextSettings) -> tuple[list[int], list[float]]:
     """All tokens of a caption, and the weight of each."""
     ids: list[int] = []
     weights: list[float] = []
-    for part in read_emphasis(caption) if settings.weighted else [Piece(caption, 1.0)]:
+    for part in parse_weights(caption) if settings.weighted else [WeightedText(caption, 1.0)]:
         found = tokenizer(part.text, add_special_tokens=False, truncation=False).input_ids
         ids += found
         weights += [part.weight] * len(found)
     return ids, weights
 
 
-def weighed(text: torch.Tensor, tokens: Tokens) -> torch.Tensor:
+def weighed(text: torch.Tensor, tokens: WeightedTokens) -> torch.Tensor:
     """Each token's output (B, tokens + 2, width) times its weight, as kohya and ComfyUI do.
 
     The mean is left where it comes to lie; WebUI moves it back, which changes all other tokens.

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from pipeline.errors import PrepError
-from training.models.architecture_config import PLANS, Blueprint, Kind, Text
+from training.models.architecture_config import PLANS, ArchitectureConfig, Kind, TextEncoderConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -38,7 +38,7 @@ _LABEL = f"{_UNET}label_emb.0.0.weight"
 _PREDICTIONS = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon"}
 
 
-def survey(shapes: Shapes, file: str, says: str = "") -> Blueprint:
+def detect_architecture(shapes: Shapes, file: str, says: str = "") -> ArchitectureConfig:
     """The blueprint of a Stable Diffusion checkpoint in the original layout.
 
     `says` is what the file's metadata or its settings call the prediction; tensors named v_pred
@@ -84,7 +84,7 @@ def _depth(shapes: Shapes, block: int) -> int:
     return len({name.removeprefix(start).split(".")[0] for name in shapes if name.startswith(start)})
 
 
-def _text(shapes: Shapes, start: str, plan: Text) -> Text:
+def _text(shapes: Shapes, start: str, plan: TextEncoderConfig) -> TextEncoderConfig:
     """The width and layers of the text encoder whose names begin with `start`."""
     inside = {name.removeprefix(start): shape for name, shape in shapes.items() if name.startswith(start)}
     width = next((shape[1] for name, shape in inside.items() if name.endswith("token_embedding.weight")), plan.width)

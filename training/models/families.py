@@ -12,15 +12,15 @@ from training.models.sdxl import SDXL
 
 if TYPE_CHECKING:
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
 
 FAMILIES: tuple[Family, ...] = (SD1(), SD2(), SDXL(), SD35())
 
 
-def recognise(checkpoint: Checkpoint) -> Family:
+def detect_family(checkpoint: BaseModel) -> Family:
     """The model's family; PrepError when prep trains none such, or a part of the model is missing or wrong."""
     for family in FAMILIES:
-        if family.recognise(checkpoint):
+        if family.matches(checkpoint):
             return family
     kinds = [checkpoint.config(part).get("_class_name", "") for part in ("unet", "transformer")]
     what = f"its denoiser is a {next(filter(None, kinds))}" if any(kinds) else "it has neither unet nor transformer"

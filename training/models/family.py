@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from training.data.dataset import Sample
-    from training.models.loader import Checkpoint
+    from training.data.dataset import TrainingImage
+    from training.models.loader import BaseModel
     from training.objective import Objective
-    from training.objective_options import Noise
+    from training.objective_options import ObjectiveOptions
 
 Condition = dict[
     str, "torch.Tensor"
@@ -44,7 +44,7 @@ class Family(Protocol):
     name: ClassVar[str]  # as in ss_base_model_version
     title: ClassVar[str]  # as people call it
     architecture: ClassVar[str]  # as in modelspec.architecture
-    multiple: ClassVar[int]  # of which a picture's sides must be
+    multiple: ClassVar[int]  # of which a image's sides must be
     denoiser: ClassVar[str]  # the part that learns from noise: unet or transformer
     encoders: ClassVar[tuple[str, ...]]  # its text encoders
     targets: ClassVar[dict[str, Targets]]  # of the parts that can learn
@@ -53,19 +53,19 @@ class Family(Protocol):
     loader: ClassVar[str]  # diffusers' class that loads adapters
     pipeline: ClassVar[str]  # diffusers' class that paints
 
-    def recognise(self, checkpoint: Checkpoint) -> bool:
+    def matches(self, checkpoint: BaseModel) -> bool:
         """Whether the model is of this family; PrepError when it is, but cannot be trained as it is."""
 
-    def objective(self, checkpoint: Checkpoint, noise: Noise) -> Objective:
+    def objective(self, checkpoint: BaseModel, noise: ObjectiveOptions) -> Objective:
         """The objective the base model was trained with, where the options do not say otherwise."""
 
     def check_text(self, settings: TextSettings) -> None:
         """Raise PrepError when this family's text is not encoded so."""
 
-    def encode_pictures(self, vae: Any, pixels: torch.Tensor) -> Moments:
-        """The latents of pictures (B, 3, H, W) in -1 to 1."""
+    def encode_images(self, vae: Any, pixels: torch.Tensor) -> Moments:
+        """The latents of images (B, 3, H, W) in -1 to 1."""
 
-    def normaliser(self, checkpoint: Checkpoint) -> Callable[[Moments], Moments]:
+    def normaliser(self, checkpoint: BaseModel) -> Callable[[Moments], Moments]:
         """A function that brings latents as the VAE gives them to unit variance."""
 
     def encode_text(
@@ -84,15 +84,15 @@ class Family(Protocol):
     def key(self, part: str, path: str) -> str:
         """What adapter files call a module of a part."""
 
-    def probe(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
+    def probe_output(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
         """The answer of a part to one small fixed input: tells whether two modules are the same."""
 
 
-def size_of(sample: Sample) -> tuple[int, int, int, int, int, int]:
-    """Height and width of the source, top and left of the crop, height and width of the picture, in pixels.
+def size_of(sample: TrainingImage) -> tuple[int, int, int, int, int, int]:
+    """Height and width of the source, top and left of the crop, height and width of the image, in pixels.
 
     As Stable Diffusion XL is told them (https://arxiv.org/abs/2307.01952, section 2.2): the crop
-    in pixels of the scaled source. Where the source is not known, the picture is its own.
+    in pixels of the scaled source. Where the source is not known, the image is its own.
     """
     if sample.source is None:
         return sample.height, sample.width, 0, 0, sample.height, sample.width
@@ -100,7 +100,7 @@ def size_of(sample: Sample) -> tuple[int, int, int, int, int, int]:
     return crop.source_height, crop.source_width, crop.top, crop.left, sample.height, sample.width
 
 
-def number_format(model: Any) -> torch.dtype:
+def module_dtype(model: Any) -> torch.dtype:
     """The number format that a denoiser computes in: that of its first weight, which is never an adapter's.
 
     diffusers' own `dtype` goes through all modules each time it is asked: 9 ms of the processor for the mini base.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Tensors = dict[str, torch.Tensor]
 
 # Families by the names that TEXTS has for them. Of others diffusers reads no single file with all its parts.
-KINDS: dict[str, Kind] = {"sd_v1": "sd1", "sd_v2": "sd2", "sdxl_base_v1-0": "sdxl"}
+LDM_FAMILIES: dict[str, Kind] = {"sd_v1": "sd1", "sd_v2": "sd2", "sdxl_base_v1-0": "sdxl"}
 
 _PLACE = re.compile(r"(down|mid|up)_blocks?\.(?:(\d+)\.)?(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _UNET = {
@@ -46,7 +46,7 @@ _VAE_INNER = {
 }
 
 
-def original(kind: Kind, parts: dict[str, Tensors], configs: dict[str, dict[str, Any]]) -> Tensors:
+def to_ldm(kind: Kind, parts: dict[str, Tensors], configs: dict[str, dict[str, Any]]) -> Tensors:
     """The weights of a model's parts, by published names, as one file has them; no large tensor is copied.
 
     Only OpenCLIP's attention is, which has query, key and value in one.

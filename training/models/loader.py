@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.models.architecture_config import write_skeleton
-from training.models.base_model import PARTS, Base
-from training.models.detect_architecture import TEXTS, survey
+from training.models.architecture_config import write_config_folder
+from training.models.base_model import PARTS, BaseFiles
+from training.models.detect_architecture import TEXTS, detect_architecture
 from training.models.openclip import from_open_clip
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ _AGAIN = "Download or copy the model again, and check its size."
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class BaseModel:
     """A base model that can be loaded part by part, under the names that PARTS has."""
 
-    base: Base
+    base: BaseFiles
     folder: Path  # configurations and tokenizer; the weights too unless the base is a single file
 
     def config(self, part: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Checkpoint:
         return {part: _tokenizer(self.folder / part.replace("text_encoder", "tokenizer")) for part in self.encoders()}
 
 
-def open_base(base: Base, cache: Path) -> Checkpoint:
+def open_base_model(base: BaseFiles, cache: Path) -> BaseModel:
     """Make a base model ready to load; what it takes is written below `cache`.
 
     That is the whole mini base, and of a single file the configurations.
@@ -75,13 +75,13 @@ def open_base(base: Base, cache: Path) -> Checkpoint:
     from training.models.mini import ensure_mini, mini_folder
 
     if base.path == mini_folder(cache):
-        return Checkpoint(base, ensure_mini(cache))
+        return BaseModel(base, ensure_mini(cache))
     if base.path.is_dir():
-        return Checkpoint(base, base.path)
+        return BaseModel(base, base.path)
     folder = cache / "bases" / base.sha256[:16]
     shapes = {name: tuple(value.shape) for name, value in read_tensors(base.path).items()}
-    write_skeleton(folder, survey(shapes, base.name, _said_prediction(base.path)))
-    return Checkpoint(base, folder)
+    write_config_folder(folder, detect_architecture(shapes, base.name, _said_prediction(base.path)))
+    return BaseModel(base, folder)
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.workspace import file_sha256
-from training.models.architecture_config import Blueprint, Text, write_skeleton
+from training.models.architecture_config import ArchitectureConfig, TextEncoderConfig, write_config_folder
 from training.models.base_model import PARTS, joined_sha256
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ VAE_SHA256 = "e89a22a22bb2dc3cb47938d456a3382481f1d41955491dd93ad6cfcdce05ac09"
 
 # VAE factor 8 as in the large ones; one layer per block and one head keep a step at 512 px under half a second
 # on two cores. 0.25 M parameters in the VAE, 2.2 M in the U-Net, 3.3 M in the text encoder.
-MINI = Blueprint(
+MINI = ArchitectureConfig(
     unet=(32, 64, 64, 64),
     unet_layers=1,
     unet_heads=1,
     vae=(8, 16, 32, 32),
     vae_layers=1,
     vae_scale=2.0,
-    texts=(Text(64, 2),),
+    texts=(TextEncoderConfig(64, 2),),
 )
 
 
@@ -70,12 +70,12 @@ def weights_sha256(folder: Path) -> str:
     return joined_sha256([file_sha256(file) for file in files]) if all(file.is_file() for file in files) else ""
 
 
-def write_model(folder: Path, blueprint: Blueprint) -> None:
+def write_model(folder: Path, blueprint: ArchitectureConfig) -> None:
     """Write a diffusers folder with seeded weights for any blueprint."""
     from training.export.tensor_file import write_tensors
     from training.models.loader import empty_part, published_name
 
-    write_skeleton(folder, blueprint)
+    write_config_folder(folder, blueprint)
     for part in [part for part in PARTS if (folder / part).is_dir()]:
         weights = empty_part(folder, part).state_dict()
         names = {name: published_name(part, name) for name in weights}
@@ -112,7 +112,7 @@ def _bound(name: str, like: Any) -> float:
 
 
 def _bias(name: str, like: torch.Tensor) -> torch.Tensor:
-    """Zeros; only the VAE's log variance is small, so that its latents show the picture rather than noise."""
+    """Zeros; only the VAE's log variance is small, so that its latents show the image rather than noise."""
     import torch
 
     bias = torch.zeros_like(like)

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.clip_text import last_layers, too_long
-from training.models.family import Targets, TextSettings, number_format
-from training.models.validate import check_whole, check_width, unet_of
+from training.models.family import Targets, TextSettings, module_dtype
+from training.models.validate import check_complete, check_width, unet_of
 from training.objective import DDPM, ddpm
 
 if TYPE_CHECKING:
     import torch
 
     from training.models.family import Condition, Modules, Moments
-    from training.models.loader import Checkpoint
-    from training.objective_options import Noise
+    from training.models.loader import BaseModel
+    from training.objective_options import ObjectiveOptions
 
 _ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
 _RESNET = r"resnets\.\d+\.(?:conv1|conv2|conv_shortcut|time_emb_proj)"
@@ -43,26 +43,26 @@ class SD1:
     loader: ClassVar[str] = "StableDiffusionLoraLoaderMixin"
     pipeline: ClassVar[str] = "StableDiffusionPipeline"
 
-    def recognise(self, checkpoint: Checkpoint) -> bool:
+    def matches(self, checkpoint: BaseModel) -> bool:
         unet = unet_of(checkpoint)
         other = unet.get("addition_embed_type") or unet.get("use_linear_projection") or is_v2(unet)
         if not unet or other or checkpoint.config("text_encoder_2"):
             return False
-        check_whole(self, checkpoint, 4)
+        check_complete(self, checkpoint, 4)
         check_width(checkpoint, unet.get("cross_attention_dim"), checkpoint.config("text_encoder").get("hidden_size"))
         return True
 
-    def objective(self, checkpoint: Checkpoint, noise: Noise) -> DDPM:
+    def objective(self, checkpoint: BaseModel, noise: ObjectiveOptions) -> DDPM:
         return ddpm(checkpoint.config("scheduler"), noise)
 
     def check_text(self, settings: TextSettings) -> None:
         """Any number of tokens, any layer."""
 
-    def encode_pictures(self, vae: Any, pixels: torch.Tensor) -> Moments:
+    def encode_images(self, vae: Any, pixels: torch.Tensor) -> Moments:
         latent = vae.encode(pixels).latent_dist
         return latent.mean, latent.std
 
-    def normaliser(self, checkpoint: Checkpoint) -> Callable[[Moments], Moments]:
+    def normaliser(self, checkpoint: BaseModel) -> Callable[[Moments], Moments]:
         scale = float(checkpoint.config("vae").get("scaling_factor", 0.18215))
         return lambda moments: (moments[0] * scale, moments[1] * scale)
 
@@ -78,7 +78,7 @@ class SD1:
     def forward(
         self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
-        dtype = number_format(model)
+        dtype = module_dtype(model)
         text = condition["text"].to(dtype)
         prediction: torch.Tensor = model(noisy.to(dtype), time, encoder_hidden_states=text, return_dict=False)[0]
         return prediction
@@ -86,7 +86,7 @@ class SD1:
     def key(self, part: str, path: str) -> str:
         return f"{self.prefixes[part]}_{path.replace('.', '_')}"
 
-    def probe(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
+    def probe_output(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
         import torch
 
         with torch.no_grad():

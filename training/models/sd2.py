@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from training.models.clip_text import refuse_clip_skip
 from training.models.sd1 import SD1, is_v2
-from training.models.validate import check_whole, check_width, unet_of
+from training.models.validate import check_complete, check_width, unet_of
 
 if TYPE_CHECKING:
     from training.models.family import TextSettings
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
 
 
 class SD2(SD1):
@@ -24,11 +24,11 @@ class SD2(SD1):
     title: ClassVar[str] = "Stable Diffusion 2.x"
     architecture: ClassVar[str] = "stable-diffusion-v2/lora"
 
-    def recognise(self, checkpoint: Checkpoint) -> bool:
+    def matches(self, checkpoint: BaseModel) -> bool:
         unet = unet_of(checkpoint)
         if unet.get("addition_embed_type") or not (unet.get("use_linear_projection") or is_v2(unet)):
             return False
-        check_whole(self, checkpoint, 4)
+        check_complete(self, checkpoint, 4)
         check_width(checkpoint, unet.get("cross_attention_dim"), checkpoint.config("text_encoder").get("hidden_size"))
         return True
 

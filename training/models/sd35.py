@@ -6,17 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.clip_text import penultimate, refuse_clip_skip, too_long
-from training.models.family import Targets, TextSettings, number_format
+from training.models.family import Targets, TextSettings, module_dtype
 from training.models.sd1 import CLIP
-from training.models.validate import check_whole
+from training.models.validate import check_complete
 from training.objective import FlowMatch, flow_match
 
 if TYPE_CHECKING:
     import torch
 
     from training.models.family import Condition, Modules, Moments
-    from training.models.loader import Checkpoint
-    from training.objective_options import Noise
+    from training.models.loader import BaseModel
+    from training.objective_options import ObjectiveOptions
 
 _JOINT = r"to_(?:q|k|v|out\.0)|add_(?:q|k|v)_proj|to_add_out"
 _T5_TOKENS = 256  # as diffusers' pipeline
@@ -50,23 +50,23 @@ class SD35:
     loader: ClassVar[str] = "SD3LoraLoaderMixin"
     pipeline: ClassVar[str] = "StableDiffusion3Pipeline"
 
-    def recognise(self, checkpoint: Checkpoint) -> bool:
+    def matches(self, checkpoint: BaseModel) -> bool:
         if checkpoint.config("transformer").get("_class_name") != "SD3Transformer2DModel":
             return False
-        check_whole(self, checkpoint, 16, optional=("text_encoder_3",))
+        check_complete(self, checkpoint, 16, optional=("text_encoder_3",))
         return True
 
-    def objective(self, checkpoint: Checkpoint, noise: Noise) -> FlowMatch:
+    def objective(self, checkpoint: BaseModel, noise: ObjectiveOptions) -> FlowMatch:
         return flow_match(checkpoint.config("scheduler"), noise)
 
     def check_text(self, settings: TextSettings) -> None:
         refuse_clip_skip(settings, self.title)
 
-    def encode_pictures(self, vae: Any, pixels: torch.Tensor) -> Moments:
+    def encode_images(self, vae: Any, pixels: torch.Tensor) -> Moments:
         latent = vae.encode(pixels).latent_dist
         return latent.mean, latent.std
 
-    def normaliser(self, checkpoint: Checkpoint) -> Callable[[Moments], Moments]:
+    def normaliser(self, checkpoint: BaseModel) -> Callable[[Moments], Moments]:
         config = checkpoint.config("vae")
         scale, shift = float(config.get("scaling_factor", 1.5305)), float(config.get("shift_factor") or 0.0)
         return lambda moments: ((moments[0] - shift) * scale, moments[1] * scale)
@@ -98,7 +98,7 @@ class SD35:
     ) -> torch.Tensor:
         import torch
 
-        dtype = number_format(model)
+        dtype = module_dtype(model)
         text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
         width = model.config.joint_attention_dim
         if text.shape[-1] < width:  # no T5: only the denoiser knows how wide its text would be
@@ -116,7 +116,7 @@ class SD35:
     def key(self, part: str, path: str) -> str:
         return f"{self.prefixes[part]}.{path}"
 
-    def probe(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
+    def probe_output(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
         import torch
 
         with torch.no_grad():

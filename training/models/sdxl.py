@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: a U-Net told two CLIP texts, their summary, and the sizes of source, crop and picture."""
+"""Stable Diffusion XL: a U-Net told two CLIP texts, their summary, and the sizes of source, crop and image."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
 from training.models.clip_text import penultimate, refuse_clip_skip
-from training.models.family import Targets, TextSettings, number_format
+from training.models.family import Targets, TextSettings, module_dtype
 from training.models.sd1 import CLIP, SD1, UNET
-from training.models.validate import check_whole, check_width, unet_of
+from training.models.validate import check_complete, check_width, unet_of
 
 if TYPE_CHECKING:
     import torch
 
     from training.models.family import Condition, Modules
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
 
 _LAYERS = 2  # per block of every Stable Diffusion XL
 _INNER = {
@@ -45,13 +45,13 @@ class SDXL(SD1):
     loader: ClassVar[str] = "StableDiffusionXLLoraLoaderMixin"
     pipeline: ClassVar[str] = "StableDiffusionXLPipeline"
 
-    def recognise(self, checkpoint: Checkpoint) -> bool:
+    def matches(self, checkpoint: BaseModel) -> bool:
         unet, name = unet_of(checkpoint), checkpoint.base.name
         if unet.get("addition_embed_type") != "text_time":
             return False
         if checkpoint.config("text_encoder_2") and not checkpoint.config("text_encoder"):
             raise PrepError(f"{name} is a Stable Diffusion XL refiner.", "Train on the base model.")
-        check_whole(self, checkpoint, 4)
+        check_complete(self, checkpoint, 4)
         texts = [checkpoint.config(part) for part in self.encoders]
         check_width(checkpoint, unet.get("cross_attention_dim"), sum(int(text["hidden_size"]) for text in texts))
         told = int(texts[1]["projection_dim"]) + 6 * int(unet.get("addition_time_embed_dim", 0))
@@ -74,7 +74,7 @@ class SDXL(SD1):
         self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
         # Sizes stay in float32: bfloat16 knows no 1016.
-        dtype = number_format(model)
+        dtype = module_dtype(model)
         text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
         added = {"text_embeds": pooled, "time_ids": size}
         prediction: torch.Tensor = model(
@@ -85,7 +85,7 @@ class SDXL(SD1):
     def key(self, part: str, path: str) -> str:
         return super().key(part, original_name(path) if part == "unet" else path)
 
-    def probe(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
+    def probe_output(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
         import torch
 
         with torch.no_grad():

@@ -8,30 +8,30 @@ from pipeline.errors import PrepError
 
 if TYPE_CHECKING:
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
 
 _AGAIN = "Copy the base model anew."
 
 
-def unet_of(checkpoint: Checkpoint) -> dict[str, Any]:
+def unet_of(checkpoint: BaseModel) -> dict[str, Any]:
     """The configuration of the model's U-Net; empty when its denoiser is something else."""
     config = checkpoint.config("unet")
     return config if config.get("_class_name", "UNet2DConditionModel") == "UNet2DConditionModel" else {}
 
 
-def factor_of(checkpoint: Checkpoint) -> int:
-    """Pixels per latent, each way: every level of the VAE but the last halves the picture; 8 where nothing is said."""
+def vae_scale_factor(checkpoint: BaseModel) -> int:
+    """Pixels per latent, each way: every level of the VAE but the last halves the image; 8 where nothing is said."""
     levels = checkpoint.config("vae").get("block_out_channels")
     return 2 ** (len(levels) - 1) if levels else 8
 
 
-def side_of(checkpoint: Checkpoint, family: Family) -> int:
-    """Pixels a side of the square pictures that the denoiser was made for; 0 where its configuration does not say."""
+def native_resolution(checkpoint: BaseModel, family: Family) -> int:
+    """Pixels a side of the square images that the denoiser was made for; 0 where its configuration does not say."""
     latents = checkpoint.config(family.denoiser).get("sample_size")
-    return latents * factor_of(checkpoint) if isinstance(latents, int) else 0
+    return latents * vae_scale_factor(checkpoint) if isinstance(latents, int) else 0
 
 
-def check_whole(family: Family, checkpoint: Checkpoint, channels: int, optional: tuple[str, ...] = ()) -> None:
+def check_complete(family: Family, checkpoint: BaseModel, channels: int, optional: tuple[str, ...] = ()) -> None:
     """Raise PrepError when a part is missing, or makes or takes other latents than `channels` deep."""
     name = checkpoint.base.name
     for part in (family.denoiser, "vae", *family.encoders):
@@ -54,7 +54,7 @@ def check_whole(family: Family, checkpoint: Checkpoint, channels: int, optional:
         )
 
 
-def check_width(checkpoint: Checkpoint, takes: object, makes: object) -> None:
+def check_width(checkpoint: BaseModel, takes: object, makes: object) -> None:
     """Raise PrepError when the denoiser takes other text than the encoders make."""
     if takes != makes:
         raise PrepError(f"U-Net and text encoder of {checkpoint.base.name} do not belong together.", _AGAIN)

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
+from pipeline.tag_text import escape_control
 
 _EXAMPLE = "Write, for example: '0.05:10, 0.02:20, 0.0005', which is 0.05 up to step 10, 0.02 up to 20, then 0.0005."
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class LrByStep:
     """A rate for each step."""
 
     pieces: tuple[tuple[float, float], ...]  # a rate, and the step up to which it holds; the last holds for ever
@@ -26,7 +26,7 @@ class Pace:
         return len(self.pieces) == 1
 
 
-def read_pace(text: str, option: str) -> Pace:
+def parse_lr_by_step(text: str, option: str) -> LrByStep:
     """'rate:step, rate' as rates by step; the last step may be -1. PrepError says what is wrong, and where."""
     parts = [part.strip() for part in text.split(",")]
     pieces: list[tuple[float, float]] = []
@@ -36,9 +36,11 @@ def read_pace(text: str, option: str) -> Pace:
         until = _until(step, last) if colon else (math.inf if last else math.nan)
         wrong = next((text for holds, text in _faults(_rate(rate), until, before, last) if holds), "")
         if wrong:
-            raise PrepError(f"train: {option}: '{printable(part)}', number {place} of {len(parts)}, {wrong}.", _EXAMPLE)
+            raise PrepError(
+                f"train: {option}: '{escape_control(part)}', number {place} of {len(parts)}, {wrong}.", _EXAMPLE
+            )
         pieces.append((_rate(rate), until))
-    return Pace(tuple(pieces))
+    return LrByStep(tuple(pieces))
 
 
 def _faults(rate: float, until: float, before: float, last: bool) -> list[tuple[bool, str]]:

@@ -11,54 +11,56 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.optim.lr_schedulers import OWN_COURSE
+from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE
 from training.optim.nesterov8bit import nesterov8bit
-from training.optim.options import OWN_RATE
+from training.optim.options import LR_FREE_OPTIMIZERS
 
 if TYPE_CHECKING:
     import torch
 
-    from training.optim.options import Learning
+    from training.optim.options import OptimizerOptions
 
-Table = list[dict[str, Any]]  # torch's parameter groups
+ParamTable = list[dict[str, Any]]  # torch's parameter groups
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ParamGroup:
     """Weights that learn at one rate; a rate of its own course stands in `pace`."""
 
     name: str  # the part, such as unet, and what sets the group apart within it
     weights: dict[str, torch.Tensor]  # by name, unique among all groups: checkpoints find them by it
-    rate: float  # the full one, which the schedule scales
-    pace: Callable[[int], float] | None = None  # the rate at each step from 0, instead of rate and schedule
+    lr: float  # the full one, which the schedule scales
+    lr_by_step: Callable[[int], float] | None = None  # the rate at each step from 0, instead of rate and schedule
 
 
-def make_optimizer(groups: list[Group], learning: Learning) -> torch.optim.Optimizer:
+def make_optimizer(groups: list[ParamGroup], learning: OptimizerOptions) -> torch.optim.Optimizer:
     """The optimizer over the groups' weights, each group at its full rate; PrepError when its package is missing."""
-    rates = {group.rate for group in groups}
-    if learning.optimizer in OWN_RATE and (len(rates) > 1 or any(group.pace for group in groups)):
+    rates = {group.lr for group in groups}
+    if learning.optimizer in LR_FREE_OPTIMIZERS and (len(rates) > 1 or any(group.lr_by_step for group in groups)):
         raise PrepError(
             f"train: {learning.optimizer} finds one rate for all weights, but groups of them have their own.",
             "Use the optimizer adamw.",
         )
-    table: Table = [{"params": list(group.weights.values()), "lr": group.rate, "name": group.name} for group in groups]
+    table: ParamTable = [
+        {"params": list(group.weights.values()), "lr": group.lr, "name": group.name} for group in groups
+    ]
     return OPTIMIZERS[learning.optimizer](table, learning)
 
 
-def _adamw(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _adamw(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     import torch
 
     return torch.optim.AdamW(table, betas=_betas(learning), weight_decay=_decay(learning, 0.01), fused=True)
 
 
-def _adamw8bit(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _adamw8bit(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     made: torch.optim.Optimizer = _package("adamw8bit").optim.AdamW8bit(
         table, betas=_betas(learning), weight_decay=_decay(learning, 0.01)
     )
     return made
 
 
-def _adam(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _adam(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     """Adam with what decay is asked for as AdamW has it: apart from the gradient."""
     import torch
 
@@ -66,11 +68,11 @@ def _adam(table: Table, learning: Learning) -> torch.optim.Optimizer:
     return torch.optim.Adam(table, betas=_betas(learning), weight_decay=decay, decoupled_weight_decay=True, fused=True)
 
 
-def _adafactor(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _adafactor(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     """At the rate given, or on its own course: relative to the weights' size, falling with the root of the steps."""
     from transformers import Adafactor
 
-    own = learning.scheduler == OWN_COURSE
+    own = learning.lr_scheduler == ADAFACTOR_SCHEDULE
     if own:
         table = [group | {"lr": None} for group in table]
     made: torch.optim.Optimizer = Adafactor(
@@ -79,26 +81,26 @@ def _adafactor(table: Table, learning: Learning) -> torch.optim.Optimizer:
     return made
 
 
-def _lion(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _lion(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     made: torch.optim.Optimizer = _package("lion").Lion(
         table, betas=_betas(learning, 0.99), weight_decay=_decay(learning, 0.01)
     )
     return made
 
 
-def _nesterov(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _nesterov(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     import torch
 
     decay = _decay(learning, 0.0)
     return torch.optim.SGD(table, momentum=learning.beta1, nesterov=True, weight_decay=decay, fused=True)
 
 
-def _nesterov8bit(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _nesterov8bit(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     _package("sgd-nesterov8bit")
     return nesterov8bit(table, learning.beta1, _decay(learning, 0.0))
 
 
-def _dadaptation(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _dadaptation(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it was asked for
         made: torch.optim.Optimizer = _package("dadaptation").DAdaptAdam(
             table, betas=_betas(learning), weight_decay=_decay(learning, 0.01), decouple=True
@@ -106,7 +108,7 @@ def _dadaptation(table: Table, learning: Learning) -> torch.optim.Optimizer:
     return made
 
 
-def _prodigy(table: Table, learning: Learning) -> torch.optim.Optimizer:
+def _prodigy(table: ParamTable, learning: OptimizerOptions) -> torch.optim.Optimizer:
     """With its authors' advice for diffusion models: bias correction, and warm-up without an effect on the estimate."""
     with contextlib.redirect_stdout(io.StringIO()):
         made: torch.optim.Optimizer = _package("prodigy").Prodigy(
@@ -119,7 +121,7 @@ def _prodigy(table: Table, learning: Learning) -> torch.optim.Optimizer:
     return made
 
 
-OPTIMIZERS: dict[str, Callable[[Table, Learning], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[ParamTable, OptimizerOptions], torch.optim.Optimizer]] = {
     "adamw": _adamw,
     "adamw8bit": _adamw8bit,
     "adam": _adam,
@@ -132,11 +134,11 @@ OPTIMIZERS: dict[str, Callable[[Table, Learning], torch.optim.Optimizer]] = {
 }
 
 
-def _betas(learning: Learning, usual: float = 0.999) -> tuple[float, float]:
+def _betas(learning: OptimizerOptions, usual: float = 0.999) -> tuple[float, float]:
     return learning.beta1, learning.beta2 or usual
 
 
-def _decay(learning: Learning, usual: float) -> float:
+def _decay(learning: OptimizerOptions, usual: float) -> float:
     return usual if learning.weight_decay < 0 else learning.weight_decay
 
 

@@ -6,32 +6,34 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
+from pipeline.stage import Options, option
 
-OWN_RATE = ("dadaptation", "prodigy")  # optimizers that find the rate; what is given is a factor of it
+LR_FREE_OPTIMIZERS = ("dadaptation", "prodigy")  # optimizers that find the rate; what is given is a factor of it
 _PLAIN = ("sgd-nesterov", "sgd-nesterov8bit", "adafactor")  # those that have no use for beta2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learning(Options):
+class OptimizerOptions(Options):
     """How the weights move: steps, rates, optimizer and schedule."""
 
     name: ClassVar[str] = "train"
 
-    steps: int = opt(0, "Training steps; 0 takes those of the epochs.", low=0)
-    epochs: int = opt(10, "Times that the data set, with its repeats, is gone through.", low=1)
-    batch: int = opt(
-        1, "Pictures that are shown at once, of all GPUs together; 0 tries out what a GPU trains fastest with.", low=0
+    steps: int = option(0, "Training steps; 0 takes those of the epochs.", low=0)
+    epochs: int = option(10, "Times that the data set, with its repeats, is gone through.", low=1)
+    batch_size: int = option(
+        1, "Images that are shown at once, of all GPUs together; 0 tries out what a GPU trains fastest with.", low=0
     )
-    accumulate: int = opt(1, "Batches that make one step: as if a batch were that much larger.", low=1)
-    learning_rate: float = opt(
+    gradient_accumulation_steps: int = option(
+        1, "Batches that make one step: as if a batch were that much larger.", low=1
+    )
+    learning_rate: float = option(
         -1.0,
         "Learning rate of the U-Net or transformer; 0 leaves it as it is, -1 is the usual one: 1e-4 of adapters, 2e-6 "
         "of dreambooth, 1 where the optimizer finds it; in proportion more of a base narrower than Stable Diffusion.",
         low=-1,
     )
-    text_encoder_rate: float = opt(0.0, "Learning rate of the text encoder; 0 leaves it as it is.", low=0)
-    text_encoder_2_rate: float = opt(
+    text_encoder_lr: float = option(0.0, "Learning rate of the text encoder; 0 leaves it as it is.", low=0)
+    text_encoder_2_lr: float = option(
         -1.0, "Learning rate of the second text encoder, where the base has one; -1 is that of the first.", low=-1
     )
     optimizer: Literal[
@@ -44,39 +46,39 @@ class Learning(Options):
         "sgd-nesterov8bit",
         "dadaptation",
         "prodigy",
-    ] = opt(
+    ] = option(
         "adamw",
         "What moves the weights. dadaptation and prodigy find the rate by themselves: give the rate 1; they, and "
         "adafactor with its own course, make the processor wait for the GPU at every step.",
     )
-    weight_decay: float = opt(
+    weight_decay: float = option(
         -1.0,
         "Share of the weights, times the rate, that a step takes away; -1 is the optimizer's usual one: "
         "0 of adam, adafactor and sgd-nesterov, else 0.01.",
         low=-1,
         high=1,
     )
-    beta1: float = opt(0.9, "Share of the gradients' running mean that each step keeps.", low=0, high=0.9999)
-    beta2: float = opt(
+    beta1: float = option(0.9, "Share of the gradients' running mean that each step keeps.", low=0, high=0.9999)
+    beta2: float = option(
         0.0,
         "The same of their squares' mean; 0 is the optimizer's usual one: 0.99 of lion, else 0.999.",
         low=0,
         high=0.99999,
     )
-    clip: float = opt(1.0, "Largest norm of all gradients together; 0 clips none.", low=0)
-    ema: float = opt(
+    max_grad_norm: float = option(1.0, "Largest norm of all gradients together; 0 clips none.", low=0)
+    ema_decay: float = option(
         0.0,
         "Decay of a running average of the weights, such as 0.999; the average is what is saved. 0: none.",
         low=0,
         high=0.99999,
     )
-    scheduler: Literal[
+    lr_scheduler: Literal[
         "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "adafactor"
-    ] = opt("constant", "How the learning rate goes on; adafactor is that optimizer's own course.")
-    warmup: float = opt(0.0, "Share of the steps in which the learning rate climbs, 0 to 1.", low=0, high=1)
-    cycles: int = opt(1, "Times that cosine_with_restarts falls from the full rate.", low=1)
-    power: float = opt(1.0, "Power of the polynomial schedule; 1 is linear.", low=0.01)
-    seed: int = opt(42, "Seed of all that is random.", low=0)
+    ] = option("constant", "How the learning rate goes on; adafactor is that optimizer's own course.")
+    lr_warmup: float = option(0.0, "Share of the steps in which the learning rate climbs, 0 to 1.", low=0, high=1)
+    lr_cycles: int = option(1, "Times that cosine_with_restarts falls from the full rate.", low=1)
+    lr_power: float = option(1.0, "Power of the polynomial schedule; 1 is linear.", low=0.01)
+    seed: int = option(42, "Seed of all that is random.", low=0)
 
     def check(self) -> None:
         wrong = next((text for holds, *text in _contradictions(self) if holds), None)
@@ -85,13 +87,13 @@ class Learning(Options):
 
     def rates(self) -> dict[str, float]:
         """The full rate of each part but the denoiser, whose name depends on the base."""
-        second = self.text_encoder_rate if self.text_encoder_2_rate < 0 else self.text_encoder_2_rate
-        return {"text_encoder": self.text_encoder_rate, "text_encoder_2": second}
+        second = self.text_encoder_lr if self.text_encoder_2_lr < 0 else self.text_encoder_2_lr
+        return {"text_encoder": self.text_encoder_lr, "text_encoder_2": second}
 
 
-def _contradictions(learning: Learning) -> list[tuple[bool, str, str]]:
+def _contradictions(learning: OptimizerOptions) -> list[tuple[bool, str, str]]:
     """Whether it holds, what is wrong, what to do."""
-    own = learning.optimizer in OWN_RATE
+    own = learning.optimizer in LR_FREE_OPTIMIZERS
     usual = learning.learning_rate < 0
     main = 1.0 if usual else learning.learning_rate
     rates = [rate for rate in (main, *learning.rates().values()) if rate]
@@ -108,34 +110,34 @@ def _contradictions(learning: Learning) -> list[tuple[bool, str, str]]:
             "Give all parts the same one, or 0 to those that shall stay as they are.",
         ),
         (
-            learning.warmup > 0 and learning.scheduler == "constant",
+            learning.lr_warmup > 0 and learning.lr_scheduler == "constant",
             "the constant scheduler has no warm-up.",
-            "Use: --scheduler constant_with_warmup",
+            "Use: --lr-scheduler constant_with_warmup",
         ),
         (
-            learning.warmup > 0 and learning.scheduler == "adafactor",
+            learning.lr_warmup > 0 and learning.lr_scheduler == "adafactor",
             "the adafactor scheduler has a course of its own, without warm-up.",
-            "Use: --warmup 0",
+            "Use: --lr-warmup 0",
         ),
         (
-            learning.scheduler == "adafactor" and learning.optimizer != "adafactor",
+            learning.lr_scheduler == "adafactor" and learning.optimizer != "adafactor",
             f"the adafactor scheduler is the optimizer adafactor's own, not {learning.optimizer}'s.",
             "Use: --optimizer adafactor",
         ),
         (
-            learning.scheduler == "adafactor" and not usual and learning.learning_rate not in (0, 1e-4),
+            learning.lr_scheduler == "adafactor" and not usual and learning.learning_rate not in (0, 1e-4),
             "the adafactor scheduler finds the rate by itself, so learning_rate has no effect.",
             "Leave it out, or use another scheduler.",
         ),
         (
-            learning.cycles > 1 and learning.scheduler != "cosine_with_restarts",
-            f"cycles has no effect on the scheduler {learning.scheduler}.",
-            "Use: --scheduler cosine_with_restarts",
+            learning.lr_cycles > 1 and learning.lr_scheduler != "cosine_with_restarts",
+            f"cycles has no effect on the scheduler {learning.lr_scheduler}.",
+            "Use: --lr-scheduler cosine_with_restarts",
         ),
         (
-            learning.power != 1 and learning.scheduler != "polynomial",
-            f"power has no effect on the scheduler {learning.scheduler}.",
-            "Use: --scheduler polynomial",
+            learning.lr_power != 1 and learning.lr_scheduler != "polynomial",
+            f"power has no effect on the scheduler {learning.lr_scheduler}.",
+            "Use: --lr-scheduler polynomial",
         ),
         (
             learning.beta2 > 0 and learning.optimizer in _PLAIN,

@@ -9,96 +9,98 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from training.distributed import Ranks
-from training.optim.lr_schedulers import OWN_COURSE, share
-from training.optim.optimizers import Group, make_optimizer
+from training.distributed import DistributedContext
+from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE, lr_factor
+from training.optim.optimizers import ParamGroup, make_optimizer
 
 if TYPE_CHECKING:
     import torch
 
-    from training.optim.options import Learning
+    from training.optim.options import OptimizerOptions
 
     Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
+class TrainState:
     """Weights in float32 with all that moves them. Its tensors change in place, and `needed` is filled once."""
 
-    learning: Learning
-    groups: list[Group]
+    options: OptimizerOptions
+    groups: list[ParamGroup]
     weights: Tensors  # float32, by name: the model's own, or what it holds a rounded copy of
-    copies: list[tuple[torch.Tensor, torch.Tensor]]  # of those: the model's rounded one, and the one that is learned
-    average: Tensors  # their running average; empty without
+    low_precision: list[
+        tuple[torch.Tensor, torch.Tensor]
+    ]  # of those: the model's rounded one, and the one that is learned
+    ema: Tensors  # their running average; empty without
     optimizer: torch.optim.Optimizer
-    ranks: Ranks
-    needed: set[str] = field(default_factory=set)  # of several processes: weights that some picture needs
+    distributed: DistributedContext
+    needed: set[str] = field(default_factory=set)  # of several processes: weights that some image needs
 
-    def pace(self, step: int, total: int) -> float:
+    def set_learning_rates(self, step: int, total: int) -> float:
         """Set the rates of a step, counted from 0; returns the first group's."""
         for table, group in zip(self.optimizer.param_groups, self.groups, strict=True):
-            if group.pace:
-                table["lr"] = group.pace(step)
-            elif self.learning.scheduler != OWN_COURSE:
-                table["lr"] = group.rate * share(self.learning, step, total)
+            if group.lr_by_step:
+                table["lr"] = group.lr_by_step(step)
+            elif self.options.lr_scheduler != ADAFACTOR_SCHEDULE:
+                table["lr"] = group.lr * lr_factor(self.options, step, total)
         return float(self.optimizer.param_groups[0]["lr"] or 0.0)
 
     def update(self, step: int) -> torch.Tensor:
         """Move the weights by their gradients, and forget these; returns the gradients' norm before clipping."""
         import torch
 
-        found = [(low.grad, weight) for low, weight in self.copies if low.grad is not None]
+        found = [(low.grad, weight) for low, weight in self.low_precision if low.grad is not None]
         wide = [torch.empty_like(weight) for _, weight in found]
         if found:  # in one launch rather than one for each of a thousand weights
             torch._foreach_copy_(wide, [gradient for gradient, _ in found])
         for (_, weight), gradient in zip(found, wide, strict=True):
             weight.grad = gradient
-        if self.ranks.count > 1:
+        if self.distributed.world_size > 1:
             self._complete()
-        # What no picture needs has no gradient, and no optimizer moves it: not by its decay either.
+        # What no image needs has no gradient, and no optimizer moves it: not by its decay either.
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
-        self.ranks.add(gradients)
+        self.distributed.all_reduce_sum(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self.learning.clip:
-            torch.nn.utils.clip_grads_with_norm_(list(self.weights.values()), self.learning.clip, norm)
+        if self.options.max_grad_norm:
+            torch.nn.utils.clip_grads_with_norm_(list(self.weights.values()), self.options.max_grad_norm, norm)
         self.optimizer.step()
-        self._pass_on()
-        if self.average:
-            decay = min(self.learning.ema, (1 + step) / (10 + step))  # else the beginning would weigh too long
-            torch._foreach_lerp_(list(self.average.values()), self._values(), 1 - decay)
+        self._sync_params()
+        if self.ema:
+            decay = min(self.options.ema_decay, (1 + step) / (10 + step))  # else the beginning would weigh too long
+            torch._foreach_lerp_(list(self.ema.values()), self._values(), 1 - decay)
         return norm
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def ema_weights(self) -> Iterator[None]:
         """The average in the model's place for a while, where there is one."""
         import torch
 
-        kept = [weight.detach().clone() for weight in self._values()] if self.average else []
-        if self.average:
-            torch._foreach_copy_(self._values(), list(self.average.values()))
-            self._pass_on()
+        kept = [weight.detach().clone() for weight in self._values()] if self.ema else []
+        if self.ema:
+            torch._foreach_copy_(self._values(), list(self.ema.values()))
+            self._sync_params()
         try:
             yield
         finally:
-            if self.average:
+            if self.ema:
                 torch._foreach_copy_(self._values(), kept)
-                self._pass_on()
+                self._sync_params()
 
     def result(self) -> Tensors:
         """What the run is about, by name: the average where there is one, else the weights."""
-        return self.average or {name: weight.detach() for name, weight in self.weights.items()}
+        return self.ema or {name: weight.detach() for name, weight in self.weights.items()}
 
     def tensors(self) -> Tensors:
         """All that must be kept to go on, by name: weights, average and the optimizer's tensors."""
         found = {f"weights.{name}": weight.detach() for name, weight in self.weights.items()}
-        found |= {f"average.{name}": value for name, value in self.average.items()}
+        found |= {f"average.{name}": value for name, value in self.ema.items()}
         for name, weight in self.weights.items():
             for key, value in self.optimizer.state.get(weight, {}).items():
                 if _is_tensor(value):
                     found[f"optimizer.{key}.{name}"] = value
         return found
 
-    def numbers(self) -> dict[str, Any]:
+    def state_json(self) -> dict[str, Any]:
         """What must be kept beside the tensors, as JSON knows it: the optimizer's numbers."""
         states = {
             name: {key: value for key, value in self.optimizer.state.get(weight, {}).items() if not _is_tensor(value)}
@@ -117,9 +119,9 @@ class Learner:
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(tensors[f"weights.{name}"])
-            for name, value in self.average.items():
+            for name, value in self.ema.items():
                 value.copy_(tensors[f"average.{name}"])
-        self._pass_on()
+        self._sync_params()
         for table, saved in zip(self.optimizer.param_groups, numbers["groups"], strict=True):
             for key, value in saved.items():
                 table[key] = tuple(value) if isinstance(table.get(key), tuple) else value
@@ -134,16 +136,16 @@ class Learner:
                 self.optimizer.state[self.weights[name]] = state
 
     def _complete(self) -> None:
-        """Zeros for what pictures of other processes need and those of this one do not: all must add up the same.
+        """Zeros for what images of other processes need and those of this one do not: all must add up the same.
 
-        Which weights any picture needs is a matter of the model, so the processes ask each other once.
+        Which weights any image needs is a matter of the model, so the processes ask each other once.
         """
         import torch
 
         if not self.needed:
             flags = [0.0 if weight.grad is None else 1.0 for weight in self.weights.values()]
             asked = torch.tensor(flags, device=next(iter(self.weights.values())).device)
-            self.ranks.add([asked])
+            self.distributed.all_reduce_sum([asked])
             self.needed.update(name for name, count in zip(self.weights, asked.tolist(), strict=True) if count)
         for name in self.needed:
             if self.weights[name].grad is None:
@@ -152,18 +154,18 @@ class Learner:
     def _values(self) -> list[torch.Tensor]:
         return [weight.detach() for weight in self.weights.values()]
 
-    def _pass_on(self) -> None:
+    def _sync_params(self) -> None:
         """Bring the weights to the model where it computes with copies, and forget all gradients."""
         import torch
 
-        if self.copies:
-            lows, weights = zip(*self.copies, strict=True)
+        if self.low_precision:
+            lows, weights = zip(*self.low_precision, strict=True)
             torch._foreach_copy_([low.detach() for low in lows], [weight.detach() for weight in weights])
-        for weight in itertools.chain(self.weights.values(), (low for low, _ in self.copies)):
+        for weight in itertools.chain(self.weights.values(), (low for low, _ in self.low_precision)):
             weight.grad = None
 
 
-def make_learner(groups: list[Group], learning: Learning, ranks: Ranks) -> Learner:
+def make_train_state(groups: list[ParamGroup], learning: OptimizerOptions, ranks: DistributedContext) -> TrainState:
     """A learner over the groups' weights, which are learned in float32 whatever the model computes with."""
     import torch
 
@@ -175,9 +177,9 @@ def make_learner(groups: list[Group], learning: Learning, ranks: Ranks) -> Learn
         for name, weight in lowered.items()
     }
     learned = [dataclasses.replace(group, weights={name: weights[name] for name in group.weights}) for group in groups]
-    average = {name: weight.detach().clone() for name, weight in weights.items()} if learning.ema else {}
+    average = {name: weight.detach().clone() for name, weight in weights.items()} if learning.ema_decay else {}
     copies = [(low, weights[name]) for name, low in lowered.items() if low is not weights[name]]
-    return Learner(learning, groups, weights, copies, average, make_optimizer(learned, learning), ranks)
+    return TrainState(learning, groups, weights, copies, average, make_optimizer(learned, learning), ranks)
 
 
 def _is_tensor(value: object) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.trainer import Batch
 
     Pair = tuple[torch.Tensor, torch.Tensor]
-    Teach = Callable[[Batch, torch.Tensor], Pair]  # a batch and the step's pictures to errors and weights
+    Teach = Callable[[Batch, torch.Tensor], Pair]  # a batch and the step's images to errors and weights
     Shape = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
     Capture = Callable[[Callable[[], Pair]], tuple[Callable[[], None], Pair]]
 
@@ -25,16 +25,16 @@ AFTER = 3  # times that a shape is computed as usual first: libraries set themse
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class CapturedStep:
     """A step as the device keeps it: what it reads, how it is run, and what it leaves."""
 
     batch: Batch
-    pictures: torch.Tensor
+    images: torch.Tensor
     replay: Callable[[], None]
     found: Pair
 
 
-class Graphs:
+class StepGraphs:
     """Teaches batches by replaying graphs; shapes that come seldom, or cannot be captured, as usual.
 
     Graphs write gradients to fixed places: between `begin` and the end of a step these are the weights'.
@@ -44,9 +44,9 @@ class Graphs:
         self, teach: Teach, weights: list[torch.Tensor], capture: Capture | None = None, after: int = AFTER
     ) -> None:
         self.teach, self.weights, self.after = teach, weights, after
-        self.capture = capture or Pool().capture
+        self.capture = capture or GraphPool().capture
         self.seen: Counter[Shape] = Counter()
-        self.ready: OrderedDict[Shape, Captured] = OrderedDict()
+        self.ready: OrderedDict[Shape, CapturedStep] = OrderedDict()
         self.places: list[torch.Tensor] = []
         self.broken = False
 
@@ -60,7 +60,7 @@ class Graphs:
         for weight, place in zip(self.weights, self.places, strict=True):
             weight.grad = place
 
-    def __call__(self, batch: Batch, pictures: torch.Tensor) -> Pair:
+    def __call__(self, batch: Batch, images: torch.Tensor) -> Pair:
         """What `teach` would find and add to the gradients."""
         import torch
 
@@ -70,34 +70,34 @@ class Graphs:
         if found is None:
             self.seen[shape] += 1
             if self.broken or self.seen[shape] <= self.after:
-                return self.teach(batch, pictures)
-            found = self._capture(batch, pictures)
+                return self.teach(batch, images)
+            found = self._capture(batch, images)
             if found is None:
-                return self.teach(batch, pictures)
+                return self.teach(batch, images)
             self.ready[shape] = found
             if len(self.ready) > MOST:
                 old, _ = self.ready.popitem(last=False)
                 self.seen[old] = 0  # it has to come often again
         self.ready.move_to_end(shape)
-        torch._foreach_copy_([*found.batch.tensors().values(), found.pictures], [*tensors.values(), pictures])
+        torch._foreach_copy_([*found.batch.tensors().values(), found.images], [*tensors.values(), images])
         found.replay()
         error, weight = found.found
         return error.clone(), weight.clone()  # the next replay overwrites them
 
-    def _capture(self, batch: Batch, pictures: torch.Tensor) -> Captured | None:
+    def _capture(self, batch: Batch, images: torch.Tensor) -> CapturedStep | None:
         """The graph of this shape; None, from then on, when this machine or model allows none."""
         own = batch.replaced({name: value.clone() for name, value in batch.tensors().items()})
-        share = pictures.clone()
+        share = images.clone()
         try:
             replay, found = self.capture(lambda: self.teach(own, share))
         except RuntimeError as error:  # torch's own, of which running out of memory is one
             self.broken = True
             log.warning("Steps are not replayed as CUDA graphs: %s", _line(error))
             return None
-        return Captured(own, share, replay, found)
+        return CapturedStep(own, share, replay, found)
 
 
-class Pool:
+class GraphPool:
     """Memory that all graphs share: they never run at the same time."""
 
     def __init__(self) -> None:

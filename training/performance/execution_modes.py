@@ -11,38 +11,38 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pipeline.errors import PrepError
-from pipeline.stage import Options, opt
+from pipeline.stage import Options, option
 
 # What a denoiser is mostly made of: compiled one by one, a tenth of the time to compile it all, and as fast.
 _REGIONS = ("BasicTransformerBlock", "JointTransformerBlock", "ResnetBlock2D")
-_SHAPES = 24  # of one region, per size of pictures: Stable Diffusion 1.x has 5, of whole and smaller batches,
+_SHAPES = 24  # of one region, per size of images: Stable Diffusion 1.x has 5, of whole and smaller batches,
 # and others where nothing learns, in validation and samples
 _MANY = 8  # sizes from which on a region is compiled for any shape
 _COMPILES = 300.0  # seconds that a run must be longer than what compiling it takes is worth
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed(Options):
+class PerformanceOptions(Options):
     """How the device is used. None of it changes what is learned, but for rounding."""
 
     name: ClassVar[str] = "train"
 
-    attention: Literal["auto", "sdpa", "xformers"] = opt(
-        "auto", "Memory-efficient attention: torch's own, sdpa, or that of xformers; auto is sdpa.", key=False
+    attention: Literal["auto", "sdpa", "xformers"] = option(
+        "auto", "Memory-efficient attention: torch's own, sdpa, or that of xformers; auto is sdpa.", cache_key=False
     )
-    gradient_checkpointing: Literal["auto", "on", "off"] = opt(
+    gradient_checkpointing: Literal["auto", "on", "off"] = option(
         "auto",
         "Compute parts of the denoiser twice instead of keeping them: a third slower, in a fraction of the memory; "
         "auto does when the GPU is too small.",
-        key=False,
+        cache_key=False,
     )
-    compile: Literal["auto", "on", "off"] = opt(
+    compile: Literal["auto", "on", "off"] = option(
         "auto",
         "Compile the denoiser's blocks; auto tries it in long runs on a GPU and keeps what is faster.",
-        key=False,
+        cache_key=False,
     )
-    graphs: Literal["auto", "on", "off"] = opt(
-        "auto", "Replay steps as CUDA graphs; auto tries it on a GPU and keeps what is faster.", key=False
+    cuda_graphs: Literal["auto", "on", "off"] = option(
+        "auto", "Replay steps as CUDA graphs; auto tries it on a GPU and keeps what is faster.", cache_key=False
     )
 
     def check(self) -> None:
@@ -51,9 +51,9 @@ class Speed(Options):
                 "train: xformers is not installed.", "Install it: pip install xformers; or use: --attention sdpa"
             )
 
-    def suit_device(self, device: str) -> None:
+    def check_device(self, device: str) -> None:
         """Raise PrepError when an option needs a GPU and the device is none."""
-        for name, needs in (("compile", "on"), ("graphs", "on"), ("attention", "xformers")):
+        for name, needs in (("compile", "on"), ("cuda_graphs", "on"), ("attention", "xformers")):
             if device != "cuda" and getattr(self, name) == needs:
                 raise PrepError(
                     f"train: {name} {needs} needs a GPU.", f"Leave it out, or use: --device cuda --{name} {needs}"
@@ -61,7 +61,7 @@ class Speed(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ExecutionMode:
     """A way to compute a step."""
 
     title: str
@@ -70,35 +70,37 @@ class Way:
     graphs: bool = False
 
 
-PLAIN = Way("plain")
-WAYS = (
-    PLAIN,
-    Way("with CUDA graphs", graphs=True),
-    Way("with channels last", last=True),
-    Way("with channels last and CUDA graphs", last=True, graphs=True),
-    Way("compiled", last=True, compiled=True),
-    Way("compiled, with CUDA graphs", last=True, compiled=True, graphs=True),
+EAGER = ExecutionMode("plain")
+MODES = (
+    EAGER,
+    ExecutionMode("with CUDA graphs", graphs=True),
+    ExecutionMode("with channels last", last=True),
+    ExecutionMode("with channels last and CUDA graphs", last=True, graphs=True),
+    ExecutionMode("compiled", last=True, compiled=True),
+    ExecutionMode("compiled, with CUDA graphs", last=True, compiled=True, graphs=True),
 )
 
 
-def possible(speed: Speed, device: str, live_text: bool) -> list[Way]:
+def possible(speed: PerformanceOptions, device: str, live_text: bool) -> list[ExecutionMode]:
     """The ways that the options leave to choose from, plain ones first.
 
     Text encoders that learn read words on the processor, which no graph can hold.
     """
     if device != "cuda":
-        return [PLAIN]  # compiling even the mini base took more than four minutes on two cores
+        return [EAGER]  # compiling even the mini base took more than four minutes on two cores
     wanted = {"on": (True,), "off": (False,), "auto": (False, True)}
-    graphs = (False,) if live_text else wanted[speed.graphs]
-    return [way for way in WAYS if way.graphs in graphs and way.compiled in wanted[speed.compile]]
+    graphs = (False,) if live_text else wanted[speed.cuda_graphs]
+    return [way for way in MODES if way.graphs in graphs and way.compiled in wanted[speed.compile]]
 
 
-def fastest(ways: Iterable[Way], seconds: Callable[[Way], float], steps: int) -> tuple[Way, dict[Way, float]]:
+def autotune(
+    ways: Iterable[ExecutionMode], seconds: Callable[[ExecutionMode], float], steps: int
+) -> tuple[ExecutionMode, dict[ExecutionMode, float]]:
     """The way whose step takes the fewest seconds, and what each took that was tried.
 
     Where there is a choice, compiling is tried only if a run of so many steps would be long enough without.
     """
-    found: dict[Way, float] = {}
+    found: dict[ExecutionMode, float] = {}
     for way in ways:
         best = min(found.values(), default=math.inf)
         if not way.compiled or best * steps > _COMPILES:
@@ -106,8 +108,8 @@ def fastest(ways: Iterable[Way], seconds: Callable[[Way], float], steps: int) ->
     return min(found, key=found.__getitem__), found
 
 
-def put(denoiser: Any, way: Way, sizes: int, backend: str = "inductor") -> None:
-    """Make a denoiser compute in a way, in place; `sizes` are those of the pictures that it will see."""
+def apply_mode(denoiser: Any, way: ExecutionMode, sizes: int, backend: str = "inductor") -> None:
+    """Make a denoiser compute in a way, in place; `sizes` are those of the images that it will see."""
     import torch
 
     form = torch.channels_last if way.last else torch.contiguous_format
@@ -115,18 +117,18 @@ def put(denoiser: Any, way: Way, sizes: int, backend: str = "inductor") -> None:
         if weight.dim() == 4 and not weight.requires_grad:  # those that learn are also read elsewhere
             weight.data = weight.data.contiguous(memory_format=form)
     if not way.compiled:
-        for region in regions(denoiser):
+        for region in compiled_blocks(denoiser):
             region._compiled_call_impl = None
         return
     import torch._dynamo
 
     # By default the ninth shape of a block would run uncompiled, in silence.
     torch._dynamo.config.recompile_limit = _limit(sizes)
-    for region in regions(denoiser):
+    for region in compiled_blocks(denoiser):
         region.compile(dynamic=None if sizes > _MANY else False, backend=backend)
 
 
-def regions(denoiser: Any) -> list[Any]:
+def compiled_blocks(denoiser: Any) -> list[Any]:
     """The blocks that are compiled, one by one."""
     return [module for module in denoiser.modules() if type(module).__name__ in _REGIONS]
 
@@ -166,7 +168,7 @@ def tuned(device: str) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def prepare_attention(denoiser: Any, speed: Speed) -> None:
+def prepare_attention(denoiser: Any, speed: PerformanceOptions) -> None:
     """Choose how a denoiser on a GPU computes attention."""
     import torch
 

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 Form = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stride, padding, dilation, groups
 
 
-def forget_inputs(denoiser: Any) -> None:
+def use_memory_saving_frozen_convs(denoiser: Any) -> None:
     """Let the frozen convolutions of a denoiser forget what they are given, in place.
 
     torch's own keep it whether their weight learns or not (https://github.com/pytorch/pytorch/issues/133566): of
-    Stable Diffusion 1.x with adapters on attention that is a seventh of what a picture takes of the memory.
+    Stable Diffusion 1.x with adapters on attention that is a seventh of what a image takes of the memory.
     """
     import torch
 
@@ -26,7 +26,7 @@ def forget_inputs(denoiser: Any) -> None:
                 module._conv_forward = _forward(form)  # type: ignore[method-assign]
 
 
-def remember_inputs(denoiser: Any) -> None:
+def restore_frozen_convs(denoiser: Any) -> None:
     """Undo it."""
     for module in denoiser.modules():
         module.__dict__.pop("_conv_forward", None)

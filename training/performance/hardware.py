@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from training.performance.batch_size import check_batch
-from training.performance.memory_estimate import check_memory, estimate
+from training.performance.memory_estimate import check_memory, estimate_memory
 
 if TYPE_CHECKING:
     import torch
 
-    from training.setup import Plan
+    from training.setup import RunConfig
 
 
 def find_device(wanted: str) -> torch.device:
@@ -23,15 +23,15 @@ def find_device(wanted: str) -> torch.device:
     return torch.device("cuda" if wanted == "auto" and torch.cuda.is_available() else wanted.replace("auto", "cpu"))
 
 
-def fit_device(plan: Plan) -> torch.device:
+def fit_device(plan: RunConfig) -> torch.device:
     """The device that a plan is for; PrepError when the options or the models do not suit it."""
     import torch
 
     config = plan.config
     device = find_device(config.device)
-    config.suit_device(device.type)
-    check_batch(config.batch, device.type)
+    config.check_device(device.type)
+    check_batch(config.batch_size, device.type)
     if device.type == "cuda":
-        need = estimate(plan.checkpoint, plan.family, config, plan.all)
-        check_memory(need, config, torch.cuda.mem_get_info(device)[0], config.batch or 1)
+        need = estimate_memory(plan.checkpoint, plan.family, config, plan.all)
+        check_memory(need, config, torch.cuda.mem_get_info(device)[0], config.batch_size or 1)
     return device

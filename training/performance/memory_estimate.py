@@ -16,9 +16,9 @@ from training.methods.method import ADAPTERS
 if TYPE_CHECKING:
     import torch
 
-    from training.data.dataset import Sample
+    from training.data.dataset import TrainingImage
     from training.models.family import Family
-    from training.models.loader import Checkpoint
+    from training.models.loader import BaseModel
     from training.train import Train
 
 log = logging.getLogger(__name__)
@@ -32,60 +32,62 @@ _LEARNED = {2: 2 + 2 + 4 + 4 + 8, 4: 4 + 4 + 8}
 
 
 @dataclass(frozen=True, slots=True)
-class Slope:
-    """GiB that a picture keeps for the way back, in 16 bits, whole and with gradient checkpointing."""
+class ActivationMemory:
+    """GiB that a image keeps for the way back, in 16 bits, whole and with gradient checkpointing."""
 
     whole: float
     checkpointed: float
-    pixels: int  # of that picture; attention in one piece makes it grow with their number
+    pixels: int  # of that image; attention in one piece makes it grow with their number
 
 
 # Counted on the full-size models, with adapters on all linear modules of attention (tests/test_gates.py); of
 # checkpointing the largest block comes on top, which is computed again while all else is kept. Of Stable
-# Diffusion 3.5 from 34.6 GiB that others report of three pictures.
+# Diffusion 3.5 from 34.6 GiB that others report of three images.
 SLOPES = {
-    "sd_v1": Slope(0.86, 0.3, 512 * 512),
-    "sd_v2": Slope(0.86, 0.3, 512 * 512),
-    "sdxl_base_v1-0": Slope(6.3, 0.8, 1024 * 1024),
-    "sd35": Slope(9.9, 1.2, 1024 * 1024),
+    "sd_v1": ActivationMemory(0.86, 0.3, 512 * 512),
+    "sd_v2": ActivationMemory(0.86, 0.3, 512 * 512),
+    "sdxl_base_v1-0": ActivationMemory(6.3, 0.8, 1024 * 1024),
+    "sd35": ActivationMemory(9.9, 1.2, 1024 * 1024),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class MemoryEstimate:
     """Bytes that training takes."""
 
     fixed: float  # weights, what learns and what moves it, CUDA itself
-    picture: float  # of a batch
+    image: float  # of a batch
     checkpointed: float  # the same with gradient checkpointing
 
-    def of(self, pictures: int, checkpointed: bool) -> float:
-        return self.fixed + pictures * (self.checkpointed if checkpointed else self.picture)
+    def of(self, images: int, checkpointed: bool) -> float:
+        return self.fixed + images * (self.checkpointed if checkpointed else self.image)
 
 
-def estimate(checkpoint: Checkpoint, family: Family, config: Train, samples: list[Sample]) -> Need:
-    """What a run on a GPU will need, from the configurations of the base's parts and the largest picture."""
+def estimate_memory(
+    checkpoint: BaseModel, family: Family, config: Train, samples: list[TrainingImage]
+) -> MemoryEstimate:
+    """What a run on a GPU will need, from the configurations of the base's parts and the largest image."""
     import torch
 
-    width = 2 if config.half(torch.device("cuda")) else 4
-    denoiser = outline(checkpoint, family.denoiser)
+    width = 2 if config.uses_bf16(torch.device("cuda")) else 4
+    denoiser = meta_model(checkpoint, family.denoiser)
     held = 4 if config.method == "dreambooth" else width  # which rounds what it computes with, one by one
-    weights = numbers(denoiser) * held
+    weights = count_parameters(denoiser) * held
     learned = 0
     if config.learning_rate and config.method != "inversion":
         learned = learning_numbers(denoiser, config, family.targets[family.denoiser].linear)
-    fixed = _CONTEXT + weights + learned * (_LEARNED[held] + (4 if config.ema else 0))
+    fixed = _CONTEXT + weights + learned * (_LEARNED[held] + (4 if config.ema_decay else 0))
     rates = config.rates()
     if config.method == "inversion" or any(rates.get(part) for part in checkpoint.encoders()):
         sizes = {part: 4 if part in family.targets else width for part in checkpoint.encoders()}
-        fixed += sum(size * numbers(outline(checkpoint, part)) for part, size in sizes.items())
+        fixed += sum(size * count_parameters(meta_model(checkpoint, part)) for part, size in sizes.items())
     slope = SLOPES.get(family.name, SLOPES["sdxl_base_v1-0"])
     share = max(sample.width * sample.height for sample in samples) / slope.pixels * (width / 2) * GIB
-    return Need(fixed, slope.whole * share, slope.checkpointed * share)
+    return MemoryEstimate(fixed, slope.whole * share, slope.checkpointed * share)
 
 
-def check_memory(need: Need, config: Train, free: float, pictures: int) -> None:
-    """Raise PrepError when even one picture cannot fit into `free` bytes; warn when the batch will only in parts."""
+def check_memory(need: MemoryEstimate, config: Train, free: float, images: int) -> None:
+    """Raise PrepError when even one image cannot fit into `free` bytes; warn when the batch will only in parts."""
     least = need.of(1, config.gradient_checkpointing != "off")
     if need.fixed > free:
         raise PrepError(
@@ -93,11 +95,11 @@ def check_memory(need: Need, config: Train, free: float, pictures: int) -> None:
             f"them; the GPU has {gib(free)} free.",
             "End other programs that use the GPU, or use --precision bf16, a smaller rank, or a smaller base.",
         )
-    whole = need.of(pictures, config.gradient_checkpointing == "on")
+    whole = need.of(images, config.gradient_checkpointing == "on")
     if whole > free:
         log.warning(
             "A batch of %d takes about %s, and the GPU has %s free. What is done when it does not fit: %s.",
-            pictures,
+            images,
             gib(whole),
             gib(free),
             "gradient checkpointing, then parts of a batch one after another"
@@ -106,7 +108,7 @@ def check_memory(need: Need, config: Train, free: float, pictures: int) -> None:
         )
 
 
-def outline(checkpoint: Checkpoint, part: str) -> Any:
+def meta_model(checkpoint: BaseModel, part: str) -> Any:
     """A part as its configuration describes it, without any weight."""
     import torch
 
@@ -117,19 +119,19 @@ def outline(checkpoint: Checkpoint, part: str) -> Any:
         return empty_part(checkpoint.folder, part)
 
 
-def numbers(module: Any) -> int:
+def count_parameters(module: Any) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
 def learning_numbers(module: Any, config: Train, pattern: str) -> int:
     """How many numbers learn: of adapters rank times what their modules take and give, of other methods all."""
     if config.method not in ADAPTERS:
-        return numbers(module)
+        return count_parameters(module)
     weights = [part.weight for name, part in module.named_modules() if re.fullmatch(pattern, name)]
     return sum(config.rank * (weight.shape[0] + math.prod(weight.shape[1:])) for weight in weights)
 
 
-def told(device: torch.device) -> str:
+def describe_memory(device: torch.device) -> str:
     """The size of the device's memory in brackets, for a sentence; nothing where it is not known."""
     import torch
 
@@ -140,7 +142,7 @@ def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-class Portions:
+class AdaptiveBatcher:
     """How many things a device works on at once: half as many from when on its memory was too small for more.
 
     `what` is what is done, for the message; `spare` takes from the device what that can do without.
@@ -173,7 +175,7 @@ class Portions:
         else:
             raise PrepError(
                 f"The GPU's memory is too small to {self.what}, even one at a time.",
-                "End other programs that use the GPU, prepare smaller pictures, or use: --device cpu",
+                "End other programs that use the GPU, prepare smaller images, or use: --device cpu",
             )
 
 

@@ -13,14 +13,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device. To a GPU it travels by pinned memory, without anybody waiting for it."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def ahead(items: Iterable[T], work: Callable[[T], R], device: torch.device) -> Iterator[tuple[T, R]]:
+def prefetch(items: Iterable[T], work: Callable[[T], R], device: torch.device) -> Iterator[tuple[T, R]]:
     """Each item with what the work made of it; where the device is a GPU, always one item ahead.
 
     The work then runs in a thread and on a stream of its own. On the processor it would only take
@@ -29,11 +29,11 @@ def ahead(items: Iterable[T], work: Callable[[T], R], device: torch.device) -> I
     if device.type != "cuda":
         yield from ((item, work(item)) for item in items)
         return
-    ready, lane = _copy_lane(device)
-    yield from ((item, ready(made)) for item, made in one_ahead(items, lambda item: lane(lambda: work(item))))
+    ready, lane = copy_stream(device)
+    yield from ((item, ready(made)) for item, made in prefetch_one(items, lambda item: lane(lambda: work(item))))
 
 
-def one_ahead(items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+def prefetch_one(items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Each item with what the work made of it in another thread, which is always at the next one already."""
     waiting: tuple[T, Future[R]] | None = None
     with ThreadPoolExecutor(1, "prep-ahead") as thread:
@@ -49,7 +49,7 @@ def one_ahead(items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R
 Made = tuple[R, "torch.cuda.Event"]
 
 
-def _copy_lane(device: torch.device) -> tuple[Callable[[Made[R]], R], Callable[[Callable[[], R]], Made[R]]]:
+def copy_stream(device: torch.device) -> tuple[Callable[[Made[R]], R], Callable[[Callable[[], R]], Made[R]]]:
     """Two functions: the second works on a stream of its own; the first makes the device wait for what that sent."""
     import torch
 

@@ -1,4 +1,4 @@
-"""Pictures side by side as one picture, with what they are written at the top and on the left."""
+"""Images side by side as one image, with what they are written at the top and on the left."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 _PAPER, _INK, _EMPTY = (250, 250, 248), (40, 40, 40), (232, 232, 228)
-_GAP = 6  # pixels between pictures
+_GAP = 6  # pixels between images
 _LARGEST = 16_000  # pixels a side: what viewers and JPEG still open; a larger sheet is scaled down
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """A table of pictures: a row of them for each label on the left, a column for each at the top."""
+class ContactSheet:
+    """A table of images: a row of them for each label on the left, a column for each at the top."""
 
     columns: list[str]
     rows: list[str]
-    pictures: list[list[Image | None]]  # by row, then column; None where there is none
+    images: list[list[Image | None]]  # by row, then column; None where there is none
 
     def draw(self, side: int = 256) -> Image:
-        """The sheet as one RGB picture whose pictures are `side` pixels wide or high, scaled where they are not."""
+        """The sheet as one RGB image whose images are `side` pixels wide or high, scaled where they are not."""
         from PIL import Image as PillowImage
         from PIL import ImageDraw, ImageOps
 
@@ -43,12 +43,12 @@ class Sheet:
             y = top + row * (side + _GAP)
             for k, words in enumerate(_wrapped(label, font, left - 2 * _GAP, side // line)):
                 pen.text((_GAP, y + k * line), words, _INK, font)
-            for column, picture in enumerate(self.pictures[row]):
+            for column, image in enumerate(self.images[row]):
                 x = left + column * (side + _GAP)
-                if picture is None:
+                if image is None:
                     pen.rectangle((x, y, x + side - 1, y + side - 1), _EMPTY)
                     continue
-                fitted = ImageOps.contain(picture, (side, side), PillowImage.Resampling.LANCZOS)
+                fitted = ImageOps.contain(image, (side, side), PillowImage.Resampling.LANCZOS)
                 sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
         return sheet
 

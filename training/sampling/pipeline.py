@@ -1,4 +1,4 @@
-"""Pictures from a model: prompts in, pictures out, the same settings the same picture."""
+"""Images from a model: prompts in, images out, the same settings the same image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PrepError
-from training.models.loader import Checkpoint, open_base, quiet
+from training.models.loader import BaseModel, open_base_model, quiet
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from pipeline.stage import Report
+    from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
     from training.models.family import Family, Modules
 
@@ -33,7 +33,7 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     "flow": ("FlowMatchEulerDiscreteScheduler", {}),
 }
-# What the first pipeline wants besides; a safety checker would blacken pictures of its choice.
+# What the first pipeline wants besides; a safety checker would blacken images of its choice.
 _EXTRA = {
     "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 }
@@ -41,19 +41,19 @@ _SIZES = {"sd_v1": 512, "sd_v2": 768, "sdxl_base_v1-0": 1024, "sd35": 1024}  # p
 
 
 @dataclass(frozen=True, slots=True)
-class Painting:
-    """One picture to be made. The same values on the same base give the same picture."""
+class SampleRequest:
+    """One image to be made. The same values on the same base give the same image."""
 
     prompt: str
     negative: str = ""
     width: int = 0  # pixels; 0: the base's usual
     height: int = 0
     steps: int = 25
-    scale: float = 7.0  # classifier-free guidance; 1 does without (https://arxiv.org/abs/2207.12598)
+    guidance_scale: float = 7.0  # classifier-free guidance; 1 does without (https://arxiv.org/abs/2207.12598)
     seed: int = 0
     sampler: Sampler = "auto"  # auto: dpm++, or flow where the base was trained so
 
-    def check(self, family: Family, side: int = 0) -> Painting:
+    def check(self, family: Family, side: int = 0) -> SampleRequest:
         """The painting with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
         usual = side or _SIZES.get(family.name, 512)
         full = replace(self, width=self.width or usual, height=self.height or usual)
@@ -78,7 +78,7 @@ def is_flow(family: Family) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Painter:
+class ImageGenerator:
     """diffusers' pipeline of a family, put together from modules that may be in training."""
 
     family: Family
@@ -87,8 +87,8 @@ class Painter:
 
     @classmethod
     def of(
-        cls, family: Family, checkpoint: Checkpoint, modules: dict[str, Any], tokenizers: Modules | None = None
-    ) -> Painter:
+        cls, family: Family, checkpoint: BaseModel, modules: dict[str, Any], tokenizers: Modules | None = None
+    ) -> ImageGenerator:
         """A painter with these modules: the denoiser, the text encoders and the VAE by their parts' names.
 
         Without `tokenizers` the base's own read the prompts.
@@ -107,11 +107,11 @@ class Painter:
         pipeline.set_progress_bar_config(disable=True)
         return cls(family, pipeline, schedule)
 
-    def paint(self, paintings: list[Painting]) -> list[Image]:
-        """An RGB picture for each; all at once, so they may differ only in prompts and seeds, see `together`.
+    def generate(self, paintings: list[SampleRequest]) -> list[Image]:
+        """An RGB image for each; all at once, so they may differ only in prompts and seeds, see `together`.
 
-        Random numbers come from the CPU, one generator a picture: every device draws the same, in any company.
-        What is computed beside others may be rounded otherwise, so single values of a picture may differ by 1.
+        Random numbers come from the CPU, one generator a image: every device draws the same, in any company.
+        What is computed beside others may be rounded otherwise, so single values of a image may differ by 1.
         """
         import torch
 
@@ -125,14 +125,14 @@ class Painter:
                 width=first.width,
                 height=first.height,
                 num_inference_steps=first.steps,
-                guidance_scale=first.scale,
+                guidance_scale=first.guidance_scale,
                 generator=[torch.Generator("cpu").manual_seed(one.seed) for one in full],
                 output_type="latent",
             )
             return [self._decoded(latent[None]) for latent in made.images]
 
     def _decoded(self, latents: torch.Tensor) -> Image:
-        """A latent (1, C, h, w) of unit variance as a picture; in the VAE's own number format, not the denoiser's."""
+        """A latent (1, C, h, w) of unit variance as a image; in the VAE's own number format, not the denoiser's."""
         import numpy as np
         from PIL import Image as PillowImage
 
@@ -143,37 +143,37 @@ class Painter:
         return PillowImage.fromarray(np.ascontiguousarray(array.permute(1, 2, 0).numpy()))
 
 
-def together(paintings: list[Painting], most: int) -> Iterator[list[Painting]]:
+def batched(paintings: list[SampleRequest], most: int) -> Iterator[list[SampleRequest]]:
     """The paintings in their order, neighbours that can be painted at once as one list, of at most so many."""
     for _, alike in itertools.groupby(paintings, lambda one: replace(one, prompt="", negative="", seed=0)):
         run = list(alike)
         yield from (run[at : at + most] for at in range(0, len(run), most))
 
 
-def paint(
-    base: str, paintings: list[Painting], workspace: Workspace, report: Report, at_once: int = 1
+def generate_images(
+    base: str, paintings: list[SampleRequest], workspace: Workspace, report: ProgressFn, at_once: int = 1
 ) -> Iterator[Image]:
-    """Pictures from a base model as it is, in the order asked for, neighbours of equal settings `at_once` at most.
+    """Images from a base model as it is, in the order asked for, neighbours of equal settings `at_once` at most.
 
     All settings are checked before it is loaded.
     """
     from training.models.base_model import find_base
-    from training.models.families import recognise
-    from training.models.validate import side_of
+    from training.models.families import detect_family
+    from training.models.validate import native_resolution
 
-    checkpoint = open_base(find_base(base, workspace), workspace.cache)
-    family = recognise(checkpoint)
-    wanted = [painting.check(family, side_of(checkpoint, family)) for painting in paintings]
-    painter = load_painter(family, checkpoint)
+    checkpoint = open_base_model(find_base(base, workspace), workspace.cache)
+    family = detect_family(checkpoint)
+    wanted = [painting.check(family, native_resolution(checkpoint, family)) for painting in paintings]
+    painter = load_generator(family, checkpoint)
     done = 0
-    for group in together(wanted, at_once):
-        for picture in painter.paint(group):
-            yield picture
+    for group in batched(wanted, at_once):
+        for image in painter.generate(group):
+            yield image
             done += 1
             report(done, len(wanted))
 
 
-def load_painter(family: Family, checkpoint: Checkpoint) -> Painter:
+def load_generator(family: Family, checkpoint: BaseModel) -> ImageGenerator:
     """A painter with a base as it is, on a GPU if there is one, there in half precision where it can."""
     import torch
 
@@ -184,11 +184,11 @@ def load_painter(family: Family, checkpoint: Checkpoint) -> Painter:
     modules = {
         part: m.to("cuda" if gpu else "cpu", torch.float32 if part == "vae" else half) for part, m in modules.items()
     }
-    return Painter.of(family, checkpoint, modules)
+    return ImageGenerator.of(family, checkpoint, modules)
 
 
 def _sampler(name: Sampler, family: Family, schedule: dict[str, Any]) -> Any:
-    """A fresh sampler with a noise schedule: what an earlier picture left in one would change the next."""
+    """A fresh sampler with a noise schedule: what an earlier image left in one would change the next."""
     import diffusers
 
     usual = "flow" if is_flow(family) else "dpm++"

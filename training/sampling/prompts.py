@@ -1,4 +1,4 @@
-"""Prompts of sample pictures: from a text file, or made of the subjects' triggers."""
+"""Prompts of sample images: from a text file, or made of the subjects' triggers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import printable
-from training.data.dataset import Sample
-from training.sampling.pipeline import Painting
+from pipeline.tag_text import escape_control
+from training.data.dataset import TrainingImage
+from training.sampling.pipeline import SampleRequest
 
 # What may stand after a prompt, as in kohya's files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
 FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -34,7 +34,7 @@ PEOPLE = frozenset("man woman boy girl person people face child baby lady guy ma
 _SUBJECTS = 8  # most subjects that have samples of their own
 
 
-def read_prompts(path: Path, usual: Painting) -> list[Painting]:
+def read_prompts(path: Path, usual: SampleRequest) -> list[SampleRequest]:
     """The paintings of a prompt file, one a line; empty lines and those that begin with # are none.
 
     What a line does not say is as in `usual`, but every line has a seed of its own. PrepError names
@@ -47,7 +47,7 @@ def read_prompts(path: Path, usual: Painting) -> list[Painting]:
         raise PrepError(
             f"The prompt file {path} cannot be read: {why}.", "Give a text file, a prompt a line."
         ) from None
-    found: list[Painting] = []
+    found: list[SampleRequest] = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
             found.append(parse(line, replace(usual, seed=usual.seed + len(found)), f"{path.name}, line {number}"))
@@ -56,7 +56,7 @@ def read_prompts(path: Path, usual: Painting) -> list[Painting]:
     return found
 
 
-def parse(line: str, usual: Painting, where: str) -> Painting:
+def parse(line: str, usual: SampleRequest, where: str) -> SampleRequest:
     """A line of a prompt file: the prompt, then its flags."""
     prompt, *pieces = _FLAG.split(line)
     if not prompt.strip():
@@ -71,15 +71,15 @@ def parse(line: str, usual: Painting, where: str) -> Painting:
     found = replace(usual, prompt=prompt.strip(), **values)
     if not 0 <= found.seed <= _LARGEST_SEED:
         raise PrepError(f"{where}: the seed is {found.seed}.", f"It must be from 0 to {_LARGEST_SEED}.")
-    if not 0 <= found.scale <= 100:
-        raise PrepError(f"{where}: the scale is {found.scale:g}.", "It must be from 0 to 100; usual is 7.")
+    if not 0 <= found.guidance_scale <= 100:
+        raise PrepError(f"{where}: the scale is {found.guidance_scale:g}.", "It must be from 0 to 100; usual is 7.")
     return found
 
 
-def usual_prompts(samples: list[Sample], usual: Painting) -> list[Painting]:
+def usual_prompts(samples: list[TrainingImage], usual: SampleRequest) -> list[SampleRequest]:
     """For every subject: the trigger alone, in a place, and the sanity prompt, all with seeds of their own.
 
-    The sanity prompt asks for something that the pictures do not show: where its hair is no longer
+    The sanity prompt asks for something that the images do not show: where its hair is no longer
     red, the model is over-trained.
     """
     subjects = sorted({(s.subject, s.class_name) for s in samples if s.subject and not s.reg})[:_SUBJECTS]
@@ -95,7 +95,7 @@ def _texts(token: str, class_name: str) -> tuple[str, str, str]:
 
 def _known(flag: str, where: str) -> tuple[str, Callable[[str], Any]]:
     if flag not in FLAGS:
-        raise PrepError(f"{where} has --{printable(flag)[:20]}, which prep does not know.", f"Known: {_KNOWN}.")
+        raise PrepError(f"{where} has --{escape_control(flag)[:20]}, which prep does not know.", f"Known: {_KNOWN}.")
     return FLAGS[flag]
 
 
@@ -104,4 +104,4 @@ def _value(read: Callable[[str], Any], text: str, where: str) -> Any:
         return read(text)
     except ValueError:
         kind = "a whole number" if read is int else "a number"
-        raise PrepError(f"{where} is {printable(text)[:20]!r}.", f"It must be {kind}.") from None
+        raise PrepError(f"{where} is {escape_control(text)[:20]!r}.", f"It must be {kind}.") from None
