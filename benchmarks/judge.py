@@ -44,7 +44,7 @@ class Looks:
     own: tuple[str, ...]  # the tags that nearly all of its images show and few of other people do
 
     def seen_in(self, tags: set[str]) -> bool:
-        """Whether a image shows the subject: its kind, and all that is its own but one tag, which may be hidden."""
+        """Whether an image shows the subject: its kind, and all that is its own but one tag, which may be hidden."""
         return self.kind in tags and len(tags.intersection(self.own)) >= len(self.own) - 1
 
 

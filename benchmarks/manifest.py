@@ -10,7 +10,7 @@ The bare edit writes the whole file anew. prep's does less and more: 'edit' is t
 of a journal, which is not the same work; with --captions there is 'captions' too, all that a user waits for, from
 `prep edit` to the new captions in merge.parquet, where prep composes every caption again, thresholds and plan and all.
 
-The manifest: row groups of prep's size, 5 to 25 of 10,000 tags a image as common as Zipf's law makes them, scores, a
+The manifest: row groups of prep's size, 5 to 25 of 10,000 tags an image as common as Zipf's law makes them, scores, a
 sentence, a caption, two taggers, two subjects and a regularization set; one image in fifty is a near-duplicate.
 """
 
@@ -233,7 +233,7 @@ def bare_count(home: Path) -> None:
 
 
 def prep_count(home: Path) -> None:
-    """prep's census: by subject, above thresholds, once a image, near-duplicates as one."""
+    """prep's census: by subject, above thresholds, once an image, near-duplicates as one."""
     from pipeline.manifest import Manifest
     from stages.merging.tag_counts import count_tags
     from stages.merging.thresholds import Thresholds

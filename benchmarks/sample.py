@@ -1,6 +1,6 @@
 """What painting several images at once is worth: python benchmarks/sample.py [--base MODEL] [--size 512].
 
-The same images are painted one, four and sixteen at a time, in turns; a line says what a image takes, as medians of
+The same images are painted one, four and sixteen at a time, in turns; a line says what an image takes, as medians of
 the rounds with their range, and how far any value of any image is from what it is when painted alone.
 """
 
@@ -70,7 +70,7 @@ def main(base: str, size: int, steps: int, images: int, rounds: int, at_once: tu
     for count, seconds in took.items():
         middle = statistics.median(seconds)
         click.echo(
-            f"{count:>4} at once {middle:8.3f} s a image ({min(seconds):.3f}-{max(seconds):.3f}), "
+            f"{count:>4} at once {middle:8.3f} s an image ({min(seconds):.3f}-{max(seconds):.3f}), "
             f"{first / middle:4.1f} times as fast, values off by at most {off[count]}"
         )
 

@@ -221,7 +221,7 @@ def report(name: str, images: int, runs: dict[str, list[Run]], cost: float) -> N
     share = statistics.median(ours.rate / bare.rate for ours, bare in zip(runs["prep"], runs["bare"], strict=True))
     verdict = "reached    " if share >= TO_REACH else "not reached"
     print(f"\n{verdict}  prep at no less than {TO_REACH} of the bare model, round by round: {share:.3f}")
-    print(f"Reading and preparing a image takes {1000 * cost:.1f} ms of a core.")
+    print(f"Reading and preparing an image takes {1000 * cost:.1f} ms of a core.")
 
 
 def memory(records: int) -> None:

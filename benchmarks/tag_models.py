@@ -12,7 +12,7 @@ SIDE, PATCH, TAGS = 448, 16, 10_861
 
 @dataclass(frozen=True)
 class Size:
-    """The transformer that looks at a image."""
+    """The transformer that looks at an image."""
 
     width: int
     layers: int
@@ -51,7 +51,7 @@ def write_tags(folder: Path) -> None:
 
 
 def write_glance(folder: Path) -> Path:
-    """A folder of WD14's form whose model costs nothing: a image's mean color decides; about 100 tags pass 0.05."""
+    """A folder of WD14's form whose model costs nothing: an image's mean color decides; about 100 tags pass 0.05."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper

@@ -26,7 +26,7 @@ _PATIENCE = 30.0  # seconds to wait for another prep that is writing the journal
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One decision about a image's caption, flags or place in the set.
+    """One decision about an image's caption, flags or place in the set.
 
     `add`, `remove` and `replace` concern the tag or sentence `text` (`replace` puts `other` in its place); `set`
     makes `text` the whole caption; `reset` forgets these four; `flag` and `unflag` concern the flag `text`.

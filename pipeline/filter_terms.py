@@ -1,4 +1,4 @@
-"""What a filter asks of a image: conditions on its tags, scores, flags and names, and how they are joined."""
+"""What a filter asks of an image: conditions on its tags, scores, flags and names, and how they are joined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A image and everything prep knows about it: one frozen value, one manifest row."""
+"""An image and everything prep knows about it: one frozen value, one manifest row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["tag", "caption", "rating", "measure", "edit"]
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One thing a tagger said about a image; never rewritten, only added to."""
+    """One thing a tagger said about an image; never rewritten, only added to."""
 
     text: str
     kind: Kind
@@ -27,7 +27,7 @@ def tagger_of(by: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """Where a image was cut out of its upright source, and what became of it.
+    """Where an image was cut out of its upright source, and what became of it.
 
     The source is scaled to `scaled_width` x `scaled_height` pixels, then the window of
     `width` x `height` pixels whose upper left corner is `left`, `top` is kept. Whole numbers in
@@ -73,7 +73,7 @@ class Transform:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """A image file that a stage wrote."""
+    """An image file that a stage wrote."""
 
     path: str  # relative to the workspace, named by `pixels`
     width: int
@@ -85,7 +85,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Why a image goes no further."""
+    """Why an image goes no further."""
 
     stage: str
     reason: str  # a few words, the same for every image of its sort: what is counted

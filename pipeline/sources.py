@@ -35,7 +35,7 @@ class SourceScan:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is known of one file: its stamp (size, mtime, ctime), sha256, and whether it is a image."""
+    """What is known of one file: its stamp (size, mtime, ctime), sha256, and whether it is an image."""
 
     stamp: tuple[int, int, int]
     sha256: str

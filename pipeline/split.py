@@ -25,7 +25,7 @@ class ImageKey:
 
     @classmethod
     def of(cls, record: Record) -> ImageKey:
-        """The card of a record that has a image."""
+        """The card of a record that has an image."""
         assert record.image is not None
         root, phash = record.id.split("-")[0], record.image.phash
         return cls(record.id, root, record.subject, record.class_name, record.role, phash, record.transform is not None)
@@ -43,7 +43,7 @@ class SplitRule:
     def taken(self, cards: Sequence[ImageKey]) -> set[str]:
         """The roots of the images that the split takes, each with all its copies and near-duplicates.
 
-        A family that shows several subjects is never taken. Adding a image that has no near-duplicate
+        A family that shows several subjects is never taken. Adding an image that has no near-duplicate
         moves at most one other image: families are taken in the order of their hashes.
         """
         roots: dict[int, set[str]] = defaultdict(set)

@@ -95,7 +95,7 @@ SHOWN = (
     89, 119, 77, 150, 249, 295, 178, 180, 106,
 )  # fmt: skip
 SHOWN_CAST = {"smith": (64, 5, 4, 310, 20, 9), "wren": (0, 45, 120)}
-CELL = 108  # pixels of a image on it
+CELL = 108  # pixels of an image on it
 
 
 def scene(shot: Shot) -> Scene:

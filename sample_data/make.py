@@ -116,7 +116,7 @@ def encode(image: Image, item: Cut | Shot) -> bytes:
 
 
 def png(image: Image) -> bytes:
-    """A image as a PNG file's bytes."""
+    """An image as a PNG file's bytes."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

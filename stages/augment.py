@@ -81,7 +81,7 @@ def copies(options: Augment, workspace: Workspace, before: Record) -> Iterator[R
 
 
 def transforms(options: Augment, record_id: str) -> Iterator[Transform]:
-    """The transforms of a image's copies, in the order that numbers them."""
+    """The transforms of an image's copies, in the order that numbers them."""
     if options.flip:
         yield Transform("flip", flip=True)
     for angle in options.rotate:

@@ -101,7 +101,7 @@ class Build(DatasetStage):
         return tuple(used(manifest))
 
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
-        """Whether a image or caption of the data set is gone or another than was written."""
+        """Whether an image or caption of the data set is gone or another than was written."""
         there = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
         table = manifest.table(["dataset_path", "caption"])
         for placed, words in zip(table["dataset_path"].to_pylist(), table["caption"].to_pylist(), strict=True):
@@ -120,12 +120,12 @@ def _placed(record: Record, fate: Placement | None, workspace: Workspace) -> Rec
         return record
     if fate.drop is not None:
         return replace(record, drop=fate.drop)
-    # A image that came out of a data set of prep's already has an id in its name: names do not grow.
+    # An image that came out of a data set of prep's already has an id in its name: names do not grow.
     stem = re.sub(r"-[0-9a-f]{16}(-[0-9]+)?$", "", safe_name(PurePosixPath(record.source).stem))[:40]
     placed = f"{workspace.dataset.name}/{fate.folder}/{stem}-{record.id}.png"
     if fate.role != "reg" or record.role == "reg":
         return replace(record, dataset_path=placed, role=fate.role)
-    # A image that the split turned into regularization shows its class, not the subject.
+    # An image that the split turned into regularization shows its class, not the subject.
     return replace(record, dataset_path=placed, role=fate.role, subject="", caption=record.class_name)
 
 

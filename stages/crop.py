@@ -49,13 +49,13 @@ class Crop(Stage):
         "saliency", "Where to crop: at what stands out, at faces (slower; else at what stands out), or at the center."
     )
     background: str = option("#ffffff", "Color under transparent pixels, as #rrggbb.", metavar="COLOR")
-    max_upscale: float = option(1.5, "Drop a image that would have to be enlarged more than this.", low=1.0)
+    max_upscale: float = option(1.5, "Drop an image that would have to be enlarged more than this.", low=1.0)
     allow_upscale: bool = option(False, "Enlarge small images without limit.")
-    max_lost: float = option(1.0, "Drop a image that would lose more than this share of its area.", low=0.0, high=1.0)
+    max_lost: float = option(1.0, "Drop an image that would lose more than this share of its area.", low=0.0, high=1.0)
     split: bool = option(False, "Cut an oversized or very long image into several crops.")
     split_most: int = option(4, "Most crops that one image is split into.", low=2, high=64)
     boxes: tuple[str, ...] = option(
-        [], "Crop a image, by file name or id, to a box in pixels of the upright source.", metavar="NAME=L,T,W,H"
+        [], "Crop an image, by file name or id, to a box in pixels of the upright source.", metavar="NAME=L,T,W,H"
     )
 
     def check(self) -> None:
@@ -122,7 +122,7 @@ def crop_one(options: Crop, workspace: Workspace, before: Record) -> list[Record
 
 
 def names(one: Record) -> tuple[str, str, str]:
-    """What a box may call a image: its id, its path, or its file's name."""
+    """What a box may call an image: its id, its path, or its file's name."""
     return one.id, one.source, PurePosixPath(one.source).name
 
 

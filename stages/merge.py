@@ -85,7 +85,7 @@ class Merge(Stage):
         metavar="WHOM=X",
     )
     mcut: bool = option(
-        False, "Cut wd14's and deepdanbooru's tags at the largest gap between a image's scores, not at a threshold."
+        False, "Cut wd14's and deepdanbooru's tags at the largest gap between an image's scores, not at a threshold."
     )
     order: Literal["score", "name"] = option("score", "Order of the tags: highest score first, or by name.")
     limit: int = option(0, "Most tags in a caption; 0 for all.", low=0)

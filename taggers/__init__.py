@@ -1,1 +1,1 @@
-"""One file per tagger: something that looks at a image and says what it shows."""
+"""One file per tagger: something that looks at an image and says what it shows."""

@@ -93,7 +93,7 @@ class Basic(Tagger):
     readers: ClassVar[int] = 1  # engines run several of these at once
     libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
 
-    share: float = option(0.1, "Smallest share of a image's area at which a color is recorded.", low=0.01, high=1)
+    share: float = option(0.1, "Smallest share of an image's area at which a color is recorded.", low=0.01, high=1)
     faces: bool = option(True, "Count faces, which takes most of the time.")
 
     def load(self, workspace: Workspace) -> PredictFn:

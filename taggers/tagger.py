@@ -60,7 +60,7 @@ class Tagger(Stage):
         return self.label
 
     def load(self, workspace: Workspace) -> PredictFn:
-        """Load the weights, once per worker; what comes back says one list of annotations a image.
+        """Load the weights, once per worker; what comes back says one list of annotations an image.
 
         A Split lets its first half run ahead of the model, over the bounds of batches too.
         """
@@ -112,7 +112,7 @@ def tagging(tagger: Tagger, look: PredictFn, workspace: Workspace) -> Prefetchin
 
 
 def tag(tagger: Tagger, look: PredictFn, workspace: Workspace, records: list[Record]) -> list[Record]:
-    """The records with the tagger's annotations appended; a image that cannot be read drops its record.
+    """The records with the tagger's annotations appended; an image that cannot be read drops its record.
 
     Annotations of others stay as they are; older ones of the same tagger make room.
     """

@@ -29,7 +29,7 @@ CLIP_STEPS = (
 
 
 def good(number: int, **changes: object) -> Record:
-    """A image that nothing is wrong with; its caption is its own."""
+    """An image that nothing is wrong with; its caption is its own."""
     return replace(record(number, subject=TOKEN, caption=f"{TOKEN}, hat, street {number}"), **changes)
 
 

@@ -30,7 +30,7 @@ SET = st.lists(st.tuples(SHELF, STEM, CAPTION), min_size=1, max_size=6, unique_b
 
 
 def items(folder: Path, entries: list[tuple[DatasetFolder, str, str]]) -> list[DatasetItem]:
-    """The items of a drawn set, in order of their places, each with a image file of its own."""
+    """The items of a drawn set, in order of their places, each with an image file of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number, (shelf, stem, caption) in enumerate(entries):

@@ -16,12 +16,12 @@ from taggers.tagger import PredictFn, Tagger
 TAGS = ("1girl", "solo", "long_hair", "^_^", 'don\'t_say_"lazy"', "smile_(object)", "outdoors", "orange_theme")
 CHARACTERS = ("eileen_collins", "chelsea_(cat)")
 RATINGS = ("general", "sensitive", "questionable", "explicit")
-CELLS = 3  # the fake model sees a image as 3 x 3 cells of 3 channels
+CELLS = 3  # the fake model sees an image as 3 x 3 cells of 3 channels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fake(Tagger):
-    """Says a image's size, and `word` with its mean level as the score."""
+    """Says an image's size, and `word` with its mean level as the score."""
 
     name: ClassVar[str] = "fake"
 

@@ -126,7 +126,7 @@ def test_dark_and_bright_from_six_pixels_in_ten(level, tag):
 
 
 def by_hand(grey: np.ndarray) -> float:
-    """The blur of a image whose sides are multiples of four, step by step in float64."""
+    """The blur of an image whose sides are multiples of four, step by step in float64."""
     grey = grey.astype(np.float64)
     wide = np.pad(grey, 1, mode="reflect")
     edges = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * grey

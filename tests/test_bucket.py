@@ -1,4 +1,4 @@
-"""Which size suits a image."""
+"""Which size suits an image."""
 
 from __future__ import annotations
 

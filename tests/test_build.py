@@ -112,12 +112,12 @@ def test_what_the_user_put_into_the_data_set_is_kept(tmp_path, what, caplog):
     assert "dataset.kept-1" in caplog.text
 
 
-@pytest.mark.parametrize("what", ["a image", "a caption", "an edit"])
+@pytest.mark.parametrize("what", ["an image", "a caption", "an edit"])
 def test_what_is_missing_is_built_again(tmp_path, what):
     home, source = setting(tmp_path, people())
     go(home, source)
     whole = files(home.dataset)
-    victim = next(home.dataset.rglob("*.png" if what == "a image" else "*.txt"))
+    victim = next(home.dataset.rglob("*.png" if what == "an image" else "*.txt"))
     if what == "an edit":
         victim.write_text("changed")
     else:

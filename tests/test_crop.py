@@ -143,7 +143,7 @@ def test_bad_images_are_dropped_and_stop_nothing(tmp_path):
         "good.png": good,
         "empty.jpg": b"",
         "cut.png": good[: len(good) // 2],
-        "text.jpg": b"not a image at all",
+        "text.jpg": b"not an image at all",
         "dot.png": encoded(Image.new("RGB", (1, 1)), "PNG"),
         "thin.png": encoded(Image.new("RGB", (60, 4000)), "PNG"),
         "moves.gif": encoded(
@@ -157,7 +157,7 @@ def test_bad_images_are_dropped_and_stop_nothing(tmp_path):
         "good.png": "",
         "empty.jpg": "empty file",
         "cut.png": "truncated",
-        "text.jpg": "not a image",
+        "text.jpg": "not an image",
         "dot.png": "too small",
         "thin.png": "too small",
         "moves.gif": "",

@@ -100,7 +100,7 @@ WIDE, TALL, EVEN = (192, 320), (320, 192), (256, 256)  # shapes that prep crop a
 
 
 def turned(rgb):
-    """A image that lies on its side in the file, and says so."""
+    """An image that lies on its side in the file, and says so."""
     exif = Image.Exif()
     exif[0x0112] = 6  # its top is the file's right side
     return Image.fromarray(np.rot90(rgb)), {"exif": exif}

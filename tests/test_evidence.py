@@ -39,7 +39,7 @@ def test_beside_a_regularization_set():
 
 
 def test_a_regularization_set_alone():
-    """Nobody counted the tag elsewhere: 0 of 9 there is half a image of ten, 0.05."""
+    """Nobody counted the tag elsewhere: 0 of 9 there is half an image of ten, 0.05."""
     found = evidence_beside((8, 10), (0, 9), None, 10)
     assert found.prior == pytest.approx(0.05)
     assert found.expected == pytest.approx(8.5 / 20)

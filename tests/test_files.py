@@ -483,5 +483,5 @@ def test_a_changed_file_makes_the_annotations_stale(workspace, raw):
         seen.append(hash_of(workspace))
     assert len(set(seen)) == len(seen)
     put(raw, "1.jpg", "no caption")
-    put(workspace.root, "notes.txt", "not beside a image")
+    put(workspace.root, "notes.txt", "not beside an image")
     assert hash_of(workspace) == seen[-1]

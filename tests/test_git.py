@@ -183,7 +183,7 @@ PHRASES = [
     ("a sign with the word stop and a man", "a sign and a man"),
     ('a man with the words "a" and "b" on it, smiling', "a man, smiling"),
     ("a dress with the word love on the front of it", "a dress"),
-    ("a image with the words i am on a sign behind a man", "a image behind a man"),
+    ("an image with the words i am on a sign behind a man", "an image behind a man"),
     ("A man With The Words HELLO on it", "A man"),
     ("with the words on it", ""),
 ]

@@ -263,10 +263,10 @@ def test_the_first_frame_of_an_animation():
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"a caption, not a image", "not a image"),
+        (b"a caption, not an image", "not an image"),
         (b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00", "format not supported"),
         (b"\xff\xd8\xff\xe0", "damaged"),
-        (b"BM a car, dented", "not a image"),
+        (b"BM a car, dented", "not an image"),
     ],
 )
 def test_what_is_no_image(data, reason):
@@ -310,7 +310,7 @@ def test_every_prefix_renders_fully_or_is_unreadable(kind, scaled):
         except image_file.Unreadable as fault:
             assert fault.reason
         else:
-            assert np.array_equal(rendered, full), f"half a image from {end} of {len(data)} bytes"
+            assert np.array_equal(rendered, full), f"half an image from {end} of {len(data)} bytes"
 
 
 @given(st.data())
@@ -524,7 +524,7 @@ def test_rotation_turns_counter_clockwise_about_the_middle(angle):
         160 / (160 * abs(math.cos(a)) + 120 * abs(math.sin(a))), 120 / (160 * abs(math.sin(a)) + 120 * abs(math.cos(a)))
     )
     dx, dy = (x + 0.5 - 80) * share, (y + 0.5 - 60) * share
-    # A image turned counter-clockwise shows at an offset what lay clockwise of it; y points down.
+    # An image turned counter-clockwise shows at an offset what lay clockwise of it; y points down.
     from_x, from_y = dx * math.cos(a) - dy * math.sin(a) + 79.5, dx * math.sin(a) + dy * math.cos(a) + 59.5
     inner = np.s_[4:-4, 4:-4]
     assert np.abs(made[..., 0] - from_x)[inner].max() <= 1

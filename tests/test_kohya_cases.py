@@ -235,7 +235,7 @@ def split(count, share, seed):
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5])
 def test_validation_never_overlaps_training(share):
-    """kohya: 172 of these 413 combinations share a image, even with a fixed seed."""
+    """kohya: 172 of these 413 combinations share an image, even with a fixed seed."""
     for count in range(1, 60):
         held, rest = split(count, share, 0)
         assert not held & rest and len(held) + len(rest) == count

@@ -158,7 +158,7 @@ def test_damage_is_told(ready, caplog):
 
 @pytest.fixture
 def at(tmp_path):
-    """A function that makes the sample of a image file in a workspace."""
+    """A function that makes the sample of an image file in a workspace."""
 
     def made(name, width, height):
         return sample(1, path=name, width=width, height=height), Workspace(tmp_path)

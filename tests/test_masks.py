@@ -43,7 +43,7 @@ def cut(width, height, scaled=(150, 100), box=(10, 20, 64, 64)):
 
 
 def alike(ones, others):
-    """Equal but for rounding: a image on its side is reduced in rows first, upright in columns."""
+    """Equal but for rounding: an image on its side is reduced in rows first, upright in columns."""
     difference = np.abs(ones.astype(int) - others)
     assert difference.max() <= 20 and difference.mean() < 0.2
 

@@ -1,4 +1,4 @@
-"""The mini-painter's autoencoder: two steps of teaching, its files, and how well the shipped one keeps a image."""
+"""The mini-painter's autoencoder: two steps of teaching, its files, and how well the shipped one keeps an image."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_shipped_one_keeps_images(images):
 
 
 def test_colors_count_beside_light():
-    """A image that lost its color but not its light is wrong in its tints alone; one that is darker, not at all."""
+    """An image that lost its color but not its light is wrong in its tints alone; one that is darker, not at all."""
     red = torch.tensor([0.9, 0.3, 0.3])[None, :, None, None].expand(1, 3, 4, 4)
     grey = red.mean(1, keepdim=True).expand(1, 3, 4, 4)
     assert float(tints(red - grey)) == pytest.approx(0.5 * (0.6 + 0.3))

@@ -12,7 +12,7 @@ BOY, GIRL = NAMES.index("1boy"), NAMES.index("1girl")
 
 
 def tables(rows):
-    """Scores and truth of 1boy and 1girl, a row a image: (score, score, true, true)."""
+    """Scores and truth of 1boy and 1girl, a row an image: (score, score, true, true)."""
     score, truth = np.zeros((len(rows), len(NAMES))), np.zeros((len(rows), len(NAMES)), bool)
     for at, (boy, girl, is_boy, is_girl) in enumerate(rows):
         score[at, [BOY, GIRL]] = boy, girl

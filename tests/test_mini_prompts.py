@@ -59,7 +59,7 @@ def test_captions_say_only_what_is_seen(tokenizer):
         names = list(tags_of(scene_of(number)))
         text = caption(names, random.Random(number))
         known = {name: name for name in names} | {also: name for name in names for also in ALSO.get(name, ())}
-        pieces = text.removeprefix("a photo of ").removeprefix("a image of ").removeprefix("a drawing of ").split(", ")
+        pieces = text.removeprefix("a photo of ").removeprefix("an image of ").removeprefix("a drawing of ").split(", ")
         strange = [piece for piece in pieces if piece and piece not in known]
         assert len(strange) <= 1 and all(piece.isalpha() for piece in strange)
         said |= {known[piece] for piece in pieces if piece in known}

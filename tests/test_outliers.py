@@ -17,7 +17,7 @@ IDS = list(KNOWN)
 
 
 def sights(factors, each=40, seed=0, noise=0.2):
-    """Ids, times and losses: a loss falls tenfold with the time, and is a image's factor times that."""
+    """Ids, times and losses: a loss falls tenfold with the time, and is an image's factor times that."""
     chance = np.random.default_rng(seed)
     ids = [id for id in list(IDS)[: len(factors)] for _ in range(each)]
     times = chance.integers(0, 1000, len(ids)).astype(float)

@@ -41,7 +41,7 @@ def test_near_duplicates_in_two_sets_and_in_one(tmp_path):
     assert found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=7)]) == {}
     told = found(tmp_path, [*SET, like(good(30, role="val"), SET[3])])
     assert told["near-identical in two sets"].message == (
-        "A image in the training set looks like one in the validation set."
+        "An image in the training set looks like one in the validation set."
     )
     told = found(tmp_path, [*SET, like(good(30), SET[3], bits=4)])
     assert set(told) == {"near-identical images"}

@@ -24,7 +24,7 @@ def nothing(done, total):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A workspace and the samples of a folder: a image whose left half is clear, one without alpha, a class one."""
+    """A workspace and the samples of a folder: an image whose left half is clear, one without alpha, a class one."""
     folder = tmp_path_factory.mktemp("assembly")
     colors = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     alpha = np.full((64, 64, 1), 255, np.uint8)

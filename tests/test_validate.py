@@ -19,7 +19,7 @@ from training.models.mini import write_model
 from training.models.validate import check_width, native_resolution, vae_scale_factor
 from training.train import Train
 
-# A VAE of three levels halves a image twice: latents of a quarter of the side, as small models have them.
+# A VAE of three levels halves an image twice: latents of a quarter of the side, as small models have them.
 QUARTER = replace(NARROW["sd1"], vae=(8, 8, 16))
 
 

@@ -283,7 +283,7 @@ BAD = {
         "type own, with a program of its own, which prep does not run",
     ),
     "nan": (nan, "gives scores that are not numbers (nan)"),
-    "no place for the image": (no_place, "no place for a image"),
+    "no place for the image": (no_place, "no place for an image"),
     "no processor": (no_processor, "cannot be loaded"),
     "pickle": (only_pickle, "a pickle, which could run any program"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),

@@ -343,7 +343,7 @@ def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, name):
 def test_scores_that_only_show_up_when_running_are_counted_too(workspace, folder):
     edited(any_output)(folder)
     fewer_rows(folder)
-    with pytest.raises(PrepError, match=r"gives 14 scores a image, but .* lists 13 tags"):
+    with pytest.raises(PrepError, match=r"gives 14 scores an image, but .* lists 13 tags"):
         run(workspace, folder, [photo(60, 80)])
 
 

@@ -94,7 +94,7 @@ def manifest(work: Workspace, records: list[Record]) -> Manifest:
 
 
 def sample(number: int, **changes: object) -> TrainingImage:
-    """A sample without a image, for what only counts them."""
+    """A sample without an image, for what only counts them."""
     usual = {
         "id": f"{number:016x}",
         "path": f"images/{number}.png",

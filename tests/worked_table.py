@@ -61,5 +61,5 @@ def manifest(path: Path, rows, models: tuple[Model, ...] = ()) -> Manifest:
 
 
 def looks(number: int, phash: int) -> ImageInfo:
-    """A image of its own with the perceptual hash given."""
+    """An image of its own with the perceptual hash given."""
     return ImageInfo(f"images/{number}.png", 8, 8, f"{number:064x}", f"{phash:016x}", "0" * 64)

@@ -30,7 +30,7 @@ class Objective(Protocol):
         """So many times without chance, to measure at: the middles of equal parts of those that are trained.
 
         Only times where there is at least as much noise as image, if any of them is trained: there it is decided
-        what a image shows, before them how its finest parts look (https://arxiv.org/abs/2204.00227, section 3).
+        what an image shows, before them how its finest parts look (https://arxiv.org/abs/2204.00227, section 3).
         """
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,7 @@ class ObjectiveOptions(Options):
     flow_shift: float = option(
         0.0, "Shift of a flow-matching base's times towards noise, at 1024 x 1024; 0 takes the base's own.", low=0
     )
-    flow_shift_by_size: bool = option(False, "Let the shift grow with the square root of a image's pixels.")
+    flow_shift_by_size: bool = option(False, "Let the shift grow with the square root of an image's pixels.")
     weighting_scheme: Literal["none", "sigma_sqrt", "cosmap"] = option(
         "none", "Weight of errors, of flow-matching bases."
     )

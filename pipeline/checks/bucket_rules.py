@@ -9,7 +9,7 @@ from pipeline.checks.dataset_arrays import DatasetArrays
 from pipeline.checks.finding import RawFinding
 from pipeline.checks.rule_context import RuleContext
 
-FACTOR = 8  # pixels of a image for one of its latent
+FACTOR = 8  # pixels of an image for one of its latent
 
 
 def odd_sides(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:

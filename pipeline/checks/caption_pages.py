@@ -138,6 +138,6 @@ def names(manifest: Manifest, rows: list[int]) -> list[str]:
 
 
 def _called(row: dict[str, Any]) -> str:
-    """A image by its source's path; a piece of a split source by its id as well, a copy of augment's not."""
+    """An image by its source's path; a piece of a split source by its id as well, a copy of augment's not."""
     piece = "-" in row["id"] and row["transform"] is None
     return f"{row['source']} ({row['id']})" if piece else str(row["source"])

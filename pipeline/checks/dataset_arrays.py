@@ -1,4 +1,4 @@
-"""The whole set in small: a few numbers a image, so that ten million of them fit in memory."""
+"""The whole set in small: a few numbers an image, so that ten million of them fit in memory."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class _Columns:
 def load_arrays(looks: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mapping[str, int]) -> DatasetArrays | None:
     """The cards of all images, from pages and the features that their captions name; None when there is none.
 
-    `repeats` by subject count where a image has no folder yet.
+    `repeats` by subject count where an image has no folder yet.
     """
     import numpy as np
 
@@ -221,7 +221,7 @@ def _annotated(page: RowPage, subject: np.ndarray, scenes: Counter[tuple[int, st
     sharpness[rows[measured]] = scores[measured]
     shown = _where(text, pc.ends_with(pc.ascii_lower(text.dictionary), "background"))
     shown = shown[_among(kind, pc.equal(kind.dictionary, "tag"), shown) & (scores[shown] >= 0.5)]
-    # A image that two taggers agree about counts once.
+    # An image that two taggers agree about counts once.
     codes = _numbers(text)[shown]
     pairs = np.unique(np.stack([rows[shown], codes], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
     for (who, word), count in Counter(zip(subject[pairs[:, 0]].tolist(), pairs[:, 1].tolist(), strict=True)).items():

@@ -95,7 +95,7 @@ class _Survey:
 
 
 def _record(item: KohyaItem, table: np.ndarray) -> tuple[Record | None, list[ReaderFault]]:
-    """A image with its measures, None where it cannot be opened; and what the reader does to it."""
+    """An image with its measures, None where it cannot be opened; and what the reader does to it."""
     try:
         data = item.path.read_bytes()
         opened = open_image(data)

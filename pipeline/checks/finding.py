@@ -22,7 +22,7 @@ class Finding:
     rule: str
     message: str
     count: int  # images it concerns; 0: the set as a whole
-    images: tuple[str, ...]  # names of the first of them, NAMED at most; a image and its copies share one
+    images: tuple[str, ...]  # names of the first of them, NAMED at most; an image and its copies share one
     fix: str
 
 
@@ -66,7 +66,7 @@ class FindingCollector:
 
 
 def _once(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once: copies of a image are called as it is."""
+    """Each name once: copies of an image are called as it is."""
     return tuple(dict.fromkeys(names))
 
 

@@ -72,7 +72,7 @@ def measure(rgb: np.ndarray, table: np.ndarray) -> ImageMeasure:
 
 
 def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, ImageMeasure]]:
-    """Each image's measures, some at a time; a image that cannot be opened is left out."""
+    """Each image's measures, some at a time; an image that cannot be opened is left out."""
     table, waiting = name_table(), iter(missing.items())
 
     def work(entry: tuple[str, str]) -> tuple[str, ImageMeasure] | None:

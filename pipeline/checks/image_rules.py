@@ -9,7 +9,7 @@ from pipeline.checks.finding import RawFinding
 from pipeline.checks.rule_context import RuleContext
 from pipeline.tag_text import escape_control
 
-LOST = 0.4  # share of a image cut away from which on what it showed may be gone; a square of 3:2 costs 0.33
+LOST = 0.4  # share of an image cut away from which on what it showed may be gone; a square of 3:2 costs 0.33
 ENLARGED = 1.25  # times from which on enlarging is seen as softness
 BLURRED = 0.5  # sharpness as taggers/basic.py defines it: photographs in focus have 0.9, blurred ones less than this
 TINY = 256  # pixels of the shorter side; Stable Diffusion 1.x was made for 512

@@ -33,7 +33,7 @@ class ReaderFault:
 
 @dataclass(frozen=True, slots=True)
 class KohyaItem:
-    """A image that the reader would train on, and the caption it would read."""
+    """An image that the reader would train on, and the caption it would read."""
 
     path: Path
     shelf: DatasetFolder
@@ -167,7 +167,7 @@ def _caption(file: Path) -> Iterator[str | ReaderFault]:
 
 
 def _elsewhere(image: Path, ending: str, captions: dict[str, Path]) -> ReaderFault | None:
-    """Where the caption of a image without one may be: under another extension, or that of another image."""
+    """Where the caption of an image without one may be: under another extension, or that of another image."""
     lower: dict[str, Path] = defaultdict(Path, {name.lower(): path for name, path in captions.items()})
     for name in (image.stem + end for end in (*ENDINGS, ".json")):
         if name in captions or name.lower() in lower:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FEW = 5  # images of a subject below which it can hardly be learned
 UNEVEN = 2.0  # one subject shown so many times as often as another
 SHARED = 3  # images with one caption from which on it tells them apart no more
-PAIRS = (("train", "reg"), ("train", "val"), ("reg", "val"))  # roles that must not share a image
+PAIRS = (("train", "reg"), ("train", "val"), ("reg", "val"))  # roles that must not share an image
 ROLE_NAMES = {"train": "the training set", "reg": "the regularization set", "val": "the validation set"}
 
 
@@ -51,7 +51,7 @@ def near_duplicates(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFin
         yield RawFinding(
             "warning",
             "near-identical in two sets",
-            f"A image in {ROLE_NAMES[one]} looks like one in {ROLE_NAMES[other]}.",
+            f"An image in {ROLE_NAMES[one]} looks like one in {ROLE_NAMES[other]}.",
             "prep report shows them side by side; leave one out: prep edit NAME --drop",
             cards.rows[both],
         )
@@ -71,7 +71,7 @@ def shared_captions(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFin
     import numpy as np
 
     mine = cards.of("train") & (cards.caption != 0)
-    mine = is_in(mine, first_index(pair(cards.root[mine], cards.caption[mine])))  # of a image and its copies one
+    mine = is_in(mine, first_index(pair(cards.root[mine], cards.caption[mine])))  # of an image and its copies one
     said = numbered(pair(cards.caption[mine], cards.subject[mine]))
     shared = is_in(mine, (np.bincount(said) >= SHARED)[said])
     yield RawFinding(
@@ -107,7 +107,7 @@ def classes(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
 
 
 def balance(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
-    """Subjects that are shown much more often than others, and subjects with hardly a image."""
+    """Subjects that are shown much more often than others, and subjects with hardly an image."""
 
     train = cards.of("train")
     shown = {

@@ -30,7 +30,7 @@ def trigger_is_a_word(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawF
             yield RawFinding(
                 "warning",
                 "trigger is a common word",
-                f"{word if len(pieces) == 1 else words}: the model has a image of it already, "
+                f"{word if len(pieces) == 1 else words}: the model has an image of it already, "
                 "and training must overwrite that first.",
                 "Take a rare name as the token in prep.toml, such as one that falls into two pieces: 'smthx'",
             )

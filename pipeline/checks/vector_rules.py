@@ -121,7 +121,7 @@ def one_scene(cards: DatasetArrays, seen: SubjectVectors) -> Iterator[RawFinding
     yield RawFinding(
         "warning",
         "same scene in two sets",
-        f"A image in the training set and one in the validation set show nearly the same; {told}.",
+        f"An image in the training set and one in the validation set show nearly the same; {told}.",
         f"{side_by_side}; leave one out: prep edit NAME --drop",
         cards.rows[seen.places[across]],
     )
@@ -165,7 +165,7 @@ def missed(cards: DatasetArrays, seen: SubjectVectors) -> Iterator[RawFinding]:
 def _sources(cards: DatasetArrays, number: int) -> tuple[np.ndarray, int]:
     """One image of each source that a subject is trained or judged on, MOST at most, and how many sources it has.
 
-    Copies of a image stand behind it, so that the image is taken; ids are hashes, so that evenly spread ones are
+    Copies of an image stand behind it, so that the image is taken; ids are hashes, so that evenly spread ones are
     a fair sample.
     """
     import numpy as np

@@ -26,7 +26,7 @@ from stages.merging.thresholds import Thresholds
     help="Score from which a tag counts as said, 0 to 1; none: as merge has it.  [none]",
 )
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="One page with the images in it.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line a image.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line an image.")
 def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, as_json: bool) -> None:
     """Show what several taggers say, side by side.
 

@@ -35,7 +35,7 @@ _LISTED = 20  # images named per state; more are only counted
 def preview(stage: str | None, page: int | None, everything: bool) -> None:
     """Show images and captions, a page at a time.
 
-    Those of the latest stage if none is named; plain text, one line a image, when piped.
+    Those of the latest stage if none is named; plain text, one line an image, when piped.
     """
     workspace = workspace_here()
     done = [name for name in ORDER if workspace.manifest(name).is_file()]

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-_TAGS = 12  # tags shown under a image that has no caption yet
-_ROWS = 15  # terminal rows that a image likes to have
+_TAGS = 12  # tags shown under an image that has no caption yet
+_ROWS = 15  # terminal rows that an image likes to have
 _FOOT = 2  # rows below the images
 
 
 def lines(records: Iterator[Record]) -> Iterator[str]:
-    """One line a image, tab-separated: id, role, size, fate, source, caption or tags."""
+    """One line an image, tab-separated: id, role, size, fate, source, caption or tags."""
     for r in records:
         size = f"{r.image.width}x{r.image.height}" if r.image else ""
         fate = r.drop.reason if r.drop else "kept"

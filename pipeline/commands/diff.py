@@ -12,7 +12,7 @@ from pipeline.record import Record
 
 @dataclass(frozen=True, slots=True)
 class ManifestChange:
-    """One thing that is not the same for a image in both manifests."""
+    """One thing that is not the same for an image in both manifests."""
 
     id: str
     source: str

@@ -35,7 +35,7 @@ class Generate(Options):
 
     As many as prep.toml asks for: [[regularization]] with class, generate and prompt. They lie in
     generated/CLASS/, with the seed and settings of each in generated.json. What is there already
-    stays; a image that you deleted is not painted again.
+    stays; an image that you deleted is not painted again.
     """
 
     name: ClassVar[str] = "generate"

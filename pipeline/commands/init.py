@@ -35,7 +35,7 @@ class InitOptions:
 
 
 def init(folder: Path, beginning: InitOptions, stages: Mapping[str, type[Options]]) -> Workspace:
-    """Write prep.toml into `folder`; PrepError if there is one already or a image folder is missing."""
+    """Write prep.toml into `folder`; PrepError if there is one already or an image folder is missing."""
     workspace = Workspace(folder.resolve())
     if workspace.recipe.exists():
         raise PrepError(f"{workspace.recipe} exists already.", "Edit it, or choose another folder.")

@@ -222,7 +222,7 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
 
 def _advice(plan: TrainingPlan) -> Iterator[str]:
     epochs = max(1, round(plan.advised / plan.steps_per_epoch))
-    each = f"{STEPS_PER_IMAGE} a image and batch {plan.batch}"
+    each = f"{STEPS_PER_IMAGE} an image and batch {plan.batch}"
     yield f"LoRA: about {plan.advised:,} steps for so many images ({each}), which is --epochs {epochs}"
     for s in plan.subjects:
         about = f"about {s.dreambooth_steps:,} steps at {s.dreambooth_rate}"

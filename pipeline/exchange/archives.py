@@ -77,7 +77,7 @@ class _Keep:
             ) from None
 
     def one(self, member: _Member, file: IO[bytes] | None) -> None:
-        """Write one member if it is a image or a caption file; the others are passed over."""
+        """Write one member if it is an image or a caption file; the others are passed over."""
         if not member.plain:
             raise self.refusal(member, "is a link, a device or encrypted")
         name = unicodedata.normalize("NFC", member.name)

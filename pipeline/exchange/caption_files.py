@@ -9,7 +9,7 @@ from pipeline.exchange.item import DatasetItem, caption_beside, folders_in, imag
 
 
 def detect(source: Path) -> bool:
-    """Whether a folder or one below it holds a image."""
+    """Whether a folder or one below it holds an image."""
     return next(_all(source), None) is not None
 
 

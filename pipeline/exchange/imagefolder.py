@@ -33,7 +33,7 @@ configs:
 
 
 def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
-    """Lay out images, linked or copied, with a line a image: file_name, text, role, token, class, repeats."""
+    """Lay out images, linked or copied, with a line an image: file_name, text, role, token, class, repeats."""
     splits = []
     ordered = sorted(items, key=lambda item: (_SPLITS[item.folder_spec.role], item.place))
     for split, group in itertools.groupby(ordered, key=lambda item: _SPLITS[item.folder_spec.role]):

@@ -19,7 +19,7 @@ _JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes
 
 @dataclass(frozen=True, slots=True)
 class DatasetItem:
-    """A image, its place in the set, and its caption verbatim; None where there is no caption."""
+    """An image, its place in the set, and its caption verbatim; None where there is no caption."""
 
     image: Path  # only ever read
     place: str  # 'train_x/10_smith man/a.png', with forward slashes
@@ -54,7 +54,7 @@ class ExportOptions:
 
     extension: str = ".txt"  # of caption files
     resolution: int = 0  # side of the square whose area the images have at most; 0: unknown
-    shard: int = 2**28  # bytes of a tar shard at most, where a image is not larger
+    shard: int = 2**28  # bytes of a tar shard at most, where an image is not larger
 
 
 def checked(items: Iterable[DatasetItem]) -> Iterator[DatasetItem]:

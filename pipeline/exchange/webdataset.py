@@ -1,4 +1,4 @@
-"""WebDataset: tar shards in which a image, its caption and its facts follow one another, the same bytes each time."""
+"""WebDataset: tar shards in which an image, its caption and its facts follow one another, the same bytes each time."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from pipeline.record import ImageInfo
 from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
 
-_QUALITY = 80  # of JPEG: a image of 288 pixels has some 12 kB
+_QUALITY = 80  # of JPEG: an image of 288 pixels has some 12 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Thumbnail:
 
 
 def thumbnail(image: ImageInfo, workspace: Workspace, side: int) -> Thumbnail | None:
-    """A image of prep's, its longer side at most `side` pixels; None when its file is gone or damaged.
+    """An image of prep's, its longer side at most `side` pixels; None when its file is gone or damaged.
 
     PrepError for a path that leads out of the workspace.
     """

@@ -77,7 +77,7 @@ def conversion(profile: bytes, mode: str) -> Any:
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None  # every viewer shows a image with a broken profile as if it had none
+        return None  # every viewer shows an image with a broken profile as if it had none
     return None if mode == "RGB" and _changes_nothing(change) else change
 
 

@@ -1,4 +1,4 @@
-"""What a image file is: recognised by content, opened with its limits checked, its faults named."""
+"""What an image file is: recognised by content, opened with its limits checked, its faults named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-MAX_PIXELS = 500_000_000  # a image of more, as its header tells, is a decompression bomb
+MAX_PIXELS = 500_000_000  # an image of more, as its header tells, is a decompression bomb
 
 # Pillow could open these, but EPS runs Ghostscript, some are containers that hold no image it can
 # decode, and the rest have no signature, so that any file might pass for one.
@@ -55,7 +55,7 @@ EXIF_TRANSFORMS = {
 
 
 class Unreadable(Exception):
-    """A image file that cannot be used: a fault of the data, told in few words that can be counted."""
+    """An image file that cannot be used: a fault of the data, told in few words that can be counted."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -68,7 +68,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
-    """A image file whose header has been read and whose pixels have not."""
+    """An image file whose header has been read and whose pixels have not."""
 
     data: bytes
     image: Image
@@ -94,7 +94,7 @@ def is_image_name(name: str) -> bool:
 
 
 def looks_like_image(head: bytes, name: str) -> bool:
-    """Whether a file means to be a image, by its first 16 bytes or else by its name.
+    """Whether a file means to be an image, by its first 16 bytes or else by its name.
 
     Some signatures are mere letters ('BM', 'P5'), so a head that is plain text needs the name too.
     """
@@ -105,7 +105,7 @@ def looks_like_image(head: bytes, name: str) -> bool:
 
 
 def open_image(data: bytes) -> OpenedImage:
-    """Read a image's header, without decoding pixels; raises Unreadable."""
+    """Read an image's header, without decoding pixels; raises Unreadable."""
     Image = _pillow()
     if not data:
         raise Unreadable("empty file")
@@ -119,7 +119,7 @@ def open_image(data: bytes) -> OpenedImage:
         known = [name for name in _formats() if _accepts(name, data[:16])]
         if known and not _is_text(data[:16]):
             raise Unreadable("damaged", f"a {known[0]} file of an unknown kind, or its header is broken") from None
-        raise Unreadable("not a image") from None
+        raise Unreadable("not an image") from None
     except DECODE_ERRORS as fault:
         raise damaged(fault) from None
     if image.width * image.height > MAX_PIXELS:

@@ -52,7 +52,7 @@ def thumbnail(data: bytes, side: int) -> ndarray:
 
 
 def render(data: bytes, crop: CropBox) -> ndarray:
-    """The pixels of `crop` from a image file's bytes: uint8 sRGB of shape (height, width, 3).
+    """The pixels of `crop` from an image file's bytes: uint8 sRGB of shape (height, width, 3).
 
     The same arguments give the same pixels. Raises Unreadable, also when the file's upright size
     is not the one the crop was made for.
@@ -98,7 +98,7 @@ def transform(rgb: ndarray, change: Transform) -> ndarray:
 
 
 def inner_share(width: float, height: float, angle: float) -> float:
-    """The side of the largest upright rectangle of a image's own aspect inside it when turned, as a share.
+    """The side of the largest upright rectangle of an image's own aspect inside it when turned, as a share.
 
     Its corners, turned back by `angle` degrees, must lie within half the width and half the height.
     """
@@ -107,7 +107,7 @@ def inner_share(width: float, height: float, angle: float) -> float:
 
 
 def load_rgb(path: Path) -> ndarray:
-    """A image file as it stands, uint8 RGB of shape (height, width, 3); for images prep wrote."""
+    """An image file as it stands, uint8 RGB of shape (height, width, 3); for images prep wrote."""
     import numpy as np
     from PIL import Image
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Use = Callable[[Any], "ndarray"]  # what is wanted of a libvips image
 
-# A JPEG decoder can give 1/2, 1/4 or 1/8 of a image for a fraction of the work. What is left must
+# A JPEG decoder can give 1/2, 1/4 or 1/8 of an image for a fraction of the work. What is left must
 # be this many times the wanted size, or the decoder's coarse averaging shows: with 2.0 times for 1/2
 # the worst photograph of benchmarks/crop.py came to 46 dB against a full decode, with these to 48.
 MIN_OVERSAMPLE = {8: 2.5, 4: 2.5, 2: 2.2}
@@ -63,7 +63,7 @@ def resample(opened: OpenedImage, window: ScaledWindow, background: str, quick: 
 
 
 def align(size: float, columns: int, scaled: int) -> int:
-    """Copies of the last column to add, so that a image of `size` columns is reduced true to `scaled` pixels.
+    """Copies of the last column to add, so that an image of `size` columns is reduced true to `scaled` pixels.
 
     A JPEG shrunk while loading rounds its size up: 1001 columns become 501, of which 500.5 hold
     the image. libvips reduces by a given factor to a whole number of pixels and centers what is

@@ -30,7 +30,7 @@ class CaptionLengths:
     """What was read of the captions so far."""
 
     parts: Counter[str] = field(default_factory=Counter)  # by plain part: captions that have it
-    lengths: list[np.ndarray] = field(default_factory=list)  # tokens, one entry a image
+    lengths: list[np.ndarray] = field(default_factory=list)  # tokens, one entry an image
     cutter: CaptionSplitter = field(default_factory=CaptionSplitter)
 
     def take(self, page: RowPage) -> tuple[CaptionPage, np.ndarray]:

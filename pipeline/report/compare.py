@@ -173,7 +173,7 @@ def number(score: float | None) -> str:
 
 
 def counts(rows: Iterable[ComparedTag]) -> str:
-    """'4 said by all, 2 disputed, 9 said by one only': the tags of a image in a few words."""
+    """'4 said by all, 2 disputed, 9 said by one only': the tags of an image in a few words."""
     tags = [row.agreement for row in rows if row.kind == "tag"]
     parts = [f"{tags.count(kind)} {MARKS[kind][1]}" for kind in ("all", "split", "one") if kind in tags]
     return ", ".join(parts) or f"{len(tags)} tags"

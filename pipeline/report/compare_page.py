@@ -13,7 +13,7 @@ from pipeline.tag_text import format_tag
 from pipeline.workspace import Workspace
 
 _MADE_BY = "prep compare"
-_SIDE = 448  # pixels: the longer side of a image on the page, twice what is shown for sharp screens
+_SIDE = 448  # pixels: the longer side of an image on the page, twice what is shown for sharp screens
 
 _STYLE = """article { display: grid; grid-template-columns: 14rem minmax(0, 1fr); gap: 2rem; padding: 2rem 0;
   border-top: 1px solid var(--line); margin-top: 2rem; }

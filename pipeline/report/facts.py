@@ -11,7 +11,7 @@ from pipeline.stage import HistoryStep
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """A image that the report names."""
+    """An image that the report names."""
 
     row: int  # where it stands in the manifest, from 0
     id: str
@@ -71,7 +71,7 @@ class TagCount:
 
 @dataclass(frozen=True, slots=True)
 class TagAssociation:
-    """How close a tag is to a subject. Near-duplicates and copies of a image count once."""
+    """How close a tag is to a subject. Near-duplicates and copies of an image count once."""
 
     tag: str
     coverage: float  # share of the subject's images

@@ -29,7 +29,7 @@ DROPPED = 12  # images on the page for each reason
 
 @dataclass(frozen=True, slots=True)
 class GalleryImage:
-    """A image on the page."""
+    """An image on the page."""
 
     record: Record
     thumb: Thumbnail | None

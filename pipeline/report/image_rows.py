@@ -170,7 +170,7 @@ def _words(record: Record) -> str:
 
 
 def name(record: Record | ImageRef) -> str:
-    """A image's file name, with the number of a copy; whole path and id come up with the pointer."""
+    """An image's file name, with the number of a copy; whole path and id come up with the pointer."""
     copy = f" {record.id.partition('-')[2]}" if "-" in record.id else ""
     return (
         f'<span title="{safe(record.source)}, {safe(record.id)}">{safe(record.source.rpartition("/")[2] + copy)}</span>'

@@ -55,7 +55,7 @@ def subjects(facts: ReportData, gallery: Gallery) -> str:
     tables = "".join(f"<h3>{safe(subject)}</h3>{_bonds(some)}" for subject, some in found.items())
     words = (
         "How often a tag comes with the subject, and how often elsewhere: PMI is the first over the second in "
-        "doublings, z how far from chance that is. Near-duplicates and copies of a image count once. The last column "
+        "doublings, z how far from chance that is. Near-duplicates and copies of an image count once. The last column "
         "is what <code>prep merge --suggest</code> makes of it."
     )
     return f'<section id="subjects"><h2>By subject</h2><p class="soft">{words}</p>{tables}</section>'

@@ -52,7 +52,7 @@ def cut_of(merge: Merge) -> Thresholds:
 
 
 def said(record: Record, cut: Thresholds) -> Iterator[PredictedTag]:
-    """The tags of a image that count, the surest first, and whether its caption has them."""
+    """The tags of an image that count, the surest first, and whether its caption has them."""
     written = {normalize_tag(part.replace("\\", "")) for part in record.caption.split(", ")}
     for a in best(chosen(record.annotations, cut)):
         yield PredictedTag(format_tag(a.text), a.score, not record.caption or normalize_tag(a.text) in written)
@@ -61,7 +61,7 @@ def said(record: Record, cut: Thresholds) -> Iterator[PredictedTag]:
 def tag_counts(
     manifest: Manifest, cards: DatasetArrays, merge: Merge, written: Mapping[str, int]
 ) -> tuple[list[TagCount], int]:
-    """The most frequent tags of the set's images, and how many different ones there are; each counts once a image.
+    """The most frequent tags of the set's images, and how many different ones there are; each counts once an image.
 
     `written` counts the captions that have a part.
     """

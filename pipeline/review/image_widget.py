@@ -29,7 +29,7 @@ class ImageWidget(Widget):
         self.draw = functools.lru_cache(_HELD)(render_image)
 
     def show(self, path: Path | None) -> None:
-        """Show a image file; None shows that there is none."""
+        """Show an image file; None shows that there is none."""
         self.path = path
         self.load()
 

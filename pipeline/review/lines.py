@@ -1,4 +1,4 @@
-"""The lines of the review: a image's caption with what left it and why, its place in the list, tags and counts."""
+"""The lines of the review: an image's caption with what left it and why, its place in the list, tags and counts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _part(part: str, fate: TagOutcome | None, first: bool) -> Text:
 
 
 def about(record: Record, view: FilterView) -> Text:
-    """One line on a image: its file, whose it is, its size, what people noted."""
+    """One line on an image: its file, whose it is, its size, what people noted."""
     from rich.text import Text
 
     text = Text(escape_control(record.source.rpartition("/")[2]), style="bold", no_wrap=True, overflow="ellipsis")
@@ -83,7 +83,7 @@ _ROLES = {"reg": "regularization", "val": "validation"}
 
 
 def listed(view: FilterView, chosen: bool) -> Text:
-    """A image in the list."""
+    """An image in the list."""
     from rich.text import Text
 
     whats = {edit.what for edit in view.edits}

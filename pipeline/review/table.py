@@ -45,7 +45,7 @@ class ReviewTable:
     said: Predictions
     has_row: ndarray  # with has_word: which image has which tag, by score or in its caption; sorted
     has_word: ndarray
-    starts: list[int]  # where a image's tags begin in has_row and has_word; one more for the end
+    starts: list[int]  # where an image's tags begin in has_row and has_word; one more for the end
     rows: dict[str, int] = field(default_factory=dict)  # by id
     copies: dict[str, list[int]] = field(default_factory=dict)  # by the id of the root, the root itself included
     unedited: dict[int, FilterView] = field(default_factory=dict)  # of images whose manifest tells edits: without them
@@ -54,7 +54,7 @@ class ReviewTable:
 
     @classmethod
     def read(cls, manifest: Manifest) -> ReviewTable:
-        """Load a manifest's columns: about 1.5 kB a image with 30 tags, and no image."""
+        """Load a manifest's columns: about 1.5 kB an image with 30 tags, and no image."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -99,7 +99,7 @@ class ReviewTable:
         return FilterView(record, (), record.caption, self.tags(row))
 
     def tags(self, row: int) -> frozenset[str]:
-        """The tags that a image has without edits, in plain form."""
+        """The tags that an image has without edits, in plain form."""
         start, end = self.starts[row], self.starts[row + 1]
         return frozenset(map(self.words.__getitem__, self.has_word[start:end].tolist()))
 

@@ -1,4 +1,4 @@
-"""A image as the terminal can show it: colored half-blocks, or the bytes of a graphics protocol."""
+"""An image as the terminal can show it: colored half-blocks, or the bytes of a graphics protocol."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TerminalGraphics:
 
 @dataclass(frozen=True, slots=True)
 class TerminalImage:
-    """A image made ready for a place on the screen."""
+    """An image made ready for a place on the screen."""
 
     columns: int
     rows: int
@@ -69,14 +69,14 @@ def detect(environment: Mapping[str, str]) -> TerminalGraphics:
 
 
 def render_image(path: Path, screen: TerminalGraphics, columns: int, rows: int) -> TerminalImage:
-    """A image file fitted into columns and rows of characters, its shape kept."""
+    """An image file fitted into columns and rows of characters, its shape kept."""
     rgb = load_rgb(path)
     width, height = _fitted(rgb.shape[1], rgb.shape[0], screen.cell, columns, rows)
     return _DRAW[screen.protocol](rgb, screen, width, height)
 
 
 def erase(screen: TerminalGraphics) -> str:
-    """What takes a image off the screen, where writing text over it does not."""
+    """What takes an image off the screen, where writing text over it does not."""
     return f"\x1b_Ga=d,d=I,i={_ID},q=2\x1b\\" if screen.protocol == "kitty" else ""
 
 
@@ -90,7 +90,7 @@ def painted(red: int, green: int, blue: int, low_red: int, low_green: int, low_b
 
 
 def _fitted(width: int, height: int, cell: tuple[int, int], columns: int, rows: int) -> tuple[int, int]:
-    """The most columns and rows that keep a image's aspect."""
+    """The most columns and rows that keep an image's aspect."""
     scale = min(columns * cell[0] / width, rows * cell[1] / height)
     return max(1, round(width * scale / cell[0])), max(1, round(height * scale / cell[1]))
 

@@ -74,7 +74,7 @@ def write_weights(model: Any, folder: Path) -> None:
 
 
 def paintings(folder: Path, prompts: list[str], scale: float = 4.0, steps: int = 25) -> Iterator[np.ndarray]:
-    """A image (SIDE, SIDE, 3) uint8 for each prompt, by DDIM; the n-th is painted with the seed n."""
+    """An image (SIDE, SIDE, 3) uint8 for each prompt, by DDIM; the n-th is painted with the seed n."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 

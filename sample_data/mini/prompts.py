@@ -78,7 +78,7 @@ def write_tokenizer(folder: Path) -> dict[str, int]:
 
 
 def caption(names: list[str], stream: random.Random) -> str:
-    """What a image with these tags is called at one draw: in any order, often thinned out, one in ten empty.
+    """What an image with these tags is called at one draw: in any order, often thinned out, one in ten empty.
 
     Now and then a word that means nothing is put in, so that unknown words do no harm.
     """

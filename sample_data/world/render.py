@@ -16,7 +16,7 @@ from sample_data.world.style import Look, Rgb, finish
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FINE = ((256, 4), (640, 3), (1 << 16, 2))  # up to which side a image is drawn how many times larger
+_FINE = ((256, 4), (640, 3), (1 << 16, 2))  # up to which side an image is drawn how many times larger
 _NARROW = 0.78  # width of a place in its heights; taller images get more sky or wall above it
 _INK = 0.013  # width of outlines in heights of the image
 # Of each framing: heights of a body's unit, and how far the neck is below the upper side.

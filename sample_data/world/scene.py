@@ -1,4 +1,4 @@
-"""Everything in a image and nothing about pixels: who is where, in which clothes, light and style."""
+"""Everything in an image and nothing about pixels: who is where, in which clothes, light and style."""
 
 from __future__ import annotations
 

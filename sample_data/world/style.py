@@ -1,4 +1,4 @@
-"""How a image is drawn: flat colors with outlines, ink in greys, or watercolor on grainy paper."""
+"""How an image is drawn: flat colors with outlines, ink in greys, or watercolor on grainy paper."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _luma(color: Rgb) -> float:
 
 
 def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
-    """The drawing as a image, `fine` times smaller, with what its medium adds."""
+    """The drawing as an image, `fine` times smaller, with what its medium adds."""
     import cv2
 
     height, width = pixels.shape[0] // fine, pixels.shape[1] // fine

@@ -1,4 +1,4 @@
-"""The tags of the world, Danbooru's words, and when each can be seen in a image."""
+"""The tags of the world, Danbooru's words, and when each can be seen in an image."""
 
 from __future__ import annotations
 

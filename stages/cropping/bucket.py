@@ -1,4 +1,4 @@
-"""The sizes a data set may have, and the one that suits a image best."""
+"""The sizes a data set may have, and the one that suits an image best."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _is_dominated(size: Size, sizes: set[Size]) -> bool:
 
 
 def nearest_bucket(width: float, height: float, sizes: tuple[Size, ...], max_upscale: float) -> Size | None:
-    """The size that costs a image least, of those it fills without being enlarged beyond the limit.
+    """The size that costs an image least, of those it fills without being enlarged beyond the limit.
 
     Cost is |log(aspect / size's aspect)|, which is the log of the area cut away, plus the log of
     how much shorter the size's sides are than the largest's, on average: both count what is lost,
@@ -43,12 +43,12 @@ def nearest_bucket(width: float, height: float, sizes: tuple[Size, ...], max_ups
 
 
 def scale_to(width: float, height: float, size: Size) -> float:
-    """By how much a image is scaled so that it just covers `size`."""
+    """By how much an image is scaled so that it just covers `size`."""
     return max(size[0] / width, size[1] / height)
 
 
 def split_grid(width: int, height: int, sizes: tuple[Size, ...], most: int) -> Size:
-    """Into how many columns and rows to split a image, at most `most` pieces in all.
+    """Into how many columns and rows to split an image, at most `most` pieces in all.
 
     Of the grids whose pieces still fill their size without being enlarged, those that cut least
     area away, within a hundredth; of these the one with the most pieces, then the squarest ones.

@@ -1,4 +1,4 @@
-"""Where to look in a image: at its faces, else where it stands out, else at its middle."""
+"""Where to look in an image: at its faces, else where it stands out, else at its middle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PULL = 0.2  # how much more a window off the middle must gather, as a share of w
 
 
 def find_focus(rgb: ndarray, window: tuple[float, float], focus: Focus) -> tuple[float, float, Focus]:
-    """Where a window of a share of a image's width and height belongs, and what decided it.
+    """Where a window of a share of an image's width and height belongs, and what decided it.
 
     Returns the window's upper left corner as shares of the free margin, 0 to 1. Without a face,
     saliency decides.
@@ -69,7 +69,7 @@ def _densest_window(profile: ndarray, share: float) -> float:
 
 
 def saliency(rgb: ndarray) -> ndarray:
-    """How much each part of a image stands out: float32, at most 64 pixels a side, sum 1 or all 0.
+    """How much each part of an image stands out: float32, at most 64 pixels a side, sum 1 or all 0.
 
     The spectral residual (Hou and Zhang, "Saliency Detection: A Spectral Residual Approach", 2007)
     of lightness and of the two color axes, weighted by local contrast.
@@ -113,7 +113,7 @@ def _residual(plane: ndarray) -> ndarray:
 
 
 def faces(rgb: ndarray) -> list[Box]:
-    """The faces in a image that are large enough to matter for its crop, largest first, as shares of its sides."""
+    """The faces in an image that are large enough to matter for its crop, largest first, as shares of its sides."""
     import cv2
 
     scale = min(1.0, FACE_SIDE / max(rgb.shape))

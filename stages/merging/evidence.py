@@ -35,7 +35,7 @@ def evidence_beside(
     """The same with a regularization set: `counted` and `beside` are count and images of the subject and of it.
 
     Its own log odds and their variance take the place of a prior that is known; without any other count it
-    is shrunk towards its own share, half a image more on either side.
+    is shrunk towards its own share, half an image more on either side.
     """
     least = (beside[0] + 0.5) / (beside[1] + 1)
     base = least if prior is None else prior

@@ -35,13 +35,13 @@ class KeywordGroup:
         return cls(pattern, re.compile(fnmatch.translate(pattern)), keywords)
 
     def holds(self, source: str, id: str) -> bool:
-        """Whether a image is meant by the path or name of its file, its id, or that of the one it was made of."""
+        """Whether an image is meant by the path or name of its file, its id, or that of the one it was made of."""
         names = (source, PurePosixPath(source).name, id, id.partition("-")[0])
         return any(self.means.match(name) for name in names)
 
 
 def keywords(groups: tuple[KeywordGroup, ...], record: Record) -> list[str]:
-    """The keywords of all groups that hold a image, each once."""
+    """The keywords of all groups that hold an image, each once."""
     return list(
         dict.fromkeys(word for group in groups if group.holds(record.source, record.id) for word in group.keywords)
     )

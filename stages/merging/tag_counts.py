@@ -50,7 +50,7 @@ class TagNumbers:
 
 
 def count_tags(manifest: Manifest, cut: Thresholds, rename: Rename, bits: int) -> dict[ImageGroup, TagCounts]:
-    """Count the tags above their thresholds, each once a image; near-duplicates as `weigh` weighs them.
+    """Count the tags above their thresholds, each once an image; near-duplicates as `weigh` weighs them.
 
     Columns stream by row group. Only MCut, whose thresholds differ from image to image, reads whole records.
     """

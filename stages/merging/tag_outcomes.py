@@ -1,4 +1,4 @@
-"""What becomes of each tag of a image on its way into the caption: kept, absorbed into the trigger, or dropped."""
+"""What becomes of each tag of an image on its way into the caption: kept, absorbed into the trigger, or dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each record counts for: augmented copies and near-duplicates of a image weigh one together."""
+"""What each record counts for: augmented copies and near-duplicates of an image weigh one together."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Captioner(ModelTagger):
         return (*hashes(found, model_files(found)), self.preprocess(self.image_size))
 
     def annotations(self, said: list[PredictedCaption]) -> list[list[Annotation]]:
-        """The captions, signed; none for a image about which the model said nothing."""
+        """The captions, signed; none for an image about which the model said nothing."""
         if cut := sum(one.cut for one in said):
             log.warning("%s: %d of %d captions were cut at %d tokens.", self.by, cut, len(said), self.max_tokens)
         return [[Annotation(one.text, "caption", "", one.score, self.by)] if one.text else [] for one in said]

@@ -31,7 +31,7 @@ class GenerationOptions:
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """A image as a model wants it."""
+    """An image as a model wants it."""
 
     pixels: torch.Tensor  # 3 x side x side
     seed: int  # of what is drawn for it
@@ -106,7 +106,7 @@ def log_probabilities(out: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def drawing(top_p: float, seeds: list[int]) -> Callable[..., Any]:
-    """A logits processor after which the largest score is a draw from the `top_p` nucleus, one generator a image."""
+    """A logits processor after which the largest score is a draw from the `top_p` nucleus, one generator an image."""
     import torch
     from transformers import TopPLogitsWarper
 
@@ -124,7 +124,7 @@ def drawing(top_p: float, seeds: list[int]) -> Callable[..., Any]:
 
 
 def prepare(eye: Callable[[list[np.ndarray]], Any], seed: int, image: np.ndarray) -> PreparedImage:
-    """A image through the model's eye, and what is drawn for it."""
+    """An image through the model's eye, and what is drawn for it."""
     return PreparedImage(eye([image])[0], image_seed(seed, image))
 
 

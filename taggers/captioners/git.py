@@ -42,7 +42,7 @@ class Git(BeamCaptioner):
     )
     pad: Literal["crop", "edge", "white"] = option(
         "crop",
-        "What happens to a image that is not square: its middle is cut out, as GIT was trained, or it is shown "
+        "What happens to an image that is not square: its middle is cut out, as GIT was trained, or it is shown "
         "whole with margins in the color of its edges or in white.",
     )
     clean: Literal["auto", "on", "off"] = option(
@@ -75,7 +75,7 @@ def open_net(git: Git, workspace: Workspace) -> LoadedCaptioner:
 def prepare(
     eye: Callable[[list[np.ndarray]], Any], pad: Literal["crop", "edge", "white"], image: np.ndarray
 ) -> PreparedImage:
-    """A image through the model's eye, whole or its middle."""
+    """An image through the model's eye, whole or its middle."""
     return PreparedImage(eye([image if pad == "crop" else letterboxed(image, pad)])[0], 0)
 
 

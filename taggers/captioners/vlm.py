@@ -75,7 +75,7 @@ class Vlm(Captioner):
 
     model: str = option(
         "Qwen/Qwen3-VL-4B-Instruct",
-        "Model that answers to a image and a text: a hub id such as Qwen/Qwen2.5-VL-7B-Instruct, "
+        "Model that answers to an image and a text: a hub id such as Qwen/Qwen2.5-VL-7B-Instruct, "
         "fancyfeast/llama-joycaption-beta-one-hf-llava or florence-community/Florence-2-base, or a folder with "
         "its files; a relative path starts at the workspace.",
         cache_key=False,
@@ -151,7 +151,7 @@ def open_net(vlm: Vlm, workspace: Workspace) -> LoadedVlm:
         own = ", with a program of its own, which prep does not run" if "auto_map" in config else ""
         raise PrepError(
             f"{found.folder} holds a model of another kind (type {kind}{own}).",
-            "vlm takes models that transformers knows to answer to a image and a text, such as Qwen-VL or LLaVA.",
+            "vlm takes models that transformers knows to answer to an image and a text, such as Qwen-VL or LLaVA.",
         )
     if kind in CAPTIONERS:
         raise PrepError(
@@ -253,7 +253,7 @@ def chat(processor: Any, system: str, text: str) -> str:
         if text in written and (mark is None or written.count(mark) == 1):
             return written
     raise PrepError(
-        "The model's chat template has no place for a image, or none for this prompt.",
+        "The model's chat template has no place for an image, or none for this prompt.",
         "Take another revision of the model, or leave --system away.",
     )
 

@@ -31,7 +31,7 @@ PROJECT, TAGS, MODEL = "project.json", "tags.txt", "model.onnx"
 CATEGORIES = "categories.json"  # not every project has it
 SIDE = 512  # pixels, of the released model
 RATING = "rating:"  # what its ratings begin with in the list of tags
-ON_CPU = 4  # images at once: a image's activations take 200 MB
+ON_CPU = 4  # images at once: an image's activations take 200 MB
 GET = (
     f"Get it: prep models pull deepdanbooru (644 MB). Or copy {WEIGHTS}, or a project's {PROJECT}, {TAGS} and {MODEL}, "
     "into a folder, then: prep tag deepdanbooru --model FOLDER"

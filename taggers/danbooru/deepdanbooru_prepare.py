@@ -1,4 +1,4 @@
-"""The two ways in which DeepDanbooru's users put a image of any shape into a square.
+"""The two ways in which DeepDanbooru's users put an image of any shape into a square.
 
 Both fill the margins with the image's edge, as in training: black margins make it see 'letterboxed'.
 """

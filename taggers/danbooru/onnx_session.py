@@ -57,7 +57,7 @@ def reason(error: Exception) -> str:
 
 
 def worker_count(device: str) -> int:
-    """How many threads call one session at once, each with a image of its own: one on a GPU.
+    """How many threads call one session at once, each with an image of its own: one on a GPU.
 
     On a CPU that is 6% more images than all cores on one batch (ViT-Ti, two cores), where the fast
     ones wait for the slow after every layer. Every lane has activations of its own, hence the bound.

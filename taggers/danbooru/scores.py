@@ -45,7 +45,7 @@ def check_scores(scores: np.ndarray, images: int, listing: TagList) -> None:
     if scores.ndim != 2 or scores.shape[1] != tags:
         found = scores.shape[-1] if scores.ndim else 0
         raise PrepError(
-            f"{by} gives {found} scores a image, but {listing.file} lists {tags} tags: they do not match.",
+            f"{by} gives {found} scores an image, but {listing.file} lists {tags} tags: they do not match.",
             listing.mend,
         )
     if len(scores) != images:

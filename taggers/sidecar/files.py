@@ -34,7 +34,7 @@ from taggers.tagger import Tagger, annotated
 READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one image
 _TABLES = (".json", ".jsonl")  # files of many images
 _ABOVE = re.compile(r"meta.*\.jsonl?", re.IGNORECASE)  # tables that are also looked for in folders above
-_LEVELS = 2  # folders above a image's own
+_LEVELS = 2  # folders above an image's own
 _LARGEST, _LARGEST_TABLE = 2**20, 2**29  # bytes
 _NAME_KEYS = ("file_name", "file", "filename", "image", "image_path", "path")  # how lines of a table name their image
 

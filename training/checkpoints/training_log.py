@@ -38,7 +38,7 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """A image as it was shown at a step."""
+    """An image as it was shown at a step."""
 
     step: int  # from 1
     epoch: int  # from 1

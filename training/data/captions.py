@@ -1,4 +1,4 @@
-"""What a image is captioned with at one draw: shuffled, thinned out or left empty, by the draw's own chance."""
+"""What an image is captioned with at one draw: shuffled, thinned out or left empty, by the draw's own chance."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class CaptionOptions(Options):
 
     @property
     def endless(self) -> bool:
-        """Whether a image's prompts are too many to know ahead."""
+        """Whether an image's prompts are too many to know ahead."""
         return bool(self.shuffle_caption or self.tag_dropout or self.wildcards)
 
     @property
     def varied(self) -> bool:
-        """Whether a image's prompt may differ from draw to draw."""
+        """Whether an image's prompt may differ from draw to draw."""
         return bool(self.endless or self.caption_dropout or self.caption_dropout_every_n_epochs)
 
     @property

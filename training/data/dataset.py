@@ -39,7 +39,7 @@ class DataOptions(Options):
     random_flip: bool = option(False, "Mirror half of the draws.")
     masks: str = option(
         "",
-        "What of a image counts: 'alpha' for the transparency of its source, or a folder of masks with the same "
+        "What of an image counts: 'alpha' for the transparency of its source, or a folder of masks with the same "
         "names, white where it counts. Regularization images count whole.",
         metavar="DIR",
         cache_key=False,  # what they hold is
@@ -55,7 +55,7 @@ class DataOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class TrainingImage:
-    """A image of the data set, as far as training needs it."""
+    """An image of the data set, as far as training needs it."""
 
     id: str
     path: str  # of the image in the workspace; empty: it is cut out of its source
@@ -80,7 +80,7 @@ class TrainingImage:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """The user's file that a image was made of, and how."""
+    """The user's file that an image was made of, and how."""
 
     path: str  # relative to the workspace, maybe outside of it
     crop: CropBox
@@ -90,7 +90,7 @@ class SourceImage:
 def read_samples(manifest: Manifest) -> list[TrainingImage]:
     """The images to train on that the manifest has placed in the data set, in its order.
 
-    A image without caption is captioned with the text of its folder, as kohya does.
+    An image without caption is captioned with the text of its folder, as kohya does.
     """
     return [sample for sample in read_all(manifest) if not sample.held]
 

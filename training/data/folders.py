@@ -138,7 +138,7 @@ def _in_threads(images: list[tuple[_Folder, Path]], workspace: Workspace) -> Ite
 
 
 def _record(folder: _Folder, path: Path, workspace: Workspace) -> Record:
-    """A image of the data set; one that cannot be used is dropped with the reason."""
+    """An image of the data set; one that cannot be used is dropped with the reason."""
     source = workspace.relative(path).encode("utf-8", "backslashreplace").decode()
     token, class_name = folder.subject
     role: Role = "reg" if folder.reg else "train"

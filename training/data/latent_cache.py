@@ -40,7 +40,7 @@ _MOST = 1024  # images of a batch
 
 @dataclass(frozen=True, slots=True)
 class LatentKey:
-    """A image as a draw shows it: as it is, or mirrored."""
+    """An image as a draw shows it: as it is, or mirrored."""
 
     sample: TrainingImage
     mirrored: bool = False
@@ -161,7 +161,7 @@ _AGAIN = "Make it again: prep build"
 
 
 def _from_images(path: Path) -> Any:
-    """A image that prep wrote, as it stands."""
+    """An image that prep wrote, as it stands."""
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
@@ -175,7 +175,7 @@ def _from_images(path: Path) -> Any:
 
 
 def _from_source(sample: TrainingImage, workspace: Workspace) -> Any:
-    """A image of a folder that others laid out: upright, in sRGB, on white."""
+    """An image of a folder that others laid out: upright, in sRGB, on white."""
     assert sample.source is not None
     path = workspace.source(sample.source.path)
     try:

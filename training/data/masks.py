@@ -1,4 +1,4 @@
-"""Masks: which part of a image counts in the loss, from its alpha channel or from a file beside it."""
+"""Masks: which part of an image counts in the loss, from its alpha channel or from a file beside it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def tensor(mask: ndarray, floor: float, mirrored: bool) -> torch.Tensor:
 
 
 def alpha_of(data: bytes) -> ndarray | None:
-    """The alpha channel of a image file, upright, uint8 (height, width); None when all of it is opaque.
+    """The alpha channel of an image file, upright, uint8 (height, width); None when all of it is opaque.
 
     Raises Unreadable.
     """

@@ -1,4 +1,4 @@
-"""Which images are seen when: the batches of an epoch, and all that is random about a image's turn."""
+"""Which images are seen when: the batches of an epoch, and all that is random about an image's turn."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def epoch_batches(
 
 
 def _check(planned: list[SampleRef], batches: list[list[SampleRef]], underfilled: IncompleteBatch) -> None:
-    """AssertionError when a image is not seen as often as planned, but for what the policy adds or drops."""
+    """AssertionError when an image is not seen as often as planned, but for what the policy adds or drops."""
     plan = Counter(draw.sample.id for draw in planned)
     shown = Counter(draw.sample.id for batch in batches for draw in batch)
     missed, more = plan - shown, shown - plan

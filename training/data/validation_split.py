@@ -79,7 +79,7 @@ def _split(samples: list[TrainingImage], options: ValidationOptions, seed: int) 
 
 
 def _card(sample: TrainingImage) -> ImageKey:
-    # A image that nobody hashed is like no other: its content stands for its look.
+    # An image that nobody hashed is like no other: its content stands for its look.
     look = sample.phash or sample.pixel_sha256[:16]
     return ImageKey(sample.id, _root(sample), sample.subject, sample.class_name, "train", look)
 

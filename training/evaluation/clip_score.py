@@ -57,7 +57,7 @@ class ClipScorer:
         return cls(net.eval(), transform, open_clip.get_tokenizer(f"local-dir:{folder}"))
 
     def image(self, image: Image) -> torch.Tensor:
-        """The unit vector of a image, (size,)."""
+        """The unit vector of an image, (size,)."""
         import torch
 
         with torch.inference_mode():

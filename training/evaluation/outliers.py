@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _BINS = 20  # of the times, each with as many sights
 _FEWEST = 5  # images of a set, from which on one can stand out
-_FAR = 3.5  # deviations above the median from which on a image stands out (Iglewicz and Hoaglin, 1993)
+_FAR = 3.5  # deviations above the median from which on an image stands out (Iglewicz and Hoaglin, 1993)
 _TIMES = 1.5  # and the least multiple of its set's loss
 _MOST = 5  # images that are told of
 
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """A image's loss beside those of its set."""
+    """An image's loss beside those of its set."""
 
     id: str
     name: str  # its file
@@ -63,7 +63,7 @@ def rank(name: str, columns: tuple[list[str], ndarray, ndarray], known: dict[str
     """The images of a set, from the ids, times and losses of all their sights.
 
     Losses fall with the noise by orders of magnitude, so each is divided by the median of those at
-    about the same time before a image's are averaged.
+    about the same time before an image's are averaged.
     """
     import numpy as np
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from training.optim.train_state import TrainState
     from training.trainer import Batch, TrainingJob, TrainingStep
 
-_AT_ONCE = 4  # times of a image that the model is shown together
+_AT_ONCE = 4  # times of an image that the model is shown together
 SETS = ("train", "validation", "reg")
 First = dict[tuple[str, str, float], float]  # losses by set, image and time
 
@@ -56,7 +56,7 @@ class ValidationOptions(Options):
     validation_timesteps: int = option(
         4,
         "Times of the noise schedule at which each is measured: evenly spread from where noise outweighs the image, "
-        "for there it is decided what a image shows.",
+        "for there it is decided what an image shows.",
         low=1,
         high=100,
     )
@@ -86,7 +86,7 @@ EVAL_ONLY_OPTIONS = frozenset(("validate_every_epochs", "validate_every_steps", 
 
 @dataclass(frozen=True, slots=True)
 class LossReading:
-    """The error of a image at one of the fixed times, at one of the evaluations."""
+    """The error of an image at one of the fixed times, at one of the evaluations."""
 
     step: int  # 0: the base model
     set: str  # train, validation or reg
@@ -118,7 +118,7 @@ class ValidationSet:
 
 
 def measure_losses(job: TrainingJob, sample: TrainingImage, portions: AdaptiveBatcher | None = None) -> torch.Tensor:
-    """The errors of a image at the fixed times, (times,), on the device: unweighted, without any chance.
+    """The errors of an image at the fixed times, (times,), on the device: unweighted, without any chance.
 
     The image is shown as it is, with its plain prompt, and the noise of each time is drawn from
     (seed, record id, time's number): equal at every checkpoint. It is shown with no other image,
@@ -141,7 +141,7 @@ def measure_losses(job: TrainingJob, sample: TrainingImage, portions: AdaptiveBa
 
 
 def _portions(job: TrainingJob) -> AdaptiveBatcher:
-    return AdaptiveBatcher(_AT_ONCE, "measure times of a image", job.offload)
+    return AdaptiveBatcher(_AT_ONCE, "measure times of an image", job.offload)
 
 
 def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:

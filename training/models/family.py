@@ -44,7 +44,7 @@ class Family(Protocol):
     name: ClassVar[str]  # as in ss_base_model_version
     title: ClassVar[str]  # as people call it
     architecture: ClassVar[str]  # as in modelspec.architecture
-    multiple: ClassVar[int]  # of which a image's sides must be
+    multiple: ClassVar[int]  # of which an image's sides must be
     denoiser: ClassVar[str]  # the part that learns from noise: unet or transformer
     encoders: ClassVar[tuple[str, ...]]  # its text encoders
     targets: ClassVar[dict[str, Targets]]  # of the parts that can learn

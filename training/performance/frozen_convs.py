@@ -14,7 +14,7 @@ def use_memory_saving_frozen_convs(denoiser: Any) -> None:
     """Let the frozen convolutions of a denoiser forget what they are given, in place.
 
     torch's own keep it whether their weight learns or not (https://github.com/pytorch/pytorch/issues/133566): of
-    Stable Diffusion 1.x with adapters on attention that is a seventh of what a image takes of the memory.
+    Stable Diffusion 1.x with adapters on attention that is a seventh of what an image takes of the memory.
     """
     import torch
 

@@ -33,7 +33,7 @@ _LEARNED = {2: 2 + 2 + 4 + 4 + 8, 4: 4 + 4 + 8}
 
 @dataclass(frozen=True, slots=True)
 class ActivationMemory:
-    """GiB that a image keeps for the way back, in 16 bits, whole and with gradient checkpointing."""
+    """GiB that an image keeps for the way back, in 16 bits, whole and with gradient checkpointing."""
 
     whole: float
     checkpointed: float

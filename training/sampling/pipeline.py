@@ -110,8 +110,8 @@ class ImageGenerator:
     def generate(self, paintings: list[SampleRequest]) -> list[Image]:
         """An RGB image for each; all at once, so they may differ only in prompts and seeds, see `together`.
 
-        Random numbers come from the CPU, one generator a image: every device draws the same, in any company.
-        What is computed beside others may be rounded otherwise, so single values of a image may differ by 1.
+        Random numbers come from the CPU, one generator an image: every device draws the same, in any company.
+        What is computed beside others may be rounded otherwise, so single values of an image may differ by 1.
         """
         import torch
 
@@ -132,7 +132,7 @@ class ImageGenerator:
             return [self._decoded(latent[None]) for latent in made.images]
 
     def _decoded(self, latents: torch.Tensor) -> Image:
-        """A latent (1, C, h, w) of unit variance as a image; in the VAE's own number format, not the denoiser's."""
+        """A latent (1, C, h, w) of unit variance as an image; in the VAE's own number format, not the denoiser's."""
         import numpy as np
         from PIL import Image as PillowImage
 
