@@ -287,7 +287,7 @@ def test_flow_mixes_along_a_straight_line():
     np.testing.assert_allclose(ours.target(*tensors(clean, noise, time)), noise - clean, atol=1e-6)
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    scheduler = FlowMatchEulerDiscreteScheduler(flow_shift=3.0)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     some = scheduler.timesteps[[0, 10, 500, 990, 999]]
     theirs = scheduler.scale_noise(*tensors(clean), some, *tensors(noise))
     torch.testing.assert_close(ours.add_noise(*tensors(clean, noise), some), theirs, atol=1e-5, rtol=1e-5)

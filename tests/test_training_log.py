@@ -15,7 +15,7 @@ from training.trainer import TrainedImages, TrainingStep
 DRAWS = [SampleRef(sample(1), 0), SampleRef(sample(2, reg=True), 0), SampleRef(sample(3, width=128), 0)]
 
 
-def step(number, total=100, loss_type=0.5):
+def step(number, total=100, loss=0.5):
     """A step of two batches: two images, then one."""
     shown = [
         TrainedImages(DRAWS[:2], torch.tensor([loss, 2 * loss]), torch.tensor([1.0, 0.3]), torch.tensor([10, 20])),

@@ -33,7 +33,7 @@ def main(folder: Path, steps: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, lora_key_format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
     except PrepError as error:
