@@ -203,7 +203,7 @@ class _Job:
 
         def feed() -> Iterator[list[Record]]:
             nonlocal counted
-            for number, batch in enumerate(self.source.batches(self.stage.batch_size)):
+            for number, batch in enumerate(self.source.batches(self.stage.records_per_batch)):
                 kept = [record for record in batch if record.kept]
                 if number < done:
                     counted += len(kept)

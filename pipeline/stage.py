@@ -88,7 +88,7 @@ class Stage(Options):
     """
 
     version: ClassVar[int] = 1  # raise it when the same options give other results
-    batch_size: ClassVar[int] = 16
+    records_per_batch: ClassVar[int] = 16
     threads: ClassVar[bool] = True  # the work may be called by several threads; False: one worker, as for a model
     reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
     writes_images: ClassVar[bool] = False  # the work writes images to images/

@@ -36,7 +36,7 @@ class Crop(Stage):
     """Crop every image to the size that suits its shape."""
 
     name: ClassVar[str] = "crop"
-    batch_size: ClassVar[int] = 4
+    records_per_batch: ClassVar[int] = 4
     writes_images: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "pyvips-binary", "opencv-python-headless", "isal", "numpy")
 

@@ -31,7 +31,7 @@ class Merge(Stage):
     """Write the captions: the trigger, then the tags that stay."""
 
     name: ClassVar[str] = "merge"
-    batch_size: ClassVar[int] = 500
+    records_per_batch: ClassVar[int] = 500
     notes_once: ClassVar[bool] = True
     threads: ClassVar[bool] = False  # pure Python: threads would only take turns
 

@@ -74,7 +74,7 @@ class Tagger(Stage):
 class ModelTagger(Tagger):
     """A tagger that looks through a model of others."""
 
-    batch_size: ClassVar[int] = 32
+    records_per_batch: ClassVar[int] = 32
     threads: ClassVar[bool] = False
 
     model: str = option("", "Model.", cache_key=False, metavar="MODEL")

@@ -158,7 +158,7 @@ class Halves(Tagger):
 
     name: ClassVar[str] = "halves"
     threads: ClassVar[bool] = False
-    batch_size: ClassVar[int] = 4
+    records_per_batch: ClassVar[int] = 4
     readers: ClassVar[int] = 2
 
     def load(self, workspace):

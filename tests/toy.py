@@ -20,7 +20,7 @@ class Toy(Stage):
     """Writes `word` as the caption; drops records whose id ends in 0; adds a copy to those that end in 1."""
 
     name: ClassVar[str] = "crop"
-    batch_size: ClassVar[int] = 4
+    records_per_batch: ClassVar[int] = 4
 
     word: str = option("hello", "What to write.")
     slow: float = option(0.0, "Seconds a batch.", cache_key=False)

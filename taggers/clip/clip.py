@@ -43,7 +43,7 @@ class Clip(ScoringTagger):
     """
 
     name: ClassVar[str] = "clip"
-    batch_size: ClassVar[int] = 64
+    records_per_batch: ClassVar[int] = 64
     libraries: ClassVar[tuple[str, ...]] = ("open-clip-torch", "torch", "pillow")
 
     model: str = option(

@@ -71,7 +71,7 @@ class Files(Tagger):
     """
 
     name: ClassVar[str] = BY
-    batch_size: ClassVar[int] = 256
+    records_per_batch: ClassVar[int] = 256
 
     form: Literal["auto", "tags", "caption"] = option(
         "auto", "Take every text as tags or as a caption; auto looks at each line."
