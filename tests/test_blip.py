@@ -349,8 +349,8 @@ def test_provenance_names_every_file_that_counts(workspace, folder):
 
 
 def test_one_model_signs_alike_under_its_id_and_its_folder():
-    assert Blip().by == "blip:blip-image-captioning-large"
-    assert Blip(model="/x/Salesforce--blip-image-captioning-large").by == Blip().by
+    assert Blip().signature == "blip:blip-image-captioning-large"
+    assert Blip(model="/x/Salesforce--blip-image-captioning-large").signature == Blip().signature
 
 
 def test_full_memory_halves_the_batch_says_so_and_goes_on(workspace, folder, monkeypatch, caplog):

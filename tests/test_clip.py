@@ -422,7 +422,7 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
     monkeypatch.setattr(taggers.clip.clip_model, "_architectures", lambda: configs)
     weights = shutil.copy(tiny / "open_clip_model.safetensors", tmp_path / "mine.safetensors")
     tagger = clip("ViT-tiny", pretrained="mine.safetensors")
-    assert tagger.by == "clip:ViT-tiny" and tagger.models(workspace)[0].name == "ViT-tiny/mine.safetensors"
+    assert tagger.signature == "clip:ViT-tiny" and tagger.models(workspace)[0].name == "ViT-tiny/mine.safetensors"
     net = load_net(find_source("ViT-tiny", str(weights), workspace), "cpu")
     model, _, _ = theirs(tiny)
     own = open_clip.image_transform(32, is_train=False)  # CLIP's own mean, deviation, shortest side and crop

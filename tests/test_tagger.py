@@ -293,7 +293,7 @@ def smith(tmp_path, monkeypatch):
 
 
 def said_by(manifest):
-    return {a.by for record in manifest.records() for a in record.annotations}
+    return {a.tagger for record in manifest.records() for a in record.annotations}
 
 
 def test_two_models_of_one_tagger_stand_side_by_side(smith, tmp_path):
@@ -319,7 +319,7 @@ def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
     smith.recipe.write_text(smith.recipe.read_text() + tables)
     recipe = read_recipe(smith)
     plan = tag_plan(recipe, {})
-    assert [(type(s).__name__, s.label, s.by, s.floor) for s in plan.stages] == [
+    assert [(type(s).__name__, s.label, s.signature, s.min_score) for s in plan.stages] == [
         ("Wd14", "wd14", "wd14:one-tagger", 0.05),
         ("Wd14", "wd14-b", "wd14-b:two-tagger", 0.5),
     ]

@@ -73,7 +73,7 @@ class Blip(BeamCaptioner):
 
     def load(self, workspace: Workspace) -> PredictFn:
         net = open_net(self, workspace)
-        pieces = AdaptiveBatches(self.chunk, self.by)
+        pieces = AdaptiveBatches(self.chunk, self.signature)
         return PreparedPredictor(partial(prepare, net.eye, self.seed), partial(infer, pieces, net, self))
 
 
@@ -84,7 +84,7 @@ def open_net(blip: Blip, workspace: Workspace) -> LoadedCaptioner:
     parts = load_parts(found, name, blip, HALF)
     rules = _blip if name == BLIP else _blip2
     prompt, start, ends = rules(found, parts.model.config, parts.tokenizer, blip.prompt)
-    form = TokenFormat(parts.tokenizer, ends, blip.by, joined if name == BLIP else one_line)
+    form = TokenFormat(parts.tokenizer, ends, blip.signature, joined if name == BLIP else one_line)
     return LoadedCaptioner(parts.model, parts.image_processor, form, prompt, start)
 
 

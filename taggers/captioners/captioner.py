@@ -80,8 +80,8 @@ class Captioner(ModelTagger):
     def annotations(self, said: list[PredictedCaption]) -> list[list[Annotation]]:
         """The captions, signed; none for an image about which the model said nothing."""
         if cut := sum(one.cut for one in said):
-            log.warning("%s: %d of %d captions were cut at %d tokens.", self.by, cut, len(said), self.max_tokens)
-        return [[Annotation(one.text, "caption", "", one.score, self.by)] if one.text else [] for one in said]
+            log.warning("%s: %d of %d captions were cut at %d tokens.", self.signature, cut, len(said), self.max_tokens)
+        return [[Annotation(one.text, "caption", "", one.score, self.signature)] if one.text else [] for one in said]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ class Git(BeamCaptioner):
     def load(self, workspace: Workspace) -> PredictFn:
         net = open_net(self, workspace)
         return PreparedPredictor(
-            partial(prepare, net.eye, self.pad), partial(infer, AdaptiveBatches(self.chunk, self.by), net, self)
+            partial(prepare, net.eye, self.pad), partial(infer, AdaptiveBatches(self.chunk, self.signature), net, self)
         )
 
     @property
@@ -68,7 +68,7 @@ def open_net(git: Git, workspace: Workspace) -> LoadedCaptioner:
         raise PrepError(f"{found.name} captions films, not images.", "Take microsoft/git-large-coco, for instance.")
     parts = load_parts(found, GIT, git, {})
     config = parts.model.config
-    form = TokenFormat(parts.tokenizer, (config.eos_token_id,), git.by, joined)
+    form = TokenFormat(parts.tokenizer, (config.eos_token_id,), git.signature, joined)
     return LoadedCaptioner(parts.model, parts.image_processor, form, (config.bos_token_id,), 1)
 
 

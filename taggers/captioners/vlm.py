@@ -111,7 +111,7 @@ class Vlm(Captioner):
 
 def _split(net: LoadedVlm, vlm: Vlm, text: str) -> PreparedPredictor:
     return PreparedPredictor(
-        partial(inputs, net, vlm, text), partial(infer, AdaptiveBatches(vlm.chunk, vlm.by), net, vlm)
+        partial(inputs, net, vlm, text), partial(infer, AdaptiveBatches(vlm.chunk, vlm.signature), net, vlm)
     )
 
 
@@ -172,7 +172,7 @@ def open_net(vlm: Vlm, workspace: Workspace) -> LoadedVlm:
         processor,
         # A copy: answers are read while a thread prepares the next questions.
         TokenFormat(
-            copy.deepcopy(processor.tokenizer), tuple(ends) if isinstance(ends, list) else (ends,), vlm.by, answer
+            copy.deepcopy(processor.tokenizer), tuple(ends) if isinstance(ends, list) else (ends,), vlm.signature, answer
         ),
         PROMPTS.get(kind, CHAT_PROMPT),
     )

@@ -85,7 +85,7 @@ class Clip(ScoringTagger):
         source = find_source(self.model, self.pretrained, workspace)
         net = load_net(source, self.device)
         store = VectorStore.of(workspace, source.key)
-        pieces = AdaptiveBatches(self.chunk, self.by)
+        pieces = AdaptiveBatches(self.chunk, self.signature)
         return partial(predict, self, (net, make_bank(net, labels, self), store, pieces))
 
 
@@ -98,7 +98,7 @@ def make_bank(net: ClipModel, labels: tuple[Label, ...], clip: Clip) -> Bank:
     places = {text: place for place, text in enumerate(texts)}
     rows = embed_texts(net, texts)
     if not np.isfinite(rows).all():
-        raise PrepError(f"{clip.by} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
+        raise PrepError(f"{clip.signature} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
 
     def mean(side: tuple[str, ...]) -> np.ndarray:
         # A grouped label has no opposite: zeros, never read.
@@ -121,11 +121,11 @@ def predict(
 
     rows = embed(store, infer, images)
     if not np.isfinite(rows).all():
-        raise PrepError(f"{clip.by} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
+        raise PrepError(f"{clip.signature} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
     table = np.round(scores(bank, rows, net.scale), 4)
     return [
         [
-            Annotation(label.text, "tag", label.group or "general", score, clip.by)
+            Annotation(label.text, "tag", label.group or "general", score, clip.signature)
             for label, score in zip(bank.labels, line, strict=True)
             if score >= clip.min_score
         ]

@@ -94,12 +94,12 @@ def load_torch(tagger: DeepDanbooru, folder: Path) -> PredictFn:
     """AUTOMATIC1111's file: tensors by name, and the list of tags among them."""
 
     tensors, tags = read_weights(folder / WEIGHTS)
-    listing = TagList([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.by, GET)
+    listing = TagList([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.signature, GET)
     device = torch_device(tagger.device)
     network = deepdanbooru_net.build(tensors).to(device)
     chunk = ON_CPU if device.type == "cpu" else AT_ONCE
     infer = partial(
-        _infer, partial(_scores, network, device, listing), AdaptiveBatches(chunk, tagger.by), listing, tagger.min_score
+        _infer, partial(_scores, network, device, listing), AdaptiveBatches(chunk, tagger.signature), listing, tagger.min_score
     )
     return PreparedPredictor(partial(letterbox, side=SIDE), infer, chunk)
 
@@ -153,7 +153,7 @@ def load_project(tagger: DeepDanbooru, folder: Path) -> PredictFn:
     """A KichangKim project folder whose model was exported to ONNX: N x side x side x 3, RGB from 0 to 1."""
     side = read_side(folder / PROJECT)
     tags = read_tags(folder)
-    listing = TagList(tags, TAGS, MODEL, tagger.by, GET)
+    listing = TagList(tags, TAGS, MODEL, tagger.signature, GET)
     net = open_net(folder / MODEL, listing, InputContract("NHWC", side), tagger.device)
     if net.side != side:
         raise PrepError(f"{folder / MODEL} takes {net.side} pixels, but {PROJECT} beside it says {side}.", GET)

@@ -65,7 +65,7 @@ class Wd14(ScoringTagger):
 
     def load(self, workspace: Workspace) -> PredictFn:
         form, file, found = find(self.model, workspace)
-        listing = TagList(form.read(found.folder / form.tags, GET), form.tags, file, self.by, GET)
+        listing = TagList(form.read(found.folder / form.tags, GET), form.tags, file, self.signature, GET)
         net = open_net(found.folder / file, listing, form.contract, self.device)
         return split(net, listing, lambda image: form.prepare(image, net.side), self.min_score)
 
