@@ -31,7 +31,7 @@ def run(made, *watchers, done=0):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("min_snr_gamma", [0.0, 5.0])
+@pytest.mark.parametrize("min_snr", [0.0, 5.0])
 def test_loss_is_the_published_formula(prediction, min_snr):
     samples = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3)]
     made = job(samples, {"prediction_type": prediction}, min_snr_gamma=min_snr, prior_loss_weight=0.3, noise_offset=0.1)
