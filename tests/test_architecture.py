@@ -195,7 +195,7 @@ def test_help_imports_no_command_and_says_what_each_says_of_itself():
         *(f"pipeline.{name}" for name in ("cli", "cli.lazy_group", "cli.main", "errors", "ranks")),
     }
     for entry in (entry for entries in COMMANDS.values() for entry in entries):
-        assert entry.says == first_sentence(entry.load()), entry.name
+        assert entry.summary == first_sentence(entry.load()), entry.name
 
 
 def test_a_stage_is_called_without_the_trainers_loop():
