@@ -79,7 +79,7 @@ def calls(monkeypatch):
 
 
 def clip(model, **options):
-    return Clip(**{"model": str(model), "labels": "labels.txt", "device": "cpu", "floor": 0.0} | options)
+    return Clip(**{"model": str(model), "labels": "labels.txt", "device": "cpu", "min_score": 0.0} | options)
 
 
 def said(workspace, tagger, images):
@@ -172,7 +172,7 @@ def test_scores_are_the_softmax_of_the_group_or_the_pair(workspace, tiny):
 def test_the_floor_keeps_what_is_on_it(workspace, tiny):
     (everything,) = said(workspace, clip(tiny), [photo(50, 50)])
     floor = sorted(a.score for a in everything)[3]
-    (some,) = said(workspace, clip(tiny, floor=floor), [photo(50, 50)])
+    (some,) = said(workspace, clip(tiny, min_score=floor), [photo(50, 50)])
     assert list(some) == [a for a in everything if a.score >= floor] and len(some) < len(everything)
 
 
@@ -208,7 +208,7 @@ def test_a_image_goes_through_the_model_once(workspace, tiny, calls):
     first = said(workspace, clip(tiny), images)
     assert calls == [2], "equal images are one"
     (workspace.root / "labels.txt").write_text("hat\nbeard | chin\n")
-    again = said(workspace, clip(tiny, floor=0.001), images)
+    again = said(workspace, clip(tiny, min_score=0.001), images)
     assert calls == [2], "other labels infer nothing"
     assert [[a.text for a in row] for row in again] == [["hat", "beard"]] * 3
     hats = [[a.score for a in row if a.text == "hat"] for row in (first[0], again[0])]

@@ -127,7 +127,7 @@ SAID = st.lists(
 @given(SAID, st.floats(0, 1))
 def test_marks_follow_from_the_scores(said, threshold):
     found = sheet(record(1), said, Thresholds.at(threshold))
-    assert found.taggers == tuple(dict.fromkeys(a.by for a in said))
+    assert found.taggers == tuple(dict.fromkeys(a.tagger for a in said))
     for row in found.rows:
         loud = {by for by, score in row.scores.items() if score is None or score >= threshold}
         assert loud, "what nobody says is not shown"

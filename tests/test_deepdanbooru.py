@@ -229,7 +229,7 @@ def test_scores_tags_and_ratings_from_the_file(workspace, tmp_path, half):
     if half:
         weights = {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
     wanted = by_hand(weights, np.stack([letterbox(image, 512) for image in images]))
-    done = run(workspace, folder, images, floor=0)
+    done = run(workspace, folder, images, min_score=0)
     for record, row in zip(done, wanted, strict=True):
         assert [(a.text, a.kind) for a in record.annotations] == [
             *((name, "tag") for name in TAGS[:4]),
@@ -237,10 +237,10 @@ def test_scores_tags_and_ratings_from_the_file(workspace, tmp_path, half):
         ]
         assert {a.tagger for a in record.annotations} == {"deepdanbooru:a1111"}
         assert np.abs(scores(record) - row).max() < 7e-5  # rounded to 4 decimals
-    (alone,) = run(workspace, folder, images[1:], floor=0)
+    (alone,) = run(workspace, folder, images[1:], min_score=0)
     assert np.abs(scores(alone) - scores(done[1])).max() < 1.01e-4
     limit = float(np.median(scores(done[0])))
-    (some,) = run(workspace, folder, images[:1], floor=limit)
+    (some,) = run(workspace, folder, images[:1], min_score=limit)
     assert some.annotations == tuple(a for a in done[0].annotations if a.kind == "rating" or a.score >= limit)
 
 
@@ -324,7 +324,7 @@ def test_a_missing_folder_is_said(workspace, tmp_path):
 def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(workspace, tmp_path, monkeypatch, caplog):
     folder = write_torch(tmp_path / "m")
     images = [photo(40 + n, 60) for n in range(7)]
-    calm = run(workspace, folder, images, floor=0)
+    calm = run(workspace, folder, images, min_score=0)
     build = deepdanbooru_net.build
 
     def tight(weights):
@@ -340,7 +340,7 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(workspace, tm
 
     monkeypatch.setattr(deepdanbooru_net, "build", tight)
     with caplog.at_level(logging.WARNING, "prep"):
-        after = run(workspace, folder, images, floor=0)
+        after = run(workspace, folder, images, min_score=0)
     assert [r.message for r in caplog.records] == [
         "deepdanbooru:m ran out of memory with 4 images at once; it goes on with 2.",
         "deepdanbooru:m ran out of memory with 2 images at once; it goes on with 1.",
@@ -385,7 +385,7 @@ def write_project(folder, side=24, tags=TAGS, end="\n"):
 def test_a_project(workspace, tmp_path, end):
     folder, matrix = write_project(tmp_path / "dd", end=end)
     images = [photo(60, 80), photo(31, 20), photo(24, 24)]
-    for image, record in zip(images, run(workspace, folder, images, floor=0), strict=True):
+    for image, record in zip(images, run(workspace, folder, images, min_score=0), strict=True):
         wanted = 1 / (1 + np.exp(-letterbox_area(image, 24).astype(np.float64).mean(axis=(0, 1)) @ matrix))
         assert [a.text for a in record.annotations] == [tag.removeprefix("rating:") for tag in TAGS]
         assert np.abs(scores(record) - wanted).max() < 5.2e-5
@@ -398,7 +398,7 @@ def test_categories_where_a_project_has_them(workspace, tmp_path):
     folder, _ = write_project(tmp_path / "dd")
     starts = [{"name": "General", "start_index": 0}, {"name": "Character", "start_index": 2}]
     (folder / "categories.json").write_text(json.dumps([*starts[::-1], {"name": "System", "start_index": 4}]))
-    (record,) = run(workspace, folder, [photo(30, 30)], floor=0)
+    (record,) = run(workspace, folder, [photo(30, 30)], min_score=0)
     assert [a.category for a in record.annotations] == ["general"] * 2 + ["character"] * 2 + ["rating"] * 3
     assert "dd/categories.json" in [m.name for m in DeepDanbooru(model=str(folder)).models(workspace)]
 

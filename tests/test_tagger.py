@@ -315,7 +315,7 @@ def test_two_models_of_one_tagger_stand_side_by_side(smith, tmp_path):
 def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
     """And merge's thresholds reach a setting, or all of its tagger."""
     one, two = write_wd14(tmp_path / "one-tagger"), write_wd14(tmp_path / "two-tagger")
-    tables = f'[tag.wd14]\nmodel = "{one}"\n[tag.wd14-b]\nmodel = "{two}"\nfloor = 0.5\n'
+    tables = f'[tag.wd14]\nmodel = "{one}"\n[tag.wd14-b]\nmodel = "{two}"\nmin_score = 0.5\n'
     smith.recipe.write_text(smith.recipe.read_text() + tables)
     recipe = read_recipe(smith)
     plan = tag_plan(recipe, {})

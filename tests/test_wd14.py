@@ -131,7 +131,7 @@ def test_an_odd_margin_is_larger_below_and_to_the_right():
 
 def test_scores_are_the_models_and_signed_with_the_folders_name(workspace, folder):
     images = [photo(*shape) for shape in SHAPES]
-    for image, record in zip(images, run(workspace, folder, images, floor=0), strict=True):
+    for image, record in zip(images, run(workspace, folder, images, min_score=0), strict=True):
         assert [a.text for a in record.annotations] == list(NAMES)
         assert {a.tagger for a in record.annotations} == {"wd14:small-tagger"}
         scores = np.array([a.score for a in record.annotations])
@@ -139,7 +139,7 @@ def test_scores_are_the_models_and_signed_with_the_folders_name(workspace, folde
 
 
 def test_kinds_and_the_tags_own_spelling(workspace, folder):
-    (record,) = run(workspace, folder, [photo(60, 80)], floor=0)
+    (record,) = run(workspace, folder, [photo(60, 80)], min_score=0)
     kinds = {a.text: (a.kind, a.category) for a in record.annotations}
     assert [kinds[name] for name in RATINGS] == [("rating", "rating")] * 4
     assert [kinds[name] for name in TAGS] == [("tag", "general")] * len(TAGS)
@@ -149,14 +149,14 @@ def test_kinds_and_the_tags_own_spelling(workspace, folder):
 
 def test_the_floor_keeps_what_is_on_it_and_all_ratings(workspace, folder):
     image = photo(60, 80)
-    (everything,) = run(workspace, folder, [image], floor=0)
+    (everything,) = run(workspace, folder, [image], min_score=0)
     limit = sorted(a.score for a in everything.annotations if a.kind == "tag")[4]
-    (some,) = run(workspace, folder, [image], floor=limit)
+    (some,) = run(workspace, folder, [image], min_score=limit)
     assert some.annotations == tuple(a for a in everything.annotations if a.kind == "rating" or a.score >= limit)
     assert sum(a.kind == "tag" for a in some.annotations) == len(NAMES) - 4 - 4
-    (few,) = run(workspace, folder, [image], floor=1)
+    (few,) = run(workspace, folder, [image], min_score=1)
     assert [a.text for a in few.annotations] == list(RATINGS)
-    with pytest.raises(PrepError, match="floor is 2"):
+    with pytest.raises(PrepError, match="min_score is 2"):
         Wd14(min_score=2)
 
 
@@ -164,9 +164,9 @@ def test_the_floor_keeps_what_is_on_it_and_all_ratings(workspace, folder):
 def test_together_or_one_by_one_is_the_same_and_fixed_batches_are_honoured(workspace, tmp_path, batch):
     images = [photo(40 + 7 * n, 50) for n in range(11)]
     folder = write_wd14(tmp_path / "m", batch=batch)
-    together = run(workspace, folder, images, floor=0)
+    together = run(workspace, folder, images, min_score=0)
     for n, image in enumerate(images):
-        (alone,) = run(workspace, folder, [image], floor=0)
+        (alone,) = run(workspace, folder, [image], min_score=0)
         pairs = zip(alone.annotations, together[n].annotations, strict=True)
         assert all(a.text == b.text and abs(a.score - b.score) < 1.01e-4 for a, b in pairs)
         scores = [a.score for a in together[n].annotations]
@@ -175,7 +175,7 @@ def test_together_or_one_by_one_is_the_same_and_fixed_batches_are_honoured(works
 
 def test_size_is_read_from_the_model(workspace, tmp_path):
     image = photo(50, 70)
-    (record,) = run(workspace, write_wd14(tmp_path / "m", side=96), [image], floor=0)
+    (record,) = run(workspace, write_wd14(tmp_path / "m", side=96), [image], min_score=0)
     assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(image, 96)).max() < 5.2e-5
 
 
@@ -184,7 +184,7 @@ def test_a_second_output_is_an_embedding(workspace, folder):
     model.graph.output.insert(0, onnx.helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, ("batch_size", 27)))
     onnx.save(model, folder / "model.onnx")
     image = photo(50, 70)
-    (record,) = run(workspace, folder, [image], floor=0)
+    (record,) = run(workspace, folder, [image], min_score=0)
     assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(image)).max() < 5.2e-5
 
 
@@ -195,7 +195,7 @@ def test_the_hashes_are_of_both_files_and_the_folder_may_move(workspace, folder,
     assert model.sha256 == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     assert tags.sha256 == hashlib.sha256((folder / "selected_tags.csv").read_bytes()).hexdigest()
     assert Wd14(model="small-tagger").models(workspace) == (model, tags, how)  # relative to the workspace
-    assert Wd14(model=str(folder)).params() == {"floor": 0.05}
+    assert Wd14(model=str(folder)).params() == {"min_score": 0.05}
 
 
 # --- selected_tags.csv ---------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def test_the_array_of_the_other_form(shape):
 def test_the_other_form(workspace, tmp_path, how):
     folder = write_cl(tmp_path / "cl_tagger_1_02", **how)
     images = [photo(*shape) for shape in SHAPES]
-    for image, record in zip(images, run(workspace, folder, images, floor=0), strict=True):
+    for image, record in zip(images, run(workspace, folder, images, min_score=0), strict=True):
         said = [(a.text, a.kind, a.category) for a in record.annotations]
         assert said == [(text, "rating" if w == "Rating" else "tag", w.lower()) for text, w in CL]
         assert {a.tagger for a in record.annotations} == {"wd14:cl_tagger_1_02"}
@@ -592,10 +592,10 @@ SAID = [
 @pytest.mark.parametrize("error", SAID, ids=lambda error: type(error).__name__)
 def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, folder, monkeypatch, caplog, error):
     images = [photo(40 + 7 * n, 50) for n in range(20)]
-    calm = run(workspace, folder, images, floor=0)
+    calm = run(workspace, folder, images, min_score=0)
     sessions = tight(monkeypatch, 1, error)
     with caplog.at_level(logging.WARNING, "prep"):
-        after = run(workspace, folder, images, floor=0)
+        after = run(workspace, folder, images, min_score=0)
     assert sessions[0].sizes == [20, 10, 5, 2, *[1] * 20]
     assert [record.message for record in caplog.records] == [
         f"wd14:small-tagger ran out of memory with {had} images at once; it goes on with {has}."
@@ -610,10 +610,10 @@ def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, fo
 def test_lanes_that_do_not_fit_together_take_turns(workspace, folder, monkeypatch, caplog):
     """Three threads of a CPU, memory for one: what is left is one image after another, with the same scores."""
     images = [photo(40 + 7 * n, 50) for n in range(14)]
-    calm = run(workspace, folder, images, floor=0)
+    calm = run(workspace, folder, images, min_score=0)
     sessions = tight(monkeypatch, 1, SAID[0], lanes=3)
     with caplog.at_level(logging.WARNING, "prep"):
-        assert run(workspace, folder, images, floor=0) == calm
+        assert run(workspace, folder, images, min_score=0) == calm
     assert set(sessions[0].sizes) == {1} and "it goes on with 1." in caplog.records[-1].message
 
 

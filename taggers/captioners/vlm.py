@@ -70,7 +70,7 @@ class Vlm(Captioner):
     name: ClassVar[str] = "vlm"
     records_per_batch: ClassVar[int] = 8  # inputs of a large image take 25 MB, and two batches wait
     chunk: ClassVar[int] = 4
-    eye: ClassVar[str] = "the model's own processor in transformers"
+    image_size: ClassVar[str] = "the model's own processor in transformers"
     readers: ClassVar[int] = 1  # a tokenizer's settings change while it works: two threads would trip over each other
 
     model: str = option(
