@@ -32,7 +32,7 @@ def test_pages_hold_what_is_kept_and_know_where_it_stands(tmp_path, monkeypatch)
     seen = [stored[row] for page in found for row in page.rows.tolist()]
     assert seen == [one for one in stored if one.kept and one.image]
     assert [text for page in found for text in page.column("caption").to_pylist()] == [one.caption for one in seen]
-    assert [n for page in found for n in page.numbers("crop.lost", 9).tolist()] == [0.2] * len(seen)
+    assert [n for page in found for n in page.numbers("crop.cropped_fraction", 9).tolist()] == [0.2] * len(seen)
 
 
 def test_of_a_build_only_what_is_placed_counts(tmp_path):
@@ -45,7 +45,7 @@ def test_of_a_build_only_what_is_placed_counts(tmp_path):
 def test_words_and_numbers_of_what_is_missing(tmp_path):
     manifest = written(tmp_path, [replace(record(1), crop=None), record(2)])
     (page,) = pages(manifest)
-    assert sorted(page.numbers("crop.lost", -1).tolist()) == [-1, 0.2]
+    assert sorted(page.numbers("crop.cropped_fraction", -1).tolist()) == [-1, 0.2]
     assert page.equal("role", "train").all() and not page.equal("role", "reg").any()
     numbers, words = page.words("subject")
     assert [words[number] for number in numbers] == ["smith", "smith"]

@@ -47,7 +47,7 @@ def test_buckets(known):
     facts, _, kept = known
     lost = defaultdict(list)
     for r in kept:
-        lost[r.image.width, r.image.height].append(r.crop.lost)
+        lost[r.image.width, r.image.height].append(r.crop.cropped_fraction)
     assert {(b.width, b.height): b.images for b in facts.buckets} == {size: len(some) for size, some in lost.items()}
     for b in facts.buckets:
         some = lost[b.width, b.height]
@@ -58,7 +58,7 @@ def test_buckets(known):
 @pytest.mark.parametrize(
     ("name", "value", "limit", "bad"),
     [
-        ("lost", lambda r: r.crop.lost, 0.4, lambda v, limit: v > limit),
+        ("lost", lambda r: r.crop.cropped_fraction, 0.4, lambda v, limit: v > limit),
         ("enlarged", lambda r: r.crop.upscale, 1.25, lambda v, limit: v > limit),
         ("sharpness", lambda r: r.annotations[0].score, 0.5, lambda v, limit: v < limit),
     ],

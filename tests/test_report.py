@@ -172,7 +172,7 @@ def test_the_command_writes_the_page_and_tells_the_numbers(painted, tmp_path):
     assert told["digest"] == manifest.digest and told["history"][-1]["key"] == HISTORY[-1].key
     assert told == json.loads(json.dumps(plain(measure(manifest, space, silent).facts)))
     late = CliRunner().invoke(report, ["build"], obj=space.root)
-    assert (late.exception.wrong, late.exception.mend) == ("build has not run yet.", "First: prep build")
+    assert (late.exception.wrong, late.exception.hint) == ("build has not run yet.", "First: prep build")
 
 
 def test_the_same_set_gives_the_same_page(painted, tmp_path):

@@ -47,7 +47,7 @@ def test_about_a_image():
     view = FilterView.of(one, (Edit("flag", "unsure"), Edit("drop")))
     assert (
         about(one, view).plain
-        == "1.jpg  man \u00b7 regularization \u00b7 mirror \u00b7 512x512  \u2691 unsure  dropped"
+        == "1.jpg  man \u00b7 regularization \u00b7 flip \u00b7 512x512  \u2691 unsure  dropped"
     )
     gone = record(2, drop=Drop("crop", "truncated"))
     assert about(gone, FilterView.of(gone)).plain == "2.jpg  smith \u00b7 512x512  dropped by crop: truncated"

@@ -49,10 +49,10 @@ Screen { background: $background; color: $foreground; layers: base; }
 #about { height: 1; margin: 1 2 0 2; }
 #caption { height: auto; max-height: 45%; margin: 0 2 1 2; }
 #foot { height: 1; background: $panel; }
-Rows { scrollbar-color: $panel; scrollbar-background: $surface; scrollbar-color-hover: $primary; }
-Rows > .rows--line { background: $surface; }
-Rows > .rows--at { background: $panel; }
-Rows > .rows--at-focus { background: $primary 25%; }
+VirtualList { scrollbar-color: $panel; scrollbar-background: $surface; scrollbar-color-hover: $primary; }
+VirtualList > .rows--line { background: $surface; }
+VirtualList > .rows--at { background: $panel; }
+VirtualList > .rows--at-focus { background: $primary 25%; }
 #prompt { height: auto; max-height: 8; background: $panel; }
 #label { width: auto; color: $primary; }
 #short { width: 1fr; background: $surface; }

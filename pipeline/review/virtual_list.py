@@ -18,7 +18,7 @@ class VirtualList(ScrollView, can_focus=True):
     """Lines by number, one of them the present one; moves by keys and mouse."""
 
     DEFAULT_CSS = """
-    Rows { scrollbar-size-vertical: 1; overflow-x: hidden; }
+    VirtualList { scrollbar-size-vertical: 1; overflow-x: hidden; }
     """
     COMPONENT_CLASSES = {"rows--line", "rows--at", "rows--at-focus"}
     # With priority: each key has its effect before the next one is looked at, however fast they come.
