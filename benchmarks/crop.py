@@ -124,8 +124,10 @@ def limit(task: Task) -> None:
 def prep(tasks: list[Task], folder: Path, resolution: int, focus: str) -> None:
     """`prep crop` without the start of Python: scan, crop on two cores, write the manifest."""
     from pipeline.engines import local
+    from pipeline.execution import RunSettings
     from pipeline.recipe import Recipe, SubjectTable
-    from pipeline.run import RunSettings, StagePlan, find_sources, update_stage
+    from pipeline.registry import StagePlan
+    from pipeline.run import find_sources, update_stage
     from pipeline.workspace import Workspace
     from stages.crop import Crop
 

@@ -296,9 +296,11 @@ def captions(home: Path) -> None:
     from pipeline.commands.edit import EditSelection, changes, choose, owners
     from pipeline.edits import JOURNAL, Edit
     from pipeline.engines import local
+    from pipeline.execution import RunSettings
     from pipeline.manifest import Manifest
+    from pipeline.registry import StagePlan
     from pipeline.review.state import Review
-    from pipeline.run import RunSettings, StagePlan, update_stage
+    from pipeline.run import update_stage
     from pipeline.workspace import Workspace
     from stages.merge import Merge
 

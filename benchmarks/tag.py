@@ -49,10 +49,10 @@ def write_images(home: Path, count: int, records: int = 0, scale: int = 1) -> tu
     import numpy as np
     from PIL import Image, ImageOps
 
+    from pipeline.history import HistoryStep
     from pipeline.imaging.image_file import save
     from pipeline.manifest import write_manifest
     from pipeline.record import Record
-    from pipeline.stage import HistoryStep
     from pipeline.workspace import Workspace
     from tests.shell import photographs
 
@@ -139,8 +139,10 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
     from PIL import Image
 
     from pipeline.engines import local
+    from pipeline.execution import RunSettings
     from pipeline.imaging.image_file import load_rgb
-    from pipeline.run import RunSettings, StagePlan, update_stage
+    from pipeline.registry import StagePlan
+    from pipeline.run import update_stage
 
     class Loaded(type(bench.tagger)):  # type: ignore[misc]
         def load(self, workspace):

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
 from pipeline.record import Record
 from pipeline.schema import Plain, arrow_codec
-from pipeline.stage import HistoryStep, Model
 from pipeline.workspace import whole_file
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class Manifest:
                 raise PrepError(
                     f"{path} was written by a newer prep, format {head['format']}.", "Update prep to read it."
                 )
-            return cls(path, tuple(map(_step, head["history"])), head["digest"], ImageCounts(**head["counts"]))
+            return cls(
+                path, tuple(map(HistoryStep.from_json, head["history"])), head["digest"], ImageCounts(**head["counts"])
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise PrepError(f"{path} is damaged: {_first_line(error)}", remedy) from None
 
@@ -166,7 +168,7 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[H
             "format": FORMAT,
             "digest": digest.hexdigest(),
             "counts": dataclasses.asdict(counts),
-            "history": [dataclasses.asdict(step) | {"key": step.key} for step in history],
+            "history": [step.to_json() for step in history],
         }
         writer.add_key_value_metadata({_META: json.dumps(head, ensure_ascii=False).encode()})
     return Manifest(path, history, digest.hexdigest(), counts)
@@ -237,11 +239,6 @@ def _digested(records: list[Record], digest: hashlib._Hash) -> pa.Table:
 def _fingerprint(row: Plain) -> bytes:
     text = json.dumps(arrow_codec(Record).without_undigested(row), ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
-
-
-def _step(plain: dict[str, Any]) -> HistoryStep:
-    values = {f.name: plain[f.name] for f in dataclasses.fields(HistoryStep)}
-    return HistoryStep(**values | {"models": tuple(Model(**model) for model in plain["models"])})
 
 
 def _regroup(batches: Iterable[list[Record]]) -> Iterator[list[Record]]:

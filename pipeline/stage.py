@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,21 +12,13 @@ from pipeline.errors import PrepError
 from pipeline.record import Record
 
 if TYPE_CHECKING:
+    from pipeline.history import HistoryStep, Model
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace
 
 Work = Callable[[list[Record]], list[Record]]
 ProgressFn = Callable[[int, int], None]  # done so far, total: what a progress bar needs
 Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU if any
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model that a stage used, as provenance records it."""
-
-    name: str
-    sha256: str
-    revision: str = ""
 
 
 def option(
@@ -140,21 +130,3 @@ class DatasetStage(Stage):
     def run(self, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Iterator[list[Record]]:
         """Yield the successors of all the manifest's records, dropped ones included, sorted by id."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryStep:
-    """One entry of a manifest's history: all that decided its content."""
-
-    stage: str
-    version: int
-    params: dict[str, Any]
-    input: str  # digest of the manifest it read
-    models: tuple[Model, ...] = ()
-    libraries: dict[str, str] = field(default_factory=dict)  # recorded, not part of the key
-
-    @property
-    def key(self) -> str:
-        """The same key, the same result: sha256 over everything but the libraries' versions."""
-        parts = [self.stage, self.version, self.params, self.input, [dataclasses.astuple(m) for m in self.models]]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.history import HistoryStep
 from pipeline.imaging.near_duplicates import union_find
-from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace, write_atomic
 
 if TYPE_CHECKING:

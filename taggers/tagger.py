@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pipeline.engines.ahead import PrefetchingWork
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.imaging.decode import DECODE_ERRORS
 from pipeline.imaging.image_file import load_rgb
 from pipeline.models.catalog import short_name
 from pipeline.record import Annotation, Drop, Record
-from pipeline.stage import Device, Model, Stage, Work, option
+from pipeline.stage import Device, Stage, Work, option
 from pipeline.workspace import Workspace
 from taggers.device import cores
 

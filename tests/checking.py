@@ -11,9 +11,9 @@ import numpy as np
 from pipeline.checks.check import check
 from pipeline.checks.finding import Finding
 from pipeline.checks.rule_context import TrainingTargets
+from pipeline.history import HistoryStep, Model
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Record, Transform
-from pipeline.stage import HistoryStep, Model
 from pipeline.vectors import PROVENANCE, VectorStore
 from pipeline.workspace import Workspace
 from tests.make import record, tag

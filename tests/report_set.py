@@ -6,9 +6,9 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.history import HistoryStep, Model
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation, CropBox, Drop, Record, Transform
-from pipeline.stage import HistoryStep, Model
 from pipeline.workspace import Workspace
 from tests.make import record, tag, workspace
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.history import HistoryStep
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation, Drop, ImageInfo, Record, Transform
-from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from tests.make import record, tag, workspace
 

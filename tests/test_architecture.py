@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, what starting costs, what every command and file must have."""
+"""The architecture: which module may import which, what starting costs, what every command and file must have."""
 
 from __future__ import annotations
 
@@ -19,33 +19,20 @@ from tests.shell import commands
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pipeline", "stages", "taggers", "training", "sample_data")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-# Each may import those before it. What a package is not named with may import nothing of ours above it.
-FLOORS = (
-    ("pipeline.errors", "pipeline.tag_text", "pipeline.schema", "sample_data.world"),
-    ("pipeline.ranks",),
-    ("pipeline.record", "pipeline.clip_bpe"),
-    ("pipeline.clip_tokens",),
-    ("pipeline.stage", "pipeline.workspace", "pipeline.link"),
-    ("pipeline.imaging",),
-    ("pipeline.html",),
-    ("pipeline.edits", "pipeline.filter_terms", "pipeline.filter", "pipeline.split"),
-    ("pipeline.manifest", "pipeline.options", "pipeline.progress"),
-    ("pipeline.models", "pipeline.vectors"),
-    ("pipeline.engines", "pipeline.partial_results", "pipeline.recipe"),
-    ("pipeline.sources",),
-    ("taggers",),
-    ("stages",),
+# Bottom to top: a module may import those of its own layer and of the layers before it, never those after it. The
+# longest name decides, so that one module of `pipeline` may have another layer than the core.
+LAYERS = (
+    ("pipeline",),  # the core: errors, record, schema, history, manifest, workspace, stage, options, edits, filter, ...
+    ("pipeline.imaging", "pipeline.models", "pipeline.html", "pipeline.split", "pipeline.vectors"),
+    ("pipeline.engines", "pipeline.execution", "pipeline.recipe", "pipeline.sources"),
+    ("taggers", "stages"),
     ("training",),
-    ("sample_data",),
-    ("pipeline.checks",),
-    ("pipeline.run",),
-    ("pipeline.registry",),
-    ("pipeline.exchange",),
-    ("pipeline.review",),
-    ("pipeline.report",),
-    ("pipeline.commands",),
+    ("pipeline.checks", "sample_data"),
+    ("pipeline.registry", "pipeline.staleness", "pipeline.run"),
+    ("pipeline.exchange", "pipeline.review", "pipeline.report", "pipeline.commands"),
     ("pipeline.cli",),
 )
+UNTANGLING = ("training", "stages.merg")  # whose import cycles are being taken apart
 HEAVY = (
     "numpy",
     "PIL",
@@ -62,22 +49,24 @@ HEAVY = (
     "onnxruntime",
 )
 LIGHT_TOP = {"click", *PACKAGES, *sys.stdlib_module_names}
-OWN_TOP = {"pipeline.review": {"textual", "rich"}}  # a room whose classes are made of a library's; loaded when it opens
+OWN_TOP = {"pipeline.review": {"textual", "rich"}}  # its classes derive from a library's; imported when it opens
 
 
 def module(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def floor(name):
-    fits = [
+MODULES = {module(path): path for path in SOURCES}
+
+
+def layer(name):
+    """The number of a module's layer: that of the longest entry which names the module or a package around it."""
+    return max(
         (len(entry), number)
-        for number, entries in enumerate(FLOORS)
+        for number, entries in enumerate(LAYERS)
         for entry in entries
         if f"{name}.".startswith(f"{entry}.")
-    ]
-    assert fits, f"{name} has no floor: give it one in FLOORS"
-    return max(fits)[1]
+    )[1]
 
 
 def top_imports(tree):
@@ -90,14 +79,14 @@ def top_imports(tree):
 
 
 def our_imports(tree):
-    """Our own modules imported anywhere in the file, but for those that only annotations need."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
-            one = f"{node.module}." if node.module in PACKAGES else ""
-            yield from (f"{one}{alias.name}" if one else node.module for alias in node.names)
-        yield from our_imports(node)
+    """Our own modules that a file imports anywhere: at its top, inside functions, and for annotations."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [
+                name if (name := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names
+            ]
+        yield from (name for name in names if name in MODULES)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module)
@@ -111,8 +100,53 @@ def test_imports_point_downwards_and_tops_are_light(path):
         allowed = LIGHT_TOP | OWN_TOP.get(me.rpartition(".")[0], set())
         assert name.split(".")[0] in allowed, f"{me} imports {name} at its top"
     for name in our_imports(tree):
-        assert floor(name) <= floor(me), f"{me} imports {name}, which stands above it"
+        assert layer(name) <= layer(me), f"{me} imports {name}, which is in a layer above it"
         assert not (me.startswith("training") and name.split(".")[0] in ("stages", "taggers"))
+
+
+def cycles(graph):
+    """The groups of modules that import each other, directly or through others (Tarjan's algorithm)."""
+    order, low, stack, found = {}, {}, [], []
+
+    def visit(name):
+        order[name] = low[name] = len(order)
+        stack.append(name)
+        for other in graph[name]:
+            if other not in order:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == order[name]:
+            group = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            found.extend([sorted(group)] if len(group) > 1 else [])
+
+    for name in graph:
+        if name not in order:
+            visit(name)
+    return found
+
+
+def test_cycles_are_found():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"g"}, "g": {"f", "a"}}
+    assert cycles(graph) == [["a", "b", "c"], ["f", "g"]]
+
+
+def test_no_module_imports_itself_through_others():
+    """Imports inside functions and for annotations count: a reader follows them too."""
+    graph = {me: set(our_imports(ast.parse(path.read_text()))) - {me} for me, path in MODULES.items()}
+    tangled = [group for group in cycles(graph) if not all(name.startswith(UNTANGLING) for name in group)]
+    assert not tangled, "\n".join(map(str, tangled))
+
+
+def test_every_public_class_has_a_name_of_its_own():
+    owners = {}
+    for me, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                owners.setdefault(node.name, []).append(me)
+    shared = {name: modules for name, modules in owners.items() if len(modules) > 1}
+    assert not shared, "\n".join(f"{name}: {', '.join(modules)}" for name, modules in shared.items())
 
 
 def test_help_loads_nothing_heavy():
@@ -142,11 +176,11 @@ def test_every_command_and_option_has_help(path, command):
 def test_style(path):
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
-    assert ast.get_docstring(tree), f"{path} says nothing about itself"
-    assert text.count("\n") <= 320, f"{path} does not fit a head"
+    assert ast.get_docstring(tree), f"{path} has no docstring"
+    assert text.count("\n") <= 320, f"{path} is longer than 320 lines"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno < 60, f"{path}:{node.lineno} {node.name} does not fit a screen"
+            assert node.end_lineno - node.lineno < 60, f"{path}:{node.lineno} {node.name} is longer than 60 lines"
         if isinstance(node, ast.ExceptHandler):
             broad = node.type is None or (
                 isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
@@ -170,7 +204,7 @@ def test_registries_name_things_by_their_own_names():
 
 
 def test_the_project_names_no_machine():
-    """Nothing of the place where prep was written stands in what git keeps."""
+    """No file under version control names a path of the machine it was written on."""
     listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout.split()
     for name in listed:
         path = ROOT / name
@@ -183,7 +217,7 @@ def test_the_project_names_no_machine():
             assert not re.search(r"(^|[\s'\"=(])/(work|root|home)/", text), name
 
 
-def test_help_imports_no_command_and_says_what_each_says_of_itself():
+def test_help_imports_no_command_and_lists_each_by_its_own_summary():
     code = (
         "import sys; from pipeline.cli.main import cli\ncli(['--help'], standalone_mode=False)\n"
         "print(*sorted(sys.modules))"
@@ -198,8 +232,8 @@ def test_help_imports_no_command_and_says_what_each_says_of_itself():
         assert entry.summary == first_sentence(entry.load()), entry.name
 
 
-def test_a_stage_is_called_without_the_trainers_loop():
-    """What `prep build` imports before it works: the options of every stage, the work of none that it does not do."""
+def test_a_stage_command_imports_no_training_loop():
+    """`prep build` imports the options of every stage, but the work of none except its own."""
     code = "import sys, pipeline.cli.stages\nprint(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())

@@ -21,7 +21,7 @@ from pipeline.models.store import LocalModel
 from pipeline.workspace import Workspace
 from taggers.captioners.blip import Blip, image_token, open_net
 from taggers.captioners.captioner import load_image_processor
-from taggers.captioners.generate import drawing, joined, image_seed
+from taggers.captioners.generate import drawing, image_seed, joined
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 

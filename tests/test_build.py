@@ -9,7 +9,8 @@ from pipeline.cli.output import outcome_line
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
-from pipeline.run import StagePlan, update_stage
+from pipeline.registry import StagePlan
+from pipeline.run import update_stage
 from stages.build import Build
 from tests.make import record, workspace
 from tests.shell import files

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from pipeline.checks import caption_vectors
 from pipeline.checks.caption_vectors import keep_captions, source_of
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep, Model
 from pipeline.manifest import write_manifest
-from pipeline.stage import HistoryStep, Model
 from pipeline.vectors import PROVENANCE, VectorStore, caption_key, clip_score
 from pipeline.workspace import Workspace
 from taggers.clip.clip_model import find_source

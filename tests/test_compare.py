@@ -17,12 +17,12 @@ from rich.console import Console
 
 from pipeline.cli.compare import compare
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
 from pipeline.html.document import render_document
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation, Drop
 from pipeline.report.compare import TaggedManifests, counts, lines, plain_sheet, sheet, sheets, terminal
 from pipeline.report.compare_page import article, page, write_page
-from pipeline.stage import HistoryStep
 from stages.merging.thresholds import Thresholds
 from tests.fake import cropped
 from tests.make import record, tag

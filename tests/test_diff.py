@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.commands.diff import diff
+from pipeline.history import HistoryStep, Model
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
-from pipeline.stage import HistoryStep, Model
 from tests.make import record, tag
 
 

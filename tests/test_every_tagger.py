@@ -12,11 +12,13 @@ from PIL import Image
 
 from pipeline.engines import local, ray_data
 from pipeline.errors import PrepError
+from pipeline.execution import RunSettings
+from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.models.catalog import CATALOG
 from pipeline.models.store import RECORD
-from pipeline.run import RunSettings, StagePlan, update_stage
-from pipeline.stage import HistoryStep
+from pipeline.registry import StagePlan
+from pipeline.run import update_stage
 from pipeline.vectors import PROVENANCE
 from taggers.basic import Basic
 from taggers.captioners.blip import Blip

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep, Model
 from pipeline.manifest import Manifest, fingerprint, from_arrow, to_arrow, write_manifest
 from pipeline.record import Annotation, Drop, Record, Transform
-from pipeline.stage import HistoryStep, Model
 from tests.make import record, records
 
 HISTORY = (HistoryStep("crop", 1, {"size": 512}, "abc", (Model("m", "00"),), {"pillow": "13"}),)

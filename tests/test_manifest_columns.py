@@ -7,9 +7,9 @@ import pytest
 from pipeline import manifest as manifests
 from pipeline.checks.caption_pages import names, pages
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop, Transform
-from pipeline.stage import HistoryStep
 from tests.checking import copy, good, tag
 from tests.make import record
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pipeline.cli.main import cli
 from pipeline.edits import Edit, Journal
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation
-from pipeline.stage import HistoryStep
 from pipeline.tag_text import KAOMOJI, format_tag, normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import pipeline.models.pull
 import pipeline.models.store
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.catalog import CATALOG, CatalogEntry, known, short_name
 from pipeline.models.hub_files import choose_files
 from pipeline.models.pull import PullRequest, part_of, pull
@@ -41,7 +42,6 @@ from pipeline.models.store import (
     verify_files,
 )
 from pipeline.registry import TAGGERS
-from pipeline.stage import Model
 from tests.hub import Hub, git_sha1, serve
 from tests.make import workspace as make_workspace
 

@@ -4,8 +4,8 @@ import pytest
 
 import pipeline.models.store
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.store import home_of, known_sha256
-from pipeline.stage import Model
 from pipeline.workspace import Workspace, file_sha256
 from stages.merging.priors import find_priors, read_priors
 from tests.worked_table import SHARES, list_of_tags, manifest

@@ -10,8 +10,9 @@ from PIL import Image
 from pipeline import sources
 from pipeline.engines import local
 from pipeline.errors import PrepError
+from pipeline.execution import RunSettings
 from pipeline.recipe import Recipe
-from pipeline.run import RunSettings, find_sources
+from pipeline.run import find_sources
 from pipeline.sources import scan
 from pipeline.workspace import Workspace
 from tests.make import workspace

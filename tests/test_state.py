@@ -130,8 +130,8 @@ def test_the_latest_manifest_is_the_one_of_the_present_tags(tmp_path):
     assert latest(place).path.stem == "tag"
     prep("-C", tmp_path, "merge", "-q")
     assert latest(place).path.stem == "merge"
+    from pipeline.history import HistoryStep
     from pipeline.manifest import write_manifest
-    from pipeline.stage import HistoryStep
 
     write_manifest(place.manifest("tag"), [[record(1)]], (HistoryStep("scan", 1, {}, "new"),))
     assert latest(place).path.stem == "tag", "merge knows nothing of the new tags"

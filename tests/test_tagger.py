@@ -18,10 +18,10 @@ from pipeline.cli.stages import command
 from pipeline.engines import local
 from pipeline.engines.ahead import PrefetchingWork
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation, Drop, tagger_of
 from pipeline.registry import TAGGERS, read_recipe, tag_plan, tagger_class
-from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.thresholds import chosen

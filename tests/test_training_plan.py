@@ -15,8 +15,8 @@ from PIL import Image
 from pipeline.cli.plan import plan as command
 from pipeline.commands.plan import balanced, lines, make_plan, vectors
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
-from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from stages.build import Build
 from tests.make import record

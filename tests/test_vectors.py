@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.stage import HistoryStep, Model
+from pipeline.history import HistoryStep, Model
 from pipeline.vectors import (
     PROVENANCE,
     VectorStore,

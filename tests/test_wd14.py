@@ -19,7 +19,7 @@ from PIL import Image
 
 import taggers.danbooru.onnx_tags
 from pipeline.errors import PrepError
-from pipeline.stage import Model
+from pipeline.history import Model
 from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_session import CPU, CUDA
 from taggers.danbooru.scores import ModelTag

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
+from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Record
-from pipeline.stage import HistoryStep
 from pipeline.workspace import Workspace
 from tests.make import record
 from tests.narrow import NARROW as MODELS

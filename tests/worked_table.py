@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.history import HistoryStep, Model
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import ImageInfo
-from pipeline.stage import HistoryStep, Model
 from tests.make import record, tag
 
 IMAGES = 25

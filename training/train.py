@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep, Model
 from pipeline.ranks import is_main_process
-from pipeline.stage import DatasetStage, HistoryStep, Model, option
+from pipeline.stage import DatasetStage, option
 from pipeline.workspace import Workspace, file_sha256
 from training.checkpoints.callback import SavingOptions
 from training.data.captions import CaptionOptions

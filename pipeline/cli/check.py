@@ -17,7 +17,8 @@ from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands.check import judge_captions, lines, summary, target
 from pipeline.errors import PrepError
 from pipeline.progress import Progress
-from pipeline.registry import read_recipe, training_targets
+from pipeline.registry import read_recipe
+from pipeline.run import training_targets
 
 _WIDEST = 100  # columns that are still read with ease
 

@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.commands.diff import ManifestChange, ManifestDiff
 from pipeline.manifest import ImageCounts
 from pipeline.options import format_value
-from pipeline.registry import StageStatus
 from pipeline.run import StageResult
+from pipeline.staleness import StageStatus
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 

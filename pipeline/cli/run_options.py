@@ -11,8 +11,8 @@ import click
 
 from pipeline.engines import local, ray_data
 from pipeline.engines.engine import Engine
+from pipeline.execution import RunSettings
 from pipeline.ranks import is_main_process
-from pipeline.run import RunSettings
 from pipeline.workspace import Workspace
 
 ENGINES: dict[str, Engine] = {"local": local.run, "ray": ray_data.run}

@@ -20,10 +20,11 @@ from pipeline.cli.run_options import (
     workspace_here,
 )
 from pipeline.errors import PrepError
+from pipeline.execution import RunSettings
 from pipeline.options import click_options, only_given, sections
 from pipeline.ranks import require_single_process
-from pipeline.registry import STAGES, TAGGERS, dry_run_stage, read_recipe, run_stage, stage_plan, tag_plan, tagger_class
-from pipeline.run import RunSettings, StagePlan
+from pipeline.registry import STAGES, TAGGERS, StagePlan, read_recipe, stage_plan, tag_plan, tagger_class
+from pipeline.run import dry_run_stage, run_stage
 from pipeline.stage import DatasetStage, Options
 
 _TAG_HELP = """Say what each image shows.

@@ -11,9 +11,11 @@ from pipeline.cli.output import outcome_json, outcome_line, state_json, state_li
 from pipeline.cli.run_options import print_result, with_engine, workspace_here
 from pipeline.commands import demo as demo_command
 from pipeline.commands import init as init_command
+from pipeline.execution import RunSettings
 from pipeline.ranks import require_single_process
-from pipeline.registry import TAGGERS, read_recipe, run_all, stage_statuses, tables
-from pipeline.run import RunSettings
+from pipeline.registry import TAGGERS, read_recipe, tables
+from pipeline.run import run_all
+from pipeline.staleness import stage_statuses
 from pipeline.workspace import Workspace
 
 

@@ -9,8 +9,8 @@ from itertools import chain
 
 from pipeline.errors import PrepError
 from pipeline.record import Record
-from pipeline.run import read_if_whole
 from pipeline.stage import ProgressFn
+from pipeline.staleness import read_if_valid
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.build import Build
@@ -122,7 +122,7 @@ def _placed(workspace: Workspace, train: Train, build: Build, report: ProgressFn
     """The records with their places in the set, and what to call where they came from."""
     if own := train.own_source(workspace, report):
         return own[0], escape_control(train.data)
-    built, merged = (read_if_whole(workspace.manifest(name)) for name in ("build", "merge"))
+    built, merged = (read_if_valid(workspace.manifest(name)) for name in ("build", "merge"))
     if built and (merged is None or built.history[:-1] == merged.history):
         return list(built.records()), workspace.relative(built.path)
     if merged:

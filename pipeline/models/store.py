@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.catalog import CATALOG, known
-from pipeline.stage import Model
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 

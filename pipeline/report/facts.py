@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline.history import HistoryStep
 from pipeline.manifest import ImageCounts
-from pipeline.stage import HistoryStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.history import HistoryStep
 from pipeline.html.document import safe
 from pipeline.options import format_value
 from pipeline.registry import STAGES, TAGGERS
@@ -11,7 +12,6 @@ from pipeline.report.charts import count, table
 from pipeline.report.facts import DroppedImages, ReportData
 from pipeline.report.gallery import DROPPED, Gallery
 from pipeline.report.image_rows import row
-from pipeline.stage import HistoryStep
 
 _HASH = 16  # hex digits of a hash that are shown; the whole hash is in its title
 

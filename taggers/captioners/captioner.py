@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.store import LocalModel, find_model, hashes, install_hint, require_files
 from pipeline.record import Annotation
-from pipeline.stage import Model, option
+from pipeline.stage import option
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from taggers.device import torch_device

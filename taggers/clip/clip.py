@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.store import known_sha256
 from pipeline.record import Annotation
-from pipeline.stage import Model, option
+from pipeline.stage import option
 from pipeline.vectors import PROVENANCE, VectorStore
 from pipeline.workspace import Workspace
 from taggers.clip.clip_model import ClipModel, embed_images, embed_texts, find_source, load_net

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.store import find_model, hashes, known_sha256
-from pipeline.stage import Model
 from pipeline.workspace import Workspace
 from taggers.device import torch_device
 

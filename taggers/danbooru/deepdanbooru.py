@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.store import LocalModel, find_model, hashes
 from pipeline.record import Annotation
-from pipeline.stage import Model, option
+from pipeline.stage import option
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area

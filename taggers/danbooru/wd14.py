@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
+from pipeline.history import Model
 from pipeline.models.store import LocalModel, find_model, hashes
-from pipeline.stage import Model, option
+from pipeline.stage import option
 from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_tags import InputContract, open_net, split
 from taggers.danbooru.scores import ModelTag, TagList

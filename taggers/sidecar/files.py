@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
+from pipeline.history import Model
 from pipeline.manifest import Manifest
 from pipeline.record import Annotation, Record
-from pipeline.stage import Model, Work, option
+from pipeline.stage import Work, option
 from pipeline.workspace import Workspace
 from taggers.sidecar.caption_text import (
     BY,

@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
 from pipeline.imaging.decode import Unreadable
 from pipeline.imaging.image_file import phash, thumbnail, upright_size
 from pipeline.record import CropBox, Drop, ImageInfo, Record, Role
 from pipeline.sources import identify_files
-from pipeline.stage import HistoryStep, ProgressFn
+from pipeline.stage import ProgressFn
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
