@@ -37,7 +37,7 @@ def main(base: str, size: int, steps: int, images: int, rounds: int, at_once: tu
     from training.models.base_model import find_base
     from training.models.families import detect_family
     from training.models.loader import open_base_model
-    from training.sampling.pipeline import SampleRequest, batched, load_generator
+    from training.sampling.image_generator import SampleRequest, batched, load_generator
 
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:

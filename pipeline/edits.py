@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import PrepError
+from pipeline.record import root_of
 from pipeline.tag_text import escape_control, normalize_tag
 from pipeline.workspace import Workspace
 
@@ -89,7 +90,7 @@ class Journal:
         An augmented copy 'id-k' has those of its root 'id', then its own. What a later edit made void is gone: all
         caption edits before `set` and `reset`, flags taken back, drops restored.
         """
-        root = id.partition("-")[0]
+        root = root_of(id)
         numbers = [n for owner in dict.fromkeys((root, id)) for n in self._numbers.get(owner, ()) if n in self._done]
         return effective(edit for n in numbers for edit in self._entries[n].edits) if numbers else ()
 
@@ -107,7 +108,7 @@ class Journal:
     def owners(self, ids: Iterable[str]) -> list[str]:
         """For whom to write an edit of all these: not for copies that take it over from their root."""
         ids = dict.fromkeys(ids)
-        return [id for id in ids if (root := id.partition("-")[0]) == id or root not in ids or self._own(id)]
+        return [id for id in ids if (root := root_of(id)) == id or root not in ids or self._own(id)]
 
     def copy(self) -> Journal:
         """The journal as it was read, which later edits leave alone."""

@@ -13,8 +13,7 @@ from pipeline.engines.engine import Engine
 from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.partial_results import PartialResults
-from pipeline.record import Record
-from pipeline.sources import roots
+from pipeline.record import Record, root_of
 from pipeline.stage import DatasetStage, ProgressFn, Stage
 from pipeline.workspace import Workspace
 
@@ -76,7 +75,7 @@ class StageExecution:
             batch = waiting.popleft()
             dropped = [record for record in batch if not record.kept]
             merged = sorted([*result, *dropped], key=lambda record: record.id)
-            if lost := roots(batch) ^ roots(merged):
+            if lost := {root_of(record.id) for record in batch} ^ {root_of(record.id) for record in merged}:
                 raise AssertionError(f"{self.stage.label} lost or invented {lost}")
             yield merged
             counted += len(batch) - len(dropped)

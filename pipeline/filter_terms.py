@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import get_args
 
 from pipeline.edits import Edit, What, effective, reworded
-from pipeline.record import Record
+from pipeline.record import Record, root_of
 from pipeline.tag_text import escape_control, normalize_tag
 
 CERTAIN = 0.35  # a tag counts from this score on, as wd14's; `score:` asks for any other
@@ -164,7 +164,7 @@ _TERMS: dict[str, Callable[[Term, FilterView], bool]] = {
     "caption": lambda term, view: " ".join(term.text.casefold().split()) in " ".join(view.caption.casefold().split()),
     "name": _name,
     "tagger": _tagger,
-    "id": lambda term, view: term.like(view.record.id) or term.like(view.record.id.partition("-")[0]),
+    "id": lambda term, view: term.like(view.record.id) or term.like(root_of(view.record.id)),
 }
 
 

@@ -25,6 +25,14 @@ def tagger_of(by: str) -> str:
     return by.partition(":")[0].partition("-")[0]
 
 
+ROOT_LENGTH = 16  # characters of the id of an image that is no copy: hex digits of its file's sha256
+
+
+def root_of(id: str) -> str:
+    """The id of the user's image that a record goes back to: of a copy 'id-k' it is 'id'."""
+    return id.partition("-")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class CropBox:
     """Where an image was cut out of its upright source, and what became of it.

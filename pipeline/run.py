@@ -22,7 +22,7 @@ from training.train import Train
 
 if TYPE_CHECKING:
     from pipeline.checks.rule_context import TrainingTargets
-    from training.evaluation.dry_run import RunEstimate
+    from training.dry_run import RunEstimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: R
 
 def dry_run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: RunSettings) -> RunEstimate:
     """A short trial of the plan's training; the run itself stays as it is."""
-    from training.evaluation.dry_run import dry_run
+    from training.dry_run import dry_run
 
     train = plan.stages[0]
     assert isinstance(train, Train)

@@ -25,8 +25,8 @@ def arrow_codec(cls: type) -> ArrowCodec:
 class ArrowCodec:
     """How values of one dataclass become rows of dicts and lists, and rows values again.
 
-    Fields may be str, int, float, bool, Literal, another dataclass, `X | None`, or a tuple of a
-    dataclass. A million records pass here, so plain fields are taken all at once and only nested
+    Fields may be str, int, float, bool, Literal, another dataclass, `X | None`, or a tuple of any
+    length of one of these. A million records pass here, so plain fields are taken all at once and only nested
     ones one by one.
     """
 
@@ -38,6 +38,7 @@ class ArrowCodec:
         self.names = tuple(self.hints)
         self.get: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*self.names)
         self.nested = [(name, _inner(hint), _is_list(hint)) for name, hint in self.hints.items() if _inner(hint)]
+        self.tuples = [name for name, hint in self.hints.items() if _is_list(hint) and not _inner(hint)]
         self.uncounted = [f.name for f in fields if not f.metadata.get("digest", True)]
 
     def row(self, value: Any) -> Plain:
@@ -53,6 +54,8 @@ class ArrowCodec:
         for name, inner, several in self.nested:
             if (found := row[name]) is not None:
                 row[name] = tuple(map(arrow_codec(inner).value, found)) if several else arrow_codec(inner).value(found)
+        for name in self.tuples:
+            row[name] = tuple(row[name])
         return self.cls(**row)
 
     def without_undigested(self, row: Plain) -> Plain:
@@ -76,8 +79,7 @@ def _arrow(hint: Any) -> Any:
     plain = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     if hint in plain:
         return plain[hint]
-    inner = arrow_codec(_inner(hint)).arrow()
-    return pa.list_(inner) if _is_list(hint) else inner
+    return pa.list_(_arrow(typing.get_args(hint)[0])) if _is_list(hint) else arrow_codec(hint).arrow()
 
 
 def _bare(hint: Any) -> Any:

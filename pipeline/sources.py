@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,8 +191,3 @@ def _repeated(record: Record, first: Record, copy: int) -> Record:
     """The same bytes once more: dropped, and in a class of its own when it is in training and regularization."""
     reason = "duplicate" if record.role == first.role else f"in {_SETS[first.role]} and {_SETS[record.role]}"
     return replace(record, id=f"{first.id}-same{copy}", drop=Drop("scan", reason, f"the same file as {first.source}"))
-
-
-def roots(records: Iterable[Record]) -> set[str]:
-    """Ids of the images that records go back to."""
-    return {record.id.split("-")[0] for record in records}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.imaging.near_duplicates import duplicate_groups
-from pipeline.record import Record, Role
+from pipeline.record import Record, Role, root_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ImageKey:
     def of(cls, record: Record) -> ImageKey:
         """The card of a record that has an image."""
         assert record.image is not None
-        root, phash = record.id.split("-")[0], record.image.phash
+        root, phash = root_of(record.id), record.image.phash
         return cls(record.id, root, record.subject, record.class_name, record.role, phash, record.transform is not None)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.toy_job import job
 from tests.training_set import sample
+from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
 from training.distributed import DistributedContext
-from training.evaluation.callbacks import Callbacks, build_callbacks
 
 SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man")]
 HELD = [sample(k, caption="smith") for k in (7, 8, 9)]
@@ -71,15 +71,21 @@ def test_what_is_not_asked_for_is_not_there(tmp_path):
 def test_what_a_run_leaves(tmp_path):
     found = trained(watched(tmp_path))
     assert [one["step"] for one in found["validation"]] == [0, 2, 4]
-    assert all("verdict" in one for one in found["validation"][1:]) and found["suspects"] == []
+    assert all("verdict" in one for one in found["validation"][1:]) and found["outliers"] == []
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"validation.parquet", "curves.png", "suspects.parquet", "seen.parquet", "metrics.parquet"} <= names
+    assert {
+        "validation.parquet",
+        "loss_curves.png",
+        "outliers.parquet",
+        "samples_log.parquet",
+        "metrics.parquet",
+    } <= names
 
 
 def test_without_held_images_only_the_losses_of_steps_are_drawn(tmp_path):
     found = trained(watched(tmp_path, held=[]))
     assert found["validation"] == []
-    assert not (tmp_path / "validation.parquet").exists() and (tmp_path / "curves.png").is_file()
+    assert not (tmp_path / "validation.parquet").exists() and (tmp_path / "loss_curves.png").is_file()
 
 
 def test_samples_are_painted_after_the_step_was_measured(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.models.catalog import CATALOG
 from pipeline.workspace import Workspace
 from tests.test_clip import photo, write_clip
-from tests.test_sampling import painted
+from tests.test_sample_callback import painted
 from training.evaluation.clip_score import MODEL, ClipScorer
 
 

@@ -66,7 +66,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
     assert states[0].keys() == states[1].keys()
     for name in states[0]:
         torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-5, atol=1e-7)
-    for name in ("seen", "metrics"):
+    for name in ("samples_log", "metrics"):
         one, three = (pq.read_table(tmp_path / count / f"{name}.parquet") for count in ("1", "3"))
         assert one.drop(["loss"]).num_rows == three.num_rows
         for column in one.column_names:
@@ -137,7 +137,7 @@ def test_a_command_given_to_two_processes_leaves_what_it_leaves_alone(trained):
     whole = sum(float(value.square().sum()) for value in files[0].values()) ** 0.5
     off = sum(float((files[1][name] - value).square().sum()) for name, value in files[0].items()) ** 0.5
     assert off < 2e-3 * whole
-    for name in ("seen", "metrics", "validation"):
+    for name in ("samples_log", "metrics", "validation"):
         rows = [pq.read_table(work.runs / "run" / f"{name}.parquet").to_pylist() for work in (one, two)]
         for alone, shared in zip(*rows, strict=True):
             assert all(shared[key] == pytest.approx(value, rel=2e-2) for key, value in alone.items() if number(value))

@@ -216,4 +216,4 @@ def test_a_whole_run(tmp_path):
     list(Train(**options | {"prior_loss_weight": 0.0}).run(made, work, lambda done, total: None))
     assert file.read_bytes() != before  # the class images had their part in it
     assert not (folder / "left over").exists()
-    assert not list(folder.parent.glob("*unproven*")) and not list(folder.parent.glob(".*former"))
+    assert not list(folder.parent.glob("*unverified*")) and not list(folder.parent.glob(".*former"))

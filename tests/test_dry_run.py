@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_training_run import held
 from tests.training_set import manifest, placed, sample, workspace
-from training.evaluation.dry_run import PartCounts, RunEstimate, dry_run, estimate_time, format_duration, smaller
+from training.dry_run import PartCounts, RunEstimate, dry_run, estimate_time, format_duration, smaller
 from training.evaluation.step_timer import StepTimer
 from training.train import Train
 from training.trainer import count_steps
@@ -55,18 +55,18 @@ def test_touches_everything(tried):
 
 def test_lies_apart_and_is_never_done(tried):
     work, config, found = tried
-    assert found.folder == "runs/run-trial"
+    assert found.folder == "runs/run-dry-run"
     assert not config.file(work).parent.exists() and not work.manifest("train").exists()
 
 
 def test_tells_its_numbers(tried):
     work, _, found = tried
-    told = json.loads((work.root / found.folder / "trial.json").read_text())
+    told = json.loads((work.root / found.folder / "dry_run.json").read_text())
     assert (told["seconds"], told["parts"]) == (found.seconds, found.parts)
     assert found.seconds == pytest.approx(sum(found.parts.values())) and found.parts["steps"] > 0
     assert found.memory > 100e6
     lines = list(found.lines())
-    assert lines[0] == "tried 5 of 90 steps in runs/run-trial"
+    assert lines[0] == "tried 5 of 90 steps in runs/run-dry-run"
     assert lines[1] == (
         "touched: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1, "
         "files of checkpoints 2"

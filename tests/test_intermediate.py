@@ -86,7 +86,7 @@ def test_the_run_is_the_same_without_them(home, plain):
 def test_they_go_with_their_checkpoint(home, caplog):
     folder = run(home, "few", save_total_limit=2)
     assert names(folder) == ["few-000001.safetensors"]  # steps 4 and 6 are kept
-    assert json.loads((folder / "copies.json").read_text())["files"] == {"4": ["few-000001.safetensors"]}
+    assert json.loads((folder / "exports.json").read_text())["files"] == {"4": ["few-000001.safetensors"]}
     assert names(run(home, "few", save_total_limit=1, steps=7)) == []
     assert "Going on from the checkpoint of step 6; --restart begins anew." in caplog.messages
 
@@ -181,9 +181,9 @@ def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
 
     monkeypatch.setattr("training.export.intermediate.write_product", faulty)
     folder = run(home, "faulty")
-    aside = "faulty-step00000003.unproven.safetensors"
+    aside = "faulty-step00000003.unverified.safetensors"
     assert names(folder) == ["faulty-000001.safetensors", aside]
-    assert json.loads((folder / "copies.json").read_text())["files"] == {
+    assert json.loads((folder / "exports.json").read_text())["files"] == {
         "3": [aside],
         "4": ["faulty-000001.safetensors"],
     }

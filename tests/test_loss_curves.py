@@ -71,7 +71,7 @@ def test_draws(tmp_path, losses):
     metrics(tmp_path, [2.0, None, 1.5, 1.4])
     found = evaluations(losses)
     draw_curves(tmp_path, found, diagnose(found))
-    with Image.open(tmp_path / "curves.png") as image:
+    with Image.open(tmp_path / "loss_curves.png") as image:
         assert {(0, 114, 178), (213, 94, 0)} <= colors(image)
         assert (0, 158, 115) not in colors(image)
 
@@ -80,7 +80,7 @@ def test_draws(tmp_path, losses):
 def test_without_validation_the_steps_alone(tmp_path, losses):
     metrics(tmp_path, losses)
     draw_curves(tmp_path, [], [])
-    with Image.open(tmp_path / "curves.png") as image:
+    with Image.open(tmp_path / "loss_curves.png") as image:
         assert image.width > 1000
 
 
@@ -89,5 +89,5 @@ def test_same_numbers_same_bytes(tmp_path):
     files = []
     for _ in range(2):
         draw_curves(tmp_path, evaluations([2.0, 1.0]), [])
-        files.append((tmp_path / "curves.png").read_bytes())
+        files.append((tmp_path / "loss_curves.png").read_bytes())
     assert files[0] == files[1]

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.parquet_rows import read_rows
 from tests.training_set import sample
-from training.checkpoints.parquet_rows import read_rows
 from training.evaluation.outliers import Outlier, find_outliers, rank
 from training.evaluation.validation import LossReading
 
@@ -66,11 +66,11 @@ def test_file_and_order(tmp_path):
     seen = {
         "id": ids + reg_ids,
         "reg": [False] * len(ids) + [True] * len(reg_ids),
-        "time": [*times, *np.tile(np.arange(10.0), 10)],
+        "timestep": [*times, *np.tile(np.arange(10.0), 10)],
         # Regularization images have another level: they are compared with each other.
         "loss": [*losses, *[50.0] * 90, *[200.0] * 10],
     }
-    pq.write_table(pa.table(seen), tmp_path / "seen.parquet")
+    pq.write_table(pa.table(seen), tmp_path / "samples_log.parquet")
     held = [
         LossReading(4, "validation", id, t, 3.0 if id == IDS[155] else 1.0) for id in IDS[150:160] for t in (1.0, 2.0)
     ]
@@ -78,7 +78,7 @@ def test_file_and_order(tmp_path):
     found = find_outliers(tmp_path, list(KNOWN.values()), held + other)
     assert {one.id for one in found} == {IDS[20], IDS[21], IDS[109], IDS[155]}
     assert [one.ratio for one in found] == sorted((one.ratio for one in found), reverse=True)
-    rows = read_rows(tmp_path / "suspects.parquet", Outlier)
+    rows = read_rows(tmp_path / "outliers.parquet", Outlier)
     assert len(rows) == 22 + 10 + 10 and rows[:4] == found
     assert {one.set for one in rows} == {"train", "reg", "validation"}
     assert rows[0].caption == KNOWN[rows[0].id].caption

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.checkpoints.parquet_rows import read_about, read_rows, write_rows
+from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Thing:
     share: float
     likely: float | None
     new: bool
+    words: tuple[str, ...]
 
 
 THINGS = st.lists(
@@ -29,6 +30,7 @@ THINGS = st.lists(
         st.floats(allow_nan=False),
         st.none() | st.floats(allow_nan=False),
         st.booleans(),
+        st.lists(st.text(st.characters(codec="utf-8")), max_size=3).map(tuple),
     )
 )
 
@@ -38,13 +40,13 @@ def test_rows_come_back(tmp_path_factory, rows):
     file = tmp_path_factory.mktemp("rows") / "things.parquet"
     write_rows(file, rows, Thing, {"made by": "ágnes"})
     assert read_rows(file, Thing) == rows
-    assert read_about(file) == {"made by": "ágnes"}
+    assert read_metadata(file) == {"made by": "ágnes"}
 
 
 def test_same_rows_same_bytes(tmp_path):
-    rows = [Thing("a", 1, 0.5, None, True)]
+    rows = [Thing("a", 1, 0.5, None, True, ("b", "c"))]
     for name in ("one", "two"):
         write_rows(tmp_path / name, rows, Thing)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert read_about(tmp_path / "one") == {}
+    assert read_metadata(tmp_path / "one") == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
-from training.sampling.pipeline import SampleRequest
+from training.sampling.image_generator import SampleRequest
 from training.sampling.prompts import FLAGS, parse, read_prompts, usual_prompts
 
 USUAL = SampleRequest("", steps=20, seed=7)

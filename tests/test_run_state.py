@@ -55,7 +55,7 @@ def run(folder, stop=None, **options):
 def result(course, folder):
     """All that a run leaves: tensors, numbers and both files."""
     tensors = {name: value.clone() for name, value in course.learner.tensors().items()}
-    files = [(folder / f"{name}.parquet").read_bytes() for name in ("seen", "metrics")]
+    files = [(folder / f"{name}.parquet").read_bytes() for name in ("samples_log", "metrics")]
     return tensors, course.learner.numbers(), files
 
 

@@ -98,9 +98,9 @@ def test_sizes_take_turns():
 @pytest.mark.parametrize(
     ("policy", "fault", "said"),
     [
-        ("smaller", lambda group, batch: group[1:], "shown 1 times an epoch, not the planned 2"),
-        ("smaller", lambda group, batch: [*group[1:], group[1]], "not the planned 2"),
-        ("repeat", lambda group, batch: group[1:], "shown 1 times an epoch, not the planned 2"),
+        ("keep", lambda group, batch: group[1:], "shown 1 times an epoch, not the planned 2"),
+        ("keep", lambda group, batch: [*group[1:], group[1]], "not the planned 2"),
+        ("fill", lambda group, batch: group[1:], "shown 1 times an epoch, not the planned 2"),
         ("drop", lambda group, batch: [*group, group[0]], "shown 3 times an epoch, not the planned 2"),
     ],
 )
@@ -172,7 +172,7 @@ def test_repeat_fills_every_batch_and_drop_leaves_none_unfilled(images, batch, e
     samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(images)]
     plan = Counter({s.id: s.repeats for s in samples})
     sizes = Counter((s.width, s.height) for s in samples for _ in range(s.repeats))
-    filled, cut = (epoch_batches(samples, epoch, batch, 7, policy) for policy in ("repeat", "drop"))
+    filled, cut = (epoch_batches(samples, epoch, batch, 7, policy) for policy in ("fill", "drop"))
     assert all(len(drawn) == batch for drawn in (*filled, *cut))
     assert len(filled) == sum(-(-count // batch) for count in sizes.values())
     assert len(cut) == sum(count // batch for count in sizes.values())

@@ -36,7 +36,7 @@ def until(process, step):
 
 def result(folder):
     state = load_file(folder / "checkpoints" / "key of the run" / "step-00000012" / "state.safetensors")
-    files = [(folder / f"{name}.parquet").read_bytes() for name in ("seen", "metrics")]
+    files = [(folder / f"{name}.parquet").read_bytes() for name in ("samples_log", "metrics")]
     return {name: value.tolist() for name, value in state.items()}, files
 
 

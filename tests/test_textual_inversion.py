@@ -290,7 +290,7 @@ def test_folders_are_folders(work):
 def test_samples_are_painted_with_what_was_learned(work):
     """A pipeline that is given the readers says of a prompt what training says."""
     from training.methods.token_embeddings import for_pipelines
-    from training.sampling.pipeline import ImageGenerator
+    from training.sampling.image_generator import ImageGenerator
 
     found, made = begin(work, "sdxl", num_vectors=3, embedding_lr="0.05")
     losses(found, made, 2)
@@ -336,4 +336,4 @@ def test_a_whole_run_of_two_subjects(tmp_path):
     folder = stage.file(work).with_name("both")
     assert sorted(path.name for path in folder.iterdir()) == ["jane.safetensors", "smith.safetensors"]
     assert stage.missing(made, work) == ""
-    assert not list(folder.parent.glob("*unproven*"))
+    assert not list(folder.parent.glob("*unverified*"))

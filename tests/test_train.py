@@ -63,7 +63,7 @@ def test_folder_of_the_run(trained):
     work, _, file, _ = trained
     assert file == work.runs / "smith-v1" / "smith-v1.safetensors"
     names = {path.name for path in file.parent.iterdir()}
-    found = {"metrics.parquet", "seen.parquet", "suspects.parquet", "curves.png"}
+    found = {"metrics.parquet", "samples_log.parquet", "outliers.parquet", "loss_curves.png"}
     assert names == {"smith-v1.safetensors", "run.json", "checkpoints"} | found
     assert Train(output="smith-v1").missing(trained[1], work) == ""
     assert Train(output="other").missing(trained[1], work) == "other.safetensors is"
@@ -85,7 +85,7 @@ def test_metrics_answer_what_it_trained_on(trained):
 
 def test_seen_names_every_image_with_its_prompt(trained):
     _, made, file, _ = trained
-    rows = pq.read_table(file.with_name("seen.parquet")).to_pylist()
+    rows = pq.read_table(file.with_name("samples_log.parquet")).to_pylist()
     steps = pq.read_table(file.with_name("metrics.parquet")).to_pylist()
     assert [(step["step"], step["epoch"], id) for step in steps for id in step["ids"]] == [
         (row["step"], row["epoch"], row["id"]) for row in rows

@@ -45,7 +45,7 @@ def test_a_step_and_its_images(tmp_path):
         "height": 64,
         "ids": ids,
     }
-    seen = pq.read_table(tmp_path / "seen.parquet").to_pylist()
+    seen = pq.read_table(tmp_path / "samples_log.parquet").to_pylist()
     assert [sight["id"] for sight in seen] == ids
     assert [sight["prompt"] for sight in seen] == [f"prompt of {id}" for id in ids]
     assert [sight["loss"] for sight in seen] == [0.5, 1.0, 1.5]
@@ -73,9 +73,9 @@ def test_the_files_do_not_depend_on_the_parts(tmp_path, monkeypatch):
             if number in flushes:
                 one.flush()
         one.finish(tmp_path / name)
-        found.append([(tmp_path / name / f"{file}.parquet").read_bytes() for file in ("seen", "metrics")])
+        found.append([(tmp_path / name / f"{file}.parquet").read_bytes() for file in ("samples_log", "metrics")])
     assert found[0] == found[1]
-    assert pq.ParquetFile(tmp_path / "a" / "seen.parquet").num_row_groups == 5  # of 90 rows
+    assert pq.ParquetFile(tmp_path / "a" / "samples_log.parquet").num_row_groups == 5  # of 90 rows
 
 
 def test_rewinding_forgets_later_parts(tmp_path):
@@ -85,7 +85,9 @@ def test_rewinding_forgets_later_parts(tmp_path):
         one.flush()
     one.rewind(2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"{name}-{part}.parquet" for name in ("metrics", "seen") for part in ("00000001-00000001", "00000002-00000002")
+        f"{name}-{part}.parquet"
+        for name in ("metrics", "samples_log")
+        for part in ("00000001-00000001", "00000002-00000002")
     ]
 
 

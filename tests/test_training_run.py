@@ -58,14 +58,14 @@ def done(tmp_path_factory):
 def test_held_images_are_measured_and_never_trained_on(done):
     work, made, stage = done
     folder = stage.file(work).parent
-    seen = pq.read_table(folder / "seen.parquet")
+    seen = pq.read_table(folder / "samples_log.parquet")
     val = {record.id for record in made.records() if record.role == "val"}
     assert not val & set(seen["id"].to_pylist())
-    assert all(0 <= time < 1000 for time in seen["time"].to_pylist())
+    assert all(0 <= time < 1000 for time in seen["timestep"].to_pylist())
     rows = pq.read_table(folder / "validation.parquet").to_pylist()
     assert {row["id"] for row in rows if row["set"] == "validation"} == val
     assert sorted({row["step"] for row in rows}) == [0, 2, 4]
-    assert {"curves.png", "suspects.parquet"} <= {path.name for path in folder.iterdir()}
+    assert {"loss_curves.png", "outliers.parquet"} <= {path.name for path in folder.iterdir()}
 
 
 def test_verdicts_reach_run_json_and_the_notes(done):
@@ -74,7 +74,7 @@ def test_verdicts_reach_run_json_and_the_notes(done):
     assert [one["step"] for one in found] == [0, 2, 4]
     assert {one["verdict"] for one in found[1:]} <= {"underfit", "good", "overfit"}
     rows = pq.read_table(stage.file(work).with_name("validation.parquet")).to_pylist()
-    losses = {(row["step"], row["set"], row["id"], row["time"]): row["loss"] for row in rows}
+    losses = {(row["step"], row["set"], row["id"], row["timestep"]): row["loss"] for row in rows}
     for one in found:
         for name in ("train", "validation", "reg"):
             shares = [
@@ -89,17 +89,17 @@ def test_verdicts_reach_run_json_and_the_notes(done):
 def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
     """Asking for it later trains nothing anew; the file is that of a run that ended there."""
     monkeypatch.setattr(
-        "training.evaluation.validation.best_of", lambda found: next((e for e in found if e.step == 2), None)
+        "training.evaluation.validation.best_checkpoint", lambda found: next((e for e in found if e.step == 2), None)
     )
     work, made = data(tmp_path)
     how = {"save_every_steps": 4, "save_total_limit": 1, "save_every_epochs": 0, "save_precision": "fp32"}
     stage = run(work, made, **how, keep_weights="last")
-    seen = (stage.file(work).parent / "seen.parquet").read_bytes()
+    seen = (stage.file(work).parent / "samples_log.parquet").read_bytes()
     last = load_file(stage.file(work))
     best = run(work, made, **how, keep_weights="best")
     found = load_file(best.file(work))
     assert best.key(made, work) == stage.key(made, work)
-    assert (stage.file(work).parent / "seen.parquet").read_bytes() == seen
+    assert (stage.file(work).parent / "samples_log.parquet").read_bytes() == seen
     assert json.loads(best.file(work).with_name("run.json").read_text())["metadata"]["ss_steps"] == "2"
     short = load_file(run(work, made, **how | {"steps": 2, "output": "short"}).file(work))
     assert all(torch.equal(found[name], short[name]) for name in short) and found.keys() == short.keys()

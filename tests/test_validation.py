@@ -11,7 +11,7 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.checkpoints.callback import RetentionPolicy
+from training.checkpoints.checkpoint_callback import RetentionPolicy
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
 from training.data.captions import plain_prompt
 from training.data.sampler import seed_of
@@ -139,7 +139,7 @@ def test_all_sets_are_measured_at_the_same_times(tmp_path):
     assert steps[0] == 0 and steps[1:] == list(range(2, steps[-1] + 1, 2))
     times = {}
     for row in found:
-        times.setdefault((row["step"], row["id"]), []).append(row["time"])
+        times.setdefault((row["step"], row["id"]), []).append(row["timestep"])
     assert set(map(tuple, times.values())) == {(434.0, 596.0, 757.0, 919.0)}
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from training.checkpoints.callback import RetentionPolicy
+from training.callbacks import Callbacks, build_callbacks
+from training.checkpoints.checkpoint_callback import RetentionPolicy
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
 from training.data.dataset import check_samples, read_all
 from training.data.validation_split import ValidationSplit, split_validation
 from training.distributed import init_distributed
-from training.evaluation.callbacks import Callbacks, build_callbacks
 from training.evaluation.step_timer import StepTimer
 from training.evaluation.tensorboard import need_tensorboard
 from training.export.intermediate import IntermediateExports
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
-    from training.sampling.pipeline import SampleRequest
+    from training.sampling.image_generator import SampleRequest
     from training.train import Train
 
 log = logging.getLogger(__name__)

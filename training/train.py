@@ -14,12 +14,12 @@ from pipeline.history import HistoryStep, Model
 from pipeline.ranks import is_main_process
 from pipeline.stage import DatasetStage, option
 from pipeline.workspace import Workspace, file_sha256
-from training.checkpoints.callback import SavingOptions
+from training.checkpoints.checkpoint_callback import SavingOptions
 from training.data.captions import CaptionOptions
 from training.data.dataset import DataOptions
 from training.data.folders import FolderPair, read_folders
 from training.data.masks import Masks
-from training.evaluation.findings import found_by
+from training.evaluation.run_notes import found_by
 from training.evaluation.step_timer import StepTimer
 from training.evaluation.validation import EVAL_ONLY_OPTIONS, ValidationOptions
 from training.methods.method import MethodOptions
@@ -29,7 +29,7 @@ from training.objective_options import ObjectiveOptions
 from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE
 from training.optim.options import OptimizerOptions
 from training.performance.execution_modes import PerformanceOptions
-from training.sampling.callback import SamplingOptions
+from training.sampling.sample_callback import SamplingOptions
 
 if TYPE_CHECKING:
     import torch

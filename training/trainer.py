@@ -89,7 +89,7 @@ class Batch:
         return dataclasses.replace(own, draws=self.draws[which], prompts=self.prompts[which])
 
 
-_TENSORS = ("clean", "noise", "mixed", "time", "prior", "size")
+_TENSORS = ("clean", "noise", "mixed", "timesteps", "prior", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def epoch_steps(config: Train, samples: list[TrainingImage], epoch: int) -> list
     if not batches:
         raise PrepError(
             f"No size has the {config.batch_size} images of a batch, so underfilled drop leaves none.",
-            "Use a smaller batch, or: --incomplete-batch smaller",
+            "Use a smaller batch, or: --incomplete-batch keep",
         )
     return [
         batches[at : at + config.gradient_accumulation_steps]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.checks.caption_pages import RowPage, coded
 from pipeline.checks.rule_context import CaptionPage
 from pipeline.imaging.near_duplicates import grouped
+from pipeline.record import root_of
 from pipeline.tag_text import normalize_tag
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 NEAR = ((100_000, 6), (1_500_000, 2))
 ROLES = ("train", "reg", "val")
 _RESERVED = 100_000  # images that the cards' arrays have room for at first
-_ROOT = 16  # digits of an id that name the source: 'id-k' is a copy of 'id'
 _BROAD = {"simple background", "blurry background", "background"}  # say little about what is behind the subject
 
 
@@ -117,10 +117,10 @@ def load_arrays(looks: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mappin
         columns.add(
             {
                 "rows": page.rows.astype(np.int32),
-                "root": _hashed(page, "id", _ROOT),
-                "pixels": _hashed(page, "image.pixel_sha256"),
+                "root": _hashed(map(root_of, page.column("id").to_pylist())),
+                "pixels": _hashed(page.column("image.pixel_sha256").to_pylist()),
                 "phash": _digits(page.column("image.phash")),
-                "caption": _hashed(page, "caption"),
+                "caption": _hashed(page.column("caption").to_pylist()),
                 "role": _roles(page),
                 "subject": subject,
                 "class_name": classes(page, "class_name"),
@@ -154,17 +154,12 @@ def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
     return alone, bits
 
 
-def _hashed(page: RowPage, name: str, digits: int | None = None) -> np.ndarray:
-    """A number per text, or per its first digits; 0 for none."""
+def _hashed(texts: Iterable[str | None]) -> np.ndarray:
+    """A number per text; 0 for none."""
     import numpy as np
-    import pyarrow.compute as pc
 
-    column = page.column(name)
-    if digits:
-        column = pc.utf8_slice_codeunits(column, 0, digits)
     # Python's own hash, of 64 bits: two different texts of ten million share one with a chance of 3 in a million.
-    texts = pc.fill_null(column, "").to_pylist()
-    return np.array(list(map(hash, texts)), np.int64).view(np.uint64)  # hash("") is 0
+    return np.array([hash(text or "") for text in texts], np.int64).view(np.uint64)  # hash("") is 0
 
 
 def _digits(column: Any) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 from collections import Counter
@@ -16,8 +15,9 @@ from pipeline.checks.caption_pages import texts
 from pipeline.checks.dataset_arrays import DatasetArrays, is_scene_tag
 from pipeline.imaging.image_file import load_rgb
 from pipeline.manifest import Manifest
+from pipeline.parquet_rows import read_rows, write_rows
 from pipeline.stage import ProgressFn
-from pipeline.workspace import Workspace, write_atomic
+from pipeline.workspace import Workspace
 from taggers.basic import background, name_table, sharpness, view
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ class ImageMeasure:
 
     sharpness: float | None  # 0 to 1; None: without contrast there is nothing to measure
     scene: str = ""  # 'white background', where the background is plain
+
+
+@dataclass(frozen=True, slots=True)
+class CachedMeasure:
+    """An image's measures as a row of the cache."""
+
+    pixel_sha256: str
+    sharpness: float | None
+    scene: str
 
 
 def fill(cards: DatasetArrays, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> DatasetArrays:
@@ -93,22 +102,13 @@ def _memory(workspace: Workspace) -> Path:
 def _remembered(path: Path) -> dict[str, ImageMeasure]:
     """What earlier checks measured; an unreadable file is worth no more than none."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        columns = pq.read_table(path, columns=["pixels", "sharpness", "scene"]).to_pydict()
+        rows = read_rows(path, CachedMeasure)
     except (OSError, pa.ArrowException):
         return {}
-    pairs = zip(columns["sharpness"], columns["scene"], strict=True)
-    return dict(zip(columns["pixels"], (ImageMeasure(*pair) for pair in pairs), strict=True))
+    return {row.pixel_sha256: ImageMeasure(row.sharpness, row.scene) for row in rows}
 
 
 def _remember(path: Path, known: dict[str, ImageMeasure]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    fields = {"pixels": pa.string(), "sharpness": pa.float64(), "scene": pa.string()}
-    rows = [{"pixels": key, "sharpness": one.sharpness, "scene": one.scene} for key, one in known.items()]
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(fields.items())), sink, compression="zstd")
-    write_atomic(path, sink.getvalue())
+    write_rows(path, [CachedMeasure(key, one.sharpness, one.scene) for key, one in known.items()], CachedMeasure)

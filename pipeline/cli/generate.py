@@ -23,7 +23,7 @@ def command(name: str) -> click.Command:
 
 
 def _generate(quiet: bool, as_json: bool, **values: Any) -> None:
-    from training.sampling.pipeline import generate_images
+    from training.sampling.image_generator import generate_images
 
     workspace = workspace_here()
     options = build_options(Generate, only_given(values), "generate")

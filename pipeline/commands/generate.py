@@ -18,7 +18,7 @@ from pipeline.tag_text import escape_control
 from pipeline.workspace import RECIPE, Workspace, write_atomic
 from stages.crop import Crop
 from training.models.base_model import find_base
-from training.sampling.pipeline import Sampler, SampleRequest
+from training.sampling.image_generator import Sampler, SampleRequest
 from training.train import Train
 
 if TYPE_CHECKING:

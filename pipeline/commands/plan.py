@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from pipeline.errors import PrepError
-from pipeline.record import Record
+from pipeline.record import Record, root_of
 from pipeline.stage import ProgressFn
 from pipeline.staleness import read_if_valid
 from pipeline.tag_text import escape_control
@@ -164,7 +164,7 @@ def _subjects(samples: list[TrainingImage]) -> Iterator[SubjectPlan]:
     shown = {token: sum(sample.repeats for sample in some) for (token, _), some in mine.items()}
     even = balanced(counts, {token: max(1, round(shown[token] / counts[token])) for token in counts})
     for (token, class_name), some in sorted(mine.items()):
-        sources = len({sample.id.partition("-")[0] for sample in some})
+        sources = len({root_of(sample.id) for sample in some})
         steps, rate = FACE if PEOPLE & set(class_name.lower().split()) else OBJECT
         yield SubjectPlan(
             token,

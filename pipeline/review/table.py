@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.filter import Filter
 from pipeline.filter_terms import CERTAIN, COMPARE, And, Expr, FilterView, Not, Or, Term
 from pipeline.manifest import Manifest, from_arrow
-from pipeline.record import Drop, Record
+from pipeline.record import Drop, Record, root_of
 from pipeline.tag_text import normalize_column
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _table(arrow: pa.Table) -> ReviewTable:
     )
     for number, id in enumerate(ids):
         table.rows[id] = number
-        table.copies.setdefault(id.partition("-")[0], []).append(number)
+        table.copies.setdefault(root_of(id), []).append(number)
     return table
 
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.record import Record
+from pipeline.record import Record, root_of
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -36,7 +36,7 @@ class KeywordGroup:
 
     def holds(self, source: str, id: str) -> bool:
         """Whether an image is meant by the path or name of its file, its id, or that of the one it was made of."""
-        names = (source, PurePosixPath(source).name, id, id.partition("-")[0])
+        names = (source, PurePosixPath(source).name, id, root_of(id))
         return any(self.means.match(name) for name in names)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.errors import PrepError
-from pipeline.schema import arrow_codec
+from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace, write_atomic
 from stages.merging.tag_taxonomy import TagTaxonomy
@@ -21,7 +20,7 @@ Action = Literal["absorb", "review", "drop", "keep"]  # in the order in which pe
 Rules = Mapping[Action, tuple[str, ...]]  # 'beard' for all subjects, 'smith=beard' for one
 SUGGESTED, PLAN, EARLIER = "decisions/suggested.parquet", "decisions/plan.parquet", "decisions/plan.earlier"
 MINE = "you decided so"
-_META = b"prep plan"
+_META = "prep plan"
 _FORMAT = 1
 
 
@@ -111,18 +110,15 @@ def split_rule(rule: str, subjects: Iterable[str]) -> tuple[str, str]:
 def read_plan(workspace: Workspace, name: str = PLAN) -> MergePlan | None:
     """The plan of that name; None when there is none, PrepError when it is damaged."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = workspace.path(name)
     if not path.is_file():
         return None
     try:
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-        head = json.loads((table.schema.metadata or {})[_META])
+        head = json.loads(read_metadata(path)[_META])
         if head["format"] > _FORMAT:
             raise PrepError(f"{path} was written by a newer prep.", "Update prep to read it.")
-        rows = tuple(arrow_codec(MergeRow).value(row) for row in table.to_pylist())
+        rows = tuple(read_rows(path, MergeRow))
         if strange := {row.action for row in rows} - set(get_args(Action)):
             raise ValueError(f"there is no action {min(strange)!r}")
         return MergePlan(rows, head["source"], tuple(head["notes"]))
@@ -133,17 +129,8 @@ def read_plan(workspace: Workspace, name: str = PLAN) -> MergePlan | None:
 
 def write_plan(workspace: Workspace, plan: MergePlan, name: str = PLAN) -> None:
     """Write a plan whole or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     head = {"format": _FORMAT, "source": plan.source, "notes": plan.notes}
-    meta = {_META: json.dumps(head, ensure_ascii=False).encode()}
-    schema = pa.schema(list(arrow_codec(MergeRow).arrow()), metadata=meta)
-    file = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist(list(map(arrow_codec(MergeRow).row, plan.rows)), schema=schema), file, compression="zstd"
-    )
-    write_atomic(workspace.path(name), file.getvalue())
+    write_rows(workspace.path(name), plan.rows, MergeRow, {_META: json.dumps(head, ensure_ascii=False)})
 
 
 def decide(workspace: Workspace, plan: MergePlan) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.imaging.near_duplicates import grouped
 from pipeline.manifest import Manifest
+from pipeline.record import ROOT_LENGTH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 MANY = 100_000  # images of a set; of more, only equal hashes count as near-duplicates
 _COLUMNS = ["id", "subject", "class_name", "role", "image.phash", "drop.stage"]
-_ID = 16  # letters of an id before the number of a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ def _row_group(table: pa.Table, sets: dict[ImageGroup, int]) -> tuple[np.ndarray
     known = [_set(*(table[name][row].as_py() for name in ("role", "subject", "class_name"))) for row in first]
     numbers = np.array([sets.setdefault(one, len(sets)) for one in known], np.int32)[rows]
     numbers[pc.is_valid(table["drop"]).to_numpy()] = -1
-    ids = pc.utf8_slice_codeunits(pc.ascii_rpad(table["id"], _ID), 0, _ID)
-    phash = pc.fill_null(pc.struct_field(table["image"], "phash").cast(pa.string()), "0" * _ID)
+    ids = pc.utf8_slice_codeunits(pc.ascii_rpad(table["id"], ROOT_LENGTH), 0, ROOT_LENGTH)
+    phash = pc.fill_null(pc.struct_field(table["image"], "phash").cast(pa.string()), "0" * ROOT_LENGTH)
     return numbers, _letters(ids).view(np.uint64), _number(_letters(phash))
 
 
@@ -138,7 +138,8 @@ def _letters(texts: pa.ChunkedArray) -> np.ndarray:
 
     array = texts.combine_chunks()
     start = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)[0] if len(array) else 0
-    return np.frombuffer(array.buffers()[2] or b"", np.uint8, len(array) * _ID, int(start)).reshape(-1, _ID)
+    letters = np.frombuffer(array.buffers()[2] or b"", np.uint8, len(array) * ROOT_LENGTH, int(start))
+    return letters.reshape(-1, ROOT_LENGTH)
 
 
 def _number(letters: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.checkpoints.callback import CheckpointCallback, RetentionPolicy
+from training.checkpoints.checkpoint_callback import CheckpointCallback, RetentionPolicy
 from training.checkpoints.manager import CheckpointManager
 from training.checkpoints.signals import Signals
 from training.checkpoints.training_log import TrainingLog

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.workspace import write_atomic
+from pipeline.parquet_rows import join_parts, write_rows
 from training.data.sampler import SampleRef
 from training.distributed import DistributedContext
 from training.trainer import TrainingStep
@@ -33,7 +31,7 @@ class StepRow:
     norm: float  # of the gradient, before it was clipped
     width: int  # of the first batch, as is the height
     height: int
-    ids: list[str]
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +92,22 @@ class TrainingLog:
         self.sync()
         if self.rows and self.ranks.is_main_process:
             span = f"{self.rows[0].step:08d}-{self.rows[-1].step:08d}.parquet"
-            _write(self.folder / f"seen-{span}", self.sights, SampleRow)
-            _write(self.folder / f"metrics-{span}", self.rows, StepRow)
+            write_rows(self.folder / f"samples_log-{span}", self.sights, SampleRow)
+            write_rows(self.folder / f"metrics-{span}", self.rows, StepRow)
         self.rows, self.sights = [], []
 
     def rewind(self, done: int) -> None:
         """Delete what came after step `done`."""
-        for part in [*self.folder.glob("seen-*.parquet"), *self.folder.glob("metrics-*.parquet")]:
+        for part in [*self.folder.glob("samples_log-*.parquet"), *self.folder.glob("metrics-*.parquet")]:
             if int(part.stem.rpartition("-")[2]) > done:
                 part.unlink()
 
     def finish(self, folder: Path) -> None:
-        """Join the parts into seen.parquet and metrics.parquet."""
+        """Join the parts into samples_log.parquet and metrics.parquet."""
         self.flush()
         if self.ranks.is_main_process:
-            for name in ("seen", "metrics"):
-                _join(sorted(self.folder.glob(f"{name}-*.parquet")), folder / f"{name}.parquet")
+            for name in ("samples_log", "metrics"):
+                join_parts(sorted(self.folder.glob(f"{name}-*.parquet")), folder / f"{name}.parquet", _ROWS)
 
     def _sample_rows(self, step: TrainingStep, found: SyncedValues) -> list[SampleRow]:
         return [
@@ -197,7 +195,7 @@ def _row(step: TrainingStep, errors: Sequence[float], norm: float) -> StepRow:
         norm=norm,
         width=pairs[0][0].sample.width,
         height=pairs[0][0].sample.height,
-        ids=[draw.sample.id for draw, _ in pairs],
+        ids=tuple(draw.sample.id for draw, _ in pairs),
     )
 
 
@@ -211,49 +209,3 @@ def _ids(step: TrainingStep) -> str:
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _schema(cls: type) -> Any:
-    import pyarrow as pa
-
-    kinds = {
-        "int": pa.int32(),
-        "bool": pa.bool_(),
-        "str": pa.string(),
-        "float": pa.float64(),
-        "float | None": pa.float64(),
-        "list[str]": pa.list_(pa.string()),
-    }
-    return pa.schema([(field.name, kinds[str(field.type)]) for field in dataclasses.fields(cls)])
-
-
-def _write(path: Path, rows: Sequence[Any], cls: type) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = [field.name for field in dataclasses.fields(cls)]
-    columns = {name: [getattr(row, name) for row in rows] for name in names}
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=_schema(cls)), sink)
-    write_atomic(path, bytes(sink.getvalue()))
-
-
-def _join(parts: list[Path], target: Path) -> None:
-    """One file of all parts, in row groups of the same size wherever the parts end."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    draft = target.with_name(f".{target.name}.tmp")
-    schema = pq.read_schema(parts[0])
-    with pq.ParquetWriter(draft, schema) as writer:
-        waiting, count = list[pa.Table](), 0
-        for part in parts:
-            waiting.append(pq.read_table(part))
-            count += len(waiting[-1])
-            while count >= _ROWS:
-                whole = pa.concat_tables(waiting).combine_chunks()
-                writer.write_table(whole.slice(0, _ROWS), row_group_size=_ROWS)
-                waiting, count = [whole.slice(_ROWS)], count - _ROWS
-        if count:
-            writer.write_table(pa.concat_tables(waiting).combine_chunks(), row_group_size=_ROWS)
-    draft.replace(target)

@@ -31,8 +31,8 @@ class DataOptions(Options):
         "", "Folder of regularization images for --data, the parent of '1_man'.", metavar="DIR", cache_key=False
     )
     prior_loss_weight: float = option(1.0, "Weight of regularization images; 0 leaves them out.", low=0)
-    incomplete_batch: Literal["smaller", "repeat", "drop"] = option(
-        "smaller",
+    incomplete_batch: Literal["keep", "fill", "drop"] = option(
+        "keep",
         "What becomes of the images of a size that do not fill a batch: a smaller batch, one filled up by repeating "
         "some, or none, other ones in every epoch.",
     )

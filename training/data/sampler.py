@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from training.objective_options import ObjectiveOptions
 
 
-IncompleteBatch = Literal["smaller", "repeat", "drop"]
+IncompleteBatch = Literal["keep", "fill", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def is_flipped(draw: SampleRef, seed: int) -> bool:
 
 
 def epoch_batches(
-    samples: list[TrainingImage], epoch: int, batch: int, seed: int, underfilled: IncompleteBatch = "smaller"
+    samples: list[TrainingImage], epoch: int, batch: int, seed: int, underfilled: IncompleteBatch = "keep"
 ) -> list[list[SampleRef]]:
     """The batches of one epoch in random order; none mixes sizes, and every image comes as often as planned.
 
@@ -70,13 +70,13 @@ def _check(planned: list[SampleRef], batches: list[list[SampleRef]], underfilled
     plan = Counter(draw.sample.id for draw in planned)
     shown = Counter(draw.sample.id for batch in batches for draw in batch)
     missed, more = plan - shown, shown - plan
-    if (missed and underfilled != "drop") or (more and underfilled != "repeat"):
+    if (missed and underfilled != "drop") or (more and underfilled != "fill"):
         id = min(missed or more)
         raise AssertionError(f"the record {id} is shown {shown[id]} times an epoch, not the planned {plan[id]}")
 
 
 def all_batches(
-    samples: list[TrainingImage], batch: int, seed: int, underfilled: IncompleteBatch = "smaller"
+    samples: list[TrainingImage], batch: int, seed: int, underfilled: IncompleteBatch = "keep"
 ) -> Iterator[tuple[int, list[SampleRef]]]:
     """Epoch after epoch without end: the epoch's number from 0, and a batch."""
     epoch = 0
@@ -99,8 +99,8 @@ def _cut(group: list[SampleRef], batch: int) -> list[SampleRef]:
 
 _FILLER_OFFSET = 1 << 32  # more than a run has turns: keeps a filler's chance apart from all others
 _FILL: dict[IncompleteBatch, Callable[[list[SampleRef], int], list[SampleRef]]] = {
-    "smaller": lambda group, batch: group,
-    "repeat": _filled,
+    "keep": lambda group, batch: group,
+    "fill": _filled,
     "drop": _cut,
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.imaging.near_duplicates import nearest_within
+from pipeline.record import root_of
 from pipeline.split import ImageKey, SplitRule
 from training.data.dataset import TrainingImage
 
@@ -43,8 +44,10 @@ def split_validation(samples: list[TrainingImage], options: ValidationOptions, s
 
 def check_leakage(found: ValidationSplit, bits: int) -> None:
     """PrepError when a validation image is trained on: itself, a copy, or one within `bits` of its hash."""
-    whole = {sample.pixel_sha256: sample for sample in found.train} | {_root(sample): sample for sample in found.train}
-    twins = {s.id: whole.get(s.pixel_sha256) or whole.get(_root(s)) for s in found.validation}
+    whole = {sample.pixel_sha256: sample for sample in found.train} | {
+        root_of(sample.id): sample for sample in found.train
+    }
+    twins = {s.id: whole.get(s.pixel_sha256) or whole.get(root_of(s.id)) for s in found.validation}
     hashed = [sample for sample in found.train if sample.phash]
     asked = [sample for sample in found.validation if sample.phash]
     alike = nearest_within([sample.phash for sample in asked], [sample.phash for sample in hashed], bits)
@@ -75,15 +78,10 @@ def _split(samples: list[TrainingImage], options: ValidationOptions, seed: int) 
             "train: validation_share takes no image: all of a subject look alike, or there is only one.",
             "Leave it out, or add images.",
         )
-    return [replace(s, held=True) if not s.reg and _root(s) in taken else s for s in samples]
+    return [replace(s, held=True) if not s.reg and root_of(s.id) in taken else s for s in samples]
 
 
 def _card(sample: TrainingImage) -> ImageKey:
     # An image that nobody hashed is like no other: its content stands for its look.
     look = sample.phash or sample.pixel_sha256[:16]
-    return ImageKey(sample.id, _root(sample), sample.subject, sample.class_name, "train", look)
-
-
-def _root(sample: TrainingImage) -> str:
-    """The id of the user's image that this one is, or is a copy of."""
-    return sample.id.partition("-")[0]
+    return ImageKey(sample.id, root_of(sample.id), sample.subject, sample.class_name, "train", look)

@@ -47,7 +47,7 @@ class PlotScale:
 
 
 def draw_curves(folder: Path, evaluations: list[Evaluation], verdicts: list[Verdict]) -> None:
-    """Draw curves.png: the errors of the evaluations, the best step marked, and below them the loss of the steps.
+    """Draw loss_curves.png: the errors of the evaluations, the best step marked, and below them the loss of the steps.
 
     Without evaluations the loss stands alone.
     """
@@ -74,7 +74,7 @@ def draw_curves(folder: Path, evaluations: list[Evaluation], verdicts: list[Verd
     _plot(pen, lower, {"loss of the steps, averaged": (_GREY, steps)}, dots=False)
     file = io.BytesIO()
     image.reduce(_FINE).save(file, "PNG")
-    write_atomic(folder / "curves.png", file.getvalue())
+    write_atomic(folder / "loss_curves.png", file.getvalue())
 
 
 def measured(evaluations: list[Evaluation], name: str) -> Points:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.checkpoints.parquet_rows import write_rows
+from pipeline.parquet_rows import write_rows
 from training.data.dataset import TrainingImage
 from training.evaluation.validation import LossReading
 
@@ -36,26 +36,26 @@ class Outlier:
 
 
 def find_outliers(folder: Path, samples: list[TrainingImage], readings: list[LossReading]) -> list[Outlier]:
-    """Rank every image in suspects.parquet, and return the first few that stand out.
+    """Rank every image in outliers.parquet, and return the first few that stand out.
 
-    Of the training images the losses that training itself found count, which seen.parquet holds,
+    Of the training images the losses that training itself found count, which samples_log.parquet holds,
     of the validation images those of the last evaluation.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    seen = pq.read_table(folder / "seen.parquet", columns=["id", "reg", "time", "loss"])
+    seen = pq.read_table(folder / "samples_log.parquet", columns=["id", "reg", "timestep", "loss"])
     sets = {
         "train": seen.filter(pc.invert(seen["reg"])),
         "reg": seen.filter(seen["reg"]),
     }
-    columns = {name: (t["id"].to_pylist(), t["time"].to_numpy(), t["loss"].to_numpy()) for name, t in sets.items()}
+    columns = {name: (t["id"].to_pylist(), t["timestep"].to_numpy(), t["loss"].to_numpy()) for name, t in sets.items()}
     held = [row for row in readings if row.set == "validation"]
     columns["validation"] = ([r.id for r in held], _array([r.timestep for r in held]), _array([r.loss for r in held]))
     known = {sample.id: sample for sample in samples}
     found = [one for name, three in columns.items() if three[0] for one in rank(name, three, known)]
     found.sort(key=lambda one: (-one.stands_out, -one.ratio, one.id))
-    write_rows(folder / "suspects.parquet", found, Outlier)
+    write_rows(folder / "outliers.parquet", found, Outlier)
     return [one for one in found[:_MOST] if one.stands_out]
 
 

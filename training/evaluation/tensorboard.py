@@ -18,7 +18,7 @@ def need_tensorboard() -> None:
     if importlib.util.find_spec("tensorboard") is None:
         raise PrepError(
             "train: tensorboard was asked for, but is not installed.",
-            "Install it: pip install 'prep-diffusion[tensorboard]'. curves.png is drawn without it.",
+            "Install it: pip install 'prep-diffusion[tensorboard]'. loss_curves.png is drawn without it.",
         )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline.errors import PrepError
+from pipeline.parquet_rows import read_rows, write_rows
 from pipeline.stage import Options, option
-from training.checkpoints.parquet_rows import read_rows, write_rows
 from training.data.captions import plain_prompt
 from training.data.dataset import TrainingImage
 from training.data.sampler import SampleRef, seed_of

@@ -1,6 +1,6 @@
 """Files beside a run's checkpoints: each is used as the finished one is, and goes when its checkpoint goes.
 
-While the run goes on they are written unproven, for a proof takes as long as many steps; those
+While the run goes on they are written unverified, for a proof takes as long as many steps; those
 that are left at its end are proven as its own files are.
 """
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOTE = "copies.json"  # of a run: whose they are, and which step each is of
+_NOTE = "exports.json"  # of a run: whose they are, and which step each is of
 _SMALL = (*ADAPTERS, "inversion")  # methods whose files are no whole models
 
 
@@ -87,7 +87,7 @@ class IntermediateExports:
     def _set_aside(self, path: Path) -> str:
         """The name that a file or folder has then."""
         end = MAIN if path.name.endswith(MAIN) else ""
-        aside = path.with_name(f"{path.name.removesuffix(end)}.unproven{end}")
+        aside = path.with_name(f"{path.name.removesuffix(end)}.unverified{end}")
         replace_atomically(path, aside)
         return aside.name
 

@@ -31,7 +31,7 @@ def publish(run: TrainingRun, done: tuple[int, int], manifest: Manifest, file: P
     """
     files = run.method.finalize(run.plan.config.save_dtype)
     about = file_metadata(run, done, manifest, files)
-    drafts = {end: file.with_name(f"{run.plan.config.output}.unproven{end}") for end in files}
+    drafts = {end: file.with_name(f"{run.plan.config.output}.unverified{end}") for end in files}
     for end, draft in drafts.items():
         write_artifact(draft, files[end], about)
     run.method.verify(drafts)

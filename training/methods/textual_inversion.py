@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
+from pipeline.record import root_of
 from pipeline.stage import Options, option
 from pipeline.tag_text import escape_control
 from training.data.captions import plain_prompt
@@ -214,7 +215,7 @@ class TextualInversion:
                 f"train: there is no word that the embedding of {escape_control(token)} could begin as.",
                 "Give one that comes close to it, for example: --init-text man",
             )
-        sources = {sample.id.partition("-")[0] for sample in images}  # a copy tells nothing new
+        sources = {root_of(sample.id) for sample in images}  # a copy tells nothing new
         count = config.num_vectors or vectors_for(len(sources))
         chosen = own[torch.tensor([ids[k % len(ids)] for k in range(count)], device=own.device)]
         if config.init_mean:

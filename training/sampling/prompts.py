@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
 from training.data.dataset import TrainingImage
-from training.sampling.pipeline import SampleRequest
+from training.sampling.image_generator import SampleRequest
 
 # What may stand after a prompt, as in kohya's files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
 FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -19,7 +19,7 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "h": ("height", int),
     "d": ("seed", int),
     "s": ("steps", int),
-    "l": ("scale", float),
+    "l": ("guidance_scale", float),
     "n": ("negative", str),
 }
 _KNOWN = ", ".join(f"--{flag}" for flag in FLAGS)

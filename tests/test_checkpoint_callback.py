@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from training.checkpoints.callback import SavingOptions
+from training.checkpoints.checkpoint_callback import SavingOptions
 
 
 @pytest.mark.parametrize("output", ["a/b", "", "..", "a\nb", "a.", "a ", ".a", "x" * 101])

@@ -20,7 +20,7 @@ from training.trainer import count_steps, epoch_steps
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.stage import ProgressFn
-    from training.evaluation.callbacks import Callbacks
+    from training.callbacks import Callbacks
     from training.train import Train
 
 _SHARE = 20  # the trial's part of the whole run
@@ -78,7 +78,7 @@ def dry_run(config: Train, manifest: Manifest, workspace: Workspace, report: Pro
         gpu_memory=peak_gpu_memory(),
         folder=workspace.relative(watch.folder),
     )
-    write_atomic(watch.folder / "trial.json", json.dumps(asdict(found), indent=2).encode())
+    write_atomic(watch.folder / "dry_run.json", json.dumps(asdict(found), indent=2).encode())
     return found
 
 
@@ -87,7 +87,7 @@ def smaller(config: Train, steps: int) -> Train:
     half, sampled = steps // 2, bool(config.sample_every_epochs or config.sample_every_steps)
     return replace(
         config,
-        output=f"{config.output[:94]}-trial",
+        output=f"{config.output[:92]}-dry-run",
         steps=steps,
         restart=True,
         save_every_epochs=0,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from training.evaluation.findings import found_by
+from training.evaluation.run_notes import found_by
 
 
 def summary(folder, judged, result="last", suspects=()):
@@ -14,7 +14,7 @@ def summary(folder, judged, result="last", suspects=()):
     validation = [{"step": 0, "train": 1.0, "validation": 1.0, "reg": None}]
     validation += [{"step": s, "verdict": word, "reason": f"why {s}", "best": best} for s, word, best in judged]
     file.write_text(
-        json.dumps({"train": {"keep_weights": result}, "validation": validation, "suspects": list(suspects)})
+        json.dumps({"train": {"keep_weights": result}, "validation": validation, "outliers": list(suspects)})
     )
     return found_by(file)
 
@@ -44,7 +44,7 @@ def test_of_many_the_latest_and_the_best(tmp_path):
 
 def test_suspects(tmp_path):
     found = summary(tmp_path, [], suspects=[{"id": "1", "name": "raw/a.jpg", "reason": "3.1 times the median"}])
-    assert found == ("look at raw/a.jpg: 3.1 times the median",)
+    assert found == ("outlier: raw/a.jpg: 3.1 times the median",)
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "{}"])

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
+from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 from pipeline.stage import Options, option
 from pipeline.workspace import write_atomic
-from training.checkpoints.parquet_rows import read_about, read_rows, write_rows
 from training.data.dataset import TrainingImage
 from training.data.latent_cache import read_pixels
 from training.evaluation.clip_score import ClipScorer
@@ -22,7 +22,7 @@ from training.methods.token_embeddings import for_pipelines
 from training.models.family import module_dtype
 from training.performance.memory_estimate import release
 from training.sampling.contact_sheet import ContactSheet
-from training.sampling.pipeline import ImageGenerator, SampleRequest, batched
+from training.sampling.image_generator import ImageGenerator, SampleRequest, batched
 from training.sampling.prompts import read_prompts, usual_prompts
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class SampleCallback:
         """Keep the samples of this run until step `done`, and paint the base model's where there are none."""
         about = {"run": self.place.key, "prompts": repr(self.paintings)}
         file = self.place.folder / "samples.parquet"
-        if file.is_file() and read_about(file) == about:
+        if file.is_file() and read_metadata(file) == about:
             self.rows = [row for row in read_rows(file, SampleResult) if row.step <= done]
         kept = {_name(row.step) for row in self.rows}
         for old in self.folder.glob("step-*"):

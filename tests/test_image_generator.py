@@ -13,7 +13,7 @@ from pipeline.errors import PrepError
 from tests.training_set import checkpoint, workspace
 from training.models.sd1 import SD1
 from training.models.sd35 import SD35
-from training.sampling.pipeline import SAMPLERS, ImageGenerator, SampleRequest, batched, generate_images
+from training.sampling.image_generator import SAMPLERS, ImageGenerator, SampleRequest, batched, generate_images
 
 SMALL = {"width": 64, "height": 64, "steps": 3}
 

@@ -10,13 +10,13 @@ from training.evaluation.loss_curves import draw_curves
 from training.evaluation.outliers import find_outliers
 from training.evaluation.tensorboard import TensorBoardLogger
 from training.evaluation.validation import ValidationSet, Validator, summarize_evaluations
-from training.sampling.callback import SampleCallback
+from training.sampling.sample_callback import SampleCallback
 from training.trainer import StepCallback
 
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace
     from training.checkpoints.run_state import RunPaths, RunState
-    from training.sampling.pipeline import SampleRequest
+    from training.sampling.image_generator import SampleRequest
     from training.setup import TrainingRun
 
 
@@ -59,7 +59,7 @@ class Callbacks:
             self.board.close()
         return {
             "validation": list(summarize_evaluations(evaluations, verdicts)),
-            "suspects": [{"id": one.id, "name": one.name, "reason": one.reason} for one in found],
+            "outliers": [{"id": one.id, "name": one.name, "reason": one.reason} for one in found],
         }
 
 

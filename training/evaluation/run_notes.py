@@ -15,7 +15,7 @@ def found_by(summary: Path) -> tuple[str, ...]:
         found = json.loads(summary.read_text("utf-8"))
     except (OSError, ValueError):
         return ()
-    return (*_verdicts(found), *(f"look at {one['name']}: {one['reason']}" for one in found.get("suspects", [])))
+    return (*_verdicts(found), *(f"outlier: {one['name']}: {one['reason']}" for one in found.get("outliers", [])))
 
 
 def _verdicts(found: dict[str, Any]) -> list[str]:
@@ -26,7 +26,7 @@ def _verdicts(found: dict[str, Any]) -> list[str]:
     best = next((one for one in judged if one["best"]), None)
     if best and best is not judged[-1]:
         step = f"step {best['step']:,}"
-        last = found["train"]["result"] == "last"
+        last = found["train"]["keep_weights"] == "last"
         lines.append(
             f"the file holds the last step; for {step}: prep train --keep-weights best"
             if last

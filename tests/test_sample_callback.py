@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from pipeline.errors import PrepError
+from pipeline.parquet_rows import read_rows
 from tests.training_set import checkpoint, manifest, placed, workspace
-from training.checkpoints.parquet_rows import read_rows
 from training.checkpoints.run_state import RunPaths
 from training.data.dataset import read_samples
 from training.distributed import DistributedContext
 from training.evaluation.clip_score import _say_once
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
-from training.sampling.callback import SampleCallback, SampleResult
+from training.sampling.sample_callback import SampleCallback, SampleResult
 from training.setup import RunConfig, build_job
 from training.train import Train
 
@@ -171,7 +171,7 @@ def test_without_memory_enough_a_sample_is_painted_tile_by_tile(tmp_path, monkey
             raise torch.OutOfMemoryError
         return [Image.new("RGB", (64, 64))]
 
-    monkeypatch.setattr("training.sampling.pipeline.Painter.paint", paint)
+    monkeypatch.setattr("training.sampling.image_generator.Painter.paint", paint)
     samples.begin(0)
     assert tries == [False, True, True]  # the first again in tiles, the second in tiles at once
     assert [record.message for record in caplog.records if "tile" in record.message] == [
@@ -184,7 +184,7 @@ def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeyp
         raise torch.OutOfMemoryError
 
     samples = painted(tmp_path, sample_steps=2)
-    monkeypatch.setattr("training.sampling.pipeline.Painter.paint", paint)
+    monkeypatch.setattr("training.sampling.image_generator.Painter.paint", paint)
     with pytest.raises(PrepError, match="too small to paint a sample of 64 x 64 pixels") as said:
         samples.begin(0)
     assert "--w and --h" in said.value.hint
@@ -201,7 +201,7 @@ def test_without_memory_enough_fewer_samples_are_painted_at_once(tmp_path, monke
             raise torch.OutOfMemoryError
         return [Image.new("RGB", (64, 64), (one.seed, 0, 0)) for one in group]
 
-    monkeypatch.setattr("training.sampling.pipeline.Painter.paint", paint)
+    monkeypatch.setattr("training.sampling.image_generator.Painter.paint", paint)
     samples.begin(0)
     assert tries == [4, 2, 2, 2]  # not again with four
     assert [int(pixels(samples, 0, number)[0, 0, 0]) for number in range(1, 7)] == list(range(6))
