@@ -28,11 +28,12 @@ SIDE = 256
 def make(home: Path, steps: int):
     """A run over eight images, ready to train."""
     from tests.training_set import manifest, placed, workspace
+    from training.batch import RunConfig
     from training.data.dataset import read_samples
     from training.models.base_model import find_base
     from training.models.families import detect_family
     from training.models.loader import open_base_model
-    from training.setup import RunConfig, build_job
+    from training.setup import build_job
     from training.train import Train
 
     work = workspace(home)
@@ -48,11 +49,11 @@ def bare(job, optimizer, batches) -> float:
     import torch
 
     weights = optimizer.param_groups[0]["params"]
-    texts = [job.condition(batch.prompts) for batch in batches]
+    texts = [job.encode_prompts(batch.prompts) for batch in batches]
     begin = time.process_time()
     for batch, text in zip(batches, texts, strict=True):
-        noisy = job.objective.mix(batch.clean, batch.noise, batch.time)
-        prediction = job.family.forward(job.denoiser, noisy, batch.time, text, batch.size)
+        noisy = job.objective.add_noise(batch.latents, batch.noise, batch.timesteps)
+        prediction = job.family.forward(job.denoiser, noisy, batch.timesteps, text, batch.size_conditioning)
         loss = torch.nn.functional.mse_loss(prediction, batch.noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
@@ -86,10 +87,10 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
 
     job = make(home, (rounds + 1) * steps).job
     learner, ledger = (
-        make_train_state(job.groups, job.config, DistributedContext()),
+        make_train_state(job.param_groups, job.config, DistributedContext()),
         TrainingLog(home / "ledger", job.prompt, DistributedContext()),
     )
-    weights = [weight for group in job.groups for weight in group.weights.values()]
+    weights = [weight for group in job.param_groups for weight in group.weights.values()]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
     draws = all_batches(job.samples, job.config.batch_size, job.config.seed)
     ready = [make_batch(job, batch) for _, (_, batch) in zip(range(steps), draws, strict=False)]

@@ -32,8 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import PrepError
 from tests.narrow import NARROW
-from training.data.dataset import TrainingImage
-from training.data.sampler import SampleRef
+from training.batch import SampleRef, TrainingImage, TrainingJob
 from training.distributed import DistributedContext
 from training.methods.adapters import inject, parameters
 from training.models.architecture_config import PLANS, write_config_folder
@@ -46,7 +45,7 @@ from training.optim.train_state import make_train_state
 from training.performance.prefetch import prefetch, to_device
 from training.performance.step_runner import StepRunner
 from training.train import Train
-from training.trainer import TrainingJob, errors, make_batch
+from training.trainer import image_losses, make_batch
 
 T = TypeVar("T")
 FAMILIES = {"sd1": SD1(), "sdxl": SDXL()}
@@ -164,10 +163,10 @@ def inputs(setting: Setting, cached: bool):
 def prep_step(setting: Setting) -> Contender:
     """prep's step, with the batch after it made ahead."""
     job = make_job(setting)
-    learner = make_train_state(job.groups, job.config, DistributedContext())
+    learner = make_train_state(job.param_groups, job.config, DistributedContext())
     draws = ([SampleRef(sample, turn) for sample in job.samples] for turn in itertools.count())
     steps = prefetch(draws, lambda drawn: make_batch(job, drawn), setting.device)
-    study = StepRunner(job, errors, 1_000_000)
+    study = StepRunner(job, image_losses, 1_000_000)
     contender = Contender(lambda: None)
     number = itertools.count()
 
@@ -209,11 +208,11 @@ def make_job(setting: Setting) -> TrainingJob:
         objective=family.objective(checkpoint, config).to(setting.device),
         denoiser=unet,
         samples=samples,
-        latent=lambda draw: (latents[int(draw.sample.pixel_sha256)][None], torch.full((1, *latents.shape[1:]), 0.1)),
+        latent=lambda draw: (latents[int(draw.image.pixel_sha256)][None], torch.full((1, *latents.shape[1:]), 0.1)),
         mask=lambda draw: None,
-        prompt=lambda draw: draw.sample.caption,
-        condition=lambda prompts: {name: to_device(value, setting.device) for name, value in told.items()},
-        groups=[ParamGroup("unet", {f"unet.{name}": weight for name, weight in parameters(unet).items()}, 1e-4)],
+        prompt=lambda draw: draw.image.caption,
+        encode_prompts=lambda prompts: {name: to_device(value, setting.device) for name, value in told.items()},
+        param_groups=[ParamGroup("unet", {f"unet.{name}": weight for name, weight in parameters(unet).items()}, 1e-4)],
         device=setting.device,
     )
 
@@ -276,7 +275,7 @@ def flops(setting: Setting) -> float:
     one = make_job(replace(setting, batch=1))
     batch = make_batch(one, [SampleRef(one.samples[0], 0)])
     with FlopCounterMode(display=False) as counter:
-        error, _ = errors(one, batch)
+        error, _ = image_losses(one, batch)
         error.sum().backward()
     return counter.get_total_flops() / 1e12
 

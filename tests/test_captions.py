@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from tests.training_set import sample
+from training.batch import SampleRef
 from training.data.captions import CaptionOptions, expand_wildcards, parts, plain_prompt, prompt, split_tags
-from training.data.sampler import SampleRef
 from training.models.family import TextSettings
 
 TAGS = "smith, beard, hat, apron, hammer, forge"

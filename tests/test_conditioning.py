@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from tests.training_set import checkpoint, manifest, placed, workspace
+from training.batch import RunConfig
 from training.data.conditioning import OffloadableEncoders
 from training.data.dataset import read_samples
 from training.models.families import detect_family
 from training.models.loader import BaseModel
-from training.setup import RunConfig, build_job
+from training.setup import build_job
 from training.train import Train
 
 
@@ -93,4 +94,4 @@ def test_what_stays_loaded(tmp_path, monkeypatch, options, alive):
     assert {"vae", "text_encoder", "unet"} == born.keys()
     assert {part for part, module in born.items() if module() is not None} == {"unet"} | alive
     assert run.job.offload() is False  # on the processor nothing is to be gained
-    assert run.job.condition(["smith, hat, coat, boots"])["text"].shape == (1, 77, 64)
+    assert run.job.encode_prompts(["smith, hat, coat, boots"])["text"].shape == (1, 77, 64)

@@ -9,10 +9,10 @@ import torch
 
 from tests.toy_job import job
 from tests.training_set import sample
-from training.data.sampler import SampleRef
+from training.batch import SampleRef
 from training.performance.cuda_graphs import MOST, StepGraphs
 from training.performance.step_runner import StepRunner
-from training.trainer import errors, make_batch
+from training.trainer import image_losses, make_batch
 
 SIZES = [64, 128, 192, 256, 320, 384, 448, 512, 576, 640]
 
@@ -41,7 +41,7 @@ class Recorder:
 def setting(widths=(64,), after=2, capture=None):
     """A toy job, its study, its graphs and their recorder."""
     made = job([sample(k, width=width) for k, width in enumerate(widths, 1)])
-    study = StepRunner(made, errors, 1)
+    study = StepRunner(made, image_losses, 1)
     recorder = Recorder(study.weights)
     return made, study, StepGraphs(study._forward_backward, study.weights, capture or recorder.capture, after), recorder
 
@@ -52,7 +52,7 @@ def shown(made, number, *turns):
 
 def eager(study, given, images):
     study.weights[0].grad = None
-    error, weight = study._teach(given, images)
+    error, weight = study._forward_backward(given, images)
     return error, weight, study.weights[0].grad.clone()
 
 
@@ -120,7 +120,7 @@ def test_masks_and_conditions_are_part_of_what_is_copied(mask):
     if mask:
         made = dataclasses.replace(made, mask=lambda draw: torch.rand(1, 1, 8, 8).round())
     texts = iter([0.1, 0.7, 0.3])
-    made = dataclasses.replace(made, condition=lambda prompts: {"text": torch.tensor([next(texts)])})
+    made = dataclasses.replace(made, encode_prompts=lambda prompts: {"text": torch.tensor([next(texts)])})
     for turn in range(3):
         given = shown(made, 0, turn)
         wanted = eager(study, given, torch.tensor(1.0))

@@ -22,9 +22,9 @@ from stages.cropping.bucket import buckets, nearest_bucket, scale_to
 from stages.merge import Merge
 from stages.merging.rewrite import read_rewrites, rewritten, sentence
 from tests.make import record, tag
+from training.batch import SampleRef, TrainingImage
 from training.data.captions import CaptionOptions, plain_prompt, prompt
-from training.data.dataset import TrainingImage
-from training.data.sampler import SampleRef, epoch_batches
+from training.data.sampler import epoch_batches
 
 
 def sample(caption, number=0, **changes):
@@ -103,7 +103,7 @@ def test_the_trainer_draws_as_many_regularization_images_as_others_and_each_in_t
     seen = Counter()
     for epoch in range(5):
         draws = [draw for batch in epoch_batches([*train, *reg], epoch, 1, 0) for draw in batch]
-        prior = [draw.sample.id for draw in draws if draw.sample.reg]
+        prior = [draw.image.id for draw in draws if draw.image.reg]
         assert (len(draws), len(prior)) == (20, 10)
         seen.update(prior)
     assert set(seen.values()) == {2} and len(seen) == 25
@@ -220,8 +220,8 @@ def test_tall_and_wide_images_are_treated_alike(width, height):
 def test_batches_are_of_one_size_and_every_image_comes_as_planned():
     samples = [sample("smith", n, width=(512, 640)[n % 3 == 0], height=(512, 384)[n % 3 == 0]) for n in range(17)]
     batches = epoch_batches(samples, 0, 4, 0)
-    assert all(len({(d.sample.width, d.sample.height) for d in batch}) == 1 for batch in batches)
-    assert Counter(d.sample.id for batch in batches for d in batch) == {s.id: 10 for s in samples}
+    assert all(len({(d.image.width, d.image.height) for d in batch}) == 1 for batch in batches)
+    assert Counter(d.image.id for batch in batches for d in batch) == {s.id: 10 for s in samples}
 
 
 # --- validation (1.13) ---------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from pipeline.errors import PrepError
 from pipeline.record import CropBox
 from pipeline.workspace import Workspace
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
-from training.data.dataset import SourceImage, read_samples
+from training.batch import SourceImage
+from training.data.dataset import read_samples
 from training.data.latent_cache import _AT_ONCE, LatentCache, LatentKey, read_pixels
 from training.models.sd1 import SD1
 

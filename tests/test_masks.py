@@ -18,7 +18,7 @@ from pipeline.imaging.image_file import render, transform
 from pipeline.record import CropBox, Transform
 from pipeline.workspace import Workspace
 from tests.training_set import sample
-from training.data.dataset import SourceImage
+from training.batch import SourceImage
 from training.data.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
 
 

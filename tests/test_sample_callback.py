@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_rows
 from tests.training_set import checkpoint, manifest, placed, workspace
+from training.batch import RunConfig
 from training.checkpoints.run_state import RunPaths
 from training.data.dataset import read_samples
 from training.distributed import DistributedContext
@@ -20,7 +21,7 @@ from training.evaluation.clip_score import _say_once
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
 from training.sampling.sample_callback import SampleCallback, SampleResult
-from training.setup import RunConfig, build_job
+from training.setup import build_job
 from training.train import Train
 
 
@@ -36,7 +37,7 @@ def painted(folder, **options):
     config, model = Train(**options), checkpoint(work)
     made = read_samples(manifest(work, [placed(work, 1), placed(work, 2)]))
     run = build_job(RunConfig(config, SD1(), model, made), work, nothing)
-    learner = make_train_state(run.job.groups, config, DistributedContext())
+    learner = make_train_state(run.job.param_groups, config, DistributedContext())
     paintings = config.sample_requests(made, SD1(), (work, config.seed))
     return SampleCallback(run, learner, (paintings, work), RunPaths(work.runs / "run", "key"))
 

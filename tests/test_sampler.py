@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training_set import sample
-from training.data.sampler import _FILL, SampleRef, all_batches, draw_noise, epoch_batches, is_flipped, seed_of
+from training.batch import SampleRef
+from training.data.sampler import _FILL, all_batches, draw_noise, epoch_batches, is_flipped, seed_of
 from training.objective import DDPM
 from training.objective_options import ObjectiveOptions
 
@@ -22,15 +23,15 @@ SIZES = st.sampled_from([(64, 64), (64, 128), (128, 64)])
 def test_every_image_comes_as_often_as_its_repeats_and_no_batch_mixes_sizes(images, batch, epoch):
     samples = [sample(k, width=w, height=h, repeats=r) for k, ((w, h), r) in enumerate(images)]
     batches = epoch_batches(samples, epoch, batch, seed=7)
-    seen = Counter(draw.sample.id for drawn in batches for draw in drawn)
+    seen = Counter(draw.image.id for drawn in batches for draw in drawn)
     assert seen == {s.id: s.repeats for s in samples}
     assert all(1 <= len(drawn) <= batch for drawn in batches)
-    assert all(len({(d.sample.width, d.sample.height) for d in drawn}) == 1 for drawn in batches)
+    assert all(len({(d.image.width, d.image.height) for d in drawn}) == 1 for drawn in batches)
 
 
 def test_no_turn_of_a_image_comes_twice():
     samples = [sample(k, repeats=k + 1) for k in range(3)]
-    turns = [(d.sample.id, d.number) for epoch in range(4) for b in epoch_batches(samples, epoch, 2, 1) for d in b]
+    turns = [(d.image.id, d.repeat) for epoch in range(4) for b in epoch_batches(samples, epoch, 2, 1) for d in b]
     assert len(set(turns)) == len(turns) == 4 * 6
     assert {number for id, number in turns if id == samples[2].id} == set(range(12))
 
@@ -38,7 +39,7 @@ def test_no_turn_of_a_image_comes_twice():
 def test_order_depends_on_seed_and_epoch_alone():
     samples = [sample(k) for k in range(20)]
     ids = [
-        [[d.sample.id for d in b] for b in epoch_batches(samples, e, 4, s)] for e, s in ((0, 1), (0, 1), (1, 1), (0, 2))
+        [[d.image.id for d in b] for b in epoch_batches(samples, e, 4, s)] for e, s in ((0, 1), (0, 1), (1, 1), (0, 2))
     ]
     assert ids[0] == ids[1]
     assert ids[0] != ids[2]
@@ -53,7 +54,7 @@ def test_regularization_matches_each_class_and_goes_round_all_images():
     samples = [*people, *cats, *men, *felines]
     seen = Counter[str]()
     for epoch in range(3):
-        drawn = [d.sample for b in epoch_batches(samples, epoch, 3, 0) for d in b]
+        drawn = [d.image for b in epoch_batches(samples, epoch, 3, 0) for d in b]
         assert Counter((s.reg, s.class_name) for s in drawn) == {
             (False, "man"): 20,
             (True, "man"): 20,
@@ -69,11 +70,11 @@ def test_turns_of_regularization_know_their_number_and_their_epoch():
     """Their chances are their own every time, and what happens in some epochs happens to them too."""
     samples = [sample(1, repeats=6), *(sample(20 + k, reg=True, subject="", repeats=1) for k in range(4))]
     turns = [
-        (d.sample.id, d.number)
+        (d.image.id, d.repeat)
         for epoch in range(3)
         for batch in epoch_batches(samples, epoch, 2, 0)
         for d in batch
-        if d.sample.reg and d.epoch == epoch
+        if d.image.reg and d.epoch == epoch
     ]
     assert len(set(turns)) == len(turns) == 18
 
@@ -82,7 +83,7 @@ def test_which_regularization_images_come_first_is_the_seeds_choice():
     """Of more images than an epoch needs, not those whose ids come first."""
     samples = [sample(1, repeats=5), *(sample(20 + k, reg=True, subject="", repeats=1) for k in range(50))]
     first = {
-        seed: frozenset(d.sample.id for batch in epoch_batches(samples, 0, 1, seed) for d in batch if d.sample.reg)
+        seed: frozenset(d.image.id for batch in epoch_batches(samples, 0, 1, seed) for d in batch if d.image.reg)
         for seed in range(5)
     }
     assert len(set(first.values())) == 5
@@ -91,7 +92,7 @@ def test_which_regularization_images_come_first_is_the_seeds_choice():
 def test_sizes_take_turns():
     """All batches of one size, then all of the other, would let the model forget the first."""
     samples = [sample(k, width=64 if k < 20 else 128, repeats=1) for k in range(40)]
-    widths = [batch[0].sample.width for batch in epoch_batches(samples, 0, 2, 1)]
+    widths = [batch[0].image.width for batch in epoch_batches(samples, 0, 2, 1)]
     assert sum(a != b for a, b in itertools.pairwise(widths)) > 3
 
 
@@ -122,7 +123,7 @@ def test_chance_is_the_samples_own():
     one = draw_noise(SampleRef(sample(1), 3), objective, (4, 8, 8), (42, ObjectiveOptions()))
     again = draw_noise(SampleRef(sample(1, caption="another"), 3), objective, (4, 8, 8), (42, ObjectiveOptions()))
     assert torch.equal(one.noise, again.noise)
-    assert torch.equal(one.time, again.time)
+    assert torch.equal(one.timestep, again.timestep)
     assert torch.equal(one.posterior, again.posterior)
     for draw, seed in ((SampleRef(sample(1), 4), 42), (SampleRef(sample(2), 3), 42), (SampleRef(sample(1), 3), 43)):
         assert not torch.equal(one.noise, draw_noise(draw, objective, (4, 8, 8), (seed, ObjectiveOptions())).noise)
@@ -136,7 +137,7 @@ def test_noise_offset_moves_whole_channels():
         for offset in (0.0, 0.1)
     )
     change = moved.noise - plain.noise
-    assert torch.equal(plain.time, moved.time)
+    assert torch.equal(plain.timestep, moved.timestep)
     assert float(change.std((2, 3)).max()) < 1e-6
     assert len({round(float(value), 5) for value in change.mean((2, 3))[0]}) == 4  # each channel has its own
     assert float(change.abs().max()) > 0.01
@@ -155,8 +156,8 @@ def test_input_perturbation_is_mixed_in_and_not_to_be_predicted():
         draw_noise(SampleRef(sample(1), 0), objective, (4, 32, 32), (1, ObjectiveOptions(input_perturbation=share)))
         for share in (0.0, 0.1)
     )
-    assert plain.mixed is plain.noise and torch.equal(plain.noise, moved.noise)
-    assert float((moved.mixed - moved.noise).std()) == pytest.approx(0.1, rel=0.05)
+    assert plain.added_noise is plain.noise and torch.equal(plain.noise, moved.noise)
+    assert float((moved.added_noise - moved.noise).std()) == pytest.approx(0.1, rel=0.05)
 
 
 def test_seed_of_is_a_plain_hash():
@@ -176,15 +177,15 @@ def test_repeat_fills_every_batch_and_drop_leaves_none_unfilled(images, batch, e
     assert all(len(drawn) == batch for drawn in (*filled, *cut))
     assert len(filled) == sum(-(-count // batch) for count in sizes.values())
     assert len(cut) == sum(count // batch for count in sizes.values())
-    assert not plan - Counter(d.sample.id for drawn in filled for d in drawn)
-    assert not Counter(d.sample.id for drawn in cut for d in drawn) - plan
-    turns = [(d.sample.id, d.number) for drawn in filled for d in drawn]
+    assert not plan - Counter(d.image.id for drawn in filled for d in drawn)
+    assert not Counter(d.image.id for drawn in cut for d in drawn) - plan
+    turns = [(d.image.id, d.repeat) for drawn in filled for d in drawn]
     assert len(set(turns)) == len(turns)  # a filler is another draw of its image, not the same again
 
 
 def test_what_is_dropped_changes_from_epoch_to_epoch():
     samples = [sample(k, repeats=1) for k in range(5)]
-    seen = [{d.sample.id for drawn in epoch_batches(samples, e, 4, 1, "drop") for d in drawn} for e in range(12)]
+    seen = [{d.image.id for drawn in epoch_batches(samples, e, 4, 1, "drop") for d in drawn} for e in range(12)]
     assert all(len(ids) == 4 for ids in seen) and len(set.union(*seen)) == 5 and len(set(map(frozenset, seen))) > 2
 
 

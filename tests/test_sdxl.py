@@ -10,9 +10,9 @@ import torch
 
 from pipeline.record import CropBox
 from tests.training_set import checkpoint, narrow, sample, workspace
-from training.data.dataset import SourceImage
+from training.batch import SourceImage, size_conditioning
 from training.models.architecture_config import PLANS, write_config_folder
-from training.models.family import TextSettings, size_of
+from training.models.family import TextSettings
 from training.models.loader import empty_part
 from training.models.sdxl import SDXL, original_name
 
@@ -91,8 +91,8 @@ def test_sizes_are_those_of_source_crop_and_image():
         cropped_fraction=0.3,
     )
     cut = dataclasses.replace(sample(1, width=1024, height=1016), source=SourceImage("a.jpg", crop, None))
-    assert size_of(cut) == (2000, 3000, 8, 256, 1016, 1024)
-    assert size_of(sample(1, width=64, height=128)) == (128, 64, 0, 0, 128, 64)
+    assert size_conditioning(cut) == (2000, 3000, 8, 256, 1016, 1024)
+    assert size_conditioning(sample(1, width=64, height=128)) == (128, 64, 0, 0, 128, 64)
 
 
 def test_model_is_told_text_summary_and_sizes(tmp_path):

@@ -9,13 +9,14 @@ from PIL import Image
 
 from pipeline.manifest import write_manifest
 from tests.training_set import checkpoint, workspace
+from training.batch import RunConfig, SampleRef
 from training.data.dataset import read_samples
 from training.data.folders import FolderPair, read_folders
-from training.data.sampler import SampleRef, is_flipped
+from training.data.sampler import is_flipped
 from training.models.families import detect_family
-from training.setup import RunConfig, build_job
+from training.setup import build_job
 from training.train import Train
-from training.trainer import errors, make_batch
+from training.trainer import image_losses, make_batch
 
 
 def nothing(done, total):
@@ -50,7 +51,7 @@ def test_mirrored_draws_show_the_mirrored_image_and_mask(home):
     sides = {is_flipped(draw, 42): draw for draw in (SampleRef(clear, n) for n in range(20))}
     plain, turned = (job.latent(sides[side])[0] for side in (False, True))
     assert not torch.equal(plain, turned)
-    assert torch.equal(job.latent(SampleRef(clear, sides[True].number))[0], turned)
+    assert torch.equal(job.latent(SampleRef(clear, sides[True].repeat))[0], turned)
     assert job.mask(sides[False]).tolist() == [[[[0.0] * 4 + [1.0] * 4] * 8]]
     assert job.mask(sides[True]).tolist() == [[[[1.0] * 4 + [0.0] * 4] * 8]]
     still = job_of(home)
@@ -65,14 +66,14 @@ def test_only_what_the_mask_lets_count_is_in_the_loss(home):
     assert make_batch(whole, draws).mask is None
     batch = make_batch(masked, draws)
     with torch.no_grad():
-        found, plain, floor = (errors(job, make_batch(job, draws))[0] for job in (masked, whole, floored))
-        noisy = masked.objective.add_noise(batch.clean, batch.mixed, batch.timesteps)
+        found, plain, floor = (image_losses(job, make_batch(job, draws))[0] for job in (masked, whole, floored))
+        noisy = masked.objective.add_noise(batch.latents, batch.added_noise, batch.timesteps)
         said = masked.family.forward(
-            masked.denoiser, noisy, batch.timesteps, masked.condition(batch.prompts), batch.size
+            masked.denoiser, noisy, batch.timesteps, masked.encode_prompts(batch.prompts), batch.size_conditioning
         )
     by_hand = (said - batch.noise).square()
     for k, draw in enumerate(draws):
-        right = by_hand[k, :, :, 4:] if draw.sample.caption.startswith("sks, hat") else by_hand[k]
+        right = by_hand[k, :, :, 4:] if draw.image.caption.startswith("sks, hat") else by_hand[k]
         assert float(found[k]) == pytest.approx(float(right.mean()), rel=1e-4)
     assert torch.allclose(floor, plain)
 
@@ -83,8 +84,8 @@ def test_prompts_follow_the_options(home):
     shuffled = job_of(home, shuffle_caption=True)
     prompts = {shuffled.prompt(SampleRef(sample, number)) for number in range(30)}
     assert len(prompts) > 10 and {prompt.split(", ")[0] for prompt in prompts} == {"sks"}
-    told = shuffled.condition(["sks, hat", "sks, coat", "sks, hat"])["text"]
-    alone = shuffled.condition(["sks, coat"])["text"]
+    told = shuffled.encode_prompts(["sks, hat", "sks, coat", "sks, hat"])["text"]
+    alone = shuffled.encode_prompts(["sks, coat"])["text"]
     assert torch.allclose(told[1], alone[0], atol=1e-5) and torch.equal(told[0], told[2])
     assert not torch.allclose(told[0], told[1])
 
@@ -92,7 +93,7 @@ def test_prompts_follow_the_options(home):
 @pytest.mark.parametrize("tokens", [75, 150, 225])
 def test_caption_tokens_reach_the_encoder(home, tokens):
     caption = home[1][0].caption
-    assert job_of(home, max_token_length=tokens).condition([caption])["text"].shape == (1, tokens + 2, 64)
+    assert job_of(home, max_token_length=tokens).encode_prompts([caption])["text"].shape == (1, tokens + 2, 64)
 
 
 def test_weights_multiply_what_their_words_say(home):

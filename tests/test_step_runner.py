@@ -10,11 +10,11 @@ import torch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import sample
-from training.data.sampler import SampleRef
+from training.batch import SampleRef
 from training.performance.cuda_graphs import AFTER, StepGraphs
 from training.performance.execution_modes import ExecutionMode
 from training.performance.step_runner import StepRunner, step_runner
-from training.trainer import errors, make_batch
+from training.trainer import image_losses, make_batch
 
 SAMPLES = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3), sample(4)]
 
@@ -49,7 +49,7 @@ def batch(made, count=4):
 
 def taught(made, count=4):
     """Errors, weights and gradient of one step, and the study."""
-    study = StepRunner(made, errors, 1)
+    study = StepRunner(made, image_losses, 1)
     ((error, weight),) = study.step([batch(made, count)], count, 7)
     (learned,) = study.weights
     return error, weight, learned.grad.clone(), study
@@ -115,7 +115,7 @@ def test_gradients_of_a_failed_try_do_not_count():
     made, roomy = narrow(room=2), narrow(room=4)
     grads = []
     for one in (made, roomy):
-        study = StepRunner(one, errors, 1)
+        study = StepRunner(one, image_losses, 1)
         study.step([batch(one, 2), batch(one, 4)], 6, 7)
         grads.append(study.weights[0].grad.clone())
     assert made.denoiser.calls[:2] == [2, 4]
@@ -131,14 +131,14 @@ def test_only_memory_errors_are_endured():
 
 def test_checkpointing_that_is_asked_for_is_on_from_the_start_and_off_afterwards():
     made = narrow(room=4, gradient_checkpointing="on")
-    with step_runner(made, errors, 1):
+    with step_runner(made, image_losses, 1):
         assert made.denoiser.checkpointed
     assert not made.denoiser.checkpointed
 
 
 def test_a_graph_that_needs_too_much_is_given_up_first(caplog):
     made = narrow(room=4)
-    study = StepRunner(made, errors, 1)
+    study = StepRunner(made, image_losses, 1)
 
     def short(given, share):
         raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -154,7 +154,7 @@ def test_a_graph_that_needs_too_much_is_given_up_first(caplog):
 def test_steps_by_graphs_each_begin_without_gradients():
     """The gradients lie at fixed places, which the learner takes from the weights after each step."""
     made, plain = narrow(room=4), narrow(room=4)
-    study, other = StepRunner(made, errors, 1), StepRunner(plain, errors, 1)
+    study, other = StepRunner(made, image_losses, 1), StepRunner(plain, image_losses, 1)
     study.chosen, study.graphs = True, StepGraphs(study._forward_backward, study.weights, capture=None, after=9)
     for turn in range(2):
         given = make_batch(made, [SampleRef(one, turn) for one in SAMPLES])
@@ -167,7 +167,7 @@ def test_steps_by_graphs_each_begin_without_gradients():
 
 def test_the_fastest_way_is_taken(monkeypatch, caplog):
     made = narrow(room=4)
-    study = StepRunner(made, errors, 1000)
+    study = StepRunner(made, image_losses, 1000)
     slow, fast = ExecutionMode("slow"), ExecutionMode("fast", graphs=True)
     study.ways = [slow, fast]
     monkeypatch.setattr(study, "measure", lambda way, batch, share: {slow: 0.0921, fast: 0.0613}[way])
@@ -179,7 +179,7 @@ def test_the_fastest_way_is_taken(monkeypatch, caplog):
 
 def test_a_way_that_fails_is_not_taken(caplog):
     made = narrow(room=4)
-    study = StepRunner(made, errors, 1000)
+    study = StepRunner(made, image_losses, 1000)
     study.ways = [ExecutionMode("slow"), ExecutionMode("broken")]
     teach = study._forward_backward
 
@@ -197,7 +197,7 @@ def test_a_way_that_fails_is_not_taken(caplog):
 def test_measuring_teaches_nothing(monkeypatch):
     *_, gradient, _ = taught(narrow(room=4))
     made = narrow(room=4)
-    study = StepRunner(made, errors, 1000)
+    study = StepRunner(made, image_losses, 1000)
     study.ways = [ExecutionMode("one"), ExecutionMode("two")]
     study.step([batch(made)], 4, 7)
     assert len(made.denoiser.calls) == 2 * (AFTER + 1 + 5) + 1
@@ -206,6 +206,6 @@ def test_measuring_teaches_nothing(monkeypatch):
 
 def test_processes_without_images_wait():
     made = narrow(room=4)
-    study = StepRunner(made, errors, 1)
+    study = StepRunner(made, image_losses, 1)
     found = study.step([None, batch(made, 1)], 5, 7)
     assert [len(error) for error, _ in found] == [0, 1]

@@ -21,7 +21,7 @@ class Clock:
 
 
 def step(number):
-    return SimpleNamespace(number=number, norm=torch.zeros(()))
+    return SimpleNamespace(number=number, grad_norm=torch.zeros(()))
 
 
 def run(until, steps):

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from pipeline.record import Drop
 from tests.training_set import checkpoint, manifest, placed, workspace
+from training.batch import RunConfig
 from training.distributed import DistributedContext
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
 from training.run import split_dataset
-from training.setup import RunConfig, build_job
+from training.setup import build_job
 from training.train import Train
 from training.trainer import train
 
@@ -187,7 +188,7 @@ def learned(work, made, **options):
     """Train without a file, and what was learned by the name of each weight."""
     config, model = Train(**QUICK | {"save_every_epochs": 0} | options), checkpoint(work)
     job = build_job(RunConfig(config, SD1(), model, split_dataset(config, made).train), work, nothing).job
-    learner = make_train_state(job.groups, config, DistributedContext())
+    learner = make_train_state(job.param_groups, config, DistributedContext())
     train(job, learner, 0, ())
     return {name: value.clone() for name, value in learner.result().items()}
 

@@ -13,44 +13,45 @@ import torch.utils._python_dispatch
 from pipeline.errors import PrepError
 from tests.toy_job import job
 from tests.training_set import checkpoint, sample, workspace
-from training.data.sampler import SampleRef, draw_noise
+from training.batch import SampleRef
+from training.data.sampler import draw_noise
 from training.distributed import DistributedContext
 from training.methods.adapters import inject, parameters
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
 from training.train import Train
-from training.trainer import count_steps, errors, make_batch, train
+from training.trainer import count_steps, image_losses, make_batch, train
 
 
 def run(made, *watchers, done=0):
     """Train a job; its steps."""
     steps = []
-    learner = make_train_state(made.groups, made.config, DistributedContext())
+    learner = make_train_state(made.param_groups, made.config, DistributedContext())
     train(made, learner, done, [lambda step: bool(steps.append(step)), *watchers])
     return steps
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("min_snr", [0.0, 5.0])
-def test_loss_is_the_published_formula(prediction, min_snr):
+@pytest.mark.parametrize("min_snr_gamma", [0.0, 5.0])
+def test_loss_is_the_published_formula(prediction, min_snr_gamma):
     samples = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3)]
-    made = job(samples, {"prediction_type": prediction}, min_snr_gamma=min_snr, prior_loss_weight=0.3, noise_offset=0.1)
+    made = job(samples, {"prediction_type": prediction}, min_snr_gamma=min_snr_gamma, prior_loss_weight=0.3, noise_offset=0.1)
     batch = [SampleRef(samples[0], 4), SampleRef(samples[1], 0), SampleRef(samples[2], 1)]
-    error, weight = errors(made, make_batch(made, batch))
+    error, weight = image_losses(made, make_batch(made, batch))
 
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for k, draw in enumerate(batch):
         mean, std = (x.numpy().astype(float) for x in made.latent(draw))
         luck = draw_noise(draw, made.objective, mean.shape[1:], (42, made.config))
-        noise, time = luck.noise.numpy().astype(float), int(luck.time)
+        noise, time = luck.noise.numpy().astype(float), int(luck.timestep)
         clean = mean + std * luck.posterior.numpy()
         a = alphas[time]
         noisy = np.sqrt(a) * clean + np.sqrt(1 - a) * noise
-        predicted = 0.5 * noisy + len(draw.sample.caption) / 100 + time / 1000
+        predicted = 0.5 * noisy + len(draw.image.caption) / 100 + time / 1000
         target = noise if prediction == "epsilon" else np.sqrt(a) * noise - np.sqrt(1 - a) * clean
         snr = a / (1 - a)
-        wanted = 1.0 if not min_snr else min(snr, min_snr) / (snr if prediction == "epsilon" else snr + 1)
-        wanted *= 0.3 if draw.sample.reg else 1.0
+        wanted = 1.0 if not min_snr_gamma else min(snr, min_snr_gamma) / (snr if prediction == "epsilon" else snr + 1)
+        wanted *= 0.3 if draw.image.reg else 1.0
         assert float(error[k].detach()) == pytest.approx(((predicted - target) ** 2).mean(), rel=1e-4)
         assert float(weight[k]) == pytest.approx(wanted, rel=1e-3)
 
@@ -61,11 +62,11 @@ def test_first_step_moves_against_the_weighted_gradient():
     options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "max_grad_norm": 0.0}
     made = job(samples, batch_size=2, steps=1, prior_loss_weight=0.25, learning_rate=1e-3, **options)
     probe = dataclasses.replace(made, denoiser=torch.tensor(0.5, requires_grad=True))
-    one, two = (errors(probe, make_batch(probe, [SampleRef(s, 0)]))[0][0] for s in samples)
+    one, two = (image_losses(probe, make_batch(probe, [SampleRef(s, 0)]))[0][0] for s in samples)
     ((one + 0.25 * two) / 2).backward()
     (step,) = run(made)
     assert float(made.denoiser.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.denoiser.grad), rel=1e-5)
-    assert float(step.norm) == pytest.approx(abs(float(probe.denoiser.grad)), rel=1e-5)
+    assert float(step.grad_norm) == pytest.approx(abs(float(probe.denoiser.grad)), rel=1e-5)
 
 
 def test_accumulated_batches_are_one_large_batch():
@@ -74,16 +75,16 @@ def test_accumulated_batches_are_one_large_batch():
     options = {"optimizer": "sgd-nesterov", "beta1": 1e-9, "max_grad_norm": 0.0, "learning_rate": 1e-3}
     made = job(samples, batch_size=2, gradient_accumulation_steps=99, epochs=1, **options)
     probe = dataclasses.replace(made, denoiser=torch.tensor(0.5, requires_grad=True))
-    sum(errors(probe, make_batch(probe, [SampleRef(s, 0)]))[0][0] / 7 for s in samples).backward()
+    sum(image_losses(probe, make_batch(probe, [SampleRef(s, 0)]))[0][0] / 7 for s in samples).backward()
     (step,) = run(made)
-    assert [len(shown.draws) for shown in step.shown].count(2) == 3
+    assert [len(shown.samples) for shown in step.trained].count(2) == 3
     assert float(made.denoiser.detach()) == pytest.approx(0.5 - 1e-3 * float(probe.denoiser.grad), rel=1e-5)
 
 
 def test_accumulation_stays_within_an_epoch():
     samples = [sample(k, repeats=1) for k in range(5)]
     steps = run(job(samples, batch_size=1, gradient_accumulation_steps=2, epochs=2))
-    assert [len(step.shown) for step in steps] == [2, 2, 1, 2, 2, 1]
+    assert [len(step.trained) for step in steps] == [2, 2, 1, 2, 2, 1]
     assert [step.epoch_ends for step in steps] == [False, False, True, False, False, True]
 
 
@@ -97,10 +98,10 @@ def test_steps_say_what_was_done():
     assert [step.last for step in steps] == [False] * (total - 1) + [True]
     assert {step.epoch for step in steps} == {1, 2, 3}
     assert sum(step.epoch_ends for step in steps) == 3
-    np.testing.assert_allclose([step.rate for step in steps], [1e-2 * (1 - k / total) for k in range(total)])
-    shown = [shown for step in steps for shown in step.shown]
-    assert all(len({draw.sample.width for draw in batch.draws}) == 1 for batch in shown)
-    assert sum(len(batch.draws) for batch in shown) == 3 * 4  # two subject turns, as many regularization turns an epoch
+    np.testing.assert_allclose([step.learning_rate for step in steps], [1e-2 * (1 - k / total) for k in range(total)])
+    shown = [shown for step in steps for shown in step.trained]
+    assert all(len({draw.image.width for draw in batch.samples}) == 1 for batch in shown)
+    assert sum(len(batch.samples) for batch in shown) == 3 * 4  # two subject turns, as many regularization turns an epoch
 
 
 def test_shown_errors_are_unweighted():
@@ -108,9 +109,9 @@ def test_shown_errors_are_unweighted():
     made = job(samples, batch_size=4, steps=1, prior_loss_weight=0.1, min_snr_gamma=5.0)
     fresh = dataclasses.replace(made, denoiser=torch.tensor(0.5))
     (step,) = run(made)
-    (shown,) = step.shown
-    for draw, error, weight in zip(shown.draws, shown.error, shown.weight, strict=True):
-        alone = errors(fresh, make_batch(fresh, [draw]))
+    (shown,) = step.trained
+    for draw, error, weight in zip(shown.samples, shown.losses, shown.weights, strict=True):
+        alone = image_losses(fresh, make_batch(fresh, [draw]))
         assert (float(error), float(weight)) == pytest.approx([float(value) for value in alone], rel=1e-5)
 
 
@@ -133,8 +134,8 @@ def test_a_watcher_ends_the_run_after_all_were_asked():
 def test_a_run_that_goes_on_sees_what_it_would_have_seen():
     samples = [sample(k) for k in range(3)]
     made = job(samples, batch_size=2, epochs=3)
-    whole = [[shown.draws for shown in step.shown] for step in run(made)]
-    assert [[shown.draws for shown in step.shown] for step in run(made, done=4)] == whole[4:]
+    whole = [[shown.samples for shown in step.trained] for step in run(made)]
+    assert [[shown.samples for shown in step.trained] for step in run(made, done=4)] == whole[4:]
     assert run(made, done=len(whole)) == []
 
 
@@ -186,13 +187,13 @@ def test_overfitting_one_batch(tmp_path):
     samples = [sample(1), sample(2)]
     text = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(0))
     made = dataclasses.replace(
-        job(samples), family=SD1(), denoiser=unet, condition=lambda captions: {"text": text[: len(captions)]}
+        job(samples), family=SD1(), denoiser=unet, encode_prompts=lambda captions: {"text": text[: len(captions)]}
     )
     batch = [SampleRef(samples[0], 0), SampleRef(samples[1], 0)]
     optimizer = torch.optim.AdamW(list(parameters(unet).values()), lr=5e-3)
     losses = []
     for _ in range(60):
-        loss = errors(made, make_batch(made, batch))[0].mean()
+        loss = image_losses(made, make_batch(made, batch))[0].mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

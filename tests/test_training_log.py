@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from tests.training_set import sample
+from training.batch import SampleRef, TrainedImages, TrainingStep
 from training.checkpoints.training_log import SYNC_EVERY, TrainingLog
-from training.data.sampler import SampleRef
 from training.distributed import DistributedContext
-from training.trainer import TrainedImages, TrainingStep
 
 DRAWS = [SampleRef(sample(1), 0), SampleRef(sample(2, reg=True), 0), SampleRef(sample(3, width=128), 0)]
 
@@ -25,7 +24,7 @@ def step(number, total=100, loss=0.5):
 
 
 def ledger(folder):
-    return TrainingLog(folder, lambda draw: f"prompt of {draw.sample.id}", DistributedContext())
+    return TrainingLog(folder, lambda draw: f"prompt of {draw.image.id}", DistributedContext())
 
 
 def test_a_step_and_its_images(tmp_path):
@@ -33,7 +32,7 @@ def test_a_step_and_its_images(tmp_path):
     one.after(step(1, 1))
     one.finish(tmp_path)
     (row,) = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
-    ids = [draw.sample.id for draw in DRAWS]
+    ids = [draw.image.id for draw in DRAWS]
     assert row == {
         "step": 1,
         "epoch": 1,

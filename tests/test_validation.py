@@ -27,7 +27,7 @@ from training.evaluation.validation import (
 from training.train import Train
 
 TRAIN = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
-HELD = [sample(k, held=True) for k in range(10, 14)]
+HELD = [sample(k, held_out=True) for k in range(10, 14)]
 
 
 class Killed(Exception):
@@ -95,7 +95,7 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
     made = dataclasses.replace(
         made,
         latent=lambda draw, read=made.latent: (shown.append(draw), read(draw))[1],
-        condition=lambda captions, ask=made.condition: (shown.append(captions), ask(captions))[1],
+        encode_prompts=lambda captions, ask=made.encode_prompts: (shown.append(captions), ask(captions))[1],
     )
     torch.manual_seed(5)
     first = measure_losses(made, HELD[0])
@@ -104,17 +104,17 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
     assert torch.equal(first, measure_losses(made, HELD[0]))
-    assert shown[0].plain
+    assert shown[0].deterministic
     assert shown[1] == [plain_prompt(HELD[0], made.config)] * 4
 
 
 def test_a_plain_draw_is_never_mirrored():
-    from training.data.sampler import SampleRef
+    from training.batch import SampleRef
     from training.setup import _turned
 
     config = Train(random_flip=True)
     assert {_turned(config, SampleRef(sample(k), 0)) for k in range(20)} == {True, False}
-    assert {_turned(config, SampleRef(sample(k), 0, plain=True)) for k in range(20)} == {False}
+    assert {_turned(config, SampleRef(sample(k), 0, deterministic=True)) for k in range(20)} == {False}
 
 
 def test_one_image_does_not_change_another(tmp_path):
@@ -280,7 +280,7 @@ def test_what_run_json_tells(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_no_best(tmp_path):
     made = job(TRAIN, validate_every_steps=1)
-    made = dataclasses.replace(made, condition=lambda captions: {"text": torch.full((len(captions),), float("nan"))})
+    made = dataclasses.replace(made, encode_prompts=lambda captions: {"text": torch.full((len(captions),), float("nan"))})
     course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), tmp_path)
     with pytest.raises(PrepError, match=r"The loss of the record [0-9a-f]+ is not finite at step 0"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from training.batch import TrainingJob
 from training.objective import ddpm
 from training.optim.optimizers import ParamGroup
 from training.train import Train
-from training.trainer import TrainingJob
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 CPU = torch.device("cpu")
@@ -25,8 +25,8 @@ def job(samples, schedule=None, **options) -> TrainingJob:
     weight = torch.tensor(0.5, requires_grad=True)
 
     def latent(draw):
-        stream = torch.Generator().manual_seed(int(draw.sample.id, 16))
-        mean = torch.randn(1, 4, draw.sample.height // 8, draw.sample.width // 8, generator=stream)
+        stream = torch.Generator().manual_seed(int(draw.image.id, 16))
+        mean = torch.randn(1, 4, draw.image.height // 8, draw.image.width // 8, generator=stream)
         return mean, torch.full_like(mean, 0.1)
 
     config = Train(**{"learning_rate": 1e-2, "batch_size": 3, "save_every_epochs": 0} | options)
@@ -38,8 +38,8 @@ def job(samples, schedule=None, **options) -> TrainingJob:
         samples=samples,
         latent=latent,
         mask=lambda draw: None,
-        prompt=lambda draw: draw.sample.caption,
-        condition=lambda captions: {"text": torch.tensor([float(len(caption)) / 100 for caption in captions])},
-        groups=[ParamGroup("toy", {"weight": weight}, config.learning_rate)],
+        prompt=lambda draw: draw.image.caption,
+        encode_prompts=lambda captions: {"text": torch.tensor([float(len(caption)) / 100 for caption in captions])},
+        param_groups=[ParamGroup("toy", {"weight": weight}, config.learning_rate)],
         device=CPU,
     )

@@ -19,7 +19,7 @@ from pipeline.workspace import Workspace
 from tests.make import record
 from tests.narrow import NARROW as MODELS
 from tests.narrow import write_narrow
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 from training.models.base_model import PARTS, find_base
 from training.models.loader import BaseModel, open_base_model
 from training.models.mini import ensure_mini, mini_folder

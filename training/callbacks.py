@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.batch import StepCallback
 from training.evaluation.loss_curves import draw_curves
 from training.evaluation.outliers import find_outliers
 from training.evaluation.tensorboard import TensorBoardLogger
 from training.evaluation.validation import ValidationSet, Validator, summarize_evaluations
 from training.sampling.sample_callback import SampleCallback
-from training.trainer import StepCallback
 
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace

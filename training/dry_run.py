@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.workspace import Workspace, write_atomic
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 from training.evaluation.step_timer import StepTimer
 from training.run import run_training, split_dataset
 from training.trainer import count_steps, epoch_steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from training.batch import RunConfig
 from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.checkpoint_callback import RetentionPolicy
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
@@ -23,7 +24,7 @@ from training.optim.optimizers import need_package
 from training.performance.batch_size import with_batch
 from training.performance.hardware import find_device
 from training.performance.threads import suited_threads
-from training.setup import RunConfig, TrainingRun, build_job
+from training.setup import TrainingRun, build_job
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest

@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from training.batch import RunConfig, SampleRef, TrainingJob
 from training.data.captions import plain_prompt, prompt
 from training.data.conditioning import build_text_conditioning
 from training.data.latent_cache import LatentCache, LatentKey
 from training.data.masks import Masks, tensor
-from training.data.sampler import SampleRef, is_flipped
+from training.data.sampler import is_flipped
 from training.methods.compatibility import check_adapters
 from training.methods.default_lr import with_default_lr
 from training.methods.method import ADAPTERS, MethodContext
 from training.methods.table import METHODS, RATES
 from training.models.validate import vae_scale_factor
 from training.performance.hardware import fit_device
-from training.trainer import TrainingJob
 
 if TYPE_CHECKING:
     import torch
 
     from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
-    from training.data.dataset import TrainingImage
     from training.methods.method import TrainingMethod
     from training.models.family import Family, Modules
-    from training.models.loader import BaseModel
     from training.train import Train
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What a run is made of."""
-
-    config: Train
-    family: Family
-    checkpoint: BaseModel
-    samples: list[TrainingImage]
-    validation: list[TrainingImage] = field(default_factory=list)  # what is only measured
-
-    @property
-    def all(self) -> list[TrainingImage]:
-        return [*self.samples, *self.validation]
 
 
 @dataclass(frozen=True)
@@ -86,10 +69,10 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
         latent=latent,
         mask=mask,
         prompt=lambda draw: prompt(draw, config, config.seed),
-        condition=told.encode,
-        groups=trainee.param_groups(),
+        encode_prompts=told.encode,
+        param_groups=trainee.param_groups(),
         device=device,
-        live_text=bool(told.trained_encoders),
+        trains_text_encoder=bool(told.trained_encoders),
         offload=told.offload,
     )
     cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), config.text)]
@@ -121,11 +104,11 @@ def _latents(
     views = [LatentKey(sample) for sample in plan.all]
     views += [LatentKey(sample, True) for sample in plan.samples if config.random_flip]
     latents.prepare(views, lambda: checkpoint.load("vae").to(device), report)
-    return lambda draw: normalise(read(LatentKey(draw.sample, _turned(config, draw))))
+    return lambda draw: normalise(read(LatentKey(draw.image, _turned(config, draw))))
 
 
 def _turned(config: Train, draw: SampleRef) -> bool:
-    return config.random_flip and not draw.plain and is_flipped(draw, config.seed)
+    return config.random_flip and not draw.deterministic and is_flipped(draw, config.seed)
 
 
 def _masks(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Callable[[SampleRef], torch.Tensor | None]:
@@ -136,7 +119,7 @@ def _masks(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Callabl
     found = Masks(config.masks, workspace, vae_scale_factor(plan.checkpoint)).read(plan.all, report)
 
     def mask(draw: SampleRef) -> torch.Tensor | None:
-        own = found.get(draw.sample.id)
+        own = found.get(draw.image.id)
         return None if own is None else tensor(own, config.unmasked_weight, _turned(config, draw))
 
     return mask

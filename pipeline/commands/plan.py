@@ -14,7 +14,8 @@ from pipeline.staleness import read_if_valid
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.build import Build
-from training.data.dataset import TrainingImage, samples_of
+from training.batch import TrainingImage
+from training.data.dataset import samples_of
 from training.data.sampler import epoch_batches
 from training.sampling.prompts import PEOPLE
 from training.train import Train
@@ -96,7 +97,7 @@ def make_plan(
     """
     placed, origin = _placed(workspace, train, build, report)
     found = samples_of([placed])
-    samples = [sample for sample in found if not sample.held and (train.prior_loss_weight or not sample.reg)]
+    samples = [sample for sample in found if not sample.held_out and (train.prior_loss_weight or not sample.reg)]
     if all(sample.reg for sample in samples):
         raise PrepError(f"There are no images to train on in {origin}.", "prep status says where they went")
     first = epoch_batches(samples, 0, train.batch_size, train.seed, train.incomplete_batch)
@@ -104,9 +105,9 @@ def make_plan(
     share = sum(subject.shown for subject in subjects) / sum(map(len, first))
     return TrainingPlan(
         subjects,
-        tuple(_priors(samples, Counter(draw.sample.class_name for draw in chain(*first) if draw.sample.reg))),
-        tuple(_buckets(samples, [[draw.sample for draw in batch] for batch in first], train.batch_size)),
-        sum(sample.held for sample in found),
+        tuple(_priors(samples, Counter(draw.image.class_name for draw in chain(*first) if draw.image.reg))),
+        tuple(_buckets(samples, [[draw.image for draw in batch] for batch in first], train.batch_size)),
+        sum(sample.held_out for sample in found),
         train.batch_size,
         train.epochs,
         len(first),

@@ -13,9 +13,9 @@ from pipeline.stage import Options, option
 if TYPE_CHECKING:
     import torch
 
+    from training.batch import TrainingStep
     from training.checkpoints.manager import CheckpointManager
     from training.checkpoints.training_log import TrainingLog
-    from training.trainer import TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
+from training.batch import TrainingStep
 from training.optim.train_state import TrainState
-from training.trainer import TrainingStep
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ class CheckpointManager:
 
         largest = torch.nn.utils.get_total_norm(list(self.state.result().values()), float("inf"))
         if not bool(torch.isfinite(largest)):
-            ids = ", ".join(dict.fromkeys(draw.sample.id for shown in step.shown for draw in shown.draws))
+            ids = ", ".join(dict.fromkeys(draw.image.id for shown in step.trained for draw in shown.samples))
             raise PrepError(
                 f"The weights are not finite after step {step.number}; its batch holds the records {ids}.",
                 "Lower the learning rate, or look at these images and captions with: prep preview",

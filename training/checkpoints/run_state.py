@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.batch import StepCallback, TrainingJob, TrainingStep
 from training.checkpoints.checkpoint_callback import CheckpointCallback, RetentionPolicy
 from training.checkpoints.manager import CheckpointManager
 from training.checkpoints.signals import Signals
 from training.checkpoints.training_log import TrainingLog
 from training.distributed import DistributedContext
 from training.optim.train_state import TrainState, make_train_state
-from training.trainer import StepCallback, TrainingJob, TrainingStep, count_steps, train
+from training.trainer import count_steps, train
 
 if TYPE_CHECKING:
     from pipeline.stage import ProgressFn
@@ -46,7 +47,7 @@ class RunState:
 def resume_or_start(job: TrainingJob, place: RunPaths, ranks: DistributedContext) -> RunState:
     """The run as its newest checkpoint left it, or new."""
     config = job.config
-    learner = make_train_state(job.groups, config, ranks)
+    learner = make_train_state(job.param_groups, config, ranks)
     ledger, shelf = TrainingLog(place.state_folder, job.prompt, ranks), CheckpointManager(place.state_folder, learner)
     if config.restart and ranks.is_main_process:
         shutil.rmtree(place.state_folder, ignore_errors=True)

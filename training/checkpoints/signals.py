@@ -9,9 +9,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from pipeline.errors import Interrupted
+from training.batch import TrainingStep
 from training.checkpoints.training_log import SYNC_EVERY
 from training.distributed import DistributedContext
-from training.trainer import TrainingStep
 
 log = logging.getLogger(__name__)
 

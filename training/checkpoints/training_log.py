@@ -10,9 +10,8 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import join_parts, write_rows
-from training.data.sampler import SampleRef
+from training.batch import SampleRef, TrainingStep
 from training.distributed import DistributedContext
-from training.trainer import TrainingStep
 
 SYNC_EVERY = 25  # steps between looks at the losses: each look waits for the device
 _DIVERGED = 100  # times the loss of the first look
@@ -114,11 +113,11 @@ class TrainingLog:
             SampleRow(
                 step=step.number,
                 epoch=step.epoch,
-                id=draw.sample.id,
+                id=draw.image.id,
                 prompt=self.prompt(draw),
-                width=draw.sample.width,
-                height=draw.sample.height,
-                reg=draw.sample.reg,
+                width=draw.image.width,
+                height=draw.image.height,
+                reg=draw.image.reg,
                 weight=weight,
                 loss=error,
                 timestep=time,
@@ -156,20 +155,20 @@ def _read(steps: list[TrainingStep], ranks: DistributedContext) -> list[SyncedVa
     """What the steps found, of all processes; the only place where the host waits for the device."""
     import torch
 
-    shown = [shown for step in steps for shown in step.shown]
+    shown = [shown for step in steps for shown in step.trained]
     pieces = [
-        torch.cat([ranks.spread(batch.error, len(batch.draws)) for batch in shown]),
-        torch.cat([ranks.spread(batch.weight, len(batch.draws)) for batch in shown]),
-        torch.cat([ranks.spread(batch.time.float(), len(batch.draws)) for batch in shown]),
+        torch.cat([ranks.spread(batch.losses, len(batch.samples)) for batch in shown]),
+        torch.cat([ranks.spread(batch.weights, len(batch.samples)) for batch in shown]),
+        torch.cat([ranks.spread(batch.timesteps.float(), len(batch.samples)) for batch in shown]),
     ]
     ranks.all_reduce_sum(pieces)
-    values = torch.cat([*(piece.float() for piece in pieces), torch.stack([step.norm for step in steps]).float()])
+    values = torch.cat([*(piece.float() for piece in pieces), torch.stack([step.grad_norm for step in steps]).float()])
     flat: list[float] = values.tolist()
-    count = sum(len(batch.draws) for batch in shown)
+    count = sum(len(batch.samples) for batch in shown)
     found, at = list[SyncedValues](), 0
     columns = [flat[k * count : (k + 1) * count] for k in range(len(pieces))]
     for step, norm in zip(steps, flat[len(pieces) * count :], strict=True):
-        size = sum(len(batch.draws) for batch in step.shown)
+        size = sum(len(batch.samples) for batch in step.trained)
         errors, weights, times = (column[at : at + size] for column in columns)
         found.append(SyncedValues(errors, weights, times, norm))
         at += size
@@ -189,22 +188,22 @@ def _row(step: TrainingStep, errors: Sequence[float], norm: float) -> StepRow:
     return StepRow(
         step=step.number,
         epoch=step.epoch,
-        loss=_mean([error for draw, error in pairs if not draw.sample.reg]),
-        prior_loss=_mean([error for draw, error in pairs if draw.sample.reg]),
-        learning_rate=step.rate,
+        loss=_mean([error for draw, error in pairs if not draw.image.reg]),
+        prior_loss=_mean([error for draw, error in pairs if draw.image.reg]),
+        learning_rate=step.learning_rate,
         norm=norm,
-        width=pairs[0][0].sample.width,
-        height=pairs[0][0].sample.height,
-        ids=tuple(draw.sample.id for draw, _ in pairs),
+        width=pairs[0][0].image.width,
+        height=pairs[0][0].image.height,
+        ids=tuple(draw.image.id for draw, _ in pairs),
     )
 
 
 def _draws(step: TrainingStep) -> list[SampleRef]:
-    return [draw for shown in step.shown for draw in shown.draws]
+    return [draw for shown in step.trained for draw in shown.samples]
 
 
 def _ids(step: TrainingStep) -> str:
-    return ", ".join(dict.fromkeys(draw.sample.id for draw in _draws(step)))
+    return ", ".join(dict.fromkeys(draw.image.id for draw in _draws(step)))
 
 
 def _mean(values: list[float]) -> float | None:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pipeline.errors import PrepError
 from pipeline.stage import Options, option
-from training.data.dataset import TrainingImage
-from training.data.sampler import SampleRef, seed_of
+from training.batch import SampleRef, TrainingImage
+from training.data.sampler import seed_of
 from training.models.family import TextSettings
 
 _INNERMOST = re.compile(r"(?<!\\)\{((?:\\[{}]|[^{}])*)(?<!\\)\}")  # a choice without another one in it
@@ -79,13 +79,13 @@ def prompt(draw: SampleRef, captions: CaptionOptions, seed: int) -> str:
     prefix and suffix. So a caption left empty is empty, prefix and suffix included: it stands for
     what the model does without a prompt.
     """
-    chance = random.Random(seed_of(seed, "caption", draw.sample.id, draw.number))
-    text = _line(draw.sample.caption, captions, chance)
+    chance = random.Random(seed_of(seed, "caption", draw.image.id, draw.repeat))
+    text = _line(draw.image.caption, captions, chance)
     every = captions.caption_dropout_every_n_epochs
     if chance.random() < captions.caption_dropout or (every and (draw.epoch + 1) % every == 0):
         return ""
     front, loose, end = parts(text, captions)
-    loose = _thinned(loose, captions.tag_dropout, _Held(draw.sample.subject, bool(front or end)), chance)
+    loose = _thinned(loose, captions.tag_dropout, _Held(draw.image.subject, bool(front or end)), chance)
     if captions.shuffle_caption:
         chance.shuffle(loose)
     return _framed([*front, *loose, *end], captions)

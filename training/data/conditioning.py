@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
+    from training.batch import RunConfig
     from training.models.family import Condition, Modules
-    from training.setup import RunConfig
 
 log = logging.getLogger(__name__)
 

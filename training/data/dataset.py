@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
 from pipeline.stage import Options, option
+from training.batch import SourceImage, TrainingImage
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
-    from pipeline.record import CropBox, Record, Transform
+    from pipeline.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,46 +54,12 @@ class DataOptions(Options):
             raise PrepError("train: mask_floor was given without masks.", "Add: --masks alpha")
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingImage:
-    """An image of the data set, as far as training needs it."""
-
-    id: str
-    path: str  # of the image in the workspace; empty: it is cut out of its source
-    pixel_sha256: str  # hash of its content
-    width: int
-    height: int
-    caption: str
-    subject: str
-    class_name: str
-    reg: bool
-    folder: str  # its folder in the data set, such as '10_smith man'
-    repeats: int  # how often an epoch shows it; of regularization images, the need decides
-    source: SourceImage | None = None  # where it was cut out of; None in sets that only count
-    phash: str = ""  # perceptual hash, 16 hex digits; empty in sets that only count
-    held: bool = False  # kept out of training, to validate with
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-        return self.path or (self.source.path if self.source else self.id)
-
-
-@dataclass(frozen=True, slots=True)
-class SourceImage:
-    """The user's file that an image was made of, and how."""
-
-    path: str  # relative to the workspace, maybe outside of it
-    crop: CropBox
-    transform: Transform | None
-
-
 def read_samples(manifest: Manifest) -> list[TrainingImage]:
     """The images to train on that the manifest has placed in the data set, in its order.
 
     An image without caption is captioned with the text of its folder, as kohya does.
     """
-    return [sample for sample in read_all(manifest) if not sample.held]
+    return [sample for sample in read_all(manifest) if not sample.held_out]
 
 
 def read_all(manifest: Manifest) -> list[TrainingImage]:
@@ -124,7 +91,7 @@ def samples_of(batches: Iterable[list[Record]]) -> list[TrainingImage]:
                     repeats=int(repeats or 1),
                     source=SourceImage(record.source, record.crop, record.transform) if record.crop else None,
                     phash=record.image.phash,
-                    held=record.role == "val",
+                    held_out=record.role == "val",
                 )
             )
     return found

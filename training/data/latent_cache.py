@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import Unreadable
 from pipeline.imaging.image_file import render
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 from training.export.tensor_file import write_tensors
 from training.performance.memory_estimate import AdaptiveBatcher
 

@@ -17,7 +17,7 @@ from pipeline.imaging.image_file import render, transform
 from pipeline.record import CropBox, Transform
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, file_sha256
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 
 if TYPE_CHECKING:
     import torch

@@ -7,29 +7,18 @@ import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from training.data.dataset import TrainingImage
+from training.batch import NoiseSample, SampleRef, TrainingImage
 
 if TYPE_CHECKING:
-    import torch
 
     from training.objective import Objective
     from training.objective_options import ObjectiveOptions
 
 
 IncompleteBatch = Literal["keep", "fill", "drop"]
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRef:
-    """A sample's turn: `number` counts how often the run has shown it before."""
-
-    sample: TrainingImage
-    number: int
-    epoch: int = 0  # from 0
-    plain: bool = False  # not to learn from but to measure: without any chance
 
 
 def seed_of(*parts: object) -> int:
@@ -39,7 +28,7 @@ def seed_of(*parts: object) -> int:
 
 def is_flipped(draw: SampleRef, seed: int) -> bool:
     """Whether this draw shows its image mirrored, where half of them shall: by a coin of its own."""
-    return bool(seed_of(seed, "mirror", draw.sample.id, draw.number) & 1)
+    return bool(seed_of(seed, "mirror", draw.image.id, draw.repeat) & 1)
 
 
 def epoch_batches(
@@ -56,7 +45,7 @@ def epoch_batches(
     order.shuffle(drawn)
     sizes: dict[tuple[int, int], list[SampleRef]] = defaultdict(list)
     for draw in drawn:
-        sizes[draw.sample.width, draw.sample.height].append(draw)
+        sizes[draw.image.width, draw.image.height].append(draw)
     if batch > 1:
         sizes = {size: _FILL[underfilled](group, batch) for size, group in sizes.items()}
     batches = [group[at : at + batch] for group in sizes.values() for at in range(0, len(group), batch)]
@@ -67,8 +56,8 @@ def epoch_batches(
 
 def _check(planned: list[SampleRef], batches: list[list[SampleRef]], underfilled: IncompleteBatch) -> None:
     """AssertionError when an image is not seen as often as planned, but for what the policy adds or drops."""
-    plan = Counter(draw.sample.id for draw in planned)
-    shown = Counter(draw.sample.id for batch in batches for draw in batch)
+    plan = Counter(draw.image.id for draw in planned)
+    shown = Counter(draw.image.id for batch in batches for draw in batch)
     missed, more = plan - shown, shown - plan
     if (missed and underfilled != "drop") or (more and underfilled != "fill"):
         id = min(missed or more)
@@ -90,7 +79,7 @@ def _filled(group: list[SampleRef], batch: int) -> list[SampleRef]:
     """A whole number of batches: the first of the group come once more, with chances of their own."""
     lack = -len(group) % batch
     again = itertools.islice(itertools.cycle(group), lack)
-    return [*group, *(replace(draw, number=-1 - draw.number - k * _FILLER_OFFSET) for k, draw in enumerate(again))]
+    return [*group, *(replace(draw, repeat=-1 - draw.repeat - k * _FILLER_OFFSET) for k, draw in enumerate(again))]
 
 
 def _cut(group: list[SampleRef], batch: int) -> list[SampleRef]:
@@ -127,16 +116,6 @@ def _reg_draws(samples: list[TrainingImage], epoch: int, seed: int) -> Iterator[
             yield SampleRef(images[position % len(images)], position // len(images), epoch)
 
 
-@dataclass(frozen=True, slots=True)
-class NoiseSample:
-    """All that is random about one draw of a sample, from the sample's own stream."""
-
-    time: torch.Tensor  # (1,)
-    noise: torch.Tensor  # (1, C, h, w), what is to be predicted
-    mixed: torch.Tensor  # (1, C, h, w), what is mixed in: the same but for input perturbation
-    posterior: torch.Tensor  # (1, C, h, w), standard normal: where in the VAE's distribution the latent lies
-
-
 def draw_noise(
     draw: SampleRef, objective: Objective, shape: tuple[int, ...], settings: tuple[int, ObjectiveOptions]
 ) -> NoiseSample:
@@ -149,7 +128,7 @@ def draw_noise(
     import torch
 
     seed, config = settings
-    stream = torch.Generator().manual_seed(seed_of(seed, draw.sample.id, draw.number))
+    stream = torch.Generator().manual_seed(seed_of(seed, draw.image.id, draw.repeat))
     time = objective.sample_timesteps(stream, shape)
     noise = torch.randn(1, *shape, generator=stream)
     posterior = torch.randn(1, *shape, generator=stream)

@@ -9,7 +9,7 @@ from pipeline.errors import PrepError
 from pipeline.imaging.near_duplicates import nearest_within
 from pipeline.record import root_of
 from pipeline.split import ImageKey, SplitRule
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 
 if TYPE_CHECKING:
     from training.evaluation.validation import ValidationOptions
@@ -31,7 +31,7 @@ def split_validation(samples: list[TrainingImage], options: ValidationOptions, s
     """
     if options.validation_share:
         samples = _split(samples, options, seed)
-    found = ValidationSplit([s for s in samples if not s.held], [s for s in samples if s.held])
+    found = ValidationSplit([s for s in samples if not s.held_out], [s for s in samples if s.held_out])
     if not found.validation and (options.patience or options.keep_weights == "best"):
         wish = "patience" if options.patience else "result best"
         raise PrepError(
@@ -66,7 +66,7 @@ def check_leakage(found: ValidationSplit, bits: int) -> None:
 
 def _split(samples: list[TrainingImage], options: ValidationOptions, seed: int) -> list[TrainingImage]:
     """The same samples, a share of each subject's held out with all that looks like them."""
-    if any(sample.held for sample in samples):
+    if any(sample.held_out for sample in samples):
         raise PrepError(
             "train: validation_share has no effect on a data set that has validation images of its own.",
             "Leave it out, or build the set without: prep build --validation 0",
@@ -78,7 +78,7 @@ def _split(samples: list[TrainingImage], options: ValidationOptions, seed: int) 
             "train: validation_share takes no image: all of a subject look alike, or there is only one.",
             "Leave it out, or add images.",
         )
-    return [replace(s, held=True) if not s.reg and root_of(s.id) in taken else s for s in samples]
+    return [replace(s, held_out=True) if not s.reg and root_of(s.id) in taken else s for s in samples]
 
 
 def _card(sample: TrainingImage) -> ImageKey:

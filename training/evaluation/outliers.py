@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.parquet_rows import write_rows
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 from training.evaluation.validation import LossReading
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipeline.stage import ProgressFn
-    from training.trainer import StepCallback, TrainingStep
+    from training.batch import StepCallback, TrainingStep
 
 Clock = Callable[[], float]
 
@@ -75,5 +75,5 @@ def _settle(step: TrainingStep) -> None:
     """Wait for the device, whose work is only ordered when a step returns."""
     import torch
 
-    if step.norm.device.type == "cuda":
-        torch.cuda.synchronize(step.norm.device)
+    if step.grad_norm.device.type == "cuda":
+        torch.cuda.synchronize(step.grad_norm.device)

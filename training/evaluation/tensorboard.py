@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
+from training.batch import TrainingStep
 from training.checkpoints.training_log import StepRow
 from training.evaluation.validation import SETS
 from training.evaluation.verdict import Evaluation, mean
-from training.trainer import TrainingStep
 
 
 def need_tensorboard() -> None:

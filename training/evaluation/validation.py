@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_rows, write_rows
 from pipeline.stage import Options, option
+from training.batch import SampleRef, TrainingImage, size_conditioning
 from training.data.captions import plain_prompt
-from training.data.dataset import TrainingImage
-from training.data.sampler import SampleRef, seed_of
+from training.data.sampler import seed_of
 from training.evaluation.verdict import Evaluation, Verdict, best_checkpoint, diagnose, mean, should_stop_early
-from training.models.family import size_of
 from training.performance.memory_estimate import AdaptiveBatcher
 
 if TYPE_CHECKING:
     import torch
 
+    from training.batch import Batch, TrainingJob, TrainingStep
     from training.optim.train_state import TrainState
-    from training.trainer import Batch, TrainingJob, TrainingStep
 
 _AT_ONCE = 4  # times of an image that the model is shown together
 SETS = ("train", "validation", "reg")
@@ -126,15 +125,15 @@ def measure_losses(job: TrainingJob, sample: TrainingImage, portions: AdaptiveBa
     """
     import torch
 
-    from training.trainer import errors
+    from training.trainer import image_losses
 
-    config, draw = job.config, SampleRef(sample, 0, plain=True)
+    config, draw = job.config, SampleRef(sample, 0, deterministic=True)
     times = job.objective.validation_timesteps(config.validation_timesteps)
     clean, _ = job.latent(draw)
     noises = [_noise(clean, seed_of(config.seed, "measured", sample.id, k)) for k in range(len(times))]
 
     def at(some: slice) -> torch.Tensor:
-        return errors(job, _batch(job, draw, clean, (times[some], noises[some])))[0].float()
+        return image_losses(job, _batch(job, draw, clean, (times[some], noises[some])))[0].float()
 
     with torch.no_grad():
         return torch.cat((portions or _portions(job)).over(len(times), at))
@@ -156,21 +155,21 @@ def _batch(
     """One image at several times, each with its noise."""
     import torch
 
-    from training.trainer import Batch
+    from training.batch import Batch
 
     times, noises = chance
     count = len(times)
     mask = job.mask(draw)
     noise = torch.cat(noises).to(job.device)
     return Batch(
-        draws=[draw] * count,
-        prompts=[plain_prompt(draw.sample, job.config)] * count,
-        clean=clean.expand(count, -1, -1, -1).to(job.device),
+        samples=[draw] * count,
+        prompts=[plain_prompt(draw.image, job.config)] * count,
+        latents=clean.expand(count, -1, -1, -1).to(job.device),
         noise=noise,
-        mixed=noise,
+        added_noise=noise,
         timesteps=times.to(job.device),
-        prior=torch.ones(count, device=job.device),
-        size=torch.tensor([size_of(draw.sample)] * count, dtype=torch.float32, device=job.device),
+        prior_weights=torch.ones(count, device=job.device),
+        size_conditioning=torch.tensor([size_conditioning(draw.image)] * count, dtype=torch.float32, device=job.device),
         mask=None if mask is None else mask.expand(count, -1, -1, -1).to(job.device),
     )
 

@@ -21,10 +21,10 @@ from training.methods.method import ADAPTERS
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
+    from training.batch import TrainingStep
     from training.checkpoints.run_state import RunPaths
     from training.optim.train_state import TrainState
     from training.setup import TrainingRun
-    from training.trainer import TrainingStep
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 from training.data.sampler import epoch_batches
 
 if TYPE_CHECKING:

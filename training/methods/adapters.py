@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from training.methods.method import MethodContext, MethodOptions
-    from training.models.family import Family, Targets
+    from training.models.family import AdapterTargets, Family
 
     Tensors = dict[str, torch.Tensor]
 
@@ -128,7 +128,7 @@ def diffusers_named(config: MethodOptions, family: Family) -> bool:
     return named and "lora_A.weight" in ADAPTER_TYPES[config.method].initializers
 
 
-def sizes_of(config: MethodOptions, targets: Targets, paths: list[str]) -> dict[str, RankAlpha]:
+def sizes_of(config: MethodOptions, targets: AdapterTargets, paths: list[str]) -> dict[str, RankAlpha]:
     """The size of the adapter of each of a part's modules that gets one."""
     shares = {block: rank / config.rank for block, rank in read_block_ranks(config.block_ranks).items()}
     sizes = sized(matching(paths, targets.linear), RankAlpha(config.rank, config.alpha or config.rank), shares)

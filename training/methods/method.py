@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from pipeline.workspace import Workspace
-    from training.data.dataset import TrainingImage
+    from training.batch import TrainingImage
     from training.export.artifacts import ArtifactFolder
     from training.models.family import Family, Modules
     from training.models.loader import BaseModel

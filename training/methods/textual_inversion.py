@@ -34,7 +34,7 @@ from training.optim.options import LR_FREE_OPTIMIZERS
 if TYPE_CHECKING:
     import torch
 
-    from training.data.dataset import TrainingImage
+    from training.batch import TrainingImage
     from training.methods.method import MethodContext
     from training.models.family import Family, Modules
     from training.train import Train

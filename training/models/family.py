@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from training.data.dataset import TrainingImage
     from training.models.loader import BaseModel
     from training.objective import Objective
     from training.objective_options import ObjectiveOptions
@@ -31,7 +30,7 @@ class TextSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Targets:
+class AdapterTargets:
     """Patterns that match the whole paths of a part's modules that can carry adapters."""
 
     linear: str  # linear ones and 1 x 1 convolutions: those of LoRA
@@ -47,7 +46,7 @@ class Family(Protocol):
     multiple: ClassVar[int]  # of which an image's sides must be
     denoiser: ClassVar[str]  # the part that learns from noise: unet or transformer
     encoders: ClassVar[tuple[str, ...]]  # its text encoders
-    targets: ClassVar[dict[str, Targets]]  # of the parts that can learn
+    targets: ClassVar[dict[str, AdapterTargets]]  # of the parts that can learn
     prefixes: ClassVar[dict[str, str]]  # part to the beginning of its keys in the adapter file
     kohya: ClassVar[bool]  # whether adapter files have kohya's names; otherwise diffusers'
     loader: ClassVar[str]  # diffusers' class that loads adapters
@@ -86,18 +85,6 @@ class Family(Protocol):
 
     def probe_output(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
         """The answer of a part to one small fixed input: tells whether two modules are the same."""
-
-
-def size_of(sample: TrainingImage) -> tuple[int, int, int, int, int, int]:
-    """Height and width of the source, top and left of the crop, height and width of the image, in pixels.
-
-    As Stable Diffusion XL is told them (https://arxiv.org/abs/2307.01952, section 2.2): the crop
-    in pixels of the scaled source. Where the source is not known, the image is its own.
-    """
-    if sample.source is None:
-        return sample.height, sample.width, 0, 0, sample.height, sample.width
-    crop = sample.source.crop
-    return crop.source_height, crop.source_width, crop.top, crop.left, sample.height, sample.width
 
 
 def module_dtype(model: Any) -> torch.dtype:

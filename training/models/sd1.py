@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.clip_text import last_layers, too_long
-from training.models.family import Targets, TextSettings, module_dtype
+from training.models.family import AdapterTargets, TextSettings, module_dtype
 from training.models.validate import check_complete, check_width, unet_of
 from training.objective import DDPM, ddpm
 
@@ -21,11 +21,11 @@ _ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
 _RESNET = r"resnets\.\d+\.(?:conv1|conv2|conv_shortcut|time_emb_proj)"
 
 # The same modules as kohya's: by default all of each transformer, nothing of the convolutional blocks.
-UNET = Targets(
+UNET = AdapterTargets(
     linear=rf".*attentions\.\d+\.(?:proj_in|proj_out|transformer_blocks\.\d+\.(?:{_ATTENTION}))",
     conv=rf".*(?:{_RESNET}|(?:down|up)samplers\.0\.conv)",
 )
-CLIP = Targets(linear=r".*layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])")
+CLIP = AdapterTargets(linear=r".*layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|mlp\.fc[12])")
 
 
 class SD1:
@@ -37,7 +37,7 @@ class SD1:
     multiple: ClassVar[int] = 8
     denoiser: ClassVar[str] = "unet"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
-    targets: ClassVar[dict[str, Targets]] = {"unet": UNET, "text_encoder": CLIP}
+    targets: ClassVar[dict[str, AdapterTargets]] = {"unet": UNET, "text_encoder": CLIP}
     prefixes: ClassVar[dict[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}
     kohya: ClassVar[bool] = True
     loader: ClassVar[str] = "StableDiffusionLoraLoaderMixin"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.clip_text import penultimate, refuse_clip_skip, too_long
-from training.models.family import Targets, TextSettings, module_dtype
+from training.models.family import AdapterTargets, TextSettings, module_dtype
 from training.models.sd1 import CLIP
 from training.models.validate import check_complete
 from training.objective import FlowMatch, flow_match
@@ -34,8 +34,8 @@ class SD35:
     multiple: ClassVar[int] = 16  # the transformer takes latents in squares of 2 x 2
     denoiser: ClassVar[str] = "transformer"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2", "text_encoder_3")
-    targets: ClassVar[dict[str, Targets]] = {
-        "transformer": Targets(
+    targets: ClassVar[dict[str, AdapterTargets]] = {
+        "transformer": AdapterTargets(
             rf".*transformer_blocks\.\d+\.(?:attn2?\.(?:{_JOINT})|ff(?:_context)?\.net\.(?:0\.proj|2))"
         ),
         "text_encoder": CLIP,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
 from training.models.clip_text import penultimate, refuse_clip_skip
-from training.models.family import Targets, TextSettings, module_dtype
+from training.models.family import AdapterTargets, TextSettings, module_dtype
 from training.models.sd1 import CLIP, SD1, UNET
 from training.models.validate import check_complete, check_width, unet_of
 
@@ -36,7 +36,7 @@ class SDXL(SD1):
     title: ClassVar[str] = "Stable Diffusion XL"
     architecture: ClassVar[str] = "stable-diffusion-xl-v1-base/lora"
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
-    targets: ClassVar[dict[str, Targets]] = {"unet": UNET, "text_encoder": CLIP, "text_encoder_2": CLIP}
+    targets: ClassVar[dict[str, AdapterTargets]] = {"unet": UNET, "text_encoder": CLIP, "text_encoder_2": CLIP}
     prefixes: ClassVar[dict[str, str]] = {
         "unet": "lora_unet",
         "text_encoder": "lora_te1",

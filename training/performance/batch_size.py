@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
-from training.data.sampler import SampleRef
+from training.batch import SampleRef
 from training.performance.execution_modes import EAGER, tuned
 from training.performance.step_runner import step_runner
 
 if TYPE_CHECKING:
+    from training.batch import TrainingJob
     from training.distributed import DistributedContext
     from training.setup import TrainingRun
-    from training.trainer import TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ def attempt(job: TrainingJob, size: int) -> BatchProbe:
     """Show the largest images, so many at once."""
     import torch
 
-    from training.trainer import errors, make_batch
+    from training.trainer import image_losses, make_batch
 
     sample = max(job.samples, key=lambda sample: sample.width * sample.height)
     batch = make_batch(job, [SampleRef(sample, number) for number in range(size)])
     torch.cuda.empty_cache()  # of what the VAE left
     torch.cuda.reset_peak_memory_stats(job.device)
-    with tuned(job.device.type), step_runner(job, errors, 0) as study:
+    with tuned(job.device.type), step_runner(job, image_losses, 0) as study:
         seconds = study.measure(EAGER, batch, torch.full((), float(size), device=job.device))
     _, total = torch.cuda.mem_get_info(job.device)
     return BatchProbe(seconds, torch.cuda.max_memory_reserved(job.device) / total)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from training.trainer import Batch
+    from training.batch import Batch
 
     Pair = tuple[torch.Tensor, torch.Tensor]
     Teach = Callable[[Batch, torch.Tensor], Pair]  # a batch and the step's images to errors and weights
@@ -86,7 +86,7 @@ class StepGraphs:
 
     def _capture(self, batch: Batch, images: torch.Tensor) -> CapturedStep | None:
         """The graph of this shape; None, from then on, when this machine or model allows none."""
-        own = batch.replaced({name: value.clone() for name, value in batch.tensors().items()})
+        own = batch.with_tensors({name: value.clone() for name, value in batch.tensors().items()})
         share = images.clone()
         try:
             replay, found = self.capture(lambda: self.teach(own, share))

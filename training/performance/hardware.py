@@ -11,7 +11,7 @@ from training.performance.memory_estimate import check_memory, estimate_memory
 if TYPE_CHECKING:
     import torch
 
-    from training.setup import RunConfig
+    from training.batch import RunConfig
 
 
 def find_device(wanted: str) -> torch.device:

@@ -16,7 +16,7 @@ from training.methods.method import ADAPTERS
 if TYPE_CHECKING:
     import torch
 
-    from training.data.dataset import TrainingImage
+    from training.batch import TrainingImage
     from training.models.family import Family
     from training.models.loader import BaseModel
     from training.train import Train

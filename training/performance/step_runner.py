@@ -29,7 +29,7 @@ from training.performance.memory_estimate import describe_memory
 if TYPE_CHECKING:
     import torch
 
-    from training.trainer import Batch, TrainingJob
+    from training.batch import Batch, TrainingJob
 
     Pair = tuple[torch.Tensor, torch.Tensor]
     Errors = Callable[[TrainingJob, Batch], Pair]
@@ -44,9 +44,9 @@ class StepRunner:
 
     def __init__(self, job: TrainingJob, errors: Errors, steps: int) -> None:
         self.job, self.errors, self.steps = job, errors, steps
-        self.weights = [weight for group in job.groups for weight in group.weights.values()]
+        self.weights = [weight for group in job.param_groups for weight in group.weights.values()]
         self.sizes = len({(sample.width, sample.height) for sample in job.samples})
-        self.ways = possible(job.config, job.device.type, job.live_text)
+        self.ways = possible(job.config, job.device.type, job.trains_text_encoder)
         self.way: ExecutionMode = EAGER
         self.chosen = False
         self.graphs: StepGraphs | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from training.performance.memory_estimate import count_parameters
 
 if TYPE_CHECKING:
-    from training.trainer import TrainingJob
+    from training.batch import TrainingJob
 
 # Numbers of a denoiser: its layers are then so small that threads wait for each other longer than they compute. With
 # 4 million, 300 steps took 347 s in two threads on two cores, and 93 s in one. Stable Diffusion's has 860 million.

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 from training.sampling.image_generator import SampleRequest
 
 # What may stand after a prompt, as in kohya's files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.

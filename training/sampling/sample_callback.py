@@ -15,7 +15,7 @@ from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 from pipeline.stage import Options, option
 from pipeline.workspace import write_atomic
-from training.data.dataset import TrainingImage
+from training.batch import TrainingImage
 from training.data.latent_cache import read_pixels
 from training.evaluation.clip_score import ClipScorer
 from training.methods.token_embeddings import for_pipelines
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pipeline.workspace import Workspace
+    from training.batch import TrainingStep
     from training.checkpoints.run_state import RunPaths
     from training.models.family import Family
     from training.optim.train_state import TrainState
     from training.setup import TrainingRun
-    from training.trainer import TrainingStep
 
 log = logging.getLogger(__name__)
 
