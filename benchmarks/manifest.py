@@ -332,10 +332,10 @@ def suggest(home: Path) -> None:
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace
     from stages.merge import Merge
-    from stages.merging.suggest import Suggest
-    from stages.merging.suggest import suggest as work
+    from stages.merging.suggest import SuggestOptions
+    from stages.merging.suggest import suggest_plan as work
 
-    work(Suggest(), Merge(), Manifest.read(home / "manifests" / "tag.parquet"), Workspace(home))
+    work(SuggestOptions(), Merge(), Manifest.read(home / "manifests" / "tag.parquet"), Workspace(home))
 
 
 YARDSTICK = {"count": "bare count", "edit": "bare edit", "captions": "bare edit"}

@@ -14,7 +14,7 @@ from pipeline.record import Record, Transform
 from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
 
-STEEPEST = 45.0  # degrees; beyond it a turned image keeps less than half its sides
+MAX_ANGLE = 45.0  # degrees; beyond it a turned image keeps less than half its sides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Augment(Stage):
 
     flip: bool = option(False, "Add a copy mirrored left to right.")
     rotate: tuple[float, ...] = option(
-        [], "Add a copy turned by this many degrees counter-clockwise.", low=-STEEPEST, high=STEEPEST
+        [], "Add a copy turned by this many degrees counter-clockwise.", low=-MAX_ANGLE, high=MAX_ANGLE
     )
     zoom: tuple[float, ...] = option(
         [],
@@ -44,9 +44,9 @@ class Augment(Stage):
 
     def check(self) -> None:
         for angle in self.rotate:
-            if angle == 0 or abs(angle) > STEEPEST:
+            if angle == 0 or abs(angle) > MAX_ANGLE:
                 raise PrepError(
-                    f"augment: rotate is {angle:g}.", f"It must be from -{STEEPEST:g} to {STEEPEST:g}, not 0."
+                    f"augment: rotate is {angle:g}.", f"It must be from -{MAX_ANGLE:g} to {MAX_ANGLE:g}, not 0."
                 )
         for share in self.zoom:
             if not 0.25 <= share < 1:
@@ -64,11 +64,11 @@ class Augment(Stage):
 
 def augment_all(options: Augment, workspace: Workspace, records: list[Record]) -> list[Record]:
     """The records and their copies, written; sorted by id."""
-    done = [after for before in records for after in (before, *copies(options, workspace, before))]
+    done = [after for before in records for after in (before, *augmented_copies(options, workspace, before))]
     return sorted(done, key=lambda after: after.id)
 
 
-def copies(options: Augment, workspace: Workspace, before: Record) -> Iterator[Record]:
+def augmented_copies(options: Augment, workspace: Workspace, before: Record) -> Iterator[Record]:
     """The copies of one image; none when it is not of the kind to be copied."""
     if options.only not in ("all", before.role) or before.image is None:
         return
@@ -89,13 +89,13 @@ def transforms(options: Augment, record_id: str) -> Iterator[Transform]:
     for share in options.zoom:
         yield Transform("zoom", zoom=share)
     for k in range(options.jitter):
-        size, x, y = (draw(options.seed, record_id, k, what) for what in ("size", "x", "y"))
+        size, x, y = (uniform(options.seed, record_id, k, what) for what in ("size", "x", "y"))
         yield Transform(
             "jitter", zoom=1 - options.jitter_amount * (0.5 + size / 2), shift_x=2 * x - 1, shift_y=2 * y - 1
         )
 
 
-def draw(seed: int, record_id: str, k: int, what: str) -> float:
+def uniform(seed: int, record_id: str, k: int, what: str) -> float:
     """A number from 0 to 1, the same for the same arguments on any machine: 53 bits of a sha256."""
     digest = hashlib.sha256(f"{seed}\n{record_id}\n{k}\n{what}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)

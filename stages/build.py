@@ -17,7 +17,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import DatasetStage, ProgressFn, option
 from pipeline.workspace import Workspace, safe_name
-from stages.building.layout import LayoutOptions, Placement, caption_bytes, plan_layout, read_repeats, used
+from stages.building.layout import LayoutOptions, Placement, encode_caption, plan_layout, read_repeats, summarize_layout
 
 log = logging.getLogger("prep")
 
@@ -52,7 +52,7 @@ class Build(DatasetStage):
         "first ones in the seed's order, 2 the next, until all had their turn.",
         low=0,
     )
-    validation: float = option(
+    validation_share: float = option(
         0.0,
         "Share of each subject's images held out for validation, near-duplicates and copies together, at least "
         "one; 0 for none.",
@@ -68,7 +68,7 @@ class Build(DatasetStage):
         for token in read_repeats(self.repeats).keys() - manifest.distinct("subject"):
             raise PrepError(f"build: repeats names {token!r}, which is no subject's token.", "See prep.toml for those.")
 
-    def places(self, manifest: Manifest, workspace: Workspace) -> Iterator[list[Record]]:
+    def place_records(self, manifest: Manifest, workspace: Workspace) -> Iterator[list[Record]]:
         """The records with their places in the data set and what that makes of them; writes nothing."""
         wish = LayoutOptions(
             self.dataset_name or workspace.root.name,
@@ -76,29 +76,29 @@ class Build(DatasetStage):
             self.regularization,
             self.near_duplicate_bits,
             self.seed,
-            self.validation,
+            self.validation_share,
             self.reg_offset,
         )
         fates = plan_layout(wish, manifest.records())
         for batch in manifest.batches():
-            yield [_placed(record, fates.get(record.id), workspace) for record in batch]
+            yield [_place_record(record, fates.get(record.id), workspace) for record in batch]
 
     def run(self, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Iterator[list[Record]]:
         target, partial = workspace.dataset, workspace.root / "dataset.partial"
         shutil.rmtree(partial, ignore_errors=True)
         done, total = 0, manifest.counts.images
-        for after in self.places(manifest, workspace):
+        for after in self.place_records(manifest, workspace):
             for record in after:
                 if record.dataset_path:
                     place = partial / PurePosixPath(record.dataset_path).relative_to(target.name)
-                    _lay(record, place, self.caption_extension, workspace)
+                    _write_sample(record, place, self.caption_extension, workspace)
                     done += 1
                     report(done, total)
             yield after
-        _publish(partial, target, workspace)
+        _replace_dataset(partial, target, workspace)
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
-        return tuple(used(manifest))
+        return tuple(summarize_layout(manifest))
 
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
         """Whether an image or caption of the data set is gone or another than was written."""
@@ -110,12 +110,12 @@ class Build(DatasetStage):
             caption = there.get(str(PurePosixPath(placed).with_suffix(self.caption_extension)))
             if placed not in there or caption is None:
                 return "a file of dataset/ is"
-            if caption.read_bytes() != caption_bytes(words):
+            if caption.read_bytes() != encode_caption(words):
                 return "a caption as prep wrote it is"
         return ""
 
 
-def _placed(record: Record, fate: Placement | None, workspace: Workspace) -> Record:
+def _place_record(record: Record, fate: Placement | None, workspace: Workspace) -> Record:
     if fate is None:
         return record
     if fate.drop is not None:
@@ -129,7 +129,7 @@ def _placed(record: Record, fate: Placement | None, workspace: Workspace) -> Rec
     return replace(record, dataset_path=placed, role=fate.role, subject="", caption=record.class_name)
 
 
-def _lay(record: Record, path: Path, extension: str, workspace: Workspace) -> None:
+def _write_sample(record: Record, path: Path, extension: str, workspace: Workspace) -> None:
     """One image, linked or copied, and its caption."""
     assert record.image is not None
     image = workspace.path(record.image.path)
@@ -137,15 +137,15 @@ def _lay(record: Record, path: Path, extension: str, workspace: Workspace) -> No
         link(image, path)
     except FileNotFoundError:
         raise PrepError(f"{image} is gone.", "Make it again: prep run") from None
-    path.with_suffix(extension).write_bytes(caption_bytes(record.caption))
+    path.with_suffix(extension).write_bytes(encode_caption(record.caption))
 
 
-def _publish(partial: Path, target: Path, workspace: Workspace) -> None:
+def _replace_dataset(partial: Path, target: Path, workspace: Workspace) -> None:
     """Put the new data set in the old one's place; an old one that holds anything of the user's is kept aside."""
     partial.mkdir(exist_ok=True)
     if target.exists():
-        strange = _not_ours(target, partial, workspace)
-        aside = _free_name(target) if strange else workspace.root / "dataset.old"
+        strange = _foreign_file(target, partial, workspace)
+        aside = _backup_path(target) if strange else workspace.root / "dataset.old"
         if strange:
             log.warning("dataset/ held files that prep did not write (%s); it is kept as %s/", strange, aside.name)
         else:
@@ -158,7 +158,7 @@ def _publish(partial: Path, target: Path, workspace: Workspace) -> None:
     partial.rename(target)
 
 
-def _not_ours(target: Path, partial: Path, workspace: Workspace) -> str:
+def _foreign_file(target: Path, partial: Path, workspace: Workspace) -> str:
     """A file below `target` that no build of ours wrote or that was changed since; empty if there is none.
 
     The new build in `partial` counts too: an interrupted prep may have put it in place already.
@@ -171,7 +171,9 @@ def _not_ours(target: Path, partial: Path, workspace: Workspace) -> str:
         for record in manifest.records():
             if record.dataset_path:
                 expected[record.dataset_path] = None
-                expected[str(PurePosixPath(record.dataset_path).with_suffix(extension))] = caption_bytes(record.caption)
+                expected[str(PurePosixPath(record.dataset_path).with_suffix(extension))] = encode_caption(
+                    record.caption
+                )
     for path in sorted(target.rglob("*")):
         name = path.relative_to(workspace.root).as_posix()
         if not path.is_file() or (name in expected and expected[name] in (None, path.read_bytes())):
@@ -182,7 +184,7 @@ def _not_ours(target: Path, partial: Path, workspace: Workspace) -> str:
     return ""
 
 
-def _free_name(target: Path) -> Path:
+def _backup_path(target: Path) -> Path:
     number = 1
     while (path := target.with_name(f"{target.name}.kept-{number}")).exists():
         number += 1

@@ -17,7 +17,7 @@ from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
 from stages.cropping.bucket import Size, buckets, nearest_bucket, split_grid
 from stages.cropping.focus import find_focus
-from stages.cropping.window import Region, frame
+from stages.cropping.window import Region, fit_window
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 Cut = tuple[record.CropBox, "ndarray"]  # a crop and its pixels
 
-VIEW_SIDE = 512  # the longer side, in pixels, of a quick look
-MOST_SPARE = 2.0  # scale the whole image rather than look quickly while it is at most this many windows large
-WORTH_LOOKING = 0.01  # below this share cut away it does not matter which end it is cut from
+FOCUS_SIDE = 512  # the longer side, in pixels, of a quick look
+MAX_OVERSIZE = 2.0  # scale the whole image rather than look quickly while it is at most this many windows large
+MIN_CROPPED = 0.01  # below this share cut away it does not matter which end it is cut from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Crop(Stage):
 
     resolution: int = option(512, "Area of every crop: this many pixels squared.", low=64, high=8192)
     size: str = option("", "One fixed size for all instead, as 512x768.", metavar="WIDTHxHEIGHT")
-    step: int = option(64, "Sides are multiples of this many pixels.", low=8, high=1024)
+    bucket_step: int = option(64, "Sides are multiples of this many pixels.", low=8, high=1024)
     min_side: int = option(0, "Shortest side in pixels; 0 is half the resolution.", low=0)
     max_side: int = option(0, "Longest side in pixels; 0 is twice the resolution.", low=0)
     focus: Literal["saliency", "face", "center"] = option(
@@ -51,9 +51,11 @@ class Crop(Stage):
     background: str = option("#ffffff", "Color under transparent pixels, as #rrggbb.", metavar="COLOR")
     max_upscale: float = option(1.5, "Drop an image that would have to be enlarged more than this.", low=1.0)
     allow_upscale: bool = option(False, "Enlarge small images without limit.")
-    max_lost: float = option(1.0, "Drop an image that would lose more than this share of its area.", low=0.0, high=1.0)
+    max_cropped: float = option(
+        1.0, "Drop an image that would lose more than this share of its area.", low=0.0, high=1.0
+    )
     split: bool = option(False, "Cut an oversized or very long image into several crops.")
-    split_most: int = option(4, "Most crops that one image is split into.", low=2, high=64)
+    max_splits: int = option(4, "Most crops that one image is split into.", low=2, high=64)
     boxes: tuple[str, ...] = option(
         [], "Crop an image, by file name or id, to a box in pixels of the upright source.", metavar="NAME=L,T,W,H"
     )
@@ -61,8 +63,10 @@ class Crop(Stage):
     def check(self) -> None:
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.background):
             raise PrepError(f"crop: background is {self.background!r}.", "Write it as #rrggbb: #ffffff is white.")
-        if self.step % 8:
-            raise PrepError(f"crop: step is {self.step}.", "It must be a multiple of 8, as the models' latents need.")
+        if self.bucket_step % 8:
+            raise PrepError(
+                f"crop: step is {self.bucket_step}.", "It must be a multiple of 8, as the models' latents need."
+            )
         for text in self.boxes:
             parse_box(text)
         if self.size:
@@ -75,18 +79,18 @@ class Crop(Stage):
         if self.size:
             width, height = (int(side) for side in self.size.lower().split("x"))
             return ((width, height),)
-        return buckets(self.resolution, self.step, *self.sides())
+        return buckets(self.resolution, self.bucket_step, *self.sides())
 
     def sides(self) -> tuple[int, int]:
         """The shortest and the longest side, in whole steps."""
-        low = self.min_side or max(self.step, self.resolution // 2 // self.step * self.step)
-        high = self.max_side or -(-self.resolution * 2 // self.step) * self.step
+        low = self.min_side or max(self.bucket_step, self.resolution // 2 // self.bucket_step * self.bucket_step)
+        high = self.max_side or -(-self.resolution * 2 // self.bucket_step) * self.bucket_step
         return low, high
 
     def check_input(self, manifest: Manifest) -> None:
         if not self.boxes:
             return
-        known = {name for record in manifest.records() for name in names(record)}
+        known = {name for record in manifest.records() for name in box_names(record)}
         for box in self.boxes:
             if (name := parse_box(box)[0]) not in known:
                 raise PrepError(
@@ -99,29 +103,29 @@ class Crop(Stage):
 
 def crop_all(options: Crop, workspace: Workspace, records: list[Record]) -> list[Record]:
     """The records cropped, written or dropped; sorted by id."""
-    done = [after for before in records for after in crop_one(options, workspace, before)]
+    done = [after for before in records for after in crop_image(options, workspace, before)]
     return sorted(done, key=lambda after: after.id)
 
 
-def crop_one(options: Crop, workspace: Workspace, before: Record) -> list[Record]:
+def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Record]:
     """One image's crops, or itself with the reason why there is none."""
     try:
         data = workspace.source(before.source).read_bytes()
         size = image_file.upright_size(data)
-        regions, drawn = _regions(options, before, size)
-        made = [(_drawn if drawn else _cut)(options, data, size, region) for region in regions]
+        regions, drawn = _crop_regions(options, before, size)
+        made = [(_crop_box if drawn else _crop_region)(options, data, size, region) for region in regions]
     except OSError as fault:
         return [_dropped(before, "cannot be opened", fault.strerror or "")]
     except image_file.Unreadable as fault:
         return [_dropped(before, fault.reason, fault.detail)]
-    pieces = [before] if len(made) == 1 else [_piece(before, k) for k in range(1, len(made) + 1)]
+    pieces = [before] if len(made) == 1 else [_split_record(before, k) for k in range(1, len(made) + 1)]
     return [
-        replace(after, drop=one) if isinstance(one, Drop) else _written(workspace, after, one)
+        replace(after, drop=one) if isinstance(one, Drop) else _save(workspace, after, one)
         for after, one in zip(pieces, made, strict=True)
     ]
 
 
-def names(one: Record) -> tuple[str, str, str]:
+def box_names(one: Record) -> tuple[str, str, str]:
     """What a box may call an image: its id, its path, or its file's name."""
     return one.id, one.source, PurePosixPath(one.source).name
 
@@ -138,14 +142,14 @@ def parse_box(text: str) -> tuple[str, tuple[float, float, float, float]]:
     return name, (left, top, left + width, top + height)
 
 
-def _regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], bool]:
+def _crop_regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], bool]:
     """What to crop from, and whether the user drew it: boxes, else the pieces of a split, else the whole."""
-    boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in names(before)]
+    boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in box_names(before)]
     if any(box.right > size[0] or box.bottom > size[1] for box in boxes):
         raise image_file.Unreadable("box outside the image", f"it has {size[0]} x {size[1]} pixels")
     if boxes:
         return boxes, True
-    columns, rows = split_grid(*size, options.sizes(), options.split_most) if options.split else (1, 1)
+    columns, rows = split_grid(*size, options.sizes(), options.max_splits) if options.split else (1, 1)
     width, height = size[0] / columns, size[1] / rows
     pieces = [
         Region(column * width, row * height, (column + 1) * width, (row + 1) * height)
@@ -155,31 +159,31 @@ def _regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], b
     return pieces, False
 
 
-def _cut(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
+def _crop_region(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
     """The crop that suits a region and its pixels, or why there is none; raises Unreadable."""
     limit = math.inf if options.allow_upscale else options.max_upscale
     window = nearest_bucket(region.width, region.height, options.sizes(), limit)
     if window is None:
         return Drop("crop", "too small", f"{region.width:.0f} x {region.height:.0f} pixels")
-    fit = frame(size, region, window)
-    if fit.lost > options.max_lost:
-        return Drop("crop", "too much lost", f"{fit.lost:.0%} of the image for {window[0]} x {window[1]}")
-    if options.focus == "center" or fit.shares[0] * fit.shares[1] > 1 - WORTH_LOOKING:
-        return _rendered(data, fit.crop((0.5, 0.5), options.background, "center"))
-    if fit.upscale > 1 or fit.scaled[0] * fit.scaled[1] > MOST_SPARE * window[0] * window[1]:
-        seen = _part(image_file.thumbnail(data, VIEW_SIDE), size, region)
-        x, y, focus = find_focus(seen, fit.shares, options.focus)
-        return _rendered(data, fit.crop((x, y), options.background, focus))
+    fit = fit_window(size, region, window)
+    if fit.cropped_fraction > options.max_cropped:
+        return Drop("crop", "too much lost", f"{fit.cropped_fraction:.0%} of the image for {window[0]} x {window[1]}")
+    if options.focus == "center" or fit.region_fraction[0] * fit.region_fraction[1] > 1 - MIN_CROPPED:
+        return _rendered(data, fit.crop_box((0.5, 0.5), options.background, "center"))
+    if fit.upscale > 1 or fit.scaled[0] * fit.scaled[1] > MAX_OVERSIZE * window[0] * window[1]:
+        seen = _region_pixels(image_file.thumbnail(data, FOCUS_SIDE), size, region)
+        x, y, focus = find_focus(seen, fit.region_fraction, options.focus)
+        return _rendered(data, fit.crop_box((x, y), options.background, focus))
     # One decode for both looking and cutting: a crop is a cut-out of the whole scaled image.
-    whole = image_file.render(data, fit.whole(options.background))
-    x, y, focus = find_focus(_part(whole, size, region), fit.shares, options.focus)
-    crop = fit.crop((x, y), options.background, focus)
+    whole = image_file.render(data, fit.whole_image(options.background))
+    x, y, focus = find_focus(_region_pixels(whole, size, region), fit.region_fraction, options.focus)
+    crop = fit.crop_box((x, y), options.background, focus)
     return crop, whole[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].copy()
 
 
-def _drawn(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
+def _crop_box(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
     """The crop of a box the user drew: its middle, whatever is in it."""
-    made = _cut(replace(options, focus="center"), data, size, region)
+    made = _crop_region(replace(options, focus="center"), data, size, region)
     return made if isinstance(made, Drop) else (replace(made[0], focus="box"), made[1])
 
 
@@ -187,7 +191,7 @@ def _rendered(data: bytes, crop: record.CropBox) -> Cut:
     return crop, image_file.render(data, crop)
 
 
-def _part(rgb: ndarray, size: Size, region: Region) -> ndarray:
+def _region_pixels(rgb: ndarray, size: Size, region: Region) -> ndarray:
     """The part of a scaled upright image that shows `region` of a source of `size`; at least a pixel."""
     height, width, _ = rgb.shape
     x, y = width / size[0], height / size[1]
@@ -195,11 +199,11 @@ def _part(rgb: ndarray, size: Size, region: Region) -> ndarray:
     return rgb[top : max(top + 1, round(region.bottom * y)), left : max(left + 1, round(region.right * x))]
 
 
-def _piece(before: Record, k: int) -> Record:
+def _split_record(before: Record, k: int) -> Record:
     return replace(before, id=f"{before.id}-{k}", origin=before.id)
 
 
-def _written(workspace: Workspace, after: Record, made: Cut) -> Record:
+def _save(workspace: Workspace, after: Record, made: Cut) -> Record:
     return replace(after, crop=made[0], image=image_file.save(workspace, made[1]))
 
 
@@ -224,13 +228,13 @@ def _check_size(options: Crop) -> None:
 def _check_sides(options: Crop) -> None:
     low, high = options.sides()
     for name, side in (("min-side", low), ("max-side", high)):
-        if side % options.step:
-            below = side // options.step * options.step
+        if side % options.bucket_step:
+            below = side // options.bucket_step * options.bucket_step
             raise PrepError(
-                f"crop: {name} is {side}, which is no multiple of step, {options.step}.",
-                f"Take {below or options.step} or {below + options.step}.",
+                f"crop: {name} is {side}, which is no multiple of step, {options.bucket_step}.",
+                f"Take {below or options.bucket_step} or {below + options.bucket_step}.",
             )
-    if high < options.resolution // options.step * options.step:
+    if high < options.resolution // options.bucket_step * options.bucket_step:
         raise PrepError(
             f"crop: max-side is {high}, less than the resolution, {options.resolution}: no crop could have its area.",
             "Raise max-side or lower resolution.",

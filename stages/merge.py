@@ -12,11 +12,11 @@ from pipeline.record import Record, tagger_of
 from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace, file_sha256
 from stages.merging.compose import Composer
-from stages.merging.groups import KeywordGroup, refuse_empty
+from stages.merging.groups import KeywordGroup, check_groups
 from stages.merging.plan import read_plan
 from stages.merging.rewrite import read_rewrites
-from stages.merging.suggest import Suggest, suggest
-from stages.merging.template import DEFAULT, parse
+from stages.merging.suggest import SuggestOptions, suggest_plan
+from stages.merging.template import DEFAULT_TEMPLATE, parse_template
 from stages.merging.thresholds import Thresholds, read_rules
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Merge(Stage):
         [], "Tag that comes right after the trigger where it is present, in the order given.", metavar="TAG"
     )
     template: str = option(
-        DEFAULT,
+        DEFAULT_TEMPLATE,
         "Form of the caption; a place that is empty goes, with what stands around it up to the commas.",
         metavar="TEXT",
     )
@@ -88,13 +88,13 @@ class Merge(Stage):
         False, "Cut wd14's and deepdanbooru's tags at the largest gap between an image's scores, not at a threshold."
     )
     order: Literal["score", "name"] = option("score", "Order of the tags: highest score first, or by name.")
-    limit: int = option(0, "Most tags in a caption; 0 for all.", low=0)
-    token_limit: int = option(
+    max_tags: int = option(0, "Most tags in a caption; 0 for all.", low=0)
+    max_tokens: int = option(
         0, "Most CLIP tokens in a caption, 75 fit one window; tags go from the end. 0 for any number.", low=0
     )
     synonyms: bool = option(False, "Write tags that mean the same in one way, by prep's table of kinds and yours.")
     drop_implied: bool = option(False, "Leave out tags that another one implies: hat beside straw hat.")
-    kinds: str = option(
+    taxonomy: str = option(
         "",
         "TOML file that extends prep's own table of kinds: synonyms, implications, protected kinds.",
         cache_key=False,
@@ -106,7 +106,7 @@ class Merge(Stage):
     def check(self) -> None:
         read_rules(self.thresholds)
         read_rewrites(self.replace, self.remove)
-        parse(self.template)
+        parse_template(self.template)
         for rule in self.groups:
             KeywordGroup.read(rule)
         if self.mcut and (self.threshold or self.character_threshold):
@@ -115,20 +115,20 @@ class Merge(Stage):
     def inputs(self, workspace: Workspace) -> dict[str, str]:
         """Digests of the accepted plan, of people's edits and of the user's table of kinds; empty without."""
         plan = read_plan(workspace)
-        table = workspace.source(self.kinds)
+        table = workspace.source(self.taxonomy)
         return {
             "plan": plan.digest if plan else "",
             "edits": Journal.read(workspace).digest,
-            "kinds": file_sha256(table) if self.kinds and table.is_file() else "",
+            "taxonomy": file_sha256(table) if self.taxonomy and table.is_file() else "",
         }
 
     @property
-    def cut(self) -> Thresholds:
+    def tag_thresholds(self) -> Thresholds:
         """Which tags count, as the options say."""
         return Thresholds(self.threshold, self.character_threshold, read_rules(self.thresholds), self.mcut)
 
     def check_input(self, manifest: Manifest) -> None:
-        refuse_empty(tuple(map(KeywordGroup.read, self.groups)), manifest)
+        check_groups(tuple(map(KeywordGroup.read, self.groups)), manifest)
         subjects = manifest.distinct("subject")
         for rule in self.absorb:
             owner, equals, tag = rule.partition("=")
@@ -150,7 +150,7 @@ class Merge(Stage):
         if self.absorb or manifest.counts.images > _MANY or read_plan(workspace):
             return ()
         own: dict[str, list[str]] = {}
-        for row in suggest(Suggest(), self, manifest, workspace).rows:
+        for row in suggest_plan(SuggestOptions(), self, manifest, workspace).rows:
             if row.action in ("absorb", "review"):
                 own.setdefault(row.subject, []).append(row.tag)
         return tuple(f"{_listed(tags)}: {subject}'s own? prep merge --suggest" for subject, tags in own.items())
@@ -165,4 +165,4 @@ def _listed(tags: list[str]) -> str:
 
 
 def _merge(composer: Composer, records: list[Record]) -> list[Record]:
-    return [composer.merged(record) for record in records]
+    return [composer.with_caption(record) for record in records]

@@ -61,7 +61,7 @@ COLORS: tuple[tuple[str, float, float, float], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class MeasuredImage:
     """One image, at most 512 pixels a side, as the measures want it."""
 
     rgb: np.ndarray  # uint8
@@ -90,33 +90,38 @@ class Basic(Tagger):
     """
 
     name: ClassVar[str] = "basic"
-    readers: ClassVar[int] = 1  # engines run several of these at once
+    decode_threads: ClassVar[int] = 1  # engines run several of these at once
     libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
 
-    share: float = option(0.1, "Smallest share of an image's area at which a color is recorded.", low=0.01, high=1)
+    min_share: float = option(0.1, "Smallest share of an image's area at which a color is recorded.", low=0.01, high=1)
     faces: bool = option(True, "Count faces, which takes most of the time.")
 
     def load(self, workspace: Workspace) -> PredictFn:
-        return partial(predict, self, name_table())
+        return partial(predict, self, color_table())
 
 
 def predict(tagger: Basic, table: np.ndarray, images: list[np.ndarray]) -> list[list[Annotation]]:
     """What is measured in each image, signed."""
     return [
-        [Annotation(f.text, f.kind, f.category, f.score, tagger.signature) for f in findings(tagger, table, image)]
+        [Annotation(f.text, f.kind, f.category, f.score, tagger.signature) for f in measure_tags(tagger, table, image)]
         for image in images
     ]
 
 
-def findings(tagger: Basic, table: np.ndarray, image: np.ndarray) -> list[BasicTag]:
+def measure_tags(tagger: Basic, table: np.ndarray, image: np.ndarray) -> list[BasicTag]:
     """All findings in one H x W x 3 uint8 RGB image."""
-    views = view(image, table)
-    found = [orientation(*image.shape[:2]), *light(views), *sharpness(views), *coloring(views, tagger.share)]
-    found += background(views)
+    views = measured_image(image, table)
+    found = [
+        orientation_measure(*image.shape[:2]),
+        *light_tags(views),
+        *sharpness_tags(views),
+        *color_tags(views, tagger.min_share),
+    ]
+    found += background_tags(views)
     return found + face_tags(find_faces(views.grey), views.grey.shape) if tagger.faces else found
 
 
-def view(image: np.ndarray, table: np.ndarray) -> Views:
+def measured_image(image: np.ndarray, table: np.ndarray) -> MeasuredImage:
     """The image as its measures want it, at most 512 pixels a side."""
     import cv2
     import numpy as np
@@ -128,10 +133,10 @@ def view(image: np.ndarray, table: np.ndarray) -> Views:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     names = table[image[..., 0] >> 3, image[..., 1] >> 3, image[..., 2] >> 3]
-    return Views(image, lab, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), names)
+    return MeasuredImage(image, lab, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), names)
 
 
-def name_table() -> np.ndarray:
+def color_table() -> np.ndarray:
     """For each color of 5 bits a channel, the row of COLORS whose name it has: 32 x 32 x 32, uint8."""
     import cv2
     import numpy as np
@@ -147,13 +152,13 @@ def name_table() -> np.ndarray:
     return table
 
 
-def orientation(height: int, width: int) -> BasicTag:
+def orientation_measure(height: int, width: int) -> BasicTag:
     """Tall, wide or square; the score is the shorter side as a share of the longer one."""
     shape = "square" if height == width else "tall" if height > width else "wide"
     return BasicTag(f"{shape}_image", "measure", "framing", _score(min(height, width) / max(height, width)))
 
 
-def light(views: Views) -> list[BasicTag]:
+def light_tags(views: MeasuredImage) -> list[BasicTag]:
     """Lightness (mean L*), and 'dark' or 'bright' where 6 pixels of 10 have L* below 25 or above 80: their share."""
     import numpy as np
 
@@ -164,7 +169,7 @@ def light(views: Views) -> list[BasicTag]:
     return found
 
 
-def sharpness(views: Views) -> list[BasicTag]:
+def sharpness_tags(views: MeasuredImage) -> list[BasicTag]:
     """'blurry' where even the sharpest parts are soft; the score of both goes from 0 to 1 and they add up to 1.
 
     The variance of the Laplacian (Pech-Pacheco, ICPR 2000) grows with contrast too, so it is divided
@@ -191,7 +196,7 @@ def sharpness(views: Views) -> list[BasicTag]:
     return [*found, BasicTag("blurry", "tag", "quality", _score(blur))] if blur >= 0.5 else found
 
 
-def coloring(views: Views, least: float) -> list[BasicTag]:
+def color_tags(views: MeasuredImage, least: float) -> list[BasicTag]:
     """Greyscale, monochrome, or the colors that fill at least the share `least` of the image.
 
     greyscale: the share of pixels with a chroma below 5. monochrome: the share within 6 of one hue's
@@ -214,7 +219,7 @@ def coloring(views: Views, least: float) -> list[BasicTag]:
     return found + [BasicTag(f"{name}_theme", "tag", "color", _score(-share)) for share, name in ranked]
 
 
-def background(views: Views) -> list[BasicTag]:
+def background_tags(views: MeasuredImage) -> list[BasicTag]:
     """'simple_background' and its color where the border is plain; the score of both is how plain.
 
     Looked at is a border of 1/20 of the shorter side: the whole upper edge and the upper half of the

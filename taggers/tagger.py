@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PredictFn = Callable[["list[np.ndarray]"], list[list[Annotation]]]  # uint8 RGB, H x W x 3, any sizes
-MOST_READERS = 16
+MAX_DECODE_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class PreparedPredictor:
 
     prepare: Callable[[np.ndarray], Any]  # one image, as the model wants it
     infer: Callable[[list[Any]], list[list[Annotation]]]
-    chunk: int = 0  # images in one call of `infer`; 0: the tagger's own
+    batch_size: int = 0  # images in one call of `infer`; 0: the tagger's own
 
     def __call__(self, images: list[np.ndarray]) -> list[list[Annotation]]:
         return self.infer([self.prepare(image) for image in images])
@@ -46,8 +46,8 @@ class PreparedPredictor:
 class Tagger(Stage):
     """A stage that only looks: a new tagger writes `load`, and `by` where one name has several models."""
 
-    chunk: ClassVar[int] = 8  # images in one call of what `load` returned
-    readers: ClassVar[int] = 0  # threads that decode images while the model is busy; 0: one a core
+    inference_batch_size: ClassVar[int] = 8  # images in one call of what `load` returned
+    decode_threads: ClassVar[int] = 0  # threads that decode images while the model is busy; 0: one a core
 
     instance_name: str = ""  # a name of its own, such as blip-nucleus, where a second setting stands beside the first
 
@@ -68,7 +68,7 @@ class Tagger(Stage):
         raise NotImplementedError
 
     def start(self, workspace: Workspace) -> Work:
-        return tagging(self, self.load(workspace), workspace)
+        return tagging_work(self, self.load(workspace), workspace)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class ModelTagger(Tagger):
     def runs_on(self) -> Device:
         return self.device
 
-    def preprocess(self, how: str) -> Model:
+    def preparation(self, how: str) -> Model:
         """For the manifest, how images are prepared: a change of it makes what was said stale."""
         return Model(f"{self.name} preprocess", "", how)
 
@@ -104,29 +104,29 @@ class ScoringTagger(ModelTagger):
     )
 
 
-def tagging(tagger: Tagger, look: PredictFn, workspace: Workspace) -> PrefetchingWork:
+def tagging_work(tagger: Tagger, predict: PredictFn, workspace: Workspace) -> PrefetchingWork:
     """The tagger's work: images are read and prepared ahead, then looked at in chunks."""
-    split = look if isinstance(look, PreparedPredictor) else PreparedPredictor(_as_it_is, look)
+    split = predict if isinstance(predict, PreparedPredictor) else PreparedPredictor(_as_it_is, predict)
     fetch = partial(_fetch, tagger.label, split.prepare, workspace)
-    finish = partial(_finish, tagger.signature, split.infer, split.chunk or tagger.chunk)
-    return PrefetchingWork(fetch, finish, tagger.readers or min(cores(), MOST_READERS))
+    finish = partial(_finish, tagger.signature, split.infer, split.batch_size or tagger.inference_batch_size)
+    return PrefetchingWork(fetch, finish, tagger.decode_threads or min(cores(), MAX_DECODE_THREADS))
 
 
-def tag(tagger: Tagger, look: PredictFn, workspace: Workspace, records: list[Record]) -> list[Record]:
+def tag_records(tagger: Tagger, predict: PredictFn, workspace: Workspace, records: list[Record]) -> list[Record]:
     """The records with the tagger's annotations appended; an image that cannot be read drops its record.
 
     Annotations of others stay as they are; older ones of the same tagger make room.
     """
-    return tagging(tagger, look, workspace)(records)
+    return tagging_work(tagger, predict, workspace)(records)
 
 
-def annotated(record: Record, by: str, said: list[Annotation]) -> Record:
+def with_annotations(record: Record, by: str, said: list[Annotation]) -> Record:
     """The record with `said` in place of what the same tagger said before."""
     others = tuple(annotation for annotation in record.annotations if annotation.tagger != by)
     return replace(record, annotations=(*others, *said))
 
 
-def read(name: str, workspace: Workspace, record: Record) -> np.ndarray | Drop:
+def read_crop(name: str, workspace: Workspace, record: Record) -> np.ndarray | Drop:
     """The record's cropped image as an H x W x 3 uint8 RGB array, or why there is none."""
     if record.image is None:
         raise PrepError(f"{record.source} has not been cropped yet.", "Crop first: prep crop")
@@ -139,7 +139,7 @@ def read(name: str, workspace: Workspace, record: Record) -> np.ndarray | Drop:
 
 
 def _fetch(name: str, prepare: Callable[[np.ndarray], Any], workspace: Workspace, record: Record) -> Any:
-    image = read(name, workspace, record)
+    image = read_crop(name, workspace, record)
     return image if isinstance(image, Drop) else prepare(image)
 
 
@@ -155,7 +155,7 @@ def _finish(
         done |= {record.id: replace(record, drop=drop) for record, drop in chunk if isinstance(drop, Drop)}
         seen = [(record, image) for record, image in chunk if not isinstance(image, Drop)]
         said = infer([image for _, image in seen]) if seen else []
-        done |= {record.id: annotated(record, by, words) for (record, _), words in zip(seen, said, strict=True)}
+        done |= {record.id: with_annotations(record, by, words) for (record, _), words in zip(seen, said, strict=True)}
     return [done[record.id] for record in records]
 
 

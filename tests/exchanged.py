@@ -26,7 +26,7 @@ SHELF = st.builds(
     WORD,
     WORDS,
 )
-SET = st.lists(st.tuples(SHELF, STEM, CAPTION), min_size=1, max_size=6, unique_by=lambda e: (e[0].folder("x"), e[1]))
+SET = st.lists(st.tuples(SHELF, STEM, CAPTION), min_size=1, max_size=6, unique_by=lambda e: (e[0].path("x"), e[1]))
 
 
 def items(folder: Path, entries: list[tuple[DatasetFolder, str, str]]) -> list[DatasetItem]:
@@ -36,7 +36,7 @@ def items(folder: Path, entries: list[tuple[DatasetFolder, str, str]]) -> list[D
     for number, (shelf, stem, caption) in enumerate(entries):
         image = folder / f"{number}.png"
         image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]) * number)
-        made.append(DatasetItem(image, f"{shelf.folder('x')}/{stem}.png", caption))
+        made.append(DatasetItem(image, f"{shelf.path('x')}/{stem}.png", caption))
     return sorted(made, key=lambda item: item.place)
 
 

@@ -20,7 +20,7 @@ CELLS = 3  # the fake model sees an image as 3 x 3 cells of 3 channels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fake(Tagger):
+class FakeTagger(Tagger):
     """Says an image's size, and `word` with its mean level as the score."""
 
     name: ClassVar[str] = "fake"

@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.imaging import image_file
 from pipeline.record import Record
 from pipeline.workspace import Workspace
-from stages.augment import Augment, draw, transforms
+from stages.augment import Augment, uniform, transforms
 from tests.photographs import photograph
 
 ALL = Augment(flip=True, rotate=(10.0, -5.0), zoom=(0.8,), jitter=2)
@@ -62,7 +62,7 @@ def test_only_the_wanted_role_is_copied(tmp_path, only, copied):
 
 def test_draws_depend_on_seed_and_image_only():
     digest = hashlib.sha256(b"7\nabc\n0\nx").digest()
-    assert draw(7, "abc", 0, "x") == int.from_bytes(digest[:7], "big") // 8 / 2**53
+    assert uniform(7, "abc", 0, "x") == int.from_bytes(digest[:7], "big") // 8 / 2**53
     some = list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=1), "abc"))
     assert some == list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=1, flip=True), "abc"))[1:]
     assert some != list(transforms(Augment(jitter=50, jitter_amount=0.2, seed=2), "abc"))

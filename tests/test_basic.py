@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.workspace import Workspace
-from taggers.basic import COLORS, Basic, findings, name_table
+from taggers.basic import COLORS, Basic, measure_tags, color_table
 from tests.fake import cropped
 
-TABLE = name_table()
+TABLE = color_table()
 HOPPER = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 
 
 def said(image: np.ndarray, **options) -> dict[str, float | None]:
-    return {found.text: found.score for found in findings(Basic(**options), TABLE, np.ascontiguousarray(image))}
+    return {found.text: found.score for found in measure_tags(Basic(**options), TABLE, np.ascontiguousarray(image))}
 
 
 def tags(image: np.ndarray, **options) -> set[str]:
-    return {f.text for f in findings(Basic(**options), TABLE, np.ascontiguousarray(image)) if f.kind == "tag"}
+    return {f.text for f in measure_tags(Basic(**options), TABLE, np.ascontiguousarray(image)) if f.kind == "tag"}
 
 
 def flat(*rgb: int, height: int = 64, width: int = 64) -> np.ndarray:
@@ -81,8 +81,8 @@ def test_a_colors_score_is_its_share_and_small_shares_are_left_out():
     image[:30] = (0, 0, 255)
     image[95:] = (0, 128, 0)
     assert {k: v for k, v in said(image).items() if "theme" in k} == {"red_theme": 0.65, "blue_theme": 0.3}
-    assert said(image, share=0.05)["green_theme"] == 0.05
-    assert [text for text in said(image, share=0.05) if "theme" in text] == ["red_theme", "blue_theme", "green_theme"]
+    assert said(image, min_share=0.05)["green_theme"] == 0.05
+    assert [text for text in said(image, min_share=0.05) if "theme" in text] == ["red_theme", "blue_theme", "green_theme"]
 
 
 def test_greyscale_monochrome_and_a_spot_of_color():
@@ -211,7 +211,7 @@ def test_no_plain_background_in_texture_and_in_rooms():
     ("size", "text", "score"), [((60, 30), "tall", 0.5), ((30, 40), "wide", 0.75), ((9, 9), "square", 1)]
 )
 def test_orientation_is_a_measure_not_a_tag(size, text, score):
-    (shape,) = [f for f in findings(Basic(), TABLE, texture()[: size[0], : size[1]]) if f.category == "framing"]
+    (shape,) = [f for f in measure_tags(Basic(), TABLE, texture()[: size[0], : size[1]]) if f.category == "framing"]
     assert (shape.text, shape.kind, shape.score) == (f"{text}_image", "measure", score)
 
 
@@ -250,7 +250,7 @@ def test_as_a_stage_everything_is_signed(tmp_path):
     workspace = Workspace(tmp_path)
     record = cropped(workspace, "a", skimage.data.chelsea())
     (done,) = Basic().start(workspace)([record])
-    expected = findings(Basic(), TABLE, skimage.data.chelsea())
+    expected = measure_tags(Basic(), TABLE, skimage.data.chelsea())
     assert [(a.text, a.kind, a.category, a.score) for a in done.annotations] == [
         (f.text, f.kind, f.category, f.score) for f in expected
     ]
@@ -263,7 +263,7 @@ def test_any_image_has_findings_and_scores_from_0_to_1(height, width, seed):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, rng.integers(1, 257), (height, width, 3)).astype(np.uint8)
     before = image.copy()
-    found = findings(Basic(), TABLE, image)
+    found = measure_tags(Basic(), TABLE, image)
     assert np.array_equal(image, before)
     assert all(f.score is None or 0 <= f.score <= 1 for f in found)
-    assert len({f.text for f in found}) == len(found) and found == findings(Basic(), TABLE, image)
+    assert len({f.text for f in found}) == len(found) and found == measure_tags(Basic(), TABLE, image)

@@ -19,9 +19,9 @@ import taggers.captioners.captioner
 from pipeline.errors import PrepError
 from pipeline.models.store import LocalModel
 from pipeline.workspace import Workspace
-from taggers.captioners.blip import Blip, image_token, open_net
+from taggers.captioners.blip import Blip, image_token, load_blip
 from taggers.captioners.captioner import load_image_processor
-from taggers.captioners.generate import drawing, image_seed, joined
+from taggers.captioners.generate import detokenize, image_seed, nucleus_sampler
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 
@@ -60,7 +60,7 @@ def direct(folder, images, side=32):
 def words(ids: list[int]) -> str:
     """Tokens as a sentence, with nothing but the list of words: pieces that start with ## belong to the one before."""
     text = " ".join(NAMES[i] for i in ids if len(SPECIAL) <= i < len(NAMES)).replace(" ##", "")
-    return joined(text.replace(" .", ".").replace(" ,", ","))
+    return detokenize(text.replace(" .", ".").replace(" ,", ","))
 
 
 def say(workspace, folder, images, **options):
@@ -81,7 +81,7 @@ def test_the_eye_squashes_to_384_bicubically(tmp_path, shape):
 def test_the_array_that_reaches_the_model(workspace, folder, monkeypatch):
     images = [photo(*shape) for shape in SHAPES]
     blip, seen = Blip(model=str(folder), device="cpu"), []
-    net = open_net(blip, workspace)
+    net = load_blip(blip, workspace)
     monkeypatch.setattr(taggers.captioners.blip, "open_net", lambda *_: net)
     net.model.vision_model.register_forward_pre_hook(lambda m, a, k: seen.append(k["pixel_values"]), with_kwargs=True)
     blip.load(workspace)(images)
@@ -93,7 +93,7 @@ def test_captions_are_those_of_transformers_and_longer_than_its_20_tokens(worksp
     images = [photo(*shape) for shape in SHAPES]
     model, pixels = direct(folder, images)
     ids = model.generate(pixels, max_new_tokens=60, num_beams=beams, do_sample=False).tolist()
-    said = say(workspace, folder, images, max_tokens=60, beams=beams)
+    said = say(workspace, folder, images, max_tokens=60, num_beams=beams)
     expected = [words(row[: row.index(3) if 3 in row else None]) for row in ids]
     assert [one.text for one in said] == expected and len(set(expected)) > 3
     assert max(len(row) for row in ids) > 40
@@ -105,7 +105,7 @@ def test_the_score_is_the_mean_probability_of_the_tokens(workspace, folder, beam
     """Against the model's own forward pass over the finished caption, not its generation."""
     images = [photo(*shape) for shape in SHAPES]
     model, pixels = direct(folder, images)
-    said = say(workspace, folder, images, max_tokens=30, beams=beams)
+    said = say(workspace, folder, images, max_tokens=30, num_beams=beams)
     for one, pixel in zip(said, pixels, strict=True):
         row = model.generate(pixel[None], max_new_tokens=30, num_beams=beams, do_sample=False)[0].tolist()
         row = row[: row.index(3) + 1] if 3 in row else row
@@ -115,7 +115,7 @@ def test_the_score_is_the_mean_probability_of_the_tokens(workspace, folder, beam
         assert one.score == pytest.approx(math.exp(sum(logs) / len(logs)), abs=1e-4)
 
 
-@pytest.mark.parametrize("options", [{}, {"beams": 3}, {"sample": True}, {"prompt": "a photo of"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"sample": True}, {"prompt": "a photo of"}], ids=str)
 def test_a_batch_says_what_each_image_alone_says(workspace, folder, options):
     images = [photo(*shape) for shape in SHAPES]
     together = say(workspace, folder, images, max_tokens=30, **options)
@@ -161,7 +161,7 @@ def test_drawn_captions_come_from_the_pixels_and_the_seed(workspace, folder):
 def test_drawing_has_the_nucleus_probabilities():
     """20,000 draws against the probabilities by hand: the likeliest words whose sum reaches top_p, made one again."""
     p = np.array([0.4, 0.25, 0.2, 0.1, 0.05])
-    draw = drawing(0.8, [3])
+    draw = nucleus_sampler(0.8, [3])
     scores = torch.from_numpy(np.log(p))[None].float()
     counts = np.bincount([int(draw(None, scores).argmax()) for _ in range(20_000)], minlength=5) / 20_000
     assert np.abs(counts - np.array([0.4, 0.25, 0.2, 0, 0]) / 0.85).max() < 0.012  # 3.4 deviations
@@ -377,7 +377,7 @@ def test_full_memory_halves_the_batch_says_so_and_goes_on(workspace, folder, mon
 
 def test_options_that_exclude_each_other():
     with pytest.raises(PrepError, match="sample and beams exclude each other"):
-        Blip(sample=True, beams=2)
+        Blip(sample=True, num_beams=2)
     with pytest.raises(PrepError, match="min_tokens 9 is more than max_tokens 5"):
         Blip(min_tokens=9, max_tokens=5)
 
@@ -394,10 +394,10 @@ def test_options_that_exclude_each_other():
     ],
 )
 def test_pieces_are_joined_as_people_write(apart, together):
-    assert joined(apart) == together
+    assert detokenize(apart) == together
 
 
 @given(st.lists(st.sampled_from(["man", "cat", "a", "hat.", "old,"]), max_size=9))
 @settings(max_examples=50)
 def test_words_without_marks_stay_as_they_are(some):
-    assert joined(" ".join(some)) == " ".join(some)
+    assert detokenize(" ".join(some)) == " ".join(some)

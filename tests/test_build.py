@@ -149,7 +149,7 @@ def test_a_hostile_manifest_writes_nothing_outside(tmp_path):
 
 def test_split_gives_the_other_half_the_class_for_a_caption(tmp_path):
     home, source = setting(tmp_path, people(10))
-    built = list(go(home, source, regularization="split", near_duplicate=0).manifest.records())
+    built = list(go(home, source, regularization="split", near_duplicate_bits=0).manifest.records())
     reg = [r for r in built if r.role == "reg"]
     assert len(reg) == 5 and all(r.caption == "man" and r.subject == "" for r in reg)
     assert all("/reg_smith/" in r.dataset_path for r in reg)
@@ -165,7 +165,7 @@ def test_repeats_of_nobody_are_a_mistake(tmp_path):
 
 def test_a_share_is_held_out_for_validation_with_its_captions(tmp_path):
     home, source = setting(tmp_path, people(10))
-    built = go(home, source, validation=0.2)
+    built = go(home, source, validation_share=0.2)
     held = [r for r in built.manifest.records() if r.role == "val"]
     assert len(held) == 2 and all(r.subject == "smith" and r.caption.startswith("smith, word") for r in held)
     assert {r.dataset_path.rpartition("/")[0] for r in held} == {"dataset/val_smith/1_smith man"}
@@ -176,9 +176,9 @@ def test_it_says_how_much_was_used(tmp_path):
     others = [record(100 + n, subject="", role="reg", caption="man") for n in range(60)]
     others.append(record(200, subject="", role="reg", drop=Drop("crop", "too small")))
     home, source = setting(tmp_path, people(10) + others)
-    built = go(home, source, validation=0.2, repeats=("smith=3",))
+    built = go(home, source, validation_share=0.2, repeats=("smith=3",))
     assert built.notes == ("validation: 2 of smith, beside 8 to train on", "regularization: used 24 of 60 man")
-    assert go(home, source, validation=0.2, repeats=("smith=3",)).notes == built.notes
+    assert go(home, source, validation_share=0.2, repeats=("smith=3",)).notes == built.notes
     assert outcome_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, beside 8 to train on"
 
 

@@ -18,7 +18,7 @@ from pipeline.history import HistoryStep, Model
 from pipeline.manifest import write_manifest
 from pipeline.vectors import PROVENANCE, VectorStore, caption_key, clip_score
 from pipeline.workspace import Workspace
-from taggers.clip.clip_model import find_source
+from taggers.clip.clip_model import find_clip
 from tests.checking import good, prior
 from tests.make import workspace as make_workspace
 from tests.shell import prep
@@ -42,7 +42,7 @@ def theirs(tiny, captions):
 
 def written(workspace, tiny, records):
     """Merge's manifest after a tagging by the model."""
-    key = find_source(str(tiny), "", workspace).key
+    key = find_clip(str(tiny), "", workspace).key
     steps = (HistoryStep("clip", 1, {}, "x", (Model(PROVENANCE, key),)), HistoryStep("merge", 1, {}, "y"))
     ordered = sorted(records, key=lambda one: one.id)
     return write_manifest(workspace.manifest("merge"), [ordered], steps)

@@ -7,7 +7,7 @@ import pytest
 from pipeline.models.catalog import CATALOG, COMMITS, known, short_name
 from pipeline.models.hub_files import TEXTS, choose_files
 from pipeline.record import Annotation
-from stages.merging.thresholds import OWN, PLAIN, own
+from stages.merging.thresholds import MODEL_THRESHOLDS, DEFAULT_THRESHOLDS, default_thresholds
 
 TOKENS = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 TEXT = (".gitattributes", "README.md", "config.json", "generation_config.json", "preprocessor_config.json", *TOKENS)
@@ -63,10 +63,10 @@ def test_every_tagger_of_danbooru_tags_is_pinned_and_has_thresholds_of_its_own()
     of_danbooru = [entry for entry in CATALOG if entry.used_by == "wd14"]
     assert len(of_danbooru) == 11
     assert {entry.name for entry in of_danbooru} <= COMMITS.keys()
-    assert {short_name(entry.name) for entry in of_danbooru} | {"deepdanbooru", "clip"} == OWN.keys()
+    assert {short_name(entry.name) for entry in of_danbooru} | {"deepdanbooru", "clip"} == MODEL_THRESHOLDS.keys()
     pages = {"vit": 0.2614, "swinv2": 0.2653, "convnext": 0.2682, "vit-large": 0.2606, "eva02-large": 0.5296}
-    assert {name: own(f"wd14:wd-{name}-tagger-v3")[0] for name in pages} == pages
+    assert {name: default_thresholds(f"wd14:wd-{name}-tagger-v3")[0] for name in pages} == pages
     pages = {"vit": 0.3537, "convnext": 0.3685, "convnextv2": 0.3710, "swinv2": 0.3771, "moat": 0.3771}
-    assert {name: own(f"wd14-two:wd-v1-4-{name}-tagger-v2")[0] for name in pages} == pages
-    assert own("wd14:my-own") == own("blip:any") == PLAIN
-    assert own(Annotation("hat", "tag", "general", 0.5, "deepdanbooru:TorchDeepDanbooru").tagger) == (0.5, 0.5)
+    assert {name: default_thresholds(f"wd14-two:wd-v1-4-{name}-tagger-v2")[0] for name in pages} == pages
+    assert default_thresholds("wd14:my-own") == default_thresholds("blip:any") == DEFAULT_THRESHOLDS
+    assert default_thresholds(Annotation("hat", "tag", "general", 0.5, "deepdanbooru:TorchDeepDanbooru").tagger) == (0.5, 0.5)

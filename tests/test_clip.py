@@ -20,10 +20,10 @@ from pipeline.errors import PrepError
 from pipeline.imaging.image_file import pixel_hash
 from pipeline.vectors import VectorStore
 from pipeline.workspace import Workspace
-from taggers.clip.clip import Clip, make_bank, scores
-from taggers.clip.clip_model import embed_images, embed_texts, find_source, load_net
-from taggers.clip.embeddings import embed
-from taggers.clip.labels import BUILT_IN, parse_labels
+from taggers.clip.clip import Clip, embed_labels, label_scores
+from taggers.clip.clip_model import embed_images, embed_texts, find_clip, load_clip
+from taggers.clip.embeddings import embed_cached
+from taggers.clip.labels import BUILT_IN_LABELS, parse_labels
 from tests.fake import cropped
 from tests.tiny import CLIP as CONFIG
 from tests.tiny import write_clip
@@ -94,7 +94,7 @@ def theirs(folder):
 
 
 def test_embeddings_are_open_clips_own(workspace, tiny):
-    net = load_net(find_source(str(tiny), "", workspace), "cpu")
+    net = load_clip(find_clip(str(tiny), "", workspace), "cpu")
     model, transform, tokenize = theirs(tiny)
     texts = ["a photo of a hat", "long_hair, 1girl", "naïve café " * 30]
     with torch.no_grad():
@@ -110,7 +110,7 @@ def test_embeddings_are_open_clips_own(workspace, tiny):
 
 def test_the_image_is_prepared_as_the_config_says(workspace, tiny):
     """Squashed to 32 x 32, bicubic, then (x / 255 - mean) / std, channel by channel."""
-    net = load_net(find_source(str(tiny), "", workspace), "cpu")
+    net = load_clip(find_clip(str(tiny), "", workspace), "cpu")
     image = photo(40, 200)
     small = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)).astype(np.float64)
     expected = ((small / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.3]).transpose(2, 0, 1)
@@ -118,7 +118,7 @@ def test_the_image_is_prepared_as_the_config_says(workspace, tiny):
 
 
 def test_a_batch_says_what_each_image_says_alone(workspace, tiny):
-    net = load_net(find_source(str(tiny), "", workspace), "cpu")
+    net = load_clip(find_clip(str(tiny), "", workspace), "cpu")
     images = [photo(*shape) for shape in SHAPES]
     alone = np.concatenate([embed_images(net, [image]) for image in images])
     assert np.abs(embed_images(net, images) - alone).max() < 1e-5
@@ -177,10 +177,10 @@ def test_the_floor_keeps_what_is_on_it(workspace, tiny):
 
 
 def test_several_templates_are_averaged_on_the_sphere(workspace, tiny):
-    net = load_net(find_source(str(tiny), "", workspace), "cpu")
+    net = load_clip(find_clip(str(tiny), "", workspace), "cpu")
     templates = ("a photo of {}", "a drawing of {}, {}")
-    bank = make_bank(net, parse_labels("hat | cap", "x"), Clip(model=str(tiny), template=templates))
-    for row, word in ((bank.positive[0], "hat"), (bank.negative[0], "cap")):
+    bank = embed_labels(net, parse_labels("hat | cap", "x"), Clip(model=str(tiny), template=templates))
+    for row, word in ((bank.positive[0], "hat"), (bank.opposite[0], "cap")):
         one, two = embed_texts(net, [f"a photo of {word}", f"a drawing of {word}, {word}"])
         mean = (one + two) / 2
         assert np.abs(row - mean / np.linalg.norm(mean)).max() < 1e-6
@@ -194,8 +194,8 @@ def test_several_templates_are_averaged_on_the_sphere(workspace, tiny):
 def test_any_embedding_gives_probabilities(rows, scale):
     labels = parse_labels("[g]\na\nb\nc\n[]\nd\ne | f", "x")
     rng = np.random.default_rng(3)
-    bank = taggers.clip.clip.Bank(labels, *rng.normal(size=(2, 5, 4)).astype(np.float32))
-    table = scores(bank, np.array(rows, np.float32), scale)
+    bank = taggers.clip.clip.LabelEmbeddings(labels, *rng.normal(size=(2, 5, 4)).astype(np.float32))
+    table = label_scores(bank, np.array(rows, np.float32), scale)
     assert np.isfinite(table).all() and table.min() >= 0 and table.max() <= 1
     assert np.allclose(table[:, :3].sum(axis=1), 1)
 
@@ -258,7 +258,7 @@ SPOIL = {
 def test_a_damaged_entry_is_made_again(workspace, tiny, calls, name):
     images = [photo(50, 50), photo(60, 40)]
     before = said(workspace, clip(tiny), images)
-    store = VectorStore.of(workspace, find_source(str(tiny), "", workspace).key)
+    store = VectorStore.of(workspace, find_clip(str(tiny), "", workspace).key)
     whole = store.get(pixel_hash(images[0]))
     SPOIL[name](store.path(pixel_hash(images[0])))
     assert store.get(pixel_hash(images[0])) is None
@@ -273,11 +273,11 @@ def test_the_store_is_found_by_the_images_own_hash(workspace, tiny):
     """What later questions ask with: Image.pixels of a manifest's row."""
     images = [photo(50, 50), photo(60, 40)]
     said(workspace, clip(tiny), images)
-    source = find_source(str(tiny), "", workspace)
+    source = find_clip(str(tiny), "", workspace)
     keys = ["0" * 64, *map(pixel_hash, images)]
     rows, known = VectorStore.of(workspace, source.key).gather(keys)
     assert known.tolist() == [1, 2]
-    alone = np.concatenate([embed_images(load_net(source, "cpu"), [p]) for p in images])
+    alone = np.concatenate([embed_images(load_clip(source, "cpu"), [p]) for p in images])
     np.testing.assert_allclose(rows, alone, atol=1e-6)
     assert VectorStore.of(workspace, source.key).gather(keys[:1])[1].tolist() == []
 
@@ -321,8 +321,8 @@ def test_embed_asks_only_for_what_it_does_not_know(tmp_path):
         seen.append(len(images))
         return unit(np.stack([image.reshape(-1)[:4].astype(np.float32) + 1 for image in images]))
 
-    first = embed(store, infer, [one, one])
-    both = embed(store, infer, [two, one])
+    first = embed_cached(store, infer, [one, one])
+    both = embed_cached(store, infer, [two, one])
     assert seen == [1, 1] and np.array_equal(first[0], both[1]) and not np.array_equal(both[0], both[1])
 
 
@@ -331,7 +331,7 @@ def test_embed_asks_only_for_what_it_does_not_know(tmp_path):
 
 def test_a_label_file_is_read():
     labels = parse_labels(LABELS, "x")
-    assert [(label.text, label.group, label.prompt, label.opposite) for label in labels] == [
+    assert [(label.tag, label.group, label.prompt, label.opposite) for label in labels] == [
         ("photo", "medium", "a photograph", ""),
         ("oil_painting", "medium", "", ""),
         ("sketch", "medium", "", ""),
@@ -343,9 +343,9 @@ def test_a_label_file_is_read():
 
 def test_signs_in_labels_are_signs():
     labels = parse_labels("=_=\n|_|\n#compass\n#\n# a comment\na{}b\n>:)\n", "x")
-    assert [label.text for label in labels] == ["=_=", "|_|", "#compass", "a{}b", ">:)"]
-    assert taggers.clip.clip.prompts("long_hair", ("{} {0}",)) == ("long hair {0}",)
-    assert taggers.clip.clip.prompts("^_^", ("{}",)) == ("^_^",)
+    assert [label.tag for label in labels] == ["=_=", "|_|", "#compass", "a{}b", ">:)"]
+    assert taggers.clip.clip.fill_templates("long_hair", ("{} {0}",)) == ("long hair {0}",)
+    assert taggers.clip.clip.fill_templates("^_^", ("{}",)) == ("^_^",)
 
 
 BAD_LABELS = {
@@ -373,13 +373,13 @@ def test_any_label_file_is_labels_or_a_sentence(text):
     except PrepError as error:
         assert error.hint
     else:
-        assert labels and all(label.text and label.text.isprintable() for label in labels)
+        assert labels and all(label.tag and label.tag.isprintable() for label in labels)
 
 
 def test_the_built_in_labels_are_a_label_file_and_work(workspace, tiny):
-    labels = parse_labels(BUILT_IN, "x")
+    labels = parse_labels(BUILT_IN_LABELS, "x")
     (row,) = said(workspace, clip(tiny, labels=""), [photo(50, 50)])
-    assert [a.text for a in row] == [label.text for label in labels]
+    assert [a.text for a in row] == [label.tag for label in labels]
 
 
 def test_label_files_that_cannot_be_read(workspace, tiny):
@@ -396,8 +396,8 @@ def test_label_files_that_cannot_be_read(workspace, tiny):
 def test_templates_need_a_place_for_the_label(tiny):
     with pytest.raises(PrepError, match="template is 'a photo'"):
         clip(tiny, template=("a photo",))
-    with pytest.raises(PrepError, match="against"):
-        clip(tiny, against=("a {}", "nothing"))
+    with pytest.raises(PrepError, match="negative_template"):
+        clip(tiny, negative_template=("a {}", "nothing"))
 
 
 # --- provenance and bad models ---------------------------------------------------------------------
@@ -407,7 +407,7 @@ def test_files_and_labels_are_provenance(workspace, tiny, folder):
     models = {model.name: model.sha256 for model in clip(tiny).models(workspace)}
     files = ["tiny-clip/open_clip_config.json", "tiny-clip/open_clip_model.safetensors"]
     assert list(models) == [*files, "labels", "clip embeddings", "clip preprocess"]
-    assert models["clip embeddings"] == find_source(str(tiny), "", workspace).key, "where the vectors are found"
+    assert models["clip embeddings"] == find_clip(str(tiny), "", workspace).key, "where the vectors are found"
     (workspace.root / "labels.txt").write_text("other\n")
     changed = {model.name: model.sha256 for model in clip(tiny).models(workspace)}
     assert {name for name in models if models[name] != changed[name]} == {"labels"}
@@ -423,7 +423,7 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
     weights = shutil.copy(tiny / "open_clip_model.safetensors", tmp_path / "mine.safetensors")
     tagger = clip("ViT-tiny", pretrained="mine.safetensors")
     assert tagger.signature == "clip:ViT-tiny" and tagger.models(workspace)[0].name == "ViT-tiny/mine.safetensors"
-    net = load_net(find_source("ViT-tiny", str(weights), workspace), "cpu")
+    net = load_clip(find_clip("ViT-tiny", str(weights), workspace), "cpu")
     model, _, _ = theirs(tiny)
     own = open_clip.image_transform(32, is_train=False)  # CLIP's own mean, deviation, shortest side and crop
     with torch.no_grad():

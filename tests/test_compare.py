@@ -28,7 +28,7 @@ from tests.fake import cropped
 from tests.make import record, tag
 from tests.make import workspace as make_workspace
 
-CUT = Thresholds.at(0.35)
+CUT = Thresholds.uniform(0.35)
 EVIL = "<script>alert('x')</script>"
 IMG = '"><img src=x onerror=alert(1)>'
 
@@ -42,7 +42,7 @@ def caption(text, by="blip", score=None):
 
 
 def rows(annotations, threshold=0.35):
-    return {r.text: (r.agreement, r.scores) for r in sheet(record(1), annotations, Thresholds.at(threshold)).rows}
+    return {r.text: (r.agreement, r.scores) for r in sheet(record(1), annotations, Thresholds.uniform(threshold)).rows}
 
 
 # --- what agreement is -------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ SAID = st.lists(
 
 @given(SAID, st.floats(0, 1))
 def test_marks_follow_from_the_scores(said, threshold):
-    found = sheet(record(1), said, Thresholds.at(threshold))
+    found = sheet(record(1), said, Thresholds.uniform(threshold))
     assert found.taggers == tuple(dict.fromkeys(a.tagger for a in said))
     for row in found.rows:
         loud = {by for by, score in row.scores.items() if score is None or score >= threshold}
@@ -155,7 +155,7 @@ def write(workspace, name, records, *steps):
 
 
 def found(workspace, *names, threshold=0.35):
-    return list(sheets(TaggedManifests.find(workspace), names, Thresholds.at(threshold)))
+    return list(sheets(TaggedManifests.find(workspace), names, Thresholds.uniform(threshold)))
 
 
 def test_images_are_named_by_id_file_stem_or_path(workspace):

@@ -14,9 +14,9 @@ from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import Composer
-from stages.merging.plan import MergePlan, MergeRow, decide
-from stages.merging.tag_outcomes import best
-from stages.merging.thresholds import chosen
+from stages.merging.plan import MergePlan, MergeRow, save_plan
+from stages.merging.tag_outcomes import most_certain
+from stages.merging.thresholds import select_tags
 from tests.make import record, tag
 
 HAIR = (tag("1boy", 0.99), tag("gray_hair", 0.95), tag("straw_hat", 0.9), tag("hat", 0.8), tag("smile", 0.7))
@@ -37,14 +37,14 @@ def caption(home, annotations=SAID, /, record_number=1, **options):
 
 
 def test_every_tag_has_one_fate_with_its_reason(home):
-    decide(
+    save_plan(
         home, MergePlan((row("1boy", "absorb"), row("hat", "drop"), row("smile", "keep"), row("gray hair", "review")))
     )
     Journal.read(home).append(home, [record(1).id], [Edit("remove", "smile"), Edit("add", "scarf")])
-    merge = Merge(absorb=("straw hat",), replace=("gray_hair=grey hair",), limit=1)
+    merge = Merge(absorb=("straw hat",), replace=("gray_hair=grey hair",), max_tags=1)
     composed = Composer.of(merge, home).compose(record(1, annotations=HAIR))
     assert composed.caption == "smith, scarf"
-    assert {f.said.text: (f.text, f.what, f.why) for f in composed.fates} == {
+    assert {f.annotation.text: (f.text, f.outcome, f.reason) for f in composed.outcomes} == {
         "1boy": ("1boy", "absorbed", "absorbed by the plan"),
         "gray_hair": ("grey hair", "dropped", "over the limit of tags"),
         "straw_hat": ("straw_hat", "absorbed", "listed in absorb"),
@@ -55,7 +55,7 @@ def test_every_tag_has_one_fate_with_its_reason(home):
 
 
 def test_the_plan_is_by_subject_and_the_recipes_list_wins(home):
-    decide(home, MergePlan((row("hat", "keep"), row("smile", "absorb"), row("1boy", "absorb", "anna"))))
+    save_plan(home, MergePlan((row("hat", "keep"), row("smile", "absorb"), row("1boy", "absorb", "anna"))))
     assert caption(home, HAIR) == "smith, 1boy, gray hair, straw hat, hat"
     assert caption(home, HAIR, absorb=("hat",)) == "smith, 1boy, gray hair, straw hat"
     composer = Composer.of(Merge(absorb=("hat",)), home)
@@ -73,14 +73,14 @@ def test_the_plan_is_by_subject_and_the_recipes_list_wins(home):
         ),
         ({"template": "{trigger}, {tags}", "synonyms": True}, "smith, 1boy, grey hair, straw hat, hat, smile"),
         ({"template": "{trigger}, {tags}", "drop_implied": True}, "smith, 1boy, gray hair, straw hat, smile"),
-        ({"replace": ("word:gray=grey",), "limit": 2}, "smith, A man with grey hair, 1boy, grey hair"),
+        ({"replace": ("word:gray=grey",), "max_tags": 2}, "smith, A man with grey hair, 1boy, grey hair"),
         ({"replace": ("straw_hat=hat",), "template": "{tags}"}, "1boy, gray hair, hat, smile"),
         ({"remove": ("word:hat", "regex:^1"), "template": "{tags}"}, "gray hair, smile"),
         (
             {"groups": ("1.jpg=studio", "2.jpg=outside"), "add": ("photo",), "template": "{groups}, {add}"},
             "studio, photo",
         ),
-        ({"first": ("smile", "hat"), "template": "{tags}"}, "smile, hat, 1boy, gray hair, straw hat"),
+        ({"pinned": ("smile", "hat"), "template": "{tags}"}, "smile, hat, 1boy, gray hair, straw hat"),
     ],
 )
 def test_options(home, options, expected):
@@ -91,16 +91,16 @@ def test_a_limit_of_tokens_leaves_out_whole_tags_from_the_end(home):
     tokens = Tokens.load()
     full = caption(home, HAIR)
     for limit in range(1, tokens.count(full) + 1):
-        said = caption(home, HAIR, token_limit=limit)
+        said = caption(home, HAIR, max_tokens=limit)
         parts = full.split(", ")
         assert said.split(", ") == parts[: len(said.split(", "))]
         assert tokens.count(said) <= limit or said == "smith"
         more = ", ".join(parts[: len(said.split(", ")) + 1])
         assert said == full or tokens.count(more) > limit
-    assert caption(home, HAIR, token_limit=75) == full
-    assert caption(home, HAIR, token_limit=75, limit=1) == "smith, 1boy"
-    fates = Composer.of(Merge(token_limit=4, limit=4), home).compose(record(1, annotations=HAIR)).fates
-    assert [f.why for f in fates if f.what == "dropped"] == ["over the limit of tokens"] * 3 + [
+    assert caption(home, HAIR, max_tokens=75) == full
+    assert caption(home, HAIR, max_tokens=75, max_tags=1) == "smith, 1boy"
+    fates = Composer.of(Merge(max_tokens=4, max_tags=4), home).compose(record(1, annotations=HAIR)).outcomes
+    assert [f.reason for f in fates if f.outcome == "dropped"] == ["over the limit of tokens"] * 3 + [
         "over the limit of tags"
     ]
 
@@ -129,7 +129,7 @@ def test_edits_are_noted_and_drop_the_image(home):
     edits = Journal.read(home)
     edits.append(home, [record(1).id], [Edit("replace", "hat", "cap"), Edit("flag", "unsure"), Edit("drop")])
     composer = Composer.of(Merge(), home)
-    merged = composer.merged(record(1, annotations=HAIR))
+    merged = composer.with_caption(record(1, annotations=HAIR))
     assert merged.annotations == (
         *HAIR,
         Annotation("hat -> cap", "edit", "replace", None, "human"),
@@ -137,9 +137,9 @@ def test_edits_are_noted_and_drop_the_image(home):
         Annotation("", "edit", "drop", None, "human"),
     )
     assert (merged.drop.stage, merged.drop.reason) == ("merge", "dropped by hand")
-    assert composer.merged(merged) == merged
+    assert composer.with_caption(merged) == merged
     edits.append(home, [record(1).id], [Edit("reset"), Edit("restore"), Edit("unflag", "unsure")])
-    again = Composer.of(Merge(), home).merged(record(1, annotations=merged.annotations))
+    again = Composer.of(Merge(), home).with_caption(record(1, annotations=merged.annotations))
     assert again.annotations == HAIR and again.kept  # what was taken back leaves no note
 
 
@@ -164,8 +164,8 @@ edits = st.lists(
 )
 options = st.fixed_dictionaries(
     {
-        "limit": st.integers(0, 3),
-        "token_limit": st.sampled_from([0, 5, 75]),
+        "max_tags": st.integers(0, 3),
+        "max_tokens": st.sampled_from([0, 5, 75]),
         "synonyms": st.booleans(),
         "drop_implied": st.booleans(),
         "order": st.sampled_from(["score", "name"]),
@@ -182,24 +182,24 @@ def test_the_laws_of_merging(annotations, rows, changes, how, role):
     """Tags in = kept + absorbed + dropped; the caption holds what is kept; merging twice gives the same."""
     with tempfile.TemporaryDirectory() as folder:
         home = Workspace(Path(folder))
-        decide(home, MergePlan(tuple(rows)))
+        save_plan(home, MergePlan(tuple(rows)))
         one = record(1, annotations=annotations, role=role, subject="smith" if role == "train" else "")
         Journal.read(home).append(home, [one.id], changes)
         merge = Merge(**how)
         composer = Composer.of(merge, home)
         composed = composer.compose(one)
-        mine = [f for f in composed.fates if f.said.tagger == "human"]
-        assert sorted(f.said.text for f in composed.fates if f not in mine) == sorted(
-            a.text for a in best(chosen(annotations, composer.cut))
+        mine = [f for f in composed.outcomes if f.annotation.tagger == "human"]
+        assert sorted(f.annotation.text for f in composed.outcomes if f not in mine) == sorted(
+            a.text for a in most_certain(select_tags(annotations, composer.thresholds))
         )
-        assert {f.what for f in composed.fates} <= {"kept", "absorbed", "dropped"}
-        assert all(bool(f.why) != f.kept for f in composed.fates)
-        kept = [f.text.replace("_", " ") if f.text != "o_o" else f.text for f in composed.fates if f.kept]
+        assert {f.outcome for f in composed.outcomes} <= {"kept", "absorbed", "dropped"}
+        assert all(bool(f.reason) != f.kept for f in composed.outcomes)
+        kept = [f.text.replace("_", " ") if f.text != "o_o" else f.text for f in composed.outcomes if f.kept]
         if not any(e.what == "set" for e in composer.edits.of(one.id)):
             parts = composed.caption.split(", ")
             assert len(parts) == len(set(parts)) and set(kept) <= set(parts)
             assert parts[0] == ("smith" if role == "train" else "man")
-        assert not merge.limit or len(kept) <= merge.limit
+        assert not merge.max_tags or len(kept) <= merge.max_tags
         (once,) = merge.start(home)([one])
         assert once.caption == composed.caption
         assert merge.start(home)([once]) == [once]

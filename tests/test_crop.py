@@ -19,7 +19,7 @@ from pipeline.manifest import write_manifest
 from pipeline.record import Record
 from pipeline.workspace import Workspace
 from stages.crop import Crop
-from stages.cropping.window import Region, frame
+from stages.cropping.window import Region, fit_window
 from tests import make
 from tests.photographs import encoded, paths, photograph
 
@@ -52,8 +52,8 @@ def test_windows_lie_inside_the_scaled_image_and_the_region(width, height, windo
     left, top = draws.draw(st.floats(0, width - 1)), draws.draw(st.floats(0, height - 1))
     region = Region(left, top, draws.draw(st.floats(left + 1, width)), draws.draw(st.floats(top + 1, height)))
     corner = draws.draw(st.tuples(st.floats(0, 1), st.floats(0, 1)))
-    fit = frame((width, height), region, window)
-    made = fit.crop(corner, "#ffffff", "center")
+    fit = fit_window((width, height), region, window)
+    made = fit.crop_box(corner, "#ffffff", "center")
     assert (made.width, made.height) == window
     assert made.left >= 0
     assert made.top >= 0
@@ -194,7 +194,7 @@ def test_small_images_are_dropped_unless_allowed(tmp_path):
 def test_too_much_lost(tmp_path):
     files = {"a.png": encoded(photograph("coffee.png", (3000, 500)), "PNG")}
     assert crop(tmp_path, files)[0].crop.cropped_fraction == pytest.approx(1 / 3, abs=0.01)
-    assert crop(tmp_path, files, max_lost=0.3)[0].drop.reason == "too much lost"
+    assert crop(tmp_path, files, max_cropped=0.3)[0].drop.reason == "too much lost"
 
 
 def test_one_fixed_size(tmp_path):
@@ -266,7 +266,7 @@ def test_the_users_files_stay_as_they_are(tmp_path):
         ({"size": "500x512"}, "multiples of 8"),
         ({"size": "512x512", "min_side": 256}, "Leave them out"),
         ({"background": "white"}, "#ffffff"),
-        ({"step": 12}, "multiple of 8"),
+        ({"bucket_step": 12}, "multiple of 8"),
         ({"min_side": 300}, "Take 256 or 320"),
         ({"min_side": 1024, "max_side": 512}, "Lower min-side"),
         ({"max_side": 256}, "less than the resolution"),

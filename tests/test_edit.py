@@ -134,7 +134,7 @@ def test_edits_survive_tagging_anew_over_the_real_line(tmp_path):
     assert '"worked": true' in prep("-C", folder, "merge", "--json").stdout, "edits alone make merge stale"
     assert '"worked": false' in prep("-C", folder, "merge", "--json").stdout
     said = set()
-    for again in ([], ["tag", "basic", "--share", "0.5", "--no-faces"], ["merge", "--threshold", "0.9"]):
+    for again in ([], ["tag", "basic", "--min-share", "0.5", "--no-faces"], ["merge", "--threshold", "0.9"]):
         prep("-C", folder, *again) if again[:1] == ["tag"] else None
         prep("-C", folder, *(again if again[:1] == ["merge"] else ["merge"]))
         after = captions(folder)

@@ -28,7 +28,7 @@ from taggers.captioners.vlm import Vlm
 from taggers.clip.clip import Clip
 from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
-from taggers.tagger import PreparedPredictor, tagging
+from taggers.tagger import PreparedPredictor, tagging_work
 from tests.fake import cropped, write_wd14
 from tests.folders import FORMS
 from tests.make import workspace as make_workspace
@@ -162,7 +162,7 @@ def test_every_kind_of_file_reaches_the_models_as_a_person_sees_it(workspace, tm
         tagger, seen = cls(model=f"a/{form}", device="cpu"), []
         look = tagger.load(workspace)
         spy = PreparedPredictor(look.prepare, lambda ready: seen.extend(ready) or [[] for _ in ready])  # noqa: B023
-        tagging(tagger, spy, workspace)(list(records.values()))
+        tagging_work(tagger, spy, workspace)(list(records.values()))
         for name, array in zip(records, seen, strict=True):
             how, shape = FILES[name]
             expected = contract(as_seen(how, photo(*shape)))

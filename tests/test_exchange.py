@@ -19,7 +19,7 @@ def built(tmp_path, captions=("smith", "smith, hat"), **options):
     records = [record(n, caption=caption) for n, caption in enumerate(captions)]
     records.append(record(100, subject="", role="reg", caption="man"))
     home, source = setting(tmp_path, records)
-    go(home, source, near_duplicate=0, **options)
+    go(home, source, near_duplicate_bits=0, **options)
     return home
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.cropping.focus import faces, find_focus, saliency
+from stages.cropping.focus import face_boxes, find_focus, saliency
 from tests.photographs import photograph
 
 
@@ -46,7 +46,7 @@ def test_nothing_to_see_is_the_middle():
 
 
 def test_the_astronauts_face_by_eye():
-    found = faces(np.asarray(photograph("astronaut.png")))
+    found = face_boxes(np.asarray(photograph("astronaut.png")))
     left, top, right, bottom = found[0]
     assert left < 0.40 < 0.47 < right  # her eyes and mouth, measured by hand
     assert top < 0.16 < 0.25 < bottom

@@ -17,8 +17,8 @@ from pipeline.errors import PrepError
 from pipeline.models.store import LocalModel
 from pipeline.workspace import Workspace
 from taggers.captioners.captioner import PredictedCaption, load_image_processor
-from taggers.captioners.generate import joined
-from taggers.captioners.git import Git, letterboxed, open_net, without_writing
+from taggers.captioners.generate import detokenize
+from taggers.captioners.git import Git, letterbox, load_git, remove_writing
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_git, write_processor  # noqa: F401
 
@@ -81,7 +81,7 @@ def words(row: list[int]) -> str:
     """Tokens as a sentence, with nothing but the list of words."""
     row = row[1 : row.index(3) if 3 in row else None]
     text = " ".join(NAMES[i] for i in row if i >= len(SPECIAL)).replace(" ##", "")
-    return joined(text.replace(" .", ".").replace(" ,", ","))
+    return detokenize(text.replace(" .", ".").replace(" ,", ","))
 
 
 def say(workspace, folder, images, **options):
@@ -103,7 +103,7 @@ def test_the_eye_takes_the_middle_at_224(tmp_path, shape):
 def test_the_array_that_reaches_the_model(workspace, folder, pad, monkeypatch):
     images = [photo(*shape) for shape in SHAPES]
     git, seen = Git(model=str(folder), device="cpu", pad=pad, max_tokens=2), []
-    net = open_net(git, workspace)
+    net = load_git(git, workspace)
     encoder = net.model.git.image_encoder
     encoder.register_forward_pre_hook(lambda m, a, k: seen.append(k.get("pixel_values", *a)), with_kwargs=True)
     monkeypatch.setattr(taggers.captioners.git, "open_net", lambda *_: net)
@@ -116,7 +116,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, pad, monkeypatch):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_margins_lose_nothing_and_have_the_edges_color(shape, fill):
     image = photo(*shape)
-    assert np.array_equal(letterboxed(image, fill), framed(image, fill))
+    assert np.array_equal(letterbox(image, fill), framed(image, fill))
 
 
 def test_crop_loses_the_sides_that_margins_keep(workspace, folder):
@@ -132,7 +132,7 @@ def test_captions_are_those_of_transformers_and_longer_than_its_20_tokens(worksp
     images = [photo(*shape) for shape in SHAPES]
     model, pixels = direct(folder, images)
     ids = model.generate(pixel_values=pixels, max_new_tokens=60, num_beams=beams, do_sample=False).tolist()
-    said = say(workspace, folder, images, max_tokens=60, beams=beams)
+    said = say(workspace, folder, images, max_tokens=60, num_beams=beams)
     expected = [words(row) for row in ids]
     assert [one.text if one else "" for one in said] == expected and len(set(expected)) > 3
     assert max(len(row) for row in ids) > 40
@@ -201,12 +201,12 @@ UNTOUCHED = [
 
 @pytest.mark.parametrize(("caption", "rest"), PHRASES)
 def test_phrases_about_writing_go(caption, rest):
-    assert without_writing(caption) == rest
+    assert remove_writing(caption) == rest
 
 
 @pytest.mark.parametrize("caption", UNTOUCHED)
 def test_other_captions_stay_to_the_letter(caption):
-    assert without_writing(caption) == caption
+    assert remove_writing(caption) == caption
 
 
 LEADS = ["with the words", "with the word", "with the letters", "with the number", "with the name", "that says"]
@@ -224,9 +224,9 @@ plain = st.lists(st.sampled_from(PLAIN), max_size=6).map(" ".join)
 @settings(max_examples=600)
 def test_no_phrase_and_nothing_dangling_is_left(before, lead, thing, place, after):
     caption = f"{before} {lead} {thing} {place} {after}"
-    rest = without_writing(caption)
+    rest = remove_writing(caption)
     assert not DANGLING.search(rest) and "  " not in rest and rest == rest.strip()
-    assert without_writing(rest) == rest
+    assert remove_writing(rest) == rest
     assert rest.startswith(" ".join(re.sub(r"\s+(?=[,.])", "", before).split()).strip(" ,")[:5].rstrip())
 
 
@@ -234,18 +234,18 @@ def test_no_phrase_and_nothing_dangling_is_left(before, lead, thing, place, afte
 @settings(max_examples=300)
 def test_a_caption_without_such_words_is_never_changed(caption):
     if not re.search(r"word|letter|name|number|text|phrase|says", caption):
-        assert without_writing(caption) == caption
+        assert remove_writing(caption) == caption
 
 
 def test_cleaning_is_for_textcaps_unless_told_otherwise():
-    assert Git(model="microsoft/git-base-textcaps").cleans and not Git().cleans
-    assert Git(clean="on").cleans and not Git(model="microsoft/git-large-textcaps", clean="off").cleans
+    assert Git(model="microsoft/git-base-textcaps").removes_words and not Git().removes_words
+    assert Git(remove_words="on").removes_words and not Git(model="microsoft/git-large-textcaps", remove_words="off").removes_words
 
 
 def test_cleaned_captions_reach_the_record(workspace, folder, monkeypatch):
     said = [PredictedCaption('a man with the words "hello" on his hat', 0.5, False)]
     monkeypatch.setattr(taggers.captioners.git, "captions", lambda net, style, ready: said * len(ready))
-    assert say(workspace, folder, [photo(9, 9)], clean="on")[0].text == "a man"
+    assert say(workspace, folder, [photo(9, 9)], remove_words="on")[0].text == "a man"
     assert say(workspace, folder, [photo(9, 9)])[0].text == said[0].text
 
 

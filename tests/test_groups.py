@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from stages.merging.groups import KeywordGroup, keywords, refuse_empty
+from stages.merging.groups import KeywordGroup, group_keywords, check_groups
 from tests.make import record
 from tests.worked_table import manifest
 
@@ -11,7 +11,7 @@ ONE, TWO = record(1), record(2, source="raw/back/2.jpg")
 
 
 def words(*rules, image=ONE):
-    return keywords(tuple(map(KeywordGroup.read, rules)), image)
+    return group_keywords(tuple(map(KeywordGroup.read, rules)), image)
 
 
 @pytest.mark.parametrize("pattern", ["1.jpg", "raw/1.jpg", "*.jpg", "raw/*", "?.jpg", ONE.id, ONE.id[:8] + "*", "[1]*"])
@@ -43,6 +43,6 @@ def test_what_is_no_group(rule):
 
 def test_a_group_without_images_is_refused(tmp_path):
     source = manifest(tmp_path / "tag.parquet", [ONE, TWO])
-    refuse_empty((KeywordGroup.read("1.jpg=a"), KeywordGroup.read("raw/back/*=b")), source)
+    check_groups((KeywordGroup.read("1.jpg=a"), KeywordGroup.read("raw/back/*=b")), source)
     with pytest.raises(PrepError, match=r"No image fits the group 'back/\*'"):
-        refuse_empty((KeywordGroup.read("1.jpg=a"), KeywordGroup.read("back/*=b")), source)
+        check_groups((KeywordGroup.read("1.jpg=a"), KeywordGroup.read("back/*=b")), source)

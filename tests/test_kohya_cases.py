@@ -20,7 +20,7 @@ from stages.building.layout import LayoutOptions, parse_folder_name, plan_layout
 from stages.crop import Crop
 from stages.cropping.bucket import buckets, nearest_bucket, scale_to
 from stages.merge import Merge
-from stages.merging.rewrite import read_rewrites, rewritten, sentence
+from stages.merging.rewrite import read_rewrites, rewrite_tag, rewrite_sentence
 from tests.make import record, tag
 from training.batch import SampleRef, TrainingImage
 from training.data.captions import CaptionOptions, plain_prompt, prompt
@@ -193,7 +193,7 @@ def test_a_very_long_image_loses_no_third_in_silence():
     width, height = nearest_bucket(3000, 500, SD1, 1.5)
     lost = 1 - width * height / (3000 * 500 * scale_to(3000, 500, (width, height)) ** 2)
     assert lost == pytest.approx(1 / 3, abs=0.01)  # no bucket is longer; it is recorded, reported and can be refused
-    assert Crop(max_lost=0.3).max_lost < lost
+    assert Crop(max_cropped=0.3).max_cropped < lost
 
 
 @pytest.mark.parametrize("size", [(100, 100), (60, 400)])
@@ -277,8 +277,8 @@ def test_replacing_a_tag_replaces_that_tag(merged):
 def test_words_are_replaced_as_words(text, kept):
     """kohya: 'a salesperson talking to people' becomes 'a salesgirl talking to girls', 'ladybug' 'girlbug'."""
     rules = read_rewrites(("word:person=girl", "word:lady=girl"), ())
-    assert sentence(text, rules) == kept
-    assert rewritten(text, rules) == kept
+    assert rewrite_sentence(text, rules) == kept
+    assert rewrite_tag(text, rules) == kept
 
 
 def test_a_tag_that_begins_like_a_rating_ends_nothing(merged):
@@ -305,7 +305,7 @@ def test_kaomoji_keep_their_underscores(merged):
 
 def test_first_tags_come_in_the_order_given(merged):
     """kohya: they are inserted one by one at the front, and so come reversed."""
-    assert merged(["a", "b", "c", "d"], first=("d", "b")) == "smith, d, b, a, c"
+    assert merged(["a", "b", "c", "d"], pinned=("d", "b")) == "smith, d, b, a, c"
 
 
 def test_the_trigger_is_said_once_however_often_captions_are_merged(tmp_path):

@@ -147,7 +147,7 @@ def test_sides_that_the_reader_would_cut_are_said(tmp_path):
     records = [record(n, caption="smith") for n in range(3)]
     records[1] = replace(records[1], image=replace(records[1].image, width=520))
     home, source = setting(tmp_path, records)
-    go(home, source, near_duplicate=0)
+    go(home, source, near_duplicate_bits=0)
     assert theirs.cut_to(520, 512, 1024) == (512, 512)
     assert out(home, "kohya", tmp_path / "set").notes == [
         "1 image with a side that is no multiple of 64: kohya's reader cuts it to the next below"

@@ -14,8 +14,8 @@ from stages.building.layout import DatasetFolder, LayoutOptions, parse_folder_na
 from tests.make import record
 
 
-def wish(regularization="folder", repeats=("smith=10",), near_duplicate=6, seed=0):
-    return LayoutOptions("Big Set", tuple(repeats), regularization, near_duplicate, seed)
+def layout_options(regularization="folder", repeats=("smith=10",), near_duplicate_bits=6, seed=0):
+    return LayoutOptions("Big Set", tuple(repeats), regularization, near_duplicate_bits, seed)
 
 
 def train(number, token="smith", class_name="man"):
@@ -26,12 +26,12 @@ def reg(number, class_name="man"):
     return record(10_000 + number, subject="", class_name=class_name, role="reg")
 
 
-def drawings(fates):
+def drawings(placements):
     """Images x repeats of every folder."""
     count = Counter()
-    for fate in fates.values():
-        if fate.folder:
-            parent, _, name = fate.folder.partition("/")
+    for placement in placements.values():
+        if placement.folder:
+            parent, _, name = placement.folder.partition("/")
             repeats, _, what = name.partition("_")
             count[f"{parent}/{what}"] += int(repeats)
     return count
@@ -39,8 +39,8 @@ def drawings(fates):
 
 def test_row_a7_the_folders():
     records = [train(1), train(2, "anna", "woman"), reg(1), reg(2, "woman")]
-    fates = plan_layout(wish(repeats=("smith=10", "anna=7")), records)
-    assert {fates[r.id].folder for r in records} == {
+    placements = plan_layout(layout_options(repeats=("smith=10", "anna=7")), records)
+    assert {placements[r.id].folder for r in records} == {
         "train_big-set/10_smith man",
         "train_big-set/7_anna woman",
         "reg_big-set/10_man",
@@ -51,7 +51,9 @@ def test_row_a7_the_folders():
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 400), st.integers(0, 3))
 def test_regularization_is_drawn_exactly_as_often_as_training(images, repeats, others, seed):
     records = [train(n) for n in range(images)] + [reg(n) for n in range(others)]
-    count = drawings(plan_layout(wish(repeats=(f"smith={repeats}",), near_duplicate=0, seed=seed), records))
+    count = drawings(
+        plan_layout(layout_options(repeats=(f"smith={repeats}",), near_duplicate_bits=0, seed=seed), records)
+    )
     wanted = images * repeats
     assert count["train_big-set/smith man"] == wanted
     assert count["reg_big-set/man"] == wanted
@@ -59,7 +61,9 @@ def test_regularization_is_drawn_exactly_as_often_as_training(images, repeats, o
 
 def test_kohyas_overshoot_does_not_happen():
     """Five training drawings and four regularization images of 10 repeats: kohya draws ten of one (facts 1.3)."""
-    count = drawings(plan_layout(wish(repeats=("smith=1",)), [train(n) for n in range(5)] + [reg(n) for n in range(4)]))
+    count = drawings(
+        plan_layout(layout_options(repeats=("smith=1",)), [train(n) for n in range(5)] + [reg(n) for n in range(4)])
+    )
     assert count == {"train_big-set/smith man": 5, "reg_big-set/man": 5}
 
 
@@ -68,8 +72,8 @@ def test_which_images_come_once_more_than_others_is_the_seeds_choice():
     records = [train(1), *(reg(n) for n in range(3))]
     more = set()
     for seed in range(20):
-        fates = plan_layout(wish(seed=seed), records)
-        folders = [fates[r.id].folder for r in records[1:]]
+        placements = plan_layout(layout_options(seed=seed), records)
+        folders = [placements[r.id].folder for r in records[1:]]
         assert sorted(folders) == ["reg_big-set/3_man", "reg_big-set/3_man", "reg_big-set/4_man"]
         more.add(folders.index("reg_big-set/4_man"))
     assert more == {0, 1, 2}
@@ -80,11 +84,11 @@ def test_in_a_rotation_every_image_has_its_turn_before_any_has_a_second(wanted, 
     records = [train(1), *(reg(n) for n in range(others))]
     turns = Counter()
     for rotation in range(-(-others // wanted)):
-        asked = wish(repeats=(f"smith={wanted}",), near_duplicate=0, seed=seed)
-        fates = plan_layout(replace(asked, reg_offset=rotation), records)
+        asked = layout_options(repeats=(f"smith={wanted}",), near_duplicate_bits=0, seed=seed)
+        placements = plan_layout(replace(asked, reg_offset=rotation), records)
         for r in records[1:]:
-            if fates[r.id].folder:
-                turns[r.id] += int(fates[r.id].folder.split("/")[1].split("_")[0])
+            if placements[r.id].folder:
+                turns[r.id] += int(placements[r.id].folder.split("/")[1].split("_")[0])
         assert max(turns.values()) - min(turns[r.id] for r in records[1:]) <= 1
     assert len(turns) == others
 
@@ -92,22 +96,24 @@ def test_in_a_rotation_every_image_has_its_turn_before_any_has_a_second(wanted, 
 def test_each_class_is_balanced_by_itself():
     records = [train(n) for n in range(4)] + [train(50 + n, "anna", "woman") for n in range(2)]
     records += [reg(n) for n in range(100)] + [reg(200 + n, "woman") for n in range(3)]
-    count = drawings(plan_layout(wish(repeats=("smith=5", "anna=6"), near_duplicate=0), records))
+    count = drawings(plan_layout(layout_options(repeats=("smith=5", "anna=6"), near_duplicate_bits=0), records))
     assert (count["reg_big-set/man"], count["reg_big-set/woman"]) == (20, 12)
 
 
 def test_the_seed_chooses_and_not_the_order():
     records = [train(1), *(reg(n) for n in range(40))]
-    chosen = [{id for id, f in plan_layout(wish(seed=seed), records).items() if f.folder} for seed in (0, 0, 1)]
+    chosen = [
+        {id for id, f in plan_layout(layout_options(seed=seed), records).items() if f.folder} for seed in (0, 0, 1)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
-    assert {id for id, f in plan_layout(wish(), records[::-1]).items() if f.folder} == chosen[0]
+    assert {id for id, f in plan_layout(layout_options(), records[::-1]).items() if f.folder} == chosen[0]
 
 
 def test_a_class_without_training_images_and_no_regularization():
-    fates = plan_layout(wish(), [train(1), reg(1, "cat")])
-    assert fates[reg(1, "cat").id].drop.reason == "no training images of this class"
-    fates = plan_layout(wish("none"), [train(1), reg(1)])
-    assert fates[reg(1).id].drop.reason == "regularization is off"
+    placements = plan_layout(layout_options(), [train(1), reg(1, "cat")])
+    assert placements[reg(1, "cat").id].drop.reason == "no training images of this class"
+    placements = plan_layout(layout_options("none"), [train(1), reg(1)])
+    assert placements[reg(1).id].drop.reason == "regularization is off"
 
 
 def test_a_regularization_image_that_looks_like_a_training_image_is_left_out():
@@ -116,28 +122,28 @@ def test_a_regularization_image_that_looks_like_a_training_image_is_left_out():
     for flipped, dropped in ((0, True), (6, True), (7, False)):
         phash = f"{bits ^ ((1 << flipped) - 1):016x}"
         twin = replace(other, image=replace(other.image, phash=phash))
-        fate = plan_layout(wish(), [one, twin])[twin.id]
-        assert (fate.drop is not None) == dropped
+        placement = plan_layout(layout_options(), [one, twin])[twin.id]
+        assert (placement.drop is not None) == dropped
         if dropped:
-            assert fate.drop.reason == "also in the training set" and one.id in fate.drop.detail
+            assert placement.drop.reason == "also in the training set" and one.id in placement.drop.detail
 
 
 @given(st.integers(2, 40), st.integers(0, 5))
 def test_row_a9_split_halves_and_keeps_copies_together(count, seed):
     originals = [train(n) for n in range(count)]
     copies = [replace(r, id=f"{r.id}-1", origin=r.id) for r in originals]
-    fates = plan_layout(wish("split", near_duplicate=0, seed=seed), originals + copies)
-    turned = {r.id for r in originals if fates[r.id].role == "reg" or fates[r.id].drop}
+    placements = plan_layout(layout_options("split", near_duplicate_bits=0, seed=seed), originals + copies)
+    turned = {r.id for r in originals if placements[r.id].role == "reg" or placements[r.id].drop}
     assert len(turned) == count // 2
     for one, copy in zip(originals, copies, strict=True):
-        sides = {fates[r.id].role if fates[r.id].folder else "reg" for r in (one, copy)}
+        sides = {placements[r.id].role if placements[r.id].folder else "reg" for r in (one, copy)}
         assert len(sides) == 1
 
 
 @pytest.mark.parametrize("entry", ["smith", "smith=", "=3", "smith=0", "smith=x"])
 def test_repeats_that_are_none(entry):
     with pytest.raises(PrepError, match="repeats is"):
-        plan_layout(wish(repeats=(entry,)), [train(1)])
+        plan_layout(layout_options(repeats=(entry,)), [train(1)])
 
 
 @given(
@@ -155,9 +161,10 @@ def test_near_equals_the_plain_definition(ones, others, bits):
             assert distances[index] == min(distances) <= bits
 
 
-def sides(fates, records):
+def sides(placements, records):
     return {
-        role: {r.id for r in records if fates[r.id].role == role and fates[r.id].folder} for role in ("train", "val")
+        role: {r.id for r in records if placements[r.id].role == role and placements[r.id].folder}
+        for role in ("train", "val")
     }
 
 
@@ -165,7 +172,9 @@ def sides(fates, records):
 def test_validation_and_training_are_disjoint_for_any_size_share_and_seed(count, share, seed):
     """Kohya's rounding lets them overlap in 172 of 413 cases (facts 1.13)."""
     records = [train(n) for n in range(count)]
-    found = sides(plan_layout(replace(wish(near_duplicate=0, seed=seed), validation=share), records), records)
+    found = sides(
+        plan_layout(replace(layout_options(near_duplicate_bits=0, seed=seed), validation_share=share), records), records
+    )
     assert not found["train"] & found["val"]
     assert found["train"] | found["val"] == {r.id for r in records}
     assert len(found["val"]) == (0 if count == 1 else max(1, int(share * count + 1e-9)))
@@ -173,15 +182,17 @@ def test_validation_and_training_are_disjoint_for_any_size_share_and_seed(count,
 
 def test_validation_has_its_folder_and_leaves_the_balance_of_regularization_to_training():
     records = [train(n) for n in range(10)] + [reg(n) for n in range(100)]
-    fates = plan_layout(replace(wish(repeats=("smith=3",), near_duplicate=0), validation=0.2), records)
-    assert drawings(fates) == {"train_big-set/smith man": 24, "val_big-set/smith man": 2, "reg_big-set/man": 24}
-    assert {f.role for f in fates.values() if f.folder.startswith("val_")} == {"val"}
-    assert not any(fates[r.id].role == "val" for r in records if r.role == "reg")
+    placements = plan_layout(
+        replace(layout_options(repeats=("smith=3",), near_duplicate_bits=0), validation_share=0.2), records
+    )
+    assert drawings(placements) == {"train_big-set/smith man": 24, "val_big-set/smith man": 2, "reg_big-set/man": 24}
+    assert {f.role for f in placements.values() if f.folder.startswith("val_")} == {"val"}
+    assert not any(placements[r.id].role == "val" for r in records if r.role == "reg")
 
 
 def test_what_looks_like_a_validation_image_is_no_regularization_image():
     records = [train(n) for n in range(10)]
-    asked = replace(wish(), validation=0.2)
+    asked = replace(layout_options(), validation_share=0.2)
     held = next(r for r in records if plan_layout(asked, records)[r.id].role == "val")
     twin = replace(reg(1), image=replace(reg(1).image, phash=held.image.phash))
     drop = plan_layout(asked, [*records, twin])[twin.id].drop
@@ -191,18 +202,18 @@ def test_what_looks_like_a_validation_image_is_no_regularization_image():
 def test_copies_of_a_validation_image_are_in_no_set():
     records = [train(n) for n in range(4)]
     copies = [replace(r, id=f"{r.id}-1", origin=r.id, transform=Transform("flip", flip=True)) for r in records]
-    fates = plan_layout(replace(wish(), validation=0.25), records + copies)
-    assert Counter(f.role for f in fates.values() if f.folder) == {"train": 6, "val": 1}
-    (gone,) = [(id, f.drop.reason) for id, f in fates.items() if f.drop]
-    assert gone[1] == "copy of a validation image" and fates[gone[0][:-2]].role == "val"
+    placements = plan_layout(replace(layout_options(), validation_share=0.25), records + copies)
+    assert Counter(f.role for f in placements.values() if f.folder) == {"train": 6, "val": 1}
+    (gone,) = [(id, f.drop.reason) for id, f in placements.items() if f.drop]
+    assert gone[1] == "copy of a validation image" and placements[gone[0][:-2]].role == "val"
 
 
 def test_a_validation_folder_of_the_users_stays_one_but_for_what_is_trained_on():
     records = [train(1), train(2), replace(train(3), role="val"), replace(train(4), role="val")]
     records[3] = replace(records[3], image=replace(records[3].image, phash=records[0].image.phash))
-    fates = plan_layout(wish(), records)
-    assert fates[records[2].id].folder == "val_big-set/1_smith man"
-    assert fates[records[3].id].drop.reason == "also in the training set"
+    placements = plan_layout(layout_options(), records)
+    assert placements[records[2].id].folder == "val_big-set/1_smith man"
+    assert placements[records[3].id].drop.reason == "also in the training set"
 
 
 @pytest.mark.parametrize(
@@ -226,7 +237,5 @@ def test_what_a_folders_name_says(folder, shelf):
 
 @given(st.sampled_from(["train", "val", "reg"]), st.integers(1, 99), st.text("ab_1 "), st.text("ab_1 "))
 def test_a_folders_name_read_and_written_is_the_same(role, repeats, token, class_name):
-    folder = DatasetFolder(role, repeats, token, class_name).folder("x")
-    assert (
-        parse_folder_name(folder).folder("x") == folder or " " * 2 in folder or folder.endswith(" ") or "_ " in folder
-    )
+    folder = DatasetFolder(role, repeats, token, class_name).path("x")
+    assert parse_folder_name(folder).path("x") == folder or " " * 2 in folder or folder.endswith(" ") or "_ " in folder

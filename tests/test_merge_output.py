@@ -20,7 +20,7 @@ from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import Composer, absorbed_tag
 from stages.merging.plan import PLAN
-from stages.merging.thresholds import Thresholds, chosen, mcut, read_rules
+from stages.merging.thresholds import Thresholds, select_tags, mcut_threshold, read_rules
 from tests.make import record, tag, workspace
 from tests.worked_table import list_of_tags, manifest, records
 
@@ -68,8 +68,8 @@ def test_regularization_shows_the_class_and_absorbs_nothing():
     [
         ({"trigger": "{token} {class}"}, "smith man, 1boy, facial hair, apron, hammer"),
         ({"trigger": "{nobody}"}, "{nobody}, 1boy, facial hair, apron, hammer"),
-        ({"first": ("hammer", "apron")}, "smith, hammer, apron, 1boy, facial hair"),
-        ({"remove": ("1Boy",), "limit": 2}, "smith, facial hair, apron"),
+        ({"pinned": ("hammer", "apron")}, "smith, hammer, apron, 1boy, facial hair"),
+        ({"remove": ("1Boy",), "max_tags": 2}, "smith, facial hair, apron"),
         ({"order": "name"}, "smith, 1boy, apron, facial hair, hammer"),
         ({"underscores": True}, "smith, 1boy, facial_hair, apron, hammer"),
         ({"add": ("photo", "apron")}, "smith, 1boy, facial hair, apron, hammer, photo"),
@@ -102,7 +102,7 @@ tags = st.builds(tag, st.sampled_from(["hat", "long_hair", "1boy", "o_o", "cat (
 options = st.builds(
     dict,
     absorb=st.sets(st.sampled_from(["hat", "1boy", "smith=o_o"])).map(tuple),
-    limit=st.integers(0, 3),
+    max_tags=st.integers(0, 3),
     escape=st.booleans(),
 )
 
@@ -162,7 +162,7 @@ def test_thresholds_by_tagger_model_and_category():
     said += [tag("hero", 0.7, a, "character"), tag("painter", 0.7, a, "artist")]
 
     def least(*rules):
-        kept = [t.text for t in chosen(said, Thresholds(0, 0, read_rules(rules), False))]
+        kept = [t.text for t in select_tags(said, Thresholds(0, 0, read_rules(rules), False))]
         ends = tuple(min((int(t[-1]) for t in kept if t.startswith(by)), default=None) for by in (a, b, c))
         return ends, "hero" in kept, "painter" in kept
 
@@ -180,11 +180,11 @@ def test_a_rule_that_is_none(rule):
 
 
 def test_mcut_cuts_in_the_middle_of_the_largest_gap():
-    assert mcut([]) == 0
-    assert mcut([0.95, 0.9, 0.3, 0.1]) == pytest.approx(0.6)
-    assert mcut([0.1, 0.9, 0.3, 0.95]) == pytest.approx(0.6)
-    assert mcut([0.99, 0.98, 0.97]) == pytest.approx(0.51)  # all that was left out lies below 0.05
-    assert mcut([0.9, 0.5, 0.1]) == pytest.approx(0.7)  # of equal gaps the highest
+    assert mcut_threshold([]) == 0
+    assert mcut_threshold([0.95, 0.9, 0.3, 0.1]) == pytest.approx(0.6)
+    assert mcut_threshold([0.1, 0.9, 0.3, 0.95]) == pytest.approx(0.6)
+    assert mcut_threshold([0.99, 0.98, 0.97]) == pytest.approx(0.51)  # all that was left out lies below 0.05
+    assert mcut_threshold([0.9, 0.5, 0.1]) == pytest.approx(0.7)  # of equal gaps the highest
     said = (
         tag("1boy", 0.95, "wd14:x"),
         tag("beard", 0.9, "wd14:x"),
@@ -197,7 +197,7 @@ def test_mcut_cuts_in_the_middle_of_the_largest_gap():
         tag("face", None, "basic"),
     )
     assert caption(said, {"mcut": True}) == "smith, face, 1boy, beard, dark, bright, hero"
-    assert mcut([0.2, 0.08]) < 0.15 < 0.2  # the floor of characters counts
+    assert mcut_threshold([0.2, 0.08]) < 0.15 < 0.2  # the floor of characters counts
     assert caption([tag("hero", 0.2, "wd14:x", "character")], {"mcut": True}) == "smith, hero"
     assert caption([tag("hero", 0.14, "wd14:x", "character")], {"mcut": True}) == "smith"
     assert (
@@ -210,7 +210,7 @@ def test_mcut_cuts_in_the_middle_of_the_largest_gap():
 
 @given(st.lists(st.floats(0.05, 1), min_size=1, max_size=30))
 def test_mcut_separates_what_lies_furthest_apart(scores):
-    cut = mcut(scores)
+    cut = mcut_threshold(scores)
     above, below = [s for s in scores if s >= cut], [*(s for s in scores if s < cut), 0.05]
     assert above and cut <= max(scores)
     ranked = sorted([*scores, 0.05])
@@ -220,7 +220,7 @@ def test_mcut_separates_what_lies_furthest_apart(scores):
 @given(st.lists(tags, max_size=8), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_threshold_never_lets_more_in(said, one, two):
     low, high = sorted((max(one, 0.01), max(two, 0.01)))
-    strict, loose = (chosen(said, Thresholds(value, value, {}, False)) for value in (high, low))
+    strict, loose = (select_tags(said, Thresholds(value, value, {}, False)) for value in (high, low))
     assert [a for a in loose if a in strict] == strict
 
 
@@ -267,7 +267,7 @@ def captions(home):
 
 
 def suggest(home, *arguments):
-    return merge(home, "--suggest", "--counts", "selected_tags.csv", *arguments)
+    return merge(home, "--suggest", "--tag-counts", "selected_tags.csv", *arguments)
 
 
 def test_suggest_shows_and_changes_nothing(home):
@@ -278,7 +278,7 @@ def test_suggest_shows_and_changes_nothing(home):
     ]  # fmt: skip
     assert [line[2] for line in lines] == ["absorb"] * 10 + ["review"] * 2 + ["keep"] * 5
     assert not home.manifest("merge").exists() and not home.path(PLAN).exists()
-    rows = [json.loads(line) for line in suggest(home, "--json", "--coverage", "0.5").splitlines()]
+    rows = [json.loads(line) for line in suggest(home, "--json", "--min-coverage", "0.5").splitlines()]
     assert {row["tag"]: row["action"] for row in rows}["mole under eye"] == "absorb"
 
 
@@ -343,10 +343,10 @@ def test_absorb_is_for_once_without_a_plan_and_for_good_with_one(home):
         (("--keep", "smile"), "--keep changes a plan, and there is none yet"),
         (("--suggest", "--drop", "smile"), "--drop does not go with --suggest"),
         (("--suggest", "--accept"), "--suggest and --accept do not go together"),
-        (("--pmi", "2"), "--pmi is about suggestions"),
+        (("--min-pmi", "2"), "--min-pmi is about suggestions"),
         (("--replace", "hat"), "replace has 'hat'"),
         (("--template", "{tag}"), "the template has"),
-        (("--kinds", "none.toml"), "no table of kinds"),
+        (("--taxonomy", "none.toml"), "no table of kinds"),
         (("--groups", "9.jpg.png=a"), "No image fits the group"),
     ],
 )
@@ -368,21 +368,21 @@ def test_what_people_decided_makes_merge_stale_and_says_so(home):
     stage = Merge(absorb=("solo",))
     before = stage.inputs(home)
     merge(home)
-    assert before == {"plan": "", "edits": "", "kinds": ""}
+    assert before == {"plan": "", "edits": "", "taxonomy": ""}
     Journal.read(home).append(home, [records()[0].id], [Edit("set", "by hand")])
     assert "25 found" in merge(home)
     assert captions(home)[0] == "by hand"
     (home.root / "my.toml").write_text("[synonyms]\nkitsune = ['fox ears']\n")
-    with_kinds = Merge(kinds="my.toml", synonyms=True)
-    digest = with_kinds.inputs(home)["kinds"]
+    with_taxonomy = Merge(taxonomy="my.toml", synonyms=True)
+    digest = with_taxonomy.inputs(home)["taxonomy"]
     (home.root / "my.toml").write_text("[synonyms]\nfox = ['fox ears']\n")
-    assert with_kinds.inputs(home)["kinds"] != digest
-    merge(home, "--kinds", "my.toml", "--synonyms")
+    assert with_taxonomy.inputs(home)["taxonomy"] != digest
+    merge(home, "--taxonomy", "my.toml", "--synonyms")
     assert any(", fox," in caption for caption in captions(home))
 
 
 def test_groups_of_the_recipe(home):
-    recipe = home.recipe.read_text() + '[[group]]\npictures = ["1.jpg", "2?.jpg"]\nkeywords = ["studio", "full body"]\n'
+    recipe = home.recipe.read_text() + '[[group]]\nimages = ["1.jpg", "2?.jpg"]\nkeywords = ["studio", "full body"]\n'
     home.recipe.write_text(recipe)
     merge(home)
     found = {r.source: r.caption for r in Manifest.read(home.manifest("merge")).records()}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from stages.merging.plan import MINE, PLAN, SUGGESTED, MergePlan, MergeRow, decide, read_plan, undo, write_plan
+from stages.merging.plan import USER_DECISION, PLAN, SUGGESTION, MergePlan, MergeRow, save_plan, read_plan, undo_plan, write_plan
 from stages.merging.tag_taxonomy import read_taxonomy
 
 KINDS = read_taxonomy()
@@ -34,8 +34,8 @@ def actions(found):
 def test_a_plan_is_what_was_written(tmp_path):
     home = Workspace(tmp_path)
     assert read_plan(home) is None
-    write_plan(home, BEARD, SUGGESTED)
-    assert read_plan(home, SUGGESTED) == BEARD and read_plan(home) is None
+    write_plan(home, BEARD, SUGGESTION)
+    assert read_plan(home, SUGGESTION) == BEARD and read_plan(home) is None
 
 
 def test_deciding_by_tag_by_subject_and_what_is_implied():
@@ -48,7 +48,7 @@ def test_deciding_by_tag_by_subject_and_what_is_implied():
         ("anna", "beard"): "keep",
     }
     reasons = {r.tag: r.reason for r in found.rows if r.subject == "smith"}
-    assert (reasons["beard"], reasons["facial hair"]) == (MINE, "implied by beard")
+    assert (reasons["beard"], reasons["facial hair"]) == (USER_DECISION, "implied by beard")
     both = BEARD.changed({"absorb": ("beard",), "keep": ("facial hair",)}, KINDS)
     assert {k for k, action in actions(both).items() if action == "absorb"} == {("smith", "beard"), ("anna", "beard")}
     assert actions(both)["smith", "facial hair"] == "keep"
@@ -108,34 +108,34 @@ def test_every_change_can_be_taken_back_to_the_first(steps):
         now = BEARD
         for step in [None, *steps]:
             now = now if step is None else now.changed({step[0]: (step[1],)}, KINDS)
-            if decide(home, now):
+            if save_plan(home, now):
                 states.append(now)
             assert read_plan(home) == now
-            assert not decide(home, now)  # said again, nothing changes and nothing is to take back
+            assert not save_plan(home, now)  # said again, nothing changes and nothing is to take back
         for before in reversed(states[:-1]):
-            assert undo(home) == before == read_plan(home)
+            assert undo_plan(home) == before == read_plan(home)
         with pytest.raises(PrepError, match="There is no plan to take back"):
-            undo(home)
+            undo_plan(home)
 
 
 def test_a_crash_between_the_two_writes_loses_nothing(tmp_path, monkeypatch):
     home = Workspace(tmp_path)
-    decide(home, BEARD)
+    save_plan(home, BEARD)
 
     def full(*_):
         raise OSError("disk full")
 
     monkeypatch.setattr("stages.merging.plan.write_plan", full)
     with pytest.raises(OSError, match="disk full"):
-        decide(home, BEARD.changed({"drop": ("hat",)}, KINDS))
+        save_plan(home, BEARD.changed({"drop": ("hat",)}, KINDS))
     assert read_plan(home) == BEARD
-    assert undo(home) == BEARD  # the step that changes nothing
-    assert undo(home) is None
+    assert undo_plan(home) == BEARD  # the step that changes nothing
+    assert undo_plan(home) is None
 
 
 def test_a_damaged_plan_is_said(tmp_path):
     home = Workspace(tmp_path)
-    decide(home, BEARD)
+    save_plan(home, BEARD)
     path = home.path(PLAN)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(PrepError, match=r"plan\.parquet is damaged"):

@@ -15,7 +15,7 @@ HUB = "SmilingWolf/wd-vit-tagger-v3"
 
 def test_shares_are_counts_by_the_number_of_posts(tmp_path):
     priors = read_priors(list_of_tags(tmp_path / "v3" / "selected_tags.csv"), str)
-    assert priors.about == "7,182,544 posts counted in v3/selected_tags.csv"
+    assert priors.source == "7,182,544 posts counted in v3/selected_tags.csv"
     assert len(priors.shares) == len(SHARES) and "explicit" not in priors.shares
     for name, share in SHARES.items():
         assert priors.shares[name.replace("_", " ")] == pytest.approx(share, abs=1e-7)
@@ -40,7 +40,7 @@ def test_the_list_beside_the_model_that_tagged(tmp_path, monkeypatch):
     assert found(Model(f"{HUB}/model.onnx", "0"), right).shares["solo"] == pytest.approx(0.592, abs=1e-6)
     other = found(Model(name, "0" * 64))  # another version's list is not what tagged
     assert not other.shares
-    assert other.about == f"the list of tags of {HUB} is not on this machine; name it with --counts FILE"
+    assert other.source == f"the list of tags of {HUB} is not on this machine; name it with --tag-counts FILE"
     assert not found().shares
     assert find_priors(manifest(tmp_path / "t.parquet", []), str(path), home, str).shares
 
@@ -57,7 +57,7 @@ def test_the_list_beside_a_model_that_was_named_by_its_folder(tmp_path, monkeypa
     known_sha256(other)
     assert not find_priors(tagged, "", home, str).shares  # of its content, but of another name
     known_sha256(path)
-    assert find_priors(tagged, "", home, str).about == "7,182,544 posts counted in mine/selected_tags.csv"
+    assert find_priors(tagged, "", home, str).source == "7,182,544 posts counted in mine/selected_tags.csv"
     path.write_text(path.read_text().replace("solo", "sola"))
     assert not find_priors(tagged, "", home, str).shares  # it has changed since
 

@@ -4,7 +4,7 @@ from pipeline.edits import Edit, JournalEntry
 from pipeline.filter_terms import FilterView
 from pipeline.record import Drop, Transform
 from pipeline.review.lines import GONE, NEW, WARM, about, caption, counted, listed, told
-from stages.merging.compose import Composed
+from stages.merging.compose import ComposedCaption
 from stages.merging.tag_outcomes import TagOutcome
 from tests.make import record, tag
 
@@ -23,7 +23,7 @@ def test_a_caption_marks_the_unsure_the_new_and_what_left_by_reason():
         TagOutcome(tag("beard", 0.9), "beard", "absorbed", "absorbed by the plan"),
         TagOutcome(tag("hat", 0.9), "hat", "dropped", "removed by hand"),
     )
-    text = caption(Composed("smith, apron, cat \\(x\\), bow", fates), ())
+    text = caption(ComposedCaption("smith, apron, cat \\(x\\), bow", fates), ())
     assert text.plain == (
         "smith, apron, cat \\(x\\)\u00a0.42, bow\n1boy  beard  absorbed by the plan\nhat  removed by hand"
     )
@@ -33,12 +33,12 @@ def test_a_caption_marks_the_unsure_the_new_and_what_left_by_reason():
 
 
 def test_a_caption_by_hand_and_none():
-    assert caption(Composed("my own", ()), (Edit("set", "my own"),)).plain == "my own\nwritten by hand"
-    assert caption(Composed("", ()), ()).plain == "no caption"
+    assert caption(ComposedCaption("my own", ()), (Edit("set", "my own"),)).plain == "my own\nwritten by hand"
+    assert caption(ComposedCaption("", ()), ()).plain == "no caption"
 
 
 def test_hostile_words_stay_words():
-    text = caption(Composed("\x1b[2Jx", (TagOutcome(tag("\x07", 0.9), "\x07", "dropped", "why"),)), ())
+    text = caption(ComposedCaption("\x1b[2Jx", (TagOutcome(tag("\x07", 0.9), "\x07", "dropped", "why"),)), ())
     assert text.plain == "\\x1b[2Jx\n\\x07  why"
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from stages.merging.rewrite import Rule, read_rewrites, rewritten, sentence
+from stages.merging.rewrite import RewriteRule, read_rewrites, rewrite_tag, rewrite_sentence
 
 
 def changed(tag, *replace, remove=()):
-    return rewritten(tag, read_rewrites(replace, remove))
+    return rewrite_tag(tag, read_rewrites(replace, remove))
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def test_rules_come_one_after_the_other_and_removals_last():
 
 def test_sentences_change_by_word_and_pattern_only():
     rules = read_rewrites(("a man=a woman", "word:man=person", r"regex:(\d) hats=\1 caps"), ("word:a",))
-    assert sentence("A man, a  salesman\nand 2 Hats", rules) == "A person, a salesman and 2 caps"
+    assert rewrite_sentence("A man, a  salesman\nand 2 Hats", rules) == "A person, a salesman and 2 caps"
 
 
 def test_never_by_substring():
     """What sd-scripts makes of it: 'a salesgirl', 'girlal', 'girlbug'."""
     rules = read_rewrites(("word:person=girl", "word:lady=girl"), ())
     told = "a salesperson with a personal ladybug"
-    assert sentence(told, rules) == told
+    assert rewrite_sentence(told, rules) == told
 
 
 @pytest.mark.parametrize("rule", ["hat", "=cap", "hat=", " = ", ""])
@@ -78,7 +78,7 @@ def test_patterns_that_cannot_be_used_are_refused_with_the_reason(pattern):
 def test_no_pattern_hangs():
     """(a+)+$ takes Python's re longer than the age of the universe on this text; RE2's time grows with its length."""
     rules = read_rewrites((), ("regex:^(a+)+$", "regex:(a|a)*b", "regex:(.*)*x"))
-    assert rewritten("a" * 3000 + "!", rules) == "a" * 3000 + "!"
+    assert rewrite_tag("a" * 3000 + "!", rules) == "a" * 3000 + "!"
 
 
 words = st.text(st.sampled_from("ab c_-"), min_size=1, max_size=12).filter(str.strip)
@@ -88,6 +88,6 @@ words = st.text(st.sampled_from("ab c_-"), min_size=1, max_size=12).filter(str.s
 def test_a_whole_word_is_what_python_calls_one(text, word):
     if not (word := " ".join(word.replace("_", " ").split())):
         return
-    rule = Rule("word", word, None)
+    rule = RewriteRule("word", word, None)
     there = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text.strip().lower().replace("_", " "))
-    assert (rewritten(text, (rule,)) is None) == bool(there)
+    assert (rewrite_tag(text, (rule,)) is None) == bool(there)

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.suggest import Suggest, suggest
+from stages.merging.suggest import SuggestOptions, suggest_plan
 from tests.make import record, tag
 from tests.worked_table import TABLE, list_of_tags, manifest, records
 
@@ -19,9 +19,9 @@ def home(tmp_path):
 
 
 def plan(home, rows, merge=None, **how):
-    how.setdefault("counts", "selected_tags.csv")
+    how.setdefault("tag_counts", "selected_tags.csv")
     source = manifest(home.root / "tag.parquet", rows)
-    return suggest(Suggest(**how), merge or Merge(), source, home)
+    return suggest_plan(SuggestOptions(**how), merge or Merge(), source, home)
 
 
 def by_tag(found):
@@ -61,16 +61,16 @@ def test_what_a_subject_is_is_asked_about_only_where_nearly_all_images_say_so(ho
 
 
 def test_thresholds_are_options(home):
-    assert by_tag(plan(home, records(), coverage=0.5))["mole under eye"].action == "absorb"
-    assert by_tag(plan(home, records(), pmi=4.6))["two side up"].action == "absorb"  # a feature: PMI is waived
-    assert by_tag(plan(home, records(), pmi=4.6))["red ribbon"].action == "keep"
-    doubtful = by_tag(plan(home, records(), z=7))["blonde hair"]
+    assert by_tag(plan(home, records(), min_coverage=0.5))["mole under eye"].action == "absorb"
+    assert by_tag(plan(home, records(), min_pmi=4.6))["two side up"].action == "absorb"  # a feature: PMI is waived
+    assert by_tag(plan(home, records(), min_pmi=4.6))["red ribbon"].action == "keep"
+    doubtful = by_tag(plan(home, records(), min_z=7))["blonde hair"]
     assert doubtful.action == "review" and doubtful.reason.endswith("times as often: may be chance")
-    assert by_tag(plan(home, records(), z=7, pmi=4.6))["blonde hair"].action == "keep"
-    assert by_tag(plan(home, records(), review=0.4))["school uniform"].action == "review"
-    assert by_tag(plan(home, records(), coverage=0.64))["two side up"].action == "absorb"  # the bound itself passes
+    assert by_tag(plan(home, records(), min_z=7, min_pmi=4.6))["blonde hair"].action == "keep"
+    assert by_tag(plan(home, records(), review_coverage=0.4))["school uniform"].action == "review"
+    assert by_tag(plan(home, records(), min_coverage=0.64))["two side up"].action == "absorb"  # the bound itself passes
     with pytest.raises(PrepError, match=r"review is 0\.7, above coverage, 0\.6"):
-        Suggest(review=0.7)
+        SuggestOptions(review_coverage=0.7)
 
 
 def test_augmented_copies_and_near_duplicates_count_once(home):
@@ -84,7 +84,7 @@ def test_augmented_copies_and_near_duplicates_count_once(home):
         for n in range(10)
     ]
     assert plan(home, records() + near).rows == once.rows
-    assert by_tag(plan(home, records() + near, same=0))["1girl"].count == 26  # equal hashes always count once
+    assert by_tag(plan(home, records() + near, near_duplicate_bits=0))["1girl"].count == 26  # equal hashes always count once
 
 
 def test_a_regularization_set_is_the_better_prior(home):
@@ -100,7 +100,7 @@ def test_a_regularization_set_is_the_better_prior(home):
 
 
 def test_without_any_prior_only_coverage_counts(home):
-    found = plan(home, records(), counts="")
+    found = plan(home, records(), tag_counts="")
     rows = by_tag(found)
     assert {row.pmi for row in found.rows} == {None}
     assert rows["fox ears"].action == "review"
@@ -117,7 +117,7 @@ def test_an_exclusive_group_asks(home):
     assert found["blonde hair"].action == "review"
     assert found["blonde hair"].reason == "hair color: also red hair"
     assert found["blue eyes"].action == "absorb"
-    assert by_tag(plan(home, rows, share=0.21))["blonde hair"].action == "absorb"
+    assert by_tag(plan(home, rows, conflict_share=0.21))["blonde hair"].action == "absorb"
 
 
 def test_what_an_absorbed_tag_implies_goes_too(home):
@@ -127,7 +127,7 @@ def test_what_an_absorbed_tag_implies_goes_too(home):
     rows = sorted(records(), key=lambda r: -len(r.annotations))
     found = by_tag(plan(home, with_ribbon(rows, 22)))  # hair ribbon: 21 of 25
     assert (found["ribbon"].action, found["ribbon"].reason) == ("drop", "implied by hair ribbon")
-    low = by_tag(plan(home, with_ribbon(rows, 20), coverage=0.86))  # no ribbon is absorbed
+    low = by_tag(plan(home, with_ribbon(rows, 20), min_coverage=0.86))  # no ribbon is absorbed
     assert (low["ribbon"].action, low["ribbon"].reason) == ("keep", "below 86%")
     often = [replace(r, annotations=tuple(a for a in r.annotations if a.text != "hair_ribbon")) for r in rows]
     asked = by_tag(plan(home, with_ribbon(often, 25)))  # red ribbon: 17 of 25

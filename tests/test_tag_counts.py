@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pipeline.record import Annotation, Drop
 from pipeline.tag_text import normalize_tag
-from stages.merging.rewrite import read_rewrites, rewritten
+from stages.merging.rewrite import read_rewrites, rewrite_tag
 from stages.merging.tag_counts import count_tags
-from stages.merging.thresholds import Thresholds, chosen
+from stages.merging.thresholds import Thresholds, select_tags
 from stages.merging.weights import ImageGroup
 from tests.make import record, tag
 from tests.worked_table import looks, manifest
@@ -39,7 +39,7 @@ def counted(records, cut, rename):
     found = defaultdict(lambda: defaultdict(int))
     for r in records:
         if r.kept:
-            names = {normalize_tag(new) for a in chosen(r.annotations, cut) if (new := rename(a.text)) is not None}
+            names = {normalize_tag(new) for a in select_tags(r.annotations, cut) if (new := rename(a.text)) is not None}
             for name in names:
                 found[ImageGroup(r.subject, r.class_name)][name] += 1
     return found
@@ -57,8 +57,8 @@ def test_columns_say_what_records_say(rows, cut):
         for n, ((who, role), words, gone) in enumerate(rows)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        found = count_tags(manifest(Path(folder) / "tag.parquet", made), cut, lambda t: rewritten(t, RULES), 0)
-    wanted = counted(made, cut, lambda t: rewritten(t, RULES))
+        found = count_tags(manifest(Path(folder) / "tag.parquet", made), cut, lambda t: rewrite_tag(t, RULES), 0)
+    wanted = counted(made, cut, lambda t: rewrite_tag(t, RULES))
     assert {one: tally.tags for one, tally in found.items() if tally.tags} == {k: dict(v) for k, v in wanted.items()}
     assert sum(tally.images for tally in found.values()) == sum(r.kept for r in made)
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.edits import Edit
 from pipeline.tag_text import normalize_tag
-from stages.merging.tag_outcomes import TagOutcome, best, deduplicate, edited, edited_parts, sort_outcomes
+from stages.merging.tag_outcomes import TagOutcome, most_certain, deduplicate, apply_edits, edit_texts, sort_outcomes
 from tests.make import tag
 
 HAT, COAT, BEARD = (
@@ -13,7 +13,7 @@ HAT, COAT, BEARD = (
     TagOutcome(tag("red_coat", 0.9), "red_coat"),
     TagOutcome(tag("beard"), "beard"),
 )
-GONE = BEARD.out("absorbed", "absorbed by the plan")
+GONE = BEARD.removed("absorbed", "absorbed by the plan")
 
 
 def kept(fates):
@@ -22,34 +22,34 @@ def kept(fates):
 
 def test_each_tag_once_by_who_is_surest():
     said = [tag("long_hair", 0.5, "a"), tag("Long hair", 0.9, "b"), tag("hat", None, "a"), tag("cap", 0.9, "a")]
-    assert [(a.text, a.tagger) for a in best(said)] == [("hat", "a"), ("cap", "a"), ("Long hair", "b")]
+    assert [(a.text, a.tagger) for a in most_certain(said)] == [("hat", "a"), ("cap", "a"), ("Long hair", "b")]
 
 
 def test_tags_that_rules_made_the_same_stay_once():
     fates = deduplicate([HAT, TagOutcome(tag("cap"), "Hat"), GONE])
     assert kept(fates) == ["hat"]
-    assert [(f.what, f.why) for f in fates[1:]] == [("dropped", "said twice"), ("absorbed", "absorbed by the plan")]
+    assert [(f.outcome, f.reason) for f in fates[1:]] == [("dropped", "said twice"), ("absorbed", "absorbed by the plan")]
 
 
 def test_what_people_add_is_kept_whatever_dropped_it():
-    assert kept(edited([HAT, GONE], [Edit("add", "Beard")])) == ["hat", "beard"]
-    (_, new) = edited([HAT], [Edit("add", "scarf")])
-    assert (new.text, new.said.tagger, new.said.score, new.kept) == ("scarf", "human", None, True)
-    assert edited([HAT], [Edit("add", "HAT")]) == [HAT]
+    assert kept(apply_edits([HAT, GONE], [Edit("add", "Beard")])) == ["hat", "beard"]
+    (_, new) = apply_edits([HAT], [Edit("add", "scarf")])
+    assert (new.text, new.annotation.tagger, new.annotation.score, new.kept) == ("scarf", "human", None, True)
+    assert apply_edits([HAT], [Edit("add", "HAT")]) == [HAT]
 
 
 def test_removing_and_replacing_by_hand():
-    assert kept(edited([HAT, COAT], [Edit("remove", "Red Coat")])) == ["hat"]
-    assert kept(edited([HAT, COAT], [Edit("replace", "hat", "cap")])) == ["cap", "red_coat"]
-    assert kept(edited([HAT, COAT], [Edit("replace", "hat", "red coat")])) == ["red coat"]
-    assert kept(edited([HAT, GONE], [Edit("remove", "hat"), Edit("add", "hat")])) == ["hat"]
-    assert edited([HAT, GONE], [Edit("remove", "beard"), Edit("flag", "hat"), Edit("drop")]) == [HAT, GONE]
+    assert kept(apply_edits([HAT, COAT], [Edit("remove", "Red Coat")])) == ["hat"]
+    assert kept(apply_edits([HAT, COAT], [Edit("replace", "hat", "cap")])) == ["cap", "red_coat"]
+    assert kept(apply_edits([HAT, COAT], [Edit("replace", "hat", "red coat")])) == ["red coat"]
+    assert kept(apply_edits([HAT, GONE], [Edit("remove", "hat"), Edit("add", "hat")])) == ["hat"]
+    assert apply_edits([HAT, GONE], [Edit("remove", "beard"), Edit("flag", "hat"), Edit("drop")]) == [HAT, GONE]
 
 
 def test_sentences_and_keywords_follow_too():
     said = ["a man with a hat", "studio"]
-    assert edited_parts(said, [Edit("remove", "A man with a hat")]) == ["studio"]
-    assert edited_parts(said, [Edit("replace", "studio", "outside"), Edit("add", "x")]) == [said[0], "outside"]
+    assert edit_texts(said, [Edit("remove", "A man with a hat")]) == ["studio"]
+    assert edit_texts(said, [Edit("replace", "studio", "outside"), Edit("add", "x")]) == [said[0], "outside"]
 
 
 def test_the_order_of_the_caption():
@@ -68,9 +68,9 @@ edits = st.one_of(
 @given(st.lists(words, unique_by=normalize_tag), st.lists(edits, max_size=6))
 def test_no_tag_is_lost_or_said_twice(texts, changes):
     before = [TagOutcome(tag(text), text) for text in texts]
-    after = edited(before, changes)
-    assert [f.said for f in after][: len(before)] == [f.said for f in before]
-    assert all(f.said.tagger == "human" for f in after[len(before) :])
-    names = [f.plain for f in after if f.kept]
+    after = apply_edits(before, changes)
+    assert [f.annotation for f in after][: len(before)] == [f.annotation for f in before]
+    assert all(f.annotation.tagger == "human" for f in after[len(before) :])
+    names = [f.tag for f in after if f.kept]
     assert len(names) == len(set(names))
-    assert edited(after, changes[-1:]) == after or changes[-1].what == "replace"
+    assert apply_edits(after, changes[-1:]) == after or changes[-1].what == "replace"

@@ -24,9 +24,9 @@ from pipeline.record import Annotation, Drop, tagger_of
 from pipeline.registry import TAGGERS, read_recipe, tag_plan, tagger_class
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.thresholds import chosen
+from stages.merging.thresholds import select_tags
 from taggers.tagger import PreparedPredictor, Tagger
-from tests.fake import Fake, cropped, write_wd14
+from tests.fake import FakeTagger, cropped, write_wd14
 from tests.make import workspace as make_workspace
 from tests.tiny import one_thread, write_blip  # noqa: F401
 
@@ -77,11 +77,11 @@ def test_every_image_reaches_the_model_pixel_by_pixel_in_order_and_in_chunks(wor
 def test_annotations_are_added_and_a_second_run_replaces_only_its_own(workspace):
     other = Annotation("smile", "tag", "general", 0.9, "other")
     record = replace(cropped(workspace, "a", np.full((4, 6, 3), 51, np.uint8)), annotations=(other,))
-    (once,) = Fake(word="first").start(workspace)([record])
+    (once,) = FakeTagger(word="first").start(workspace)([record])
     size, first = once.annotations[1:]
     assert once.annotations[0] is other and record.annotations == (other,)
     assert (size.text, first.text, first.score) == ("6x4", "first", 0.2)  # 51 / 255
-    (twice,) = Fake(word="second").start(workspace)([once])
+    (twice,) = FakeTagger(word="second").start(workspace)([once])
     assert [a.text for a in twice.annotations] == ["smile", "6x4", "second"]
     assert replace(twice, annotations=()) == replace(record, annotations=())
 
@@ -95,7 +95,7 @@ def test_a_missing_and_a_broken_image_drop_their_record_and_no_other(workspace):
     raw = bytearray(workspace.path(crc.image.path).read_bytes())
     raw[35] = 0  # the length of the first chunk of pixels: Pillow raises a SyntaxError, not an OSError
     workspace.path(crc.image.path).write_bytes(raw)
-    done = Fake().start(workspace)([good, gone, cut, text, crc, last])
+    done = FakeTagger().start(workspace)([good, gone, cut, text, crc, last])
     assert [r.id for r in done] == ["a", "b", "c", "d", "e", "f"]
     assert [r.drop and (r.drop.stage, r.drop.reason) for r in done] == [
         None,
@@ -126,7 +126,7 @@ def test_damaged_files_are_rows_never_errors(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
-    (done,) = Fake().start(workspace)([record])
+    (done,) = FakeTagger().start(workspace)([record])
     assert done.kept != bool(done.drop) and bool(done.annotations) == done.kept
 
 
@@ -134,7 +134,7 @@ def test_images_are_read_while_the_model_is_busy(workspace, monkeypatch):
     """The first look waits for the last image: it would wait for ever if reading waited for it."""
     records = [cropped(workspace, f"{n:02}", noise(n)) for n in range(20)]
     last = threading.Event()
-    read = taggers.tagger.read
+    read = taggers.tagger.read_crop
 
     def spy(name, workspace, record):
         if record.id == "19":
@@ -148,7 +148,7 @@ def test_images_are_read_while_the_model_is_busy(workspace, monkeypatch):
         ahead.append(last.wait(10))
         return [[] for _ in images]
 
-    assert len(taggers.tagger.tag(Spy(), look, workspace, records)) == 20
+    assert len(taggers.tagger.tag_records(Spy(), look, workspace, records)) == 20
     assert ahead[0]
 
 
@@ -253,15 +253,15 @@ def test_what_fails_while_reading_is_raised_in_its_turn(workspace):
 def test_a_model_that_says_too_little_is_a_bug_not_a_shorter_list(workspace):
     records = [cropped(workspace, name, noise(1)) for name in "ab"]
     with pytest.raises(ValueError, match="zip"):
-        taggers.tagger.tag(Spy(), lambda images: [[]], workspace, records)
+        taggers.tagger.tag_records(Spy(), lambda images: [[]], workspace, records)
 
 
 def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
     record = cropped(workspace, "a", noise(1))
     with pytest.raises(PrepError, match="has not been cropped"):
-        Fake().start(workspace)([replace(record, image=None)])
+        FakeTagger().start(workspace)([replace(record, image=None)])
     with pytest.raises(PrepError, match="lies outside"):
-        Fake().start(workspace)([replace(record, image=replace(record.image, path="../x.png"))])
+        FakeTagger().start(workspace)([replace(record, image=replace(record.image, path="../x.png"))])
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
         merge = Merge(thresholds=tuple(rules))
         merge.check_input(Manifest.read(smith.manifest("tag")))
         them = [a for record in Manifest.read(smith.manifest("tag")).records() for a in record.annotations]
-        assert {a.tagger.partition(":")[0] for a in chosen(them, merge.cut) if a.category == "general"} == kept
+        assert {a.tagger.partition(":")[0] for a in select_tags(them, merge.tag_thresholds) if a.category == "general"} == kept
     with pytest.raises(PrepError, match="names 'blip', which has not tagged"):
         Merge(thresholds=("blip=0.2",)).check_input(Manifest.read(smith.manifest("tag")))
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from stages.merging.template import DEFAULT, PLACES, fill, parse
+from stages.merging.template import DEFAULT_TEMPLATE, PLACEHOLDERS, fill_template, parse_template
 
 PARTS = {
     "trigger": ["smith"],
@@ -21,13 +21,13 @@ PARTS = {
 
 
 def filled(template, **parts):
-    return fill(parse(template), PARTS | parts)
+    return fill_template(parse_template(template), PARTS | parts)
 
 
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        (DEFAULT, "smith, a man with a hat, hat, red coat, studio, photo"),
+        (DEFAULT_TEMPLATE, "smith, a man with a hat, hat, red coat, studio, photo"),
         ("{trigger}, {tags}, {captions}", "smith, hat, red coat, a man with a hat"),
         ("a photo of {token} {class}, {tags}", "a photo of smith man, hat, red coat"),
         ("{trigger} ||| {tags}", "smith ||| hat, red coat"),
@@ -42,7 +42,7 @@ def test_templates(template, expected):
 
 
 def test_what_is_said_once_is_not_said_again():
-    assert filled(DEFAULT, add=["hat", "photo", "photo"]) == "smith, a man with a hat, hat, red coat, studio, photo"
+    assert filled(DEFAULT_TEMPLATE, add=["hat", "photo", "photo"]) == "smith, a man with a hat, hat, red coat, studio, photo"
 
 
 def test_a_tag_that_looks_like_a_place_is_a_tag():
@@ -54,11 +54,11 @@ def test_a_tag_that_looks_like_a_place_is_a_tag():
 )
 def test_templates_that_are_none(template, told):
     with pytest.raises(PrepError, match=told):
-        parse(template)
+        parse_template(template)
 
 
-@given(st.permutations(PLACES), st.dictionaries(st.sampled_from(PLACES), st.lists(st.text("abc", max_size=3))))
+@given(st.permutations(PLACEHOLDERS), st.dictionaries(st.sampled_from(PLACEHOLDERS), st.lists(st.text("abc", max_size=3))))
 def test_every_part_is_there_once_and_nothing_else(places, parts):
-    whole = {place: [part for part in parts.get(place, []) if part] for place in PLACES}
-    said = fill(parse(", ".join(f"{{{place}}}" for place in places)), whole)
+    whole = {place: [part for part in parts.get(place, []) if part] for place in PLACEHOLDERS}
+    said = fill_template(parse_template(", ".join(f"{{{place}}}" for place in places)), whole)
     assert said == ", ".join(dict.fromkeys(part for place in places for part in whole[place]))

@@ -163,11 +163,11 @@ def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
     records = [record(n, caption="smith, hat") for n in range(6)]
     records += [record(n, subject="", role="reg", caption="man") for n in (7, 8, 9)]
     merged = written(home.root, "merge", records, HistoryStep("merge", 1, {}, "y"))
-    options = Build(repeats=("smith=4",), validation=0.3, near_duplicate_bits=0)
+    options = Build(repeats=("smith=4",), validation_share=0.3, near_duplicate_bits=0)
     early = planned(home, Train(batch_size=2), options)
     assert early.origin == "manifests/merge.parquet, as prep build would lay it out"
     assert not home.dataset.exists() and not home.manifest("build").exists()
-    placed = [one for some in options.places(merged, home) for one in some]
+    placed = [one for some in options.place_records(merged, home) for one in some]
     write_manifest(home.manifest("build"), [placed], (*merged.history, HistoryStep("build", 1, {}, "z")))
     late = planned(home, Train(batch_size=2), options)
     assert late == replace(early, origin="manifests/build.parquet")

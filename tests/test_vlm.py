@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import taggers.captioners.vlm
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from taggers.captioners.vlm import CHAT_PROMPT, Vlm, answer, open_net, question
+from taggers.captioners.vlm import CHAT_PROMPT, Vlm, answer_text, load_vlm, fill_prompt
 from tests.fake import cropped
 from tests.tiny import one_thread, photo  # noqa: F401
 from tests.tiny_chat import JOY_CHAT, write_florence, write_joy, write_qwen
@@ -96,7 +96,7 @@ def florence_by_the_book(folder, image, tokens):
 
 BOOKS = {
     "qwen": (qwen_by_the_book, {"prompt": ASK}),
-    "joy": (joy_by_the_book, {"prompt": ASK, "system": "You caption."}),
+    "joy": (joy_by_the_book, {"prompt": ASK, "system_prompt": "You caption."}),
     "florence": (florence_by_the_book, {}),
 }
 
@@ -117,8 +117,8 @@ def test_answers_are_those_of_the_models_own_recipe_and_alike_in_any_batch(works
 
 def test_the_question_has_one_start_and_one_image(workspace, models):
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK)
-    net = open_net(vlm, workspace)
-    ids = taggers.captioners.vlm.inputs(net, vlm, ASK, photo(30, 50))["input_ids"][0].tolist()
+    net = load_vlm(vlm, workspace)
+    ids = taggers.captioners.vlm.prepare_inputs(net, vlm, ASK, photo(30, 50))["input_ids"][0].tolist()
     assert ids.count(1) == 1 and ids[0] == 1 and ids.count(3) == 16
 
 
@@ -126,17 +126,17 @@ def test_a_model_without_an_end_of_its_own_takes_the_tokenizers(workspace, model
     folder = shutil.copytree(models["joy"], tmp_path / "tiny-joy")
     (folder / "generation_config.json").write_text('{"pad_token_id": 0}')
     vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, max_tokens=9)
-    net = open_net(vlm, workspace)
-    assert net.form.ends == (2,) and taggers.captioners.vlm.greedy(net, vlm).eos_token_id == [2]
-    assert open_net(Vlm(model=str(models["qwen"]), device="cpu"), workspace).form.ends == (2, 0)
+    net = load_vlm(vlm, workspace)
+    assert net.token_format.end_tokens == (2,) and taggers.captioners.vlm.greedy_settings(net, vlm).eos_token_id == [2]
+    assert load_vlm(Vlm(model=str(models["qwen"]), device="cpu"), workspace).token_format.end_tokens == (2, 0)
 
 
 def test_the_score_is_the_mean_probability_of_the_tokens(workspace, models):
     """Against one forward pass of LLaVA over the whole answer."""
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK, max_tokens=25)
-    net = open_net(vlm, workspace)
+    net = load_vlm(vlm, workspace)
     (one,) = say(workspace, models["joy"], [photo(40, 40)], prompt=ASK, max_tokens=25)
-    given = taggers.captioners.vlm.inputs(net, vlm, ASK, photo(40, 40))
+    given = taggers.captioners.vlm.prepare_inputs(net, vlm, ASK, photo(40, 40))
     row = net.model.generate(**given, max_new_tokens=25, do_sample=False)
     start = given["input_ids"].shape[1]
     with torch.inference_mode():
@@ -152,7 +152,7 @@ def test_each_record_is_asked_about_its_own_subject_and_order_stays(workspace, m
     records[1] = replace(records[1], subject="", role="reg")
     records[2] = replace(records[2], subject="rex", class_name="dog")
     workspace.path(records[3].image.path).unlink()
-    asked, inputs = {}, taggers.captioners.vlm.inputs
+    asked, inputs = {}, taggers.captioners.vlm.prepare_inputs
 
     def spy(net, vlm, text, image):
         asked[text] = asked.get(text, 0) + 1
@@ -192,15 +192,15 @@ def test_images_alone_are_asked_without_a_subject(workspace, models):
     ],
 )
 def test_the_prompt_is_filled_in(prompt, given, text):
-    assert question(prompt, *given) == text
+    assert fill_prompt(prompt, *given) == text
 
 
 @given(st.text(alphabet="ab [](){}", max_size=20), st.text(alphabet="xy[]{}", max_size=5))
 @settings(max_examples=200)
 def test_filling_in_never_fails_and_leaves_plain_text_alone(prompt, token):
-    text = question(prompt, token, "man", ["hat"])
+    text = fill_prompt(prompt, token, "man", ["hat"])
     assert text == prompt.strip()  # none of the alphabet's words is a name
-    assert question(prompt + "{token}", token, "", []) == (prompt + "{token}").strip().replace("{token}", token)
+    assert fill_prompt(prompt + "{token}", token, "", []) == (prompt + "{token}").strip().replace("{token}", token)
 
 
 def test_an_unknown_name_in_the_prompt_is_said():
@@ -218,7 +218,7 @@ def test_an_unknown_name_in_the_prompt_is_said():
     ],
 )
 def test_an_answer_is_one_line_without_thoughts(text, rest):
-    assert answer(text) == rest
+    assert answer_text(text) == rest
 
 
 # --- templates and bad folders -------------------------------------------------------------------
@@ -243,8 +243,8 @@ JOY_PLACE = "('<image>' if message['role'] == 'user' else '') + "
 def test_templates_of_any_kind_give_the_image_one_place(workspace, models, tmp_path, chat):
     folder = shutil.copytree(models["joy"], tmp_path / "x")
     (folder / "chat_template.jinja").write_text(chat)
-    vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, system="You caption.")
-    written = taggers.captioners.vlm.chat(open_net(vlm, workspace).processor, vlm.system, ASK)
+    vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, system_prompt="You caption.")
+    written = taggers.captioners.vlm.chat_text(load_vlm(vlm, workspace).processor, vlm.system_prompt, ASK)
     written = written.replace("<image>\n", "<image>")
     assert written == f"<s><|system|>You caption.<|end|><|user|><image>{ASK}<|end|><|assistant|>"
 

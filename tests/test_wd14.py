@@ -23,7 +23,7 @@ from pipeline.history import Model
 from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_session import CPU, CUDA
 from taggers.danbooru.scores import ModelTag
-from taggers.danbooru.wd14 import GET, Wd14, prepare, prepare_first
+from taggers.danbooru.wd14 import GET, Wd14, prepare_wd14, prepare_cl_tagger
 from taggers.danbooru.wd14_tags import read_csv, read_json
 from taggers.device import gpus
 from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14
@@ -98,7 +98,7 @@ def run(workspace, folder, images, **options):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_array_is_the_contracts(shape):
     image = photo(*shape)
-    array = prepare(image, 48)
+    array = prepare_wd14(image, 48)
     assert array.dtype == np.float32 and array.shape == (48, 48, 3) and array.flags["C_CONTIGUOUS"]
     assert np.abs(array - by_hand(image, 48)).max() < 1e-5
 
@@ -113,20 +113,20 @@ def test_the_resizing_is_bicubic_up_and_down(shape):
     square[top : top + shape[0], left : left + shape[1]] = image
     matrix = cubic_matrix(longest, 48)
     formula = np.clip(np.einsum("ij,jkc,lk->ilc", matrix, square, matrix), 0, 255)[:, :, ::-1]
-    inside = np.abs(prepare(photo(*shape), 48) - formula)
+    inside = np.abs(prepare_wd14(photo(*shape), 48) - formula)
     assert np.quantile(inside, 0.999) < 1.5 and inside.mean() < 0.5
 
 
 def test_channels_are_blue_green_red_and_levels_stay_0_to_255():
     red = np.zeros((48, 48, 3), np.uint8)
     red[..., 0] = 255
-    assert prepare(red, 48)[0, 0].tolist() == [0.0, 0.0, 255.0]
+    assert prepare_wd14(red, 48)[0, 0].tolist() == [0.0, 0.0, 255.0]
 
 
 def test_an_odd_margin_is_larger_below_and_to_the_right():
     black = np.zeros((3, 8, 3), np.uint8)
-    assert [row[0, 0] for row in prepare(black, 8)[:, :1]] == [255, 255, 0, 0, 0, 255, 255, 255]
-    assert prepare(black.swapaxes(0, 1), 8)[0, :, 0].tolist() == [255, 255, 0, 0, 0, 255, 255, 255]
+    assert [row[0, 0] for row in prepare_wd14(black, 8)[:, :1]] == [255, 255, 0, 0, 0, 255, 255, 255]
+    assert prepare_wd14(black.swapaxes(0, 1), 8)[0, :, 0].tolist() == [255, 255, 0, 0, 0, 255, 255, 255]
 
 
 def test_scores_are_the_models_and_signed_with_the_folders_name(workspace, folder):
@@ -422,7 +422,7 @@ def cl_scores(image):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_array_of_the_other_form(shape):
     image = photo(*shape)
-    array = prepare_first(image, 48)
+    array = prepare_cl_tagger(image, 48)
     assert array.dtype == np.float32 and array.shape == (3, 48, 48) and array.flags["C_CONTIGUOUS"]
     assert np.abs(array - (by_hand(image, 48) / 127.5 - 1).transpose(2, 0, 1)).max() < 1e-6
 
@@ -574,7 +574,7 @@ def tight(monkeypatch, most, error, lanes=1):
     made = []
     here = taggers.danbooru.onnx_tags
     opened = here.open_session
-    monkeypatch.setattr(here, "lanes", lambda device: lanes)
+    monkeypatch.setattr(here, "worker_count", lambda device: lanes)
     monkeypatch.setattr(
         here, "open_session", lambda *how: made.append(Tight(opened(*how), most, error, lanes == 1)) or made[-1]
     )

@@ -27,7 +27,7 @@ def test_near_duplicates_of_one_set_weigh_one_together():
     made += [record(4, image=looks(4, 0xFFFF << 48)), record(5, image=looks(5, chain[0]), subject="anna")]
     found, by = weighed(made)
     assert [by[r.id] for r in made] == [pytest.approx(1 / 3)] * 3 + [1, 1]
-    assert dict(zip(found.sets, found.images, strict=True)) == {
+    assert dict(zip(found.groups, found.images, strict=True)) == {
         ImageGroup("smith", "man"): 2,
         ImageGroup("anna", "man"): 1,
     }
@@ -64,7 +64,7 @@ def test_what_was_dropped_weighs_nothing():
 def test_of_very_many_only_equal_hashes_count_once(monkeypatch):
     made = [record(n, image=looks(n, 8 + (n > 1))) for n in range(3)]
     assert weighed(made)[0].images == [1]
-    monkeypatch.setattr(stages.merging.weights, "MANY", 2)
+    monkeypatch.setattr(stages.merging.weights, "MAX_COMPARED", 2)
     assert weighed(made)[0].images == [2]
 
 

@@ -19,7 +19,7 @@ def odd_sides(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
             "error",
             "size not trainable",
             f"The image's sides are no multiples of {FACTOR} pixels.",
-            "prep crop --step 64",
+            "prep crop --bucket-step 64",
             cards.rows[(cards.width % FACTOR != 0) | (cards.height % FACTOR != 0)],
         )
 
@@ -42,7 +42,7 @@ def small_buckets(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFindi
                 "too few images for a batch",
                 f"An epoch shows {count} image{'s' if count > 1 else ''} of {width} x {height}, "
                 f"and a batch holds {batch}: their batches stay small, and each of them counts as much as a full one.",
-                "Crop to fewer sizes (a larger --step, or one --size), raise repeats, or train with a smaller --batch-size",
+                "Crop to fewer sizes (a larger --bucket-step, or one --size), raise repeats, or train with a smaller --batch-size",
                 cards.rows[chosen][place == number],
             )
 

@@ -80,7 +80,7 @@ def too_long(look: CaptionPage, facts: RuleContext) -> Iterator[RawFinding]:
         "warning",
         "caption too long",
         f"The caption has more than {limit} CLIP tokens; the model never sees its end.",
-        f"prep merge --token-limit {limit}{longer}",
+        f"prep merge --max-tokens {limit}{longer}",
         look.page.rows[look.chunks.tokens > limit],
     )
 

@@ -10,7 +10,7 @@ from pipeline.manifest import Manifest
 from pipeline.stage import ProgressFn
 from pipeline.vectors import VectorStore, caption_key
 from pipeline.workspace import Workspace
-from taggers.clip.clip_model import ClipFiles, embed_texts, find_source, load_net
+from taggers.clip.clip_model import ClipFiles, embed_texts, find_clip, load_clip
 
 _AT_ONCE = 256  # captions in one call of the model; a crash loses no more
 
@@ -24,7 +24,7 @@ def keep_captions(manifest: Manifest, workspace: Workspace, source: ClipFiles, r
 
     store = VectorStore.of(workspace, source.key)
     missing = [text for text in _captions(manifest) if store.get(caption_key(text)) is None]
-    net = load_net(source, "auto") if missing else None
+    net = load_clip(source, "auto") if missing else None
     waiting, done = iter(missing), 0
     while net is not None and (some := list(itertools.islice(waiting, _AT_ONCE))):
         rows = embed_texts(net, some)
@@ -43,7 +43,7 @@ def source_of(manifest: Manifest, workspace: Workspace, model: str, pretrained: 
             "The captions cannot be judged: no vectors of the images are stored.",
             f"First: prep tag clip --model {model}; then: prep merge",
         )
-    source = find_source(model, pretrained, workspace)
+    source = find_clip(model, pretrained, workspace)
     if VectorStore.of(workspace, source.key) != store:
         raise PrepError(f"{source.name} is not the model that prep tag clip used.", "Name that model's folder or id.")
     return source

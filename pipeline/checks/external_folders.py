@@ -23,7 +23,7 @@ from pipeline.imaging.image_file import phash, thumbnail
 from pipeline.manifest import to_arrow
 from pipeline.record import Annotation, CropBox, ImageInfo, Record
 from pipeline.stage import ProgressFn
-from taggers.basic import SIDE, name_table
+from taggers.basic import SIDE, color_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +77,7 @@ class _Survey:
         """The images that can be opened, some at a time."""
         import numpy as np
 
-        table, waiting, done = name_table(), iter(items), 0
+        table, waiting, done = color_table(), iter(items), 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while some := list(itertools.islice(waiting, _AT_ONCE)):
                 records, rows = [], []

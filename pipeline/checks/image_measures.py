@@ -18,7 +18,7 @@ from pipeline.manifest import Manifest
 from pipeline.parquet_rows import read_rows, write_rows
 from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
-from taggers.basic import background, name_table, sharpness, view
+from taggers.basic import background_tags, color_table, measured_image, sharpness_tags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,14 +75,14 @@ def fill(cards: DatasetArrays, manifest: Manifest, workspace: Workspace, report:
 
 def measure(rgb: np.ndarray, table: np.ndarray) -> ImageMeasure:
     """The measures of one H x W x 3 uint8 RGB image, as the basic tagger takes them."""
-    views = view(rgb, table)
-    sharp = next((found.score for found in sharpness(views) if found.text == "sharpness"), None)
-    return ImageMeasure(sharp, next(filter(None, (is_scene_tag(found.text) for found in background(views))), ""))
+    views = measured_image(rgb, table)
+    sharp = next((found.score for found in sharpness_tags(views) if found.text == "sharpness"), None)
+    return ImageMeasure(sharp, next(filter(None, (is_scene_tag(found.text) for found in background_tags(views))), ""))
 
 
 def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, ImageMeasure]]:
     """Each image's measures, some at a time; an image that cannot be opened is left out."""
-    table, waiting = name_table(), iter(missing.items())
+    table, waiting = color_table(), iter(missing.items())
 
     def work(entry: tuple[str, str]) -> tuple[str, ImageMeasure] | None:
         try:

@@ -35,7 +35,7 @@ def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, 
     """
     workspace = workspace_here()
     tagged = compare_command.TaggedManifests.find(workspace)
-    cut = merges_cut(workspace) if threshold is None else Thresholds.at(threshold)
+    cut = merges_cut(workspace) if threshold is None else Thresholds.uniform(threshold)
     words = "merge's thresholds" if threshold is None else f"{threshold:g}"
     found = compare_command.sheets(tagged, names, cut)
     if html is not None:
@@ -56,7 +56,7 @@ def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, 
 def merges_cut(workspace: Workspace) -> Thresholds:
     """Which tags merge would take with the recipe's options: each model's own thresholds, unless told otherwise."""
     return next(
-        stage.cut for stage in stage_plan("merge", read_recipe(workspace), {}).stages if isinstance(stage, Merge)
+        stage.tag_thresholds for stage in stage_plan("merge", read_recipe(workspace), {}).stages if isinstance(stage, Merge)
     )
 
 

@@ -16,8 +16,8 @@ from pipeline.options import click_options, only_given
 from pipeline.registry import input_manifest, read_recipe, stage_plan
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.plan import SUGGESTED, Action, MergePlan, Rules, decide, read_plan, undo, write_plan
-from stages.merging.suggest import Suggest, suggest
+from stages.merging.plan import SUGGESTION, Action, MergePlan, Rules, save_plan, read_plan, undo_plan, write_plan
+from stages.merging.suggest import SuggestOptions, suggest_plan
 from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
 
 _HELP = """Write the captions: the trigger, then the tags that stay.
@@ -44,7 +44,7 @@ def command(name: str) -> click.Command:
     ]
     sections = {
         "The plan": decisions,
-        "What --suggest takes for the subject's own": click_options(Suggest),
+        "What --suggest takes for the subject's own": click_options(SuggestOptions),
         "Captions": click_options(Merge),
         "Running": engine_options(),
     }
@@ -54,20 +54,20 @@ def command(name: str) -> click.Command:
 def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **values: Any) -> None:
     workspace, how = workspace_here(), settings(engine, workers, quiet)
     wanted = [name for name in ("suggest", "accept", "undo") if values.pop(name)]
-    told = only_given({option.name: values.pop(option.name) for option in Suggest.options()})
+    told = only_given({option.name: values.pop(option.name) for option in SuggestOptions.options()})
     rules = _rules(values, wanted, workspace)
     if len(wanted) > 1:
         raise PrepError(f"--{wanted[0]} and --{wanted[1]} do not go together.", "Give one, then the other.")
     if told and wanted != ["suggest"]:
-        raise PrepError(f"--{next(iter(told))} is about suggestions.", "Give it with --suggest.")
+        raise PrepError(f"--{next(iter(told)).replace("_", "-")} is about suggestions.", "Give it with --suggest.")
     plan = stage_plan("merge", read_recipe(workspace), only_given(values))
     (merge,) = plan.stages
     assert isinstance(merge, Merge)
     source = input_manifest(plan, workspace)
     if wanted == ["suggest"]:
-        _suggest(suggest(Suggest(**told), merge, source, workspace), workspace, as_json)
+        _suggest(suggest_plan(SuggestOptions(**told), merge, source, workspace), workspace, as_json)
         return
-    kinds = read_taxonomy(workspace.source(merge.kinds) if merge.kinds else None)
+    kinds = read_taxonomy(workspace.source(merge.taxonomy) if merge.taxonomy else None)
     with workspace.lock():
         said = _changed(workspace, source, wanted, rules, kinds)
     if said:
@@ -97,13 +97,13 @@ def _changed(workspace: Workspace, source: Manifest, wanted: list[str], rules: R
     """Accept, take back or change the plan; what to tell about it, nothing where it was not touched."""
     before = read_plan(workspace)
     if wanted == ["undo"]:
-        after = undo(workspace)
+        after = undo_plan(workspace)
         return [f"{'plan':<22}{plans.summary(after) if after else 'none any more'}; the last change is taken back"]
     if wanted == ["accept"]:
         after = plans.accept(workspace, source, rules, kinds)
     elif rules and before is not None:
         after = before.changed(rules, kinds)
-        decide(workspace, after)
+        save_plan(workspace, after)
     else:
         return []
     lines = [f"{'plan':<22}{plans.summary(after)}" + ("" if after != before else "; as it was")]
@@ -113,7 +113,7 @@ def _changed(workspace: Workspace, source: Manifest, wanted: list[str], rules: R
 
 def _suggest(plan: MergePlan, workspace: Workspace, as_json: bool) -> None:
     with workspace.lock():
-        write_plan(workspace, plan, SUGGESTED)
+        write_plan(workspace, plan, SUGGESTION)
     if as_json:
         for row in plan.rows:
             print_result("", plans.plain_row(row), True)

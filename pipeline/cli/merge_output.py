@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
-from stages.merging.plan import SUGGESTED, Action, MergePlan, MergeRow, Rules, decide, read_plan
+from stages.merging.plan import SUGGESTION, Action, MergePlan, MergeRow, Rules, save_plan, read_plan
 from stages.merging.tag_taxonomy import TagTaxonomy
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def accept(workspace: Workspace, source: Manifest, rules: Rules, kinds: TagTaxon
 
     PrepError when there is no suggestion, or the tags have changed since.
     """
-    found = read_plan(workspace, SUGGESTED)
+    found = read_plan(workspace, SUGGESTION)
     if found is None or found.source != source.digest:
         wrong = "There is no suggestion yet." if found is None else "The tags changed since the last suggestion."
         raise PrepError(wrong, "Look at a new one first: prep merge --suggest")
     plan = found.accepted(read_plan(workspace), kinds).changed(rules, kinds)
-    decide(workspace, plan)
+    save_plan(workspace, plan)
     return plan
 
 

@@ -183,7 +183,7 @@ def _crop(items: Sequence[DatasetItem]) -> dict[str, Any]:
         return {}
     area, sides = max(width * height for width, height in sizes), [side for size in sizes for side in size]
     resolution = math.isqrt(area - 1) + 1  # the least whose buckets hold all these sizes
-    options = {"resolution": resolution} | ({} if step == _STEPS[0] else {"step": step})
+    options = {"resolution": resolution} | ({} if step == _STEPS[0] else {"bucket_step": step})
     if min(sides) < resolution // 2 or max(sides) > resolution * 2:
         options |= {"min_side": min(sides), "max_side": max(sides)}
     return options if min(sides) >= _STEPS[0] else {}

@@ -127,7 +127,7 @@ def _placed(workspace: Workspace, train: Train, build: Build, report: ProgressFn
     if built and (merged is None or built.history[:-1] == merged.history):
         return list(built.records()), workspace.relative(built.path)
     if merged:
-        records = list(chain.from_iterable(build.places(merged, workspace)))
+        records = list(chain.from_iterable(build.place_records(merged, workspace)))
         return records, f"{workspace.relative(merged.path)}, as prep build would lay it out"
     missing = [f"prep {name}" for name in ("crop", "tag", "merge") if not workspace.manifest(name).is_file()]
     raise PrepError(

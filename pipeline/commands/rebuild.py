@@ -17,7 +17,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, file_sha256, write_atomic
-from stages.building.layout import caption_bytes
+from stages.building.layout import encode_caption
 
 State = Literal["same", "same pixels, other bytes", "other pixels", "source missing", "source changed"]
 
@@ -105,7 +105,7 @@ class Replay:
         place = self.target.path(record.dataset_path or record.image.path)
         write_atomic(place, png)
         if record.dataset_path:
-            write_atomic(place.with_suffix(self._extension), caption_bytes(record.caption))
+            write_atomic(place.with_suffix(self._extension), encode_caption(record.caption))
         if hashlib.sha256(png).hexdigest() == record.image.file_sha256:
             return ReplayResult(record, "same")
         same = pixel_hash(rgb) == record.image.pixel_sha256

@@ -16,7 +16,7 @@ from pipeline.link import link
 from pipeline.record import Role
 from pipeline.tag_text import escape_control
 from stages.building.layout import DatasetFolder, parse_folder_name
-from taggers.sidecar.caption_text import CaptionFault, parse
+from taggers.sidecar.caption_text import CaptionFault, parse_json
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 _SPLITS: dict[Role, str] = {"train": "train", "reg": "train", "val": "validation"}
@@ -87,7 +87,7 @@ def _by_columns(row: Mapping[str, Any]) -> str:
     repeats = str(row.get("repeats", ""))
     if role not in _SPLITS or not class_name or not repeats.isdecimal():
         return ""
-    return DatasetFolder(role, int(repeats), token, class_name).folder("x")
+    return DatasetFolder(role, int(repeats), token, class_name).path("x")
 
 
 def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
@@ -96,7 +96,7 @@ def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
     lines: Iterable[Any] = csv.DictReader(io.StringIO(text, newline="")) if table.suffix == ".csv" else text.split("\n")
     for number, line in enumerate(lines, 1):
         try:
-            row = parse(line) if isinstance(line, str) else line
+            row = parse_json(line) if isinstance(line, str) else line
             if not isinstance(row, dict) or "file_name" not in row:
                 raise CaptionFault("names no file_name")
         except CaptionFault as fault:

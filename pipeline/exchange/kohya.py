@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.exchange.item import DatasetItem, ExportOptions, caption_beside, folders_in, images_in
 from pipeline.link import link
-from stages.building.layout import caption_bytes, parse_folder_name
+from stages.building.layout import encode_caption, parse_folder_name
 
 _TRAINING = ("train", "img")  # how people call the parent whose sibling holds the regularization images
 
@@ -18,7 +18,7 @@ def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> No
         place = target / item.place
         link(item.image, place)
         if item.caption is not None:
-            place.with_suffix(form.extension).write_bytes(caption_bytes(item.caption))
+            place.with_suffix(form.extension).write_bytes(encode_caption(item.caption))
 
 
 def detect(source: Path) -> bool:

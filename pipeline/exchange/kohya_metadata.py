@@ -14,7 +14,7 @@ from pipeline.exchange.item import DatasetItem, ExportOptions, images_in
 from pipeline.link import link
 from pipeline.tag_text import escape_control
 from stages.building.layout import parse_folder_name
-from taggers.sidecar.caption_text import CaptionFault, parse
+from taggers.sidecar.caption_text import CaptionFault, parse_json
 
 CONFIG, TABLE = "dataset.toml", "meta.json"
 _HEAD = """\
@@ -81,7 +81,7 @@ def _held(source: Path) -> list[Path]:
 def _folder(source: Path, folder: Path, table: Path, repeats: int | None) -> Iterator[DatasetItem]:
     """The images of one subset, at the place that their folder's name says."""
     try:
-        entries = parse(table.read_text(encoding="utf-8"))
+        entries = parse_json(table.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, CaptionFault) as error:
         raise PrepError(
             f"{escape_control(str(table))} cannot be read: {error}.", f"Mend it, or mend {CONFIG}."

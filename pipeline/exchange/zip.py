@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from pipeline.exchange.item import DatasetItem, ExportOptions
-from stages.building.layout import caption_bytes
+from stages.building.layout import encode_caption
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can tell
 _UNIX, _PLAIN_FILE = 3, 0o100644 << 16
@@ -22,7 +22,7 @@ def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> No
                 shutil.copyfileobj(old, new, 1 << 20)
             if item.caption is not None:
                 name = str(PurePosixPath(item.place).with_suffix(form.extension))
-                archive.writestr(_member(name), caption_bytes(item.caption))
+                archive.writestr(_member(name), encode_caption(item.caption))
 
 
 def _member(name: str) -> zipfile.ZipInfo:

@@ -13,7 +13,7 @@ from pipeline.manifest import Manifest
 from pipeline.record import Annotation, Record
 from pipeline.tag_text import escape_control, format_tag, normalize_tag
 from pipeline.workspace import Workspace
-from stages.merging.thresholds import Thresholds, chosen
+from stages.merging.thresholds import Thresholds, select_tags
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -103,7 +103,7 @@ def sheet(record: Record, annotations: list[Annotation], cut: Thresholds) -> Com
         if a.kind == "tag":
             tags.setdefault(normalize_tag(a.text), []).append(a)
     loud: dict[str, set[str]] = {}
-    for a in chosen(annotations, cut):
+    for a in select_tags(annotations, cut):
         loud.setdefault(normalize_tag(a.text), set()).add(a.tagger)
     rows = [_row(said, voices, frozenset(loud.get(text, ()))) for text, said in tags.items()]
     rows = [row for row in rows if row.agreement != "below"]

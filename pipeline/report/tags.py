@@ -15,9 +15,9 @@ from pipeline.tag_text import format_tag, normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging import tag_counts as tag_counting
-from stages.merging.suggest import Suggest, suggest
-from stages.merging.tag_outcomes import best
-from stages.merging.thresholds import Thresholds, chosen, read_rules
+from stages.merging.suggest import SuggestOptions, suggest_plan
+from stages.merging.tag_outcomes import most_certain
+from stages.merging.thresholds import Thresholds, select_tags, read_rules
 
 if TYPE_CHECKING:
     from pipeline.checks.dataset_arrays import DatasetArrays
@@ -54,7 +54,7 @@ def cut_of(merge: Merge) -> Thresholds:
 def said(record: Record, cut: Thresholds) -> Iterator[PredictedTag]:
     """The tags of an image that count, the surest first, and whether its caption has them."""
     written = {normalize_tag(part.replace("\\", "")) for part in record.caption.split(", ")}
-    for a in best(chosen(record.annotations, cut)):
+    for a in most_certain(select_tags(record.annotations, cut)):
         yield PredictedTag(format_tag(a.text), a.score, not record.caption or normalize_tag(a.text) in written)
 
 
@@ -67,10 +67,10 @@ def tag_counts(
     """
     import numpy as np
 
-    names = tag_counting.TagNumbers(lambda tag: tag)
+    names = tag_counting.TagIndex(lambda tag: tag)
     inside = np.zeros(0, bool)
     counts = np.zeros(0, np.int64)
-    for rows, tags in tag_counting.predicted(manifest, cut_of(merge), names):
+    for rows, tags in tag_counting.predicted_tags(manifest, cut_of(merge), names):
         if len(rows) and len(inside) <= rows.max():
             inside = np.zeros(int(rows.max()) + 1, bool)
             inside[cards.rows[cards.rows < len(inside)]] = True
@@ -84,7 +84,7 @@ def tag_counts(
 
 def bonds(manifest: Manifest, merge: Merge, workspace: Workspace) -> dict[str, tuple[TagAssociation, ...]]:
     """By subject its most frequent tags, with the evidence of `prep merge --suggest`."""
-    plan = suggest(Suggest(), merge, manifest, workspace)
+    plan = suggest_plan(SuggestOptions(), merge, manifest, workspace)
     found: dict[str, list[TagAssociation]] = {}
     for row in sorted(plan.rows, key=lambda row: (-row.coverage, row.tag)):
         mine = found.setdefault(row.subject, [])

@@ -12,7 +12,7 @@ from pipeline.tag_text import escape_control, normalize_tag
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from stages.merging.compose import Composed
+    from stages.merging.compose import ComposedCaption
     from stages.merging.tag_outcomes import TagOutcome
 
 UNSURE = 0.5  # a tag below this score is marked with it
@@ -20,11 +20,11 @@ CHOSEN, EDITED, FLAGGED = "\u2713", "\u2022", "\u2691"
 QUIET, WARM, NEW, GONE = "dim", "#d9a860", "#8fc99b", "#d98a8a"
 
 
-def caption(composed: Composed, edits: tuple[Edit, ...]) -> Text:
+def caption(composed: ComposedCaption, edits: tuple[Edit, ...]) -> Text:
     """The caption as it will be; below it, struck through and by reason, the tags that left it."""
     from rich.text import Text
 
-    kept = {normalize_tag(fate.text): fate for fate in composed.fates if fate.kept}
+    kept = {normalize_tag(fate.text): fate for fate in composed.outcomes if fate.kept}
     text = Text()
     for number, part in enumerate(composed.caption.split(", ")):
         text.append(", " if number else "", style=QUIET)
@@ -34,9 +34,9 @@ def caption(composed: Composed, edits: tuple[Edit, ...]) -> Text:
     if any(edit.what == "set" for edit in edits):
         text.append("\nwritten by hand", style=QUIET)
     reasons: dict[str, list[TagOutcome]] = {}
-    for fate in composed.fates:
+    for fate in composed.outcomes:
         if not fate.kept:
-            reasons.setdefault(fate.why, []).append(fate)
+            reasons.setdefault(fate.reason, []).append(fate)
     for reason, fates in reasons.items():
         text.append("\n")
         for fate in fates:
@@ -51,7 +51,7 @@ def _part(part: str, fate: TagOutcome | None, first: bool) -> Text:
 
     if fate is None:  # trigger, sentence or keyword
         return Text(escape_control(part), style="bold" if first else "")
-    if fate.said.tagger == "human":
+    if fate.annotation.tagger == "human":
         return Text(escape_control(part), style=NEW)
     if fate.score < UNSURE:
         return Text.assemble(

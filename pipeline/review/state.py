@@ -15,7 +15,7 @@ from pipeline.registry import read_recipe, stage_plan
 from pipeline.review.table import ReviewTable
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.compose import Composed, Composer
+from stages.merging.compose import ComposedCaption, Composer
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -66,7 +66,7 @@ class Review:
         """The rows that a decision concerns: the chosen ones, else the one looked at."""
         return sorted(self.chosen) or ([] if self.row is None else [self.row])
 
-    def composed(self, record: Record) -> Composed:
+    def composed(self, record: Record) -> ComposedCaption:
         """The caption as merge will write it, with the edits of this moment."""
         return self.composer.compose(record)
 

@@ -30,7 +30,7 @@ class LayoutOptions:
     regularization: Literal["folder", "split", "none"]
     near_duplicate_bits: int
     seed: int
-    validation: float = 0.0
+    validation_share: float = 0.0
     reg_offset: int = 0
 
 
@@ -60,8 +60,8 @@ class DatasetFolder:
         """What kohya captions images with that have no caption."""
         return " ".join(dict.fromkeys(filter(None, (self.token, self.class_name))))
 
-    def folder(self, title: str) -> str:
-        return f"{self.role}_{title}/{self.repeats}_{self.text}"
+    def path(self, dataset_name: str) -> str:
+        return f"{self.role}_{dataset_name}/{self.repeats}_{self.text}"
 
 
 def parse_folder_name(folder: str) -> DatasetFolder | None:
@@ -87,7 +87,7 @@ def plan_layout(wish: LayoutOptions, records: Iterable[Record]) -> dict[str, Pla
     Regularization images are balanced class by class: an epoch draws as many of a class as training
     has of it (images x repeats), so that kohya's own balancing adds none and leaves none out.
     """
-    cards = _with_roles(wish, [ImageKey.of(record) for record in records if record.kept and record.image])
+    cards = _assign_roles(wish, [ImageKey.of(record) for record in records if record.kept and record.image])
     title = safe_name(wish.dataset_name)
     repeats = defaultdict(lambda: 10, read_repeats(wish.repeats))
     role = {name: [card for card in cards if card.role == name] for name in _SETS}
@@ -95,31 +95,29 @@ def plan_layout(wish: LayoutOptions, records: Iterable[Record]) -> dict[str, Pla
     fates: dict[str, Placement] = {}
     for card in role["train"]:
         drawings[card.class_name] += repeats[card.token]
-        fates[card.id] = Placement(
-            DatasetFolder("train", repeats[card.token], card.token, card.class_name).folder(title)
-        )
-    fates |= _seen_before(role["val"], role["train"], wish.near_duplicate_bits)
+        fates[card.id] = Placement(DatasetFolder("train", repeats[card.token], card.token, card.class_name).path(title))
+    fates |= _cross_set_duplicates(role["val"], role["train"], wish.near_duplicate_bits)
     for card in role["val"]:
         copy = Placement(drop=Drop("build", "copy of a validation image", f"of image {card.root}"))
-        place = Placement(DatasetFolder("val", 1, card.token, card.class_name).folder(title), "val")
+        place = Placement(DatasetFolder("val", 1, card.token, card.class_name).path(title), "val")
         fates.setdefault(card.id, copy if card.copy else place)
     if wish.regularization == "none":
         return fates | {card.id: Placement(drop=Drop("build", "regularization is off")) for card in role["reg"]}
-    fates |= _seen_before(role["reg"], role["train"] + role["val"], wish.near_duplicate_bits)
+    fates |= _cross_set_duplicates(role["reg"], role["train"] + role["val"], wish.near_duplicate_bits)
     alone = [card for card in role["reg"] if card.id not in fates]
     for class_name in sorted({card.class_name for card in alone}):
         mine = [card for card in alone if card.class_name == class_name]
-        fates |= _balanced(mine, drawings.get(class_name, 0), title, wish)
+        fates |= _balance_class(mine, drawings.get(class_name, 0), title, wish)
     return fates
 
 
-def _with_roles(wish: LayoutOptions, cards: list[ImageKey]) -> list[ImageKey]:
+def _assign_roles(wish: LayoutOptions, cards: list[ImageKey]) -> list[ImageKey]:
     """The cards after the splits that the wish asks for: row A9's half for regularization, then validation."""
     if wish.regularization == "split":
         half = _split(wish, cards, "reg", 0.5)
         cards = [replace(card, token="", role="reg") if card.root in half else card for card in cards]
-    if wish.validation:
-        held = _split(wish, cards, "val", wish.validation)
+    if wish.validation_share:
+        held = _split(wish, cards, "val", wish.validation_share)
         cards = [replace(card, role="val") if card.root in held else card for card in cards]
     return cards
 
@@ -129,7 +127,7 @@ def _split(wish: LayoutOptions, cards: list[ImageKey], role: Role, share: float)
     return SplitRule(role, share, wish.near_duplicate_bits, wish.seed).taken(train)
 
 
-def _seen_before(cards: list[ImageKey], others: list[ImageKey], bits: int) -> dict[str, Placement]:
+def _cross_set_duplicates(cards: list[ImageKey], others: list[ImageKey], bits: int) -> dict[str, Placement]:
     """The fates of images that look like one that stands in another set already: they are in no set twice."""
     fates = {}
     for card, twin in zip(
@@ -141,7 +139,7 @@ def _seen_before(cards: list[ImageKey], others: list[ImageKey], bits: int) -> di
     return fates
 
 
-def _balanced(cards: list[ImageKey], wanted: int, title: str, wish: LayoutOptions) -> dict[str, Placement]:
+def _balance_class(cards: list[ImageKey], wanted: int, title: str, wish: LayoutOptions) -> dict[str, Placement]:
     """Exactly `wanted` drawings of one class's images, in the seed's order from where the rotation stands.
 
     With fewer images than drawings some are repeated once more than others; with more, some are left out.
@@ -157,7 +155,7 @@ def _balanced(cards: list[ImageKey], wanted: int, title: str, wish: LayoutOption
     fates = {}
     for place, card in enumerate(order[begin:] + order[:begin]):
         repeats = each + (place < more)
-        folder = DatasetFolder("reg", repeats, "", class_name).folder(title)
+        folder = DatasetFolder("reg", repeats, "", class_name).path(title)
         fates[card.id] = Placement(folder, "reg") if repeats else Placement(drop=surplus)
     return fates
 
@@ -173,12 +171,12 @@ def read_repeats(entries: tuple[str, ...]) -> dict[str, int]:
     return table
 
 
-def caption_bytes(caption: str) -> bytes:
+def encode_caption(caption: str) -> bytes:
     """A caption as its file holds it. An empty one is an empty line: kohya's reader stops at a file of no bytes."""
     return (caption or "\n").encode()
 
 
-def used(manifest: Manifest) -> Iterator[str]:
+def summarize_layout(manifest: Manifest) -> Iterator[str]:
     """'validation: 4 of smith, beside 36 to train on', 'regularization: used 20 of 60 man': what became of them."""
     counts: Counter[tuple[str, str, bool]] = Counter()
     # In Python, a row group at a time: to compare or group in Arrow imports pandas, 0.3 s, for a few rows.

@@ -9,13 +9,13 @@ Size = tuple[int, int]  # width, height
 
 
 @lru_cache(64)
-def buckets(resolution: int, step: int, low: int, high: int) -> tuple[Size, ...]:
+def buckets(resolution: int, step: int, min_side: int, max_side: int) -> tuple[Size, ...]:
     """Every size whose sides are multiples of `step` from `low` to `high` and whose area is at most
     `resolution` squared, as large as its shape allows; sorted."""
     sizes = set()
-    for side in range(low, high + 1, step):
-        other = min(high, resolution * resolution // side // step * step)
-        if other >= low:
+    for side in range(min_side, max_side + 1, step):
+        other = min(max_side, resolution * resolution // side // step * step)
+        if other >= min_side:
             sizes |= {(side, other), (other, side)}
     return tuple(sorted(size for size in sizes if not _is_dominated(size, sizes)))
 
@@ -34,9 +34,9 @@ def nearest_bucket(width: float, height: float, sizes: tuple[Size, ...], max_ups
     """
     most = max(w * h for w, h in sizes)
 
-    def cost(size: Size) -> tuple[float, Size]:
+    def cost(size: Size) -> tuple[float, int, Size]:
         aspect = math.log((width * size[1]) / (height * size[0]))
-        return round(abs(aspect) + math.log(most / (size[0] * size[1])) / 2, 9), size
+        return round(abs(aspect) + math.log(most / (size[0] * size[1])) / 2, 9), max(size), size
 
     fitting = [size for size in sizes if scale_to(width, height, size) <= max_upscale]
     return min(fitting, key=cost, default=None)
@@ -47,15 +47,15 @@ def scale_to(width: float, height: float, size: Size) -> float:
     return max(size[0] / width, size[1] / height)
 
 
-def split_grid(width: int, height: int, sizes: tuple[Size, ...], most: int) -> Size:
+def split_grid(width: int, height: int, sizes: tuple[Size, ...], max_crops: int) -> Size:
     """Into how many columns and rows to split an image, at most `most` pieces in all.
 
     Of the grids whose pieces still fill their size without being enlarged, those that cut least
     area away, within a hundredth; of these the one with the most pieces, then the squarest ones.
     """
     losses = {}
-    for columns in range(1, most + 1):
-        for rows in range(1, most // columns + 1):
+    for columns in range(1, max_crops + 1):
+        for rows in range(1, max_crops // columns + 1):
             cell = width / columns, height / rows
             size = nearest_bucket(*cell, sizes, math.inf if columns == rows == 1 else 1.0)
             if size is not None:

@@ -14,8 +14,8 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares o
 
 FACE_SIDE = 256  # the longer side, in pixels, in which faces are looked for: those from a tenth of it up are found
 MAP_SIDE = 64  # the saliency map's longer side: the scale Hou and Zhang found to match human eyes
-EYE_LINE = 0.4  # how far down the window a face's middle is put
-PULL = 0.2  # how much more a window off the middle must gather, as a share of what is cut away
+FACE_HEIGHT = 0.4  # how far down the window a face's middle is put
+CENTER_BIAS = 0.2  # how much more a window off the middle must gather, as a share of what is cut away
 
 
 def find_focus(rgb: ndarray, window: tuple[float, float], focus: Focus) -> tuple[float, float, Focus]:
@@ -24,23 +24,23 @@ def find_focus(rgb: ndarray, window: tuple[float, float], focus: Focus) -> tuple
     Returns the window's upper left corner as shares of the free margin, 0 to 1. Without a face,
     saliency decides.
     """
-    if focus == "face" and (found := faces(rgb)):
-        box = _subject_box(found, window)
-        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2 + (0.5 - EYE_LINE) * window[1]
-        x, y = (_corner(middle, share) for middle, share in zip(center, window, strict=True))
+    if focus == "face" and (found := face_boxes(rgb)):
+        box = subject_box(found, window)
+        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2 + (0.5 - FACE_HEIGHT) * window[1]
+        x, y = (_centered_offset(middle, share) for middle, share in zip(center, window, strict=True))
         return x, y, "face"
     if focus == "center":
         return 0.5, 0.5, "center"
     seen = saliency(rgb)
-    return _densest_window(seen.sum(axis=0), window[0]), _densest_window(seen.sum(axis=1), window[1]), "saliency"
+    return densest_window(seen.sum(axis=0), window[0]), densest_window(seen.sum(axis=1), window[1]), "saliency"
 
 
-def _corner(middle: float, share: float) -> float:
+def _centered_offset(middle: float, share: float) -> float:
     free = 1 - share
     return min(1.0, max(0.0, (middle - share / 2) / free)) if free > 1e-9 else 0.5
 
 
-def _subject_box(found: list[Box], window: tuple[float, float]) -> Box:
+def subject_box(found: list[Box], window: tuple[float, float]) -> Box:
     """The box around all the faces when the window holds it, else the largest face."""
     together = (
         min(box[0] for box in found),
@@ -53,7 +53,7 @@ def _subject_box(found: list[Box], window: tuple[float, float]) -> Box:
     return found[0]
 
 
-def _densest_window(profile: ndarray, share: float) -> float:
+def densest_window(profile: ndarray, share: float) -> float:
     """Where along an axis a window of a share of it gathers most, with a mild pull to the middle."""
     import numpy as np
 
@@ -65,7 +65,7 @@ def _densest_window(profile: ndarray, share: float) -> float:
     corners = np.linspace(0.0, 1.0, 101)
     points = np.arange(length + 1)
     gathered = np.interp(corners * free + length * share, points, total) - np.interp(corners * free, points, total)
-    return float(corners[np.argmax(gathered - PULL * (1 - share) * np.abs(corners - 0.5))])
+    return float(corners[np.argmax(gathered - CENTER_BIAS * (1 - share) * np.abs(corners - 0.5))])
 
 
 def saliency(rgb: ndarray) -> ndarray:
@@ -88,7 +88,7 @@ def saliency(rgb: ndarray) -> ndarray:
         plane = lab[:, :, channel]
         spread = float(plane.std())
         if spread >= 1.0:  # below one step there is only noise to amplify
-            residual = _residual(plane)
+            residual = _spectral_residual(plane)
             seen += residual / residual.sum() * spread
     edges = np.hypot(cv2.Sobel(lab[:, :, 0], cv2.CV_32F, 1, 0), cv2.Sobel(lab[:, :, 0], cv2.CV_32F, 0, 1))
     if seen.sum() <= 0 or edges.sum() <= 0:
@@ -99,7 +99,7 @@ def saliency(rgb: ndarray) -> ndarray:
     return whole
 
 
-def _residual(plane: ndarray) -> ndarray:
+def _spectral_residual(plane: ndarray) -> ndarray:
     """Where a plane departs from the smooth spectrum that most images share."""
     import cv2
     import numpy as np
@@ -112,7 +112,7 @@ def _residual(plane: ndarray) -> ndarray:
     return smooth + np.float32(1e-12)
 
 
-def faces(rgb: ndarray) -> list[Box]:
+def face_boxes(rgb: ndarray) -> list[Box]:
     """The faces in an image that are large enough to matter for its crop, largest first, as shares of its sides."""
     import cv2
 

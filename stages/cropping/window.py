@@ -34,8 +34,8 @@ class CropWindow:
     source: Size
     scaled: Size
     window: Size
-    lows: tuple[int, int]  # leftmost and topmost corner that keep the window in the region
-    free: tuple[int, int]  # pixels it may move to the right and down from there
+    min_offset: tuple[int, int]  # leftmost and topmost corner that keep the window in the region
+    free_pixels: tuple[int, int]  # pixels it may move to the right and down from there
 
     @property
     def upscale(self) -> float:
@@ -43,31 +43,36 @@ class CropWindow:
         return max(1.0, self.scaled[0] / self.source[0], self.scaled[1] / self.source[1])
 
     @property
-    def lost(self) -> float:
+    def cropped_fraction(self) -> float:
         """The share of the source's area outside the window."""
         return 1 - self.window[0] * self.window[1] / (self.scaled[0] * self.scaled[1])
 
     @property
-    def shares(self) -> tuple[float, float]:
+    def region_fraction(self) -> tuple[float, float]:
         """The window's width and height as shares of the region's."""
-        return self.window[0] / (self.window[0] + self.free[0]), self.window[1] / (self.window[1] + self.free[1])
+        return self.window[0] / (self.window[0] + self.free_pixels[0]), self.window[1] / (
+            self.window[1] + self.free_pixels[1]
+        )
 
-    def crop(self, corner: tuple[float, float], background: str, focus: str) -> CropBox:
+    def crop_box(self, corner: tuple[float, float], background: str, focus: str) -> CropBox:
         """The crop whose corner lies at these shares of the free pixels, 0 to 1."""
-        left, top = (low + round(free * share) for low, free, share in zip(self.lows, self.free, corner, strict=True))
+        left, top = (
+            low + round(free * share)
+            for low, free, share in zip(self.min_offset, self.free_pixels, corner, strict=True)
+        )
         sizes = (*self.source, *self.scaled, left, top, *self.window)
-        lost = math.floor(self.lost * 1e6) / 1e6  # down: something is always kept
+        lost = math.floor(self.cropped_fraction * 1e6) / 1e6  # down: something is always kept
         return CropBox(
             *sizes, background=background, focus=focus, upscale=round(self.upscale, 6), cropped_fraction=lost
         )
 
-    def whole(self, background: str) -> CropBox:
+    def whole_image(self, background: str) -> CropBox:
         """The whole scaled image, of which every crop of this frame is a cut-out."""
         sizes = (*self.source, *self.scaled, 0, 0, *self.scaled)
         return CropBox(*sizes, background=background, focus="center", upscale=self.upscale, cropped_fraction=0.0)
 
 
-def frame(source: Size, region: Region, window: Size) -> CropWindow:
+def fit_window(source: Size, region: Region, window: Size) -> CropWindow:
     """The frame in which `region` of the source just covers `window`.
 
     Both axes are scaled alike but for the rounding of the scaled sides to whole pixels, under one

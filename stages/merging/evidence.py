@@ -16,7 +16,7 @@ class Evidence:
     z: float
 
 
-def evidence(count: float, images: float, prior: float, strength: float) -> Evidence:
+def evidence_with_prior(count: float, images: float, prior: float, strength: float) -> Evidence:
     """The evidence that `count` of `images` are, where a share of `prior` of all images are.
 
     x = k + a p0, y = N - k + a (1 - p0), p = x / (N + a); PMI = log2(p / p0), and z is the difference of the log odds
@@ -29,7 +29,7 @@ def evidence(count: float, images: float, prior: float, strength: float) -> Evid
     return Evidence(expected, prior, math.log2(expected / prior), z)
 
 
-def evidence_beside(
+def evidence_with_regularization(
     counted: tuple[float, float], beside: tuple[float, float], prior: float | None, strength: float
 ) -> Evidence:
     """The same with a regularization set: `counted` and `beside` are count and images of the subject and of it.

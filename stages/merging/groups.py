@@ -20,7 +20,7 @@ class KeywordGroup:
     """Keywords for the images that one pattern means."""
 
     pattern: str
-    means: re.Pattern[str]
+    matcher: re.Pattern[str]
     keywords: tuple[str, ...]
 
     @classmethod
@@ -34,27 +34,27 @@ class KeywordGroup:
             )
         return cls(pattern, re.compile(fnmatch.translate(pattern)), keywords)
 
-    def holds(self, source: str, id: str) -> bool:
+    def contains(self, source: str, id: str) -> bool:
         """Whether an image is meant by the path or name of its file, its id, or that of the one it was made of."""
         names = (source, PurePosixPath(source).name, id, root_of(id))
-        return any(self.means.match(name) for name in names)
+        return any(self.matcher.match(name) for name in names)
 
 
-def keywords(groups: tuple[KeywordGroup, ...], record: Record) -> list[str]:
+def group_keywords(groups: tuple[KeywordGroup, ...], record: Record) -> list[str]:
     """The keywords of all groups that hold an image, each once."""
     return list(
-        dict.fromkeys(word for group in groups if group.holds(record.source, record.id) for word in group.keywords)
+        dict.fromkeys(word for group in groups if group.contains(record.source, record.id) for word in group.keywords)
     )
 
 
-def refuse_empty(groups: tuple[KeywordGroup, ...], manifest: Manifest) -> None:
+def check_groups(groups: tuple[KeywordGroup, ...], manifest: Manifest) -> None:
     """PrepError for a group that holds no image at all."""
     waiting = list(groups)
     if not waiting:
         return
     table = manifest.table(["source", "id"])
     for source, id in zip(table["source"].to_pylist(), table["id"].to_pylist(), strict=True):
-        waiting = [group for group in waiting if not group.holds(source, id)]
+        waiting = [group for group in waiting if not group.contains(source, id)]
         if not waiting:
             return
     raise PrepError(

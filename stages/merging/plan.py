@@ -18,8 +18,8 @@ from stages.merging.tag_taxonomy import TagTaxonomy
 
 Action = Literal["absorb", "review", "drop", "keep"]  # in the order in which people want to see them
 Rules = Mapping[Action, tuple[str, ...]]  # 'beard' for all subjects, 'smith=beard' for one
-SUGGESTED, PLAN, EARLIER = "decisions/suggested.parquet", "decisions/plan.parquet", "decisions/plan.earlier"
-MINE = "you decided so"
+SUGGESTION, PLAN, HISTORY = "decisions/suggested.parquet", "decisions/plan.parquet", "decisions/plan.earlier"
+USER_DECISION = "you decided so"
 _META = "prep plan"
 _FORMAT = 1
 
@@ -83,7 +83,7 @@ class MergePlan:
 
     def accepted(self, before: MergePlan | None, kinds: TagTaxonomy) -> MergePlan:
         """This suggestion with all that the user decided in the plan before, about tags that are gone as well."""
-        mine = [row for row in before.rows if row.reason == MINE] if before else []
+        mine = [row for row in before.rows if row.reason == USER_DECISION] if before else []
         known = {(row.subject, row.tag) for row in self.rows}
         gone = tuple(row for row in mine if (row.subject, row.tag) not in known)
         rules: dict[Action, tuple[str, ...]] = {}
@@ -133,7 +133,7 @@ def write_plan(workspace: Workspace, plan: MergePlan, name: str = PLAN) -> None:
     write_rows(workspace.path(name), plan.rows, MergeRow, {_META: json.dumps(head, ensure_ascii=False)})
 
 
-def decide(workspace: Workspace, plan: MergePlan) -> bool:
+def save_plan(workspace: Workspace, plan: MergePlan) -> bool:
     """Let a plan count from now on; the one before can come back. False when it says what is said already.
 
     A crash between the two writes leaves one step of undo that changes nothing.
@@ -144,12 +144,12 @@ def decide(workspace: Workspace, plan: MergePlan) -> bool:
             return False
         earlier = _earlier(workspace)
         number = 1 + (int(earlier[-1].stem) if earlier else 0)
-        write_atomic(workspace.path(f"{EARLIER}/{number:06d}.parquet"), path.read_bytes())
+        write_atomic(workspace.path(f"{HISTORY}/{number:06d}.parquet"), path.read_bytes())
     write_plan(workspace, plan)
     return True
 
 
-def undo(workspace: Workspace) -> MergePlan | None:
+def undo_plan(workspace: Workspace) -> MergePlan | None:
     """Bring the plan before the last change back; None when that was no plan. PrepError when there is no change."""
     path = workspace.path(PLAN)
     if earlier := _earlier(workspace):
@@ -163,7 +163,7 @@ def undo(workspace: Workspace) -> MergePlan | None:
 
 def _earlier(workspace: Workspace) -> list[Path]:
     """The plans before, oldest first."""
-    return sorted(path for path in workspace.path(EARLIER).glob("*.parquet") if path.stem.isdecimal())
+    return sorted(path for path in workspace.path(HISTORY).glob("*.parquet") if path.stem.isdecimal())
 
 
 def _decided(
@@ -172,8 +172,8 @@ def _decided(
     """A row after decisions, and after what they imply for tags that nobody decided about."""
     key = row.subject, row.tag
     if key in decided:
-        return replace(row, action=decided[key], reason=MINE)
-    if key in implied and row.reason != MINE and row.action in ("keep", "review"):
+        return replace(row, action=decided[key], reason=USER_DECISION)
+    if key in implied and row.reason != USER_DECISION and row.action in ("keep", "review"):
         return replace(row, action="drop", reason=f"implied by {implied[key]}")
     return row
 

@@ -13,7 +13,7 @@ from pipeline.models.store import file_of
 from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 
-LIST = "selected_tags.csv"
+TAG_LIST = "selected_tags.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Priors:
     """The share of all posts that have a tag, by plain tag."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
-    about: str = "nobody counted these tags"  # where they come from, in words
+    source: str = "nobody counted these tags"  # where they come from, in words
 
 
 def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Callable[[str], str | None]) -> Priors:
@@ -33,11 +33,11 @@ def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Cal
         return read_priors(workspace.source(file), rename)
     for model in (model for step in manifest.history for model in step.models):
         hub, _, name = model.name.rpartition("/")
-        if name != LIST:
+        if name != TAG_LIST:
             continue
         if path := file_of(model):
             return read_priors(path, rename)
-        return Priors(about=f"the list of tags of {hub} is not on this machine; name it with --counts FILE")
+        return Priors(source=f"the list of tags of {hub} is not on this machine; name it with --tag-counts FILE")
     return Priors()
 
 
@@ -52,7 +52,9 @@ def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             if not {"name", "category", "count"} <= set(reader.fieldnames or ()):
-                raise PrepError(f"{path} has no columns name, category and count.", f"Name a {LIST} of a wd14 model.")
+                raise PrepError(
+                    f"{path} has no columns name, category and count.", f"Name a {TAG_LIST} of a wd14 model."
+                )
             for row in reader:
                 count = float(row["count"])
                 if int(float(row["category"])) == 9:
@@ -62,7 +64,7 @@ def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
     except FileNotFoundError:
         raise PrepError(f"There is no list of tags {path}.", "A relative path starts at the workspace.") from None
     except (csv.Error, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise PrepError(f"{path} is not a list of tags: {error}.", f"Name a {LIST} of a wd14 model.") from None
+        raise PrepError(f"{path} is not a list of tags: {error}.", f"Name a {TAG_LIST} of a wd14 model.") from None
     if posts <= 0:
         raise PrepError(f"{path} counts no ratings, so the number of posts is not known.", "Take the model's own list.")
     # A count of 0 or of all posts would be certainty; one post more or less is what the list cannot tell.

@@ -16,15 +16,15 @@ FORMS = "'hat=cap' for a whole tag, 'word:gray=grey' for a word, 'regex:^(\\w+) 
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RewriteRule:
     """What to look for, and what comes in its place; None takes the tag out."""
 
-    how: How
+    kind: How
     old: str  # a tag or word in prep's plain form, or a pattern
     new: str | None
 
 
-def read_rewrites(replace: tuple[str, ...], remove: tuple[str, ...]) -> tuple[Rule, ...]:
+def read_rewrites(replace: tuple[str, ...], remove: tuple[str, ...]) -> tuple[RewriteRule, ...]:
     """The rules as options give them: replacements in their order, then removals.
 
     'OLD=NEW' is split at its last equals sign. Patterns are RE2's, whose time grows with the length of the text
@@ -40,13 +40,13 @@ def read_rewrites(replace: tuple[str, ...], remove: tuple[str, ...]) -> tuple[Ru
 
 
 @functools.lru_cache(maxsize=100_000)
-def rewritten(tag: str, rules: tuple[Rule, ...]) -> str | None:
+def rewrite_tag(tag: str, rules: tuple[RewriteRule, ...]) -> str | None:
     """A tag after the rules, each applied once and in order; None where one takes it out.
 
     Where no rule fits, it keeps its spelling; where one does, its plain form is what changes.
     """
     for rule in rules:
-        changed = _MATCH[rule.how](normalize_tag(tag), rule)
+        changed = _MATCH[rule.kind](normalize_tag(tag), rule)
         if changed is None:
             continue
         if rule.new is None or not changed.strip():
@@ -56,28 +56,28 @@ def rewritten(tag: str, rules: tuple[Rule, ...]) -> str | None:
 
 
 @functools.lru_cache(maxsize=10_000)
-def sentence(text: str, rules: tuple[Rule, ...]) -> str:
+def rewrite_sentence(text: str, rules: tuple[RewriteRule, ...]) -> str:
     """A sentence on one line after the rules that replace words and patterns, in upper or lower case.
 
     Rules for whole tags and those that remove concern tags alone.
     """
     for rule in rules:
-        if rule.new is not None and rule.how != "tag":
-            changed = _MATCH[rule.how](text, rule)
+        if rule.new is not None and rule.kind != "tag":
+            changed = _MATCH[rule.kind](text, rule)
             text = text if changed is None else changed
     return " ".join(text.split())
 
 
-def _rule(option: str, text: str, new: str | None) -> Rule:
+def _rule(option: str, text: str, new: str | None) -> RewriteRule:
     how, _, rest = text.partition(":")
     if how == "word" and normalize_tag(rest):
-        return Rule("word", normalize_tag(rest), new)
+        return RewriteRule("word", normalize_tag(rest), new)
     if how == "regex" and rest:
-        return _tried(Rule("regex", rest, new), option)
-    return Rule("tag", normalize_tag(text), new)
+        return _tried(RewriteRule("regex", rest, new), option)
+    return RewriteRule("tag", normalize_tag(text), new)
 
 
-def _tried(rule: Rule, option: str) -> Rule:
+def _tried(rule: RewriteRule, option: str) -> RewriteRule:
     """A rule whose pattern was compiled; PrepError, in RE2's words, when it cannot be."""
     import pyarrow as pa
 
@@ -92,17 +92,17 @@ def _tried(rule: Rule, option: str) -> Rule:
     return rule
 
 
-def _by_tag(text: str, rule: Rule) -> str | None:
+def _by_tag(text: str, rule: RewriteRule) -> str | None:
     return (rule.new or "") if text == rule.old else None
 
 
-def _by_word(text: str, rule: Rule) -> str | None:
+def _by_word(text: str, rule: RewriteRule) -> str | None:
     """A word begins and ends where no letter, digit or underscore touches it: 'ass' is not in 'glasses'."""
     changed, times = _word(rule.old).subn(lambda _: rule.new or "", text)
     return changed if times else None
 
 
-def _by_pattern(text: str, rule: Rule) -> str | None:
+def _by_pattern(text: str, rule: RewriteRule) -> str | None:
     import pyarrow.compute as pc
 
     pattern = f"(?i){rule.old}"
@@ -116,4 +116,4 @@ def _word(word: str) -> re.Pattern[str]:
 
 
 # The text after a rule; None where the rule does not fit.
-_MATCH: dict[How, Callable[[str, Rule], str | None]] = {"tag": _by_tag, "word": _by_word, "regex": _by_pattern}
+_MATCH: dict[How, Callable[[str, RewriteRule], str | None]] = {"tag": _by_tag, "word": _by_word, "regex": _by_pattern}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.manifest import Manifest
 from pipeline.record import Annotation
 from pipeline.tag_text import normalize_tag
-from stages.merging.thresholds import Thresholds, chosen
+from stages.merging.thresholds import Thresholds, select_tags
 from stages.merging.weights import ImageGroup, compute_weights
 
 if TYPE_CHECKING:
@@ -31,22 +31,22 @@ class TagCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class TagNumbers:
+class TagIndex:
     """The plain tags met so far; every spelling is worked out once."""
 
     rename: Rename
     numbers: dict[str, int] = field(default_factory=dict)  # by plain tag
-    spelled: dict[str, int] = field(default_factory=dict)  # by the tagger's spelling; -1: in no caption
+    by_spelling: dict[str, int] = field(default_factory=dict)  # by the tagger's spelling; -1: in no caption
 
-    def of(self, texts: list[str]) -> list[int]:
+    def lookup(self, texts: list[str]) -> list[int]:
         """The numbers of tags as the tagger spells them."""
-        known = list(map(self.spelled.get, texts))
+        known = list(map(self.by_spelling.get, texts))
         return [self._new(text) if number is None else number for text, number in zip(texts, known, strict=True)]
 
     def _new(self, text: str) -> int:
         tag = self.rename(text)
         number = -1 if tag is None else self.numbers.setdefault(normalize_tag(tag), len(self.numbers))
-        return self.spelled.setdefault(text, number)
+        return self.by_spelling.setdefault(text, number)
 
 
 def count_tags(manifest: Manifest, cut: Thresholds, rename: Rename, bits: int) -> dict[ImageGroup, TagCounts]:
@@ -56,28 +56,28 @@ def count_tags(manifest: Manifest, cut: Thresholds, rename: Rename, bits: int) -
     """
     import numpy as np
 
-    weighed, names = compute_weights(manifest, bits), TagNumbers(rename)
-    counts = np.zeros((len(weighed.sets), 0))
-    for row, tag in predicted(manifest, cut, names):
-        kept = weighed.numbers[row] >= 0
+    weighed, names = compute_weights(manifest, bits), TagIndex(rename)
+    counts = np.zeros((len(weighed.groups), 0))
+    for row, tag in predicted_tags(manifest, cut, names):
+        kept = weighed.group_of[row] >= 0
         row, tag = row[kept], tag[kept]
         wide = len(names.numbers)
-        at = weighed.numbers[row] * np.int64(wide) + tag
-        more = np.bincount(at, weighed.weights[row], len(weighed.sets) * wide).reshape(len(weighed.sets), wide)
+        at = weighed.group_of[row] * np.int64(wide) + tag
+        more = np.bincount(at, weighed.weights[row], len(weighed.groups) * wide).reshape(len(weighed.groups), wide)
         counts = np.pad(counts, ((0, 0), (0, wide - counts.shape[1]))) + more
     tallies = zip(weighed.images, weighed.records, counts.round(6).tolist(), strict=True)
     return {
         one: TagCounts(images, records, {t: c for t, c in zip(names.numbers, row, strict=True) if c > 0})
-        for one, (images, records, row) in zip(weighed.sets, tallies, strict=True)
+        for one, (images, records, row) in zip(weighed.groups, tallies, strict=True)
     }
 
 
-def predicted(manifest: Manifest, cut: Thresholds, names: TagNumbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def predicted_tags(manifest: Manifest, cut: Thresholds, names: TagIndex) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Who says what: numbers of records and of their tags above the thresholds, each pair once; some at a time."""
-    yield from (_said_by_gaps if cut.gap else _said_by_columns)(manifest, cut, names)
+    yield from (_said_by_gaps if cut.mcut else _said_by_columns)(manifest, cut, names)
 
 
-def _said_by_columns(manifest: Manifest, cut: Thresholds, names: TagNumbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _said_by_columns(manifest: Manifest, cut: Thresholds, names: TagIndex) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     start = 0
@@ -90,7 +90,7 @@ def _said_by_columns(manifest: Manifest, cut: Thresholds, names: TagNumbers) -> 
             start += batch.num_rows
 
 
-def _above(annotations: pa.ListArray, cut: Thresholds, names: TagNumbers) -> tuple[np.ndarray, np.ndarray]:
+def _above(annotations: pa.ListArray, cut: Thresholds, names: TagIndex) -> tuple[np.ndarray, np.ndarray]:
     """The rows and tag numbers of one batch's tags whose score is enough; without a score a tag is certain."""
     import numpy as np
 
@@ -100,7 +100,7 @@ def _above(annotations: pa.ListArray, cut: Thresholds, names: TagNumbers) -> tup
     if not len(score):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     lowest = [
-        [cut.lowest(Annotation("", "tag", c, None, b)) for c in category.dictionary.to_pylist()]
+        [cut.needed(Annotation("", "tag", c, None, b)) for c in category.dictionary.to_pylist()]
         for b in by.dictionary.to_pylist()
     ]
     is_tag = np.array([k == "tag" for k in kind.dictionary.to_pylist()])
@@ -108,7 +108,7 @@ def _above(annotations: pa.ListArray, cut: Thresholds, names: TagNumbers) -> tup
     codes = _codes(text)[enough]
     number = np.full(len(text.dictionary), -1, np.int64)
     used = np.flatnonzero(np.bincount(codes, minlength=len(number)))  # the others may be sentences, all different
-    number[used] = names.of(text.dictionary.take(used).to_pylist())
+    number[used] = names.lookup(text.dictionary.take(used).to_pylist())
     tags = number[codes]
     lengths = annotations.value_lengths().to_numpy()
     rows = np.repeat(np.arange(len(annotations), dtype=np.int64), lengths)[enough]
@@ -119,12 +119,14 @@ def _codes(column: pa.DictionaryArray) -> np.ndarray:
     return column.indices.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _said_by_gaps(manifest: Manifest, cut: Thresholds, names: TagNumbers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _said_by_gaps(manifest: Manifest, cut: Thresholds, names: TagIndex) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     import numpy as np
 
     start = 0
     for batch in manifest.batches():
-        said = [(row, names.of([a.text for a in chosen(r.annotations, cut)])) for row, r in enumerate(batch, start)]
+        said = [
+            (row, names.lookup([a.text for a in select_tags(r.annotations, cut)])) for row, r in enumerate(batch, start)
+        ]
         pairs = {(row, number) for row, numbers in said for number in numbers if number >= 0}
         found = np.array(sorted(pairs), np.int64).reshape(-1, 2)
         yield found[:, 0], found[:, 1]

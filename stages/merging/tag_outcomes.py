@@ -18,29 +18,29 @@ HUMAN = "human"  # who says what people add
 class TagOutcome:
     """One tag above its threshold and what became of it; it has exactly one fate."""
 
-    said: Annotation
+    annotation: Annotation
     text: str  # after rules and edits, as a caption would spell it
-    what: Outcome = "kept"
-    why: str = ""  # of what is not kept, in words
+    outcome: Outcome = "kept"
+    reason: str = ""  # of what is not kept, in words
 
     @property
-    def plain(self) -> str:
+    def tag(self) -> str:
         return normalize_tag(self.text)
 
     @property
     def kept(self) -> bool:
-        return self.what == "kept"
+        return self.outcome == "kept"
 
     @property
     def score(self) -> float:
         """Without a score a tag is certain."""
-        return 1.0 if self.said.score is None else self.said.score
+        return 1.0 if self.annotation.score is None else self.annotation.score
 
-    def out(self, what: Outcome, why: str) -> TagOutcome:
-        return replace(self, what=what, why=why)
+    def removed(self, what: Outcome, why: str) -> TagOutcome:
+        return replace(self, outcome=what, reason=why)
 
 
-def best(tags: Iterable[Annotation]) -> list[Annotation]:
+def most_certain(tags: Iterable[Annotation]) -> list[Annotation]:
     """Each tag once, as the tagger said it that is surest; the surest tag first, then by name."""
     found: dict[str, Annotation] = {}
     for a in tags:
@@ -55,29 +55,29 @@ def deduplicate(fates: Iterable[TagOutcome]) -> list[TagOutcome]:
     met: set[str] = set()
     result = []
     for fate in fates:
-        result.append(fate.out("dropped", "said twice") if fate.kept and fate.plain in met else fate)
-        met |= {fate.plain} if fate.kept else set()
+        result.append(fate.removed("dropped", "said twice") if fate.kept and fate.tag in met else fate)
+        met |= {fate.tag} if fate.kept else set()
     return result
 
 
-def edited(fates: list[TagOutcome], edits: Iterable[Edit]) -> list[TagOutcome]:
+def apply_edits(fates: list[TagOutcome], edits: Iterable[Edit]) -> list[TagOutcome]:
     """The fates after people's edits, in their order: what they add is kept, whatever absorbed or dropped it."""
     for edit in edits:
         old = normalize_tag(edit.text)
         if edit.what == "remove":
-            fates = [f.out("dropped", "removed by hand") if f.kept and f.plain == old else f for f in fates]
+            fates = [f.removed("dropped", "removed by hand") if f.kept and f.tag == old else f for f in fates]
         elif edit.what == "replace":
-            fates = deduplicate(replace(f, text=edit.other) if f.kept and f.plain == old else f for f in fates)
-        elif edit.what == "add" and not any(f.kept and f.plain == old for f in fates):
-            at = next((n for n, f in enumerate(fates) if f.plain == old), len(fates))
+            fates = deduplicate(replace(f, text=edit.other) if f.kept and f.tag == old else f for f in fates)
+        elif edit.what == "add" and not any(f.kept and f.tag == old for f in fates):
+            at = next((n for n, f in enumerate(fates) if f.tag == old), len(fates))
             known = (
                 fates[at] if at < len(fates) else TagOutcome(Annotation(edit.text, "tag", "", None, HUMAN), edit.text)
             )
-            fates = [*fates[:at], replace(known, what="kept", why=""), *fates[at + 1 :]]
+            fates = [*fates[:at], replace(known, outcome="kept", reason=""), *fates[at + 1 :]]
     return fates
 
 
-def edited_parts(parts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
+def edit_texts(parts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
     """Sentences or keywords after people's edits: what they add goes to the tags."""
     parts = list(parts)
     for edit in edits:
@@ -88,10 +88,10 @@ def edited_parts(parts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
     return parts
 
 
-def sort_outcomes(fates: Iterable[TagOutcome], first: Sequence[str], by_name: bool) -> list[TagOutcome]:
+def sort_outcomes(fates: Iterable[TagOutcome], pinned: Sequence[str], by_name: bool) -> list[TagOutcome]:
     """In the order of the caption: those of `first` in its order, the rest by score or by name."""
-    front = {normalize_tag(tag): place for place, tag in enumerate(first)}
-    return sorted(fates, key=lambda f: (front.get(f.plain, len(front)), 0.0 if by_name else -f.score, f.plain))
+    front = {normalize_tag(tag): place for place, tag in enumerate(pinned)}
+    return sorted(fates, key=lambda f: (front.get(f.tag, len(front)), 0.0 if by_name else -f.score, f.tag))
 
 
 def _score(a: Annotation) -> float:

@@ -13,7 +13,7 @@ from pipeline.errors import PrepError
 from pipeline.options import refuse_unknown
 from pipeline.tag_text import normalize_tag
 
-BUILT_IN = Path(__file__).with_name("kinds.toml")
+BUILT_IN = Path(__file__).with_name("tag_taxonomy.toml")
 _SECTIONS = ("protected", "noise", "features", "exclusive", "implications", "synonyms")
 _LISTS = {"noise": ("tags",), "features": ("words", "tags")}  # sections with these keys; the others name their own
 
@@ -26,8 +26,8 @@ class TagPatterns:
     """A set of tags, some of them with a star for whole words at one end."""
 
     whole: frozenset[str]
-    heads: tuple[str, ...]  # 'looking ' for 'looking *'
-    tails: tuple[str, ...]  # ' background' for '* background'
+    prefixes: tuple[str, ...]  # 'looking ' for 'looking *'
+    suffixes: tuple[str, ...]  # ' background' for '* background'
 
     @classmethod
     def of(cls, entries: Iterable[str]) -> TagPatterns:
@@ -37,7 +37,7 @@ class TagPatterns:
         return cls(frozenset(e for e in entries if e[-2:] != " *" and e[:2] != "* "), heads, tails)
 
     def __contains__(self, tag: str) -> bool:
-        return tag in self.whole or tag.startswith(self.heads) or tag.endswith(self.tails)
+        return tag in self.whole or tag.startswith(self.prefixes) or tag.endswith(self.suffixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class TagTaxonomy:
 def read_taxonomy(path: Path | None = None) -> TagTaxonomy:
     """prep's own table, extended by the user's file; PrepError when that one is broken or contradicts itself."""
     own = _built_in()
-    return _kinds(own, {}) if path is None else _kinds(own, _read(path))
+    return _taxonomy(own, {}) if path is None else _taxonomy(own, _read(path))
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def _section(name: str, table: Any, path: Path) -> Lists:
     return {normalize_tag(key) if keyed_by_tag else key: tuple(map(normalize_tag, tags)) for key, tags in table.items()}
 
 
-def _kinds(own: Tables, more: Tables) -> TagTaxonomy:
+def _taxonomy(own: Tables, more: Tables) -> TagTaxonomy:
     protected, noise, features, exclusive, implications, synonyms = (
         _joined(own.get(name, {}), more.get(name, {})) for name in _SECTIONS
     )
@@ -114,8 +114,8 @@ def _kinds(own: Tables, more: Tables) -> TagTaxonomy:
         TagPatterns.of(noise.get("tags", ())),
         TagPatterns.of((*words, *(f"* {word}" for word in words), *features.get("tags", ()))),
         {name: frozenset(tags) for name, tags in exclusive.items()},
-        _spellings(synonyms),
-        {tag: _closure(tag, implications) for tag in implications},
+        _synonym_table(synonyms),
+        {tag: _all_implied(tag, implications) for tag in implications},
         {tag: name for name, tags in exclusive.items() for tag in tags},
     )
 
@@ -125,7 +125,7 @@ def _joined(one: Lists, other: Lists) -> Lists:
     return {key: (*one.get(key, ()), *other.get(key, ())) for key in {**one, **other}}
 
 
-def _spellings(synonyms: Lists) -> Mapping[str, str]:
+def _synonym_table(synonyms: Lists) -> Mapping[str, str]:
     """From every other word to the one that is written; PrepError where that is itself another's synonym."""
     found: dict[str, str] = {}
     for written, others in synonyms.items():
@@ -140,7 +140,7 @@ def _spellings(synonyms: Lists) -> Mapping[str, str]:
     return found
 
 
-def _closure(tag: str, implications: Lists) -> frozenset[str]:
+def _all_implied(tag: str, implications: Lists) -> frozenset[str]:
     """All that is implied, step by step; PrepError when a tag implies itself."""
     found: set[str] = set()
     waiting = [*implications[tag]]

@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.errors import PrepError
 
-PLACES = ("trigger", "token", "class", "tags", "captions", "groups", "add", "prefix", "suffix")
-DEFAULT = "{prefix}, {trigger}, {captions}, {tags}, {groups}, {add}, {suffix}"
+PLACEHOLDERS = ("trigger", "token", "class", "tags", "captions", "groups", "add", "prefix", "suffix")
+DEFAULT_TEMPLATE = "{prefix}, {trigger}, {captions}, {tags}, {groups}, {add}, {suffix}"
 _PLACE = re.compile(r"\{(\w*)\}")
 
 
-def parse(template: str) -> tuple[str, ...]:
+def parse_template(template: str) -> tuple[str, ...]:
     """The template's segments, which its commas part; PrepError for a place that there is not."""
     for name in _PLACE.findall(template):
-        if name not in PLACES:
+        if name not in PLACEHOLDERS:
             raise PrepError(
-                f"merge: the template has {{{name}}}.", f"Its places are {', '.join(f'{{{p}}}' for p in PLACES)}."
+                f"merge: the template has {{{name}}}.", f"Its places are {', '.join(f'{{{p}}}' for p in PLACEHOLDERS)}."
             )
     if not _PLACE.search(template):
         raise PrepError(f"merge: the template {template!r} has no place.", "Put {trigger} and {tags} into it.")
     return tuple(segment.strip() for segment in template.split(",") if segment.strip())
 
 
-def fill(segments: Sequence[str], parts: Mapping[str, Sequence[str]]) -> str:
+def fill_template(segments: Sequence[str], parts: Mapping[str, Sequence[str]]) -> str:
     """The caption: each place takes its parts, with commas between; a segment whose places are all empty is left out.
 
     A part that stands in the caption already is not said again.

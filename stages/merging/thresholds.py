@@ -13,8 +13,8 @@ from pipeline.record import Annotation, tagger_of
 
 # Tags and characters. Where precision equals recall, as the models' own pages give it (for tags); a model that is
 # not listed has the pair of SmilingWolf's own space.
-PLAIN = (0.35, 0.85)
-OWN: dict[str, tuple[float, float]] = {
+DEFAULT_THRESHOLDS = (0.35, 0.85)
+MODEL_THRESHOLDS: dict[str, tuple[float, float]] = {
     "wd-v1-4-moat-tagger-v2": (0.3771, 0.85),
     "wd-v1-4-vit-tagger-v2": (0.3537, 0.85),
     "wd-v1-4-convnext-tagger-v2": (0.3685, 0.85),
@@ -29,9 +29,9 @@ OWN: dict[str, tuple[float, float]] = {
     "deepdanbooru": (0.5, 0.5),
     "clip": (0.5, 0.5),  # likelier than its opposite, or than all others of its group together
 }
-GAPS = ("wd14", "deepdanbooru")  # taggers whose scores are probabilities of a long list, as a gap needs
-CHARACTER_FLOOR = 0.15  # lowest cut of characters, as in SmilingWolf's space
-FLOOR = 0.05  # what taggers record by default: the tags they left out lie below
+MCUT_TAGGERS = ("wd14", "deepdanbooru")  # taggers whose scores are probabilities of a long list, as a gap needs
+MIN_CHARACTER_THRESHOLD = 0.15  # lowest cut of characters, as in SmilingWolf's space
+MIN_RECORDED_SCORE = 0.05  # what taggers record by default: the tags they left out lie below
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Thresholds:
     tag: float  # 0: each model's own
     character: float  # 0: each model's own
     rules: dict[str, float]  # by 'TAGGER', 'TAGGER-NAME', 'TAGGER:MODEL', either with '/CATEGORY', or '/CATEGORY'
-    gap: bool  # MCut instead of the models' own
+    mcut: bool  # MCut instead of the models' own
 
     @classmethod
-    def at(cls, score: float) -> Thresholds:
+    def uniform(cls, score: float) -> Thresholds:
         """The same threshold for every tag of every model."""
         given = score or -1.0  # 0 would be each model's own
         return cls(given, given, {}, False)
@@ -58,18 +58,18 @@ class Thresholds:
         places += names if a.category != "character" else []
         return next((self.rules[place] for place in places if place in self.rules), None)
 
-    def lowest(self, a: Annotation) -> float:
+    def needed(self, a: Annotation) -> float:
         """The score that a tag needs, but for gaps."""
         character = a.category == "character"
         given = self.rule(a)
         if given is None:
             given = (self.character if character else self.tag) or None
-        return own(a.tagger)[character] if given is None else given
+        return default_thresholds(a.tagger)[character] if given is None else given
 
 
-def own(by: str) -> tuple[float, float]:
+def default_thresholds(by: str) -> tuple[float, float]:
     """The thresholds of the model or the tagger that signs so: for tags, for characters."""
-    return OWN.get(by.partition(":")[2]) or OWN.get(tagger_of(by)) or PLAIN
+    return MODEL_THRESHOLDS.get(by.partition(":")[2]) or MODEL_THRESHOLDS.get(tagger_of(by)) or DEFAULT_THRESHOLDS
 
 
 def read_rules(rules: Iterable[str]) -> dict[str, float]:
@@ -91,14 +91,14 @@ def read_rules(rules: Iterable[str]) -> dict[str, float]:
     return read
 
 
-def chosen(annotations: Iterable[Annotation], cut: Thresholds) -> list[Annotation]:
+def select_tags(annotations: Iterable[Annotation], cut: Thresholds) -> list[Annotation]:
     """The tags whose score is enough, in their order; without a score a tag is certain."""
     tags = [a for a in annotations if a.kind == "tag"]
-    gaps = _gaps(tags, cut) if cut.gap else {}
+    gaps = _gaps(tags, cut) if cut.mcut else {}
     return [a for a in tags if a.score is None or a.score >= _needed(a, cut, gaps)]
 
 
-def mcut(scores: Iterable[float]) -> float:
+def mcut_threshold(scores: Iterable[float]) -> float:
     """The middle of the largest gap between neighbouring scores (Largeron, Moulin and Gery, MCut, IDA 2012).
 
     Tags that were not recorded count as one at 0.05; of equal gaps the highest counts. 0 without scores.
@@ -106,7 +106,7 @@ def mcut(scores: Iterable[float]) -> float:
     ranked = sorted(scores, reverse=True)
     if not ranked:
         return 0.0
-    ranked.append(min(ranked[-1], FLOOR))
+    ranked.append(min(ranked[-1], MIN_RECORDED_SCORE))
     above, below = max(itertools.pairwise(ranked), key=lambda pair: pair[0] - pair[1])
     return (above + below) / 2
 
@@ -116,13 +116,13 @@ def _group(a: Annotation) -> tuple[str, bool]:
 
 
 def _needed(a: Annotation, cut: Thresholds, gaps: dict[tuple[str, bool], float]) -> float:
-    return gaps[_group(a)] if _group(a) in gaps and cut.rule(a) is None else cut.lowest(a)
+    return gaps[_group(a)] if _group(a) in gaps and cut.rule(a) is None else cut.needed(a)
 
 
 def _gaps(tags: list[Annotation], cut: Thresholds) -> dict[tuple[str, bool], float]:
     """The cut of each tagger's tags and of its characters."""
     groups: defaultdict[tuple[str, bool], list[float]] = defaultdict(list)
     for a in tags:
-        if tagger_of(a.tagger) in GAPS and a.score is not None and cut.rule(a) is None:
+        if tagger_of(a.tagger) in MCUT_TAGGERS and a.score is not None and cut.rule(a) is None:
             groups[_group(a)].append(a.score)
-    return {group: max(mcut(scores), CHARACTER_FLOOR * group[1]) for group, scores in groups.items()}
+    return {group: max(mcut_threshold(scores), MIN_CHARACTER_THRESHOLD * group[1]) for group, scores in groups.items()}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-MANY = 100_000  # images of a set; of more, only equal hashes count as near-duplicates
+MAX_COMPARED = 100_000  # images of a set; of more, only equal hashes count as near-duplicates
 _COLUMNS = ["id", "subject", "class_name", "role", "image.phash", "drop.stage"]
 
 
@@ -26,11 +26,11 @@ class ImageGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class RecordWeights:
     """The sets of a manifest; of every record the number of its set, -1 if it was dropped, and what it weighs."""
 
-    sets: tuple[ImageGroup, ...]
-    numbers: np.ndarray
+    groups: tuple[ImageGroup, ...]
+    group_of: np.ndarray
     weights: np.ndarray
 
     @property
@@ -38,17 +38,17 @@ class Weights:
         """How many images each set has, near-duplicates counted once."""
         import numpy as np
 
-        kept = self.numbers >= 0
-        return np.bincount(self.numbers[kept], self.weights[kept], len(self.sets)).round(6).tolist()  # type: ignore[no-any-return]
+        kept = self.group_of >= 0
+        return np.bincount(self.group_of[kept], self.weights[kept], len(self.groups)).round(6).tolist()  # type: ignore[no-any-return]
 
     @property
     def records(self) -> list[int]:
         import numpy as np
 
-        return np.bincount(self.numbers[self.numbers >= 0], minlength=len(self.sets)).tolist()  # type: ignore[no-any-return]
+        return np.bincount(self.group_of[self.group_of >= 0], minlength=len(self.groups)).tolist()  # type: ignore[no-any-return]
 
 
-def compute_weights(manifest: Manifest, bits: int) -> Weights:
+def compute_weights(manifest: Manifest, bits: int) -> RecordWeights:
     """Weigh every record of a manifest, row group by row group; memory holds some 60 bytes a record.
 
     Near-duplicates are images of one set whose perceptual hashes differ by at most `bits` of 64 bits, in chains
@@ -64,7 +64,7 @@ def compute_weights(manifest: Manifest, bits: int) -> Weights:
         parts.append((numbers, _begins(roots, last), hashes))
         last = roots[-1:]
     if not parts:
-        return Weights((), np.empty(0, np.int32), np.empty(0))
+        return RecordWeights((), np.empty(0, np.int32), np.empty(0))
     numbers, new, hashes = (np.concatenate(column) for column in zip(*parts, strict=True))
     del parts
     kept = np.flatnonzero(numbers >= 0)
@@ -79,7 +79,7 @@ def compute_weights(manifest: Manifest, bits: int) -> Weights:
     weights = np.zeros(len(numbers))
     alike = group[family]
     weights[kept] = 1 / np.bincount(alike)[alike]
-    return Weights(tuple(sets), numbers, weights)
+    return RecordWeights(tuple(sets), numbers, weights)
 
 
 def _begins(roots: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ def _first_alike(hashes: np.ndarray, bits: int) -> np.ndarray:
     """For each image the first that it is a near-duplicate of, itself if there is none."""
     import numpy as np
 
-    near = hashes if len(hashes) > MANY or not bits else grouped(hashes, bits)
+    near = hashes if len(hashes) > MAX_COMPARED or not bits else grouped(hashes, bits)
     _, first, which = np.unique(near, return_index=True, return_inverse=True)
     return first[which]
 

@@ -14,8 +14,8 @@ from pipeline.workspace import Workspace
 from taggers.captioners.captioner import (
     BeamCaptioner,
     PredictedCaption,
-    check_class,
-    find_folder,
+    check_model_class,
+    find_model_folder,
     load_parts,
     repair_hint,
 )
@@ -24,17 +24,17 @@ from taggers.captioners.generate import (
     LoadedCaptioner,
     PreparedImage,
     TokenFormat,
-    captions,
-    joined,
+    detokenize,
+    generate_captions,
     one_line,
-    prepare,
+    prepare_image,
 )
 from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, PreparedPredictor
 
 BLIP, BLIP2 = "BlipForConditionalGeneration", "Blip2ForConditionalGeneration"
 # What Salesforce ran BLIP-2's language models with (LAVIS, blip2_opt.py and blip2_t5.py).
-HALF = {"opt": "float16", "t5": "bfloat16"}
+GPU_PRECISION = {"opt": "float16", "t5": "bfloat16"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Blip(BeamCaptioner):
     keep_prompt: bool = option(False, "Leave the prompt's words in the caption.")
 
     def check(self) -> None:
-        if self.sample and self.beams > 1:
+        if self.sample and self.num_beams > 1:
             raise PrepError("blip: sample and beams exclude each other.", "Give one of --sample and --beams.")
         if self.min_tokens > self.max_tokens:
             raise PrepError(
@@ -72,19 +72,21 @@ class Blip(BeamCaptioner):
             )
 
     def load(self, workspace: Workspace) -> PredictFn:
-        net = open_net(self, workspace)
-        pieces = AdaptiveBatches(self.chunk, self.signature)
-        return PreparedPredictor(partial(prepare, net.eye, self.seed), partial(infer, pieces, net, self))
+        net = load_blip(self, workspace)
+        pieces = AdaptiveBatches(self.inference_batch_size, self.signature)
+        return PreparedPredictor(
+            partial(prepare_image, net.image_processor, self.seed), partial(caption_images, pieces, net, self)
+        )
 
 
-def open_net(blip: Blip, workspace: Workspace) -> LoadedCaptioner:
+def load_blip(blip: Blip, workspace: Workspace) -> LoadedCaptioner:
     """Load the model; PrepError when the folder holds no BLIP captioner or an old form of it."""
-    found = find_folder(blip.model, workspace)
-    name = check_class(found, (BLIP, BLIP2), "blip")
-    parts = load_parts(found, name, blip, HALF)
+    found = find_model_folder(blip.model, workspace)
+    name = check_model_class(found, (BLIP, BLIP2), "blip")
+    parts = load_parts(found, name, blip, GPU_PRECISION)
     rules = _blip if name == BLIP else _blip2
     prompt, start, ends = rules(found, parts.model.config, parts.tokenizer, blip.prompt)
-    form = TokenFormat(parts.tokenizer, ends, blip.signature, joined if name == BLIP else one_line)
+    form = TokenFormat(parts.tokenizer, ends, blip.signature, detokenize if name == BLIP else one_line)
     return LoadedCaptioner(parts.model, parts.image_processor, form, prompt, start)
 
 
@@ -119,17 +121,17 @@ def image_token(found: LocalModel, config: Any, known: int) -> int:
     )
 
 
-def infer(
+def caption_images(
     pieces: AdaptiveBatches, net: LoadedCaptioner, blip: Blip, ready: list[PreparedImage]
 ) -> list[list[Annotation]]:
     """A caption of each image."""
     top_p = blip.top_p if blip.sample else None
-    style = GenerationOptions(blip.max_tokens, blip.min_tokens, blip.beams, blip.repetition_penalty, top_p)
-    said = pieces.run(partial(captions, net, style), ready)
-    return blip.annotations([_with_prompt(one, blip) for one in said])
+    style = GenerationOptions(blip.max_tokens, blip.min_tokens, blip.num_beams, blip.repetition_penalty, top_p)
+    said = pieces.run(partial(generate_captions, net, style), ready)
+    return blip.caption_annotations([_with_prompt(one, blip) for one in said])
 
 
 def _with_prompt(said: PredictedCaption, blip: Blip) -> PredictedCaption:
     if not (blip.keep_prompt and blip.prompt):
         return said
-    return PredictedCaption(f"{blip.prompt.strip()} {said.text}".strip(), said.score, said.cut)
+    return PredictedCaption(f"{blip.prompt.strip()} {said.text}".strip(), said.score, said.truncated)

@@ -54,15 +54,15 @@ class PredictedCaption:
 
     text: str
     score: float | None  # 0 to 1
-    cut: bool  # the limit of tokens ended it
+    truncated: bool  # the limit of tokens ended it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Captioner(ModelTagger):
     """A tagger that writes one sentence about each image with a transformers model."""
 
-    chunk: ClassVar[int] = 16
-    image_size: ClassVar[str] = (
+    inference_batch_size: ClassVar[int] = 16
+    image_preparation: ClassVar[str] = (
         "preprocessor_config.json, resized by Pillow"  # how images are prepared, for the manifest
     )
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "torch", "transformers")
@@ -75,12 +75,12 @@ class Captioner(ModelTagger):
     )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        found = find_folder(self.model, workspace)
-        return (*hashes(found, model_files(found)), self.preprocess(self.image_size))
+        found = find_model_folder(self.model, workspace)
+        return (*hashes(found, model_files(found)), self.preparation(self.image_preparation))
 
-    def annotations(self, said: list[PredictedCaption]) -> list[list[Annotation]]:
+    def caption_annotations(self, said: list[PredictedCaption]) -> list[list[Annotation]]:
         """The captions, signed; none for an image about which the model said nothing."""
-        if cut := sum(one.cut for one in said):
+        if cut := sum(one.truncated for one in said):
             log.warning("%s: %d of %d captions were cut at %d tokens.", self.signature, cut, len(said), self.max_tokens)
         return [[Annotation(one.text, "caption", "", one.score, self.signature)] if one.text else [] for one in said]
 
@@ -89,7 +89,9 @@ class Captioner(ModelTagger):
 class BeamCaptioner(Captioner):
     """One that may follow several sentences before it settles for one."""
 
-    beams: int = option(1, "Sentences followed at once by the search for the likeliest one; 1 is the fastest.", low=1)
+    num_beams: int = option(
+        1, "Sentences followed at once by the search for the likeliest one; 1 is the fastest.", low=1
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class ModelParts:
     tokenizer: Any
 
 
-def find_folder(model: str, workspace: Workspace) -> LocalModel:
+def find_model_folder(model: str, workspace: Workspace) -> LocalModel:
     """The model's folder; PrepError unless its configuration and all weights, as safetensors, are there."""
     found = find_model(model, workspace, (CONFIG,))
     return require_files(found.folder, model_files(found))
@@ -146,7 +148,7 @@ def read_json(found: LocalModel, name: str) -> dict[str, Any]:
     return content
 
 
-def check_class(found: LocalModel, wanted: tuple[str, ...], kind: str) -> str:
+def check_model_class(found: LocalModel, wanted: tuple[str, ...], kind: str) -> str:
     """The model's class, as its configuration names it; PrepError when it is none of `wanted`."""
     config = read_json(found, CONFIG)
     named = config.get("architectures")
@@ -171,7 +173,7 @@ def load_parts(found: LocalModel, name: str, captioner: Captioner, halves: dict[
     import transformers
 
     cls = getattr(transformers, name)
-    config = from_folder(found, lambda: cls.config_class.from_pretrained(found.folder, local_files_only=True))
+    config = load_from_folder(found, lambda: cls.config_class.from_pretrained(found.folder, local_files_only=True))
     device = torch_device(captioner.device)
     eye, tokenizer = load_image_processor(found, config.vision_config.image_size), load_tokenizer(found)
     on_gpu = halves.get(config.get_text_config().model_type, "float32")
@@ -192,7 +194,7 @@ def load_model(found: LocalModel, cls: Any, device: torch.device, dtype: Any) ->
             raise PrepError(f"{found.folder}: {other} has another size than {CONFIG} says.", repair_hint(found))
         return model.to(device).eval()
 
-    return from_folder(found, load)
+    return load_from_folder(found, load)
 
 
 def load_image_processor(found: LocalModel, side: int) -> Callable[[list[np.ndarray]], Any]:
@@ -207,12 +209,12 @@ def load_image_processor(found: LocalModel, side: int) -> Callable[[list[np.ndar
         given = {"backend": "pil", "local_files_only": True, "trust_remote_code": False}
         return AutoImageProcessor.from_pretrained(found.folder, **given)
 
-    processor = from_folder(found, load)
+    processor = load_from_folder(found, load)
 
     def eye(images: list[np.ndarray]) -> Any:
         return processor(images, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
 
-    shape = tuple(from_folder(found, lambda: eye([np.zeros((8, 8, 3), np.uint8)])).shape[1:])
+    shape = tuple(load_from_folder(found, lambda: eye([np.zeros((8, 8, 3), np.uint8)])).shape[1:])
     if shape != (3, side, side):
         raise PrepError(
             f"{found.folder}: preprocessor_config.json makes images of {shape}, but the model wants {side} x {side}.",
@@ -226,7 +228,7 @@ def load_tokenizer(found: LocalModel) -> Any:
     from transformers import AutoTokenizer
 
     check_vocabulary(found)
-    return from_folder(
+    return load_from_folder(
         found,
         lambda: AutoTokenizer.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False),
     )
@@ -238,7 +240,7 @@ def check_vocabulary(found: LocalModel) -> None:
         raise PrepError(f"The model folder {found.folder} lacks {VOCABULARIES[0]}.", repair_hint(found))
 
 
-def from_folder(found: LocalModel, load: Callable[[], T]) -> T:
+def load_from_folder(found: LocalModel, load: Callable[[], T]) -> T:
     """What `load` makes of the model's folder with transformers, whose errors become one PrepError."""
     import torch
     from huggingface_hub.errors import StrictDataclassError

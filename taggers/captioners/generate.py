@@ -24,7 +24,7 @@ class GenerationOptions:
 
     max_tokens: int
     min_tokens: int = 0
-    beams: int = 1
+    num_beams: int = 1
     repetition_penalty: float = 1.0
     top_p: float | None = None  # None: the likeliest token, or beams; else drawn from the likeliest with this sum
 
@@ -42,9 +42,9 @@ class TokenFormat:
     """What must be known of a model's tokens to read them."""
 
     tokenizer: Any
-    ends: tuple[int, ...]  # any of these ends a caption
-    by: str
-    tidy: Callable[[str], str]  # from decoded tokens to one line as people write it
+    end_tokens: tuple[int, ...]  # any of these ends a caption
+    signature: str
+    clean_up: Callable[[str], str]  # from decoded tokens to one line as people write it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,30 @@ class LoadedCaptioner:
     """A loaded model that sees a square and goes on from a few tokens, and what its images and answers go through."""
 
     model: Any
-    eye: Callable[[list[np.ndarray]], Any]
-    form: TokenFormat
-    prompt: tuple[int, ...]  # tokens before the first new one, none of which is repeated in the caption
-    start: int  # how many tokens the model's answer has before the new ones
+    image_processor: Callable[[list[np.ndarray]], Any]
+    token_format: TokenFormat
+    prompt_tokens: tuple[int, ...]  # tokens before the first new one, none of which is repeated in the caption
+    new_tokens_start: int  # how many tokens the model's answer has before the new ones
 
 
-def captions(net: LoadedCaptioner, style: GenerationOptions, ready: Sequence[PreparedImage]) -> list[PredictedCaption]:
+def generate_captions(
+    net: LoadedCaptioner, style: GenerationOptions, ready: Sequence[PreparedImage]
+) -> list[PredictedCaption]:
     """What the model writes about the images, all at once."""
     import torch
 
     pixels = torch.stack([one.pixels for one in ready]).to(net.model.device, net.model.dtype)
-    tokens = torch.tensor([net.prompt] * len(ready), device=net.model.device)
+    tokens = torch.tensor([net.prompt_tokens] * len(ready), device=net.model.device)
     generate = partial(
         net.model.generate, pixel_values=pixels, input_ids=tokens, attention_mask=torch.ones_like(tokens)
     )
     with torch.inference_mode():
-        return read(net.form, *write(generate, net.start, style, [one.seed for one in ready]))
+        return decode_captions(
+            net.token_format, *generate_tokens(generate, net.new_tokens_start, style, [one.seed for one in ready])
+        )
 
 
-def write(generate: Callable[..., Any], start: int, style: GenerationOptions, seeds: list[int]) -> Any:
+def generate_tokens(generate: Callable[..., Any], start: int, style: GenerationOptions, seeds: list[int]) -> Any:
     """Call a model's `generate` in this style; new tokens begin at position `start` of its sequences.
 
     Returns the new tokens, B x T, and their log-probabilities. Drawing takes the likeliest token after
@@ -81,10 +85,10 @@ def write(generate: Callable[..., Any], start: int, style: GenerationOptions, se
     out = generate(
         max_new_tokens=style.max_tokens,
         min_new_tokens=style.min_tokens or None,
-        num_beams=style.beams,
+        num_beams=style.num_beams,
         do_sample=False,
         repetition_penalty=style.repetition_penalty,
-        logits_processor=None if style.top_p is None else [drawing(style.top_p, seeds)],
+        logits_processor=None if style.top_p is None else [nucleus_sampler(style.top_p, seeds)],
         return_dict_in_generate=True,
         output_logits=True,
     )
@@ -105,7 +109,7 @@ def log_probabilities(out: Any, tokens: torch.Tensor) -> torch.Tensor:
     return torch.cat(columns, 1).cpu() if columns else torch.zeros(len(tokens), 0)
 
 
-def drawing(top_p: float, seeds: list[int]) -> Callable[..., Any]:
+def nucleus_sampler(top_p: float, seeds: list[int]) -> Callable[..., Any]:
     """A logits processor after which the largest score is a draw from the `top_p` nucleus, one generator an image."""
     import torch
     from transformers import TopPLogitsWarper
@@ -123,7 +127,7 @@ def drawing(top_p: float, seeds: list[int]) -> Callable[..., Any]:
     return draw
 
 
-def prepare(eye: Callable[[list[np.ndarray]], Any], seed: int, image: np.ndarray) -> PreparedImage:
+def prepare_image(eye: Callable[[list[np.ndarray]], Any], seed: int, image: np.ndarray) -> PreparedImage:
     """An image through the model's eye, and what is drawn for it."""
     return PreparedImage(eye([image])[0], image_seed(seed, image))
 
@@ -134,24 +138,24 @@ def image_seed(seed: int, image: np.ndarray) -> int:
     return int.from_bytes(hashed.digest()[:8], "big")
 
 
-def read(form: TokenFormat, tokens: torch.Tensor, logs: torch.Tensor) -> list[PredictedCaption]:
+def decode_captions(form: TokenFormat, tokens: torch.Tensor, logs: torch.Tensor) -> list[PredictedCaption]:
     """Each row as a caption; its score is the geometric mean of its tokens' probabilities, the end's included.
 
     PrepError when the model gave nan.
     """
     said = []
     for row, values in zip(tokens.tolist(), logs.tolist(), strict=True):
-        end = next((place for place, token in enumerate(row) if token in form.ends), None)
+        end = next((place for place, token in enumerate(row) if token in form.end_tokens), None)
         length = len(row) if end is None else end + 1
         total = sum(values[:length])
         if math.isnan(total):
             raise PrepError(
-                f"{form.by} gives scores that are not numbers (nan).",
+                f"{form.signature} gives scores that are not numbers (nan).",
                 "Its weights are damaged, or the precision is too coarse for it: --precision float32",
             )
         text = form.tokenizer.decode(row[:length], skip_special_tokens=True)
         score = round(math.exp(total / length), 4) if length else None
-        said.append(PredictedCaption(form.tidy(text), score, end is None))
+        said.append(PredictedCaption(form.clean_up(text), score, end is None))
     return said
 
 
@@ -160,7 +164,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def joined(text: str) -> str:
+def detokenize(text: str) -> str:
     """A sentence of BERT's tokens as people write it: man's, t-shirt, "word"; other words stay as they are."""
     text = re.sub(r"(\w) ?' ?(s|t|re|ve|ll|d|m)\b(?! ')", r"\1'\2", one_line(text))
     text = re.sub(r"(?<=\w) - (?=\w)", "-", text)

@@ -13,8 +13,22 @@ from pipeline.models.catalog import short_name
 from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.workspace import Workspace
-from taggers.captioners.captioner import CONFIG, BeamCaptioner, check_class, find_folder, load_parts, read_json
-from taggers.captioners.generate import GenerationOptions, LoadedCaptioner, PreparedImage, TokenFormat, captions, joined
+from taggers.captioners.captioner import (
+    CONFIG,
+    BeamCaptioner,
+    check_model_class,
+    find_model_folder,
+    load_parts,
+    read_json,
+)
+from taggers.captioners.generate import (
+    GenerationOptions,
+    LoadedCaptioner,
+    PreparedImage,
+    TokenFormat,
+    detokenize,
+    generate_captions,
+)
 from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, PreparedPredictor
 
@@ -45,51 +59,54 @@ class Git(BeamCaptioner):
         "What happens to an image that is not square: its middle is cut out, as GIT was trained, or it is shown "
         "whole with margins in the color of its edges or in white.",
     )
-    clean: Literal["auto", "on", "off"] = option(
+    remove_words: Literal["auto", "on", "off"] = option(
         "auto", "Remove phrases such as 'with the words ... on it', which textcaps models imagine; auto: for those."
     )
 
     def load(self, workspace: Workspace) -> PredictFn:
-        net = open_net(self, workspace)
+        net = load_git(self, workspace)
         return PreparedPredictor(
-            partial(prepare, net.eye, self.pad), partial(infer, AdaptiveBatches(self.chunk, self.signature), net, self)
+            partial(prepare_image, net.image_processor, self.pad),
+            partial(caption_images, AdaptiveBatches(self.inference_batch_size, self.signature), net, self),
         )
 
     @property
-    def cleans(self) -> bool:
-        return self.clean == "on" or (self.clean == "auto" and "textcaps" in short_name(self.model))
+    def removes_words(self) -> bool:
+        return self.remove_words == "on" or (self.remove_words == "auto" and "textcaps" in short_name(self.model))
 
 
-def open_net(git: Git, workspace: Workspace) -> LoadedCaptioner:
+def load_git(git: Git, workspace: Workspace) -> LoadedCaptioner:
     """Load the model; PrepError when the folder holds none that captions single images."""
-    found = find_folder(git.model, workspace)
-    check_class(found, (GIT,), "git")
+    found = find_model_folder(git.model, workspace)
+    check_model_class(found, (GIT,), "git")
     if read_json(found, CONFIG).get("num_image_with_embedding"):
         raise PrepError(f"{found.name} captions films, not images.", "Take microsoft/git-large-coco, for instance.")
     parts = load_parts(found, GIT, git, {})
     config = parts.model.config
-    form = TokenFormat(parts.tokenizer, (config.eos_token_id,), git.signature, joined)
+    form = TokenFormat(parts.tokenizer, (config.eos_token_id,), git.signature, detokenize)
     return LoadedCaptioner(parts.model, parts.image_processor, form, (config.bos_token_id,), 1)
 
 
-def prepare(
+def prepare_image(
     eye: Callable[[list[np.ndarray]], Any], pad: Literal["crop", "edge", "white"], image: np.ndarray
 ) -> PreparedImage:
     """An image through the model's eye, whole or its middle."""
-    return PreparedImage(eye([image if pad == "crop" else letterboxed(image, pad)])[0], 0)
+    return PreparedImage(eye([image if pad == "crop" else letterbox(image, pad)])[0], 0)
 
 
-def infer(
+def caption_images(
     pieces: AdaptiveBatches, net: LoadedCaptioner, git: Git, ready: list[PreparedImage]
 ) -> list[list[Annotation]]:
     """A caption of each image."""
-    said = pieces.run(partial(captions, net, GenerationOptions(git.max_tokens, beams=git.beams)), ready)
-    if git.cleans:
-        said = [replace(one, text=without_writing(one.text)) for one in said]
-    return git.annotations(said)
+    said = pieces.run(
+        partial(generate_captions, net, GenerationOptions(git.max_tokens, num_beams=git.num_beams)), ready
+    )
+    if git.removes_words:
+        said = [replace(one, text=remove_writing(one.text)) for one in said]
+    return git.caption_annotations(said)
 
 
-def letterboxed(image: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
+def letterbox(image: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
     """The image in the middle of a square, each margin in white or in the median color of the edge it touches."""
     import numpy as np
 
@@ -133,7 +150,7 @@ PHRASES = tuple(
 )
 
 
-def without_writing(caption: str) -> str:
+def remove_writing(caption: str) -> str:
     """The caption without phrases about writing, such as 'with the words "..." on it' or 'that says stop'.
 
     A caption that has none comes back as it is.

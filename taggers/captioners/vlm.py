@@ -20,18 +20,18 @@ from taggers.captioners.captioner import (
     Captioner,
     PredictedCaption,
     check_vocabulary,
-    find_folder,
-    from_folder,
+    find_model_folder,
+    load_from_folder,
     load_model,
     pick_dtype,
     read_json,
     repair_hint,
 )
-from taggers.captioners.generate import TokenFormat, one_line, read
+from taggers.captioners.generate import TokenFormat, decode_captions, one_line
 from taggers.device import torch_device
 from taggers.memory import AdaptiveBatches
-from taggers.tagger import PredictFn, PreparedPredictor, tagging
-from taggers.tagger import read as read_image
+from taggers.tagger import PredictFn, PreparedPredictor, tagging_work
+from taggers.tagger import read_crop as read_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ CHAT_PROMPT = (
     "Answer with the description alone."
 )
 # Models that know tasks instead of questions.
-PROMPTS = {"florence2": "<MORE_DETAILED_CAPTION>"}
+TASK_PROMPTS = {"florence2": "<MORE_DETAILED_CAPTION>"}
 FIELDS = ("token", "class", "absorbed")
 # Captioners that take no questions, and the taggers that know how to use them.
 CAPTIONERS = {"blip": "blip", "blip-2": "blip", "git": "git"}
@@ -55,8 +55,8 @@ class LoadedVlm:
 
     model: Any
     processor: Any
-    form: TokenFormat
-    prompt: str
+    token_format: TokenFormat
+    default_prompt: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,11 @@ class Vlm(Captioner):
 
     name: ClassVar[str] = "vlm"
     records_per_batch: ClassVar[int] = 8  # inputs of a large image take 25 MB, and two batches wait
-    chunk: ClassVar[int] = 4
-    image_size: ClassVar[str] = "the model's own processor in transformers"
-    readers: ClassVar[int] = 1  # a tokenizer's settings change while it works: two threads would trip over each other
+    inference_batch_size: ClassVar[int] = 4
+    image_preparation: ClassVar[str] = "the model's own processor in transformers"
+    decode_threads: ClassVar[int] = (
+        1  # a tokenizer's settings change while it works: two threads would trip over each other
+    )
 
     model: str = option(
         "Qwen/Qwen3-VL-4B-Instruct",
@@ -88,7 +90,7 @@ class Vlm(Captioner):
         "lists. A part in square brackets is left out where a name in it stands for nothing, as for "
         "regularization images. None: a question for one or two sentences, or Florence-2's longest caption.",
     )
-    system: str = option("", "What the model is told before, such as 'You are a helpful image captioner.'.")
+    system_prompt: str = option("", "What the model is told before, such as 'You are a helpful image captioner.'.")
     avoid: tuple[str, ...] = option(
         [], "A word that captions of subjects should not mention; may be given several times.", metavar="WORD"
     )
@@ -100,30 +102,33 @@ class Vlm(Captioner):
 
     def load(self, workspace: Workspace) -> PredictFn:
         """The same question for every image: an array alone has no subject."""
-        net = open_net(self, workspace)
-        return _split(net, self, question(self.prompt or net.prompt, "", "", self.avoid))
+        net = load_vlm(self, workspace)
+        return _split(net, self, fill_prompt(self.prompt or net.default_prompt, "", "", self.avoid))
 
     def start(self, workspace: Workspace) -> Work:
-        net = open_net(self, workspace)
-        ahead = tagging(self, _split(net, self, ""), workspace)
-        return replace(ahead, load=partial(fetch, net, self, workspace))
+        net = load_vlm(self, workspace)
+        ahead = tagging_work(self, _split(net, self, ""), workspace)
+        return replace(ahead, load=partial(prepare_record, net, self, workspace))
 
 
 def _split(net: LoadedVlm, vlm: Vlm, text: str) -> PreparedPredictor:
     return PreparedPredictor(
-        partial(inputs, net, vlm, text), partial(infer, AdaptiveBatches(vlm.chunk, vlm.signature), net, vlm)
+        partial(prepare_inputs, net, vlm, text),
+        partial(caption_images, AdaptiveBatches(vlm.inference_batch_size, vlm.signature), net, vlm),
     )
 
 
-def fetch(net: LoadedVlm, vlm: Vlm, workspace: Workspace, record: Record) -> dict[str, torch.Tensor] | Drop:
+def prepare_record(net: LoadedVlm, vlm: Vlm, workspace: Workspace, record: Record) -> dict[str, torch.Tensor] | Drop:
     """The record's image and what is asked about it, as the model wants them, or why there is no image."""
     image = read_image(vlm.label, workspace, record)
     if isinstance(image, Drop):
         return image
-    return inputs(net, vlm, question(vlm.prompt or net.prompt, record.subject, record.class_name, vlm.avoid), image)
+    return prepare_inputs(
+        net, vlm, fill_prompt(vlm.prompt or net.default_prompt, record.subject, record.class_name, vlm.avoid), image
+    )
 
 
-def question(prompt: str, token: str, class_name: str, avoid: Iterable[str]) -> str:
+def fill_prompt(prompt: str, token: str, class_name: str, avoid: Iterable[str]) -> str:
     """The prompt with its names filled in; [parts] with an empty name in them are left out.
 
     What to avoid belongs to a subject, whose token stands for it: without one, {absorbed} is empty.
@@ -139,12 +144,12 @@ def question(prompt: str, token: str, class_name: str, avoid: Iterable[str]) -> 
     return re.sub(r"\{(?:token|class|absorbed)\}", lambda found: values[found[0]], text)
 
 
-def open_net(vlm: Vlm, workspace: Workspace) -> LoadedVlm:
+def load_vlm(vlm: Vlm, workspace: Workspace) -> LoadedVlm:
     """Load the model; PrepError when it does not answer to images, or needs a program of its own."""
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as TYPES
 
-    found = find_folder(vlm.model, workspace)
+    found = find_model_folder(vlm.model, workspace)
     config = read_json(found, CONFIG)
     kind = escape_control(str(config.get("model_type", "unknown")))
     if kind not in TYPES:
@@ -172,11 +177,17 @@ def open_net(vlm: Vlm, workspace: Workspace) -> LoadedVlm:
         processor,
         # A copy: answers are read while a thread prepares the next questions.
         TokenFormat(
-            copy.deepcopy(processor.tokenizer), tuple(ends) if isinstance(ends, list) else (ends,), vlm.signature, answer
+            copy.deepcopy(processor.tokenizer),
+            tuple(ends) if isinstance(ends, list) else (ends,),
+            vlm.signature,
+            answer_text,
         ),
-        PROMPTS.get(kind, CHAT_PROMPT),
+        TASK_PROMPTS.get(kind, CHAT_PROMPT),
     )
-    from_folder(found, lambda: inputs(net, vlm, question(vlm.prompt or net.prompt, "a", "b", vlm.avoid), _blank()))
+    load_from_folder(
+        found,
+        lambda: prepare_inputs(net, vlm, fill_prompt(vlm.prompt or net.default_prompt, "a", "b", vlm.avoid), _blank()),
+    )
     return net
 
 
@@ -191,7 +202,7 @@ def load_processor(found: LocalModel) -> Any:
     from transformers import AutoProcessor
 
     check_vocabulary(found)
-    processor = from_folder(
+    processor = load_from_folder(
         found, lambda: AutoProcessor.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)
     )
     if not hasattr(processor, "image_processor"):
@@ -199,7 +210,7 @@ def load_processor(found: LocalModel) -> Any:
     return processor
 
 
-def infer(
+def caption_images(
     pieces: AdaptiveBatches, net: LoadedVlm, vlm: Vlm, ready: list[dict[str, torch.Tensor]]
 ) -> list[list[Annotation]]:
     """A caption of each image.
@@ -211,16 +222,16 @@ def infer(
         forms.setdefault(tuple((name, tuple(value.shape)) for name, value in one.items()), []).append(place)
     said: dict[int, PredictedCaption] = {}
     for places in forms.values():
-        answers = pieces.run(partial(captions, net, vlm), [ready[place] for place in places])
+        answers = pieces.run(partial(generate_answers, net, vlm), [ready[place] for place in places])
         said |= dict(zip(places, answers, strict=True))
-    return vlm.annotations([said[place] for place in range(len(ready))])
+    return vlm.caption_annotations([said[place] for place in range(len(ready))])
 
 
-def inputs(net: LoadedVlm, vlm: Vlm, text: str, image: np.ndarray) -> dict[str, torch.Tensor]:
+def prepare_inputs(net: LoadedVlm, vlm: Vlm, text: str, image: np.ndarray) -> dict[str, torch.Tensor]:
     """One image and what is asked about it, as the model wants them."""
     from PIL import Image
 
-    written = chat(net.processor, vlm.system, text)
+    written = chat_text(net.processor, vlm.system_prompt, text)
     bos = net.processor.tokenizer.bos_token
     # A template that writes the first token itself must not get a second one.
     once = {"add_special_tokens": False} if bos and written.startswith(bos) else {}
@@ -228,7 +239,7 @@ def inputs(net: LoadedVlm, vlm: Vlm, text: str, image: np.ndarray) -> dict[str, 
     return dict(made)
 
 
-def chat(processor: Any, system: str, text: str) -> str:
+def chat_text(processor: Any, system: str, text: str) -> str:
     """The conversation in the model's own form, with exactly one place for the image.
 
     Templates want a message's parts in a list or, as JoyCaption's, one text; a model without a template
@@ -258,7 +269,7 @@ def chat(processor: Any, system: str, text: str) -> str:
     )
 
 
-def captions(net: LoadedVlm, vlm: Vlm, ready: Sequence[dict[str, torch.Tensor]]) -> list[PredictedCaption]:
+def generate_answers(net: LoadedVlm, vlm: Vlm, ready: Sequence[dict[str, torch.Tensor]]) -> list[PredictedCaption]:
     """What the model answers to inputs of one form, all at once."""
     import torch
 
@@ -272,22 +283,22 @@ def captions(net: LoadedVlm, vlm: Vlm, ready: Sequence[dict[str, torch.Tensor]])
         return scores
 
     with torch.inference_mode():
-        tokens = net.model.generate(**given, generation_config=greedy(net, vlm), logits_processor=[watch])
+        tokens = net.model.generate(**given, generation_config=greedy_settings(net, vlm), logits_processor=[watch])
     start = 1 if net.model.config.is_encoder_decoder else given["input_ids"].shape[1]
-    return read(net.form, tokens[:, start:], torch.stack(logs, 1).cpu())
+    return decode_captions(net.token_format, tokens[:, start:], torch.stack(logs, 1).cpu())
 
 
-def greedy(net: LoadedVlm, vlm: Vlm) -> Any:
+def greedy_settings(net: LoadedVlm, vlm: Vlm) -> Any:
     """The model's own settings for writing, but for chance, beams and length."""
     settings = copy.deepcopy(net.model.generation_config)
     settings.max_length = settings.temperature = settings.top_p = settings.top_k = settings.min_p = None
     settings.do_sample, settings.num_beams, settings.early_stopping = False, 1, False
     settings.max_new_tokens = vlm.max_tokens
-    settings.eos_token_id = list(net.form.ends)
+    settings.eos_token_id = list(net.token_format.end_tokens)
     return settings
 
 
-def answer(text: str) -> str:
+def answer_text(text: str) -> str:
     """The model's answer in one line, without what it thought first."""
     before, end, rest = text.rpartition("</think>")
     return one_line(rest if end else before + rest.partition("<think>")[0])

@@ -14,9 +14,9 @@ from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.vectors import PROVENANCE, VectorStore
 from pipeline.workspace import Workspace
-from taggers.clip.clip_model import ClipModel, embed_images, embed_texts, find_source, load_net
-from taggers.clip.embeddings import embed
-from taggers.clip.labels import BUILT_IN, FORM, Label, parse_labels, prompts, read_labels
+from taggers.clip.clip_model import ClipModel, embed_images, embed_texts, find_clip, load_clip
+from taggers.clip.embeddings import embed_cached
+from taggers.clip.labels import BUILT_IN_LABELS, LABEL_FORMAT, Label, fill_templates, parse_labels, read_labels
 from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, ScoringTagger
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Bank:
+class LabelEmbeddings:
     """Labels as vectors; row i of both arrays belongs to label i."""
 
     labels: tuple[Label, ...]
     positive: np.ndarray  # labels x size, float32 unit rows
-    negative: np.ndarray  # the same for the opposites; unused where a label has a group
+    opposite: np.ndarray  # the same for the opposites; unused where a label has a group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,38 +59,42 @@ class Clip(ScoringTagger):
     )
     labels: str = option(
         "",
-        f"Text file with the labels, from the workspace; none: a short list of prep's. {FORM}",
+        f"Text file with the labels, from the workspace; none: a short list of prep's. {LABEL_FORMAT}",
         cache_key=False,
         metavar="FILE",
     )
     template: tuple[str, ...] = option(
         ["a photo of {}"], "Sentence around a label; of several, the mean of their embeddings is taken.", metavar="TEXT"
     )
-    against: tuple[str, ...] = option(
+    negative_template: tuple[str, ...] = option(
         ["a photo without {}"], "What a label without group and opposite is weighed against.", metavar="TEXT"
     )
 
     def check(self) -> None:
-        for name, templates in (("template", self.template), ("against", self.against)):
+        for name, templates in (("template", self.template), ("against", self.negative_template)):
             if bad := [text for text in templates if "{}" not in text] or ([] if templates else [""]):
                 raise PrepError(f"clip: {name} is {bad[0]!r}.", "It must hold {} where the label goes.")
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         own = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()
-        source = find_source(self.model, self.pretrained, workspace)
+        source = find_clip(self.model, self.pretrained, workspace)
         vectors = Model(PROVENANCE, source.key)  # says where prep check finds them
-        return (*source.models, *own, vectors, self.preprocess("open_clip's own, as the model was trained"))
+        return (*source.models, *own, vectors, self.preparation("open_clip's own, as the model was trained"))
 
     def load(self, workspace: Workspace) -> PredictFn:
-        labels = read_labels(_label_file(self, workspace)) if self.labels else parse_labels(BUILT_IN, "prep's own list")
-        source = find_source(self.model, self.pretrained, workspace)
-        net = load_net(source, self.device)
+        labels = (
+            read_labels(_label_file(self, workspace))
+            if self.labels
+            else parse_labels(BUILT_IN_LABELS, "prep's own list")
+        )
+        source = find_clip(self.model, self.pretrained, workspace)
+        net = load_clip(source, self.device)
         store = VectorStore.of(workspace, source.key)
-        pieces = AdaptiveBatches(self.chunk, self.signature)
-        return partial(predict, self, (net, make_bank(net, labels, self), store, pieces))
+        pieces = AdaptiveBatches(self.inference_batch_size, self.signature)
+        return partial(predict, self, (net, embed_labels(net, labels, self), store, pieces))
 
 
-def make_bank(net: ClipModel, labels: tuple[Label, ...], clip: Clip) -> Bank:
+def embed_labels(net: ClipModel, labels: tuple[Label, ...], clip: Clip) -> LabelEmbeddings:
     """The labels' embeddings, each distinct prompt embedded once; several templates are averaged on the sphere."""
     import numpy as np
 
@@ -106,11 +110,13 @@ def make_bank(net: ClipModel, labels: tuple[Label, ...], clip: Clip) -> Bank:
         vector = rows[[places[text] for text in side]].mean(axis=0) if side else np.zeros(rows.shape[1], np.float32)
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12))
 
-    return Bank(labels, np.stack([mean(side) for side, _ in sides]), np.stack([mean(side) for _, side in sides]))
+    return LabelEmbeddings(
+        labels, np.stack([mean(side) for side, _ in sides]), np.stack([mean(side) for _, side in sides])
+    )
 
 
 def predict(
-    clip: Clip, tools: tuple[ClipModel, Bank, VectorStore, AdaptiveBatches], images: list[np.ndarray]
+    clip: Clip, tools: tuple[ClipModel, LabelEmbeddings, VectorStore, AdaptiveBatches], images: list[np.ndarray]
 ) -> list[list[Annotation]]:
     """What the labels say about each image, in the order of the label file."""
     import numpy as np
@@ -120,13 +126,13 @@ def predict(
     def infer(unknown: list[np.ndarray]) -> np.ndarray:
         return np.stack(pieces.run(lambda piece: list(embed_images(net, list(piece))), unknown))
 
-    rows = embed(store, infer, images)
+    rows = embed_cached(store, infer, images)
     if not np.isfinite(rows).all():
         raise PrepError(f"{clip.signature} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
-    table = np.round(scores(bank, rows, net.scale), 4)
+    table = np.round(label_scores(bank, rows, net.scale), 4)
     return [
         [
-            Annotation(label.text, "tag", label.group or "general", score, clip.signature)
+            Annotation(label.tag, "tag", label.group or "general", score, clip.signature)
             for label, score in zip(bank.labels, line, strict=True)
             if score >= clip.min_score
         ]
@@ -134,7 +140,7 @@ def predict(
     ]
 
 
-def scores(bank: Bank, rows: np.ndarray, scale: float) -> np.ndarray:
+def label_scores(bank: LabelEmbeddings, rows: np.ndarray, scale: float) -> np.ndarray:
     """Scores of unit embeddings, n x labels, 0 to 1: softmax of `scale` x cosine over the group or the pair.
 
     Zero-shot classification of Radford et al., 2021 (arXiv:2103.00020), section 3.1.2.
@@ -143,7 +149,7 @@ def scores(bank: Bank, rows: np.ndarray, scale: float) -> np.ndarray:
 
     wide = rows.astype(np.float64)
     yes = scale * (wide @ bank.positive.T.astype(np.float64))
-    no = scale * (wide @ bank.negative.T.astype(np.float64))
+    no = scale * (wide @ bank.opposite.T.astype(np.float64))
     result = 1 / (1 + np.exp(np.clip(no - yes, -700, 700)))
     groups: dict[str, list[int]] = {}
     for place, label in enumerate(bank.labels):
@@ -156,7 +162,7 @@ def scores(bank: Bank, rows: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _positive(label: Label, clip: Clip) -> tuple[str, ...]:
-    return (label.prompt,) if label.prompt else prompts(label.text, clip.template)
+    return (label.prompt,) if label.prompt else fill_templates(label.tag, clip.template)
 
 
 def _negative(label: Label, clip: Clip) -> tuple[str, ...]:
@@ -164,12 +170,12 @@ def _negative(label: Label, clip: Clip) -> tuple[str, ...]:
     if label.group:
         return ()
     if not label.opposite:
-        return prompts(label.text, clip.against)
-    return (label.opposite,) if label.prompt else prompts(label.opposite, clip.template)
+        return fill_templates(label.tag, clip.negative_template)
+    return (label.opposite,) if label.prompt else fill_templates(label.opposite, clip.template)
 
 
 def _label_file(clip: Clip, workspace: Workspace) -> Path:
     path = workspace.source(str(Path(clip.labels).expanduser()))
     if not path.is_file():
-        raise PrepError(f"The label file {path} does not exist.", FORM)
+        raise PrepError(f"The label file {path} does not exist.", LABEL_FORMAT)
     return path

@@ -67,7 +67,7 @@ class ClipModel:
     device: torch.device
 
 
-def find_source(model: str, pretrained: str, workspace: Workspace) -> ClipFiles:
+def find_clip(model: str, pretrained: str, workspace: Workspace) -> ClipFiles:
     """The files of a model folder, or of an architecture's name and a weights file; PrepError says what is missing."""
     architecture = _architectures() / f"{Path(model).name}.json"
     if not model:
@@ -91,7 +91,7 @@ def find_source(model: str, pretrained: str, workspace: Workspace) -> ClipFiles:
     return ClipFiles(found.name, found.folder / CONFIG, found.folder / here[0], hashes(found, files))
 
 
-def load_net(source: ClipFiles, device: str) -> ClipModel:
+def load_clip(source: ClipFiles, device: str) -> ClipModel:
     """The model on its device, in float32; PrepError when its files are not a whole CLIP model."""
     import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Infer = Callable[["list[np.ndarray]"], "np.ndarray"]  # uint8 RGB images to float32 unit rows
 
 
-def embed(store: VectorStore, infer: Infer, images: list[np.ndarray]) -> np.ndarray:
+def embed_cached(store: VectorStore, infer: Infer, images: list[np.ndarray]) -> np.ndarray:
     """Embeddings of H x W x 3 uint8 RGB images, n x size float32; `infer` sees only unknown ones, each once."""
     import numpy as np
 

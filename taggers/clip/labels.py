@@ -9,12 +9,12 @@ from pathlib import Path
 from pipeline.errors import PrepError
 from pipeline.tag_text import format_tag, normalize_tag
 
-FORM = (
+LABEL_FORMAT = (
     "One label a line; '[pose]' begins a group of labels of which one is true, '[]' ends it; "
     "'label | its opposite', 'label = prompt' and 'label = prompt | opposite prompt' say more."
 )
 # What a set of portraits is most often asked; each line as in a user's own file.
-BUILT_IN = """
+BUILT_IN_LABELS = """
 [medium]
 photo = a photograph
 painting (medium) = a painting
@@ -47,7 +47,7 @@ text = a picture with text on it | a picture without any text
 class Label:
     """A tag and what stands for it: prompts as written, or words that go into the templates."""
 
-    text: str
+    tag: str
     group: str  # empty: the label is judged alone
     prompt: str  # empty: the templates make it
     opposite: str  # a prompt if `prompt` is one, else words for the templates; empty: none was given
@@ -58,7 +58,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise PrepError(f"The label file {path} cannot be read: {error.strerror}.", FORM) from None
+        raise PrepError(f"The label file {path} cannot be read: {error.strerror}.", LABEL_FORMAT) from None
     except UnicodeDecodeError:
         raise PrepError(f"The label file {path} is not UTF-8.", "Save it as UTF-8.") from None
     return parse_labels(text, str(path))
@@ -76,24 +76,24 @@ def parse_labels(text: str, where: str) -> tuple[Label, ...]:
         if header := re.fullmatch(r"\[(.*)\]", line):
             group = header.group(1).strip()
             if group in sizes:
-                raise PrepError(f"{where}, line {number}: the group [{group}] begins twice.", FORM)
+                raise PrepError(f"{where}, line {number}: the group [{group}] begins twice.", LABEL_FORMAT)
             if group:
                 sizes[group] = 0
             continue
         label = _label(line, group, f"{where}, line {number}")
-        if normalize_tag(label.text) in labels:
-            raise PrepError(f"{where}, line {number}: {label.text!r} is there twice.", "Delete one of the lines.")
-        labels[normalize_tag(label.text)] = label
+        if normalize_tag(label.tag) in labels:
+            raise PrepError(f"{where}, line {number}: {label.tag!r} is there twice.", "Delete one of the lines.")
+        labels[normalize_tag(label.tag)] = label
         if group:
             sizes[group] += 1
     if not labels:
-        raise PrepError(f"{where} lists no labels.", FORM)
+        raise PrepError(f"{where} lists no labels.", LABEL_FORMAT)
     if small := [name for name, size in sizes.items() if size < 2]:
-        raise PrepError(f"{where}: the group [{small[0]}] needs two labels to choose between.", FORM)
+        raise PrepError(f"{where}: the group [{small[0]}] needs two labels to choose between.", LABEL_FORMAT)
     return tuple(labels.values())
 
 
-def prompts(words: str, templates: tuple[str, ...]) -> tuple[str, ...]:
+def fill_templates(words: str, templates: tuple[str, ...]) -> tuple[str, ...]:
     """The sentences that the templates make of some words; underscores become spaces."""
     return tuple(template.replace("{}", format_tag(words)) for template in templates)
 
@@ -108,5 +108,5 @@ def _label(line: str, group: str, where: str) -> Label:
             "In a group the other labels are the opposite; end it with a line '[]' before.",
         )
     if not text or not says or (bar and not opposite) or not line.isprintable():
-        raise PrepError(f"{where}: {line!r} is no label.", FORM)
+        raise PrepError(f"{where}: {line!r} is no label.", LABEL_FORMAT)
     return Label(text if equals else says, group, says if equals else "", opposite)

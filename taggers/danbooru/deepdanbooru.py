@@ -17,7 +17,7 @@ from pipeline.stage import option
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area
-from taggers.danbooru.onnx_tags import AT_ONCE, InputContract, open_net, split
+from taggers.danbooru.onnx_tags import GPU_BATCH, InputContract, load_tag_model, tag_predictor
 from taggers.danbooru.scores import ModelTag, TagList, annotate, check_scores
 from taggers.device import torch_device
 from taggers.memory import AdaptiveBatches
@@ -31,8 +31,8 @@ WEIGHTS = "model-resnet_custom_v3.pt"
 PROJECT, TAGS, MODEL = "project.json", "tags.txt", "model.onnx"
 CATEGORIES = "categories.json"  # not every project has it
 SIDE = 512  # pixels, of the released model
-RATING = "rating:"  # what its ratings begin with in the list of tags
-ON_CPU = 4  # images at once: an image's activations take 200 MB
+RATING_PREFIX = "rating:"  # what its ratings begin with in the list of tags
+CPU_BATCH = 4  # images at once: an image's activations take 200 MB
 GET = (
     f"Get it: prep models pull deepdanbooru (644 MB). Or copy {WEIGHTS}, or a project's {PROJECT}, {TAGS} and {MODEL}, "
     "into a folder, then: prep tag deepdanbooru --model FOLDER"
@@ -58,12 +58,12 @@ class DeepDanbooru(ScoringTagger):
     )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        form, found = find(self.model, workspace)
-        extra = (CATEGORIES,) if form is PROJECT_FORM and (found.folder / CATEGORIES).is_file() else ()
-        return (*hashes(found, form.files + extra), self.preprocess(form.preprocess))
+        form, found = find_deepdanbooru(self.model, workspace)
+        extra = (CATEGORIES,) if form is PROJECT_FORMAT and (found.folder / CATEGORIES).is_file() else ()
+        return (*hashes(found, form.files + extra), self.preparation(form.preprocess))
 
     def load(self, workspace: Workspace) -> PredictFn:
-        form, found = find(self.model, workspace)
+        form, found = find_deepdanbooru(self.model, workspace)
         return form.load(self, found.folder)
 
 
@@ -76,12 +76,12 @@ class DeepDanbooruFormat:
     preprocess: str  # recorded: a change of it makes tags stale
 
 
-def find(model: str, workspace: Workspace) -> tuple[DeepDanbooruFormat, LocalModel]:
+def find_deepdanbooru(model: str, workspace: Workspace) -> tuple[DeepDanbooruFormat, LocalModel]:
     """The model's form and where it is; PrepError unless its files are there."""
     if not model:
         raise PrepError("deepdanbooru needs a model, and none is given.", GET)
     faults = []
-    for form in (TORCH_FORM, PROJECT_FORM):
+    for form in (TORCH_FORMAT, PROJECT_FORMAT):
         try:
             return form, find_model(model, workspace, form.files)
         except PrepError as error:
@@ -98,9 +98,13 @@ def load_torch(tagger: DeepDanbooru, folder: Path) -> PredictFn:
     listing = TagList([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.signature, GET)
     device = torch_device(tagger.device)
     network = deepdanbooru_net.build(tensors).to(device)
-    chunk = ON_CPU if device.type == "cpu" else AT_ONCE
+    chunk = CPU_BATCH if device.type == "cpu" else GPU_BATCH
     infer = partial(
-        _infer, partial(_scores, network, device, listing), AdaptiveBatches(chunk, tagger.signature), listing, tagger.min_score
+        _infer,
+        partial(_scores, network, device, listing),
+        AdaptiveBatches(chunk, tagger.signature),
+        listing,
+        tagger.min_score,
     )
     return PreparedPredictor(partial(letterbox, side=SIDE), infer, chunk)
 
@@ -155,10 +159,10 @@ def load_project(tagger: DeepDanbooru, folder: Path) -> PredictFn:
     side = read_side(folder / PROJECT)
     tags = read_tags(folder)
     listing = TagList(tags, TAGS, MODEL, tagger.signature, GET)
-    net = open_net(folder / MODEL, listing, InputContract("NHWC", side), tagger.device)
+    net = load_tag_model(folder / MODEL, listing, InputContract("NHWC", side), tagger.device)
     if net.side != side:
         raise PrepError(f"{folder / MODEL} takes {net.side} pixels, but {PROJECT} beside it says {side}.", GET)
-    return split(net, listing, partial(letterbox_area, side=side), tagger.min_score)
+    return tag_predictor(net, listing, partial(letterbox_area, side=side), tagger.min_score)
 
 
 def read_side(path: Path) -> int:
@@ -198,8 +202,8 @@ def read_tags(folder: Path) -> list[ModelTag]:
 
 def _tag(text: str, category: str) -> ModelTag:
     """A tag of the list; its ratings stand among the others and are told by how they begin."""
-    if text.startswith(RATING) and text != RATING:
-        return ModelTag(text.removeprefix(RATING), "rating", "rating")
+    if text.startswith(RATING_PREFIX) and text != RATING_PREFIX:
+        return ModelTag(text.removeprefix(RATING_PREFIX), "rating", "rating")
     return ModelTag(text, "tag", category)
 
 
@@ -223,9 +227,9 @@ def _scores(network: Any, device: torch.device, listing: TagList, arrays: Sequen
     return list(scores)
 
 
-TORCH_FORM = DeepDanbooruFormat(
+TORCH_FORMAT = DeepDanbooruFormat(
     (WEIGHTS,), load_torch, "edge-replicated letterbox, Lanczos, RGB from 0 to 1, channels last"
 )
-PROJECT_FORM = DeepDanbooruFormat(
+PROJECT_FORMAT = DeepDanbooruFormat(
     (MODEL, TAGS, PROJECT), load_project, "edge-replicated letterbox, area, RGB from 0 to 1, channels last"
 )

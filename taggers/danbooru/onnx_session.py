@@ -15,7 +15,7 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 MAX_WORKERS = 8
 
 
-def open_session(path: Path, device: str, mend: str) -> Any:
+def open_session(path: Path, device: str, hint: str) -> Any:
     """An onnxruntime session on `device`: cpu, cuda, or auto, which is cuda where there is a GPU.
 
     PrepError with `mend` when the file is no ONNX model; also when a GPU was asked for and is not
@@ -26,7 +26,7 @@ def open_session(path: Path, device: str, mend: str) -> Any:
 
     broken = f"{path} is not a whole ONNX file ({path.stat().st_size:,} bytes)."
     if path.stat().st_size == 0:
-        raise PrepError(broken, mend)
+        raise PrepError(broken, hint)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; stages do not print
     on_gpu = wants_gpu(device)
@@ -37,9 +37,9 @@ def open_session(path: Path, device: str, mend: str) -> Any:
                 onnxruntime.preload_dlls()
             session = onnxruntime.InferenceSession(path, options, providers=[CUDA, CPU] if on_gpu else [CPU])
     except (state.InvalidProtobuf, state.NoModel):
-        raise PrepError(broken, mend) from None
+        raise PrepError(broken, hint) from None
     except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException) as e:
-        raise PrepError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {reason(e)}", mend) from None
+        raise PrepError(f"onnxruntime {onnxruntime.__version__} cannot load {path}: {error_text(e)}", hint) from None
     if on_gpu and CUDA not in session.get_providers():
         raise PrepError(
             "There is a GPU, but onnxruntime cannot use it.",
@@ -50,7 +50,7 @@ def open_session(path: Path, device: str, mend: str) -> Any:
     return session
 
 
-def reason(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """An error of onnxruntime in one line, without its number and the place in its source."""
     line = str(error).splitlines()[0]
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:.*? failed:(?:\S*:\d+ .*?\) (?=[A-Z]))?)?", "", line)

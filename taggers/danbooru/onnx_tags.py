@@ -25,8 +25,8 @@ LAYOUTS: dict[Layout, tuple[int, int, int, str]] = {  # where the channels, heig
     "NCHW": (1, 2, 3, "batch x 3 x side x side"),
 }
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16"}
-AT_ONCE = 32  # images in one call on a GPU, or what memory allows
-ROUNDS = 4  # images for each lane of a CPU before they wait for one another: what runs on when one is slow
+GPU_BATCH = 32  # images in one call on a GPU, or what memory allows
+IMAGES_PER_WORKER = 4  # images for each lane of a CPU before they wait for one another: what runs on when one is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +49,20 @@ class OnnxTagModel:
     side: int  # pixels
     batch: int  # images in one call; 0: any number
     logits: bool
-    lanes: Executor  # threads that call it
-    together: int  # images that are on their way through it
+    workers: Executor  # threads that call it
+    max_images: int  # images that are on their way through it
 
 
-def open_net(path: Path, listing: TagList, contract: InputContract, device: str) -> OnnxTagModel:
+def load_tag_model(path: Path, listing: TagList, contract: InputContract, device: str) -> OnnxTagModel:
     """Load the model; PrepError when it is no ONNX file, or not one that turns images into one score a tag."""
-    session = open_session(path, device, listing.mend)
+    session = open_session(path, device, listing.hint)
     (source, *others), outputs = session.get_inputs(), session.get_outputs()
     side = _side(list(source.shape), contract) if not others and source.type in _FLOATS else 0
     if side < 1:
         raise PrepError(
             f"{path} takes {source.type} of shape {source.shape}; models of this form take floats of "
             f"{LAYOUTS[contract.layout][3]}.",
-            listing.mend,
+            listing.hint,
         )
     # Copies with embeddings have two outputs; the scores are those with one number a tag.
     tags = len(listing.tags)
@@ -71,7 +71,7 @@ def open_net(path: Path, listing: TagList, contract: InputContract, device: str)
         found = " and ".join(str(o.shape[-1]) for o in outputs if o.shape)
         raise PrepError(
             f"{path} has {found} outputs, but {listing.file} beside it lists {tags} tags: they do not match.",
-            listing.mend,
+            listing.hint,
         )
     fixed = source.shape[0] if isinstance(source.shape[0], int) and source.shape[0] > 0 else 0
     # On a CPU each call has one image, whose scores then do not depend on its neighbours at all.
@@ -86,7 +86,7 @@ def open_net(path: Path, listing: TagList, contract: InputContract, device: str)
         batch,
         contract.logits,
         ThreadPoolExecutor(threads, thread_name_prefix="lane"),
-        AT_ONCE if on_gpu else threads * ROUNDS * batch,
+        GPU_BATCH if on_gpu else threads * IMAGES_PER_WORKER * batch,
     )
 
 
@@ -99,17 +99,17 @@ def _side(shape: list[Any], contract: InputContract) -> int:
     return height if height == width else 0
 
 
-def split(
-    net: OnnxTagModel, listing: TagList, prepare: Callable[[np.ndarray], np.ndarray], floor: float
+def tag_predictor(
+    net: OnnxTagModel, listing: TagList, prepare: Callable[[np.ndarray], np.ndarray], min_score: float
 ) -> PreparedPredictor:
     """The model's look; `prepare` makes the array it takes, and scores from `floor` up are said."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    pieces = AdaptiveBatches(net.together, listing.by, (state.RuntimeException, state.Fail, state.EPFail))
-    return PreparedPredictor(prepare, partial(infer, net, listing, floor, pieces), AT_ONCE)
+    pieces = AdaptiveBatches(net.max_images, listing.signature, (state.RuntimeException, state.Fail, state.EPFail))
+    return PreparedPredictor(prepare, partial(predict_tags, net, listing, min_score, pieces), GPU_BATCH)
 
 
-def infer(
+def predict_tags(
     net: OnnxTagModel, listing: TagList, floor: float, pieces: AdaptiveBatches, arrays: list[np.ndarray]
 ) -> list[list[Annotation]]:
     """What the model says about each prepared image, in the order of its list of tags."""
@@ -123,7 +123,7 @@ def _rows(net: OnnxTagModel, listing: TagList, arrays: Sequence[np.ndarray]) -> 
         rows: np.ndarray = net.session.run([net.output], {net.input: batch.astype(net.dtype, copy=False)})[0]
         return rows
 
-    runs = [net.lanes.submit(run, batch) for batch in _batches(arrays, net.batch or len(arrays))]
+    runs = [net.workers.submit(run, batch) for batch in _batches(arrays, net.batch or len(arrays))]
     wait(runs, return_when=FIRST_EXCEPTION)
     wait([one for one in runs if not one.cancel()])  # after a fault too: who tries again with less finds memory free
     scores: np.ndarray = np.concatenate(_results(runs)).astype(np.float32, copy=False)[: len(arrays)]
@@ -147,8 +147,8 @@ def sigmoid(logits: np.ndarray, listing: TagList) -> np.ndarray:
 
     if logits.size and logits.min() >= 0 and logits.max() <= 1:
         raise PrepError(
-            f"{listing.by} gives probabilities, and models of this form give logits: it is another kind of model.",
-            listing.mend,
+            f"{listing.signature} gives probabilities, and models of this form give logits: it is another kind of model.",
+            listing.hint,
         )
     return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
 

@@ -12,7 +12,7 @@ from pipeline.history import Model
 from pipeline.models.store import LocalModel, find_model, hashes
 from pipeline.stage import option
 from pipeline.workspace import Workspace
-from taggers.danbooru.onnx_tags import InputContract, open_net, split
+from taggers.danbooru.onnx_tags import InputContract, load_tag_model, tag_predictor
 from taggers.danbooru.scores import ModelTag, TagList
 from taggers.danbooru.wd14_tags import read_csv, read_json
 from taggers.tagger import PredictFn, ScoringTagger
@@ -61,22 +61,22 @@ class Wd14(ScoringTagger):
     )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        form, file, found = find(self.model, workspace)
-        return (*hashes(found, (file, form.tags)), self.preprocess(form.preprocess))
+        form, file, found = find_wd14(self.model, workspace)
+        return (*hashes(found, (file, form.tags)), self.preparation(form.preprocess))
 
     def load(self, workspace: Workspace) -> PredictFn:
-        form, file, found = find(self.model, workspace)
+        form, file, found = find_wd14(self.model, workspace)
         listing = TagList(form.read(found.folder / form.tags, GET), form.tags, file, self.signature, GET)
-        net = open_net(found.folder / file, listing, form.contract, self.device)
-        return split(net, listing, lambda image: form.prepare(image, net.side), self.min_score)
+        net = load_tag_model(found.folder / file, listing, form.contract, self.device)
+        return tag_predictor(net, listing, lambda image: form.prepare(image, net.side), self.min_score)
 
 
-def find(model: str, workspace: Workspace) -> tuple[Wd14Format, str, LocalModel]:
+def find_wd14(model: str, workspace: Workspace) -> tuple[Wd14Format, str, LocalModel]:
     """The model's form, the name of its model file, and where it is; PrepError unless its files are there."""
     if not model:
         raise PrepError("wd14 needs a model folder, and none is given.", GET)
     faults: dict[str, PrepError] = {}
-    for form in FORMS:
+    for form in FORMATS:
         for file in form.models:
             try:
                 return form, file, find_model(model, workspace, (file, form.tags))
@@ -87,7 +87,7 @@ def find(model: str, workspace: Workspace) -> tuple[Wd14Format, str, LocalModel]
     raise PrepError(fault.wrong, fault.hint if "prep models" in fault.hint else GET) from None
 
 
-def prepare(image: np.ndarray, side: int) -> np.ndarray:
+def prepare_wd14(image: np.ndarray, side: int) -> np.ndarray:
     """An H x W x 3 uint8 RGB image as the model wants it: side x side x 3 float32, BGR, 0 to 255.
 
     Padded to a square with white, the image in the middle, then resized bicubically whether it is
@@ -111,21 +111,21 @@ def prepare(image: np.ndarray, side: int) -> np.ndarray:
     return turned.astype(np.float32)
 
 
-def prepare_first(image: np.ndarray, side: int) -> np.ndarray:
+def prepare_cl_tagger(image: np.ndarray, side: int) -> np.ndarray:
     """The same image for models of cl_tagger's form: 3 x side x side float32, BGR, from -1 to 1."""
     import numpy as np
 
-    array = prepare(image, side).transpose(2, 0, 1)
+    array = prepare_wd14(image, side).transpose(2, 0, 1)
     return np.ascontiguousarray(array) / np.float32(127.5) - np.float32(1)
 
 
-FORMS = (
+FORMATS = (
     Wd14Format(
         (MODEL,),
         TAGS,
         read_csv,
         InputContract("NHWC", SIDE),
-        prepare,
+        prepare_wd14,
         "white square, bicubic, BGR from 0 to 255, channels last",
     ),
     Wd14Format(
@@ -133,7 +133,7 @@ FORMS = (
         "tag_mapping.json",
         read_json,
         InputContract("NCHW", SIDE, logits=True),
-        prepare_first,
+        prepare_cl_tagger,
         "white square, bicubic, BGR from -1 to 1, channels first, sigmoid",
     ),
 )

@@ -21,7 +21,7 @@ CATEGORIES: dict[int, tuple[Kind, str]] = {
     9: ("rating", "rating"),
 }
 # The words of tag_mapping.json, in any case.
-WORDS: dict[str, tuple[Kind, str]] = {
+CATEGORY_NAMES: dict[str, tuple[Kind, str]] = {
     "rating": ("rating", "rating"),
     **{word: ("tag", word) for word in ("general", "character", "copyright", "meta", "model", "quality", "artist")},
 }
@@ -79,9 +79,9 @@ def _row(row: dict[str, str], where: str, mend: str) -> ModelTag:
 
 def _mapped(row: tuple[Any, Any], where: str, mend: str) -> ModelTag:
     text, word = row
-    if not isinstance(word, str) or word.lower() not in WORDS:
-        raise PrepError(f"{where}: category {word!r} is none of {', '.join(WORDS)}.", mend)
-    return _named(text, *WORDS[word.lower()], (where, mend))
+    if not isinstance(word, str) or word.lower() not in CATEGORY_NAMES:
+        raise PrepError(f"{where}: category {word!r} is none of {', '.join(CATEGORY_NAMES)}.", mend)
+    return _named(text, *CATEGORY_NAMES[word.lower()], (where, mend))
 
 
 def _named(text: Any, kind: Kind, category: str, blame: tuple[str, str]) -> ModelTag:

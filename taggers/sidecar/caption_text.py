@@ -13,8 +13,8 @@ from pipeline.record import Annotation
 from pipeline.tag_text import normalize_tag
 
 CaptionFormat = Literal["auto", "tags", "caption"]
-BY = "files"
-MOST = 2000  # things said of one image; a file that says more is not a caption
+SIGNATURE = "files"
+MAX_ANNOTATIONS = 2000  # things said of one image; a file that says more is not a caption
 # Words that sentences are full of and lists of tags are not.
 _LITTLE = frozenset("a an the is are was were has have his her their its there it he she they while".split())  # noqa: SIM905
 _END = re.compile(r"\w\.[\"')\u201d\u2019]*$|\u3002$")  # the second where words have no spaces between them
@@ -56,12 +56,12 @@ def decode(data: bytes) -> str:
 
 def from_text(text: str, form: CaptionFormat) -> list[Annotation]:
     """What a text file says, line by line: a list of tags, or a caption."""
-    return merged(one for line in text.splitlines() for one in _line(line, form))
+    return unique_annotations(one for line in text.splitlines() for one in _line(line, form))
 
 
 def from_json(text: str, form: CaptionFormat) -> list[Annotation]:
     """What a JSON file beside one image says."""
-    return from_value(parse(text), form)
+    return from_value(parse_json(text), form)
 
 
 def from_value(value: Any, form: CaptionFormat) -> list[Annotation]:
@@ -71,7 +71,7 @@ def from_value(value: Any, form: CaptionFormat) -> list[Annotation]:
     if isinstance(value, list):
         texts = [item for item in value if isinstance(item, str)]
         sentences = form == "caption" or (form == "auto" and is_sentence(", ".join(map(clean, texts))))
-        return merged(map(_caption, texts) if sentences else _tags(value, "general"))
+        return unique_annotations(map(_caption, texts) if sentences else _tags(value, "general"))
     if not isinstance(value, dict):
         return []
     said: list[Annotation] = []
@@ -88,10 +88,10 @@ def from_value(value: Any, form: CaptionFormat) -> list[Annotation]:
             said += from_text(value[key], form)
         else:
             said += _tags(value.get(key), category)
-    return merged(said)
+    return unique_annotations(said)
 
 
-def parse(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """A JSON value; a Fault for anything that is none, or that is built to break its reader."""
     try:
         return json.loads(text)
@@ -130,14 +130,14 @@ def clean(text: str) -> str:
     return " ".join("".join(kept).replace("\ufeff", "").split())
 
 
-def merged(said: Iterable[Annotation]) -> list[Annotation]:
+def unique_annotations(said: Iterable[Annotation]) -> list[Annotation]:
     """Each thing once, as it was said first; a Fault when there are too many."""
     kept: dict[tuple[str, str], Annotation] = {}
     for one in said:
         if one.text:
             kept.setdefault((one.kind, normalize_tag(one.text) if one.kind == "tag" else one.text), one)
-    if len(kept) > MOST:
-        raise CaptionFault(f"says {len(kept):,} things of one image; {MOST:,} are taken at most")
+    if len(kept) > MAX_ANNOTATIONS:
+        raise CaptionFault(f"says {len(kept):,} things of one image; {MAX_ANNOTATIONS:,} are taken at most")
     return list(kept.values())
 
 
@@ -176,8 +176,8 @@ def _tag(text: str, category: str, score: Any) -> Annotation:
     """A tag without the backslashes that weighted prompts need before brackets."""
     usable = type(score) in (int, float) and math.isfinite(score) and 0 <= score <= 1
     text = re.sub(r"\\([()\\])", r"\1", clean(text))
-    return Annotation(text, "tag", category, round(float(score), 4) if usable else None, BY)
+    return Annotation(text, "tag", category, round(float(score), 4) if usable else None, SIGNATURE)
 
 
 def _caption(text: str) -> Annotation:
-    return Annotation(clean(text), "caption", "", None, BY)
+    return Annotation(clean(text), "caption", "", None, SIGNATURE)

@@ -20,17 +20,17 @@ from pipeline.record import Annotation, Record
 from pipeline.stage import Work, option
 from pipeline.workspace import Workspace
 from taggers.sidecar.caption_text import (
-    BY,
+    SIGNATURE,
     CaptionFault,
     CaptionFormat,
     decode,
     from_json,
     from_text,
     from_value,
-    merged,
-    parse,
+    parse_json,
+    unique_annotations,
 )
-from taggers.tagger import Tagger, annotated
+from taggers.tagger import Tagger, with_annotations
 
 READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one image
 _TABLES = (".json", ".jsonl")  # files of many images
@@ -71,10 +71,10 @@ class Files(Tagger):
     cannot be read is told in the image's row, and the others go on.
     """
 
-    name: ClassVar[str] = BY
+    name: ClassVar[str] = SIGNATURE
     records_per_batch: ClassVar[int] = 256
 
-    form: Literal["auto", "tags", "caption"] = option(
+    format: Literal["auto", "tags", "caption"] = option(
         "auto", "Take every text as tags or as a caption; auto looks at each line."
     )
 
@@ -103,8 +103,8 @@ class Files(Tagger):
             tables = [*shelf(path.parent).tables]
             for folder in path.parent.parents[:_LEVELS]:
                 tables += map(table, above(folder))
-            said = captions_for(path, shelf(path.parent), tables, self.form)
-            return annotated(record, self.signature, [replace(one, tagger=self.signature) for one in said])
+            said = captions_for(path, shelf(path.parent), tables, self.format)
+            return with_annotations(record, self.signature, [replace(one, tagger=self.signature) for one in said])
 
         return partial(_each, look_up)
 
@@ -133,11 +133,11 @@ def captions_for(
         else:
             faults += table.faults if entry is None else ()
     try:
-        said = merged(said)
+        said = unique_annotations(said)
     except CaptionFault as fault:
         said, faults = [], [*faults, f"all files together {fault}"]
     yield from said
-    yield from (Annotation(_shown(fault), "measure", "unreadable captions", None, BY) for fault in faults)
+    yield from (Annotation(_shown(fault), "measure", "unreadable captions", None, SIGNATURE) for fault in faults)
 
 
 def index_folder(folder: Path) -> SidecarFolder:
@@ -158,7 +158,7 @@ def read_table(path: Path) -> TagTableFile:
     """A table of kohya's form (name: entry), of Hugging Face's (lines with file_name), or a list of such objects."""
     try:
         text = decode(_bytes(path, _LARGEST_TABLE))
-        rows, faults = _lines(text) if path.suffix.lower() == ".jsonl" else (list(_rows(parse(text))), [])
+        rows, faults = _lines(text) if path.suffix.lower() == ".jsonl" else (list(_rows(parse_json(text))), [])
     except CaptionFault as fault:
         rows, faults = [], [str(fault)]
     entries: Entries = {}
@@ -206,7 +206,7 @@ def _lines(text: str) -> tuple[list[tuple[str, Any]], list[str]]:
     faults: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
-            rows += _named(parse(line)) if line.strip() else ()
+            rows += _named(parse_json(line)) if line.strip() else ()
         except CaptionFault as fault:
             faults.append(f"in line {number} {fault}")
     return rows, faults[:_TOLD]
