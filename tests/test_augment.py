@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.imaging import image_file
 from pipeline.record import Record
 from pipeline.workspace import Workspace
-from stages.augment import Augment, uniform, transforms
+from stages.augment import Augment, transforms, uniform
 from tests.photographs import photograph
 
 ALL = Augment(flip=True, rotate=(10.0, -5.0), zoom=(0.8,), jitter=2)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.workspace import Workspace
-from taggers.basic import COLORS, Basic, measure_tags, color_table
+from taggers.basic import COLORS, Basic, color_table, measure_tags
 from tests.fake import cropped
 
 TABLE = color_table()

@@ -7,7 +7,7 @@ import pytest
 from pipeline.models.catalog import CATALOG, COMMITS, known, short_name
 from pipeline.models.hub_files import TEXTS, choose_files
 from pipeline.record import Annotation
-from stages.merging.thresholds import MODEL_THRESHOLDS, DEFAULT_THRESHOLDS, default_thresholds
+from stages.merging.thresholds import DEFAULT_THRESHOLDS, MODEL_THRESHOLDS, default_thresholds
 
 TOKENS = ("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 TEXT = (".gitattributes", "README.md", "config.json", "generation_config.json", "preprocessor_config.json", *TOKENS)

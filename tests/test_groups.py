@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from stages.merging.groups import KeywordGroup, group_keywords, check_groups
+from stages.merging.groups import KeywordGroup, check_groups, group_keywords
 from tests.make import record
 from tests.worked_table import manifest
 

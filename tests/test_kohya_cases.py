@@ -20,7 +20,7 @@ from stages.building.layout import LayoutOptions, parse_folder_name, plan_layout
 from stages.crop import Crop
 from stages.cropping.bucket import buckets, nearest_bucket, scale_to
 from stages.merge import Merge
-from stages.merging.rewrite import read_rewrites, rewrite_tag, rewrite_sentence
+from stages.merging.rewrite import read_rewrites, rewrite_sentence, rewrite_tag
 from tests.make import record, tag
 from training.batch import SampleRef, TrainingImage
 from training.data.captions import CaptionOptions, plain_prompt, prompt

@@ -20,7 +20,7 @@ from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import Composer, absorbed_tag
 from stages.merging.plan import PLAN
-from stages.merging.thresholds import Thresholds, select_tags, mcut_threshold, read_rules
+from stages.merging.thresholds import Thresholds, mcut_threshold, read_rules, select_tags
 from tests.make import record, tag, workspace
 from tests.worked_table import list_of_tags, manifest, records
 

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from stages.merging.plan import USER_DECISION, PLAN, SUGGESTION, MergePlan, MergeRow, save_plan, read_plan, undo_plan, write_plan
+from stages.merging.plan import (
+    PLAN,
+    SUGGESTION,
+    USER_DECISION,
+    MergePlan,
+    MergeRow,
+    read_plan,
+    save_plan,
+    undo_plan,
+    write_plan,
+)
 from stages.merging.tag_taxonomy import read_taxonomy
 
 KINDS = read_taxonomy()

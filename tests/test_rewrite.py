@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from stages.merging.rewrite import RewriteRule, read_rewrites, rewrite_tag, rewrite_sentence
+from stages.merging.rewrite import RewriteRule, read_rewrites, rewrite_sentence, rewrite_tag
 
 
 def changed(tag, *replace, remove=()):

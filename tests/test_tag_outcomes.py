@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.edits import Edit
 from pipeline.tag_text import normalize_tag
-from stages.merging.tag_outcomes import TagOutcome, most_certain, deduplicate, apply_edits, edit_texts, sort_outcomes
+from stages.merging.tag_outcomes import TagOutcome, apply_edits, deduplicate, edit_texts, most_certain, sort_outcomes
 from tests.make import tag
 
 HAT, COAT, BEARD = (

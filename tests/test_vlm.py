@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import taggers.captioners.vlm
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from taggers.captioners.vlm import CHAT_PROMPT, Vlm, answer_text, load_vlm, fill_prompt
+from taggers.captioners.vlm import CHAT_PROMPT, Vlm, answer_text, fill_prompt, load_vlm
 from tests.fake import cropped
 from tests.tiny import one_thread, photo  # noqa: F401
 from tests.tiny_chat import JOY_CHAT, write_florence, write_joy, write_qwen

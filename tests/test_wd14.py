@@ -23,7 +23,7 @@ from pipeline.history import Model
 from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_session import CPU, CUDA
 from taggers.danbooru.scores import ModelTag
-from taggers.danbooru.wd14 import GET, Wd14, prepare_wd14, prepare_cl_tagger
+from taggers.danbooru.wd14 import GET, Wd14, prepare_cl_tagger, prepare_wd14
 from taggers.danbooru.wd14_tags import read_csv, read_json
 from taggers.device import gpus
 from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14

@@ -16,7 +16,7 @@ from pipeline.options import click_options, only_given
 from pipeline.registry import input_manifest, read_recipe, stage_plan
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.plan import SUGGESTION, Action, MergePlan, Rules, save_plan, read_plan, undo_plan, write_plan
+from stages.merging.plan import SUGGESTION, Action, MergePlan, Rules, read_plan, save_plan, undo_plan, write_plan
 from stages.merging.suggest import SuggestOptions, suggest_plan
 from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
 
@@ -59,7 +59,7 @@ def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **value
     if len(wanted) > 1:
         raise PrepError(f"--{wanted[0]} and --{wanted[1]} do not go together.", "Give one, then the other.")
     if told and wanted != ["suggest"]:
-        raise PrepError(f"--{next(iter(told)).replace("_", "-")} is about suggestions.", "Give it with --suggest.")
+        raise PrepError(f"--{next(iter(told)).replace('_', '-')} is about suggestions.", "Give it with --suggest.")
     plan = stage_plan("merge", read_recipe(workspace), only_given(values))
     (merge,) = plan.stages
     assert isinstance(merge, Merge)

@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
-from stages.merging.plan import SUGGESTION, Action, MergePlan, MergeRow, Rules, save_plan, read_plan
+from stages.merging.plan import SUGGESTION, Action, MergePlan, MergeRow, Rules, read_plan, save_plan
 from stages.merging.tag_taxonomy import TagTaxonomy
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from stages.merge import Merge
 from stages.merging import tag_counts as tag_counting
 from stages.merging.suggest import SuggestOptions, suggest_plan
 from stages.merging.tag_outcomes import most_certain
-from stages.merging.thresholds import Thresholds, select_tags, read_rules
+from stages.merging.thresholds import Thresholds, read_rules, select_tags
 
 if TYPE_CHECKING:
     from pipeline.checks.dataset_arrays import DatasetArrays
