@@ -1,8 +1,9 @@
-"""From the fields of a stage to Click options, recipe keys and checked values."""
+"""Turns the option fields of a stage into Click options, and values from prep.toml into a checked stage."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -10,11 +11,28 @@ from typing import Any, TypeVar
 import click
 
 from pipeline.errors import PrepError
+from pipeline.foreign_options import explain_key
 from pipeline.stage import Options
 
 T = TypeVar("T", bound=Options)
 _CLICK = {int: click.INT, float: click.FLOAT, str: click.STRING}
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
+# Other spellings of a choice's value, in the form that `comparable` gives; the same value on both sides is the same.
+_SYNONYMS = {
+    "centre": "center",
+    "colour": "color",
+    "float32": "fp32",
+    "float16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "true": "on",
+    "false": "off",
+    "mse": "l2",
+    "vpred": "vprediction",
+    "eps": "epsilon",
+    "dadaptadam": "dadaptation",
+    "adamw8": "adamw8bit",
+}
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -38,7 +56,7 @@ def sections(cls: type[Options]) -> dict[str, list[click.Option]]:
 def build_options(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """A stage from a recipe's table; PrepError names the unknown key, the wrong type or the wrong choice."""
     kinds = {f.name: kind for f, kind in _typed(cls)}
-    refuse_unknown(table, kinds, where)
+    refuse_unknown(table, kinds, where, getattr(cls, "name", ""))
     return cls(**{name: _checked(value, kinds[name], f"{where}: {name}") for name, value in table.items()})
 
 
@@ -47,14 +65,33 @@ def only_given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, ())}
 
 
-def refuse_unknown(table: Iterable[str], known: Iterable[str], where: str) -> None:
-    """PrepError at the first key that nobody reads, with the name that was probably meant."""
+def refuse_unknown(table: Iterable[str], known: Iterable[str], where: str, command: str = "") -> None:
+    """PrepError at the first unknown key, with the name that was probably meant.
+
+    `command` is the one whose options the keys are, so that names of other tools are answered with prep's own.
+    """
     known = list(known)
     for key in table:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            mend = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
-            raise PrepError(f"{where} has an unknown key {key!r}.", mend)
+        if key in known:
+            continue
+        if command and (answer := explain_key(key, command)):
+            raise PrepError(f"{where}: {answer[0]}.", answer[1])
+        close = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
+        raise PrepError(f"{where} has an unknown key {key!r}.", hint)
+
+
+def comparable(text: str) -> str:
+    """A choice's value without case, spaces, '-' and '_', so that AdamW8bit is adamw8bit and 'Euler a' is euler_a."""
+    bare = re.sub(r"[\s_-]+", "", text.casefold())
+    return _SYNONYMS.get(bare, bare)
+
+
+class AnySpellingChoice(click.Choice[str]):
+    """A choice whose values may be written in any case, with '-' or '_'; the value is the declared one."""
+
+    def normalize_choice(self, choice: str, ctx: click.Context | None) -> str:
+        return comparable(str(choice))
 
 
 def _typed(cls: type[Options]) -> list[tuple[Any, Any]]:
@@ -70,13 +107,15 @@ def _click_option(name: str, kind: Any, option: Any) -> click.Option:
     several = typing.get_origin(kind) is tuple
     kind = typing.get_args(kind)[0] if several else kind
     choices = typing.get_args(kind)
+    switch = {"is_flag": False, "flag_value": "on"} if {"on", "off"} <= set(choices) else {}
     return click.Option(
         [f"--{flag}", name],
-        type=click.Choice(choices) if choices else _CLICK[kind],
+        type=AnySpellingChoice(choices) if choices else _CLICK[kind],
         metavar=option.metadata["metavar"] or (None if choices else _METAVARS[kind]),
         multiple=several,
         default=() if several else None,
         help=about,
+        **switch,
     )
 
 
@@ -96,13 +135,14 @@ def _checked(value: Any, kind: Any, where: str) -> Any:
             raise PrepError(f"{where} is {value!r}.", f"It must be a list: [{value!r}].")
         return tuple(_checked(item, typing.get_args(kind)[0], where) for item in value)
     if choices := typing.get_args(kind):
-        if value not in choices:
+        meant = next((choice for choice in choices if comparable(str(choice)) == comparable(str(value))), None)
+        if meant is None:
             close = difflib.get_close_matches(str(value), choices, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise PrepError(f"{where} is {value!r}.", f"It must be one of: {', '.join(choices)}.{hint}")
-        return value
-    if kind is float and type(value) is int:
-        return float(value)
+        return meant
+    if kind in (float, str) and type(value) is int:  # size = 512 is "512"
+        return kind(value)
     if type(value) is not kind:
         raise PrepError(f"{where} is {value!r}.", f"It must be {_WORDS[kind]}.")
     return value

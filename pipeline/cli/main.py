@@ -54,7 +54,14 @@ COMMANDS = {
 }
 _LATER = 5.0  # seconds: what the first process found wrong as well has ended all of them by then
 _PACKAGES = ("pipeline", "stages", "taggers", "training")
-_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _dashed(name: str) -> str:
+    """An option's or command's name as prep spells it: --learning_rate is --learning-rate."""
+    return name.replace("_", "-").lower() if len(name) > 1 else name
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "token_normalize_func": _dashed}
 
 
 def main() -> None:
@@ -71,6 +78,8 @@ def main() -> None:
         _end(error.wrong, error.hint, error.exit_code)
     except click.exceptions.Exit as exit:
         sys.exit(exit.exit_code)
+    except click.NoSuchOption as error:
+        _end(*_explain(error), code=2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -86,6 +95,22 @@ def main() -> None:
             f"The system refused{place}: {error.strerror}.",
             "Nothing of yours was changed. Mend that, then give the same command again.",
         )
+
+
+def _explain(error: click.NoSuchOption) -> tuple[str, str]:
+    """What is wrong with an unknown option, and what to do: prep's own name for it where another tool has it."""
+    from pipeline.foreign_options import explain_option
+
+    names, context = list[str](), error.ctx
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    options = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
+    typed = next((word for word in sys.argv[1:] if _dashed(word.partition("=")[0]) == error.option_name), "")
+    name, _, value = typed.partition("=")
+    rest = sys.argv[sys.argv.index(typed) + 1 :][:1] if typed and not value else []
+    value = value or next((word for word in rest if not word.startswith("--")), "")
+    return explain_option(name or error.option_name, value, " ".join(names), options)
 
 
 def _end(wrong: str, mend: str, code: int = 1) -> None:

@@ -1,0 +1,78 @@
+"""Answers an unknown option or recipe key with prep's own name for it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.foreign_names import EARLIER_OPTIONS, FOREIGN_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignOption:
+    """What a name of another tool, or of an earlier prep, is in prep."""
+
+    command: str = ""  # 'train', 'tag wd14'; empty: prep has no such option
+    option: str = ""  # with underscores, as prep.toml has it
+    value: str = ""  # the value that the name stands for; empty: that of the user
+    note: str = ""  # how its values differ, or why prep has no such option
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.option.replace('_', '-')}"
+
+
+def parse(entry: str) -> ForeignOption:
+    """An entry of the tables as its parts."""
+    if entry.endswith("."):
+        return ForeignOption(note=entry)
+    named, _, note = entry.partition("; ")
+    command, _, rest = named.partition(" --")
+    option, _, value = rest.partition(" ")
+    return ForeignOption(command, option.replace("-", "_"), value, note)
+
+
+def find_foreign(name: str, command: str) -> ForeignOption | None:
+    """What `name`, in any case and with "-" or "_", is in prep; None if unknown. Earlier names of `command` go first."""
+    key = name.lstrip("-").replace("-", "_").lower()
+    entry = EARLIER_OPTIONS.get(command, {}).get(key) or FOREIGN_OPTIONS.get(key)
+    return parse(entry) if entry else None
+
+
+def explain_option(name: str, value: str, command: str, known: Iterable[str]) -> tuple[str, str]:
+    """What is wrong with an unknown command-line option, and what to do.
+
+    `name` and `value` are as typed, the value empty if there is none; `known` are the options of `command`.
+    """
+    found = find_foreign(name, command)
+    if found is None:
+        return f"{name} is not an option of prep {command}.", _closest(name, known, command)
+    if not found.command:
+        return f"prep {command} has no option {name}.", found.note
+    flag = f"{found.flag} {found.value}".strip()
+    place = "here" if found.command == command else f"of prep {found.command}"
+    usual = f"{flag} {value}" if value and not found.value and not found.note else flag
+    return f"{name} is {flag} {place}.", _hint(f"Give: prep {found.command} {usual}", found.note)
+
+
+def explain_key(key: str, command: str) -> tuple[str, str] | None:
+    """What an unknown key of prep.toml's table `command` is in prep, and what to do; None if the key is unknown."""
+    found = find_foreign(key, command)
+    if found is None:
+        return None
+    if not found.command:
+        return f"there is no {key!r}", found.note
+    table = "" if found.command == command else f" in [{found.command.replace(' ', '.')}]"
+    return f"{key!r} is {found.option!r}{table}", _hint(f"Write: {found.option} = {found.value or '...'}", found.note)
+
+
+def _closest(name: str, known: Iterable[str], command: str) -> str:
+    words = [option.lstrip("-") for option in known]
+    close = difflib.get_close_matches(name.lstrip("-").lower().replace("_", "-"), words, n=3)
+    meant = " or ".join(f"--{word}" for word in close)
+    return f"Did you mean {meant}?" if close else f"prep {command} --help lists the options."
+
+
+def _hint(text: str, note: str) -> str:
+    return f"{text} ({note})" if note else text
