@@ -34,7 +34,7 @@ def parse(entry: str) -> ForeignOption:
 
 
 def find_foreign(name: str, command: str) -> ForeignOption | None:
-    """What `name`, in any case and with "-" or "_", is in prep; None if unknown. Earlier names of `command` go first."""
+    """What `name`, in any case and with "-" or "_", is in prep; None if unknown. Earlier names of `command` win."""
     key = name.lstrip("-").replace("-", "_").lower()
     entry = EARLIER_OPTIONS.get(command, {}).get(key) or FOREIGN_OPTIONS.get(key)
     return parse(entry) if entry else None

@@ -90,7 +90,7 @@ def comparable(text: str) -> str:
 class AnySpellingChoice(click.Choice[str]):
     """A choice whose values may be written in any case, with '-' or '_'; the value is the declared one."""
 
-    def normalize_choice(self, choice: str, ctx: click.Context | None) -> str:
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
         return comparable(str(choice))
 
 
@@ -107,7 +107,7 @@ def _click_option(name: str, kind: Any, option: Any) -> click.Option:
     several = typing.get_origin(kind) is tuple
     kind = typing.get_args(kind)[0] if several else kind
     choices = typing.get_args(kind)
-    switch = {"is_flag": False, "flag_value": "on"} if {"on", "off"} <= set(choices) else {}
+    on_off: dict[str, Any] = {"is_flag": False, "flag_value": "on"} if {"on", "off"} <= set(choices) else {}
     return click.Option(
         [f"--{flag}", name],
         type=AnySpellingChoice(choices) if choices else _CLICK[kind],
@@ -115,7 +115,7 @@ def _click_option(name: str, kind: Any, option: Any) -> click.Option:
         multiple=several,
         default=() if several else None,
         help=about,
-        **switch,
+        **on_off,  # --compile alone means --compile on
     )
 
 
