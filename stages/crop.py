@@ -1,12 +1,10 @@
-"""prep crop: images to equal sizes or aspect buckets, cut where it matters."""
+"""prep crop: scale and crop images to one size or to aspect buckets, around the salient region or the faces."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pipeline import record
@@ -17,75 +15,81 @@ from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
 from stages.cropping.bucket import Size, buckets, nearest_bucket, split_grid
 from stages.cropping.focus import find_focus
-from stages.cropping.window import Region, fit_window
+from stages.cropping.options import box_names, check_color, check_sides, check_step, parse_box, parse_size
+from stages.cropping.window import CropWindow, Region, fit_window
 
 if TYPE_CHECKING:
     from numpy import ndarray
 
     from pipeline.manifest import Manifest
 
-Cut = tuple[record.CropBox, "ndarray"]  # a crop and its pixels
+RenderedCrop = tuple[record.CropBox, "ndarray"]  # a crop box and its pixels
 
-FOCUS_SIDE = 512  # the longer side, in pixels, of a quick look
-MAX_OVERSIZE = 2.0  # scale the whole image rather than look quickly while it is at most this many windows large
-MIN_CROPPED = 0.01  # below this share cut away it does not matter which end it is cut from
+FOCUS_SIDE = 512  # longer side, in pixels, of the thumbnail in which the focus is searched
+MAX_OVERSIZE = 2.0  # search the scaled image itself, not a thumbnail, while it has at most this many crops' pixels
+MIN_CROPPED = 0.01  # when less than this share is cut away, the position of the crop does not matter
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crop(Stage):
-    """Crop every image to the size that suits its shape."""
+    """Scale and crop every image to its nearest aspect bucket."""
 
     name: ClassVar[str] = "crop"
-    records_per_batch: ClassVar[int] = 4
+    batch_size: ClassVar[int] = 4
     writes_images: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "pyvips-binary", "opencv-python-headless", "isal", "numpy")
 
-    resolution: int = option(512, "Area of every crop: this many pixels squared.", low=64, high=8192)
-    size: str = option("", "One fixed size for all instead, as 512x768.", metavar="WIDTHxHEIGHT")
-    bucket_step: int = option(64, "Sides are multiples of this many pixels.", low=8, high=1024)
-    min_side: int = option(0, "Shortest side in pixels; 0 is half the resolution.", low=0)
-    max_side: int = option(0, "Longest side in pixels; 0 is twice the resolution.", low=0)
+    resolution: int = option(
+        512,
+        "Training resolution in pixels; a crop's area is at most its square. 512 for SD 1.5, 1024 for SDXL and later.",
+        low=64,
+        high=8192,
+    )
+    size: str = option("", "One fixed size in pixels instead of aspect buckets, such as 512x768.", metavar="WxH")
+    bucket_step: int = option(64, "Bucket sides are multiples of this many pixels, usually 64 or 32.", low=8, high=1024)
+    min_side: int = option(0, "Shortest bucket side in pixels; 0: half the resolution.", low=0)
+    max_side: int = option(0, "Longest bucket side in pixels; 0: twice the resolution.", low=0)
     focus: Literal["saliency", "face", "center"] = option(
-        "saliency", "Where to crop: at what stands out, at faces (slower; else at what stands out), or at the center."
+        "saliency",
+        "What crops are placed around: the salient region, faces (or, without one, saliency), or the center.",
     )
     background: str = option("#ffffff", "Color under transparent pixels, as #rrggbb.", metavar="COLOR")
-    max_upscale: float = option(1.5, "Drop an image that would have to be enlarged more than this.", low=1.0)
-    allow_upscale: bool = option(False, "Enlarge small images without limit.")
+    max_upscale: float = option(1.5, "Drop images that would be enlarged more than this many times.", low=1.0)
+    allow_upscale: bool = option(False, "Enlarge small images without limit, whatever --max-upscale is.")
     max_cropped: float = option(
-        1.0, "Drop an image that would lose more than this share of its area.", low=0.0, high=1.0
+        1.0, "Drop images of which more than this share of the area would be cut away; 1 drops none.", low=0.0, high=1.0
     )
-    split: bool = option(False, "Cut an oversized or very long image into several crops.")
-    max_splits: int = option(4, "Most crops that one image is split into.", low=2, high=64)
+    split: bool = option(False, "Split very large and very long images into several crops.")
+    max_splits: int = option(4, "With --split: most crops of one image.", low=2, high=64)
     boxes: tuple[str, ...] = option(
-        [], "Crop an image, by file name or id, to a box in pixels of the upright source.", metavar="NAME=L,T,W,H"
+        [],
+        "Crop an image, named by file name or id, inside this box: left, top, width and height in pixels of the "
+        "upright image. Repeat it for more boxes.",
+        metavar="NAME=L,T,W,H",
     )
 
     def check(self) -> None:
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.background):
-            raise PrepError(f"crop: background is {self.background!r}.", "Write it as #rrggbb: #ffffff is white.")
-        if self.bucket_step % 8:
-            raise PrepError(
-                f"crop: step is {self.bucket_step}.", "It must be a multiple of 8, as the models' latents need."
-            )
+        check_color(self.background)
+        check_step(self.bucket_step)
         for text in self.boxes:
             parse_box(text)
         if self.size:
-            _check_size(self)
+            parse_size(self.size)
+            if self.min_side or self.max_side:
+                raise PrepError("crop: size excludes min-side and max-side.", "Leave out --size, or the other two.")
         else:
-            _check_sides(self)
+            check_sides(self.sides(), self.resolution, self.bucket_step)
 
     def sizes(self) -> tuple[Size, ...]:
-        """The sizes crops may have."""
-        if self.size:
-            width, height = (int(side) for side in self.size.lower().split("x"))
-            return ((width, height),)
-        return buckets(self.resolution, self.bucket_step, *self.sides())
+        """The sizes that crops can have."""
+        return (parse_size(self.size),) if self.size else buckets(self.resolution, self.bucket_step, *self.sides())
 
     def sides(self) -> tuple[int, int]:
-        """The shortest and the longest side, in whole steps."""
-        low = self.min_side or max(self.bucket_step, self.resolution // 2 // self.bucket_step * self.bucket_step)
-        high = self.max_side or -(-self.resolution * 2 // self.bucket_step) * self.bucket_step
-        return low, high
+        """The shortest and the longest bucket side, in pixels."""
+        step = self.bucket_step
+        shortest = self.min_side or max(step, self.resolution // 2 // step * step)
+        longest = self.max_side or -(-self.resolution * 2 // step) * step
+        return shortest, longest
 
     def check_input(self, manifest: Manifest) -> None:
         if not self.boxes:
@@ -94,7 +98,7 @@ class Crop(Stage):
         for box in self.boxes:
             if (name := parse_box(box)[0]) not in known:
                 raise PrepError(
-                    f"crop: a box names {name!r}, which is no image's name or id.", "See: prep preview crop"
+                    f"crop: a box is for {name!r}, which is no image's file name or id.", "See: prep preview crop"
                 )
 
     def start(self, workspace: Workspace) -> Work:
@@ -102,145 +106,102 @@ class Crop(Stage):
 
 
 def crop_all(options: Crop, workspace: Workspace, records: list[Record]) -> list[Record]:
-    """The records cropped, written or dropped; sorted by id."""
-    done = [after for before in records for after in crop_image(options, workspace, before)]
-    return sorted(done, key=lambda after: after.id)
+    """The records of the crops, whose images are written, and of dropped images; sorted by id."""
+    cropped = [after for before in records for after in crop_image(options, workspace, before)]
+    return sorted(cropped, key=lambda record: record.id)
 
 
 def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Record]:
-    """One image's crops, or itself with the reason why there is none."""
+    """The records of one image's crops, or its own with the reason why there is none."""
     try:
         data = workspace.source(before.source).read_bytes()
         size = image_file.upright_size(data)
-        regions, drawn = _crop_regions(options, before, size)
-        made = [(_crop_box if drawn else _crop_region)(options, data, size, region) for region in regions]
-    except OSError as fault:
-        return [_dropped(before, "cannot be opened", fault.strerror or "")]
-    except image_file.Unreadable as fault:
-        return [_dropped(before, fault.reason, fault.detail)]
-    pieces = [before] if len(made) == 1 else [_split_record(before, k) for k in range(1, len(made) + 1)]
+        if boxes := _boxes(options, before, size):
+            results = [_crop_box(options, data, size, box) for box in boxes]
+        else:
+            results = [_crop_region(options, data, size, region) for region in _split_regions(options, size)]
+    except OSError as error:
+        return [_dropped(before, "cannot be opened", error.strerror or "")]
+    except image_file.Unreadable as error:
+        return [_dropped(before, error.reason, error.detail)]
+    numbers = range(1, len(results) + 1)
+    records = [before] if len(results) == 1 else [_split_record(before, number) for number in numbers]
     return [
-        replace(after, drop=one) if isinstance(one, Drop) else _save(workspace, after, one)
-        for after, one in zip(pieces, made, strict=True)
+        replace(after, drop=result) if isinstance(result, Drop) else _save(workspace, after, result)
+        for after, result in zip(records, results, strict=True)
     ]
 
 
-def box_names(one: Record) -> tuple[str, str, str]:
-    """What a box may call an image: its id, its path, or its file's name."""
-    return one.id, one.source, PurePosixPath(one.source).name
-
-
-def parse_box(text: str) -> tuple[str, tuple[float, float, float, float]]:
-    """The name and the corners in 'NAME=left,top,width,height'."""
-    name, _, numbers = text.rpartition("=")
-    parts = numbers.split(",")
-    if not name or len(parts) != 4 or not all(re.fullmatch(r"\s*\d+(\.\d+)?\s*", part) for part in parts):
-        raise PrepError(f"crop: the box {text!r} cannot be read.", "Write NAME=left,top,width,height, in pixels.")
-    left, top, width, height = (float(part) for part in parts)
-    if width < 1 or height < 1:
-        raise PrepError(f"crop: the box {text!r} is empty.", "Its width and height must be at least 1 pixel.")
-    return name, (left, top, left + width, top + height)
-
-
-def _crop_regions(options: Crop, before: Record, size: Size) -> tuple[list[Region], bool]:
-    """What to crop from, and whether the user drew it: boxes, else the pieces of a split, else the whole."""
+def _boxes(options: Crop, before: Record, size: Size) -> list[Region]:
+    """The boxes that the user gave for an image; Unreadable when one lies outside of it."""
     boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in box_names(before)]
     if any(box.right > size[0] or box.bottom > size[1] for box in boxes):
         raise image_file.Unreadable("box outside the image", f"it has {size[0]} x {size[1]} pixels")
-    if boxes:
-        return boxes, True
+    return boxes
+
+
+def _split_regions(options: Crop, size: Size) -> list[Region]:
+    """The regions to crop from: the whole image, or the cells of its split."""
     columns, rows = split_grid(*size, options.sizes(), options.max_splits) if options.split else (1, 1)
     width, height = size[0] / columns, size[1] / rows
-    pieces = [
+    return [
         Region(column * width, row * height, (column + 1) * width, (row + 1) * height)
         for row in range(rows)
         for column in range(columns)
     ]
-    return pieces, False
 
 
-def _crop_region(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
-    """The crop that suits a region and its pixels, or why there is none; raises Unreadable."""
+def _crop_region(options: Crop, data: bytes, size: Size, region: Region) -> RenderedCrop | Drop:
+    """The crop of a region at its nearest bucket, or why there is none; raises Unreadable."""
     limit = math.inf if options.allow_upscale else options.max_upscale
-    window = nearest_bucket(region.width, region.height, options.sizes(), limit)
-    if window is None:
+    bucket = nearest_bucket(region.width, region.height, options.sizes(), limit)
+    if bucket is None:
         return Drop("crop", "too small", f"{region.width:.0f} x {region.height:.0f} pixels")
-    fit = fit_window(size, region, window)
-    if fit.cropped_fraction > options.max_cropped:
-        return Drop("crop", "too much lost", f"{fit.cropped_fraction:.0%} of the image for {window[0]} x {window[1]}")
-    if options.focus == "center" or fit.region_fraction[0] * fit.region_fraction[1] > 1 - MIN_CROPPED:
-        return _rendered(data, fit.crop_box((0.5, 0.5), options.background, "center"))
-    if fit.upscale > 1 or fit.scaled[0] * fit.scaled[1] > MAX_OVERSIZE * window[0] * window[1]:
-        seen = _region_pixels(image_file.thumbnail(data, FOCUS_SIDE), size, region)
-        x, y, focus = find_focus(seen, fit.region_fraction, options.focus)
-        return _rendered(data, fit.crop_box((x, y), options.background, focus))
-    # One decode for both looking and cutting: a crop is a cut-out of the whole scaled image.
-    whole = image_file.render(data, fit.whole_image(options.background))
-    x, y, focus = find_focus(_region_pixels(whole, size, region), fit.region_fraction, options.focus)
-    crop = fit.crop_box((x, y), options.background, focus)
+    window = fit_window(size, region, bucket)
+    if window.cropped_fraction > options.max_cropped:
+        return Drop("crop", "too much cropped", f"{window.cropped_fraction:.0%} for {bucket[0]} x {bucket[1]}")
+    if options.focus == "center" or window.region_fraction[0] * window.region_fraction[1] > 1 - MIN_CROPPED:
+        return _rendered(data, window.crop_box((0.5, 0.5), options.background, "center"))
+    if window.upscale > 1 or window.scaled[0] * window.scaled[1] > MAX_OVERSIZE * bucket[0] * bucket[1]:
+        view = _region_pixels(image_file.thumbnail(data, FOCUS_SIDE), size, region)
+        return _rendered(data, _focused(options, window, view))
+    # One decode for finding the focus and for cropping: every crop is a part of the whole scaled image.
+    whole = image_file.render(data, window.whole_image(options.background))
+    crop = _focused(options, window, _region_pixels(whole, size, region))
     return crop, whole[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].copy()
 
 
-def _crop_box(options: Crop, data: bytes, size: Size, region: Region) -> Cut | Drop:
-    """The crop of a box the user drew: its middle, whatever is in it."""
-    made = _crop_region(replace(options, focus="center"), data, size, region)
-    return made if isinstance(made, Drop) else (replace(made[0], focus="box"), made[1])
+def _focused(options: Crop, window: CropWindow, view: ndarray) -> record.CropBox:
+    """The crop box around the focus of `view`, the region in any scale."""
+    x, y, focus = find_focus(view, window.region_fraction, options.focus)
+    return window.crop_box((x, y), options.background, focus)
 
 
-def _rendered(data: bytes, crop: record.CropBox) -> Cut:
+def _crop_box(options: Crop, data: bytes, size: Size, box: Region) -> RenderedCrop | Drop:
+    """The crop of the center of a box that the user gave."""
+    crop = _crop_region(replace(options, focus="center"), data, size, box)
+    return crop if isinstance(crop, Drop) else (replace(crop[0], focus="box"), crop[1])
+
+
+def _rendered(data: bytes, crop: record.CropBox) -> RenderedCrop:
     return crop, image_file.render(data, crop)
 
 
 def _region_pixels(rgb: ndarray, size: Size, region: Region) -> ndarray:
-    """The part of a scaled upright image that shows `region` of a source of `size`; at least a pixel."""
+    """The part of a scaled upright image that shows `region` of a source of `size`; at least one pixel."""
     height, width, _ = rgb.shape
     x, y = width / size[0], height / size[1]
     left, top = min(int(region.left * x), width - 1), min(int(region.top * y), height - 1)
     return rgb[top : max(top + 1, round(region.bottom * y)), left : max(left + 1, round(region.right * x))]
 
 
-def _split_record(before: Record, k: int) -> Record:
-    return replace(before, id=f"{before.id}-{k}", origin=before.id)
+def _split_record(before: Record, number: int) -> Record:
+    return replace(before, id=f"{before.id}-{number}", origin=before.id)
 
 
-def _save(workspace: Workspace, after: Record, made: Cut) -> Record:
-    return replace(after, crop=made[0], image=image_file.save(workspace, made[1]))
+def _save(workspace: Workspace, after: Record, crop: RenderedCrop) -> Record:
+    return replace(after, crop=crop[0], image=image_file.save(workspace, crop[1]))
 
 
 def _dropped(before: Record, reason: str, detail: str) -> Record:
     return replace(before, drop=Drop("crop", reason, detail))
-
-
-def _check_size(options: Crop) -> None:
-    matched = re.fullmatch(r"(\d+)x(\d+)", options.size.lower())
-    if not matched:
-        raise PrepError(f"crop: size is {options.size!r}.", "Write it as WIDTHxHEIGHT: 512x768.")
-    sides = [int(side) for side in matched.groups()]
-    if any(side % 8 or not 64 <= side <= 16384 for side in sides):
-        raise PrepError(
-            f"crop: size is {options.size!r}.",
-            "Both sides must be multiples of 8, as the models' latents need, from 64.",
-        )
-    if options.min_side or options.max_side:
-        raise PrepError("crop: size fixes both sides, so min-side and max-side have no meaning.", "Leave them out.")
-
-
-def _check_sides(options: Crop) -> None:
-    low, high = options.sides()
-    for name, side in (("min-side", low), ("max-side", high)):
-        if side % options.bucket_step:
-            below = side // options.bucket_step * options.bucket_step
-            raise PrepError(
-                f"crop: {name} is {side}, which is no multiple of step, {options.bucket_step}.",
-                f"Take {below or options.bucket_step} or {below + options.bucket_step}.",
-            )
-    if high < options.resolution // options.bucket_step * options.bucket_step:
-        raise PrepError(
-            f"crop: max-side is {high}, less than the resolution, {options.resolution}: no crop could have its area.",
-            "Raise max-side or lower resolution.",
-        )
-    if not options.sizes():
-        raise PrepError(
-            f"crop: no size has sides from {low} to {high} pixels and an area of {options.resolution} squared.",
-            "Lower min-side, raise max-side or raise resolution.",
-        )

@@ -194,7 +194,7 @@ def test_small_images_are_dropped_unless_allowed(tmp_path):
 def test_too_much_lost(tmp_path):
     files = {"a.png": encoded(photograph("coffee.png", (3000, 500)), "PNG")}
     assert crop(tmp_path, files)[0].crop.cropped_fraction == pytest.approx(1 / 3, abs=0.01)
-    assert crop(tmp_path, files, max_cropped=0.3)[0].drop.reason == "too much lost"
+    assert crop(tmp_path, files, max_cropped=0.3)[0].drop.reason == "too much cropped"
 
 
 def test_one_fixed_size(tmp_path):

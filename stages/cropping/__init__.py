@@ -1,1 +1,1 @@
-"""What crop is made of: sizes, where to look, and the geometry of a window."""
+"""What crop is made of: its options, aspect buckets, the focus of an image, and the geometry of a crop."""
