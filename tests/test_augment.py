@@ -86,7 +86,7 @@ def test_nothing_asked_is_nothing_done(tmp_path):
     [
         ({"rotate": (0.0,)}, "not 0"),
         ({"rotate": (60.0,)}, "from -45 to 45"),
-        ({"zoom": (1.25,)}, "give 0.8"),
+        ({"zoom": (1.25,)}, "--zoom 0.8"),
         ({"zoom": (0.1,)}, "0.25"),
         ({"rotate": (5.0, 5.0)}, "twice"),
     ],

@@ -262,15 +262,15 @@ def test_the_users_files_stay_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"size": "512"}, "WIDTHxHEIGHT"),
+        ({"size": "512x"}, "WIDTHxHEIGHT"),
         ({"size": "500x512"}, "multiples of 8"),
-        ({"size": "512x512", "min_side": 256}, "Leave them out"),
+        ({"size": "512x512", "min_side": 256}, "excludes min-side"),
         ({"background": "white"}, "#ffffff"),
         ({"bucket_step": 12}, "multiple of 8"),
-        ({"min_side": 300}, "Take 256 or 320"),
-        ({"min_side": 1024, "max_side": 512}, "Lower min-side"),
-        ({"max_side": 256}, "less than the resolution"),
-        ({"min_side": 640}, "Lower min-side"),
+        ({"min_side": 300}, "--min-side 256 or --min-side 320"),
+        ({"min_side": 1024, "max_side": 512}, "Lower --min-side"),
+        ({"max_side": 256}, "max-side is 256, less than"),
+        ({"min_side": 640}, "Lower --min-side"),
         ({"boxes": ("a.png",)}, "NAME=left,top,width,height"),
         ({"boxes": ("a.png=1,2,3",)}, "NAME=left,top,width,height"),
         ({"boxes": ("a.png=1,2,0,5",)}, "at least 1 pixel"),
@@ -280,6 +280,11 @@ def test_the_users_files_stay_as_they_are(tmp_path):
 def test_contradictions_are_refused(options, said):
     with pytest.raises(PrepError, match=said.replace("(", r"\(")):
         Crop(**options)
+
+
+def test_a_size_of_one_number_is_a_square():
+    assert Crop(size="512").sizes() == Crop(size="512x512").sizes() == ((512, 512),)
+    assert Crop(size="512X768").sizes() == ((512, 768),)
 
 
 def test_limits_follow_the_resolution():
