@@ -116,6 +116,11 @@ class Stage(Options):
         """What a person should know of the manifest that the stage wrote, beside the account; a line each."""
         return ()
 
+    @property
+    def forced(self) -> bool:
+        """Whether the options ask the stage to run although its manifest is current."""
+        return False
+
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
         """What the stage once wrote and is no longer there, in a few words; empty when all is."""
         if not self.writes_images or not (gone := manifest.missing_images(workspace)):

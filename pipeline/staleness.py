@@ -51,6 +51,8 @@ def why_stale(plan: StagePlan, old: Manifest | None, source: Manifest, workspace
     """Why the manifest `old` differs from what its stage would write from `source` now; None when it is current."""
     if old is None:
         return "not run yet"
+    if any(stage.forced for stage in plan.stages):
+        return "a restart was asked for"
     steps = expected_history(plan, source, workspace)
     had = {step.stage: step for step in old.history[len(source.history) :]}
     for stage, step in zip(plan.stages, steps, strict=True):

@@ -56,15 +56,15 @@ def watched(folder: Path, held=HELD, ranks=DistributedContext(), **options) -> C
 
 def trained(watch: Callbacks) -> dict:
     """Train as a run does, and what run.json would tell."""
-    watch.begin()
-    run_to_end(watch.run.job, watch.course, lambda done, total: None, tuple(watch.step_callbacks().values()))
-    watch.course.log.finish(watch.folder)
+    watch.on_train_begin()
+    run_to_end(watch.run.job, watch.state, lambda done, total: None, tuple(watch.step_callbacks().values()))
+    watch.state.log.finish(watch.folder)
     return watch.finish()
 
 
 def test_what_is_not_asked_for_is_not_there(tmp_path):
     watch = watched(tmp_path)
-    assert watch.samples is None and watch.board is None
+    assert watch.samples is None and watch.tensorboard is None
     assert list(watch.step_callbacks()) == ["validation"]
 
 
@@ -114,4 +114,4 @@ def test_of_several_processes_the_first_alone_paints_and_draws(tmp_path, monkeyp
     monkeypatch.setattr(DistributedContext, "wait", lambda self: None)
     monkeypatch.setattr(DistributedContext, "add", lambda self, tensors: None)
     second = watched(tmp_path, ranks=DistributedContext(1, 2), tensorboard=True)
-    assert second.board is None and list(second.step_callbacks()) == ["validation"]
+    assert second.tensorboard is None and list(second.step_callbacks()) == ["validation"]

@@ -12,14 +12,21 @@ from hypothesis import strategies as st
 from pipeline.errors import PrepError
 from tests.training_set import sample
 from training.batch import SampleRef
-from training.data.captions import CaptionOptions, expand_wildcards, parts, plain_prompt, prompt, split_tags
+from training.data.captions import (
+    CaptionOptions,
+    build_prompt,
+    expand_wildcards,
+    fixed_prompt,
+    split_caption,
+    split_tags,
+)
 from training.models.family import TextSettings
 
 TAGS = "smith, beard, hat, apron, hammer, forge"
 
 
 def drawn(text=TAGS, number=0, epoch=0, seed=42, **options):
-    return prompt(SampleRef(sample(1, caption=text), number, epoch), CaptionOptions(**options), seed)
+    return build_prompt(SampleRef(sample(1, caption=text), number, epoch), CaptionOptions(**options), seed)
 
 
 def many(text=TAGS, draws=400, **options):
@@ -90,7 +97,7 @@ def test_how_the_encoder_is_asked():
 
 def test_images_have_streams_of_their_own():
     options = CaptionOptions(shuffle_caption=True)
-    prompts = [prompt(SampleRef(sample(k, caption=TAGS), 0), options, 42) for k in range(40)]
+    prompts = [build_prompt(SampleRef(sample(k, caption=TAGS), 0), options, 42) for k in range(40)]
     assert len(set(prompts)) > 30
 
 
@@ -166,7 +173,7 @@ def test_the_plain_prompt_knows_no_chance():
     options = CaptionOptions(
         shuffle_caption=True, caption_dropout=0.9, tag_dropout=0.9, wildcards=True, caption_prefix="photo of"
     )
-    assert plain_prompt(image, options) == "photo of smith, red hat"
+    assert fixed_prompt(image, options) == "photo of smith, red hat"
 
 
 def test_same_stream_same_prompt():
@@ -183,8 +190,8 @@ CAPTIONS = st.lists(WORDS, min_size=0, max_size=8).map(", ".join)
 def test_every_tag_is_kept_or_dropped_and_none_invented(text, keep, share, shuffle):
     options = CaptionOptions(keep_tokens=keep, tag_dropout=share, shuffle_caption=shuffle)
     before = Counter(split_tags(" ".join(text.split())))
-    after = Counter(split_tags(prompt(SampleRef(sample(1, caption=text, subject="zzz"), 3), options, 1)))
-    front = Counter(parts(" ".join(text.split()), options)[0])
+    after = Counter(split_tags(build_prompt(SampleRef(sample(1, caption=text, subject="zzz"), 3), options, 1)))
+    front = Counter(split_caption(" ".join(text.split()), options)[0])
     assert sum((after & before).values()) >= sum(front.values()) or not before
     if not any(sign in text for sign in "()[]"):
         assert not after - before and not front - after

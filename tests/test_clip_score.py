@@ -36,11 +36,11 @@ def test_the_usual_model_is_one_that_prep_can_pull():
 
 def test_samples_are_scored(folder, tmp_path):
     found = painted(tmp_path, sample_clip=str(folder))
-    found.begin(0)
-    likeness = found.likeness
+    found.on_train_begin(0)
+    likeness = found.clip_scorer
     for row in found.rows:
-        vector = likeness.image(Image.open(found.place.folder / row.file))
+        vector = likeness.image(Image.open(found.paths.folder / row.file))
         assert row.clip_prompt == pytest.approx(float(vector @ likeness.text(row.prompt)), abs=1e-5)
-        assert row.clip_subject == pytest.approx(float(vector @ found.subjects["smith"]), abs=1e-5)
-    assert float(found.subjects["smith"].norm()) == pytest.approx(1)
+        assert row.clip_subject == pytest.approx(float(vector @ found.subject_vectors["smith"]), abs=1e-5)
+    assert float(found.subject_vectors["smith"].norm()) == pytest.approx(1)
     assert len({row.clip_prompt for row in found.rows}) == 2

@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_training_run import held
 from tests.training_set import manifest, placed, sample, workspace
-from training.dry_run import PartCounts, RunEstimate, dry_run, estimate_time, format_duration, smaller
+from training.dry_run import PartCounts, RunEstimate, dry_run, dry_run_config, estimate_time, format_duration
 from training.evaluation.step_timer import StepTimer
 from training.train import Train
 from training.trainer import count_steps
@@ -113,7 +113,7 @@ def test_counts_are_those_of_the_run():
 
 
 def test_a_name_that_is_almost_too_long():
-    assert len(smaller(Train(output="x" * 100), 4).output) == 100
+    assert len(dry_run_config(Train(output="x" * 100), 4).output) == 100
 
 
 def test_durations():

@@ -25,7 +25,7 @@ def nothing(done, total):
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory):
     made = checkpoint(workspace(tmp_path_factory.mktemp("paint")))
-    return ImageGenerator.of(SD1(), made, {part: made.load(part) for part in ("unet", "vae", "text_encoder")})
+    return ImageGenerator.build(SD1(), made, {part: made.load(part) for part in ("unet", "vae", "text_encoder")})
 
 
 def array(image):
@@ -76,9 +76,9 @@ def test_what_cannot_be_painted_is_said_before_anything_loads(painting, said, tm
 
 
 def test_flow_families_have_their_own_sampler():
-    assert SampleRequest("x").check(SD35()).width == 1024
+    assert SampleRequest("x").resolve(SD35()).width == 1024
     with pytest.raises(PrepError, match="no sampler 'ddim'"):
-        SampleRequest("x", sampler="ddim").check(SD35())
+        SampleRequest("x", sampler="ddim").resolve(SD35())
 
 
 def test_paint_from_a_base(tmp_path):

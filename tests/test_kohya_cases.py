@@ -23,7 +23,7 @@ from stages.merge import Merge
 from stages.merging.rewrite import read_rewrites, rewrite_sentence, rewrite_tag
 from tests.make import record, tag
 from training.batch import SampleRef, TrainingImage
-from training.data.captions import CaptionOptions, plain_prompt, prompt
+from training.data.captions import CaptionOptions, build_prompt, fixed_prompt
 from training.data.sampler import epoch_batches
 
 
@@ -33,7 +33,7 @@ def sample(caption, number=0, **changes):
 
 
 def drawn(caption, how, number=0, epoch=0):
-    return prompt(SampleRef(sample(caption), number, epoch), how, 7)
+    return build_prompt(SampleRef(sample(caption), number, epoch), how, 7)
 
 
 def draws(caption, how):
@@ -164,7 +164,7 @@ def test_a_prefix_takes_no_place_of_the_kept_tags():
 def test_what_is_shuffled_is_whole_and_prefix_free_dropout_is_empty():
     how = CaptionOptions(shuffle_caption=True, keep_tokens=1)
     assert all(sorted(text.split(", ")) == ["a", "b", "c", "smith"] for text in draws("smith, a, b, c", how))
-    assert plain_prompt(sample("smith, a"), how) == "smith, a"
+    assert fixed_prompt(sample("smith, a"), how) == "smith, a"
 
 
 # --- buckets (1.7) -------------------------------------------------------------------------------

@@ -125,8 +125,8 @@ def test_latents_that_are_not_finite_name_the_record(ready):
 def test_mirrored_views_have_entries_of_their_own(ready):
     latents, samples, load_vae, _ = ready
     view = samples[1]
-    latents.prepare([view, LatentKey(view.sample, mirrored=True)], load_vae, nothing)
-    mean, _ = latents.read(LatentKey(view.sample, mirrored=True))
+    latents.prepare([view, LatentKey(view.sample, flipped=True)], load_vae, nothing)
+    mean, _ = latents.read(LatentKey(view.sample, flipped=True))
     with torch.no_grad():
         wanted = load_vae().encode(read_pixels(view.sample, latents.workspace).flip(3)).latent_dist.mean
     torch.testing.assert_close(mean, wanted, atol=1e-5, rtol=1e-4)

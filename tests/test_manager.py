@@ -36,9 +36,9 @@ def test_there_and_back(tmp_path):
     one.save(3, {"first": 0.25})
     assert sorted(path.name for path in (tmp_path / "step-00000003").iterdir()) == ["state.json", "state.safetensors"]
     other = shelf(tmp_path)
-    found = other.restore(9)
-    assert (found.step, found.about) == (3, {"first": 0.25})
-    tensors, wanted = other.state.tensors(), one.state.tensors()
+    found = other.restore_latest(9)
+    assert (found.step, found.progress) == (3, {"first": 0.25})
+    tensors, wanted = other.train_state.tensors(), one.train_state.tensors()
     assert all(torch.equal(tensors[name], value) for name, value in wanted.items())
     kinds = {name.split(".")[0] for name in tensors}
     assert kinds == {"weights", "average", "optimizer"}
@@ -46,7 +46,7 @@ def test_there_and_back(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    assert shelf(tmp_path / "none").restore(9) is None
+    assert shelf(tmp_path / "none").restore_latest(9) is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_damaged_one_is_passed_over_with_a_word(tmp_path, caplog, file, damage
     path = tmp_path / "step-00000002" / file
     path.write_bytes(damage(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
-        assert shelf(tmp_path).restore(9).step == 1
+        assert shelf(tmp_path).restore_latest(9).step == 1
     assert "step-00000002 is damaged and passed over" in caplog.text
 
 
@@ -73,7 +73,7 @@ def test_later_ones_than_wanted_are_deleted(tmp_path):
     one = shelf(tmp_path)
     for step in (2, 4, 6):
         moved(one, 1).save(step, {})
-    assert shelf(tmp_path).restore(5).step == 4
+    assert shelf(tmp_path).restore_latest(5).step == 4
     assert sorted(one.steps()) == [2, 4]
 
 
@@ -87,7 +87,7 @@ def test_pruning_spares_what_it_is_told_to(tmp_path):
 
 def test_only_the_first_process_writes(tmp_path):
     second = CheckpointManager(
-        tmp_path, shelf(tmp_path).state.__class__(**_with(shelf(tmp_path).state, DistributedContext(1, 2)))
+        tmp_path, shelf(tmp_path).train_state.__class__(**_with(shelf(tmp_path).train_state, DistributedContext(1, 2)))
     )
     second.save(1, {})
     assert second.steps() == []
@@ -101,5 +101,5 @@ def test_saving_a_step_again_replaces_it(tmp_path):
     one = moved(shelf(tmp_path), 1)
     one.save(1, {"first": 1})
     moved(one, 1).save(1, {"first": 2})
-    assert shelf(tmp_path).restore(9).about == {"first": 2}
+    assert shelf(tmp_path).restore_latest(9).progress == {"first": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]

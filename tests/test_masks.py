@@ -19,7 +19,7 @@ from pipeline.record import CropBox, Transform
 from pipeline.workspace import Workspace
 from tests.training_set import sample
 from training.batch import SourceImage
-from training.data.masks import Masks, alpha_of, grey_of, masked_mean, placed, reduced, tensor
+from training.data.masks import Masks, downscale_mask, mask_tensor, masked_mean, read_alpha, read_gray, transform_mask
 
 
 def disc(width, height):
@@ -67,34 +67,34 @@ def test_a_mask_goes_where_the_image_goes(change, orientation):
     crop = cut(*upright, *(((96, 64), (16, 0, 64, 64)) if orientation < 5 else ((64, 96), (0, 16, 64, 64))))
     shown = render(file(grey, "L", orientation), crop)
     shown = transform(shown, change) if change else shown
-    mask = placed(alpha_of(stored), crop, change)
+    mask = transform_mask(read_alpha(stored), crop, change)
     assert mask.shape == (64, 64) and 0.05 < (mask > 128).mean() < 0.95
     alike(mask, shown[:, :, 0])
-    alike(mask, placed(grey_of(file(grey, "L", orientation)), crop, change))
+    alike(mask, transform_mask(read_gray(file(grey, "L", orientation)), crop, change))
 
 
 def test_a_mask_file_may_have_another_size():
-    large, small = placed(disc(1200, 800), cut(1200, 800), None), placed(disc(600, 400), cut(1200, 800), None)
+    large, small = transform_mask(disc(1200, 800), cut(1200, 800), None), transform_mask(disc(600, 400), cut(1200, 800), None)
     assert np.abs(large.astype(int) - small).mean() < 3
 
 
 def test_opaque_images_have_no_mask():
-    assert alpha_of(file(disc(20, 20))) is None
-    assert alpha_of(file(Image.new("RGBA", (9, 9), (1, 2, 3, 255)), "RGBA")) is None
+    assert read_alpha(file(disc(20, 20))) is None
+    assert read_alpha(file(Image.new("RGBA", (9, 9), (1, 2, 3, 255)), "RGBA")) is None
     with pytest.raises(Unreadable):
-        grey_of(b"\x89PNG\r\n\x1a\nhalf")
+        read_gray(b"\x89PNG\r\n\x1a\nhalf")
     half = file(Image.new("RGBA", (99, 99), (1, 2, 3, 9)), "RGBA")
     with pytest.raises(Unreadable):
-        alpha_of(half[: len(half) // 2])
+        read_alpha(half[: len(half) // 2])
 
 
 def test_reduced_is_the_mean_of_each_cell():
     mask = np.zeros((16, 24), np.uint8)
     mask[:8, :8] = 255
     mask[:4, 8:16] = 254
-    assert reduced(mask, 8).tolist() == [[255, 127, 0], [0, 0, 0]]
-    assert tensor(reduced(mask, 8), 0.1, False).tolist()[0][0][0] == pytest.approx([1, 127 / 255, 0.1])
-    assert tensor(reduced(mask, 8), 0.0, True).tolist()[0][0][0] == pytest.approx([0, 127 / 255, 1])
+    assert downscale_mask(mask, 8).tolist() == [[255, 127, 0], [0, 0, 0]]
+    assert mask_tensor(downscale_mask(mask, 8), 0.1, False).tolist()[0][0][0] == pytest.approx([1, 127 / 255, 0.1])
+    assert mask_tensor(downscale_mask(mask, 8), 0.0, True).tolist()[0][0][0] == pytest.approx([0, 127 / 255, 1])
 
 
 def made(home, name, reg=False, change=None):

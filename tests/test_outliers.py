@@ -27,17 +27,17 @@ def sights(factors, each=40, seed=0, noise=0.2):
 
 def test_the_one_that_stands_out():
     found = rank("train", sights([1.0] * 30 + [3.0] + [1.0] * 9), KNOWN)
-    out = [one for one in found if one.stands_out]
+    out = [one for one in found if one.is_outlier]
     assert [one.id for one in out] == [IDS[30]]
     assert out[0].ratio == pytest.approx(3, rel=0.15)
     assert out[0].reason == f"{out[0].ratio:.1f} times the median loss of its set"
-    assert all(one.reason == "" and one.ratio == pytest.approx(1, rel=0.2) for one in found if not one.stands_out)
+    assert all(one.reason == "" and one.ratio == pytest.approx(1, rel=0.2) for one in found if not one.is_outlier)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sets_without_any(seed):
     spread = np.exp(np.random.default_rng(seed).normal(0, 0.07, 60))
-    assert not any(one.stands_out for one in rank("train", sights(spread, seed=seed), KNOWN))
+    assert not any(one.is_outlier for one in rank("train", sights(spread, seed=seed), KNOWN))
 
 
 def test_times_do_not_count():
@@ -48,11 +48,11 @@ def test_times_do_not_count():
     losses[own] = 10 ** (-times[own] / 1000)
     assert losses[own].mean() > 1.8 * losses[~own].mean()
     found = {one.id: one for one in rank("train", (ids, times, losses), KNOWN)}
-    assert found[IDS[3]].ratio == pytest.approx(1, rel=0.15) and not found[IDS[3]].stands_out
+    assert found[IDS[3]].ratio == pytest.approx(1, rel=0.15) and not found[IDS[3]].is_outlier
 
 
 def test_few_images_have_no_outlier():
-    assert not any(one.stands_out for one in rank("train", sights([1, 1, 1, 9]), KNOWN))
+    assert not any(one.is_outlier for one in rank("train", sights([1, 1, 1, 9]), KNOWN))
 
 
 def test_losses_of_zero():

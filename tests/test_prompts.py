@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.errors import PrepError
 from tests.training_set import sample
 from training.sampling.image_generator import SampleRequest
-from training.sampling.prompts import FLAGS, parse, read_prompts, usual_prompts
+from training.sampling.prompts import FLAGS, default_prompts, parse_line, read_prompts
 
 USUAL = SampleRequest("", steps=20, seed=7)
 # Words as people write prompts: any signs, but a word that begins with two dashes and a letter is a flag.
@@ -33,7 +33,7 @@ FLAGGED = st.dictionaries(st.sampled_from(list(FLAGS)), st.none(), max_size=6).f
 @given(PROMPTS, FLAGGED)
 def test_prompt_and_flags_come_back(prompt, flags):
     line = " ".join([prompt, *(f"--{flag} {value}" for flag, value in flags.items())])
-    found = parse(line, USUAL, "here")
+    found = parse_line(line, USUAL, "here")
     assert found.prompt == prompt
     for flag, (name, _) in FLAGS.items():
         assert getattr(found, name) == flags.get(flag, getattr(USUAL, name))
@@ -42,7 +42,7 @@ def test_prompt_and_flags_come_back(prompt, flags):
 @given(st.text(max_size=60))
 def test_any_line_is_read_or_refused(line):
     try:
-        found = parse(line, USUAL, "here")
+        found = parse_line(line, USUAL, "here")
     except PrepError as error:
         assert str(error).startswith("here")
     else:
@@ -61,7 +61,7 @@ def test_any_line_is_read_or_refused(line):
     ],
 )
 def test_a_prompt_is_never_eaten(line, prompt):
-    assert parse(line, USUAL, "here").prompt == prompt
+    assert parse_line(line, USUAL, "here").prompt == prompt
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_prompt_is_never_eaten(line, prompt):
 )
 def test_what_makes_no_sense_is_refused(line, said):
     with pytest.raises(PrepError) as caught:
-        parse(line, USUAL, "here")
+        parse_line(line, USUAL, "here")
     assert caught.value.wrong == said
 
 
@@ -117,7 +117,7 @@ def test_a_faulty_line_is_named(tmp_path):
 
 def test_usual_prompts_by_subject():
     samples = [sample(1), sample(2), sample(3, subject="mittens", class_name="cat"), sample(4, reg=True, subject="")]
-    assert [(one.prompt, one.seed) for one in usual_prompts(samples, USUAL)] == [
+    assert [(one.prompt, one.seed) for one in default_prompts(samples, USUAL)] == [
         ("mittens", 7),
         ("mittens cat on a beach", 8),
         ("red cat of mittens", 9),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from training.evaluation.run_notes import found_by
+from training.evaluation.run_notes import run_notes
 
 
 def summary(folder, judged, result="last", suspects=()):
@@ -16,7 +16,7 @@ def summary(folder, judged, result="last", suspects=()):
     file.write_text(
         json.dumps({"train": {"keep_weights": result}, "validation": validation, "outliers": list(suspects)})
     )
-    return found_by(file)
+    return run_notes(file)
 
 
 def test_verdicts_with_their_reasons(tmp_path):
@@ -51,4 +51,4 @@ def test_suspects(tmp_path):
 def test_without_a_summary_there_is_nothing(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
-    assert found_by(tmp_path / "run.json") == ()
+    assert run_notes(tmp_path / "run.json") == ()

@@ -71,7 +71,7 @@ def test_killed_at_any_step(tmp_path, stop):
     whole = run(tmp_path / "whole", gradient_accumulation_steps=2, ema_decay=0.9)
     run(tmp_path / "halved", stop, gradient_accumulation_steps=2, ema_decay=0.9)
     again = run(tmp_path / "halved", gradient_accumulation_steps=2, ema_decay=0.9)
-    assert again.done == stop // 3 * 3 - (3 if stop % 3 == 0 else 0)  # killed before the checkpoint of its step
+    assert again.progress.step == stop // 3 * 3 - (3 if stop % 3 == 0 else 0)  # killed before the checkpoint of its step
     assert_same(result(whole, tmp_path / "whole"), result(again, tmp_path / "halved"))
 
 
@@ -97,29 +97,29 @@ def test_fresh_begins_anew(tmp_path):
     run(tmp_path, 5)
     whole = result(run(tmp_path / "whole"), tmp_path / "whole")
     fresh = run(tmp_path, restart=True)
-    assert fresh.done == 0
+    assert fresh.progress.step == 0
     assert_same(whole, result(fresh, tmp_path))
 
 
 def test_a_finished_run_may_become_longer(tmp_path):
     run(tmp_path / "grown", epochs=2)
     grown = run(tmp_path / "grown", epochs=4)
-    assert grown.done > 0
+    assert grown.progress.step > 0
     assert_same(result(run(tmp_path / "whole", epochs=4), tmp_path / "whole"), result(grown, tmp_path / "grown"))
 
 
 def test_a_shorter_run_does_not_go_on_from_a_longer_one(tmp_path):
     run(tmp_path / "cut", steps=12)
     cut = run(tmp_path / "cut", steps=7)
-    assert cut.done == 0
+    assert cut.progress.step == 0
     assert_same(result(run(tmp_path / "whole", steps=7), tmp_path / "whole"), result(cut, tmp_path / "cut"))
 
 
 def test_other_keys_lie_beside(tmp_path):
     run(tmp_path, 5)
     made = job(SAMPLES, batch_size=2, epochs=4)
-    assert resume_or_start(made, RunPaths(tmp_path, "another key"), DistributedContext()).done == 0
-    assert resume_or_start(made, place(tmp_path), DistributedContext()).done == 3
+    assert resume_or_start(made, RunPaths(tmp_path, "another key"), DistributedContext()).progress.step == 0
+    assert resume_or_start(made, place(tmp_path), DistributedContext()).progress.step == 3
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
     newest = place(tmp_path / "torn").state_folder / "step-00000006" / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-5])
     again = run(tmp_path / "torn")
-    assert again.done == 3
+    assert again.progress.step == 3
     assert "step-00000006 is damaged and passed over" in caplog.text
     assert_same(whole, result(again, tmp_path / "torn"))
 
@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
 def test_half_a_checkpoint_is_none(tmp_path):
     run(tmp_path, 5)
     (place(tmp_path).state_folder / ".step-00000006.tmp").mkdir()
-    assert run(tmp_path, 4).done == 3
+    assert run(tmp_path, 4).progress.step == 3
 
 
 def test_keeps_the_latest(tmp_path):
@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, bad_
         assert (one.id in caught.value.wrong) == (one.caption in calls[bad_step - 1])
     assert len(calls) < bad_step + 25
     again = resume_or_start(job(SAMPLES, steps=40, batch_size=2), place(tmp_path), DistributedContext())
-    assert again.done == (bad_step - 1) // 10 * 10
+    assert again.progress.step == (bad_step - 1) // 10 * 10
     assert all(bool(value.isfinite().all()) for value in again.train_state.tensors().values())
 
 
@@ -220,4 +220,4 @@ def test_parts_are_joined_in_order(tmp_path):
     metrics = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
     assert [row["step"] for row in metrics] == list(range(1, len(metrics) + 1))
     assert len(list(place(tmp_path).state_folder.glob("metrics-*.parquet"))) == (len(metrics) + 1) // 2
-    assert course.log.rows == []
+    assert course.log.step_rows == []

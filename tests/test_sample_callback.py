@@ -45,7 +45,7 @@ def painted(folder, **options):
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     found = painted(tmp_path_factory.mktemp("begun"))
-    found.begin(0)
+    found.on_train_begin(0)
     return found
 
 
@@ -70,7 +70,7 @@ def test_the_base_is_painted_first(begun):
 
 def test_the_base_may_be_left_out(tmp_path):
     found = painted(tmp_path, sample_base=False)
-    found.begin(0)
+    found.on_train_begin(0)
     assert not found.rows
     found.generate(5)
     assert [row.step for row in found.rows] == [5, 5]
@@ -106,14 +106,14 @@ def test_goes_on_with_what_was_painted(begun):
     begun.paint(8)
     rows = [row for row in begun.rows if row.step < 8]
     again = SampleCallback(begun.run, begun.learner, (begun.paintings, begun.workspace), begun.place)
-    again.begin(6)
+    again.on_train_begin(6)
     assert again.rows == rows
     assert not (begun.folder / "step-00000008").exists() and (begun.folder / "step-00000000").exists()
 
 
 def test_of_another_run_nothing_is_kept(begun):
     other = SampleCallback(begun.run, begun.learner, (begun.paintings[:1], begun.workspace), begun.place)
-    other.begin(6)
+    other.on_train_begin(6)
     assert other.rows == [] and not list(begun.folder.glob("step-*"))
 
 
@@ -122,7 +122,7 @@ def test_without_a_clip_model_the_scores_are_empty_and_that_is_said_once(tmp_pat
     _say_once.cache_clear()
     found = painted(tmp_path)
     with caplog.at_level(logging.WARNING):
-        found.begin(0)
+        found.on_train_begin(0)
         found.generate(1)
     said = [message for message in caplog.messages if "CLIP" in message]
     assert len(said) == 1
@@ -132,13 +132,13 @@ def test_without_a_clip_model_the_scores_are_empty_and_that_is_said_once(tmp_pat
 
 def test_a_clip_model_that_was_named_must_be_there(tmp_path):
     with pytest.raises(PrepError, match="There is no model folder"):
-        painted(tmp_path, sample_clip="./nowhere").begin(0)
+        painted(tmp_path, sample_clip="./nowhere").on_train_begin(0)
 
 
 def test_in_half_precision_text_stays_exact(tmp_path):
     """The denoiser is held in bfloat16, the text encoder and the VAE in float32."""
     found = painted(tmp_path, precision="bf16", text_encoder_lr=1e-3)
-    found.begin(0)
+    found.on_train_begin(0)
     assert len(np.unique(pixels(found, 0, 1))) > 10
     assert next(found.run.modules["text_encoder"].parameters()).dtype == torch.float32
 
@@ -173,7 +173,7 @@ def test_without_memory_enough_a_sample_is_painted_tile_by_tile(tmp_path, monkey
         return [Image.new("RGB", (64, 64))]
 
     monkeypatch.setattr("training.sampling.image_generator.Painter.paint", paint)
-    samples.begin(0)
+    samples.on_train_begin(0)
     assert tries == [False, True, True]  # the first again in tiles, the second in tiles at once
     assert [record.message for record in caplog.records if "tile" in record.message] == [
         "The GPU's memory is too small to paint a sample as a whole: going on tile by tile."
@@ -187,7 +187,7 @@ def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeyp
     samples = painted(tmp_path, sample_steps=2)
     monkeypatch.setattr("training.sampling.image_generator.Painter.paint", paint)
     with pytest.raises(PrepError, match="too small to paint a sample of 64 x 64 pixels") as said:
-        samples.begin(0)
+        samples.on_train_begin(0)
     assert "--w and --h" in said.value.hint
 
 
@@ -203,7 +203,7 @@ def test_without_memory_enough_fewer_samples_are_painted_at_once(tmp_path, monke
         return [Image.new("RGB", (64, 64), (one.seed, 0, 0)) for one in group]
 
     monkeypatch.setattr("training.sampling.image_generator.Painter.paint", paint)
-    samples.begin(0)
+    samples.on_train_begin(0)
     assert tries == [4, 2, 2, 2]  # not again with four
     assert [int(pixels(samples, 0, number)[0, 0, 0]) for number in range(1, 7)] == list(range(6))
     assert [record.message for record in caplog.records if "at once" in record.message] == [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.training_set import sample
 from training.batch import SampleRef
-from training.data.sampler import _FILL, all_batches, draw_noise, epoch_batches, is_flipped, seed_of
+from training.data.sampler import _INCOMPLETE, all_batches, draw_noise, epoch_batches, is_flipped, seed_of
 from training.objective import DDPM
 from training.objective_options import ObjectiveOptions
 
@@ -106,7 +106,7 @@ def test_sizes_take_turns():
     ],
 )
 def test_a_image_seen_otherwise_than_planned_is_a_fault(monkeypatch, policy, fault, said):
-    monkeypatch.setitem(_FILL, policy, fault)
+    monkeypatch.setitem(_INCOMPLETE, policy, fault)
     with pytest.raises(AssertionError, match=said):
         epoch_batches([sample(1), sample(2)], 0, 2, 1, policy)
 

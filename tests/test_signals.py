@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.toy_run import main
-from training.checkpoints.signals import Signals
+from training.checkpoints.signals import StopSignals
 from training.distributed import DistributedContext
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +86,7 @@ def test_killed_without_a_word(tmp_path, undisturbed, capsys):
 
 def test_handlers_are_put_back():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with Signals(DistributedContext()):
+    with StopSignals(DistributedContext()):
         assert signal.getsignal(signal.SIGINT) not in before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -95,7 +95,7 @@ def test_in_another_thread_nothing_changes():
     handlers = []
 
     def work():
-        with Signals(DistributedContext()):
+        with StopSignals(DistributedContext()):
             handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

@@ -27,14 +27,14 @@ def step(number):
 def run(until, steps):
     """Steps of 2 s, of which every second is validated for 5 s and saved for 0.5 s."""
     clock = Clock()
-    meter = StepTimer(until=until, settle=True, clock=clock)
+    meter = StepTimer(stop_at=until, synchronize=True, clock=clock)
 
     def validate(at):
         clock.now += 5 if at.number % 2 == 0 else 0
         return False
 
-    watchers, reported = meter.watchers({"validation": validate}), []
-    report = meter.reporting(lambda done, total: reported.append(done))
+    watchers, reported = meter.wrap_callbacks({"validation": validate}), []
+    report = meter.wrap_progress(lambda done, total: reported.append(done))
     with meter.span("prepare"):
         clock.now += 30
     for number in range(1, steps + 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from training.checkpoints.training_log import StepRow
-from training.evaluation.tensorboard import TensorBoardLogger, need_tensorboard
+from training.evaluation.tensorboard import TensorBoardLogger, require_tensorboard
 from training.evaluation.verdict import Evaluation
 
 pytest.importorskip("tensorboard")
@@ -28,14 +28,14 @@ def scalars(folder):
 
 
 def test_events(tmp_path):
-    need_tensorboard()
+    require_tensorboard()
     board, evaluations = TensorBoardLogger(tmp_path), [evaluation(0, 4.0)]
-    board.begin(0, evaluations)
+    board.on_train_begin(0, evaluations)
     for step in (1, 2):
-        board.read(row(step, 1.0 / step))
+        board.log_step(row(step, 1.0 / step))
     evaluations.append(evaluation(2, 3.0))
-    assert board.after(None, evaluations) is False
-    board.after(None, evaluations)
+    assert board.on_step_end(None, evaluations) is False
+    board.on_step_end(None, evaluations)
     board.close()
     assert scalars(tmp_path) == {
         "loss/train": [(1, 1.0), (2, 0.5)],
@@ -48,13 +48,13 @@ def test_events(tmp_path):
 
 def test_what_was_undone_counts_no_more(tmp_path):
     board = TensorBoardLogger(tmp_path)
-    board.begin(0, [])
+    board.on_train_begin(0, [])
     for step in (1, 2, 3):
-        board.read(row(step))
+        board.log_step(row(step))
     board.close()
     again = TensorBoardLogger(tmp_path)
-    again.begin(2, [evaluation(0, 4.0), evaluation(2, 3.0)])
-    again.read(row(3, 9.0))
+    again.on_train_begin(2, [evaluation(0, 4.0), evaluation(2, 3.0)])
+    again.log_step(row(3, 9.0))
     again.close()
     assert scalars(tmp_path)["loss/train"] == [(1, 1.0), (2, 1.0), (3, 9.0)]
     assert "measured/train" not in scalars(tmp_path)  # the first part wrote them

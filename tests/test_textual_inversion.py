@@ -295,7 +295,7 @@ def test_samples_are_painted_with_what_was_learned(work):
     found, made = begin(work, "sdxl", num_vectors=3, embedding_lr="0.05")
     losses(found, made, 2)
     parts = found.modules | {part: found.checkpoint.load(part) for part in ("unet", "vae")}
-    painter = ImageGenerator.of(found.family, found.checkpoint, parts, for_pipelines(found.tokenizers))
+    painter = ImageGenerator.build(found.family, found.checkpoint, parts, for_pipelines(found.tokenizers))
     for prompt in ("a photo of smith, a hat", "", "smith " * 60):
         wanted = found.family.encode_text(found.tokenizers, found.modules, [prompt], TextSettings())
         text, _, pooled, _ = painter.pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)

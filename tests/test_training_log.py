@@ -29,7 +29,7 @@ def ledger(folder):
 
 def test_a_step_and_its_images(tmp_path):
     one = ledger(tmp_path / "parts")
-    one.after(step(1, 1))
+    one.on_step_end(step(1, 1))
     one.finish(tmp_path)
     (row,) = pq.read_table(tmp_path / "metrics.parquet").to_pylist()
     ids = [draw.image.id for draw in DRAWS]
@@ -56,7 +56,7 @@ def test_a_step_and_its_images(tmp_path):
 def test_it_looks_now_and_then_and_at_the_end(tmp_path):
     one, looks = ledger(tmp_path), []
     for number in range(1, 2 * SYNC_EVERY + 4):
-        one.after(step(number, 2 * SYNC_EVERY + 3))
+        one.on_step_end(step(number, 2 * SYNC_EVERY + 3))
         if not one.pending:
             looks.append(number)
     assert looks == [SYNC_EVERY, 2 * SYNC_EVERY, 2 * SYNC_EVERY + 3]
@@ -68,7 +68,7 @@ def test_the_files_do_not_depend_on_the_parts(tmp_path, monkeypatch):
     for name, flushes in (("a", ()), ("b", (3, 4, 17))):
         one = ledger(tmp_path / name / "parts")
         for number in range(1, 31):
-            one.after(step(number))
+            one.on_step_end(step(number))
             if number in flushes:
                 one.flush()
         one.finish(tmp_path / name)
@@ -80,7 +80,7 @@ def test_the_files_do_not_depend_on_the_parts(tmp_path, monkeypatch):
 def test_rewinding_forgets_later_parts(tmp_path):
     one = ledger(tmp_path)
     for number in (1, 2, 3):
-        one.after(step(number))
+        one.on_step_end(step(number))
         one.flush()
     one.rewind(2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -94,6 +94,6 @@ def test_memory_is_bounded_between_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr("training.checkpoints.training_log._ROWS", 60)
     one, most = ledger(tmp_path), 0
     for number in range(1, 201):
-        one.after(step(number, 200))
-        most = max(most, len(one.sights))
+        one.on_step_end(step(number, 200))
+        most = max(most, len(one.sample_rows))
     assert most <= 60 + 3 * SYNC_EVERY

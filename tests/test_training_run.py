@@ -110,7 +110,7 @@ def test_what_is_left_out_by_chance_is_the_same_after_a_stop(tmp_path):
     how = {"network_dropout": 0.4, "save_every_steps": 2, "save_total_limit": 9, "export_checkpoints": "off"}
     (work, made), (other, again) = data(tmp_path / "whole"), data(tmp_path / "halved")
     whole = load_file(run(work, made, **how).file(work))
-    run_training(Train(**QUICK | how), again, other, nothing, StepTimer(until=3))
+    run_training(Train(**QUICK | how), again, other, nothing, StepTimer(stop_at=3))
     assert not Train(**QUICK | how).file(other).exists()
     halved = load_file(run(other, again, **how).file(other))
     assert all(torch.equal(whole[name], halved[name]) for name in whole) and whole.keys() == halved.keys()

@@ -13,15 +13,15 @@ from tests.toy_job import job
 from tests.training_set import sample
 from training.checkpoints.checkpoint_callback import RetentionPolicy
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
-from training.data.captions import plain_prompt
+from training.data.captions import fixed_prompt
 from training.data.sampler import seed_of
 from training.distributed import DistributedContext
 from training.evaluation.validation import (
     LossReading,
     ValidationSet,
     Validator,
-    evaluation,
     measure_losses,
+    relative_losses,
     summarize_evaluations,
 )
 from training.train import Train
@@ -40,7 +40,7 @@ def validated(folder, stop=None, **options):
     place = RunPaths(folder, "key")
     course = resume_or_start(made, place, DistributedContext())
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), place.state_folder)
-    watch.begin(course.done)
+    watch.on_train_begin(course.progress.step)
 
     def kill(step):
         if step.number == stop:
@@ -49,7 +49,7 @@ def validated(folder, stop=None, **options):
 
     if not watch.should_stop:
         try:
-            run_to_end(made, course, lambda done, total: None, (watch.after, kill), RetentionPolicy(lambda: watch.best))
+            run_to_end(made, course, lambda done, total: None, (watch.on_step_end, kill), RetentionPolicy(lambda: watch.best))
         except Killed:
             return watch, course
     watch.finish(folder)
@@ -105,7 +105,7 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
     assert torch.equal(after, torch.rand(1))
     assert torch.equal(first, measure_losses(made, HELD[0]))
     assert shown[0].deterministic
-    assert shown[1] == [plain_prompt(HELD[0], made.config)] * 4
+    assert shown[1] == [fixed_prompt(HELD[0], made.config)] * 4
 
 
 def test_a_plain_draw_is_never_mirrored():
@@ -125,7 +125,7 @@ def test_one_image_does_not_change_another(tmp_path):
         watch = Validator(
             made, course.train_state, ValidationSet.of(TRAIN, held, made.config, 42), tmp_path / str(len(found))
         )
-        watch.begin(0)
+        watch.on_train_begin(0)
         found.append(watch.evaluations[0].validation)
     assert found[1] == found[2] == {id: found[0][id] for id in (HELD[0].id, HELD[1].id)}
 
@@ -156,7 +156,7 @@ def test_whole_after_a_kill(tmp_path, stop):
     whole, _ = validated(tmp_path / "whole", save_every_steps=3)
     validated(tmp_path / "torn", stop, save_every_steps=3)
     again, course = validated(tmp_path / "torn", save_every_steps=3)
-    assert course.done < stop
+    assert course.progress.step < stop
     assert (tmp_path / "whole/validation.parquet").read_bytes() == (tmp_path / "torn/validation.parquet").read_bytes()
     assert again.evaluations == whole.evaluations
 
@@ -166,7 +166,7 @@ def test_measured_is_what_would_be_published(tmp_path):
     watch, course = validated(tmp_path, ema_decay=0.9)
     watch.job.denoiser.data.copy_(course.train_state.ema["weight"])
     plain = {(row.set, row.id, row.timestep): 1.0 for row in watch.readings}
-    assert evaluation(watch.readings, plain).validation == {
+    assert relative_losses(watch.readings, plain).validation == {
         one.id: pytest.approx(float(measure_losses(watch.job, one).mean())) for one in HELD
     }
 
@@ -179,7 +179,7 @@ def test_an_error_is_a_share_of_the_base_models_at_every_time():
         LossReading(7, "train", "a", 900.0, 0.003),
         LossReading(7, "validation", "b", 400.0, 0.06),
     ]
-    found = evaluation(rows, first)
+    found = relative_losses(rows, first)
     assert (found.step, found.reg) == (7, {})
     assert found.train == {"a": pytest.approx((0.5 + 1.5) / 2)} and found.validation == {"b": pytest.approx(0.2)}
 
@@ -203,7 +203,7 @@ def test_without_validation_images_nothing_is_measured(tmp_path):
     made = job(TRAIN)
     course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, [], made.config, 42), tmp_path)
-    watch.begin(0)
+    watch.on_train_begin(0)
     watch.finish(tmp_path)
     assert (watch.evaluations, watch.verdicts(), watch.best) == ([], [], None)
     assert not (tmp_path / "validation.parquet").exists()
@@ -230,8 +230,8 @@ def scripted_run(folder, losses, **options):
     course = resume_or_start(made, RunPaths(folder, "key"), DistributedContext())
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), folder)
     scripted(watch, losses)
-    watch.begin(0)
-    last = run_to_end(made, course, lambda done, total: None, (watch.after,), RetentionPolicy(lambda: watch.best))
+    watch.on_train_begin(0)
+    last = run_to_end(made, course, lambda done, total: None, (watch.on_step_end,), RetentionPolicy(lambda: watch.best))
     return watch, course, last
 
 
@@ -249,7 +249,7 @@ def test_a_run_whose_patience_has_ended_does_not_go_on(tmp_path):
     watch, course = validated(tmp_path, **options)
     assert (watch.should_stop, [one.step for one in watch.evaluations]) == (True, [0, 2, 4])
     again, course = validated(tmp_path, **options)
-    assert (again.should_stop, course.done, again.evaluations) == (True, 4, watch.evaluations)
+    assert (again.should_stop, course.progress.step, again.evaluations) == (True, 4, watch.evaluations)
     assert [one.step for one in validated(tmp_path, **options | {"patience": 3})[0].evaluations] == [0, 2, 4, 6]
 
 
@@ -284,7 +284,7 @@ def test_a_loss_that_is_not_finite_is_no_best(tmp_path):
     course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), tmp_path)
     with pytest.raises(PrepError, match=r"The loss of the record [0-9a-f]+ is not finite at step 0"):
-        watch.begin(0)
+        watch.on_train_begin(0)
 
 
 def test_patience_without_validations_is_refused():

@@ -31,12 +31,12 @@ def curve(validation, train=None, images=8, noise=0.002, seed=0):
 
 
 def words(evaluations):
-    return [verdict.word for verdict in diagnose(evaluations)]
+    return [verdict.fit for verdict in diagnose(evaluations)]
 
 
 def test_a_valley():
     found = diagnose(curve([0.30, 0.25, 0.20, 0.18, 0.18, 0.22, 0.30], [0.30, 0.24, 0.19, 0.15, 0.12, 0.08, 0.04]))
-    assert [verdict.word for verdict in found] == ["underfit", "underfit", "good", "good", "overfit", "overfit"]
+    assert [verdict.fit for verdict in found] == ["underfit", "underfit", "good", "good", "overfit", "overfit"]
     assert sum(verdict.best for verdict in found) == 1 and found[2].best != found[3].best
     assert "against step" in found[0].reason and "+12.0%" in found[5].reason
 
@@ -68,7 +68,7 @@ def test_pairing_sees_what_the_scatter_of_images_hides():
 @pytest.mark.parametrize("images", [0, 1, 2])
 def test_too_few_images_for_a_verdict(images):
     found = diagnose(curve([0.3, 0.2], images=images))
-    assert found[0].word == "unsure" and f"{images} validation images" in found[0].reason
+    assert found[0].fit == "unsure" and f"{images} validation images" in found[0].reason
 
 
 def test_paired_by_hand():
@@ -97,7 +97,7 @@ def test_clearly_worse_than_the_base_is_never_good():
         Evaluation(step, {}, dict(zip("abc", losses, strict=True)), {})
         for step, losses in ((0, (0.3, 0.3, 0.3)), (100, (0.0, 0.6, 0.1)), (200, (0.31, 0.31, 0.31)))
     )
-    assert [verdict.word for verdict in diagnose([base, best, late])] == ["underfit", "underfit"]
+    assert [verdict.fit for verdict in diagnose([base, best, late])] == ["underfit", "underfit"]
 
 
 def test_what_was_learnt_stays_learnt():
@@ -130,8 +130,8 @@ def test_there_is_one_best_and_it_is_never_overfit(middles, seed):
     best = best_checkpoint(evaluations)
     found = diagnose(evaluations)
     assert sum(verdict.best for verdict in found) == (best.step != 0)
-    assert all(verdict.word != "overfit" for verdict in found if verdict.best)
-    assert all(verdict.word != "overfit" for verdict in found if verdict.step < lowest_val(evaluations).step)
+    assert all(verdict.fit != "overfit" for verdict in found if verdict.best)
+    assert all(verdict.fit != "overfit" for verdict in found if verdict.step < lowest_val(evaluations).step)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(0, 99))
@@ -154,7 +154,7 @@ def test_what_was_passed_over_is_never_the_best_again(middles, seed):
 def test_on_a_plain_the_last_is_the_best_and_patience_still_ends():
     plain = curve([0.5, 0.3, 0.301, 0.302], noise=0.05)
     found = diagnose(plain)
-    assert [verdict.word for verdict in found] == ["good", "good", "good"]
+    assert [verdict.fit for verdict in found] == ["good", "good", "good"]
     assert [verdict.best for verdict in found] == [False, False, True] and found[2].reason.endswith("; the best")
     flat = curve([0.5, 0.3, 0.3, 0.3], noise=0)
     assert lowest_val(flat).step == 100 and best_checkpoint(flat).step == 300 and should_stop_early(flat, 2)

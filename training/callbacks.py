@@ -1,4 +1,4 @@
-"""What looks on while a run trains: validation, samples and curves, put together from its options."""
+"""The callbacks of a run, built from its options: validation, sample images and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.batch import StepCallback
+from training.batch import StepCallback, TrainingStep
 from training.evaluation.loss_curves import draw_curves
 from training.evaluation.outliers import find_outliers
 from training.evaluation.tensorboard import TensorBoardLogger
@@ -22,60 +22,64 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """All that looks on; none of it changes what is trained, but for when it ends."""
+    """Everything that is called after each step. It changes nothing that is trained, but may end the run early."""
 
     run: TrainingRun
-    course: RunState
+    state: RunState
     folder: Path  # of the run
     validator: Validator
     samples: SampleCallback | None
-    board: TensorBoardLogger | None
+    tensorboard: TensorBoardLogger | None
 
-    def begin(self) -> None:
-        """Take up what an earlier part of the run left; at its very beginning, look at the base model."""
-        self.validator.begin(self.course.done)
+    def on_train_begin(self) -> None:
+        """Load what an earlier part of the run wrote; before the first step, measure and sample the base model."""
+        step = self.state.progress.step
+        self.validator.on_train_begin(step)
         if self.samples:
-            self.samples.begin(self.course.done)
-        if self.board:
-            self.board.begin(self.course.done, self.validator.evaluations)
-            self.course.log.readers.append(self.board.read)
+            self.samples.on_train_begin(step)
+        if self.tensorboard:
+            self.tensorboard.on_train_begin(step, self.validator.evaluations)
+            self.state.log.row_callbacks.append(self.tensorboard.log_step)
 
     def step_callbacks(self) -> dict[str, StepCallback]:
-        """What is called after each step, by name."""
-        found: dict[str, StepCallback] = {"validation": self.validator.after}
-        if self.board:
-            found["board"] = lambda step: self.board.after(step, self.validator.evaluations) if self.board else False
+        """The callbacks by name, in the order in which they are called."""
+        callbacks: dict[str, StepCallback] = {"validation": self.validator.on_step_end}
+        if self.tensorboard:
+            callbacks["tensorboard"] = self._log_evaluations
         if self.samples:
-            found["samples"] = self.samples.after
-        return found
+            callbacks["samples"] = self.samples.on_step_end
+        return callbacks
+
+    def _log_evaluations(self, step: TrainingStep) -> bool:
+        assert self.tensorboard is not None
+        return self.tensorboard.on_step_end(step, self.validator.evaluations)
 
     def finish(self) -> dict[str, Any]:
-        """Write what was found; what run.json tells of it. The ledger's files must be there."""
+        """Write the evaluation's files, and return its part of run.json. The log's files must be written already."""
         self.validator.finish(self.folder)
         verdicts, evaluations = self.validator.verdicts(), self.validator.evaluations
         draw_curves(self.folder, evaluations, verdicts)
-        found = find_outliers(self.folder, self.run.plan.all, self.validator.readings)
-        if self.board:
-            self.board.close()
+        outliers = find_outliers(self.folder, self.run.plan.all, self.validator.readings)
+        if self.tensorboard:
+            self.tensorboard.close()
         return {
             "validation": list(summarize_evaluations(evaluations, verdicts)),
-            "outliers": [{"id": one.id, "name": one.name, "reason": one.reason} for one in found],
+            "outliers": [{"id": one.id, "name": one.name, "reason": one.reason} for one in outliers],
         }
 
 
 def build_callbacks(
-    run: TrainingRun, course: RunState, place: RunPaths, given: tuple[list[SampleRequest], Workspace]
+    run: TrainingRun, state: RunState, paths: RunPaths, requests: list[SampleRequest], workspace: Workspace
 ) -> Callbacks:
-    """What the options ask to look on; `given` are the images to paint, and the workspace."""
-    plan, job = run.plan, run.job
-    paintings, workspace = given
-    chosen = ValidationSet.of(plan.samples, plan.validation, plan.config, plan.config.seed)
-    first = course.train_state.distributed.is_main_process
+    """The callbacks that the run's options ask for; `requests` are the sample images to generate."""
+    plan, train_state = run.plan, state.train_state
+    validation_set = ValidationSet.of(plan.samples, plan.validation, plan.config, plan.config.seed)
+    main = train_state.distributed.is_main_process
     return Callbacks(
         run,
-        course,
-        place.folder,
-        Validator(job, course.train_state, chosen, place.state_folder),
-        SampleCallback(run, course.train_state, (paintings, workspace), place) if paintings and first else None,
-        TensorBoardLogger(place.folder / "tensorboard") if plan.config.tensorboard and first else None,
+        state,
+        paths.folder,
+        Validator(run.job, train_state, validation_set, paths.state_folder),
+        SampleCallback(run, train_state, requests, workspace, paths) if requests and main else None,
+        TensorBoardLogger(paths.folder / "tensorboard") if plan.config.tensorboard and main else None,
     )

@@ -32,9 +32,9 @@ class RunEstimate:
     """What a trial run did, and what the whole run would take by that."""
 
     steps: int  # that were tried
-    total: int  # of the whole run
-    touched: dict[str, int]  # how often each part was tried
-    parts: dict[str, float]  # seconds of the whole run, by part
+    total_steps: int  # of the whole run
+    parts_run: dict[str, int]  # how often each part was tried
+    seconds_by_part: dict[str, float]  # seconds of the whole run, by part
     seconds: float  # all of them
     memory: int  # bytes, the most that the process held
     gpu_memory: int  # bytes, the most that was allocated; 0 without one
@@ -42,13 +42,13 @@ class RunEstimate:
 
     def lines(self) -> Iterator[str]:
         """For people, a line each."""
-        yield f"tried {self.steps:,} of {self.total:,} steps in {self.folder}"
-        yield "touched: " + ", ".join(f"{name} {count:,}" for name, count in self.touched.items() if count)
-        if missing := [name for name, count in self.touched.items() if not count]:
+        yield f"tried {self.steps:,} of {self.total_steps:,} steps in {self.folder}"
+        yield "touched: " + ", ".join(f"{name} {count:,}" for name, count in self.parts_run.items() if count)
+        if missing := [name for name, count in self.parts_run.items() if not count]:
             yield f"not asked for: {', '.join(missing)}"
         yield f"the whole run: about {format_duration(self.seconds)}"
         yield "of these: " + ", ".join(
-            f"{name} {format_duration(took)}" for name, took in self.parts.items() if took >= 0.05
+            f"{name} {format_duration(took)}" for name, took in self.seconds_by_part.items() if took >= 0.05
         )
         gpu = f", {self.gpu_memory / 1e9:.1f} GB of the GPU" if self.gpu_memory else ""
         yield f"memory: {self.memory / 1e9:.1f} GB{gpu}"
@@ -62,17 +62,17 @@ def dry_run(config: Train, manifest: Manifest, workspace: Workspace, report: Pro
     samples = split_dataset(config, manifest).train
     total = count_steps(config, samples)
     steps = max(_FEWEST, math.ceil(total / _SHARE))
-    small = smaller(config, steps)
-    first, second = StepTimer(until=steps // 2, settle=True), StepTimer(settle=True)
+    small = dry_run_config(config, steps)
+    first, second = StepTimer(stop_at=steps // 2, synchronize=True), StepTimer(synchronize=True)
     run_training(small, manifest, workspace, report, first)
     watch = run_training(replace(small, restart=False), manifest, workspace, report, second)
     counts = PartCounts.of(config, samples, total)
     parts = estimate_time(first, second, counts)
     found = RunEstimate(
         steps=steps,
-        total=total,
-        touched=touched(watch, steps),
-        parts=parts,
+        total_steps=total,
+        parts_run=count_parts(watch, steps),
+        seconds_by_part=parts,
         seconds=sum(parts.values()),
         memory=peak_memory(),
         gpu_memory=peak_gpu_memory(),
@@ -82,7 +82,7 @@ def dry_run(config: Train, manifest: Manifest, workspace: Workspace, report: Pro
     return found
 
 
-def smaller(config: Train, steps: int) -> Train:
+def dry_run_config(config: Train, steps: int) -> Train:
     """The same run in little: everything that it was asked for happens at half and at the end."""
     half, sampled = steps // 2, bool(config.sample_every_epochs or config.sample_every_steps)
     return replace(
@@ -157,14 +157,14 @@ def estimate_time(first: StepTimer, second: StepTimer, counts: PartCounts) -> di
     }
 
 
-def touched(watch: Callbacks, steps: int) -> dict[str, int]:
+def count_parts(watch: Callbacks, steps: int) -> dict[str, int]:
     """How often each part was tried, counted by what it left."""
     rows = watch.samples.rows if watch.samples else []
     return {
         "latents": len({sample.pixel_sha256 for sample in watch.run.plan.all}),
         "steps": steps,
-        "checkpoints": len(watch.course.manager.steps()),
-        "resumes": int(watch.course.done > 0),
+        "checkpoints": len(watch.state.manager.steps()),
+        "resumes": int(watch.state.progress.step > 0),
         "validations": len(watch.validator.evaluations),
         "samples": len(rows),
         "files": len(list(watch.folder.glob(f"{watch.folder.name}.safetensors"))),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from training.batch import RunConfig
 from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.checkpoint_callback import RetentionPolicy
-from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
+from training.checkpoints.run_state import RunPaths, TrainingProgress, resume_or_start, run_to_end
 from training.data.dataset import check_samples, read_all
 from training.data.validation_split import ValidationSplit, split_validation
 from training.distributed import init_distributed
 from training.evaluation.step_timer import StepTimer
-from training.evaluation.tensorboard import need_tensorboard
+from training.evaluation.tensorboard import require_tensorboard
 from training.export.intermediate import IntermediateExports
 from training.export.publish import publish
 from training.models.base_model import find_base, with_vae
@@ -54,37 +54,38 @@ def run_training(
         ranks.main_process_first(),
         meter.span("prepare"),
     ):  # the first process finds what is wrong, and fills the caches
-        plan, paintings = _planned(config, manifest, workspace)
+        plan, requests = _planned(config, manifest, workspace)
         run = build_job(plan, workspace, report)
     folder = config.file(workspace).parent
     run = with_batch(run, ranks, folder / "batch.json", config.key(manifest, workspace))
     config = run.plan.config
     place = RunPaths(folder, config.key(manifest, workspace))
     course = resume_or_start(run.job, place, ranks)
-    if course.done and not meter.synchronize:  # a trial stops and goes on by itself
-        log.warning("Going on from the checkpoint of step %d; --restart begins anew.", course.done)
+    if course.progress.step and not meter.synchronize:  # a trial stops and goes on by itself
+        log.warning("Resuming from the checkpoint of step %d; --restart starts again.", course.progress.step)
     with suited_threads(run.job):
-        watch = build_callbacks(run, course, place, (paintings, workspace))
+        watch = build_callbacks(run, course, place, requests, workspace)
         with meter.span("base"):
-            watch.begin()
+            watch.on_train_begin()
         last, copies = None, IntermediateExports(run, course.train_state, place, manifest)
         if not watch.validator.should_stop:  # else patience had ended it before it was stopped
-            wish = RetentionPolicy(lambda: watch.validator.best, copies)
-            last = run_to_end(run.job, course, meter.reporting(report), meter.watchers(watch.step_callbacks()), wish)
-        if not meter.until:
-            done = (last.number, last.epoch) if last else (course.done, course.epoch)
+            wish = RetentionPolicy(lambda: watch.validator.best_step, copies)
+            callbacks = meter.wrap_callbacks(watch.step_callbacks())
+            last = run_to_end(run.job, course, meter.wrap_progress(report), callbacks, wish)
+        if not meter.stop_at:
+            progress = TrainingProgress(last.number, last.epoch) if last else course.progress
             with meter.span("publish"):
                 if course.train_state.distributed.is_main_process:
                     copies.verify()
-                _publish(run, watch, _result(config, watch, done), manifest, workspace)
+                _publish(run, watch, _select_weights(config, watch, progress), manifest, workspace)
     return watch
 
 
 def _planned(config: Train, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[SampleRequest]]:
-    """What a run is made of, and what it paints; PrepError for all that is wrong before a model is loaded."""
+    """What a run is made of, and its sample images; PrepError for all that is wrong before a model is loaded."""
     need_package(config.optimizer)
     if config.tensorboard:
-        need_tensorboard()
+        require_tensorboard()
     checkpoint = open_base_model(with_vae(find_base(config.base, workspace), config.vae, workspace), workspace.cache)
     family = detect_family(checkpoint)
     family.objective(checkpoint, config)  # refuses options that the base cannot be trained with
@@ -92,26 +93,24 @@ def _planned(config: Train, manifest: Manifest, workspace: Workspace) -> tuple[R
     config.check_learning_rates(family)
     held = split_dataset(config, manifest)
     check_samples([*held.train, *held.validation], family.multiple)
-    paintings = config.sample_requests(
-        held.train, family, (workspace, config.seed), native_resolution(checkpoint, family)
-    )
-    return RunConfig(config, family, checkpoint, held.train, held.validation), paintings
+    requests = config.sample_requests(held.train, family, workspace, config.seed, native_resolution(checkpoint, family))
+    return RunConfig(config, family, checkpoint, held.train, held.validation), requests
 
 
-def _result(config: Train, watch: Callbacks, done: tuple[int, int]) -> tuple[int, int]:
-    """Bring the learner to the weights that shall become the file; their step and epoch."""
-    best = watch.validator.best
-    if config.keep_weights == "last" or best is None or best == done[0]:
-        return done
-    return best, watch.course.manager.load(best).about["epoch"]
+def _select_weights(config: Train, callbacks: Callbacks, progress: TrainingProgress) -> TrainingProgress:
+    """Load the weights to export, the last or the best; the step and epoch that they are of."""
+    best = callbacks.validator.best_step
+    if config.keep_weights == "last" or best is None or best == progress.step:
+        return progress
+    return TrainingProgress(best, callbacks.state.manager.load(best).progress["epoch"])
 
 
 def _publish(
-    run: TrainingRun, watch: Callbacks, done: tuple[int, int], manifest: Manifest, workspace: Workspace
+    run: TrainingRun, callbacks: Callbacks, progress: TrainingProgress, manifest: Manifest, workspace: Workspace
 ) -> None:
-    """Write all that a finished run leaves in its folder; only the first of several processes does."""
-    config, course = run.plan.config, watch.course
-    course.log.finish(watch.folder)
-    if course.train_state.distributed.is_main_process:
-        with course.train_state.ema_weights():
-            publish(run, done, manifest, config.file(workspace), watch.finish())
+    """Write the files of a finished run; of several processes only the main one does."""
+    state = callbacks.state
+    state.log.finish(callbacks.folder)
+    if state.train_state.distributed.is_main_process:
+        with state.train_state.ema_weights():
+            publish(run, progress, manifest, run.plan.config.file(workspace), callbacks.finish())

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from training.batch import RunConfig, SampleRef, TrainingJob
-from training.data.captions import plain_prompt, prompt
+from training.data.captions import build_prompt, fixed_prompt
 from training.data.conditioning import build_text_conditioning
 from training.data.latent_cache import LatentCache, LatentKey
-from training.data.masks import Masks, tensor
+from training.data.masks import Masks, mask_tensor
 from training.data.sampler import is_flipped
 from training.methods.compatibility import check_adapters
 from training.methods.default_lr import with_default_lr
@@ -68,14 +68,14 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
         samples=plan.samples,
         latent=latent,
         mask=mask,
-        prompt=lambda draw: prompt(draw, config, config.seed),
+        prompt=lambda draw: build_prompt(draw, config, config.seed),
         encode_prompts=told.encode,
         param_groups=trainee.param_groups(),
         device=device,
         trains_text_encoder=bool(told.trained_encoders),
         offload=told.offload,
     )
-    cut = [s.id for s in plan.samples if family.too_long(tokenizers, plain_prompt(s, config), config.text)]
+    cut = [s.id for s in plan.samples if family.too_long(tokenizers, fixed_prompt(s, config), config.text)]
     return TrainingRun(plan, job, trainee, modules, tokenizers, cut)
 
 
@@ -120,6 +120,6 @@ def _masks(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Callabl
 
     def mask(draw: SampleRef) -> torch.Tensor | None:
         own = found.get(draw.image.id)
-        return None if own is None else tensor(own, config.unmasked_weight, _turned(config, draw))
+        return None if own is None else mask_tensor(own, config.unmasked_weight, _turned(config, draw))
 
     return mask

@@ -19,7 +19,7 @@ from training.data.captions import CaptionOptions
 from training.data.dataset import DataOptions
 from training.data.folders import FolderPair, read_folders
 from training.data.masks import Masks
-from training.evaluation.run_notes import found_by
+from training.evaluation.run_notes import run_notes
 from training.evaluation.step_timer import StepTimer
 from training.evaluation.validation import EVAL_ONLY_OPTIONS, ValidationOptions
 from training.methods.method import MethodOptions
@@ -126,7 +126,12 @@ class Train(
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """What validation says of the run's checkpoints, and the images that stand out."""
-        return found_by(self.file(Workspace(manifest.path.parent.parent)).with_name("run.json"))
+        return run_notes(self.file(Workspace(manifest.path.parent.parent)).with_name("run.json"))
+
+    @property
+    def forced(self) -> bool:
+        """Whether a finished run starts again."""
+        return self.restart
 
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
         file = self.file(workspace)

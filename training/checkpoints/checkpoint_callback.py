@@ -1,4 +1,4 @@
-"""Options of saving, and the watcher that keeps a run's checkpoints."""
+"""The callback that saves checkpoints, the options of saving, and what is kept besides the latest checkpoints."""
 
 from __future__ import annotations
 
@@ -59,59 +59,55 @@ class SavingOptions(Options):
 
 
 class CheckpointExporter(Protocol):
-    """What goes with checkpoints."""
+    """Exports a usable file with every checkpoint."""
 
     def export(self, step: TrainingStep) -> None:
-        """A checkpoint of this step was due, and is written."""
+        """Write the file of a checkpoint that was just saved after `step`."""
 
     def prune(self, steps: Collection[int]) -> None:
-        """Only the checkpoints of these steps are left."""
+        """Delete the files of all steps but these."""
 
 
 class NullExporter:
-    """No checkpoint has anything beside it."""
+    """Exports nothing."""
 
     def export(self, step: TrainingStep) -> None:
-        """See Beside."""
+        """See CheckpointExporter."""
 
     def prune(self, steps: Collection[int]) -> None:
-        """See Beside."""
-
-
-def no_best() -> int | None:
-    """What a run without validation answers when it is asked for its best step."""
-    return None
+        """See CheckpointExporter."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """What is kept with the latest checkpoints."""
+    """What is kept besides the latest checkpoints."""
 
-    best: Callable[[], int | None] = no_best  # the step that validation found the best so far
+    best_step: Callable[[], int | None] = lambda: None  # the step with the best validation so far, if any
     exporter: CheckpointExporter = field(default_factory=NullExporter)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCallback:
-    """Saves a checkpoint whenever it is due, and what the run did so far with it."""
+    """Saves a checkpoint and flushes the log whenever a checkpoint is due."""
 
     options: SavingOptions
     manager: CheckpointManager
     log: TrainingLog
     policy: RetentionPolicy
 
-    def after(self, step: TrainingStep) -> bool:
+    def on_step_end(self, step: TrainingStep) -> bool:
+        """Save if it is due, or if this step is the best so far; never stops the run."""
         due = step.due(self.options.save_every_steps, self.options.save_every_epochs)
-        if due or step.number == self.policy.best():
+        if due or step.number == self.policy.best_step():
             self.save(step)
             self.policy.exporter.export(step)
         return False
 
     def save(self, step: TrainingStep) -> None:
-        """Write a checkpoint of this step. PrepError when the run has gone wrong: then the last good one stays."""
+        """Write a checkpoint of this step. PrepError if the weights are not finite; earlier checkpoints stay then."""
         self.log.flush()
-        self.manager.check(step)
-        self.manager.save(step.number, {"epoch": step.epoch, "first": self.log.first})
-        best = self.policy.best()
+        self.manager.check_finite(step)
+        self.manager.save(step.number, {"epoch": step.epoch, "first_loss": self.log.first_loss})
+        best = self.policy.best_step()
         self.manager.prune(self.options.save_total_limit, frozenset() if best is None else frozenset((best,)))
         self.policy.exporter.prune(self.manager.steps())

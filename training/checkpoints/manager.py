@@ -1,4 +1,4 @@
-"""Checkpoints that a run goes on from: all it takes, as safetensors and JSON, whole or not there."""
+"""Checkpoints: the state a run resumes from, as safetensors and JSON, complete or absent."""
 
 from __future__ import annotations
 
@@ -20,93 +20,94 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TENSORS = "state.safetensors"
-_NUMBERS = "state.json"
-_LAYOUT = 1  # raise it when older checkpoints cannot be gone on from
+_STATE = "state.json"
+_LAYOUT = 2  # raise it when a run can no longer resume from older checkpoints
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint as it was read."""
+    """A checkpoint as read from disk."""
 
     step: int
     tensors: dict[str, torch.Tensor]
-    numbers: dict[str, Any]  # the optimizer's
-    about: dict[str, Any]  # what else was given to keep
+    optimizer_state: dict[str, Any]  # the optimizer's numbers that are no tensors
+    progress: dict[str, Any]  # what the caller saved with it
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointManager:
     """A run's checkpoints: folders named after their step.
 
-    Randomness and the order of the images are functions of the seed and the step's number, and
-    so are the rates: of them nothing has to be kept.
+    Randomness, the order of the images and the learning rates are functions of the seed and the
+    step, so they are not saved.
     """
 
     folder: Path
-    state: TrainState
+    train_state: TrainState
 
-    def save(self, step: int, about: dict[str, Any]) -> None:
-        """Write the learner's state as it is after `step`: in a folder aside, which then gets its name."""
-        if not self.state.distributed.is_main_process:
+    def save(self, step: int, progress: dict[str, Any]) -> None:
+        """Write the training state after `step`: into a temporary folder, which is then renamed."""
+        if not self.train_state.distributed.is_main_process:
             return
         draft, target = self.folder / f".step-{step:08d}.tmp", self._path(step)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        _write_tensors(draft / _TENSORS, self.state.tensors())
-        numbers = {"layout": _LAYOUT, "step": step, "optimizer": self.state.state_json(), "about": about}
-        (draft / _NUMBERS).write_text(json.dumps(numbers), "utf-8")
+        _write_tensors(draft / _TENSORS, self.train_state.tensors())
+        state = {"layout": _LAYOUT, "step": step, "optimizer": self.train_state.state_json(), "progress": progress}
+        (draft / _STATE).write_text(json.dumps(state), "utf-8")
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
 
-    def restore(self, most: int) -> Checkpoint | None:
-        """Bring the learner to the newest whole checkpoint of at most `most` steps; None where there is none.
+    def restore_latest(self, max_step: int) -> Checkpoint | None:
+        """Restore the newest valid checkpoint of at most `max_step` steps; None if there is none.
 
-        Later ones are deleted: they are of a longer run than is wanted now.
+        Later checkpoints belong to a longer run than the one asked for, and are deleted.
         """
         from safetensors import SafetensorError
 
         for step in sorted(self.steps(), reverse=True):
-            if step > most:
+            if step > max_step:
                 self._delete(step)
                 continue
             try:
-                found = self._read(step)
+                checkpoint = self._read(step)
             except (OSError, SafetensorError, ValueError) as error:
-                log.warning("The checkpoint %s is damaged and passed over: %s.", self._path(step), _line(error))
+                log.warning("Skipping the damaged checkpoint %s: %s.", self._path(step), _first_line(error))
                 continue
-            self.state.restore(found.tensors, found.numbers)
-            return found
+            self.train_state.restore(checkpoint.tensors, checkpoint.optimizer_state)
+            return checkpoint
         return None
 
     def load(self, step: int) -> Checkpoint:
-        """Bring the learner to the checkpoint of this step, which must be there."""
-        found = self._read(step)
-        self.state.restore(found.tensors, found.numbers)
-        return found
+        """Restore the checkpoint of this step, which must exist."""
+        checkpoint = self._read(step)
+        self.train_state.restore(checkpoint.tensors, checkpoint.optimizer_state)
+        return checkpoint
 
-    def check(self, step: TrainingStep) -> None:
-        """PrepError, with the ids of the step's batch, when a weight is not finite: then nothing is saved."""
+    def check_finite(self, step: TrainingStep) -> None:
+        """Raise PrepError, with the ids of the step's batch, if a weight is not finite, before it is saved."""
         import torch
 
-        largest = torch.nn.utils.get_total_norm(list(self.state.result().values()), float("inf"))
+        largest = torch.nn.utils.get_total_norm(list(self.train_state.result().values()), float("inf"))
         if not bool(torch.isfinite(largest)):
-            ids = ", ".join(dict.fromkeys(draw.image.id for shown in step.trained for draw in shown.samples))
+            ids = ", ".join(dict.fromkeys(draw.image.id for trained in step.trained for draw in trained.samples))
             raise PrepError(
                 f"The weights are not finite after step {step.number}; its batch holds the records {ids}.",
-                "Lower the learning rate, or look at these images and captions with: prep preview",
+                "Lower the learning rate, or inspect these images and captions with: prep preview",
             )
 
     def prune(self, keep: int, keep_steps: frozenset[int] = frozenset()) -> None:
-        """Delete all but the latest `keep` checkpoints, and those of the steps to spare."""
+        """Delete all checkpoints but the latest `keep` and those of `keep_steps`."""
         for step in sorted(self.steps())[:-keep]:
             if step not in keep_steps:
                 self._delete(step)
 
     def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in no order."""
         return [int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*")]
 
     def _delete(self, step: int) -> None:
-        if self.state.distributed.is_main_process:
+        if self.train_state.distributed.is_main_process:
             shutil.rmtree(self._path(step))
 
     def _path(self, step: int) -> Path:
@@ -115,27 +116,25 @@ class CheckpointManager:
     def _read(self, step: int) -> Checkpoint:
         from safetensors.torch import load_file
 
-        numbers = json.loads((self._path(step) / _NUMBERS).read_text("utf-8"))
-        if numbers["layout"] != _LAYOUT:
+        state = json.loads((self._path(step) / _STATE).read_text("utf-8"))
+        if state["layout"] != _LAYOUT:
             raise ValueError("another version of prep wrote it")
-        return Checkpoint(
-            numbers["step"], load_file(self._path(step) / _TENSORS), numbers["optimizer"], numbers["about"]
-        )
+        return Checkpoint(state["step"], load_file(self._path(step) / _TENSORS), state["optimizer"], state["progress"])
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors one by one, so that no second copy of them all is made; those that share memory each for itself."""
+    """Write tensors one by one, without a second copy of all of them; tensors that share memory are separated."""
     from safetensors.torch import save_file
 
-    seen, apart = set[int](), dict[str, "torch.Tensor"]()
+    seen, separate = set[int](), dict[str, "torch.Tensor"]()
     for name, value in tensors.items():
-        place = value.untyped_storage().data_ptr()
-        apart[name] = value.detach().clone() if place in seen else value.detach().contiguous()
-        seen.add(place)
-    save_file(apart, path)
+        address = value.untyped_storage().data_ptr()
+        separate[name] = value.detach().clone() if address in seen else value.detach().contiguous()
+        seen.add(address)
+    save_file(separate, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""A run from its newest checkpoint to its end: what is watched while it trains, and in which order."""
+"""A run from its newest checkpoint to its end, with its log, its checkpoints and its signals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from training.batch import StepCallback, TrainingJob, TrainingStep
 from training.checkpoints.checkpoint_callback import CheckpointCallback, RetentionPolicy
 from training.checkpoints.manager import CheckpointManager
-from training.checkpoints.signals import Signals
+from training.checkpoints.signals import StopSignals
 from training.checkpoints.training_log import TrainingLog
 from training.distributed import DistributedContext
 from training.optim.train_state import TrainState, make_train_state
@@ -22,70 +22,85 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:
-    """Where a run keeps what it has done so far."""
+    """Where a run keeps its files."""
 
     folder: Path  # of the run
-    key: str  # hash of all that decides what it does
+    key: str  # hash of everything that determines its result
 
     @property
     def state_folder(self) -> Path:
-        """Its checkpoints and the parts of its ledger; runs of other keys lie beside it."""
+        """The folder of its checkpoints and of the parts of its log; runs with other keys have other folders."""
         return self.folder / "checkpoints" / self.key[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingProgress:
+    """How far a run has come."""
+
+    step: int = 0  # steps done
+    epoch: int = 1  # epochs begun
 
 
 @dataclass(frozen=True)
 class RunState:
-    """A run under way, and how far it has come."""
+    """A run that is ready to train, and how far it had come before."""
 
     train_state: TrainState
     log: TrainingLog
     manager: CheckpointManager
-    done: int  # steps
-    epoch: int  # of the last of them, from 1
+    progress: TrainingProgress
 
 
-def resume_or_start(job: TrainingJob, place: RunPaths, ranks: DistributedContext) -> RunState:
-    """The run as its newest checkpoint left it, or new."""
+def resume_or_start(job: TrainingJob, paths: RunPaths, distributed: DistributedContext) -> RunState:
+    """The run as its newest checkpoint left it, or a new one."""
     config = job.config
-    learner = make_train_state(job.param_groups, config, ranks)
-    ledger, shelf = TrainingLog(place.state_folder, job.prompt, ranks), CheckpointManager(place.state_folder, learner)
-    if config.restart and ranks.is_main_process:
-        shutil.rmtree(place.state_folder, ignore_errors=True)
-    ranks.barrier()
-    saved = shelf.restore(count_steps(config, job.samples))
-    done = saved.step if saved else 0
-    ranks.barrier()
-    if ranks.is_main_process:
-        ledger.rewind(done)
-    if saved:
-        ledger.first = saved.about["first"]
-    return RunState(learner, ledger, shelf, done, saved.about["epoch"] if saved else 1)
+    train_state = make_train_state(job.param_groups, config, distributed)
+    log = TrainingLog(paths.state_folder, job.prompt, distributed)
+    manager = CheckpointManager(paths.state_folder, train_state)
+    if config.restart and distributed.is_main_process:
+        shutil.rmtree(paths.state_folder, ignore_errors=True)
+    distributed.barrier()
+    checkpoint = manager.restore_latest(count_steps(config, job.samples))
+    progress = TrainingProgress(checkpoint.step, checkpoint.progress["epoch"]) if checkpoint else TrainingProgress()
+    distributed.barrier()
+    if distributed.is_main_process:
+        log.rewind(progress.step)
+    if checkpoint:
+        log.first_loss = checkpoint.progress["first_loss"]
+    return RunState(train_state, log, manager, progress)
 
 
 def run_to_end(
     job: TrainingJob,
-    course: RunState,
+    state: RunState,
     report: ProgressFn,
-    more: tuple[StepCallback, ...] = (),
-    wish: RetentionPolicy = RetentionPolicy(),
+    callbacks: tuple[StepCallback, ...] = (),
+    policy: RetentionPolicy = RetentionPolicy(),
 ) -> TrainingStep | None:
-    """Train to the end, or until a watcher ends it; returns the last step, None when there was none left to do.
+    """Train to the end, or until a callback stops the run; returns the last step, None if no step was left.
 
-    A checkpoint is written whenever it is due. On SIGINT and SIGTERM the run ends with one, by Stopped.
+    Checkpoints are written whenever they are due. SIGINT and SIGTERM end the run with a checkpoint and Interrupted.
     """
-    keeper = CheckpointCallback(job.config, course.manager, course.log, wish)
+    checkpoints = CheckpointCallback(job.config, state.manager, state.log, policy)
     last: list[TrainingStep] = []
 
-    def tell(step: TrainingStep) -> bool:
+    def report_step(step: TrainingStep) -> bool:
         last[:] = [step]
         report(step.number, step.total)
         return False
 
-    with Signals(course.train_state.distributed) as signals:
-        # The ledger first: it finds out what has gone wrong before that is saved.
-        train(job, course.train_state, course.done, (course.log.after, *more, keeper.after, tell, signals.after))
-        if last and last[0].number not in course.manager.steps():
-            keeper.save(last[0])
+    with StopSignals(state.train_state.distributed) as signals:
+        # The log comes first: it finds losses that are not finite before they are saved.
+        all_callbacks = (
+            state.log.on_step_end,
+            *callbacks,
+            checkpoints.on_step_end,
+            report_step,
+            signals.on_step_end,
+        )
+        train(job, state.train_state, state.progress.step, all_callbacks)
+        if last and last[0].number not in state.manager.steps():
+            checkpoints.save(last[0])
         if last:
-            signals.check(last[0])
+            signals.raise_if_caught(last[0])
     return last[0] if last else None

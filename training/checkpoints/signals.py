@@ -1,4 +1,4 @@
-"""What a run does when it is asked to end: finish the step, save, and go."""
+"""SIGINT and SIGTERM during training: finish the step, save a checkpoint and stop."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ log = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Signals:
-    """While it is entered, the first SIGINT or SIGTERM is noted; the second acts at once, as it always did.
+class StopSignals:
+    """Context manager that remembers the first SIGINT or SIGTERM; the second one has its usual effect.
 
-    Only the main thread is told of signals; in another one nothing changes.
+    Python delivers signals to the main thread only; in another thread this changes nothing.
     """
 
-    def __init__(self, ranks: DistributedContext) -> None:
-        self.ranks = ranks
+    def __init__(self, distributed: DistributedContext) -> None:
+        self.distributed = distributed
         self.caught = 0
-        self.before: dict[int, Any] = {}
+        self.handlers: dict[int, Any] = {}  # those of before, by signal
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self.handlers = {number: signal.signal(number, self._catch) for number in _SIGNALS}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._undo()
+        self._restore_handlers()
 
-    def after(self, step: TrainingStep) -> bool:
-        """Whether to end. Of several processes one alone would wait for the others forever, so all ask each other."""
-        if self.ranks.world_size == 1:
+    def on_step_end(self, step: TrainingStep) -> bool:
+        """Whether to stop. A process that stopped alone would leave the others waiting, so all of them agree first."""
+        if self.distributed.world_size == 1:
             return bool(self.caught)
         if step.number % SYNC_EVERY == 0:
-            self.caught = self.ranks.all_reduce_max(self.caught)
+            self.caught = self.distributed.all_reduce_max(self.caught)
             return bool(self.caught)
         return False
 
-    def check(self, step: TrainingStep) -> None:
-        """Raise Stopped when the run has ended at `step` because of a signal."""
+    def raise_if_caught(self, step: TrainingStep) -> None:
+        """Raise Interrupted if a signal ended the run at `step`."""
         if self.caught and not step.last:
             raise Interrupted(
                 f"Stopped after step {step.number} of {step.total}, which is saved.",
-                "The same command goes on from there.",
+                "The same command resumes from there.",
                 self.caught,
             )
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _catch(self, number: int, frame: FrameType | None) -> None:
         self.caught = number
-        self._undo()
-        log.warning("Finishing this step, then saving. Once more stops at once.")
+        self._restore_handlers()
+        log.warning("Finishing this step and saving a checkpoint. Interrupt again to stop at once.")
 
-    def _undo(self) -> None:
-        for number, handler in self.before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        self.before = {}
+        self.handlers = {}

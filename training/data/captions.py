@@ -72,32 +72,32 @@ class CaptionOptions(Options):
         return TextSettings(self.max_token_length, self.clip_skip, self.weighted_captions)
 
 
-def prompt(draw: SampleRef, captions: CaptionOptions, seed: int) -> str:
+def build_prompt(draw: SampleRef, captions: CaptionOptions, seed: int) -> str:
     """The prompt of one draw: the same for the same (seed, record id, number), whatever is drawn beside it.
 
     In this order: one line and its choices, dropout of the whole, dropout of tags, shuffling,
     prefix and suffix. So a caption left empty is empty, prefix and suffix included: it stands for
     what the model does without a prompt.
     """
-    chance = random.Random(seed_of(seed, "caption", draw.image.id, draw.repeat))
-    text = _line(draw.image.caption, captions, chance)
+    rng = random.Random(seed_of(seed, "caption", draw.image.id, draw.repeat))
+    text = _select_line(draw.image.caption, captions, rng)
     every = captions.caption_dropout_every_n_epochs
-    if chance.random() < captions.caption_dropout or (every and (draw.epoch + 1) % every == 0):
+    if rng.random() < captions.caption_dropout or (every and (draw.epoch + 1) % every == 0):
         return ""
-    front, loose, end = parts(text, captions)
-    loose = _thinned(loose, captions.tag_dropout, _Held(draw.image.subject, bool(front or end)), chance)
+    front, loose, end = split_caption(text, captions)
+    loose = _drop_tags(loose, captions.tag_dropout, _ProtectedTags(draw.image.subject, bool(front or end)), rng)
     if captions.shuffle_caption:
-        chance.shuffle(loose)
-    return _framed([*front, *loose, *end], captions)
+        rng.shuffle(loose)
+    return _join([*front, *loose, *end], captions)
 
 
-def plain_prompt(sample: TrainingImage, captions: CaptionOptions) -> str:
+def fixed_prompt(sample: TrainingImage, captions: CaptionOptions) -> str:
     """The prompt without any chance: the first line, the first of each choice, all tags in their order."""
-    front, loose, end = parts(_line(sample.caption, captions, None), captions)
-    return _framed([*front, *loose, *end], captions)
+    front, loose, end = split_caption(_select_line(sample.caption, captions, None), captions)
+    return _join([*front, *loose, *end], captions)
 
 
-def parts(text: str, captions: CaptionOptions) -> tuple[list[str], list[str], list[str]]:
+def split_caption(text: str, captions: CaptionOptions) -> tuple[list[str], list[str], list[str]]:
     """A caption's tags: those kept in front, those that may move or go, those kept at the end."""
     separator = captions.keep_separator
     if separator and separator in text:
@@ -129,30 +129,30 @@ def expand_wildcards(text: str, rng: random.Random | None) -> str:
     return text.replace("\\{", "{").replace("\\}", "}")
 
 
-def _line(text: str, captions: CaptionOptions, chance: random.Random | None) -> str:
+def _select_line(text: str, captions: CaptionOptions, rng: random.Random | None) -> str:
     """The line that counts. Without wildcards a caption is one text, wherever its lines break."""
     if not captions.wildcards:
         return " ".join(text.split())
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()] or [""]
-    return expand_wildcards(chance.choice(lines) if chance else lines[0], chance)
+    return expand_wildcards(rng.choice(lines) if rng else lines[0], rng)
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _ProtectedTags:
     """What dropout must spare: the trigger, and one tag where none is kept in place."""
 
     trigger: str
     others: bool  # whether tags are kept in place
 
 
-def _thinned(tags: list[str], share: float, held: _Held, chance: random.Random) -> list[str]:
+def _drop_tags(tags: list[str], share: float, protected: _ProtectedTags, rng: random.Random) -> list[str]:
     if not share:
         return tags
-    left = [tag for tag in tags if chance.random() >= share or (held.trigger and held.trigger in tag.split())]
-    return left if left or held.others else tags[:1]
+    kept = [tag for tag in tags if rng.random() >= share or (protected.trigger and protected.trigger in tag.split())]
+    return kept if kept or protected.others else tags[:1]
 
 
-def _framed(tags: list[str], captions: CaptionOptions) -> str:
+def _join(tags: list[str], captions: CaptionOptions) -> str:
     return " ".join(part for part in (captions.caption_prefix, ", ".join(tags), captions.caption_suffix) if part)
 
 

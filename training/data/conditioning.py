@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.data.captions import plain_prompt
+from training.data.captions import fixed_prompt
 from training.data.text_cache import TextEmbeddingCache
 from training.performance.prefetch import to_device
 
@@ -68,7 +68,7 @@ def build_text_conditioning(
     texts = TextEmbeddingCache(
         workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}{rounded}"
     )
-    prompts = {plain_prompt(sample, config) for sample in plan.all} | ({""} if config.varied else set())
+    prompts = {fixed_prompt(sample, config) for sample in plan.all} | ({""} if config.varied else set())
     texts.prepare(sorted(prompts), lambda: by(load()), report)
     return TextConditioning(on_device(texts.reader()), {})
 

@@ -43,7 +43,7 @@ class LatentKey:
     """An image as a draw shows it: as it is, or mirrored."""
 
     sample: TrainingImage
-    mirrored: bool = False
+    flipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class LatentCache:
     vae: str  # hash of the VAE
     factor: int = 8  # pixels per latent, each way
 
-    def prepare(self, views: list[LatentKey], load_vae: Callable[[], Any], report: ProgressFn) -> None:
+    def prepare(self, keys: list[LatentKey], load_vae: Callable[[], Any], report: ProgressFn) -> None:
         """Compute what is missing or damaged. The VAE is loaded only if something is."""
-        distinct = {self.path(view): view for view in views}
+        distinct = {self.path(view): view for view in keys}
         missing = {path: view for path, view in distinct.items() if self.read(view) is None}
         if not missing:
             return
@@ -85,25 +85,25 @@ class LatentCache:
 
         return read
 
-    def path(self, view: LatentKey) -> Path:
-        key = f"{_LAYOUT} {view.sample.pixel_sha256} {'mirrored ' if view.mirrored else ''}{self.vae}"
-        name = hashlib.sha256(key.encode()).hexdigest()
+    def path(self, key: LatentKey) -> Path:
+        text = f"{_LAYOUT} {key.sample.pixel_sha256} {'flipped ' if key.flipped else ''}{self.vae}"
+        name = hashlib.sha256(text.encode()).hexdigest()
         return self.workspace.cache / "latents" / name[:2] / f"{name}.safetensors"
 
-    def read(self, view: LatentKey) -> Moments | None:
+    def read(self, key: LatentKey) -> Moments | None:
         """Mean and deviation, or None when there is no whole, finite entry of the right shape."""
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            found = load_file(self.path(view))
+            found = load_file(self.path(key))
         except (OSError, SafetensorError):
             return None
         if found.keys() != {"mean", "std"}:
             return None
         mean, std = found["mean"], found["std"]
-        shape = (view.sample.height // self.factor, view.sample.width // self.factor)
+        shape = (key.sample.height // self.factor, key.sample.width // self.factor)
         if mean.shape != std.shape or mean.dim() != 4 or mean.shape[2:] != shape:
             return None
         return (mean, std) if bool(torch.isfinite(mean + std).all()) else None
@@ -124,7 +124,7 @@ class LatentCache:
 
     def _pixels(self, view: LatentKey) -> torch.Tensor:
         pixels = read_pixels(view.sample, self.workspace)
-        return pixels.flip(3) if view.mirrored else pixels
+        return pixels.flip(3) if view.flipped else pixels
 
     def _write(self, batch: list[tuple[LatentKey, torch.Tensor]], vae: Any, portions: AdaptiveBatcher) -> None:
         import torch

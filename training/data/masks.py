@@ -36,13 +36,13 @@ _AT_ONCE = 64  # images whose masks are read at a time
 class Masks:
     """Where masks come from: the sources' alpha channels, or a folder of files named as they are."""
 
-    where: str  # 'alpha' or a folder
+    location: str  # 'alpha' or a folder
     workspace: Workspace
     factor: int  # pixels per latent, each way
 
     def digest(self) -> str:
         """What the masks depend on beside the sources: the folder's files by name and content."""
-        if self.where == ALPHA:
+        if self.location == ALPHA:
             return ALPHA
         listing = hashlib.sha256()
         for stem, path in sorted(self._files().items()):
@@ -54,7 +54,7 @@ class Masks:
 
         Regularization images have none: they show what shall stay as it is, all of it.
         """
-        files = {} if self.where == ALPHA else self._files()
+        files = {} if self.location == ALPHA else self._files()
         wanted = [sample for sample in samples if not sample.reg and sample.source is not None]
         found: dict[str, ndarray] = {}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -63,11 +63,11 @@ class Masks:
                 masks = pool.map(lambda sample: self._mask(sample, files), some)
                 found |= {s.id: mask for s, mask in zip(some, masks, strict=True) if mask is not None}
                 report(at + len(some), len(wanted))
-        self._tell(wanted, found)
+        self._warn(wanted, found)
         return found
 
     def _files(self) -> dict[str, Path]:
-        folder = self.workspace.resolve(self.where)
+        folder = self.workspace.resolve(self.location)
         if not folder.is_dir():
             raise PrepError(
                 f"The folder of masks {folder} does not exist.", "Name one, or take the sources' transparency: alpha"
@@ -77,34 +77,34 @@ class Masks:
     def _mask(self, sample: TrainingImage, files: dict[str, Path]) -> ndarray | None:
         assert sample.source is not None
         source = self.workspace.source(sample.source.path)
-        path = source if self.where == ALPHA else files.get(source.stem)
+        path = source if self.location == ALPHA else files.get(source.stem)
         if path is None:
             return None
         try:
-            mask = (alpha_of if self.where == ALPHA else grey_of)(path.read_bytes())
+            mask = (read_alpha if self.location == ALPHA else read_gray)(path.read_bytes())
             if mask is None:
                 return None
-            whole = placed(mask, sample.source.crop, sample.source.transform)
+            whole = transform_mask(mask, sample.source.crop, sample.source.transform)
         except (OSError, Unreadable) as error:
             raise PrepError(f"The mask {path} cannot be read: {error}", "Mend or remove it.") from None
-        return reduced(whole, self.factor)
+        return downscale_mask(whole, self.factor)
 
-    def _tell(self, wanted: list[TrainingImage], found: dict[str, ndarray]) -> None:
+    def _warn(self, wanted: list[TrainingImage], found: dict[str, ndarray]) -> None:
         if len(found) < len(wanted):
             log.warning("%d of %d images have no mask and count whole", len(wanted) - len(found), len(wanted))
         if empty := [sample.name for sample in wanted if sample.id in found and not found[sample.id].any()]:
             log.warning("%d masks leave nothing that counts, that of %s first", len(empty), escape_control(empty[0]))
 
 
-def tensor(mask: ndarray, floor: float, mirrored: bool) -> torch.Tensor:
+def mask_tensor(mask: ndarray, minimum: float, flipped: bool) -> torch.Tensor:
     """A mask at the size of the latents as (1, 1, h, w) float32, at least `floor` everywhere."""
     import torch
 
     grey = torch.from_numpy(mask.copy())[None, None].float() / 255
-    return (grey.flip(3) if mirrored else grey).clamp(min=floor)
+    return (grey.flip(3) if flipped else grey).clamp(min=minimum)
 
 
-def alpha_of(data: bytes) -> ndarray | None:
+def read_alpha(data: bytes) -> ndarray | None:
     """The alpha channel of an image file, upright, uint8 (height, width); None when all of it is opaque.
 
     Raises Unreadable.
@@ -121,7 +121,7 @@ def alpha_of(data: bytes) -> ndarray | None:
     return None if bool((alpha == 255).all()) else _upright(alpha, opened.orientation)
 
 
-def grey_of(data: bytes) -> ndarray:
+def read_gray(data: bytes) -> ndarray:
     """A mask file as uint8 (height, width), upright: white counts, black does not. Raises Unreadable."""
     import numpy as np
 
@@ -133,7 +133,7 @@ def grey_of(data: bytes) -> ndarray:
     return _upright(grey, opened.orientation)
 
 
-def placed(mask: ndarray, crop: CropBox, change: Transform | None) -> ndarray:
+def transform_mask(mask: ndarray, crop: CropBox, change: Transform | None) -> ndarray:
     """A mask of the whole upright source as the record's image shows it: cut, turned and scaled with it.
 
     uint8, (crop.height, crop.width). The mask may be larger or smaller than the source; a crop is
@@ -147,7 +147,7 @@ def placed(mask: ndarray, crop: CropBox, change: Transform | None) -> ndarray:
     return whole
 
 
-def reduced(mask: ndarray, factor: int) -> ndarray:
+def downscale_mask(mask: ndarray, factor: int) -> ndarray:
     """A mask at the size of the latents: uint8, the mean of each cell of `factor` x `factor` pixels."""
     import numpy as np
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 from training.batch import NoiseSample, SampleRef, TrainingImage
 
 if TYPE_CHECKING:
-
     from training.objective import Objective
     from training.objective_options import ObjectiveOptions
 
@@ -32,7 +31,7 @@ def is_flipped(draw: SampleRef, seed: int) -> bool:
 
 
 def epoch_batches(
-    samples: list[TrainingImage], epoch: int, batch: int, seed: int, underfilled: IncompleteBatch = "keep"
+    samples: list[TrainingImage], epoch: int, batch_size: int, seed: int, incomplete_batch: IncompleteBatch = "keep"
 ) -> list[list[SampleRef]]:
     """The batches of one epoch in random order; none mixes sizes, and every image comes as often as planned.
 
@@ -46,51 +45,51 @@ def epoch_batches(
     sizes: dict[tuple[int, int], list[SampleRef]] = defaultdict(list)
     for draw in drawn:
         sizes[draw.image.width, draw.image.height].append(draw)
-    if batch > 1:
-        sizes = {size: _FILL[underfilled](group, batch) for size, group in sizes.items()}
-    batches = [group[at : at + batch] for group in sizes.values() for at in range(0, len(group), batch)]
-    _check(drawn, batches, underfilled)
+    if batch_size > 1:
+        sizes = {size: _INCOMPLETE[incomplete_batch](group, batch_size) for size, group in sizes.items()}
+    batches = [group[at : at + batch_size] for group in sizes.values() for at in range(0, len(group), batch_size)]
+    _check_counts(drawn, batches, incomplete_batch)
     order.shuffle(batches)
     return batches
 
 
-def _check(planned: list[SampleRef], batches: list[list[SampleRef]], underfilled: IncompleteBatch) -> None:
+def _check_counts(planned: list[SampleRef], batches: list[list[SampleRef]], incomplete_batch: IncompleteBatch) -> None:
     """AssertionError when an image is not seen as often as planned, but for what the policy adds or drops."""
     plan = Counter(draw.image.id for draw in planned)
     shown = Counter(draw.image.id for batch in batches for draw in batch)
     missed, more = plan - shown, shown - plan
-    if (missed and underfilled != "drop") or (more and underfilled != "fill"):
+    if (missed and incomplete_batch != "drop") or (more and incomplete_batch != "fill"):
         id = min(missed or more)
         raise AssertionError(f"the record {id} is shown {shown[id]} times an epoch, not the planned {plan[id]}")
 
 
 def all_batches(
-    samples: list[TrainingImage], batch: int, seed: int, underfilled: IncompleteBatch = "keep"
+    samples: list[TrainingImage], batch_size: int, seed: int, incomplete_batch: IncompleteBatch = "keep"
 ) -> Iterator[tuple[int, list[SampleRef]]]:
     """Epoch after epoch without end: the epoch's number from 0, and a batch."""
     epoch = 0
     while True:
-        for drawn in epoch_batches(samples, epoch, batch, seed, underfilled):
+        for drawn in epoch_batches(samples, epoch, batch_size, seed, incomplete_batch):
             yield epoch, drawn
         epoch += 1
 
 
-def _filled(group: list[SampleRef], batch: int) -> list[SampleRef]:
+def _fill_up(group: list[SampleRef], batch: int) -> list[SampleRef]:
     """A whole number of batches: the first of the group come once more, with chances of their own."""
     lack = -len(group) % batch
     again = itertools.islice(itertools.cycle(group), lack)
     return [*group, *(replace(draw, repeat=-1 - draw.repeat - k * _FILLER_OFFSET) for k, draw in enumerate(again))]
 
 
-def _cut(group: list[SampleRef], batch: int) -> list[SampleRef]:
+def _drop_rest(group: list[SampleRef], batch: int) -> list[SampleRef]:
     return group[: len(group) - len(group) % batch]
 
 
 _FILLER_OFFSET = 1 << 32  # more than a run has turns: keeps a filler's chance apart from all others
-_FILL: dict[IncompleteBatch, Callable[[list[SampleRef], int], list[SampleRef]]] = {
+_INCOMPLETE: dict[IncompleteBatch, Callable[[list[SampleRef], int], list[SampleRef]]] = {
     "keep": lambda group, batch: group,
-    "fill": _filled,
-    "drop": _cut,
+    "fill": _fill_up,
+    "drop": _drop_rest,
 }
 
 

@@ -42,23 +42,23 @@ def split_validation(samples: list[TrainingImage], options: ValidationOptions, s
     return found
 
 
-def check_leakage(found: ValidationSplit, bits: int) -> None:
+def check_leakage(split: ValidationSplit, bits: int) -> None:
     """PrepError when a validation image is trained on: itself, a copy, or one within `bits` of its hash."""
-    whole = {sample.pixel_sha256: sample for sample in found.train} | {
-        root_of(sample.id): sample for sample in found.train
+    whole = {sample.pixel_sha256: sample for sample in split.train} | {
+        root_of(sample.id): sample for sample in split.train
     }
-    twins = {s.id: whole.get(s.pixel_sha256) or whole.get(root_of(s.id)) for s in found.validation}
-    hashed = [sample for sample in found.train if sample.phash]
-    asked = [sample for sample in found.validation if sample.phash]
+    twins = {s.id: whole.get(s.pixel_sha256) or whole.get(root_of(s.id)) for s in split.validation}
+    hashed = [sample for sample in split.train if sample.phash]
+    asked = [sample for sample in split.validation if sample.phash]
     alike = nearest_within([sample.phash for sample in asked], [sample.phash for sample in hashed], bits)
     looks = {one.id: hashed[at] for one, at in zip(asked, alike, strict=True) if at is not None}
-    leaks = [(one, twins[one.id] or looks[one.id]) for one in found.validation if twins[one.id] or one.id in looks]
+    leaks = [(one, twins[one.id] or looks[one.id]) for one in split.validation if twins[one.id] or one.id in looks]
     if not leaks:
         return
     one, other = leaks[0]
     how = "the same image as" if twins[one.id] else "nearly the same image as"
     raise PrepError(
-        f"{len(leaks)} of {len(found.validation)} validation images are also trained on: "
+        f"{len(leaks)} of {len(split.validation)} validation images are also trained on: "
         f"{one.name} is {how} {other.name}.",
         "What was seen validates nothing. Hold others out: prep build --validation 0.1",
     )
@@ -71,7 +71,7 @@ def _split(samples: list[TrainingImage], options: ValidationOptions, seed: int) 
             "train: validation_share has no effect on a data set that has validation images of its own.",
             "Leave it out, or build the set without: prep build --validation 0",
         )
-    cards = [_card(sample) for sample in samples if not sample.reg]
+    cards = [_image_key(sample) for sample in samples if not sample.reg]
     taken = SplitRule("validation", options.validation_share, options.near_duplicate_bits, seed).taken(cards)
     if not taken:
         raise PrepError(
@@ -81,7 +81,7 @@ def _split(samples: list[TrainingImage], options: ValidationOptions, seed: int) 
     return [replace(s, held_out=True) if not s.reg and root_of(s.id) in taken else s for s in samples]
 
 
-def _card(sample: TrainingImage) -> ImageKey:
+def _image_key(sample: TrainingImage) -> ImageKey:
     # An image that nobody hashed is like no other: its content stands for its look.
     look = sample.phash or sample.pixel_sha256[:16]
     return ImageKey(sample.id, root_of(sample.id), sample.subject, sample.class_name, "train", look)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.workspace import write_atomic
-from training.evaluation.validation import SETS
+from training.evaluation.validation import SUBSETS
 from training.evaluation.verdict import Evaluation, Verdict, mean
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def draw_curves(folder: Path, evaluations: list[Evaluation], verdicts: list[Verd
     table = pq.read_table(folder / "metrics.parquet", columns=["step", "loss"])
     pairs = zip(table["step"].to_pylist(), table["loss"].to_pylist(), strict=True)
     steps = averaged([(step, loss) for step, loss in pairs if loss is not None])
-    lines = {_NAMES[name]: (_COLORS[name], measured(evaluations, name)) for name in SETS}
+    lines = {_NAMES[name]: (_COLORS[name], measured(evaluations, name)) for name in SUBSETS}
     lines = {name: line for name, line in lines.items() if line[1]}
     last = max((step for _, points in [*lines.values(), (_GREY, steps)] for step, _ in points), default=1)
     middle = _ABOVE + _LARGE + _BELOW if lines else 0

@@ -31,7 +31,7 @@ class Outlier:
     samples: int  # times its loss was taken
     ratio: float  # mean of its losses, each divided by the set's median at about the same time
     distance: float  # of the ratio's logarithm from the set's median, in robust deviations
-    stands_out: bool
+    is_outlier: bool
     reason: str
 
 
@@ -54,9 +54,9 @@ def find_outliers(folder: Path, samples: list[TrainingImage], readings: list[Los
     columns["validation"] = ([r.id for r in held], _array([r.timestep for r in held]), _array([r.loss for r in held]))
     known = {sample.id: sample for sample in samples}
     found = [one for name, three in columns.items() if three[0] for one in rank(name, three, known)]
-    found.sort(key=lambda one: (-one.stands_out, -one.ratio, one.id))
+    found.sort(key=lambda one: (-one.is_outlier, -one.ratio, one.id))
     write_rows(folder / "outliers.parquet", found, Outlier)
-    return [one for one in found[:_MOST] if one.stands_out]
+    return [one for one in found[:_MOST] if one.is_outlier]
 
 
 def rank(name: str, columns: tuple[list[str], ndarray, ndarray], known: dict[str, TrainingImage]) -> list[Outlier]:

@@ -9,7 +9,7 @@ from typing import Any
 _MOST = 8  # checkpoints that are told of; run.json has all
 
 
-def found_by(summary: Path) -> tuple[str, ...]:
+def run_notes(summary: Path) -> tuple[str, ...]:
     """The notes on a run, from its run.json; none where there is none."""
     try:
         found = json.loads(summary.read_text("utf-8"))

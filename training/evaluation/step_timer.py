@@ -22,13 +22,13 @@ class StepTimer:
     after every step: exact, but slower than a run that need not.
     """
 
-    def __init__(self, until: int = 0, settle: bool = False, clock: Clock = time.perf_counter) -> None:
-        self.until = until
-        self.synchronize = settle
+    def __init__(self, stop_at: int = 0, synchronize: bool = False, clock: Clock = time.perf_counter) -> None:
+        self.stop_at = stop_at
+        self.synchronize = synchronize
         self.clock = clock
         self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.mark: float | None = None  # when the step under way began
-        self.watched: float | None = None  # when the watchers of a step were through, before it is saved
+        self.step_start: float | None = None  # when the step under way began
+        self.callbacks_end: float | None = None  # when the watchers of a step were through, before it is saved
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -37,26 +37,26 @@ class StepTimer:
         yield
         self.seconds[name].append(self.clock() - start)
 
-    def watchers(self, others: dict[str, StepCallback]) -> tuple[StepCallback, ...]:
+    def wrap_callbacks(self, others: dict[str, StepCallback]) -> tuple[StepCallback, ...]:
         """The watchers of a run, each measured where it has done something, between two of the meter's own."""
         return (self._begin, *(self._timed(name, watch) for name, watch in others.items()), self._end)
 
-    def reporting(self, report: ProgressFn) -> ProgressFn:
+    def wrap_progress(self, report: ProgressFn) -> ProgressFn:
         """`report`, which is called when a step is saved and all: there the next one begins."""
 
         def told(done: int, total: int) -> None:
-            if self.watched is not None:
-                self.seconds["save"].append(self.clock() - self.watched)
-            self.mark = self.clock()
+            if self.callbacks_end is not None:
+                self.seconds["save"].append(self.clock() - self.callbacks_end)
+            self.step_start = self.clock()
             report(done, total)
 
         return told
 
     def _begin(self, step: TrainingStep) -> bool:
         if self.synchronize:
-            _settle(step)
-        if self.mark is not None:
-            self.seconds["step"].append(self.clock() - self.mark)
+            _wait_for_device(step)
+        if self.step_start is not None:
+            self.seconds["step"].append(self.clock() - self.step_start)
         return False
 
     def _timed(self, name: str, watch: StepCallback) -> StepCallback:
@@ -67,11 +67,11 @@ class StepTimer:
         return after
 
     def _end(self, step: TrainingStep) -> bool:
-        self.watched = self.clock()
-        return bool(self.until) and step.number >= self.until
+        self.callbacks_end = self.clock()
+        return bool(self.stop_at) and step.number >= self.stop_at
 
 
-def _settle(step: TrainingStep) -> None:
+def _wait_for_device(step: TrainingStep) -> None:
     """Wait for the device, whose work is only ordered when a step returns."""
     import torch
 

@@ -9,11 +9,11 @@ from typing import Any
 from pipeline.errors import PrepError
 from training.batch import TrainingStep
 from training.checkpoints.training_log import StepRow
-from training.evaluation.validation import SETS
+from training.evaluation.validation import SUBSETS
 from training.evaluation.verdict import Evaluation, mean
 
 
-def need_tensorboard() -> None:
+def require_tensorboard() -> None:
     """PrepError when TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise PrepError(
@@ -28,25 +28,25 @@ class TensorBoardLogger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.writer: Any = None
-        self.told = -1  # step of the last evaluation that was written
+        self.last_step = -1  # step of the last evaluation that was written
 
-    def begin(self, done: int, evaluations: list[Evaluation]) -> None:
+    def on_train_begin(self, done: int, evaluations: list[Evaluation]) -> None:
         """Open the events; what an earlier part of the run wrote of steps after `done` counts no more."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
         if done:
-            self.told = done
+            self.last_step = done
         self._tell(evaluations)
 
-    def read(self, row: StepRow) -> None:
+    def log_step(self, row: StepRow) -> None:
         """Take a step of the ledger down."""
         found = {"loss/train": row.loss, "loss/reg": row.prior_loss, "rate": row.learning_rate, "norm": row.norm}
         for name, value in found.items():
             if value is not None:
                 self.writer.add_scalar(name, value, row.step)
 
-    def after(self, step: TrainingStep, evaluations: list[Evaluation]) -> bool:
+    def on_step_end(self, step: TrainingStep, evaluations: list[Evaluation]) -> bool:
         """Take new evaluations down; never ends the run."""
         self._tell(evaluations)
         return False
@@ -56,8 +56,8 @@ class TensorBoardLogger:
 
     def _tell(self, evaluations: list[Evaluation]) -> None:
         for one in evaluations:
-            if one.step > self.told:
-                for name in SETS:
+            if one.step > self.last_step:
+                for name in SUBSETS:
                     if losses := list(getattr(one, name).values()):
                         self.writer.add_scalar(f"measured/{name}", mean(losses), one.step)
-                self.told = one.step
+                self.last_step = one.step

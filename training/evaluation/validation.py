@@ -13,7 +13,7 @@ from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_rows, write_rows
 from pipeline.stage import Options, option
 from training.batch import SampleRef, TrainingImage, size_conditioning
-from training.data.captions import plain_prompt
+from training.data.captions import fixed_prompt
 from training.data.sampler import seed_of
 from training.evaluation.verdict import Evaluation, Verdict, best_checkpoint, diagnose, mean, should_stop_early
 from training.performance.memory_estimate import AdaptiveBatcher
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from training.optim.train_state import TrainState
 
 _AT_ONCE = 4  # times of an image that the model is shown together
-SETS = ("train", "validation", "reg")
-First = dict[tuple[str, str, float], float]  # losses by set, image and time
+SUBSETS = ("train", "validation", "reg")
+BaseLosses = dict[tuple[str, str, float], float]  # losses by set, image and time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +109,14 @@ class ValidationSet:
             return order[: options.validation_images]
 
         subject, reg = [s for s in train if not s.reg], [s for s in train if s.reg]
-        return cls(dict(zip(SETS, map(some, (subject, held, reg)), strict=True)))
+        return cls(dict(zip(SUBSETS, map(some, (subject, held, reg)), strict=True)))
 
     @property
     def all(self) -> list[tuple[str, TrainingImage]]:
-        return [(name, sample) for name in SETS for sample in self.sets[name]]
+        return [(name, sample) for name in SUBSETS for sample in self.sets[name]]
 
 
-def measure_losses(job: TrainingJob, sample: TrainingImage, portions: AdaptiveBatcher | None = None) -> torch.Tensor:
+def measure_losses(job: TrainingJob, sample: TrainingImage, batcher: AdaptiveBatcher | None = None) -> torch.Tensor:
     """The errors of an image at the fixed times, (times,), on the device: unweighted, without any chance.
 
     The image is shown as it is, with its plain prompt, and the noise of each time is drawn from
@@ -136,10 +136,10 @@ def measure_losses(job: TrainingJob, sample: TrainingImage, portions: AdaptiveBa
         return image_losses(job, _batch(job, draw, clean, (times[some], noises[some])))[0].float()
 
     with torch.no_grad():
-        return torch.cat((portions or _portions(job)).over(len(times), at))
+        return torch.cat((batcher or _make_batcher(job)).over(len(times), at))
 
 
-def _portions(job: TrainingJob) -> AdaptiveBatcher:
+def _make_batcher(job: TrainingJob) -> AdaptiveBatcher:
     return AdaptiveBatcher(_AT_ONCE, "measure times of an image", job.offload)
 
 
@@ -163,7 +163,7 @@ def _batch(
     noise = torch.cat(noises).to(job.device)
     return Batch(
         samples=[draw] * count,
-        prompts=[plain_prompt(draw.image, job.config)] * count,
+        prompts=[fixed_prompt(draw.image, job.config)] * count,
         latents=clean.expand(count, -1, -1, -1).to(job.device),
         noise=noise,
         added_noise=noise,
@@ -179,31 +179,31 @@ class Validator:
 
     def __init__(self, job: TrainingJob, learner: TrainState, chosen: ValidationSet, folder: Path) -> None:
         self.job = job
-        self.learner = learner
-        self.chosen = chosen
+        self.train_state = learner
+        self.validation_set = chosen
         self.folder = folder
         self.evaluations: list[Evaluation] = []
         self.readings: list[LossReading] = []  # of the latest evaluation
-        self.first: First = {}  # the losses of the first: the base model's
-        self.batches = chosen.all if chosen.sets["validation"] else []
-        self.portions = _portions(job)
+        self.base_losses: BaseLosses = {}  # the losses of the first: the base model's
+        self.images = chosen.all if chosen.sets["validation"] else []
+        self.batcher = _make_batcher(job)
 
-    def begin(self, done: int) -> None:
+    def on_train_begin(self, step: int) -> None:
         """Take up what was found until step `done`, forget what came after, and measure the base model."""
-        if self.learner.distributed.is_main_process:
+        if self.train_state.distributed.is_main_process:
             for part in self._parts():
-                if _step_of(part) > done:
+                if _step_of(part) > step:
                     part.unlink()
-        self.learner.distributed.barrier()
+        self.train_state.distributed.barrier()
         for part in self._parts():
-            self._take(read_rows(part, LossReading))
-        if self.batches and not done and not self.evaluations:
+            self._add(read_rows(part, LossReading))
+        if self.images and not step and not self.evaluations:
             self.evaluate(0)
 
-    def after(self, step: TrainingStep) -> bool:
+    def on_step_end(self, step: TrainingStep) -> bool:
         """Measure when it is time; True when patience has come to its end."""
         config = self.job.config
-        if not self.batches or not step.due(config.validate_every_steps, config.validate_every_epochs):
+        if not self.images or not step.due(config.validate_every_steps, config.validate_every_epochs):
             return False
         self.evaluate(step.number)
         return self.should_stop
@@ -214,8 +214,8 @@ class Validator:
         return should_stop_early(self.evaluations, self.job.config.patience)
 
     @property
-    def best(self) -> int | None:
-        """The step whose weights are the best; None where nothing is better than the base model."""
+    def best_step(self) -> int | None:
+        """The step with the best weights; None if none is better than the base model."""
         found = best_checkpoint(self.evaluations)
         return found.step if found and found.step else None
 
@@ -224,18 +224,18 @@ class Validator:
         import torch
 
         ranks, times = (
-            self.learner.distributed,
+            self.train_state.distributed,
             self.job.objective.validation_timesteps(self.job.config.validation_timesteps),
         )
-        with self.learner.ema_weights():
-            own = [measure_losses(self.job, sample, self.portions) for _, sample in ranks.share(self.batches)]
+        with self.train_state.ema_weights():
+            own = [measure_losses(self.job, sample, self.batcher) for _, sample in ranks.share(self.images)]
         found = torch.stack(own) if own else torch.zeros(0, len(times), device=self.job.device)
-        whole = torch.zeros(len(self.batches), len(times), device=self.job.device)
+        whole = torch.zeros(len(self.images), len(times), device=self.job.device)
         whole[ranks.rank :: ranks.world_size] = found
         ranks.all_reduce_sum([whole])
         rows = [
             LossReading(step, name, sample.id, time, loss)
-            for (name, sample), losses in zip(self.batches, whole.tolist(), strict=True)
+            for (name, sample), losses in zip(self.images, whole.tolist(), strict=True)
             for time, loss in zip(times.tolist(), losses, strict=True)
         ]
         if wrong := next((row for row in rows if not math.isfinite(row.loss)), None):
@@ -245,7 +245,7 @@ class Validator:
             )
         if ranks.is_main_process:
             write_rows(self.folder / f"validation-{step:08d}.parquet", rows, LossReading)
-        self._take(rows)
+        self._add(rows)
 
     def verdicts(self) -> list[Verdict]:
         return diagnose(self.evaluations)
@@ -256,22 +256,22 @@ class Validator:
         if rows:
             write_rows(folder / "validation.parquet", rows, LossReading)
 
-    def _take(self, rows: list[LossReading]) -> None:
+    def _add(self, rows: list[LossReading]) -> None:
         self.readings = rows
         if not self.evaluations:
-            self.first = {(row.set, row.id, row.timestep): row.loss for row in rows}
-        self.evaluations.append(evaluation(rows, self.first))
+            self.base_losses = {(row.set, row.id, row.timestep): row.loss for row in rows}
+        self.evaluations.append(relative_losses(rows, self.base_losses))
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("validation-*.parquet"))
 
 
-def evaluation(rows: list[LossReading], first: First) -> Evaluation:
+def relative_losses(rows: list[LossReading], first: BaseLosses) -> Evaluation:
     """Each image's losses as shares of those that the `first` evaluation found of it: the mean over its times.
 
     Losses fall with the noise by orders of magnitude: as they are, the least noise would count alone.
     """
-    shares: dict[str, dict[str, list[float]]] = {name: {} for name in SETS}
+    shares: dict[str, dict[str, list[float]]] = {name: {} for name in SUBSETS}
     for row in rows:
         before = first[row.set, row.id, row.timestep]
         shares[row.set].setdefault(row.id, []).append(row.loss / max(before, sys.float_info.min))
@@ -283,10 +283,10 @@ def summarize_evaluations(evaluations: list[Evaluation], verdicts: list[Verdict]
     """The evaluations as run.json tells them: mean errors, and of all but the base model's the verdict."""
     words = {verdict.step: verdict for verdict in verdicts}
     for one in evaluations:
-        errors = {name: list(getattr(one, name).values()) for name in SETS}
+        errors = {name: list(getattr(one, name).values()) for name in SUBSETS}
         plain: dict[str, object] = {"step": one.step} | {name: mean(v) if v else None for name, v in errors.items()}
         if verdict := words.get(one.step):
-            plain |= {"verdict": verdict.word, "reason": verdict.reason, "best": verdict.best}
+            plain |= {"verdict": verdict.fit, "reason": verdict.reason, "best": verdict.best}
         yield plain
 
 

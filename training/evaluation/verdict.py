@@ -49,7 +49,7 @@ class Verdict:
     """What is said of a checkpoint, and the numbers behind it."""
 
     step: int
-    word: Fit
+    fit: Fit
     reason: str
     best: bool = False
 

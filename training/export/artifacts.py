@@ -1,4 +1,4 @@
-"""What a run leaves: a file of tensors, or a folder of such files, written aside and then put in its place."""
+"""What a run exports: a file of tensors or a folder of such files, written under a temporary name first."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactFolder:
-    """Files that lie together, by their paths below the folder."""
+    """A folder of files, by their paths in it."""
 
-    tensors: dict[str, Callable[[], Tensors]]  # each is asked for when it is written, so that one is held at a time
+    tensors: dict[str, Callable[[], Tensors]]  # called when its file is written, so that one set is in memory at a time
     others: dict[str, bytes] = field(default_factory=dict)
 
 
-def write_artifact(path: Path, product: Tensors | ArtifactFolder, about: dict[str, str]) -> None:
-    """Write a file or a folder with what all files of tensors say about themselves."""
-    if not isinstance(product, ArtifactFolder):
-        write_tensors(path, product, about)
+def write_artifact(path: Path, artifact: Tensors | ArtifactFolder, metadata: dict[str, str]) -> None:
+    """Write a file or a folder, with `metadata` in every file of tensors."""
+    if not isinstance(artifact, ArtifactFolder):
+        write_tensors(path, artifact, metadata)
         return
     delete(path)
-    for name, data in product.others.items():
+    for name, data in artifact.others.items():
         write_atomic(path / name, data)
-    for name, tensors in product.tensors.items():
-        write_tensors(path / name, tensors(), about | {"format": "pt"})  # without it transformers refuses a file
+    for name, tensors in artifact.tensors.items():
+        write_tensors(path / name, tensors(), metadata | {"format": "pt"})  # transformers refuses a file without it
 
 
 def replace_atomically(draft: Path, target: Path) -> None:
-    """Give a draft its name; what had it before is gone only when the draft is there."""
+    """Rename a draft to its target. A file or folder of that name is deleted only after the draft has replaced it."""
     if not draft.is_dir():
         draft.replace(target)
         return
-    former = target.with_name(f".{target.name}.former")
-    delete(former)
+    previous = target.with_name(f".{target.name}.previous")
+    delete(previous)
     if target.exists():
-        target.rename(former)
+        target.rename(previous)
     draft.rename(target)
-    delete(former)
+    delete(previous)
 
 
 def delete(path: Path) -> None:
-    """Delete a file or a folder that prep itself wrote, if it is there."""
+    """Delete a file or folder that prep wrote, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

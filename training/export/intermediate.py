@@ -1,7 +1,7 @@
-"""Files beside a run's checkpoints: each is used as the finished one is, and goes when its checkpoint goes.
+"""Exported files of checkpoints: usable like the finished file, and deleted with their checkpoint.
 
-While the run goes on they are written unverified, for a proof takes as long as many steps; those
-that are left at its end are proven as its own files are.
+During the run they are written without verification, which takes as long as many steps; the files that
+are left at its end are verified as the finished file is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
+from training.checkpoints.run_state import TrainingProgress
 from training.export.artifacts import delete, replace_atomically, write_artifact
 from training.export.publish import MAIN, file_metadata
 from training.methods.method import ADAPTERS
@@ -28,93 +29,93 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOTE = "exports.json"  # of a run: whose they are, and which step each is of
+_INDEX = "exports.json"  # which run's files a folder holds, and of which step each is
 _SMALL = (*ADAPTERS, "inversion")  # methods whose files are no whole models
 
 
 @dataclass(frozen=True, slots=True)
 class IntermediateExports:
-    """A run's files by the step they are of, in its folder, named as kohya's programs name them.
+    """A run's exported checkpoints in its folder, named as kohya's scripts name them.
 
     NAME-000002.safetensors is of the end of epoch 2, NAME-step00000150.safetensors of a step within an epoch.
     """
 
     run: TrainingRun
-    learner: TrainState
-    place: RunPaths
+    train_state: TrainState
+    paths: RunPaths
     manifest: Manifest
 
     def export(self, step: TrainingStep) -> None:
-        """Write what would be published after this step; the learner stays as it is."""
-        if not self.wanted(step) or not self.learner.distributed.is_main_process:
+        """Write what would be published after this step; the training state does not change."""
+        if not self.wanted(step) or not self.train_state.distributed.is_main_process:
             return
-        output = self.run.plan.config.output
-        name = f"{output}-{step.epoch:06d}" if step.epoch_ends else f"{output}-step{step.number:08d}"
-        with self.learner.ema_weights():
-            files = self.run.method.files(self.run.plan.config.save_dtype)
-            about = file_metadata(self.run, (step.number, step.epoch), self.manifest, files)
-            for end, product in files.items():
-                draft = self.place.folder / f".{name}.draft{end}"
-                write_artifact(draft, product, about)
-                replace_atomically(draft, self.place.folder / f"{name}{end}")
-        self._note({**self._kept(), step.number: [f"{name}{end}" for end in files]})
+        config = self.run.plan.config
+        name = f"{config.output}-{step.epoch:06d}" if step.epoch_ends else f"{config.output}-step{step.number:08d}"
+        with self.train_state.ema_weights():
+            artifacts = self.run.method.files(config.save_dtype)
+            metadata = file_metadata(self.run, TrainingProgress(step.number, step.epoch), self.manifest, artifacts)
+            for suffix, artifact in artifacts.items():
+                draft = self.paths.folder / f".{name}.draft{suffix}"
+                write_artifact(draft, artifact, metadata)
+                replace_atomically(draft, self.paths.folder / f"{name}{suffix}")
+        self._write_index({**self._read_index(), step.number: [f"{name}{suffix}" for suffix in artifacts]})
 
     def prune(self, steps: Collection[int]) -> None:
         """Delete the files of all steps but these."""
-        kept = self._kept()
-        gone = [step for step in kept if step not in steps]
-        if not gone or not self.learner.distributed.is_main_process:
+        index = self._read_index()
+        stale = [step for step in index if step not in steps]
+        if not stale or not self.train_state.distributed.is_main_process:
             return
-        for step in gone:
-            self._discard(kept.pop(step))
-        self._note(kept)
+        for step in stale:
+            self._delete(index.pop(step))
+        self._write_index(index)
 
     def verify(self) -> None:
-        """Load back all files that are left, each by its readers; those that fail lose their names, with the reason."""
-        kept = self._kept()
-        for step, names in kept.items():
-            files = {MAIN if name.endswith(MAIN) else "": self.place.folder / Path(name).name for name in names}
+        """Load all files that are left, each with its own readers; those that fail are renamed to .unverified."""
+        index = self._read_index()
+        for step, names in index.items():
+            files = {MAIN if name.endswith(MAIN) else "": self.paths.folder / Path(name).name for name in names}
             if not all(path.exists() for path in files.values()):
-                continue  # the user has taken them away
+                continue  # the user moved or deleted them
             try:
                 self.run.method.verify(files)
-            except PrepError as fault:
-                kept[step] = [self._set_aside(path) for path in files.values()]
-                log.warning("The files of step %d are now called %s: %s", step, " and ".join(kept[step]), fault.wrong)
-        if kept:
-            self._note(kept)
-
-    def _set_aside(self, path: Path) -> str:
-        """The name that a file or folder has then."""
-        end = MAIN if path.name.endswith(MAIN) else ""
-        aside = path.with_name(f"{path.name.removesuffix(end)}.unverified{end}")
-        replace_atomically(path, aside)
-        return aside.name
+            except PrepError as error:
+                index[step] = [self._mark_unverified(path) for path in files.values()]
+                log.warning("Renamed the files of step %d to %s: %s", step, " and ".join(index[step]), error.wrong)
+        if index:
+            self._write_index(index)
 
     def wanted(self, step: TrainingStep) -> bool:
-        """Whether this step is to have files; those of the last one are the run's own."""
+        """Whether this step gets a file; the last step's is the run's own."""
         config = self.run.plan.config
         if step.last and (config.keep_weights == "last" or not self.run.plan.validation):
             return False
         return config.export_checkpoints == "on" or (config.export_checkpoints == "auto" and config.method in _SMALL)
 
-    def _kept(self) -> dict[int, list[str]]:
-        """The files by step; those of another run under the same name, which this one replaces, are deleted."""
-        note = self.place.folder / _NOTE
-        if not note.is_file():
+    def _mark_unverified(self, path: Path) -> str:
+        """Rename a file or folder that failed; returns its new name."""
+        suffix = MAIN if path.name.endswith(MAIN) else ""
+        target = path.with_name(f"{path.name.removesuffix(suffix)}.unverified{suffix}")
+        replace_atomically(path, target)
+        return target.name
+
+    def _read_index(self) -> dict[int, list[str]]:
+        """File names by step. Those of another run of the same name, which this run replaces, are deleted."""
+        path = self.paths.folder / _INDEX
+        if not path.is_file():
             return {}
-        found = json.loads(note.read_text("utf-8"))
-        if found["run"] == self.place.key:
-            return {int(step): names for step, names in found["files"].items()}
-        for names in found["files"].values():
-            self._discard(names)
-        note.unlink()
+        index = json.loads(path.read_text("utf-8"))
+        if index["run"] == self.paths.key:
+            return {int(step): names for step, names in index["files"].items()}
+        for names in index["files"].values():
+            self._delete(names)
+        path.unlink()
         return {}
 
-    def _discard(self, names: list[str]) -> None:
+    def _delete(self, names: list[str]) -> None:
         for name in names:
-            delete(self.place.folder / Path(name).name)
+            delete(self.paths.folder / Path(name).name)
 
-    def _note(self, files: dict[int, list[str]]) -> None:
-        found = {"run": self.place.key, "files": dict(sorted(files.items()))}
-        write_atomic(self.place.folder / _NOTE, json.dumps(found, indent=2).encode())
+    def _write_index(self, files: dict[int, list[str]]) -> None:
+        index = {"run": self.paths.key, "files": dict(sorted(files.items()))}
+        write_atomic(self.paths.folder / _INDEX, json.dumps(index, indent=2).encode())

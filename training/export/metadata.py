@@ -1,4 +1,7 @@
-"""What an adapter file says about itself: kohya's ss_* keys, modelspec, and where it came from."""
+"""The metadata of exported files: kohya's ss_* keys, modelspec, and the digest of the dataset.
+
+Modelspec: https://github.com/Stability-AI/ModelSpec
+"""
 
 from __future__ import annotations
 
@@ -11,52 +14,48 @@ from training.data.sampler import epoch_batches
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
-    from training.models.family import Family
-    from training.models.loader import BaseModel
+    from training.batch import RunConfig
+    from training.checkpoints.run_state import TrainingProgress
     from training.objective import Objective
     from training.train import Train
 
 
-def training_metadata(
-    config: Train, samples: list[TrainingImage], done: tuple[int, int], model: tuple[Family, BaseModel]
-) -> dict[str, str]:
-    """All that depends on the run and its images; no time, host or path, so equal runs give equal files.
-
-    `done` are the steps done, and the epochs begun.
-    """
-    family, checkpoint = model
+def training_metadata(plan: RunConfig, progress: TrainingProgress) -> dict[str, str]:
+    """What depends on the run and its images; no time, host or path, so that equal runs give equal files."""
+    config, samples, base = plan.config, plan.samples, plan.checkpoint.base
     triggers = sorted({sample.subject for sample in samples if sample.subject})
     sizes = Counter((sample.width, sample.height) for sample in samples)
-    common = max(sizes, key=lambda size: (sizes[size], size))
-    found: dict[str, Any] = {
+    width, height = max(sizes, key=lambda size: (sizes[size], size))  # the most frequent size
+    metadata: dict[str, Any] = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": family.architecture,
+        "modelspec.architecture": plan.family.architecture,
         "modelspec.implementation": "diffusers",
         "modelspec.title": config.output,
-        "modelspec.resolution": f"{common[0]}x{common[1]}",
+        "modelspec.resolution": f"{width}x{height}",
         "modelspec.trigger_phrase": ", ".join(triggers),
-        "ss_base_model_version": family.name,
-        "ss_v2": family.name == "sd_v2",
-        "ss_sd_model_name": checkpoint.base.name,
-        "ss_new_sd_model_hash": checkpoint.base.sha256,
-        "ss_new_vae_hash": checkpoint.base.vae,
+        "ss_base_model_version": plan.family.name,
+        "ss_v2": plan.family.name == "sd_v2",
+        "ss_sd_model_name": base.name,
+        "ss_new_sd_model_hash": base.sha256,
+        "ss_new_vae_hash": base.vae,
         "ss_output_name": config.output,
-        "ss_resolution": f"({common[0]}, {common[1]})",
-        **_of_run(config, *done),
-        **_of_images(samples, config),
+        "ss_resolution": f"({width}, {height})",
+        **_run_keys(config, progress),
+        **_image_keys(samples, config),
     }
-    return stringify(found)
+    return stringify(metadata)
 
 
 def stringify(values: dict[str, Any]) -> dict[str, str]:
-    """Values as a safetensors header holds them: text, and dictionaries as JSON."""
+    """Values as strings, as a safetensors header requires; dictionaries as JSON."""
     return {
         key: json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
         for key, value in values.items()
     }
 
 
-def _of_run(config: Train, steps: int, epochs: int) -> dict[str, Any]:
+def _run_keys(config: Train, progress: TrainingProgress) -> dict[str, Any]:
+    steps, epochs = progress.step, progress.epoch
     return {
         "ss_learning_rate": config.learning_rate,
         "ss_unet_lr": config.learning_rate,
@@ -79,7 +78,7 @@ def _of_run(config: Train, steps: int, epochs: int) -> dict[str, Any]:
     }
 
 
-def _of_images(samples: list[TrainingImage], config: Train) -> dict[str, Any]:
+def _image_keys(samples: list[TrainingImage], config: Train) -> dict[str, Any]:
     folders: dict[bool, dict[str, dict[str, int]]] = {False: {}, True: {}}
     tags: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:
@@ -103,9 +102,9 @@ def _of_images(samples: list[TrainingImage], config: Train) -> dict[str, Any]:
 
 
 def provenance(manifest: Manifest, objective: Objective, sha256: str) -> dict[str, str]:
-    """The data set's digest, and the hash of the file's tensors, if any, under the names that readers know."""
-    found = {
-        "prep_data_set": manifest.digest,
+    """The dataset's digest, the prediction type, and the hash of the file's tensors, if any, by which WebUI knows it."""
+    keys = {
+        "prep_dataset": manifest.digest,
         "modelspec.prediction_type": {"v_prediction": "v"}.get(objective.prediction, objective.prediction),
     }
-    return found | ({"modelspec.hash_sha256": f"0x{sha256}", "sshs_model_hash": sha256} if sha256 else {})
+    return keys | ({"modelspec.hash_sha256": f"0x{sha256}", "sshs_model_hash": sha256} if sha256 else {})

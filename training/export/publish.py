@@ -1,4 +1,4 @@
-"""What a finished run leaves in its folder: the adapter, proven to load, what it saw, and a summary."""
+"""The files of a finished run: what was trained, verified to load, and run.json."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.workspace import write_atomic
+from training.checkpoints.run_state import TrainingProgress
 from training.export.artifacts import ArtifactFolder, replace_atomically, write_artifact
 from training.export.metadata import provenance, stringify, training_metadata
 from training.export.tensor_file import data_sha256
@@ -21,34 +22,37 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, torch.Tensor]
 
-MAIN = ".safetensors"  # the end of the name of a run's main file
+MAIN = ".safetensors"  # suffix of a run's main file
 
 
-def publish(run: TrainingRun, done: tuple[int, int], manifest: Manifest, file: Path, extra: dict[str, Any]) -> None:
-    """Write what was trained and a summary; the files get their names when they are proven to load.
-
-    `done` are the steps done, and the epochs begun; `found` is what else the summary tells.
-    """
-    files = run.method.finalize(run.plan.config.save_dtype)
-    about = file_metadata(run, done, manifest, files)
-    drafts = {end: file.with_name(f"{run.plan.config.output}.unverified{end}") for end in files}
-    for end, draft in drafts.items():
-        write_artifact(draft, files[end], about)
+def publish(
+    run: TrainingRun, progress: TrainingProgress, manifest: Manifest, file: Path, extra: dict[str, Any]
+) -> None:
+    """Write what was trained, and run.json with `extra` in it; the files get their names once they are verified."""
+    output = run.plan.config.output
+    artifacts = run.method.finalize(run.plan.config.save_dtype)
+    metadata = file_metadata(run, progress, manifest, artifacts)
+    drafts = {suffix: file.with_name(f"{output}.unverified{suffix}") for suffix in artifacts}
+    for suffix, draft in drafts.items():
+        write_artifact(draft, artifacts[suffix], metadata)
     run.method.verify(drafts)
-    summary = {"train": dataclasses.asdict(run.plan.config), "too_long": run.too_long, "metadata": about} | extra
+    summary = {"train": dataclasses.asdict(run.plan.config), "too_long": run.too_long, "metadata": metadata} | extra
     write_atomic(file.with_name("run.json"), json.dumps(summary, indent=2, ensure_ascii=False).encode())
-    for end in sorted(drafts, key=lambda end: end == MAIN):  # the main file last: it says that all is done
-        replace_atomically(drafts[end], file.with_name(f"{run.plan.config.output}{end}"))
+    for suffix in sorted(drafts, key=lambda suffix: suffix == MAIN):  # the main file last: it means that all is done
+        replace_atomically(drafts[suffix], file.with_name(f"{output}{suffix}"))
 
 
 def file_metadata(
-    run: TrainingRun, done: tuple[int, int], manifest: Manifest, files: Mapping[str, Tensors | ArtifactFolder]
+    run: TrainingRun,
+    progress: TrainingProgress,
+    manifest: Manifest,
+    artifacts: Mapping[str, Tensors | ArtifactFolder],
 ) -> dict[str, str]:
-    """What a run's files say about themselves after so many steps and epochs."""
-    plan = run.plan
-    main = files.get(MAIN)  # a folder has no single hash
+    """The metadata of a run's files after so many steps and epochs."""
+    main = artifacts.get(MAIN)  # a folder has no single hash
     sha256 = "" if main is None or isinstance(main, ArtifactFolder) else data_sha256(main)
-    about = training_metadata(plan.config, plan.samples, done, (plan.family, plan.checkpoint)) | stringify(
-        run.method.metadata()
+    return (
+        training_metadata(run.plan, progress)
+        | stringify(run.method.metadata())
+        | provenance(manifest, run.job.objective, sha256)
     )
-    return about | provenance(manifest, run.job.objective, sha256)

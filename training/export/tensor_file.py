@@ -1,4 +1,4 @@
-"""Files of tensors: bytes that depend on nothing but the content, and the hash that WebUI knows them by."""
+"""safetensors files whose bytes depend on their content alone, and the hash by which WebUI knows them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"
 
 def serialize(tensors: Tensors, metadata: dict[str, str]) -> bytes:
     """A .safetensors file, byte for byte the same for the same content."""
-    return b"".join(pieces(tensors, metadata))
+    return b"".join(chunks(tensors, metadata))
 
 
-def pieces(tensors: Tensors, metadata: dict[str, str]) -> Iterator[bytes]:
-    """A .safetensors file bit by bit: its header, then each tensor, so that no second set of them is held.
+def chunks(tensors: Tensors, metadata: dict[str, str]) -> Iterator[bytes]:
+    """A .safetensors file in chunks, its header and then each tensor, without a second copy of all of them.
 
-    safetensors' own writer puts metadata in the order of a hash table that changes from run to run.
+    safetensors' own writer orders metadata by a hash table, which changes from run to run.
     Format: https://github.com/huggingface/safetensors#format
     """
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     offset = 0
-    # Wide types first, as safetensors does, so that each begins at a multiple of its own width.
+    # Wide types first, as safetensors does, so that each tensor is aligned to its element size.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     for name in names:
         value = tensors[name]
@@ -41,7 +41,7 @@ def pieces(tensors: Tensors, metadata: dict[str, str]) -> Iterator[bytes]:
         header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [offset, end]}
         offset = end
     head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    head += b" " * (-len(head) % 8)  # the data begins at a multiple of eight bytes
+    head += b" " * (-len(head) % 8)  # aligns the data to 8 bytes
     yield len(head).to_bytes(8, "little") + head
     for name in names:
         yield _bytes(tensors[name].detach().cpu().contiguous())
@@ -54,12 +54,12 @@ def _bytes(value: torch.Tensor) -> bytes:
 
 
 def data_sha256(tensors: Tensors) -> str:
-    """sha256 of what follows the header, the hash that WebUI knows a network by."""
-    found = hashlib.sha256()
-    for piece in itertools.islice(pieces(tensors, {}), 1, None):
-        found.update(piece)
-    return found.hexdigest()
+    """sha256 of everything after the header, by which WebUI knows a network."""
+    digest = hashlib.sha256()
+    for chunk in itertools.islice(chunks(tensors, {}), 1, None):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_tensors(path: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    write_atomic(path, pieces(tensors, metadata))
+    write_atomic(path, chunks(tensors, metadata))

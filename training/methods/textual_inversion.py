@@ -14,7 +14,7 @@ from pipeline.errors import PrepError
 from pipeline.record import root_of
 from pipeline.stage import Options, option
 from pipeline.tag_text import escape_control
-from training.data.captions import plain_prompt
+from training.data.captions import fixed_prompt
 from training.export.artifacts import ArtifactFolder
 from training.methods.token_embeddings import (
     PlaceholderTokenizer,
@@ -290,7 +290,7 @@ def _tokens(materials: MethodContext) -> list[str]:
 
 def _check_captions(token: str, samples: list[TrainingImage], config: Train) -> None:
     holds = words_pattern([token]).search
-    without = [sample.id for sample in samples if not holds(plain_prompt(sample, config))]
+    without = [sample.id for sample in samples if not holds(fixed_prompt(sample, config))]
     if len(without) == len(samples):
         raise PrepError(
             f"train: no caption of {escape_control(token)} holds that token, so there is nothing its embedding could learn.",

@@ -53,7 +53,7 @@ class SampleRequest:
     seed: int = 0
     sampler: Sampler = "auto"  # auto: dpm++, or flow where the base was trained so
 
-    def check(self, family: Family, side: int = 0) -> SampleRequest:
+    def resolve(self, family: Family, side: int = 0) -> SampleRequest:
         """The painting with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
         usual = side or _SIZES.get(family.name, 512)
         full = replace(self, width=self.width or usual, height=self.height or usual)
@@ -86,7 +86,7 @@ class ImageGenerator:
     schedule: dict[str, Any]  # the noise schedule that the base was trained with
 
     @classmethod
-    def of(
+    def build(
         cls, family: Family, checkpoint: BaseModel, modules: dict[str, Any], tokenizers: Modules | None = None
     ) -> ImageGenerator:
         """A painter with these modules: the denoiser, the text encoders and the VAE by their parts' names.
@@ -107,7 +107,7 @@ class ImageGenerator:
         pipeline.set_progress_bar_config(disable=True)
         return cls(family, pipeline, schedule)
 
-    def generate(self, paintings: list[SampleRequest]) -> list[Image]:
+    def generate(self, requests: list[SampleRequest]) -> list[Image]:
         """An RGB image for each; all at once, so they may differ only in prompts and seeds, see `together`.
 
         Random numbers come from the CPU, one generator an image: every device draws the same, in any company.
@@ -115,7 +115,7 @@ class ImageGenerator:
         """
         import torch
 
-        full = [painting.check(self.family) for painting in paintings]
+        full = [painting.resolve(self.family) for painting in requests]
         first = full[0]
         self.pipeline.scheduler = _sampler(first.sampler, self.family, self.schedule)
         with torch.inference_mode():
@@ -129,9 +129,9 @@ class ImageGenerator:
                 generator=[torch.Generator("cpu").manual_seed(one.seed) for one in full],
                 output_type="latent",
             )
-            return [self._decoded(latent[None]) for latent in made.images]
+            return [self._decode(latent[None]) for latent in made.images]
 
-    def _decoded(self, latents: torch.Tensor) -> Image:
+    def _decode(self, latents: torch.Tensor) -> Image:
         """A latent (1, C, h, w) of unit variance as an image; in the VAE's own number format, not the denoiser's."""
         import numpy as np
         from PIL import Image as PillowImage
@@ -143,15 +143,15 @@ class ImageGenerator:
         return PillowImage.fromarray(np.ascontiguousarray(array.permute(1, 2, 0).numpy()))
 
 
-def batched(paintings: list[SampleRequest], most: int) -> Iterator[list[SampleRequest]]:
+def batched(requests: list[SampleRequest], batch_size: int) -> Iterator[list[SampleRequest]]:
     """The paintings in their order, neighbours that can be painted at once as one list, of at most so many."""
-    for _, alike in itertools.groupby(paintings, lambda one: replace(one, prompt="", negative="", seed=0)):
+    for _, alike in itertools.groupby(requests, lambda one: replace(one, prompt="", negative="", seed=0)):
         run = list(alike)
-        yield from (run[at : at + most] for at in range(0, len(run), most))
+        yield from (run[at : at + batch_size] for at in range(0, len(run), batch_size))
 
 
 def generate_images(
-    base: str, paintings: list[SampleRequest], workspace: Workspace, report: ProgressFn, at_once: int = 1
+    base: str, requests: list[SampleRequest], workspace: Workspace, report: ProgressFn, batch_size: int = 1
 ) -> Iterator[Image]:
     """Images from a base model as it is, in the order asked for, neighbours of equal settings `at_once` at most.
 
@@ -163,10 +163,10 @@ def generate_images(
 
     checkpoint = open_base_model(find_base(base, workspace), workspace.cache)
     family = detect_family(checkpoint)
-    wanted = [painting.check(family, native_resolution(checkpoint, family)) for painting in paintings]
+    wanted = [painting.resolve(family, native_resolution(checkpoint, family)) for painting in requests]
     painter = load_generator(family, checkpoint)
     done = 0
-    for group in batched(wanted, at_once):
+    for group in batched(wanted, batch_size):
         for image in painter.generate(group):
             yield image
             done += 1
@@ -184,7 +184,7 @@ def load_generator(family: Family, checkpoint: BaseModel) -> ImageGenerator:
     modules = {
         part: m.to("cuda" if gpu else "cpu", torch.float32 if part == "vae" else half) for part, m in modules.items()
     }
-    return ImageGenerator.of(family, checkpoint, modules)
+    return ImageGenerator.build(family, checkpoint, modules)
 
 
 def _sampler(name: Sampler, family: Family, schedule: dict[str, Any]) -> Any:

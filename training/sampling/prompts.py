@@ -34,7 +34,7 @@ PEOPLE = frozenset("man woman boy girl person people face child baby lady guy ma
 _SUBJECTS = 8  # most subjects that have samples of their own
 
 
-def read_prompts(path: Path, usual: SampleRequest) -> list[SampleRequest]:
+def read_prompts(path: Path, defaults: SampleRequest) -> list[SampleRequest]:
     """The paintings of a prompt file, one a line; empty lines and those that begin with # are none.
 
     What a line does not say is as in `usual`, but every line has a seed of its own. PrepError names
@@ -50,13 +50,15 @@ def read_prompts(path: Path, usual: SampleRequest) -> list[SampleRequest]:
     found: list[SampleRequest] = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
-            found.append(parse(line, replace(usual, seed=usual.seed + len(found)), f"{path.name}, line {number}"))
+            found.append(
+                parse_line(line, replace(defaults, seed=defaults.seed + len(found)), f"{path.name}, line {number}")
+            )
     if not found:
         raise PrepError(f"The prompt file {path} holds no prompt.", "Write one on each line.")
     return found
 
 
-def parse(line: str, usual: SampleRequest, where: str) -> SampleRequest:
+def parse_line(line: str, defaults: SampleRequest, where: str) -> SampleRequest:
     """A line of a prompt file: the prompt, then its flags."""
     prompt, *pieces = _FLAG.split(line)
     if not prompt.strip():
@@ -68,7 +70,7 @@ def parse(line: str, usual: SampleRequest, where: str) -> SampleRequest:
         if name in values:
             raise PrepError(f"{where} has --{flag} twice.", "Leave one of them out.")
         values[name] = _value(read, text.strip(), f"{where}: --{flag}")
-    found = replace(usual, prompt=prompt.strip(), **values)
+    found = replace(defaults, prompt=prompt.strip(), **values)
     if not 0 <= found.seed <= _LARGEST_SEED:
         raise PrepError(f"{where}: the seed is {found.seed}.", f"It must be from 0 to {_LARGEST_SEED}.")
     if not 0 <= found.guidance_scale <= 100:
@@ -76,7 +78,7 @@ def parse(line: str, usual: SampleRequest, where: str) -> SampleRequest:
     return found
 
 
-def usual_prompts(samples: list[TrainingImage], usual: SampleRequest) -> list[SampleRequest]:
+def default_prompts(samples: list[TrainingImage], defaults: SampleRequest) -> list[SampleRequest]:
     """For every subject: the trigger alone, in a place, and the sanity prompt, all with seeds of their own.
 
     The sanity prompt asks for something that the images do not show: where its hair is no longer
@@ -84,7 +86,7 @@ def usual_prompts(samples: list[TrainingImage], usual: SampleRequest) -> list[Sa
     """
     subjects = sorted({(s.subject, s.class_name) for s in samples if s.subject and not s.reg})[:_SUBJECTS]
     texts = [text for token, class_name in subjects for text in _texts(token, class_name)]
-    return [replace(usual, prompt=text, seed=usual.seed + k) for k, text in enumerate(texts)]
+    return [replace(defaults, prompt=text, seed=defaults.seed + k) for k, text in enumerate(texts)]
 
 
 def _texts(token: str, class_name: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Sample images while a run trains: options, and the painting of the same prompts with the same seeds."""
+"""Sample images during training: the same prompts with the same seeds, at every checkpoint that asks for them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from training.models.family import module_dtype
 from training.performance.memory_estimate import release
 from training.sampling.contact_sheet import ContactSheet
 from training.sampling.image_generator import ImageGenerator, SampleRequest, batched
-from training.sampling.prompts import read_prompts, usual_prompts
+from training.sampling.prompts import default_prompts, read_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SIDES = (128, 384)  # pixels of a sample in a grid: at least, at most
-_SHOWN = 32  # training images of a subject that its samples are compared with
+_MIN_SIDE, _MAX_SIDE = 128, 384  # pixels of a sample in a contact sheet
+_COMPARED = 32  # training images of a subject that its samples are compared with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,27 +78,26 @@ class SamplingOptions(Options):
     )
 
     def sample_requests(
-        self, samples: list[TrainingImage], family: Family, place: tuple[Workspace, int], side: int = 0
+        self, samples: list[TrainingImage], family: Family, workspace: Workspace, seed: int, side: int = 0
     ) -> list[SampleRequest]:
-        """What to paint, checked as far as it can be before anything is loaded; nothing when nobody asked.
+        """The images to generate, validated before anything is loaded; none if no option asks for samples.
 
-        `place` is the workspace, and the seed of the first; `side` that of the images the base was made for.
+        `seed` is that of the first image, and `side` the default size of the base model in pixels.
         """
-        workspace, seed = place
         if not (self.sample_every_epochs or self.sample_every_steps or self.sample_prompts):
             return []
         ClipScorer.check(self.sample_clip, workspace)
-        usual = SampleRequest("", steps=self.sample_steps, seed=seed)
+        defaults = SampleRequest("", steps=self.sample_steps, seed=seed)
         if self.sample_prompts:
-            found = read_prompts(workspace.resolve(self.sample_prompts), usual)
+            requests = read_prompts(workspace.resolve(self.sample_prompts), defaults)
         else:
-            found = usual_prompts(samples, usual)
-        return [painting.check(family, side) for painting in found]
+            requests = default_prompts(samples, defaults)
+        return [request.resolve(family, side) for request in requests]
 
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """A sample, and how it was made."""
+    """A sample image, and how it was generated: a row of samples.parquet."""
 
     step: int  # 0: the base model
     number: int  # of the prompt, from 1
@@ -107,195 +106,202 @@ class SampleResult:
     width: int
     height: int
     steps: int
-    scale: float
+    guidance_scale: float
     seed: int
-    file: str  # below the run's folder
-    clip_prompt: float | None  # cosine of the sample and its prompt, -1 to 1
-    clip_subject: float | None  # and of the sample and the mean of its subject's training images
+    file: str  # relative to the run's folder
+    clip_prompt: float | None  # cosine similarity of the image and its prompt, -1 to 1
+    clip_subject: float | None  # and of the image and the mean of its subject's training images
 
 
 class SampleCallback:
-    """Paints the prompts of a run into its folder, a grid for every checkpoint and one across all."""
+    """Generates the sample images of a run: files, a contact sheet per checkpoint and one of all, and their table."""
 
     def __init__(
-        self, run: TrainingRun, learner: TrainState, given: tuple[list[SampleRequest], Workspace], place: RunPaths
+        self,
+        run: TrainingRun,
+        train_state: TrainState,
+        requests: list[SampleRequest],
+        workspace: Workspace,
+        paths: RunPaths,
     ) -> None:
         self.run = run
-        self.learner = learner
-        self.paintings, self.workspace = given
-        self.place = place
-        self.folder = place.folder / "samples"
+        self.train_state = train_state
+        self.requests = requests
+        self.workspace = workspace
+        self.paths = paths
+        self.folder = paths.folder / "samples"
+        self.table = paths.folder / "samples.parquet"
+        self.table_key = {"run": paths.key, "prompts": repr(requests)}  # rows of another run or other prompts are stale
         self.rows: list[SampleResult] = []
-        self.painter: ImageGenerator | None = None
-        self.at_once = run.plan.config.sample_batch_size  # fewer from when on the GPU's memory was too small
-        self.resting: dict[str, Any] = {}  # parts that only painting needs, on the CPU until then
-        self.likeness: ClipScorer | None = None
-        self.subjects: dict[str, torch.Tensor] = {}  # mean vector of each subject's images
+        self.generator: ImageGenerator | None = None
+        self.batch_size = run.plan.config.sample_batch_size  # lowered when the GPU runs out of memory
+        self.offloaded_modules: dict[str, Any] = {}  # needed for sampling only, on the CPU in between
+        self.clip_scorer: ClipScorer | None = None
+        self.subject_vectors: dict[str, torch.Tensor] = {}  # mean CLIP vector of each subject's images
 
-    def begin(self, done: int) -> None:
-        """Keep the samples of this run until step `done`, and paint the base model's where there are none."""
-        about = {"run": self.place.key, "prompts": repr(self.paintings)}
-        file = self.place.folder / "samples.parquet"
-        if file.is_file() and read_metadata(file) == about:
-            self.rows = [row for row in read_rows(file, SampleResult) if row.step <= done]
-        kept = {_name(row.step) for row in self.rows}
-        for old in self.folder.glob("step-*"):
-            if old.name not in kept:
-                shutil.rmtree(old)
-        self.likeness = ClipScorer.find(self.run.plan.config.sample_clip, self.workspace)
-        self.subjects = self._subjects(self.likeness) if self.likeness else {}
-        if self.run.plan.config.sample_base and not done and not self.rows:
+    def on_train_begin(self, step: int) -> None:
+        """Keep this run's samples until `step`, delete others, and sample the base model where that is asked for."""
+        if self.table.is_file() and read_metadata(self.table) == self.table_key:
+            self.rows = [row for row in read_rows(self.table, SampleResult) if row.step <= step]
+        kept = {_folder_name(row.step) for row in self.rows}
+        for folder in self.folder.glob("step-*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder)
+        self.clip_scorer = ClipScorer.find(self.run.plan.config.sample_clip, self.workspace)
+        self.subject_vectors = self._mean_vectors(self.clip_scorer) if self.clip_scorer else {}
+        if self.run.plan.config.sample_base and not step and not self.rows:
             self.generate(0)
 
-    def after(self, step: TrainingStep) -> bool:
-        """Paint when it is time; never ends the run."""
+    def on_step_end(self, step: TrainingStep) -> bool:
+        """Generate the samples if they are due; never stops the run."""
         config = self.run.plan.config
         if step.due(config.sample_every_steps, config.sample_every_epochs):
             self.generate(step.number)
         return False
 
     def generate(self, step: int) -> None:
-        """Paint all prompts with the weights that would be published now."""
-        folder = self.folder / _name(step)
+        """Generate all samples with the weights that would be exported after `step`."""
+        folder = self.folder / _folder_name(step)
         shutil.rmtree(folder, ignore_errors=True)
-        made: list[Image] = []
-        with self.learner.ema_weights(), self._ready() as painter:
-            for group in batched(self.paintings, self.at_once):
-                made += self._painted(painter, group)
-        for number, image in enumerate(made, 1):
+        images: list[Image] = []
+        with self.train_state.ema_weights(), self._generator_on_device() as generator:
+            for group in batched(self.requests, self.batch_size):
+                images += self._generate_group(generator, group)
+        for number, image in enumerate(images, 1):
             _save(image, folder / f"{number:02d}.png")
-        self.rows += [self._row(step, number, image) for number, image in enumerate(made, 1)]
-        about = {"run": self.place.key, "prompts": repr(self.paintings)}
-        write_rows(self.place.folder / "samples.parquet", self.rows, SampleResult, about)
-        _save(self._sheet(sorted({0, step} & {row.step for row in self.rows})), folder / "grid.png")
-        _save(self._sheet(sorted({row.step for row in self.rows})), self.folder / "all.png")
+        self.rows += [self._row(step, number, image) for number, image in enumerate(images, 1)]
+        write_rows(self.table, self.rows, SampleResult, self.table_key)
+        steps = sorted({row.step for row in self.rows})
+        _save(self._contact_sheet([one for one in steps if one in (0, step)]), folder / "grid.png")
+        _save(self._contact_sheet(steps), self.folder / "all.png")
 
-    def _painted(self, painter: ImageGenerator, group: list[SampleRequest]) -> list[Image]:
-        """Their images; without memory enough they are tried again in ways that take less, as are all that follow."""
+    def _generate_group(self, generator: ImageGenerator, group: list[SampleRequest]) -> list[Image]:
+        """The images of requests with equal settings; on running out of memory, retried with less, as all later ones."""
         import torch
 
         while True:
-            at_once = min(self.at_once, len(group))
+            batch_size = min(self.batch_size, len(group))
             try:
-                return [image for some in batched(group, at_once) for image in painter.generate(some)]
+                return [image for batch in batched(group, batch_size) for image in generator.generate(batch)]
             except torch.OutOfMemoryError:
                 pass
             release()
-            if at_once > 1:
-                self.at_once = at_once // 2
+            if batch_size > 1:
+                self.batch_size = batch_size // 2
                 log.warning(
-                    "The GPU's memory is too small to paint %d samples at once: going on with %d.",
-                    at_once,
-                    self.at_once,
+                    "Out of GPU memory with --sample-batch-size %d: continuing with %d.", batch_size, self.batch_size
                 )
-            elif not painter.pipeline.vae.use_tiling:
-                painter.pipeline.vae.enable_tiling()
-                log.warning("The GPU's memory is too small to paint a sample as a whole: going on tile by tile.")
+            elif not generator.pipeline.vae.use_tiling:
+                generator.pipeline.vae.enable_tiling()
+                log.warning("Out of GPU memory for a whole sample: continuing with tiles.")
             else:
                 raise PrepError(
-                    f"The GPU's memory is too small to paint a sample of {group[0].width} x {group[0].height} pixels.",
-                    "Paint smaller ones, with --w and --h in the file of sample_prompts, or none.",
+                    f"Out of GPU memory for a sample of {group[0].width} x {group[0].height} pixels.",
+                    "Use smaller ones, with --w and --h in the file of --sample-prompts, or none.",
                 )
 
     def _row(self, step: int, number: int, image: Image) -> SampleResult:
-        painting = self.paintings[number - 1]
-        prompt = subject = None
-        if self.likeness:
-            vector = self.likeness.image(image)
-            words = painting.prompt.replace(",", " ").split()
-            prompt = float(vector @ self.likeness.text(painting.prompt))
-            token = next((token for token in self.subjects if token in words), None)
-            subject = float(vector @ self.subjects[token]) if token else None
+        request = self.requests[number - 1]
+        clip_prompt = clip_subject = None
+        if self.clip_scorer:
+            vector = self.clip_scorer.image(image)
+            words = request.prompt.replace(",", " ").split()
+            clip_prompt = float(vector @ self.clip_scorer.text(request.prompt))
+            token = next((token for token in self.subject_vectors if token in words), None)
+            clip_subject = float(vector @ self.subject_vectors[token]) if token else None
         return SampleResult(
             step=step,
             number=number,
-            prompt=painting.prompt,
-            negative=painting.negative,
-            width=painting.width,
-            height=painting.height,
-            steps=painting.steps,
-            scale=painting.guidance_scale,
-            seed=painting.seed,
-            file=f"samples/{_name(step)}/{number:02d}.png",
-            clip_prompt=prompt,
-            clip_subject=subject,
+            prompt=request.prompt,
+            negative=request.negative,
+            width=request.width,
+            height=request.height,
+            steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            seed=request.seed,
+            file=f"samples/{_folder_name(step)}/{number:02d}.png",
+            clip_prompt=clip_prompt,
+            clip_subject=clip_subject,
         )
 
-    def _sheet(self, steps: list[int]) -> Image:
-        """A row for every prompt, a column for every one of these steps."""
+    def _contact_sheet(self, steps: list[int]) -> Image:
+        """A row for every prompt, a column for each of these steps."""
         from PIL import Image
 
-        files = {(row.step, row.number): self.place.folder / row.file for row in self.rows}
+        files = {(row.step, row.number): self.paths.folder / row.file for row in self.rows}
 
-        def image(step: int, number: int) -> Image.Image | None:
+        def open_sample(step: int, number: int) -> Image.Image | None:
             file = files.get((step, number))
             if file is None or not file.is_file():
                 return None
-            with Image.open(file) as opened:
-                return opened.convert("RGB")
+            with Image.open(file) as image:
+                return image.convert("RGB")
 
-        side = min(max(_SIDES[0], *(max(one.width, one.height) for one in self.paintings)), _SIDES[1])
+        largest = max(max(request.width, request.height) for request in self.requests)
         columns = [f"step {step:,}" if step else "base model" for step in steps]
-        rows = [f"{one.prompt} (seed {one.seed})" for one in self.paintings]
-        return ContactSheet(columns, rows, [[image(s, n) for s in steps] for n in range(1, len(rows) + 1)]).draw(side)
+        rows = [f"{request.prompt} (seed {request.seed})" for request in self.requests]
+        images = [[open_sample(step, number) for step in steps] for number in range(1, len(rows) + 1)]
+        return ContactSheet(columns, rows, images).draw(min(max(_MIN_SIDE, largest), _MAX_SIDE))
 
     @contextmanager
-    def _ready(self) -> Iterator[ImageGenerator]:
-        """The painter with all its parts on the device; those that training does not need leave it again."""
+    def _generator_on_device(self) -> Iterator[ImageGenerator]:
+        """The generator with all its modules on the device; those that training does not need are offloaded again."""
         plan, modules, device = self.run.plan, self.run.modules, self.run.job.device
-        if self.painter is None:
+        if self.generator is None:
             encoders = plan.checkpoint.encoders()
-            formats = {part: plan.config.text_encoder_dtype(part, plan.family, device) for part in encoders}
-            wanted = ("vae", *encoders)
-            self.resting = {
-                part: plan.checkpoint.load(part, formats.get(part)) for part in wanted if part not in modules
+            dtypes = {part: plan.config.text_encoder_dtype(part, plan.family, device) for part in encoders}
+            self.offloaded_modules = {
+                part: plan.checkpoint.load(part, dtypes.get(part)) for part in ("vae", *encoders) if part not in modules
             }
-            self.painter = ImageGenerator.of(
-                plan.family, plan.checkpoint, self.resting | modules, for_pipelines(self.run.tokenizers)
+            self.generator = ImageGenerator.build(
+                plan.family, plan.checkpoint, self.offloaded_modules | modules, for_pipelines(self.run.tokenizers)
             )
-        hook = modules[plan.family.denoiser].register_forward_pre_hook(_rounded, with_kwargs=True)
+        hook = modules[plan.family.denoiser].register_forward_pre_hook(_cast_inputs, with_kwargs=True)
         try:
-            for module in self.resting.values():
+            for module in self.offloaded_modules.values():
                 module.to(device)
-            yield self.painter
+            yield self.generator
         finally:
             hook.remove()
-            for module in self.resting.values():
+            for module in self.offloaded_modules.values():
                 module.to("cpu")
 
-    def _subjects(self, likeness: ClipScorer) -> dict[str, torch.Tensor]:
-        """The mean vector of each subject's first images."""
+    def _mean_vectors(self, scorer: ClipScorer) -> dict[str, torch.Tensor]:
+        """The mean CLIP vector of each subject's first images, of unit length."""
         import torch
 
-        found = {}
-        for token in sorted({s.subject for s in self.run.plan.samples if s.subject and not s.reg}):
-            own = [s for s in self.run.plan.samples if s.subject == token and not s.reg][:_SHOWN]
-            mean = torch.stack([likeness.image(_image(s, self.workspace)) for s in own]).mean(0)
-            found[token] = mean / mean.norm()
-        return found
+        vectors = {}
+        images = [image for image in self.run.plan.samples if image.subject and not image.reg]
+        for token in sorted({image.subject for image in images}):
+            own = [image for image in images if image.subject == token][:_COMPARED]
+            mean = torch.stack([scorer.image(_open_image(image, self.workspace)) for image in own]).mean(0)
+            vectors[token] = mean / mean.norm()
+        return vectors
 
 
-def _rounded(denoiser: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a denoiser is given, in the number format that it computes with; the times stay exact.
+def _cast_inputs(
+    denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Forward pre-hook: casts a denoiser's inputs to its dtype, all but the timesteps.
 
-    Text encoders and latents are held in float32, whatever the denoiser is held in.
+    diffusers' pipelines keep text embeddings and latents in float32, whatever the denoiser's dtype.
     """
     import torch
 
     dtype = module_dtype(denoiser)
 
-    def suited(value: Any) -> Any:
+    def cast(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: suited(one) for name, one in value.items()}
+            return {name: cast(one) for name, one in value.items()}
         return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
     return (
-        tuple(suited(value) if at == 0 else value for at, value in enumerate(given)),
-        {name: value if name == "timestep" else suited(value) for name, value in named.items()},
+        tuple(cast(value) if position == 0 else value for position, value in enumerate(args)),
+        {name: value if name == "timestep" else cast(value) for name, value in kwargs.items()},
     )
 
 
-def _image(sample: TrainingImage, workspace: Workspace) -> Image:
+def _open_image(sample: TrainingImage, workspace: Workspace) -> Image:
     from PIL import Image
 
     array = ((read_pixels(sample, workspace)[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
@@ -308,5 +314,5 @@ def _save(image: Image, path: Path) -> None:
     write_atomic(path, file.getvalue())
 
 
-def _name(step: int) -> str:
+def _folder_name(step: int) -> str:
     return f"step-{step:08d}"
