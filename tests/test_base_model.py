@@ -54,9 +54,9 @@ def test_hash_is_remembered(tmp_path, monkeypatch):
     old = time.time() - 10
     for file in copy.rglob("*.safetensors"):
         os.utime(file, (old, old))
-    monkeypatch.setattr("pipeline.models.store._SETTLED", 0)  # a file this young is hashed each time
+    monkeypatch.setattr("pipeline.models.file_hashes._MIN_AGE_NS", 0)  # a file this young is hashed each time
     before = find_base(str(copy), work)
-    monkeypatch.setattr("pipeline.models.store.file_sha256", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr("pipeline.models.file_hashes.file_sha256", lambda path: pytest.fail("hashed again"))
     assert find_base(str(copy), work) == before
 
 

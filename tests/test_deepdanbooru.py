@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from pipeline.errors import PrepError
-from pipeline.models.catalog import known
+from pipeline.models.catalog import catalog_entry
 from pipeline.models.store import format_bytes
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
@@ -282,7 +282,7 @@ def test_a_file_that_is_none_is_one_sentence(workspace, tmp_path, name):
     with pytest.raises(PrepError) as caught:
         DeepDanbooru(model=str(folder), device="cpu").start(workspace)
     assert words in caught.value.wrong and "\n" not in caught.value.wrong
-    assert f"prep models pull deepdanbooru ({format_bytes(known('deepdanbooru').size)})" in caught.value.hint
+    assert f"prep models pull deepdanbooru ({format_bytes(catalog_entry('deepdanbooru').size)})" in caught.value.hint
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 3000, 0.5, 0.99])

@@ -16,7 +16,7 @@ from pipeline.execution import RunSettings
 from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.models.catalog import CATALOG
-from pipeline.models.store import RECORD
+from pipeline.models.pull_record import RECORD
 from pipeline.registry import StagePlan
 from pipeline.run import update_stage
 from pipeline.vectors import PROVENANCE

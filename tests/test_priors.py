@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-import pipeline.models.store
+import pipeline.models.file_hashes
 from pipeline.errors import PrepError
 from pipeline.history import Model
-from pipeline.models.store import home_of, known_sha256
+from pipeline.models.file_hashes import known_sha256
+from pipeline.models.store import model_folder
 from pipeline.workspace import Workspace, file_sha256
 from stages.merging.priors import find_priors, read_priors
 from tests.worked_table import SHARES, list_of_tags, manifest
@@ -29,7 +30,7 @@ def test_copies_with_float_numbers_and_tags_of_every_and_of_no_post(tmp_path):
 
 def test_the_list_beside_the_model_that_tagged(tmp_path, monkeypatch):
     monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
-    path = list_of_tags(home_of(HUB) / "selected_tags.csv")
+    path = list_of_tags(model_folder(HUB) / "selected_tags.csv")
     home = Workspace(tmp_path)
 
     def found(*models):
@@ -47,7 +48,7 @@ def test_the_list_beside_the_model_that_tagged(tmp_path, monkeypatch):
 
 def test_the_list_beside_a_model_that_was_named_by_its_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
-    monkeypatch.setattr(pipeline.models.store, "_SETTLED", -1)  # files this young are remembered, too
+    monkeypatch.setattr(pipeline.models.file_hashes, "_MIN_AGE_NS", -1)  # files this young are remembered, too
     path = list_of_tags(tmp_path / "mine" / "selected_tags.csv")
     other = tmp_path / "mine" / "other.csv"
     other.write_bytes(path.read_bytes())

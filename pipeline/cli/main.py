@@ -36,7 +36,7 @@ COMMANDS = {
         CommandEntry("edit", "edit:edit", "Decide about captions by hand, for scripts."),
     ),
     "Models": (
-        CommandEntry("models", "models:models", "List, get and check the models that taggers and training use."),
+        CommandEntry("models", "models:models", "List, download and verify the models that taggers and training use."),
     ),
     "Exchange": (
         CommandEntry("export", "exchange:export", "Hand the data set to other tools."),

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from pathlib import Path
 
 import click
 
 from pipeline.cli.run_options import SectionedGroup, print_result
 from pipeline.errors import PrepError
-from pipeline.models.catalog import CATALOG, known
+from pipeline.models.catalog import CATALOG, catalog_entry
+from pipeline.models.hub_cache import find_snapshot, verify_snapshot
+from pipeline.models.pull_record import verify_files
 from pipeline.models.store import (
+    CACHED,
+    INSTALLED,
     format_bytes,
-    home_of,
-    hub_id,
     install_hint,
+    local_folder,
+    model_folder,
     models_folder,
+    resolve_repo_id,
     state_of,
     unlisted_models,
-    verify_files,
 )
 from pipeline.progress import Progress
 
@@ -27,104 +31,126 @@ _MB = 1_000_000
 
 @click.group(cls=SectionedGroup)
 def models() -> None:
-    """List, get and check the models that taggers and training use."""
+    """List, download and verify the models that taggers and training use."""
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="The models as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the models as JSON lines.")
 def list_(as_json: bool) -> None:
-    """Say which models prep knows, and which are here.
+    """List the models that prep knows by a short name, and which of them are on this machine.
 
-    Any other model of the hub can be used by its id, and any folder by its path.
+    Every other model of the Hugging Face Hub can be used by its id (owner/name), and any folder by its
+    path. A model that is in your Hugging Face cache is used from there and not downloaded again.
     """
     rows = [
-        (e.name, e.hub, format_bytes(e.size) if e.size else "unknown", e.used_by, state_of(e.hub, e.files))
+        (e.name, e.repo_id, format_bytes(e.size) if e.size else "unknown", e.used_by, state_of(e.repo_id, e.files))
         for e in CATALOG
     ]
-    rows += [(hub, hub, "", "", state_of(hub)) for hub in unlisted_models()]
+    rows += [(repo_id, repo_id, "", "", state_of(repo_id)) for repo_id in unlisted_models()]
     if as_json:
-        for name, hub, _, used_by, state in rows:
-            number = entry.size or None if (entry := known(hub)) else None
-            print_result("", {"name": name, "hub": hub, "bytes": number, "used_by": used_by, "state": state}, True)
+        for name, repo_id, _, used_by, state in rows:
+            size = entry.size or None if (entry := catalog_entry(repo_id)) else None
+            print_result("", {"name": name, "hub": repo_id, "bytes": size, "used_by": used_by, "state": state}, True)
         return
-    wide = max(len(row[0]) for row in rows)
-    uses = max(len(row[3]) for row in rows)
-    for name, _, size, used_by, state in (("model", "", "size", "used by", "state"), *rows):
-        click.echo(f"{name:<{wide}}  {size:>8}  {used_by:<{uses}}  {state}")
-    click.echo(f"\nThey lie in {models_folder()}")
+    name_width = max(len(row[0]) for row in rows)
+    use_width = max(len(row[3]) for row in rows)
+    for name, _, size_text, used_by, state in (("model", "", "size", "used by", "state"), *rows):
+        click.echo(f"{name:<{name_width}}  {size_text:>8}  {used_by:<{use_width}}  {state}")
+    click.echo(f"\nModels folder: {models_folder()}")
 
 
 @models.command()
 @click.argument("name", nargs=-1, required=True)
-@click.option("--revision", default="", metavar="REV", help="This commit, branch or tag.  [the list's, else main]")
-@click.option("--files", multiple=True, metavar="PATTERN", help="Only the files that fit, such as 'unet/*'.")
-@click.option("--offline", is_flag=True, help="Do not use the network; only see whether the model is here.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON lines.")
+@click.option(
+    "--revision",
+    default="",
+    metavar="REV",
+    help="Commit, branch or tag to download.  [default: the catalog's commit, else main]",
+)
+@click.option("--files", multiple=True, metavar="PATTERN", help="Download only the files that fit, such as 'unet/*'.")
+@click.option("--offline", is_flag=True, help="Do not download; only check that the model is on this machine.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON lines.")
 def pull(
     name: tuple[str, ...], revision: str, files: tuple[str, ...], offline: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Get models from the hub, by short name or hub id.
+    """Download models from the Hugging Face Hub, by short name or hub id.
 
-    A pull that was broken off goes on where it was; a model appears whole or not at all. Only
-    safetensors, ONNX and text files are taken; where a model has none but a pickle, its tensors
-    are read as such and written as safetensors. Of a base model come the parts that prep trains and
-    paints with: no safety checker, no copies in half precision.
+    Every file is verified against the hash that the hub lists. A model is installed completely or not
+    at all; after an interruption the files that are complete are not downloaded again. Only safetensors,
+    ONNX and text files are downloaded; where a model has only a pickle, its tensors are converted to
+    safetensors without running anything in it. Of a base model prep downloads what it trains and
+    generates with: no safety checker, no half-precision variants. A model that is already in your
+    Hugging Face cache is not downloaded.
     """
-    from pipeline.models.pull import PullRequest
-    from pipeline.models.pull import pull as pull_one
-
     for model in name:
-        wish = PullRequest.of(model, revision, files)
-        entry = known(model)
-        with Progress(f"{entry.name if entry else wish.hub}, MB", quiet) as progress:
-            pulled = pull_one(wish, offline, lambda done, all_: progress(done // _MB, max(1, all_ // _MB)))
-        size = sum(entry.size for entry in pulled.files.values())
-        plain = {"name": pulled.name, "revision": pulled.revision, "bytes": size, "folder": str(home_of(pulled.name))}
-        plain["files"] = sorted(pulled.files)
-        text = f"{pulled.name} at {pulled.revision[:12]}, {format_bytes(size)}, in {home_of(pulled.name)}"
-        print_result(text, plain, as_json, quiet)
+        _pull_one(model, revision, files, offline, quiet, as_json)
+
+
+def _pull_one(model: str, revision: str, files: tuple[str, ...], offline: bool, quiet: bool, as_json: bool) -> None:
+    from pipeline.models.pull import PullRequest
+    from pipeline.models.pull import pull as pull_model
+
+    request = PullRequest.of(model, revision, files)
+    entry, repo_id = request.entry, request.repo_id
+    if not model_folder(repo_id).is_dir() and (snapshot := find_snapshot(repo_id, files, request.commit)):
+        text = f"{repo_id} at {request.commit[:12] or 'main'} is in the Hugging Face cache: {snapshot}"
+        print_result(text, {"name": repo_id, "folder": str(snapshot), "state": CACHED}, as_json, quiet)
+        return
+    with Progress(f"{entry.name if entry else repo_id}, MB", quiet) as progress:
+        pulled = pull_model(request, offline, lambda done, total: progress(done // _MB, max(1, total // _MB)))
+    size = sum(file.size for file in pulled.files.values())
+    folder = model_folder(repo_id)
+    result = {"name": repo_id, "revision": pulled.revision, "bytes": size, "folder": str(folder)}
+    text = f"{repo_id} at {pulled.revision[:12]}, {format_bytes(size)}, in {folder}"
+    print_result(text, result | {"state": INSTALLED, "files": sorted(pulled.files)}, as_json, quiet)
 
 
 @models.command("check")
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="The verdict on each file as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the state of each file as JSON lines.")
 def check_(name: str | None, as_json: bool) -> None:
-    """Read models again and compare them with what was pulled.
+    """Hash the files of models again and compare them with what the hub listed.
 
-    All that are here if none is named. Exit code 1 unless every file is whole.
+    Without a name, all models on this machine. States: ok, changed, missing, and "no record" for
+    models that were copied by hand. The exit code is 1 when a file is changed or missing.
     """
-    here = [entry.hub for entry in CATALOG if home_of(entry.hub).is_dir()] + unlisted_models()
-    if name and not home_of(hub_id(name)).is_dir():
-        raise PrepError(f"The model {name} is not on this machine.", install_hint(hub_id(name)))
-    verdicts = [(hub, file, word) for hub in ([hub_id(name)] if name else here) for file, word in _verdicts(hub)]
-    for hub, file, word in verdicts:
-        plain: dict[str, Any] = {"model": hub, "file": file, "state": word}
-        print_result(f"{word:<18} {hub}{f'/{file}' if file else ''}", plain, as_json)
-    if any(word in ("changed", "missing") for _, _, word in verdicts):
+    repo_ids = [resolve_repo_id(name)] if name else [*(entry.repo_id for entry in CATALOG), *unlisted_models()]
+    folders = {repo_id: folder for repo_id in repo_ids if (folder := _folder(repo_id))}
+    if name and not folders:
+        raise PrepError(f"The model {name} is not on this machine.", install_hint(repo_ids[0]))
+    states = [(repo_id, file, state) for repo_id, folder in folders.items() for file, state in _file_states(folder)]
+    for repo_id, file, state in states:
+        result = {"model": repo_id, "file": file, "state": state}
+        print_result(f"{state:<9}  {repo_id}{f'/{file}' if file else ''}", result, as_json)
+    if any(state in ("changed", "missing") for _, _, state in states):
         sys.exit(1)
 
 
-def _verdicts(hub: str) -> list[tuple[str, str]]:
-    """Of a model copied by hand nothing is known that its files could be compared with."""
-    return list(verify_files(home_of(hub))) or [("", "copied, no record")]
+def _folder(repo_id: str) -> Path | None:
+    entry = catalog_entry(repo_id)
+    return local_folder(repo_id, entry.files if entry else ())
+
+
+def _file_states(folder: Path) -> list[tuple[str, str]]:
+    return list(verify_files(folder)) or list(verify_snapshot(folder)) or [("", "no record")]
 
 
 @models.command()
 @click.argument("name", required=False)
 def where(name: str | None) -> None:
-    """Print the folder of a model, or of all models.
+    """Print the folder of a model, or the models folder.
 
-    That a model is there is checked: exit code 1, and the command that gets it, if not.
+    The exit code is 1 when the model is not on this machine; the error names the command to get it.
     """
     if not name:
         click.echo(models_folder())
         return
-    hub = hub_id(name)
-    entry = known(hub)
-    if (state := state_of(hub, entry.files if entry else ())) != "here":
-        raise PrepError(f"The model {name} is {state}.", install_hint(hub))
-    click.echo(home_of(hub))
+    repo_id = resolve_repo_id(name)
+    entry = catalog_entry(repo_id)
+    if (state := state_of(repo_id, entry.files if entry else ())) not in (INSTALLED, CACHED):
+        raise PrepError(f"The model {name} is {state}.", install_hint(repo_id))
+    click.echo(_folder(repo_id))
 
 
 models.add("Commands", list_, pull, check_, where)

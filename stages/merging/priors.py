@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
-from pipeline.models.store import file_of
+from pipeline.models.file_hashes import find_model_file
 from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 
@@ -35,7 +35,7 @@ def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Cal
         hub, _, name = model.name.rpartition("/")
         if name != TAG_LIST:
             continue
-        if path := file_of(model):
+        if path := find_model_file(model):
             return read_priors(path, rename)
         return Priors(source=f"the list of tags of {hub} is not on this machine; name it with --tag-counts FILE")
     return Priors()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pipeline.errors import PrepError
 from pipeline.history import Model
-from pipeline.models.store import LocalModel, find_model, hashes, install_hint, require_files
+from pipeline.models.file_hashes import model_hashes
+from pipeline.models.store import LocalModel, find_model, install_hint, require_files
 from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.tag_text import escape_control
@@ -76,7 +77,7 @@ class Captioner(ModelTagger):
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         found = find_model_folder(self.model, workspace)
-        return (*hashes(found, model_files(found)), self.preparation(self.image_preparation))
+        return (*model_hashes(found, model_files(found)), self.preparation(self.image_preparation))
 
     def caption_annotations(self, said: list[PredictedCaption]) -> list[list[Annotation]]:
         """The captions, signed; none for an image about which the model said nothing."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.history import Model
-from pipeline.models.store import known_sha256
+from pipeline.models.file_hashes import known_sha256
 from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.vectors import PROVENANCE, VectorStore

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.history import Model
-from pipeline.models.store import find_model, hashes, known_sha256
+from pipeline.models.file_hashes import known_sha256, model_hashes
+from pipeline.models.store import find_model
 from pipeline.workspace import Workspace
 from taggers.device import torch_device
 
@@ -88,7 +89,7 @@ def find_clip(model: str, pretrained: str, workspace: Workspace) -> ClipFiles:
         raise PrepError(f"The model folder {found.folder} has no weights: none of {', '.join(WEIGHTS)}.", GET)
     find_model(model, workspace, (CONFIG, here[0]))  # refuses pointers and half files
     files = (CONFIG, here[0], *(name for name in TOKENIZER if (found.folder / name).is_file()))
-    return ClipFiles(found.name, found.folder / CONFIG, found.folder / here[0], hashes(found, files))
+    return ClipFiles(found.name, found.folder / CONFIG, found.folder / here[0], model_hashes(found, files))
 
 
 def load_clip(source: ClipFiles, device: str) -> ClipModel:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.history import Model
-from pipeline.models.store import LocalModel, find_model, hashes
+from pipeline.models.file_hashes import model_hashes
+from pipeline.models.store import LocalModel, find_model
 from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.workspace import Workspace
@@ -60,7 +61,7 @@ class DeepDanbooru(ScoringTagger):
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         form, found = find_deepdanbooru(self.model, workspace)
         extra = (CATEGORIES,) if form is PROJECT_FORMAT and (found.folder / CATEGORIES).is_file() else ()
-        return (*hashes(found, form.files + extra), self.preparation(form.preprocess))
+        return (*model_hashes(found, form.files + extra), self.preparation(form.preprocess))
 
     def load(self, workspace: Workspace) -> PredictFn:
         form, found = find_deepdanbooru(self.model, workspace)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.history import Model
-from pipeline.models.store import LocalModel, find_model, hashes
+from pipeline.models.file_hashes import model_hashes
+from pipeline.models.store import LocalModel, find_model
 from pipeline.stage import option
 from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_tags import InputContract, load_tag_model, tag_predictor
@@ -62,7 +63,7 @@ class Wd14(ScoringTagger):
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         form, file, found = find_wd14(self.model, workspace)
-        return (*hashes(found, (file, form.tags)), self.preparation(form.preprocess))
+        return (*model_hashes(found, (file, form.tags)), self.preparation(form.preprocess))
 
     def load(self, workspace: Workspace) -> PredictFn:
         form, file, found = find_wd14(self.model, workspace)

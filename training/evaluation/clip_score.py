@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from pipeline.models.store import find_model, hub_id, install_hint
+from pipeline.models.store import find_model, install_hint, resolve_repo_id
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ _FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 @functools.cache
 def _say_once() -> None:
-    log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", install_hint(hub_id(MODEL)))
+    log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", install_hint(resolve_repo_id(MODEL)))
 
 
 @dataclass(frozen=True, slots=True)

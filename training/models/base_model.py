@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.models.store import find_model, known_sha256
+from pipeline.models.file_hashes import known_sha256
+from pipeline.models.store import find_model
 from pipeline.workspace import Workspace
 
 # The weight file of every part that a base model of some family has, in the order in which they are hashed.

@@ -1,0 +1,70 @@
+"""Models in the user's Hugging Face cache, where diffusers, transformers and `hf download` put them.
+
+Layout, as huggingface_hub documents it: `models--OWNER--NAME/snapshots/COMMIT/FILE`, each file a link to
+`blobs/HASH`, where HASH is the sha256 of a large file and the git blob sha1 of a small one; `refs/BRANCH`
+holds a commit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pipeline.models.catalog import catalog_entry
+from pipeline.models.digest import digest_like
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PREFIX = "models--"
+
+
+def find_snapshot(repo_id: str, files: Iterable[str] = (), revision: str = "") -> Path | None:
+    """The folder of a model in the Hugging Face cache that has all `files` (names or patterns); None without one.
+
+    Without a `revision` the catalog's commit is preferred, then the cached `main`.
+    """
+    from huggingface_hub import constants
+
+    entry = catalog_entry(repo_id)
+    needed = {*files, *(entry.files if entry else ())}
+    repository = Path(constants.HF_HUB_CACHE) / f"{_PREFIX}{repo_id.replace('/', '--')}"
+    for name in [revision] if revision else [entry.revision if entry else "main", "main"]:
+        commit = name if _COMMIT.fullmatch(name) else _read_ref(repository / "refs" / name)
+        snapshot = repository / "snapshots" / commit / (entry.subfolder if entry else "")
+        if commit and all(has_file(snapshot, pattern) for pattern in needed) and snapshot.is_dir():
+            return snapshot
+    return None
+
+
+def snapshot_origin(folder: Path) -> tuple[str, str] | None:
+    """Hub id and commit of a folder in a Hugging Face cache; None for any other folder."""
+    for path in (folder, *folder.parents):
+        snapshots = path.parent
+        if snapshots.name == "snapshots" and snapshots.parent.name.startswith(_PREFIX):
+            return snapshots.parent.name.removeprefix(_PREFIX).replace("--", "/", 1), path.name
+    return None
+
+
+def has_file(folder: Path, pattern: str) -> bool:
+    """Whether a file in `folder` fits a name or pattern; a link to nothing is no file."""
+    return any(path.is_file() for path in folder.glob(pattern))
+
+
+def verify_snapshot(folder: Path) -> Iterator[tuple[str, str]]:
+    """Hash every file of a snapshot again: its name, and 'ok' or 'changed'.
+
+    Only links to a blob carry a hash; on systems without links there is nothing to compare with.
+    """
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            blob = path.resolve()
+            intact = blob.is_file() and digest_like(blob, blob.name) in ("", blob.name)
+            yield path.relative_to(folder).as_posix(), "ok" if intact else "changed" if blob.is_file() else "missing"
+
+
+def _read_ref(path: Path) -> str:
+    try:
+        commit = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return commit if _COMMIT.fullmatch(commit) else ""
