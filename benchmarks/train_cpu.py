@@ -33,13 +33,13 @@ def make(home: Path, steps: int):
     from training.models.base_model import find_base
     from training.models.families import detect_family
     from training.models.loader import open_base_model
+    from training.options.train_options import TrainOptions
     from training.setup import build_job
-    from training.train import Train
 
     work = workspace(home)
     made = manifest(work, [placed(work, number, size=(SIDE, SIDE)) for number in range(8)])
     checkpoint = open_base_model(find_base("mini", work), work.cache)
-    config = Train(batch_size=2, steps=steps, device="cpu")
+    config = TrainOptions.from_values({"batch_size": 2, "steps": steps, "device": "cpu"})
     plan = RunConfig(config, detect_family(checkpoint), checkpoint, read_samples(made))
     return build_job(plan, work, lambda done, total: None)
 
@@ -92,7 +92,7 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     )
     weights = [weight for group in job.param_groups for weight in group.weights.values()]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
-    draws = all_batches(job.samples, job.config.batch_size, job.config.seed)
+    draws = all_batches(job.samples, job.config.optimizer.batch_size, job.config.optimizer.seed)
     ready = [make_batch(job, batch) for _, (_, batch) in zip(range(steps), draws, strict=False)]
     found = []
     for turn in range(rounds + 1):

@@ -25,6 +25,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from training.data.captions import text_settings
+from training.options.captions import CaptionOptions
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
@@ -42,9 +45,9 @@ from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
 from training.optim.optimizers import ParamGroup
 from training.optim.train_state import make_train_state
+from training.options.train_options import TrainOptions
 from training.performance.prefetch import prefetch, to_device
 from training.performance.step_runner import StepRunner
-from training.train import Train
 from training.trainer import image_losses, make_batch
 
 T = TypeVar("T")
@@ -150,7 +153,7 @@ def inputs(setting: Setting, cached: bool):
 
     @torch.no_grad()
     def read():
-        said = family.encode_text(tokenizers, texts, [CAPTION] * setting.batch, Train().text)
+        said = family.encode_text(tokenizers, texts, [CAPTION] * setting.batch, text_settings(CaptionOptions()))
         told = {"text_embeds": said["pooled"], "time_ids": sizes} if "pooled" in said else None
         return said["text"].to(setting.dtype), told
 
@@ -187,7 +190,14 @@ def make_job(setting: Setting) -> TrainingJob:
     family = FAMILIES[setting.kind]
     checkpoint = BaseModel(BaseFiles("random", setting.folder, "", ""), setting.folder)
     gpu = setting.device.type == "cuda"
-    config = Train(batch_size=setting.batch, rank=RANK, device="cuda" if gpu else "cpu", compile=setting.compile)
+    config = TrainOptions.from_values(
+        {
+            "batch_size": setting.batch,
+            "rank": RANK,
+            "device": "cuda" if gpu else "cpu",
+            "compile": setting.compile,
+        }
+    )
     unet = setting.part("unet", setting.dtype)
     inject(unet, ATTENTION, (RANK, float(RANK)), 1)
     latents = setting.latents(setting.batch)
@@ -205,7 +215,7 @@ def make_job(setting: Setting) -> TrainingJob:
     return TrainingJob(
         config=config,
         family=family,
-        objective=family.objective(checkpoint, config).to(setting.device),
+        objective=family.objective(checkpoint, config.objective).to(setting.device),
         denoiser=unet,
         samples=samples,
         latent=lambda draw: (latents[int(draw.image.pixel_sha256)][None], torch.full((1, *latents.shape[1:]), 0.1)),

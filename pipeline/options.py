@@ -45,19 +45,20 @@ def click_options(cls: type[Options]) -> list[click.Option]:
 
 
 def sections(cls: type[Options]) -> dict[str, list[click.Option]]:
-    """The Click options of `cls` by the class that has them: "Options" for those of its own first, then its parts."""
-    left = {option.name: option for option in click_options(cls)}
-    owned = {owner: [n for n in vars(owner).get("__annotations__", {}) if n in left] for owner in cls.__mro__}
-    return {
-        "Options" if owner is cls else owner.__name__: [left[n] for n in own] for owner, own in owned.items() if own
-    }
+    """The Click options of `cls` by their sections in the help: first its own, then those of its groups."""
+    own = [_click_option(f.name, kind, f) for f, kind in _own_typed(cls)]
+    found = {cls.section: own} if own else {}
+    for part in cls.option_groups().values():
+        for title, options in sections(part).items():
+            found.setdefault(title, []).extend(options)
+    return found
 
 
 def build_options(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """A stage from a recipe's table; PrepError names the unknown key, the wrong type or the wrong choice."""
     kinds = {f.name: kind for f, kind in _typed(cls)}
     refuse_unknown(table, kinds, where, getattr(cls, "name", ""))
-    return cls(**{name: _checked(value, kinds[name], f"{where}: {name}") for name, value in table.items()})
+    return cls.from_values({name: _checked(value, kinds[name], f"{where}: {name}") for name, value in table.items()})
 
 
 def only_given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,8 +96,13 @@ class AnySpellingChoice(click.Choice[str]):
 
 
 def _typed(cls: type[Options]) -> list[tuple[Any, Any]]:
+    """Every option with its type, those of groups included."""
+    return [*_own_typed(cls), *(pair for part in cls.option_groups().values() for pair in _typed(part))]
+
+
+def _own_typed(cls: type[Options]) -> list[tuple[Any, Any]]:
     hints = typing.get_type_hints(cls)
-    return [(f, hints[f.name]) for f in cls.options()]
+    return [(f, hints[f.name]) for f in cls.own_options()]
 
 
 def _click_option(name: str, kind: Any, option: Any) -> click.Option:

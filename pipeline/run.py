@@ -72,7 +72,7 @@ def dry_run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, setting
     if not settings.skip_checks:
         _refuse_errors(source, workspace, training_targets(recipe, plan))
     with Progress("dry run", settings.quiet) as progress:
-        return dry_run(train, source, workspace, progress)
+        return dry_run(train.config, source, workspace, progress)
 
 
 def training_targets(recipe: Recipe, plan: StagePlan | None = None) -> TrainingTargets:
@@ -82,7 +82,10 @@ def training_targets(recipe: Recipe, plan: StagePlan | None = None) -> TrainingT
     train = (plan or stage_plan("train", recipe, {})).stages[0]
     assert isinstance(train, Train)
     repeats = {subject.token: subject.repeats for subject in recipe.subjects}
-    return TrainingTargets(train.batch_size, train.max_token_length, train.keep_separator, repeats)
+    captions = train.config.captions
+    return TrainingTargets(
+        train.config.optimizer.batch_size, captions.max_token_length, captions.keep_separator, repeats
+    )
 
 
 def _update_checked(

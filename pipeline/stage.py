@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipeline.errors import PrepError
 from pipeline.record import Record
@@ -32,7 +32,7 @@ def option(
 ) -> Any:
     """A dataclass field that is also a CLI option, a recipe key and recorded provenance.
 
-    `low` and `high` bound numbers, both inclusive. `key=False` marks an option that cannot change
+    `low` and `high` bound numbers, both inclusive. `cache_key=False` marks an option that cannot change
     the result (a device, a folder whose content is hashed), so changing it makes nothing stale.
     A list as default becomes a tuple option that may be given several times.
     """
@@ -40,13 +40,22 @@ def option(
     return field(default=tuple(default) if isinstance(default, list) else default, metadata=meta)
 
 
+def group(kind: type[Options]) -> Any:
+    """A dataclass field that holds a group of options; their names stay flat in the CLI, recipes and provenance."""
+    return field(default_factory=kind, metadata={"group": kind})
+
+
 class Options:
-    """Frozen dataclass whose fields made with `opt` are options; bounds are checked when it is made."""
+    """A frozen dataclass whose fields are options, made by `option`, or groups of them, made by `group`.
+
+    Bounds are checked when it is made.
+    """
 
     name: ClassVar[str]
+    section: ClassVar[str] = "Options"  # heading of its section in the help
 
     def __post_init__(self) -> None:
-        for option in self.options():
+        for option in self.own_options():
             value = getattr(self, option.name)
             low = -math.inf if option.metadata["low"] is None else option.metadata["low"]
             high = math.inf if option.metadata["high"] is None else option.metadata["high"]
@@ -59,13 +68,57 @@ class Options:
         """Raise PrepError when options contradict each other; stages override it."""
 
     @classmethod
-    def options(cls) -> list[dataclasses.Field[Any]]:
+    def own_options(cls) -> list[dataclasses.Field[Any]]:
+        """The options that are fields of the class itself, those of its groups left out."""
         return [f for f in dataclasses.fields(cls) if "help" in f.metadata]  # type: ignore[arg-type]
+
+    @classmethod
+    def option_groups(cls) -> dict[str, type[Options]]:
+        """The groups of options by field."""
+        fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+        return {f.name: f.metadata["group"] for f in fields if "group" in f.metadata}
+
+    @classmethod
+    def options(cls) -> list[dataclasses.Field[Any]]:
+        """All options, those of groups included."""
+        return [*cls.own_options(), *(option for part in cls.option_groups().values() for option in part.options())]
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """The options with these values by name, those of groups included; the others have their defaults."""
+        cls._refuse_unknown(values)
+        parts = {
+            name: part.from_values({o.name: values[o.name] for o in part.options() if o.name in values})
+            for name, part in cls.option_groups().items()
+        }
+        return cls(**parts, **{o.name: values[o.name] for o in cls.own_options() if o.name in values})
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """The same options but for these values by name, those of groups included."""
+        self._refuse_unknown(values)
+        parts = {
+            name: getattr(self, name).with_values({o.name: values[o.name] for o in part.options() if o.name in values})
+            for name, part in self.option_groups().items()
+        }
+        own = {o.name: values[o.name] for o in self.own_options() if o.name in values}
+        return dataclasses.replace(self, **parts, **own)  # type: ignore[type-var]
+
+    @classmethod
+    def _refuse_unknown(cls, values: Mapping[str, Any]) -> None:
+        if unknown := values.keys() - {option.name for option in cls.options()}:
+            raise TypeError(f"{cls.__name__} has no option {min(unknown)!r}")
+
+    def values(self) -> dict[str, Any]:
+        """The value of every option by name, those of groups included."""
+        own = {option.name: getattr(self, option.name) for option in self.own_options()}
+        for name in self.option_groups():
+            own |= getattr(self, name).values()
+        return own
 
     def params(self) -> dict[str, Any]:
         """The options that can change the result, by name, as JSON values."""
-        values = {f.name: getattr(self, f.name) for f in self.options() if f.metadata["key"]}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        keyed, values = {option.name for option in self.options() if option.metadata["key"]}, self.values()
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k in keyed}
 
 
 @dataclass(frozen=True, kw_only=True)

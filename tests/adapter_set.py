@@ -6,20 +6,20 @@ from pathlib import Path
 
 import torch
 
+from tests.training_options import train_options
 from training.export.tensor_file import write_tensors
 from training.methods.adapters import LoraMethod
 from training.methods.compatibility import check_adapters
 from training.methods.method import MethodContext
 from training.models.families import detect_family
 from training.models.loader import BaseModel
-from training.train import Train
 
 
 def made(model: BaseModel, *, parts: tuple[str, ...] = (), former: Path | None = None, **options: object) -> LoraMethod:
     """Adapters on the parts of a base; all that can have any, unless told."""
     family = detect_family(model)
     parts = parts or tuple(part for part in family.targets if model.config(part))
-    config = Train(init_from=str(former or ""), **options)
+    config = train_options(init_from=str(former or ""), **options)
     check_adapters(config, family, model, list(parts), former)
     modules = {part: model.load(part) for part in parts}
     rates = dict.fromkeys(parts, 1e-4)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from tests.training_options import train_options
 from tests.training_set import checkpoint, narrow, sample
 from training.distributed import DistributedContext
 from training.methods.default_lr import with_default_lr
@@ -15,7 +16,6 @@ from training.models.families import detect_family
 from training.models.family import TextSettings
 from training.optim.train_state import make_train_state
 from training.setup import _rates
-from training.train import Train
 
 IMAGES = [sample(1), sample(2)]
 WIDTHS = {"sd1": {"text_encoder": 64}, "sdxl": {"text_encoder": 64, "text_encoder_2": 96}}
@@ -26,14 +26,14 @@ def materials(work, kind="sd1", samples=IMAGES, former=None, **options) -> Metho
     """A narrow base, all of whose parts that the options give a rate are loaded."""
     model = checkpoint(work, kind if kind == "mini" or Path(kind).is_dir() else str(narrow(kind)))
     family = detect_family(model)
-    config = with_default_lr(Train(**{"precision": "fp32", "device": "cpu"} | options), model, family)
+    config = with_default_lr(train_options(**{"precision": "fp32", "device": "cpu"} | options), model, family)
     rates = _rates(config, family)
     modules = {part: model.load(part) for part in rates}
     return MethodContext(config, family, model, modules, model.tokenizers(), rates, samples, torch.float32, former)
 
 
 def trainee(found: MethodContext):
-    return METHODS[found.config.method](found)
+    return METHODS[found.config.method.method](found)
 
 
 def encoders(found: MethodContext) -> dict[str, object]:
@@ -48,7 +48,7 @@ def losses(found: MethodContext, made, steps: int, prompt="a photo of smith") ->
     channels = denoiser.config.in_channels
     noisy, target = torch.randn(1, channels, 8, 8), torch.randn(1, channels, 8, 8)
     told, size, told_of = torch.tensor([500]), torch.zeros(1, 6), encoders(found)
-    learner = make_train_state(made.groups(), found.config, DistributedContext())
+    learner = make_train_state(made.param_groups(), found.config.optimizer, DistributedContext())
     errors = []
     for step in range(steps):
         learner.set_learning_rates(step, steps)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from tests.adapter_set import answers, made, taught, write
+from tests.training_options import train_options, train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.distributed import DistributedContext
 from training.methods.adapters import by_module, drop_out, finalize, inject, inject_adapters, parameters, sizes_of
@@ -18,9 +19,8 @@ from training.methods.lora_variants import ADAPTER_TYPES
 from training.models.architecture_config import PLANS, write_config_folder
 from training.models.loader import empty_part
 from training.models.sd1 import SD1
-from training.optim.options import OptimizerOptions
 from training.optim.train_state import make_train_state
-from training.train import Train
+from training.options.optimizer import OptimizerOptions
 
 FAMILY = SD1()
 SIZE = torch.zeros(1, 6)
@@ -184,7 +184,7 @@ def test_sizes_follow_the_options(model):
         paths = [path for path, _ in empty_part(model.folder, "unet").named_modules()]
 
     def sizes(**options):
-        return sizes_of(Train(**options), FAMILY.targets["unet"], paths)
+        return sizes_of(train_options(**options).method, FAMILY.targets["unet"], paths)
 
     conv, linear = "down_blocks.0.resnets.0.conv1", "down_blocks.1.attentions.0.proj_in"
     assert set(sizes(rank=4).values()) == {RankAlpha(4, 4)}
@@ -215,7 +215,7 @@ def test_factor_is_the_size_of_the_small_matrix(model):
 
 def rates(adapters) -> dict[str, float]:
     """The rate of each weight after a step of the course."""
-    learner = make_train_state(adapters.groups(), OptimizerOptions(), DistributedContext())
+    learner = make_train_state(adapters.param_groups(), OptimizerOptions(), DistributedContext())
     learner.set_learning_rates(0, 10)
     by_weight = {id(w): n for n, w in learner.weights.items()}
     return {by_weight[id(w)]: table["lr"] for table in learner.optimizer.param_groups for w in table["params"]}
@@ -337,8 +337,8 @@ def megabytes(real, kind: str, rank: int) -> float:
     for part in ("unet", "text_encoder"):
         with torch.device("meta"):
             module = empty_part(real, part)
-            config = Train(method=kind, rank=rank)
-            sizes = sizes_of(config, FAMILY.targets[part], [path for path, _ in module.named_modules()])
+            config = train_options(method=kind, rank=rank)
+            sizes = sizes_of(config.method, FAMILY.targets[part], [path for path, _ in module.named_modules()])
             inject_adapters(module, kind, sizes, (1, 0))
         count += sum(weight.numel() for weight in parameters(module).values())
     return count * 2 / 1e6
@@ -362,14 +362,14 @@ def test_files_are_as_large_as_people_know_them(real):
 def test_a_run_trains_publishes_and_proves_each_form(tmp_path, kind):
     work = workspace(tmp_path)
     data = manifest(work, [placed(work, number) for number in range(2)])
-    config = Train(method=kind, rank=2, steps=2, output="smith", learning_rate=1e-2, device="cpu", precision="bf16")
-    list(config.run(data, work, lambda done, total: None))
-    tensors = load_file(config.file(work))
+    stage = train_stage(method=kind, rank=2, steps=2, output="smith", learning_rate=1e-2, device="cpu", precision="bf16")
+    list(stage.run(data, work, lambda done, total: None))
+    tensors = load_file(stage.config.file(work))
     assert {name.split(".", 1)[1] for name in tensors} == ENDS[kind]
     assert not any(name.startswith("lora_te") for name in tensors)
-    again = Train(method=kind, steps=2, output="more", device="cpu", init_from=str(config.file(work)))
+    again = train_stage(method=kind, steps=2, output="more", device="cpu", init_from=str(stage.config.file(work)))
     list(again.run(data, work, lambda done, total: None))
-    more = load_file(again.file(work))
+    more = load_file(again.config.file(work))
     assert more.keys() == tensors.keys()
     moved = [name for name in tensors if not torch.equal(tensors[name], more[name])]
     assert moved
@@ -403,4 +403,4 @@ def test_dropout_leaves_out_where_something_is_learned(kind):
 
 def test_dropout_is_of_methods_that_have_it():
     with pytest.raises(PrepError, match="dropout has no effect on the method dora"):
-        Train(method="dora", network_dropout=0.1)
+        train_options(method="dora", network_dropout=0.1)

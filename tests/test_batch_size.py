@@ -70,10 +70,10 @@ def card(monkeypatch, tmp_path):
 def test_what_was_found_is_remembered_for_the_same_run_on_the_same_gpu(card, monkeypatch, caplog):
     run, tried, note = card
     found = with_batch(run, DistributedContext(), note, "key")
-    assert found.job.config.batch_size == found.plan.config.batch_size == 64
+    assert found.job.config.optimizer.batch_size == found.plan.config.optimizer.batch_size == 64
     assert caplog.messages == ["The batch that this GPU trains fastest with: 64."]
     count = len(tried)
-    assert with_batch(run, DistributedContext(), note, "key").job.config.batch_size == 64
+    assert with_batch(run, DistributedContext(), note, "key").job.config.optimizer.batch_size == 64
     assert len(tried) == count
     with_batch(run, DistributedContext(), note, "another key")
     assert len(tried) == 2 * count

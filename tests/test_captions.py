@@ -13,14 +13,15 @@ from pipeline.errors import PrepError
 from tests.training_set import sample
 from training.batch import SampleRef
 from training.data.captions import (
-    CaptionOptions,
     build_prompt,
     expand_wildcards,
     fixed_prompt,
     split_caption,
     split_tags,
+    text_settings,
 )
 from training.models.family import TextSettings
+from training.options.captions import CaptionOptions
 
 TAGS = "smith, beard, hat, apron, hammer, forge"
 
@@ -92,7 +93,7 @@ def test_whether_prompts_are_known_ahead(options, endless, varied):
 
 def test_how_the_encoder_is_asked():
     options = CaptionOptions(max_token_length=150, clip_skip=2, weighted_captions=True)
-    assert options.text == TextSettings(150, 2, True) and CaptionOptions().text == TextSettings(75, 1, False)
+    assert text_settings(options) == TextSettings(150, 2, True) and text_settings(CaptionOptions()) == TextSettings(75, 1, False)
 
 
 def test_images_have_streams_of_their_own():

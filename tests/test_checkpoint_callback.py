@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from training.checkpoints.checkpoint_callback import SavingOptions
+from training.options.saving import SavingOptions
 
 
 @pytest.mark.parametrize("output", ["a/b", "", "..", "a\nb", "a.", "a ", ".a", "x" * 101])

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
+from tests.training_options import train_options
 from tests.training_set import checkpoint, narrow, workspace
 from training.export.tensor_file import write_tensors
 from training.methods.compatibility import check_adapters
 from training.models.families import detect_family
-from training.train import Train
 
 UNET, TEXT = "lora_unet_mid_block_attentions_0_proj_in", "lora_te_text_model_encoder_layers_0_mlp_fc1"
 CONV = "lora_unet_mid_block_resnets_0_conv1"
@@ -26,12 +26,12 @@ def unloaded(monkeypatch):
     def load(self, part):
         raise AssertionError(f"{part} was loaded")
 
-    monkeypatch.setattr("training.models.loader.Checkpoint.load", load)
+    monkeypatch.setattr("training.models.loader.BaseModel.load", load)
 
 
 def check(work, kind="sd1", parts=("unet",), former=None, **options):
     model = checkpoint(work, str(narrow(kind)))
-    config = Train(init_from=str(former or ""), **options)
+    config = train_options(init_from=str(former or ""), **options)
     check_adapters(config, detect_family(model), model, list(parts), former)
 
 

@@ -8,6 +8,7 @@ import weakref
 import pytest
 import torch
 
+from tests.training_options import train_options
 from tests.training_set import checkpoint, manifest, placed, workspace
 from training.batch import RunConfig
 from training.data.conditioning import OffloadableEncoders
@@ -15,7 +16,6 @@ from training.data.dataset import read_samples
 from training.models.families import detect_family
 from training.models.loader import BaseModel
 from training.setup import build_job
-from training.train import Train
 
 
 class Fake:
@@ -88,7 +88,7 @@ def test_what_stays_loaded(tmp_path, monkeypatch, options, alive):
 
     monkeypatch.setattr(BaseModel, "load", remembered)
     run = build_job(
-        RunConfig(Train(rank=2, **options), detect_family(model), model, read_samples(made)), work, lambda *_: None
+        RunConfig(train_options(rank=2, **options), detect_family(model), model, read_samples(made)), work, lambda *_: None
     )
     gc.collect()
     assert {"vae", "text_encoder", "unet"} == born.keys()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
+from tests.training_options import train_options
 from tests.training_set import checkpoint, workspace
 from training.methods.default_lr import default_learning_rate, width_of, with_default_lr
 from training.models.sd1 import SD1
-from training.train import Train
 
 SD, SDXL = {"block_out_channels": [320, 640, 1280, 1280]}, {"block_out_channels": [320, 640, 1280]}
 SD35 = {"num_attention_heads": 24, "attention_head_dim": 64}
@@ -36,19 +34,19 @@ def test_the_widest_blocks_of_unets_and_transformers():
     ],
 )
 def test_by_method_optimizer_and_width(options, width, rate):
-    assert default_learning_rate(Train(**options), width) == pytest.approx(rate)
+    assert default_learning_rate(train_options(**options), width) == pytest.approx(rate)
 
 
 def test_a_rate_that_was_given_stays_and_minus_one_becomes_a_number(tmp_path):
     base = checkpoint(workspace(tmp_path))
     widest = max(base.config("unet")["block_out_channels"])
-    assert with_default_lr(Train(learning_rate=3e-5), base, SD1()).learning_rate == 3e-5
-    assert with_default_lr(Train(learning_rate=0.0, text_encoder_lr=1e-5), base, SD1()).learning_rate == 0
-    found = with_default_lr(Train(rank=4), base, SD1())
-    assert found.learning_rate == pytest.approx(1e-4 * 1280 / widest) and widest < 1280
-    assert dataclasses.replace(found, learning_rate=-1.0) == Train(rank=4)
+    assert with_default_lr(train_options(learning_rate=3e-5), base, SD1()).optimizer.learning_rate == 3e-5
+    assert with_default_lr(train_options(learning_rate=0.0, text_encoder_lr=1e-5), base, SD1()).optimizer.learning_rate == 0
+    found = with_default_lr(train_options(rank=4), base, SD1())
+    assert found.optimizer.learning_rate == pytest.approx(1e-4 * 1280 / widest) and widest < 1280
+    assert found.with_values({"learning_rate": -1.0}) == train_options(rank=4)
 
 
 def test_embeddings_have_a_rate_of_their_own(tmp_path):
-    given = Train(method="inversion")
+    given = train_options(method="inversion")
     assert with_default_lr(given, checkpoint(workspace(tmp_path)), SD1()) == given

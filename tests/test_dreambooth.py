@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
 from tests.method_set import losses, materials, trainee
+from tests.training_options import train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.export.artifacts import write_artifact
 from training.export.tensor_file import data_sha256
 from training.models.base_model import PARTS
 from training.models.family import TextSettings
-from training.train import Train
 
 RATE = 1e-3
 
@@ -202,18 +202,18 @@ def test_a_whole_run(tmp_path):
     made = manifest(work, [placed(work, 0), placed(work, 1), placed(work, 2, role="reg")])
     options = {"method": "dreambooth", "steps": 3, "batch_size": 2, "learning_rate": 1e-4, "save_every_epochs": 0}
     options |= {"text_encoder_lr": 1e-5, "output": "smith.v1"}
-    stage = Train(**options)
+    stage = train_stage(**options)
     list(stage.run(made, work, lambda done, total: None))
-    file, folder = stage.file(work), stage.file(work).with_name("smith.v1")
+    file, folder = stage.config.file(work), stage.config.file(work).with_name("smith.v1")
     with safe_open(file, "pt") as opened:
         said = opened.metadata()
     assert said["modelspec.architecture"] == "stable-diffusion-v1"
     assert said["modelspec.trigger_phrase"] == "smith"
     assert said["sshs_model_hash"] == data_sha256(load_file(file))
-    assert stage.missing(made, work) == ""
+    assert stage.missing_outputs(made, work) == ""
     before = file.read_bytes()
     (folder / "left over").touch()
-    list(Train(**options | {"prior_loss_weight": 0.0}).run(made, work, lambda done, total: None))
+    list(train_stage(**options | {"prior_loss_weight": 0.0}).run(made, work, lambda done, total: None))
     assert file.read_bytes() != before  # the class images had their part in it
     assert not (folder / "left over").exists()
     assert not list(folder.parent.glob("*unverified*")) and not list(folder.parent.glob(".*former"))

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.test_training_run import held
+from tests.training_options import train_options
 from tests.training_set import manifest, placed, sample, workspace
 from training.dry_run import PartCounts, RunEstimate, dry_run, dry_run_config, estimate_time, format_duration
 from training.evaluation.step_timer import StepTimer
-from training.train import Train
 from training.trainer import count_steps
 
 
@@ -24,7 +24,7 @@ def tried(tmp_path_factory):
     work = workspace(tmp_path_factory.mktemp("tried"))
     (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 2\n")
     made = manifest(work, [placed(work, 1), placed(work, 2), held(work, 10), held(work, 11), held(work, 12)])
-    config = Train(
+    config = train_options(
         steps=90,
         rank=2,
         learning_rate=1e-3,
@@ -105,7 +105,7 @@ def test_estimate_by_hand():
 def test_counts_are_those_of_the_run():
     """By the loop's own rule of what is due when."""
     samples = [sample(k) for k in range(3)]
-    config = Train(epochs=5, batch_size=2, validate_every_epochs=2, sample_every_steps=4, save_every_steps=7)
+    config = train_options(epochs=5, batch_size=2, validate_every_epochs=2, sample_every_steps=4, save_every_steps=7)
     total = count_steps(config, samples)
     assert total == 15
     # validation: ends of the epochs 2 and 4, and the end; samples: 4, 8, 12, 15; saved: every epoch, 7 and 14
@@ -113,7 +113,7 @@ def test_counts_are_those_of_the_run():
 
 
 def test_a_name_that_is_almost_too_long():
-    assert len(dry_run_config(Train(output="x" * 100), 4).output) == 100
+    assert len(dry_run_config(train_options(output="x" * 100), 4).saving.output) == 100
 
 
 def test_durations():

@@ -10,14 +10,15 @@ import torch
 import torch._dynamo
 
 from pipeline.errors import PrepError
+from tests.training_options import train_options
 from tests.training_set import narrow
 from training.models.loader import empty_part
 from training.models.sd1 import SD1
+from training.options.performance import PerformanceOptions
 from training.performance.execution_modes import (
     EAGER,
     MODES,
     ExecutionMode,
-    PerformanceOptions,
     apply_mode,
     autotune,
     checkpoint_blocks,
@@ -25,7 +26,6 @@ from training.performance.execution_modes import (
     possible,
     tuned,
 )
-from training.train import Train
 
 
 @pytest.fixture
@@ -184,25 +184,25 @@ def test_compiling_is_not_tried_for_a_short_run():
 
 
 def test_what_needs_a_gpu_is_refused_without():
-    Train(cuda_graphs="on").check_device("cuda")
-    Train().check_device("cpu")
+    train_options(cuda_graphs="on").performance.check_device("cuda")
+    train_options().performance.check_device("cpu")
     with pytest.raises(PrepError) as found:
-        Train(cuda_graphs="on").check_device("cpu")
+        train_options(cuda_graphs="on").performance.check_device("cpu")
     with pytest.raises(PrepError, match="train: compile on needs a GPU"):
-        Train(compile="on").check_device("cpu")
-    assert str(found.value) == "train: graphs on needs a GPU.\nLeave it out, or use: --device cuda --cuda-graphs on"
+        train_options(compile="on").performance.check_device("cpu")
+    assert str(found.value) == "train: cuda_graphs on needs a GPU.\nLeave it out, or use: --device cuda --cuda-graphs on"
 
 
 def test_a_missing_xformers_is_said_at_once(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PrepError, match=r"^train: xformers is not installed\.\n"):
-        Train(attention="xformers")
+        train_options(attention="xformers")
 
 
 def test_no_option_of_speed_makes_another_run():
     names = {field.name for field in dataclasses.fields(PerformanceOptions)}
-    assert names == {"attention", "gradient_checkpointing", "compile", "graphs"}
-    assert not names & Train().params().keys()
+    assert names == {"attention", "gradient_checkpointing", "compile", "cuda_graphs"}
+    assert not names & train_options().params().keys()
 
 
 def test_convolutions_are_tuned_only_in_the_steps_of_a_gpu(monkeypatch):

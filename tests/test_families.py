@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
+from tests.training_options import train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.models.families import FAMILIES, detect_family
 from training.models.family import TextSettings
 from training.models.loader import published_name, quiet
-from training.objective_options import ObjectiveOptions
-from training.train import Train
+from training.options.objective import ObjectiveOptions
 
 KINDS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd35": "sd35"}
 FAMILY = {kind: next(family for family in FAMILIES if family.name == name) for kind, name in KINDS.items()}
@@ -69,11 +69,11 @@ def test_what_is_trained_loads_in_diffusers_with_equal_output(tmp_path, kind, ra
     """The file's matrices, put into a second pipeline's weights by the published formula, give the same image."""
     work = workspace(tmp_path)
     data = manifest(work, [placed(work, k) for k in range(2)])
-    stage = Train(
+    stage = train_stage(
         base=str(narrow(kind)), steps=2, learning_rate=2e-2, rank=4, alpha=2.0, save_precision="fp32", **rates
     )
     list(stage.run(data, work, lambda done, total: None))
-    file = stage.file(work)
+    file = stage.config.file(work)
 
     loaded, merged = pipeline(kind), pipeline(kind)
     plain = paint(loaded)
@@ -193,6 +193,6 @@ def test_in_bfloat16_the_text_encoder_still_is_proven_as_it_was_held(tmp_path):
     """Only the denoiser is rounded; a proof that rounds both finds the file off by more than it allows."""
     work = workspace(tmp_path)
     rates = {"learning_rate": 2e-2, "text_encoder_lr": 2e-2}
-    stage = Train(base=str(narrow()), steps=2, rank=4, precision="bf16", **rates)
+    stage = train_stage(base=str(narrow()), steps=2, rank=4, precision="bf16", **rates)
     list(stage.run(manifest(work, [placed(work, 1)]), work, lambda done, total: None))
-    assert stage.file(work).is_file()
+    assert stage.config.file(work).is_file()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -12,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.errors import PrepError
 from tests.method_set import materials, trainee
+from tests.training_options import train_stage
 from tests.training_set import manifest, placed, workspace
 from training.export.artifacts import ArtifactFolder, write_artifact
 from training.export.intermediate import IntermediateExports
-from training.train import Train
+from training.run_key import run_key
 
 # Two images shown twice, and as often a regularization image: four steps to an epoch.
 QUICK = {"steps": 6, "batch_size": 2, "rank": 2, "learning_rate": 1e-3, "save_every_steps": 3, "save_total_limit": 9}
@@ -33,9 +33,9 @@ def home(tmp_path_factory):
 
 def run(home, output, **options):
     """Train to the end; the folder of the run."""
-    stage = Train(**QUICK | {"output": output} | options)
+    stage = train_stage(**QUICK | {"output": output} | options)
     list(stage.run(home[1], home[0], nothing))
-    return stage.file(home[0]).parent
+    return stage.config.file(home[0]).parent
 
 
 def names(folder):
@@ -108,7 +108,7 @@ def test_the_last_step_has_one_where_the_best_becomes_the_file(tmp_path):
 
 
 def test_whole_models_only_when_asked(home):
-    how = {"method": "dreambooth", "rank": Train().rank, "steps": 4, "save_every_epochs": 0}
+    how = {"method": "dreambooth", "rank": train_stage().config.method.rank, "steps": 4, "save_every_epochs": 0}
     assert names(run(home, "dream", **how)) == []
     assert names(run(home, "asked", **how, export_checkpoints="on")) == [
         "asked-step00000003",
@@ -225,5 +225,5 @@ def _tensors(files):
 
 
 def test_options_do_not_change_the_course(home):
-    one = Train(**QUICK)
-    assert dataclasses.replace(one, export_checkpoints="off").key(home[1], home[0]) == one.key(home[1], home[0])
+    one = train_stage(**QUICK).config
+    assert run_key(one.with_values({"export_checkpoints": "off"}), home[1], home[0]) == run_key(one, home[1], home[0])

@@ -23,8 +23,9 @@ from stages.merge import Merge
 from stages.merging.rewrite import read_rewrites, rewrite_sentence, rewrite_tag
 from tests.make import record, tag
 from training.batch import SampleRef, TrainingImage
-from training.data.captions import CaptionOptions, build_prompt, fixed_prompt
+from training.data.captions import build_prompt, fixed_prompt
 from training.data.sampler import epoch_batches
+from training.options.captions import CaptionOptions
 
 
 def sample(caption, number=0, **changes):

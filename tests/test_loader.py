@@ -20,7 +20,7 @@ from training.models.detect_architecture import detect_architecture
 from training.models.families import detect_family
 from training.models.loader import open_base_model, read_tensors
 from training.models.sd1 import SD1
-from training.objective_options import ObjectiveOptions
+from training.options.objective import ObjectiveOptions
 
 
 @pytest.fixture(scope="module", params=["safetensors", "ckpt"])

@@ -8,8 +8,8 @@ import typing
 import pytest
 import torch
 
-from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE, SHAPES, lr_factor
-from training.optim.options import OptimizerOptions
+from training.optim.lr_schedulers import SHAPES, lr_factor
+from training.options.optimizer import ADAFACTOR_SCHEDULE, OptimizerOptions
 
 
 def shares(total, **options):
@@ -61,7 +61,7 @@ def test_transformers_has_the_same(options, name, special):
 
     total = 40
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    rising = round(options.get("warmup", 0) * total)
+    rising = round(options.get("lr_warmup", 0) * total)
     schedule = get_scheduler(
         name, optimizer, num_warmup_steps=rising, num_training_steps=total, scheduler_specific_kwargs=special
     )
@@ -86,5 +86,5 @@ def test_no_step_is_lost(shape, total, warmup):
 
 
 def test_every_choice_has_a_shape():
-    choices = set(typing.get_args(typing.get_type_hints(OptimizerOptions)["scheduler"]))
+    choices = set(typing.get_args(typing.get_type_hints(OptimizerOptions)["lr_scheduler"]))
     assert choices == {*SHAPES, ADAFACTOR_SCHEDULE}

@@ -11,8 +11,8 @@ import torch
 from training.checkpoints.manager import CheckpointManager
 from training.distributed import DistributedContext
 from training.optim.optimizers import ParamGroup
-from training.optim.options import OptimizerOptions
 from training.optim.train_state import make_train_state
+from training.options.optimizer import OptimizerOptions
 
 
 def shelf(folder, ranks=DistributedContext()):

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
+from tests.training_options import train_options
 from tests.training_set import sample
 from training.models.architecture_config import PLANS, write_config_folder
 from training.models.base_model import BaseFiles
 from training.models.loader import BaseModel
 from training.models.sd1 import SD1
 from training.performance.memory_estimate import GIB, AdaptiveBatcher, MemoryEstimate, check_memory, estimate_memory
-from training.train import Train
 
 WEIGHTS = 859_520_964
 # Rank 16 times what the 192 modules take and give: per transformer, of width w, both projections, eight of
@@ -30,7 +30,7 @@ def base(tmp_path_factory):
 
 def need(base, size=512, **options):
     options = {"precision": "bf16"} | options
-    return estimate_memory(base, SD1(), Train(**options), [sample(1, width=size, height=size), sample(2)])
+    return estimate_memory(base, SD1(), train_options(**options), [sample(1, width=size, height=size), sample(2)])
 
 
 def test_the_small_model_at_512_pixels(base):
@@ -58,7 +58,7 @@ def test_text_encoders_that_learn_stay_loaded(base):
 
 def test_a_gpu_that_is_too_small_is_refused_before_loading():
     with pytest.raises(PrepError) as found:
-        check_memory(ROOMY, Train(), 1.5 * GIB, 1)
+        check_memory(ROOMY, train_options(), 1.5 * GIB, 1)
     assert found.value.wrong == (
         "Training this base takes about 2.3 GiB, of which 2.0 GiB are its weights and what moves them; "
         "the GPU has 1.5 GiB free."
@@ -66,17 +66,17 @@ def test_a_gpu_that_is_too_small_is_refused_before_loading():
 
 
 def test_a_batch_that_will_not_fit_is_said(caplog):
-    check_memory(ROOMY, Train(), 6 * GIB, 4)
+    check_memory(ROOMY, train_options(), 6 * GIB, 4)
     assert not caplog.messages
-    check_memory(ROOMY, Train(), 5 * GIB, 4)
+    check_memory(ROOMY, train_options(), 5 * GIB, 4)
     assert caplog.messages == [
         "A batch of 4 takes about 5.6 GiB, and the GPU has 5.0 GiB free. What is done when it does not fit: "
         "gradient checkpointing, then parts of a batch one after another."
     ]
     caplog.clear()
-    check_memory(ROOMY, Train(gradient_checkpointing="on"), 5 * GIB, 4)
+    check_memory(ROOMY, train_options(gradient_checkpointing="on"), 5 * GIB, 4)
     assert not caplog.messages  # 3.2 GiB
-    check_memory(ROOMY, Train(gradient_checkpointing="off"), 5 * GIB, 4)
+    check_memory(ROOMY, train_options(gradient_checkpointing="off"), 5 * GIB, 4)
     assert caplog.messages[0].endswith("fit: parts of a batch one after another.")
 
 

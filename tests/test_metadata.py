@@ -7,11 +7,13 @@ import json
 import pytest
 import torch
 
+from tests.training_options import train_options
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
+from training.batch import RunConfig
+from training.checkpoints.run_state import TrainingProgress
 from training.export.metadata import provenance, training_metadata
 from training.models.sd1 import SD1
 from training.objective import DDPM
-from training.train import Train
 
 
 @pytest.fixture
@@ -23,8 +25,8 @@ def said(tmp_path):
         sample(4, caption="man", repeats=1, folder="1_man", subject="", reg=True),
     ]
     rates = {"learning_rate": 1e-4, "text_encoder_lr": 5e-5}
-    config = Train(output="smith-v1", rank=8, alpha=4.0, lr_warmup=0.2, lr_scheduler="cosine", **rates)
-    return training_metadata(config, samples, (10, 2), (SD1(), checkpoint(workspace(tmp_path))))
+    config = train_options(output="smith-v1", rank=8, alpha=4.0, lr_warmup=0.2, lr_scheduler="cosine", **rates)
+    return training_metadata(RunConfig(config, SD1(), checkpoint(workspace(tmp_path)), samples), TrainingProgress(10, 2))
 
 
 def test_every_value_is_text(said):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
+from tests.training_options import train_options
 from tests.training_set import workspace
-from training.methods.method import ADAPTERS
 from training.methods.table import METHODS
+from training.options.method import ADAPTERS
+from training.run_key import input_digests
 from training.train import Train
 
 
@@ -30,7 +32,7 @@ def test_every_method_has_its_maker():
     ids=str,
 )
 def test_what_goes_together(options):
-    Train(**options)
+    train_options(**options)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +40,9 @@ def test_what_goes_together(options):
     [
         ({"conv_rank": 4}, "lora has no adapters in the convolutional blocks", "--method locon"),
         ({"factor": 4}, "factor has no effect on the method lora", "Leave it out"),
-        ({"method": "loha", "loraplus_lr_ratio": 4.0}, "lora_plus has no effect on the method loha", "Leave it out"),
+        ({"method": "loha", "loraplus_lr_ratio": 4.0}, "loraplus_lr_ratio has no effect on the method loha", "Leave it out"),
         ({"method": "dora", "conv_alpha": 4.0}, "without conv_rank dora leaves out", "--conv-rank 8"),
-        ({"method": "lokr", "lora_key_format": "diffusers"}, "diffusers does not read lokr", "Leave format out"),
+        ({"method": "lokr", "lora_key_format": "diffusers"}, "diffusers does not read lokr", "Leave lora_key_format out"),
         ({"init_from": "x", "rank": 4}, "rank has no effect on the file to train on", "Leave it out"),
         ({"init_from": "x", "block_ranks": "mid=4"}, "block_ranks has no effect on the file", "Leave it out"),
         ({"block_ranks": "mid"}, "'mid' is not a block and its rank", "down=8"),
@@ -48,21 +50,21 @@ def test_what_goes_together(options):
 )
 def test_contradictions(options, said, mend):
     with pytest.raises(PrepError, match=said) as caught:
-        Train(**options)
+        train_options(**options)
     assert mend in str(caught.value)
 
 
 def test_the_file_to_train_on_is_part_of_the_key(tmp_path):
     work = workspace(tmp_path)
     file = tmp_path / "x.safetensors"
-    config = Train(init_from="x.safetensors")
+    config = train_options(init_from="x.safetensors")
     with pytest.raises(PrepError, match=r"there is no file x\.safetensors to train on"):
-        config.inputs(work)
+        input_digests(config, work)
     found = []
     for content in (b"1", b"2", b"1"):
         file.write_bytes(content)
-        found.append(config.inputs(work))
+        found.append(input_digests(config, work))
     assert found[0] == found[2] != found[1]
     assert "init_from" not in config.params()
-    assert config.init_file(work) == file.resolve()
-    assert Train().init_file(work) is None
+    assert config.method.init_file(work) == file.resolve()
+    assert train_options().method.init_file(work) is None

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.errors import PrepError
 from training.objective import DDPM, FlowMatch, LossType, ddpm, flow_match
-from training.objective_options import ObjectiveOptions
+from training.options.objective import ObjectiveOptions
 
 SD1 = {
     "beta_schedule": "scaled_linear",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from training.objective_options import FLOW, STEPS, ObjectiveOptions
+from training.options.objective import FLOW, STEPS, ObjectiveOptions
 
 
 @pytest.mark.parametrize(
@@ -13,22 +13,22 @@ from training.objective_options import FLOW, STEPS, ObjectiveOptions
     [
         (
             {"zero_terminal_snr": "on", "prediction_type": "epsilon"},
-            "with zero_snr the last time is pure noise, from which prediction epsilon learns nothing.",
+            "with zero_terminal_snr the last timestep is pure noise",
         ),
         (
             {"min_snr_gamma": 5.0, "debiased_estimation": True},
-            "min_snr and debiased are two weightings of the same errors.",
+            "min_snr_gamma and debiased_estimation are two weightings",
         ),
-        ({"min_timestep": 500, "max_timestep": 500}, "time_from is 500 and time_to 500: no time lies between."),
-        ({"huber_c": 0.2}, "huber_c has no effect on loss l2."),
-        ({"huber_schedule": "constant", "huber_c": 0.2}, "huber_c and huber_schedule have no effect on loss l2."),
-        ({"timestep_sampling": "uniform", "logit_std": 2.0}, "density_width has no effect on density uniform."),
-        ({"mode_scale": 1.0}, "mode_scale has no effect on density auto."),
+        ({"min_timestep": 500, "max_timestep": 500}, "min_timestep is 500 and max_timestep 500"),
+        ({"huber_c": 0.2}, "huber_c has no effect with loss_type l2"),
+        ({"huber_schedule": "constant", "huber_c": 0.2}, "huber_c and huber_schedule have no effect with loss_type l2"),
+        ({"timestep_sampling": "uniform", "logit_std": 2.0}, "logit_std has no effect with timestep_sampling uniform"),
+        ({"mode_scale": 1.0}, "mode_scale has no effect with timestep_sampling auto"),
         (
-            {"shift": 3.0, "min_snr_gamma": 5.0},
-            "shift can only be used with flow-matching bases, min_snr with the others.",
+            {"flow_shift": 3.0, "min_snr_gamma": 5.0},
+            "flow_shift can only be used with flow-matching base models, min_snr_gamma only",
         ),
-        ({"max_timestep": 1001}, "time_to is 1001"),
+        ({"max_timestep": 1001}, "max_timestep is 1001"),
     ],
 )
 def test_contradictions(options, said):
@@ -42,7 +42,7 @@ def test_contradictions(options, said):
         {},
         {"zero_terminal_snr": "on", "prediction_type": "v_prediction", "min_snr_gamma": 5.0},
         {"loss_type": "huber", "huber_c": 0.2, "huber_schedule": "constant"},
-        {"timestep_sampling": "mode", "mode_scale": 1.0, "shift": 3.0},
+        {"timestep_sampling": "mode", "mode_scale": 1.0, "flow_shift": 3.0},
         {"logit_mean": 0.5},
         {"min_timestep": 0, "max_timestep": 1},
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import PrepError
-from training.optim.options import OptimizerOptions
+from training.options.optimizer import OptimizerOptions
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ from training.optim.options import OptimizerOptions
             {"lr_scheduler": "adafactor", "optimizer": "adafactor", "learning_rate": 1e-3},
             "train: the adafactor scheduler finds the rate by itself, so learning_rate has no effect.",
         ),
-        ({"lr_cycles": 2, "lr_scheduler": "cosine"}, "train: cycles has no effect on the scheduler cosine."),
-        ({"lr_power": 2.0, "lr_scheduler": "linear"}, "train: power has no effect on the scheduler linear."),
+        ({"lr_cycles": 2, "lr_scheduler": "cosine"}, "train: lr_cycles has no effect on the scheduler cosine."),
+        ({"lr_power": 2.0, "lr_scheduler": "linear"}, "train: lr_power has no effect on the scheduler linear."),
         ({"beta2": 0.9, "optimizer": "sgd-nesterov"}, "train: beta2 has no effect on the optimizer sgd-nesterov."),
         (
             {"beta1": 0.5, "optimizer": "adafactor"},
             "train: beta1 has no effect on the optimizer adafactor, which keeps no mean of gradients.",
         ),
-        ({"gradient_accumulation_steps": 0}, "train: accumulate is 0."),
-        ({"ema_decay": 1.0}, "train: ema is 1."),
+        ({"gradient_accumulation_steps": 0}, "train: gradient_accumulation_steps is 0."),
+        ({"ema_decay": 1.0}, "train: ema_decay is 1."),
     ],
     ids=str,
 )
@@ -63,15 +63,15 @@ def test_rates_of_the_text_encoders():
     ("options", "said"),
     [
         ({"learning_rate": 0.0}, "all learning rates are 0"),
-        ({"zero_terminal_snr": "on", "prediction_type": "epsilon"}, "with zero_snr the last time is pure noise"),
+        ({"zero_terminal_snr": "on", "prediction_type": "epsilon"}, "with zero_terminal_snr the last timestep is pure noise"),
         ({"caption_dropout": 1.0}, "caption_dropout is 1"),
-        ({"unmasked_weight": 0.1}, "mask_floor was given without masks"),
+        ({"unmasked_weight": 0.1}, "unmasked_weight was given without masks"),
         ({"output": "a/b"}, "cannot be a file name everywhere"),
     ],
 )
 def test_every_part_of_the_options_is_asked(options, said):
     """All are bases of one class: of two methods of one name, the first would answer for both."""
-    from training.train import Train
+    from tests.training_options import train_options
 
     with pytest.raises(PrepError, match=said):
-        Train(**options)
+        train_options(**options)

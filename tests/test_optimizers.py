@@ -13,7 +13,7 @@ import torch
 
 from pipeline.errors import PrepError
 from training.optim.optimizers import OPTIMIZERS, ParamGroup, make_optimizer, need_package
-from training.optim.options import OptimizerOptions
+from training.options.optimizer import OptimizerOptions
 
 PACKAGES = {
     "adamw8bit": "bitsandbytes",

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from pipeline.errors import PrepError
 from pipeline.options import build_options, click_options, only_given, sections
-from pipeline.stage import Stage, option
+from pipeline.stage import Options, Stage, group, option
 from tests.shell import prep
 
 
@@ -67,17 +67,60 @@ def test_the_command_line_says_only_what_was_given():
 
 def test_every_option_and_default_is_in_the_help():
     text = CliRunner().invoke(click.Command("toy", params=click_options(Toy)), ["--help"]).output
-    for words in ("--size", "512", "Side, in pixels.", "--flip / --no-flip", "[face|center]", "0.5"):
+    for words in ("--size", "512", "Side, in pixels.", "--mirror / --no-mirror", "[face|center]", "0.5"):
         assert words in text
 
 
-def test_sections_name_every_option_once_the_stages_own_first():
+def test_every_option_of_every_group_is_in_one_section_of_the_help():
     from training.train import Train
 
     found = sections(Train)
-    assert next(iter(found)) == "Options" and len(found) > 5
-    assert sorted(option.name for options in found.values() for option in options) == sorted(
-        f.name for f in Train.options()
-    )
-    said = prep("train", "--help").stdout
-    assert said.index("\nOptions:") < said.index("  --shuffle-caption") < said.index("\nRunning:")
+    assert next(iter(found)) == "Base model" and {"Dataset", "Captions", "Method", "Noise and loss"} <= set(found)
+    assert [option.name for options in found.values() for option in options] == [f.name for f in Train.options()]
+    text = prep("train", "--help").stdout
+    assert text.index("\nBase model:") < text.index("\nCaptions:\n  --shuffle-caption") < text.index("\nRunning:")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Color(Options):
+    name: ClassVar[str] = "toy"
+    section: ClassVar[str] = "Color"
+    red: int = option(0, "Red, 0 to 255.", low=0, high=255)
+    space: str = option("rgb", "Color space.", cache_key=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouped(Options):
+    name: ClassVar[str] = "toy"
+    size: int = option(512, "Side, in pixels.", low=64)
+    color: Color = group(Color)
+
+
+def test_a_group_is_flat_outside():
+    found = build_options(Grouped, {"red": 7, "size": 64}, "x")
+    assert found == Grouped(size=64, color=Color(red=7))
+    assert found.values() == {"size": 64, "red": 7, "space": "rgb"}
+    assert found.params() == {"size": 64, "red": 7}
+    assert [option.name for option in click_options(Grouped)] == ["size", "red", "space"]
+    assert {title: [o.name for o in options] for title, options in sections(Grouped).items()} == {
+        "Options": ["size"],
+        "Color": ["red", "space"],
+    }
+
+
+def test_mistakes_in_a_group_are_found():
+    with pytest.raises(PrepError, match="red is 256"):
+        build_options(Grouped, {"red": 256}, "x")
+    with pytest.raises(PrepError, match="unknown key 'rad'"):
+        build_options(Grouped, {"rad": 1}, "x")
+    with pytest.raises(TypeError, match="rad"):
+        Grouped.from_values({"rad": 1})
+
+
+def test_values_are_replaced_by_name():
+    found = Grouped(color=Color(space="lab")).with_values({"red": 9})
+    assert found == Grouped(color=Color(red=9, space="lab"))
+    with pytest.raises(PrepError, match="red is -1"):
+        found.with_values({"red": -1})
+    with pytest.raises(TypeError, match="rad"):
+        found.with_values({"rad": 1})

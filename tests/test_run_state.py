@@ -167,7 +167,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, bad_
         text = torch.zeros(len(captions))
         return {"text": text * float("nan") if len(calls) == bad_step else text}
 
-    made = dataclasses.replace(made, condition=condition)
+    made = dataclasses.replace(made, encode_prompts=condition)
     course = resume_or_start(made, place(tmp_path), DistributedContext())
     with pytest.raises(PrepError) as caught:
         run_to_end(made, course, nothing)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_rows
+from tests.training_options import train_options
 from tests.training_set import checkpoint, manifest, placed, workspace
 from training.batch import RunConfig
 from training.checkpoints.run_state import RunPaths
@@ -20,9 +21,10 @@ from training.distributed import DistributedContext
 from training.evaluation.clip_score import _say_once
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
+from training.options.sampling import SamplingOptions
+from training.sampling.prompts import sample_requests
 from training.sampling.sample_callback import SampleCallback, SampleResult
 from training.setup import build_job
-from training.train import Train
 
 
 def nothing(done, total):
@@ -34,11 +36,11 @@ def painted(folder, **options):
     work = workspace(folder)
     (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 2\na man of smith --w 64 --h 128 --s 2 --l 3\n")
     options = {"rank": 2, "learning_rate": 1e-2, "sample_prompts": "prompts.txt"} | options
-    config, model = Train(**options), checkpoint(work)
+    config, model = train_options(**options), checkpoint(work)
     made = read_samples(manifest(work, [placed(work, 1), placed(work, 2)]))
     run = build_job(RunConfig(config, SD1(), model, made), work, nothing)
-    learner = make_train_state(run.job.param_groups, config, DistributedContext())
-    paintings = config.sample_requests(made, SD1(), (work, config.seed))
+    learner = make_train_state(run.job.param_groups, config.optimizer, DistributedContext())
+    paintings = sample_requests(config.sampling, made, work, config.optimizer.seed)
     return SampleCallback(run, learner, (paintings, work), RunPaths(work.runs / "run", "key"))
 
 
@@ -145,9 +147,9 @@ def test_in_half_precision_text_stays_exact(tmp_path):
 
 def test_nothing_is_painted_unless_asked(tmp_path):
     work = workspace(tmp_path)
-    assert Train().sample_requests([], SD1(), (work, 0)) == []
+    assert sample_requests(SamplingOptions(), [], work, 0) == []
     made = read_samples(manifest(work, [placed(work, 1)]))
-    found = Train(sample_every_epochs=2, sample_steps=9).sample_requests(made, SD1(), (work, 5))
+    found = sample_requests(SamplingOptions(sample_every_epochs=2, sample_steps=9), made, work, 5)
     assert [(one.prompt, one.seed, one.steps, one.width) for one in found] == [
         ("smith", 5, 9, 512),
         ("smith man on a beach", 6, 9, 512),
@@ -159,7 +161,7 @@ def test_what_cannot_be_painted_is_refused_before_anything_is_loaded(tmp_path):
     work = workspace(tmp_path)
     (work.root / "prompts.txt").write_text("smith --w 65\n")
     with pytest.raises(PrepError, match="65 x 512 pixels cannot be made"):
-        Train(sample_prompts="prompts.txt").sample_requests([], SD1(), (work, 0))
+        sample_requests(SamplingOptions(sample_prompts="prompts.txt"), [], work, 0)
 
 
 def test_without_memory_enough_a_sample_is_painted_tile_by_tile(tmp_path, monkeypatch, caplog):

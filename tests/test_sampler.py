@@ -14,7 +14,7 @@ from tests.training_set import sample
 from training.batch import SampleRef
 from training.data.sampler import _INCOMPLETE, all_batches, draw_noise, epoch_batches, is_flipped, seed_of
 from training.objective import DDPM
-from training.objective_options import ObjectiveOptions
+from training.options.objective import ObjectiveOptions
 
 SIZES = st.sampled_from([(64, 64), (64, 128), (128, 64)])
 

@@ -8,7 +8,7 @@ import torch
 from tests.training_set import checkpoint, workspace
 from training.models.family import TextSettings
 from training.models.sd1 import SD1
-from training.objective_options import ObjectiveOptions
+from training.options.objective import ObjectiveOptions
 
 FAMILY = SD1()
 SIZE = torch.zeros(2, 6)

@@ -8,11 +8,11 @@ import shutil
 import torch
 from safetensors.torch import load_file
 
+from tests.training_options import train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.models.family import TextSettings
 from training.models.loader import BaseModel
 from training.models.sd35 import SD35
-from training.train import Train
 
 FAMILY = SD35()
 
@@ -68,9 +68,9 @@ def test_a_run_without_t5(tmp_path):
     copy = shutil.copytree(narrow("sd35"), tmp_path / "copy")
     shutil.rmtree(copy / "text_encoder_3")
     work = workspace(tmp_path / "w")
-    stage = Train(base=str(copy), steps=1, rank=2, timestep_sampling="mode", flow_shift=1.0)
+    stage = train_stage(base=str(copy), steps=1, rank=2, timestep_sampling="mode", flow_shift=1.0)
     list(stage.run(manifest(work, [placed(work, 1)]), work, lambda done, total: None))
-    assert stage.file(work).is_file()
+    assert stage.config.file(work).is_file()
 
 
 def test_t5_is_held_as_the_precision_says(tmp_path, monkeypatch):
@@ -92,7 +92,7 @@ def test_t5_is_held_as_the_precision_says(tmp_path, monkeypatch):
         held.clear()
         before = set((work.cache / "texts").rglob("*.safetensors"))
         options = {"precision": precision, "sample_prompts": "prompts.txt", "output": precision}
-        stage = Train(base=str(narrow("sd35")), steps=1, rank=2, **options)
+        stage = train_stage(base=str(narrow("sd35")), steps=1, rank=2, **options)
         list(stage.run(made, work, lambda done, total: None))
         low = torch.bfloat16 if precision == "bf16" else torch.float32
         assert set(held["text_encoder_3"]) == {low}

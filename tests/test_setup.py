@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from pipeline.manifest import write_manifest
+from tests.training_options import train_options
 from tests.training_set import checkpoint, workspace
 from training.batch import RunConfig, SampleRef
 from training.data.dataset import read_samples
@@ -15,7 +16,6 @@ from training.data.folders import FolderPair, read_folders
 from training.data.sampler import is_flipped
 from training.models.families import detect_family
 from training.setup import build_job
-from training.train import Train
 from training.trainer import image_losses, make_batch
 
 
@@ -42,7 +42,7 @@ def home(tmp_path_factory):
 def job_of(home, **options):
     work, samples = home
     model = checkpoint(work)
-    return build_job(RunConfig(Train(rank=2, **options), detect_family(model), model, samples), work, nothing).job
+    return build_job(RunConfig(train_options(rank=2, **options), detect_family(model), model, samples), work, nothing).job
 
 
 def test_mirrored_draws_show_the_mirrored_image_and_mask(home):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.commands.plan import vectors as planned
 from pipeline.errors import PrepError
 from tests.method_set import IMAGES, WIDTHS, losses, materials, trainee
+from tests.training_options import train_stage
 from tests.training_set import manifest, narrow, placed, sample, workspace
 from training.distributed import DistributedContext
 from training.export.artifacts import ArtifactFolder, write_artifact
@@ -19,7 +20,6 @@ from training.methods.textual_inversion import file_name, vectors_for
 from training.methods.token_embeddings import vocabulary
 from training.models.family import TextSettings
 from training.optim.train_state import make_train_state
-from training.train import Train
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_rates_act(work, rate, changes):
 
 def test_a_rate_of_several_steps_is_followed(work):
     _, made = begin(work, embedding_lr="0.05:2, 0.02:3, 0.001")
-    learner = make_train_state(made.param_groups(), Train(method="inversion"), DistributedContext())
+    learner = make_train_state(made.param_groups(), train_stage(method="inversion").config.optimizer, DistributedContext())
     assert [learner.set_learning_rates(step, 10) for step in range(5)] == [0.05, 0.05, 0.02, 0.001, 0.001]
 
 
@@ -272,7 +272,7 @@ def test_captions_without_the_token_are_told_of(work, caplog):
 )
 def test_options_that_make_no_sense(options, said):
     with pytest.raises(PrepError) as caught:
-        Train(**{"method": "inversion"} | options)
+        train_stage(**{"method": "inversion"} | options)
     assert caught.value.wrong == said
 
 
@@ -304,7 +304,7 @@ def test_samples_are_painted_with_what_was_learned(work):
 
 
 def run(work, made, **options):
-    stage = Train(**{"method": "inversion", "steps": 4, "batch_size": 2, "save_every_epochs": 0} | options)
+    stage = train_stage(**{"method": "inversion", "steps": 4, "batch_size": 2, "save_every_epochs": 0} | options)
     list(stage.run(made, work, lambda done, total: None))
     return stage
 

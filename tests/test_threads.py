@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.training_options import train_stage
 from tests.training_set import manifest, placed, workspace
 from training.performance import threads
 from training.performance.threads import suited_threads
-from training.train import Train
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +62,6 @@ def test_prep_train_takes_a_small_step_in_one_thread(tmp_path, monkeypatch):
         torch.nn.Conv2d, "forward", lambda self, x: seen.append(torch.get_num_threads()) or forward(self, x)
     )
     work = workspace(tmp_path)
-    stage = Train(steps=1, base="mini", validation_share=0, save_every_epochs=0)
+    stage = train_stage(steps=1, base="mini", validation_share=0, save_every_epochs=0)
     list(stage.run(manifest(work, [placed(work, number) for number in range(2)]), work, lambda *_: None))
     assert seen and seen[-1] == 1

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from pipeline.record import Drop
+from tests.training_options import train_options, train_stage
 from tests.training_set import checkpoint, manifest, placed, workspace
 from training.batch import RunConfig
 from training.distributed import DistributedContext
@@ -21,7 +22,6 @@ from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
 from training.run import split_dataset
 from training.setup import build_job
-from training.train import Train
 from training.trainer import train
 
 QUICK = {"steps": 6, "batch_size": 2, "rank": 4, "learning_rate": 1e-3}
@@ -42,9 +42,9 @@ def data(folder):
 
 def run(work, made, **options):
     """Train, and what came of it: the file and the records."""
-    stage = Train(**QUICK | options)
+    stage = train_stage(**QUICK | options)
     records = [record for batch in stage.run(made, work, nothing) for record in batch]
-    return stage.file(work), records
+    return stage.config.file(work), records
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def test_folder_of_the_run(trained):
     names = {path.name for path in file.parent.iterdir()}
     found = {"metrics.parquet", "samples_log.parquet", "outliers.parquet", "loss_curves.png"}
     assert names == {"smith-v1.safetensors", "run.json", "checkpoints"} | found
-    assert Train(output="smith-v1").missing(trained[1], work) == ""
-    assert Train(output="other").missing(trained[1], work) == "other.safetensors is"
+    assert train_stage(output="smith-v1").missing_outputs(trained[1], work) == ""
+    assert train_stage(output="other").missing_outputs(trained[1], work) == "other.safetensors is"
 
 
 def test_metrics_answer_what_it_trained_on(trained):
@@ -186,9 +186,9 @@ def test_every_option_changes_the_weights(plain, options):
 
 def learned(work, made, **options):
     """Train without a file, and what was learned by the name of each weight."""
-    config, model = Train(**QUICK | {"save_every_epochs": 0} | options), checkpoint(work)
+    config, model = train_options(**QUICK | {"save_every_epochs": 0} | options), checkpoint(work)
     job = build_job(RunConfig(config, SD1(), model, split_dataset(config, made).train), work, nothing).job
-    learner = make_train_state(job.param_groups, config, DistributedContext())
+    learner = make_train_state(job.param_groups, config.optimizer, DistributedContext())
     train(job, learner, 0, ())
     return {name: value.clone() for name, value in learner.result().items()}
 
@@ -251,7 +251,7 @@ def test_captions_that_are_too_long_are_listed(tmp_path):
 
 
 def test_base_is_provenance_and_its_path_is_not():
-    stage = Train(base="mini")
+    stage = train_stage(base="mini")
     assert "base" not in stage.params()
     assert "device" not in stage.params()
     assert {"learning_rate", "seed", "rank", "output"} <= stage.params().keys()
@@ -259,7 +259,7 @@ def test_base_is_provenance_and_its_path_is_not():
 
 def test_models_carry_the_bases_hash(tmp_path):
     work = workspace(tmp_path)
-    (model,) = Train().models(work)
+    (model,) = train_stage().models(work)
     assert (model.name, model.sha256) == ("mini", checkpoint(work).base.sha256)
 
 
@@ -279,7 +279,7 @@ def test_models_carry_the_bases_hash(tmp_path):
 )
 def test_options_that_make_no_sense(options, said):
     with pytest.raises(PrepError, match=said):
-        Train(**options)
+        train_stage(**options)
 
 
 def test_a_rate_for_a_part_that_the_base_has_not(tmp_path):
@@ -354,4 +354,4 @@ def test_threads_wait_without_spinning_unless_told_otherwise(tmp_path, monkeypat
 
 def test_stage_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Train().rank = 3  # type: ignore[misc]
+        train_options().method.rank = 3  # type: ignore[misc]

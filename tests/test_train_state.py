@@ -12,8 +12,8 @@ import torch
 from tests.test_optimizers import NAMES, PACKAGES
 from training.distributed import DistributedContext
 from training.optim.optimizers import ParamGroup
-from training.optim.options import OptimizerOptions
 from training.optim.train_state import make_train_state
+from training.options.optimizer import OptimizerOptions
 
 
 def learner(dtype=torch.float32, **options):

@@ -12,6 +12,7 @@ import torch.utils._python_dispatch
 
 from pipeline.errors import PrepError
 from tests.toy_job import job
+from tests.training_options import train_options
 from tests.training_set import checkpoint, sample, workspace
 from training.batch import SampleRef
 from training.data.sampler import draw_noise
@@ -19,14 +20,13 @@ from training.distributed import DistributedContext
 from training.methods.adapters import inject, parameters
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
-from training.train import Train
 from training.trainer import count_steps, image_losses, make_batch, train
 
 
 def run(made, *watchers, done=0):
     """Train a job; its steps."""
     steps = []
-    learner = make_train_state(made.param_groups, made.config, DistributedContext())
+    learner = make_train_state(made.param_groups, made.config.optimizer, DistributedContext())
     train(made, learner, done, [lambda step: bool(steps.append(step)), *watchers])
     return steps
 
@@ -42,7 +42,7 @@ def test_loss_is_the_published_formula(prediction, min_snr_gamma):
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for k, draw in enumerate(batch):
         mean, std = (x.numpy().astype(float) for x in made.latent(draw))
-        luck = draw_noise(draw, made.objective, mean.shape[1:], (42, made.config))
+        luck = draw_noise(draw, made.objective, mean.shape[1:], (42, made.config.objective))
         noise, time = luck.noise.numpy().astype(float), int(luck.timestep)
         clean = mean + std * luck.posterior.numpy()
         a = alphas[time]
@@ -141,15 +141,15 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen():
 
 def test_no_batch_at_all():
     with pytest.raises(PrepError, match="No size has the 3 images of a batch"):
-        count_steps(Train(batch_size=3, incomplete_batch="drop"), [sample(1, repeats=2)])
+        count_steps(train_options(batch_size=3, incomplete_batch="drop"), [sample(1, repeats=2)])
 
 
 def test_number_of_steps():
     samples = [sample(k, repeats=3) for k in range(5)]
-    assert count_steps(Train(epochs=4, batch_size=2), samples) == 4 * 8
-    assert count_steps(Train(epochs=4, batch_size=2, steps=11), samples) == 11
+    assert count_steps(train_options(epochs=4, batch_size=2), samples) == 4 * 8
+    assert count_steps(train_options(epochs=4, batch_size=2, steps=11), samples) == 11
     assert len(run(job(samples, steps=11))) == 11
-    assert count_steps(Train(epochs=4, batch_size=2, gradient_accumulation_steps=3), samples) == 4 * 3
+    assert count_steps(train_options(epochs=4, batch_size=2, gradient_accumulation_steps=3), samples) == 4 * 3
 
 
 class Calls(torch.utils._python_dispatch.TorchDispatchMode):

@@ -21,9 +21,9 @@ from pipeline.workspace import Workspace
 from stages.build import Build
 from tests.make import record
 from tests.make import workspace as make_workspace
+from tests.training_options import train_stage
 from training.data.dataset import read_samples
 from training.data.sampler import all_batches
-from training.train import Train
 
 
 def placed(number, folder, token="smith", class_name="man", size=(512, 512), **changes):
@@ -61,7 +61,7 @@ def workspace(tmp_path):
 
 
 def test_the_numbers_of_a_set(workspace):
-    found = planned(workspace, Train(batch_size=3, epochs=2))
+    found = planned(workspace, train_stage(batch_size=3, epochs=2))
     assert [(s.token, s.sources, s.images, s.repeats, s.shown) for s in found.subjects] == [
         ("mug", 2, 2, 3.0, 6),
         ("smith", 5, 5, 4.0, 20),
@@ -79,7 +79,7 @@ def test_the_numbers_of_a_set(workspace):
 
 
 def test_the_steps_are_the_trainers(workspace):
-    train = Train(batch_size=4, epochs=3, seed=5)
+    train = train_stage(batch_size=4, epochs=3, seed=5)
     found = planned(workspace, train)
     samples = read_samples(Manifest.read(workspace.manifest("build")))
     epochs = [epoch for epoch, _ in itertools.takewhile(lambda pair: pair[0] < 3, all_batches(samples, 4, 5))]
@@ -87,12 +87,12 @@ def test_the_steps_are_the_trainers(workspace):
 
 
 def test_regularization_can_be_off_and_steps_given(workspace):
-    found = planned(workspace, Train(prior_loss_weight=0.0, steps=7))
+    found = planned(workspace, train_stage(prior_loss_weight=0.0, steps=7))
     assert (found.priors, found.steps, found.steps_per_epoch, found.given) == ((), 7, 26, True)
 
 
 def test_what_is_usual(workspace):
-    by_token = {s.token: s for s in planned(workspace, Train()).subjects}
+    by_token = {s.token: s for s in planned(workspace, train_stage()).subjects}
     assert (by_token["smith"].dreambooth_steps, by_token["smith"].dreambooth_rate) == (1500, "1e-6 to 2e-6")
     assert (by_token["mug"].dreambooth_steps, by_token["mug"].dreambooth_rate) == (400, "2e-6")
     assert (by_token["smith"].steps, by_token["smith"].vectors) == (500, (2, 2))
@@ -127,7 +127,7 @@ def test_suggested_repeats_are_never_more_uneven(subjects):
 
 
 def test_the_text(workspace):
-    text = list(lines(planned(workspace, Train(batch_size=3, epochs=2))))
+    text = list(lines(planned(workspace, train_stage(batch_size=3, epochs=2))))
     assert text[:4] == [
         "subject  class  images  repeats  an epoch  balanced",
         "mug      cup           2        3         6         8",
@@ -146,16 +146,16 @@ def test_the_command(workspace):
 
 def test_nothing_to_plan(tmp_path):
     with pytest.raises(PrepError) as error:
-        planned(Workspace(tmp_path), Train())
+        planned(Workspace(tmp_path), train_stage())
     assert error.value.wrong == "There are no captions yet, and so no data set to plan for."
     assert error.value.hint.startswith("First: prep crop, then prep tag, then prep merge; or plan for a folder")
     written(tmp_path, "crop", mixed())
     with pytest.raises(PrepError) as error:
-        planned(Workspace(tmp_path), Train())
+        planned(Workspace(tmp_path), train_stage())
     assert error.value.hint.startswith("First: prep tag, then prep merge;")
     build(tmp_path, [placed(7, "reg_x/6_man", "", role="reg")])
     with pytest.raises(PrepError, match="no images to train on in manifests"):
-        planned(Workspace(tmp_path), Train())
+        planned(Workspace(tmp_path), train_stage())
 
 
 def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
@@ -164,16 +164,16 @@ def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
     records += [record(n, subject="", role="reg", caption="man") for n in (7, 8, 9)]
     merged = written(home.root, "merge", records, HistoryStep("merge", 1, {}, "y"))
     options = Build(repeats=("smith=4",), validation_share=0.3, near_duplicate_bits=0)
-    early = planned(home, Train(batch_size=2), options)
+    early = planned(home, train_stage(batch_size=2), options)
     assert early.origin == "manifests/merge.parquet, as prep build would lay it out"
     assert not home.dataset.exists() and not home.manifest("build").exists()
     placed = [one for some in options.place_records(merged, home) for one in some]
     write_manifest(home.manifest("build"), [placed], (*merged.history, HistoryStep("build", 1, {}, "z")))
-    late = planned(home, Train(batch_size=2), options)
+    late = planned(home, train_stage(batch_size=2), options)
     assert late == replace(early, origin="manifests/build.parquet")
     assert [(s.token, s.images, s.repeats) for s in late.subjects] == [("smith", 5, 4.0)] and late.validation == 1
     newer = written(home.root, "merge", records[:5] + records[6:], HistoryStep("merge", 1, {"a": 1}, "y"))
-    assert planned(home, Train(), options).origin.startswith("manifests/merge.parquet") and newer.counts.found == 8
+    assert planned(home, train_stage(), options).origin.startswith("manifests/merge.parquet") and newer.counts.found == 8
 
 
 def test_a_plan_for_a_folder_of_kohyas(tmp_path):

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
+from tests.training_options import train_stage
 from tests.training_set import manifest, narrow, placed, workspace
 from training.evaluation.step_timer import StepTimer
 from training.models.loader import BaseModel
 from training.run import run_training
-from training.train import Train
+from training.run_key import run_key
 
 QUICK = {
     "steps": 4,
@@ -44,7 +45,7 @@ def data(folder):
 
 
 def run(work, made, **options):
-    stage = Train(**QUICK | options)
+    stage = train_stage(**QUICK | options)
     list(stage.run(made, work, nothing))
     return stage
 
@@ -110,8 +111,8 @@ def test_what_is_left_out_by_chance_is_the_same_after_a_stop(tmp_path):
     how = {"network_dropout": 0.4, "save_every_steps": 2, "save_total_limit": 9, "export_checkpoints": "off"}
     (work, made), (other, again) = data(tmp_path / "whole"), data(tmp_path / "halved")
     whole = load_file(run(work, made, **how).file(work))
-    run_training(Train(**QUICK | how), again, other, nothing, StepTimer(stop_at=3))
-    assert not Train(**QUICK | how).file(other).exists()
+    run_training(train_stage(**QUICK | how).config, again, other, nothing, StepTimer(stop_at=3))
+    assert not train_stage(**QUICK | how).config.file(other).exists()
     halved = load_file(run(other, again, **how).file(other))
     assert all(torch.equal(whole[name], halved[name]) for name in whole) and whole.keys() == halved.keys()
     without = load_file(run(other, again, **how | {"network_dropout": 0.0, "output": "without"}).file(other))
@@ -131,9 +132,9 @@ def test_course_does_not_depend_on_how_it_is_watched(done):
     work, made, stage = done
     key = stage.key(made, work)
     for options in ({"patience": 3}, {"keep_weights": "best"}, {"validate_every_steps": 9}, {"sample_every_steps": 3}):
-        assert Train(**QUICK | options).key(made, work) == key
+        assert run_key(train_stage(**QUICK | options).config, made, work) == key
     for options in ({"validation_timesteps": 3}, {"validation_share": 0.1}, {"validation_images": 2}):
-        assert Train(**QUICK | options).key(made, work) != key
+        assert run_key(train_stage(**QUICK | options).config, made, work) != key
 
 
 def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
@@ -148,8 +149,8 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
     [
         ({"base": "none"}, "There is no base model 'none'"),
         ({"vae": "none"}, "There is no VAE 'none'"),
-        ({"min_snr_gamma": 5.0, "base": "sd35"}, "min_snr has no effect: the base model is trained by flow matching"),
-        ({"timestep_sampling": "mode"}, "density has no effect: the base model is not trained by flow matching"),
+        ({"min_snr_gamma": 5.0, "base": "sd35"}, "min_snr_gamma has no effect: the base model is trained by flow matching"),
+        ({"timestep_sampling": "mode"}, "timestep_sampling has no effect: the base model is not trained by flow matching"),
         ({"clip_skip": 2, "base": "sd2"}, "clip_skip is 2, but Stable Diffusion 2.x always takes"),
         ({"text_encoder_2_lr": 1e-4}, "Stable Diffusion 1.x has no second text encoder"),
         ({"sample_prompts": "none.txt"}, "The prompt file .*none.txt cannot be read"),
@@ -191,7 +192,7 @@ def test_what_is_wrong_is_found_before_anything_loads(tmp_path, monkeypatch, opt
 def test_files_that_are_not_there_are_found_when_the_run_gets_its_key(tmp_path, options, said):
     """Which is before the run itself: their content is part of it."""
     with pytest.raises(PrepError, match=said):
-        Train(**options).inputs(workspace(tmp_path))
+        train_stage(**options).inputs(workspace(tmp_path))
 
 
 def test_a_package_that_is_missing_is_found_before_anything_loads(tmp_path, monkeypatch):

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
 from tests.narrow import NARROW
+from tests.training_options import train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.models.families import detect_family
 from training.models.mini import write_model
 from training.models.validate import check_width, native_resolution, vae_scale_factor
-from training.train import Train
 
 # A VAE of three levels halves an image twice: latents of a quarter of the side, as small models have them.
 QUARTER = replace(NARROW["sd1"], vae=(8, 8, 16))
@@ -63,7 +63,7 @@ def trained(tmp_path_factory, quarter):
     held = [placed(work, k, role="val", placed=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
     made = manifest(work, [*records, *held])
     options = {"steps": 3, "batch_size": 2, "rank": 2, "learning_rate": 1e-2, "validation_timesteps": 2}
-    stage = Train(base=str(quarter), random_flip=True, sample_every_steps=3, sample_steps=1, **options)
+    stage = train_stage(base=str(quarter), random_flip=True, sample_every_steps=3, sample_steps=1, **options)
     list(stage.run(made, work, nothing))
     return work, stage
 

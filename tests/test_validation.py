@@ -10,6 +10,7 @@ import torch
 
 from pipeline.errors import PrepError
 from tests.toy_job import job
+from tests.training_options import train_options
 from tests.training_set import sample
 from training.checkpoints.checkpoint_callback import RetentionPolicy
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
@@ -24,7 +25,7 @@ from training.evaluation.validation import (
     relative_losses,
     summarize_evaluations,
 )
-from training.train import Train
+from training.options.validation import ValidationOptions
 
 TRAIN = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man"), sample(4)]
 HELD = [sample(k, held_out=True) for k in range(10, 14)]
@@ -39,7 +40,7 @@ def validated(folder, stop=None, **options):
     made = job(TRAIN, **{"batch_size": 2, "epochs": 4, "validate_every_epochs": 0, "validate_every_steps": 2} | options)
     place = RunPaths(folder, "key")
     course = resume_or_start(made, place, DistributedContext())
-    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), place.state_folder)
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), place.state_folder)
     watch.on_train_begin(course.progress.step)
 
     def kill(step):
@@ -105,14 +106,14 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
     assert torch.equal(after, torch.rand(1))
     assert torch.equal(first, measure_losses(made, HELD[0]))
     assert shown[0].deterministic
-    assert shown[1] == [fixed_prompt(HELD[0], made.config)] * 4
+    assert shown[1] == [fixed_prompt(HELD[0], made.config.captions)] * 4
 
 
 def test_a_plain_draw_is_never_mirrored():
     from training.batch import SampleRef
     from training.setup import _turned
 
-    config = Train(random_flip=True)
+    config = train_options(random_flip=True)
     assert {_turned(config, SampleRef(sample(k), 0)) for k in range(20)} == {True, False}
     assert {_turned(config, SampleRef(sample(k), 0, deterministic=True)) for k in range(20)} == {False}
 
@@ -123,7 +124,7 @@ def test_one_image_does_not_change_another(tmp_path):
     found = []
     for held in (HELD, HELD[:2], HELD[1::-1]):
         watch = Validator(
-            made, course.train_state, ValidationSet.of(TRAIN, held, made.config, 42), tmp_path / str(len(found))
+            made, course.train_state, ValidationSet.of(TRAIN, held, made.config.validation, 42), tmp_path / str(len(found))
         )
         watch.on_train_begin(0)
         found.append(watch.evaluations[0].validation)
@@ -193,16 +194,16 @@ def test_the_base_models_own_errors_are_ones_after_a_stop_too(tmp_path):
 
 def test_no_more_images_than_asked(tmp_path):
     many = [sample(k) for k in range(100, 140)]
-    chosen = ValidationSet.of(many, HELD, Train(validation_images=3), 42)
+    chosen = ValidationSet.of(many, HELD, ValidationOptions(validation_images=3), 42)
     assert [len(chosen.sets[name]) for name in ("train", "validation", "reg")] == [3, 3, 0]
-    assert chosen == ValidationSet.of(many[::-1], HELD[::-1], Train(validation_images=3), 42)
-    assert chosen != ValidationSet.of(many, HELD, Train(validation_images=3), 43)
+    assert chosen == ValidationSet.of(many[::-1], HELD[::-1], ValidationOptions(validation_images=3), 42)
+    assert chosen != ValidationSet.of(many, HELD, ValidationOptions(validation_images=3), 43)
 
 
 def test_without_validation_images_nothing_is_measured(tmp_path):
     made = job(TRAIN)
     course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
-    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, [], made.config, 42), tmp_path)
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, [], made.config.validation, 42), tmp_path)
     watch.on_train_begin(0)
     watch.finish(tmp_path)
     assert (watch.evaluations, watch.verdicts(), watch.best) == ([], [], None)
@@ -228,7 +229,7 @@ def scripted(watch, losses):
 def scripted_run(folder, losses, **options):
     made = job(TRAIN, **{"steps": 12, "batch_size": 2, "validate_every_epochs": 0, "validate_every_steps": 1} | options)
     course = resume_or_start(made, RunPaths(folder, "key"), DistributedContext())
-    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), folder)
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), folder)
     scripted(watch, losses)
     watch.on_train_begin(0)
     last = run_to_end(made, course, lambda done, total: None, (watch.on_step_end,), RetentionPolicy(lambda: watch.best))
@@ -282,11 +283,11 @@ def test_a_loss_that_is_not_finite_is_no_best(tmp_path):
     made = job(TRAIN, validate_every_steps=1)
     made = dataclasses.replace(made, encode_prompts=lambda captions: {"text": torch.full((len(captions),), float("nan"))})
     course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
-    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config, 42), tmp_path)
+    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), tmp_path)
     with pytest.raises(PrepError, match=r"The loss of the record [0-9a-f]+ is not finite at step 0"):
         watch.on_train_begin(0)
 
 
 def test_patience_without_validations_is_refused():
     with pytest.raises(PrepError, match="patience counts validations, and there is only one, at the end"):
-        Train(patience=2, validate_every_epochs=0)
+        train_options(patience=2, validate_every_epochs=0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.errors import PrepError
 from tests.training_set import sample
 from training.data.validation_split import ValidationSplit, check_leakage, split_validation
-from training.train import Train
+from training.options.validation import ValidationOptions
 
 
 def look(number: int, bits: str = "") -> dict[str, str]:
@@ -26,13 +26,13 @@ def plain(number: int, **changes: object):
 
 def test_what_build_held_out_is_taken():
     samples = [plain(1), plain(2, held=True), plain(3, reg=True, subject="")]
-    found = split_validation(samples, Train(), 0)
+    found = split_validation(samples, ValidationOptions(), 0)
     assert (found.train, found.validation) == ([samples[0], samples[2]], [samples[1]])
 
 
 def test_without_any_and_unasked_all_is_trained_on():
     samples = [plain(k) for k in range(5)]
-    assert split_validation(samples, Train(), 0) == ValidationSplit(samples, [])
+    assert split_validation(samples, ValidationOptions(), 0) == ValidationSplit(samples, [])
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_without_any_and_unasked_all_is_trained_on():
 def test_a_leak_is_refused(twin, how, reg):
     held = plain(9, held=True, path="images/held.png", **twin)
     with pytest.raises(PrepError) as caught:
-        split_validation([plain(1, reg=reg), plain(2), held], Train(), 0)
+        split_validation([plain(1, reg=reg), plain(2), held], ValidationOptions(), 0)
     assert caught.value.wrong == (
         f"1 of 1 validation images are also trained on: images/held.png is {how} images/1.png."
     )
@@ -57,15 +57,15 @@ def test_a_leak_is_refused(twin, how, reg):
 
 def test_one_bit_further_is_another_image():
     held = plain(9, held=True, **look(1, "0123456"))
-    assert split_validation([plain(1), held], Train(), 0).validation == [held]
+    assert split_validation([plain(1), held], ValidationOptions(), 0).validation == [held]
     with pytest.raises(PrepError):
-        split_validation([plain(1), held], Train(near_duplicate_bits=7), 0)
+        split_validation([plain(1), held], ValidationOptions(near_duplicate_bits=7), 0)
 
 
 @given(st.lists(st.integers(0, 5), min_size=3, max_size=30), st.floats(0.05, 0.5), st.integers(0, 9))
 def test_a_share_never_parts_what_looks_alike(looks, share, seed):
     samples = [plain(k, **look(group, "3" if k % 2 else "")) for k, group in enumerate(looks)]
-    options = Train(validation_share=share)
+    options = ValidationOptions(validation_share=share)
     if len(set(looks)) == 1:
         with pytest.raises(PrepError, match="takes no image"):
             split_validation(samples, options, seed)
@@ -81,13 +81,13 @@ def test_a_share_never_parts_what_looks_alike(looks, share, seed):
 
 def test_a_share_leaves_regularization_alone():
     samples = [plain(k, reg=k % 2 == 0, subject="" if k % 2 == 0 else "smith") for k in range(20)]
-    found = split_validation(samples, Train(validation_share=0.5), 3)
+    found = split_validation(samples, ValidationOptions(validation_share=0.5), 3)
     assert len(found.validation) == 5 and not any(s.reg for s in found.validation)
 
 
 def test_a_share_of_a_set_that_has_its_own_is_refused():
     with pytest.raises(PrepError, match="has no effect on a data set that has validation images of its own"):
-        split_validation([plain(1), plain(2, held=True)], Train(validation_share=0.1), 0)
+        split_validation([plain(1), plain(2, held=True)], ValidationOptions(validation_share=0.1), 0)
 
 
 @pytest.mark.parametrize(
@@ -95,5 +95,5 @@ def test_a_share_of_a_set_that_has_its_own_is_refused():
 )
 def test_what_goes_by_validation_needs_images(options, wish):
     with pytest.raises(PrepError, match=f"{wish} goes by the validation error, and no images are held out"):
-        split_validation([plain(1), plain(2)], Train(**options), 0)
-    split_validation([plain(1), plain(2, held=True)], Train(**options), 0)
+        split_validation([plain(1), plain(2)], ValidationOptions(**options), 0)
+    split_validation([plain(1), plain(2, held=True)], ValidationOptions(**options), 0)

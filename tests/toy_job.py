@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from tests.training_options import train_options
 from training.batch import TrainingJob
 from training.objective import ddpm
 from training.optim.optimizers import ParamGroup
-from training.train import Train
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 CPU = torch.device("cpu")
@@ -29,17 +29,17 @@ def job(samples, schedule=None, **options) -> TrainingJob:
         mean = torch.randn(1, 4, draw.image.height // 8, draw.image.width // 8, generator=stream)
         return mean, torch.full_like(mean, 0.1)
 
-    config = Train(**{"learning_rate": 1e-2, "batch_size": 3, "save_every_epochs": 0} | options)
+    config = train_options(**{"learning_rate": 1e-2, "batch_size": 3, "save_every_epochs": 0} | options)
     return TrainingJob(
         config=config,
         family=Toy(),
-        objective=ddpm(SCHEDULE | (schedule or {}), config),
+        objective=ddpm(SCHEDULE | (schedule or {}), config.objective),
         denoiser=weight,
         samples=samples,
         latent=latent,
         mask=lambda draw: None,
         prompt=lambda draw: draw.image.caption,
         encode_prompts=lambda captions: {"text": torch.tensor([float(len(caption)) / 100 for caption in captions])},
-        param_groups=[ParamGroup("toy", {"weight": weight}, config.learning_rate)],
+        param_groups=[ParamGroup("toy", {"weight": weight}, config.optimizer.learning_rate)],
         device=CPU,
     )

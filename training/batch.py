@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from training.models.loader import BaseModel
     from training.objective import Objective
     from training.optim.optimizers import ParamGroup
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class NoiseSample:
 class RunConfig:
     """The inputs of a run."""
 
-    config: Train
+    config: TrainOptions
     family: Family
     checkpoint: BaseModel
     samples: list[TrainingImage]
@@ -103,7 +103,7 @@ class RunConfig:
 class TrainingJob:
     """Everything that the training loop works on."""
 
-    config: Train
+    config: TrainOptions
     family: Family
     objective: Objective
     denoiser: Any

@@ -73,7 +73,7 @@ def build_callbacks(
 ) -> Callbacks:
     """The callbacks that the run's options ask for; `requests` are the sample images to generate."""
     plan, train_state = run.plan, state.train_state
-    validation_set = ValidationSet.of(plan.samples, plan.validation, plan.config, plan.config.seed)
+    validation_set = ValidationSet.of(plan.samples, plan.validation, plan.config.validation, plan.config.optimizer.seed)
     main = train_state.distributed.is_main_process
     return Callbacks(
         run,
@@ -81,5 +81,5 @@ def build_callbacks(
         paths.folder,
         Validator(run.job, train_state, validation_set, paths.state_folder),
         SampleCallback(run, train_state, requests, workspace, paths) if requests and main else None,
-        TensorBoardLogger(paths.folder / "tensorboard") if plan.config.tensorboard and main else None,
+        TensorBoardLogger(paths.folder / "tensorboard") if plan.config.validation.tensorboard and main else None,
     )

@@ -8,7 +8,7 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.workspace import Workspace, write_atomic
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.stage import ProgressFn
     from training.callbacks import Callbacks
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 _SHARE = 20  # the trial's part of the whole run
 _FEWEST = 4  # steps: two before it is stopped, two after
@@ -54,7 +54,7 @@ class RunEstimate:
         yield f"memory: {self.memory / 1e9:.1f} GB{gpu}"
 
 
-def dry_run(config: Train, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> RunEstimate:
+def dry_run(config: TrainOptions, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> RunEstimate:
     """Train a twentieth in a folder of its own, stopped in the middle and gone on with, and publish it.
 
     The real run's folder and manifest are not touched; caches are, so the real run finds them filled.
@@ -65,7 +65,7 @@ def dry_run(config: Train, manifest: Manifest, workspace: Workspace, report: Pro
     small = dry_run_config(config, steps)
     first, second = StepTimer(stop_at=steps // 2, synchronize=True), StepTimer(synchronize=True)
     run_training(small, manifest, workspace, report, first)
-    watch = run_training(replace(small, restart=False), manifest, workspace, report, second)
+    watch = run_training(small.with_values({"restart": False}), manifest, workspace, report, second)
     counts = PartCounts.of(config, samples, total)
     parts = estimate_time(first, second, counts)
     found = RunEstimate(
@@ -82,21 +82,22 @@ def dry_run(config: Train, manifest: Manifest, workspace: Workspace, report: Pro
     return found
 
 
-def dry_run_config(config: Train, steps: int) -> Train:
+def dry_run_config(config: TrainOptions, steps: int) -> TrainOptions:
     """The same run in little: everything that it was asked for happens at half and at the end."""
-    half, sampled = steps // 2, bool(config.sample_every_epochs or config.sample_every_steps)
-    return replace(
-        config,
-        output=f"{config.output[:92]}-dry-run",
-        steps=steps,
-        restart=True,
-        save_every_epochs=0,
-        save_every_steps=half,
-        validate_every_epochs=0,
-        validate_every_steps=half,
-        patience=0,
-        sample_every_epochs=0,
-        sample_every_steps=steps if sampled else 0,
+    half, sampled = steps // 2, bool(config.sampling.sample_every_epochs or config.sampling.sample_every_steps)
+    return config.with_values(
+        {
+            "output": f"{config.saving.output[:92]}-dry-run",
+            "steps": steps,
+            "restart": True,
+            "save_every_epochs": 0,
+            "save_every_steps": half,
+            "validate_every_epochs": 0,
+            "validate_every_steps": half,
+            "patience": 0,
+            "sample_every_epochs": 0,
+            "sample_every_steps": steps if sampled else 0,
+        }
     )
 
 
@@ -110,7 +111,7 @@ class PartCounts:
     saves: int
 
     @classmethod
-    def of(cls, config: Train, samples: list[TrainingImage], total: int) -> PartCounts:
+    def of(cls, config: TrainOptions, samples: list[TrainingImage], total: int) -> PartCounts:
         ends = list(epoch_ends(config, samples, total))
 
         def times(every_steps: int, every_epochs: int) -> int:
@@ -121,13 +122,13 @@ class PartCounts:
 
         return cls(
             total,
-            times(config.validate_every_steps, config.validate_every_epochs),
-            times(config.sample_every_steps, config.sample_every_epochs),
-            times(config.save_every_steps, config.save_every_epochs),
+            times(config.validation.validate_every_steps, config.validation.validate_every_epochs),
+            times(config.sampling.sample_every_steps, config.sampling.sample_every_epochs),
+            times(config.saving.save_every_steps, config.saving.save_every_epochs),
         )
 
 
-def epoch_ends(config: Train, samples: list[TrainingImage], total: int) -> Iterator[int]:
+def epoch_ends(config: TrainOptions, samples: list[TrainingImage], total: int) -> Iterator[int]:
     """The last steps of the epochs that the whole run finishes."""
     done, epoch = 0, 0
     while (done := done + len(epoch_steps(config, samples, epoch))) <= total:

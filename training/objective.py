@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.errors import PrepError
-from training.objective_options import FLOW, STEPS, ObjectiveOptions, refuse
+from training.options.objective import FLOW, STEPS, ObjectiveOptions, refuse
 
 if TYPE_CHECKING:
     import torch

@@ -9,6 +9,7 @@ from training.batch import RunConfig
 from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.checkpoint_callback import RetentionPolicy
 from training.checkpoints.run_state import RunPaths, TrainingProgress, resume_or_start, run_to_end
+from training.data.captions import text_settings
 from training.data.dataset import check_samples, read_all
 from training.data.validation_split import ValidationSplit, split_validation
 from training.distributed import init_distributed
@@ -20,36 +21,39 @@ from training.models.base_model import find_base, with_vae
 from training.models.families import detect_family
 from training.models.loader import open_base_model
 from training.models.validate import native_resolution
+from training.optim.learning_rates import check_learning_rates
 from training.optim.optimizers import need_package
 from training.performance.batch_size import with_batch
 from training.performance.hardware import find_device
 from training.performance.threads import suited_threads
+from training.run_key import run_key
+from training.sampling.prompts import sample_requests
 from training.setup import TrainingRun, build_job
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
+    from training.options.train_options import TrainOptions
     from training.sampling.image_generator import SampleRequest
-    from training.train import Train
 
 log = logging.getLogger(__name__)
 
 
-def split_dataset(config: Train, manifest: Manifest) -> ValidationSplit:
+def split_dataset(config: TrainOptions, manifest: Manifest) -> ValidationSplit:
     """The images that a run trains on, and those that it validates with."""
-    samples = [sample for sample in read_all(manifest) if config.prior_loss_weight or not sample.reg]
-    return split_validation(samples, config, config.seed)
+    samples = [sample for sample in read_all(manifest) if config.dataset.prior_loss_weight or not sample.reg]
+    return split_validation(samples, config.validation, config.optimizer.seed)
 
 
 def run_training(
-    config: Train, manifest: Manifest, workspace: Workspace, report: ProgressFn, meter: StepTimer
+    config: TrainOptions, manifest: Manifest, workspace: Workspace, report: ProgressFn, meter: StepTimer
 ) -> Callbacks:
     """Train from the newest checkpoint to the end and publish; all that looked on.
 
     A run that the meter ends is left as it is, as if it had been stopped.
     """
-    ranks = init_distributed(find_device(config.device).type)
+    ranks = init_distributed(find_device(config.model.device).type)
     with (
         ranks.main_process_first(),
         meter.span("prepare"),
@@ -57,9 +61,9 @@ def run_training(
         plan, requests = _planned(config, manifest, workspace)
         run = build_job(plan, workspace, report)
     folder = config.file(workspace).parent
-    run = with_batch(run, ranks, folder / "batch.json", config.key(manifest, workspace))
+    run = with_batch(run, ranks, folder / "batch.json", run_key(config, manifest, workspace))
     config = run.plan.config
-    place = RunPaths(folder, config.key(manifest, workspace))
+    place = RunPaths(folder, run_key(config, manifest, workspace))
     course = resume_or_start(run.job, place, ranks)
     if course.progress.step and not meter.synchronize:  # a trial stops and goes on by itself
         log.warning("Resuming from the checkpoint of step %d; --restart starts again.", course.progress.step)
@@ -81,26 +85,30 @@ def run_training(
     return watch
 
 
-def _planned(config: Train, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[SampleRequest]]:
+def _planned(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[SampleRequest]]:
     """What a run is made of, and its sample images; PrepError for all that is wrong before a model is loaded."""
-    need_package(config.optimizer)
-    if config.tensorboard:
+    need_package(config.optimizer.optimizer)
+    if config.validation.tensorboard:
         require_tensorboard()
-    checkpoint = open_base_model(with_vae(find_base(config.base, workspace), config.vae, workspace), workspace.cache)
+    checkpoint = open_base_model(
+        with_vae(find_base(config.model.base, workspace), config.model.vae, workspace), workspace.cache
+    )
     family = detect_family(checkpoint)
-    family.objective(checkpoint, config)  # refuses options that the base cannot be trained with
-    family.check_text(config.text)
-    config.check_learning_rates(family)
+    family.objective(checkpoint, config.objective)  # refuses options that the base cannot be trained with
+    family.check_text(text_settings(config.captions))
+    check_learning_rates(config.optimizer, family)
     held = split_dataset(config, manifest)
     check_samples([*held.train, *held.validation], family.multiple)
-    requests = config.sample_requests(held.train, family, workspace, config.seed, native_resolution(checkpoint, family))
+    side = native_resolution(checkpoint, family)
+    requests = sample_requests(config.sampling, held.train, workspace, config.optimizer.seed)
+    requests = [request.resolve(family, side) for request in requests]
     return RunConfig(config, family, checkpoint, held.train, held.validation), requests
 
 
-def _select_weights(config: Train, callbacks: Callbacks, progress: TrainingProgress) -> TrainingProgress:
+def _select_weights(config: TrainOptions, callbacks: Callbacks, progress: TrainingProgress) -> TrainingProgress:
     """Load the weights to export, the last or the best; the step and epoch that they are of."""
     best = callbacks.validator.best_step
-    if config.keep_weights == "last" or best is None or best == progress.step:
+    if config.validation.keep_weights == "last" or best is None or best == progress.step:
         return progress
     return TrainingProgress(best, callbacks.state.manager.load(best).progress["epoch"])
 

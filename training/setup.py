@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from training.batch import RunConfig, SampleRef, TrainingJob
-from training.data.captions import build_prompt, fixed_prompt
+from training.data.captions import build_prompt, fixed_prompt, text_settings
 from training.data.conditioning import build_text_conditioning
 from training.data.latent_cache import LatentCache, LatentKey
 from training.data.masks import Masks, mask_tensor
 from training.data.sampler import is_flipped
 from training.methods.compatibility import check_adapters
 from training.methods.default_lr import with_default_lr
-from training.methods.method import ADAPTERS, MethodContext
+from training.methods.method import MethodContext
 from training.methods.table import METHODS, RATES
 from training.models.validate import vae_scale_factor
+from training.options.method import ADAPTERS
 from training.performance.hardware import fit_device
+from training.precision import uses_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
     from training.methods.method import TrainingMethod
     from training.models.family import Family, Modules
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
     family, checkpoint = plan.family, plan.checkpoint
     config = with_default_lr(plan.config, checkpoint, family)
     plan = replace(plan, config=config)
-    former, rates = config.init_file(workspace), _rates(config, family)
-    if config.method in ADAPTERS:
+    former, rates = config.method.init_file(workspace), _rates(config, family)
+    if config.method.method in ADAPTERS:
         check_adapters(config, family, checkpoint, list(rates), former)
     device = fit_device(plan)
     latent = _latents(plan, device, workspace, report)
@@ -57,41 +59,45 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
     dtype = _width(config, device)
     modules = told.trained_encoders | {family.denoiser: checkpoint.load(family.denoiser).to(device, dtype)}
     learning = {part: modules[part] for part in rates}
-    trainee = METHODS[config.method](
+    trainee = METHODS[config.method.method](
         MethodContext(config, family, checkpoint, learning, tokenizers, rates, plan.samples, dtype, former)
     )
     job = TrainingJob(
         config=config,
         family=family,
-        objective=family.objective(checkpoint, config).to(device),
+        objective=family.objective(checkpoint, config.objective).to(device),
         denoiser=modules[family.denoiser],
         samples=plan.samples,
         latent=latent,
         mask=mask,
-        prompt=lambda draw: build_prompt(draw, config, config.seed),
+        prompt=lambda draw: build_prompt(draw, config.captions, config.optimizer.seed),
         encode_prompts=told.encode,
         param_groups=trainee.param_groups(),
         device=device,
         trains_text_encoder=bool(told.trained_encoders),
         offload=told.offload,
     )
-    cut = [s.id for s in plan.samples if family.too_long(tokenizers, fixed_prompt(s, config), config.text)]
+    cut = [
+        s.id
+        for s in plan.samples
+        if family.too_long(tokenizers, fixed_prompt(s, config.captions), text_settings(config.captions))
+    ]
     return TrainingRun(plan, job, trainee, modules, tokenizers, cut)
 
 
-def _rates(config: Train, family: Family) -> dict[str, float]:
+def _rates(config: TrainOptions, family: Family) -> dict[str, float]:
     """The learning rate of each part that learns."""
-    if own := RATES.get(config.method):
+    if own := RATES.get(config.method.method):
         return own(config, family)
-    rates = config.rates() | {family.denoiser: config.learning_rate}
+    rates = config.optimizer.rates() | {family.denoiser: config.optimizer.learning_rate}
     return {part: rates[part] for part in family.targets if rates.get(part)}
 
 
-def _width(config: Train, device: torch.device) -> torch.dtype:
+def _width(config: TrainOptions, device: torch.device) -> torch.dtype:
     """The number format in which the denoiser is held; dreambooth rounds only what it computes."""
     import torch
 
-    return torch.bfloat16 if config.uses_bf16(device) and config.method != "dreambooth" else torch.float32
+    return torch.bfloat16 if uses_bf16(config.model, device) and config.method.method != "dreambooth" else torch.float32
 
 
 def _latents(
@@ -102,24 +108,24 @@ def _latents(
     latents = LatentCache(workspace, plan.family, checkpoint.base.vae, vae_scale_factor(checkpoint))
     read, normalise = latents.reader(), plan.family.normaliser(checkpoint)
     views = [LatentKey(sample) for sample in plan.all]
-    views += [LatentKey(sample, True) for sample in plan.samples if config.random_flip]
+    views += [LatentKey(sample, True) for sample in plan.samples if config.dataset.random_flip]
     latents.prepare(views, lambda: checkpoint.load("vae").to(device), report)
     return lambda draw: normalise(read(LatentKey(draw.image, _turned(config, draw))))
 
 
-def _turned(config: Train, draw: SampleRef) -> bool:
-    return config.random_flip and not draw.deterministic and is_flipped(draw, config.seed)
+def _turned(config: TrainOptions, draw: SampleRef) -> bool:
+    return config.dataset.random_flip and not draw.deterministic and is_flipped(draw, config.optimizer.seed)
 
 
 def _masks(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Callable[[SampleRef], torch.Tensor | None]:
     """A function from a draw to its mask; it mirrors with the image."""
     config = plan.config
-    if not config.masks:
+    if not config.dataset.masks:
         return lambda draw: None
-    found = Masks(config.masks, workspace, vae_scale_factor(plan.checkpoint)).read(plan.all, report)
+    found = Masks(config.dataset.masks, workspace, vae_scale_factor(plan.checkpoint)).read(plan.all, report)
 
     def mask(draw: SampleRef) -> torch.Tensor | None:
         own = found.get(draw.image.id)
-        return None if own is None else mask_tensor(own, config.unmasked_weight, _turned(config, draw))
+        return None if own is None else mask_tensor(own, config.dataset.unmasked_weight, _turned(config, draw))
 
     return mask

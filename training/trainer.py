@@ -27,28 +27,30 @@ if TYPE_CHECKING:
 
     from training.distributed import DistributedContext
     from training.optim.train_state import TrainState
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 
-def epoch_steps(config: Train, samples: list[TrainingImage], epoch: int) -> list[list[list[SampleRef]]]:
+def epoch_steps(config: TrainOptions, samples: list[TrainingImage], epoch: int) -> list[list[list[SampleRef]]]:
     """The steps of an epoch from 0, each a list of the batches that make it."""
-    batches = epoch_batches(samples, epoch, config.batch_size, config.seed, config.incomplete_batch)
+    batches = epoch_batches(
+        samples, epoch, config.optimizer.batch_size, config.optimizer.seed, config.dataset.incomplete_batch
+    )
     if not batches:
         raise PrepError(
-            f"No size has the {config.batch_size} images of a batch, so underfilled drop leaves none.",
+            f"No size has the {config.optimizer.batch_size} images of a batch, so underfilled drop leaves none.",
             "Use a smaller batch, or: --incomplete-batch keep",
         )
     return [
-        batches[at : at + config.gradient_accumulation_steps]
-        for at in range(0, len(batches), config.gradient_accumulation_steps)
+        batches[at : at + config.optimizer.gradient_accumulation_steps]
+        for at in range(0, len(batches), config.optimizer.gradient_accumulation_steps)
     ]
 
 
-def count_steps(config: Train, samples: list[TrainingImage]) -> int:
+def count_steps(config: TrainOptions, samples: list[TrainingImage]) -> int:
     """The steps of the whole run: as given, or those of all epochs."""
-    if config.steps:
-        return config.steps
-    return sum(len(epoch_steps(config, samples, epoch)) for epoch in range(config.epochs))
+    if config.optimizer.steps:
+        return config.optimizer.steps
+    return sum(len(epoch_steps(config, samples, epoch)) for epoch in range(config.optimizer.epochs))
 
 
 def train(job: TrainingJob, learner: TrainState, done: int, watchers: Sequence[StepCallback]) -> None:
@@ -58,7 +60,7 @@ def train(job: TrainingJob, learner: TrainState, done: int, watchers: Sequence[S
     with step_runner(job, image_losses, total - done) as study:
         for (number, epoch, ends, draws), batches in steps:
             rate = learner.set_learning_rates(number - 1, total)
-            seed = seed_of(config.seed, "step", number, ranks.rank)  # of what draws inside the model
+            seed = seed_of(config.optimizer.seed, "step", number, ranks.rank)  # of what draws inside the model
             found = study.step(batches, sum(map(len, draws)), seed)
             norm = learner.update(number - 1)
             shown = [
@@ -109,9 +111,9 @@ def make_batch(job: TrainingJob, draws: list[SampleRef]) -> Batch:
     config = job.config
     moments = [job.latent(draw) for draw in draws]
     shape = tuple(moments[0][0].shape[1:])
-    chances = [draw_noise(draw, job.objective, shape, (config.seed, config)) for draw in draws]
+    chances = [draw_noise(draw, job.objective, shape, (config.optimizer.seed, config.objective)) for draw in draws]
     clean = [mean + std * c.posterior for (mean, std), c in zip(moments, chances, strict=True)]
-    prior = torch.tensor([config.prior_loss_weight if draw.image.reg else 1.0 for draw in draws])
+    prior = torch.tensor([config.dataset.prior_loss_weight if draw.image.reg else 1.0 for draw in draws])
     masks = [job.mask(draw) for draw in draws]
     whole = torch.ones(1, 1, *shape[1:])
     size = torch.tensor([size_conditioning(draw.image) for draw in draws], dtype=torch.float32)

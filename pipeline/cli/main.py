@@ -29,7 +29,7 @@ COMMANDS = {
         CommandEntry("tag", "stages:command", "Say what each image shows."),
         CommandEntry("merge", "merge:command", "Write the captions: the trigger, then the tags that stay."),
         CommandEntry("build", "stages:command", "Lay out the folders that a trainer reads."),
-        CommandEntry("train", "stages:command", "Train a LoRA or another method on the data set."),
+        CommandEntry("train", "stages:command", "Train a LoRA or another method on the dataset."),
     ),
     "Decide by hand": (
         CommandEntry("review", "review:review", "Look at images and captions, and mend them."),

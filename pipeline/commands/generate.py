@@ -69,7 +69,7 @@ def generate(
             f"{RECIPE} asks for no painted images.",
             'Add: [[regularization]] class = "man", generate = 100, prompt = "photo of a man"',
         )
-    base = options.base or build_options(Train, recipe.tables.get("train", {}), f"{RECIPE}, [train]").base
+    base = options.base or build_options(Train, recipe.tables.get("train", {}), f"{RECIPE}, [train]").config.model.base
     size = options.size or build_options(Crop, recipe.tables.get("crop", {}), f"{RECIPE}, [crop]").resolution
     made_with = {"base": base, "base_sha256": find_base(base, workspace).sha256}
     plans = [(entry, _plan(entry, options, size)) for entry in wanted]

@@ -95,26 +95,31 @@ def make_plan(
 
     PrepError when there is none, or nothing in it.
     """
+    config = train.config
     placed, origin = _placed(workspace, train, build, report)
     found = samples_of([placed])
-    samples = [sample for sample in found if not sample.held_out and (train.prior_loss_weight or not sample.reg)]
+    samples = [
+        sample for sample in found if not sample.held_out and (config.dataset.prior_loss_weight or not sample.reg)
+    ]
     if all(sample.reg for sample in samples):
         raise PrepError(f"There are no images to train on in {origin}.", "prep status says where they went")
-    first = epoch_batches(samples, 0, train.batch_size, train.seed, train.incomplete_batch)
+    first = epoch_batches(
+        samples, 0, config.optimizer.batch_size, config.optimizer.seed, config.dataset.incomplete_batch
+    )
     subjects = tuple(_subjects(samples))
     share = sum(subject.shown for subject in subjects) / sum(map(len, first))
     return TrainingPlan(
         subjects,
         tuple(_priors(samples, Counter(draw.image.class_name for draw in chain(*first) if draw.image.reg))),
-        tuple(_buckets(samples, [[draw.image for draw in batch] for batch in first], train.batch_size)),
+        tuple(_buckets(samples, [[draw.image for draw in batch] for batch in first], config.optimizer.batch_size)),
         sum(sample.held_out for sample in found),
-        train.batch_size,
-        train.epochs,
+        config.optimizer.batch_size,
+        config.optimizer.epochs,
         len(first),
-        count_steps(train, samples),
-        bool(train.steps),
+        count_steps(config, samples),
+        bool(config.optimizer.steps),
         # Regularization draws take steps of their own.
-        round(sum(subject.steps for subject in subjects) / share / train.batch_size),
+        round(sum(subject.steps for subject in subjects) / share / config.optimizer.batch_size),
         origin,
     )
 
@@ -122,7 +127,7 @@ def make_plan(
 def _placed(workspace: Workspace, train: Train, build: Build, report: ProgressFn) -> tuple[list[Record], str]:
     """The records with their places in the set, and what to call where they came from."""
     if own := train.own_source(workspace, report):
-        return own[0], escape_control(train.data)
+        return own[0], escape_control(train.config.dataset.data)
     built, merged = (read_if_valid(workspace.manifest(name)) for name in ("build", "merge"))
     if built and (merged is None or built.history[:-1] == merged.history):
         return list(built.records()), workspace.relative(built.path)

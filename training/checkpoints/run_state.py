@@ -54,10 +54,10 @@ class RunState:
 def resume_or_start(job: TrainingJob, paths: RunPaths, distributed: DistributedContext) -> RunState:
     """The run as its newest checkpoint left it, or a new one."""
     config = job.config
-    train_state = make_train_state(job.param_groups, config, distributed)
+    train_state = make_train_state(job.param_groups, config.optimizer, distributed)
     log = TrainingLog(paths.state_folder, job.prompt, distributed)
     manager = CheckpointManager(paths.state_folder, train_state)
-    if config.restart and distributed.is_main_process:
+    if config.saving.restart and distributed.is_main_process:
         shutil.rmtree(paths.state_folder, ignore_errors=True)
     distributed.barrier()
     checkpoint = manager.restore_latest(count_steps(config, job.samples))
@@ -81,7 +81,7 @@ def run_to_end(
 
     Checkpoints are written whenever they are due. SIGINT and SIGTERM end the run with a checkpoint and Interrupted.
     """
-    checkpoints = CheckpointCallback(job.config, state.manager, state.log, policy)
+    checkpoints = CheckpointCallback(job.config.saving, state.manager, state.log, policy)
     last: list[TrainingStep] = []
 
     def report_step(step: TrainingStep) -> bool:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.data.captions import fixed_prompt
+from training.data.captions import fixed_prompt, text_settings
 from training.data.text_cache import TextEmbeddingCache
 from training.performance.prefetch import to_device
+from training.precision import text_encoder_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -46,13 +47,13 @@ def build_text_conditioning(
     """
     config, family, checkpoint = plan.config, plan.family, plan.checkpoint
     workspace, report = place
-    formats = {part: config.text_encoder_dtype(part, family, device) for part in checkpoint.encoders()}
+    formats = {part: text_encoder_dtype(config.model, part, family, device) for part in checkpoint.encoders()}
 
     def load() -> dict[str, Any]:
         return {part: checkpoint.load(part, kind).to(device) for part, kind in formats.items()}
 
     def by(modules: dict[str, Any]) -> Encode:
-        return lambda prompts: family.encode_text(tokenizers, modules, prompts, config.text)
+        return lambda prompts: family.encode_text(tokenizers, modules, prompts, text_settings(config.captions))
 
     def on_device(encode: Encode) -> Encode:
         return lambda prompts: {name: to_device(value, device) for name, value in encode(prompts).items()}
@@ -60,15 +61,17 @@ def build_text_conditioning(
     if learns:
         modules = load()
         return TextConditioning(on_device(by(modules)), modules)
-    if config.endless:
+    if config.captions.endless:
         modules = load()
         standby = OffloadableEncoders(modules, by(modules))
         return TextConditioning(on_device(_as_they_come(standby.encode_prompts)), {}, standby.offload)
     rounded = "".join(f" {part} in {kind}" for part, kind in formats.items() if kind.itemsize < 4)
     texts = TextEmbeddingCache(
-        workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {config.text}{rounded}"
+        workspace.cache / "texts", f"{family.name} {checkpoint.base.sha256} {text_settings(config.captions)}{rounded}"
     )
-    prompts = {fixed_prompt(sample, config) for sample in plan.all} | ({""} if config.varied else set())
+    prompts = {fixed_prompt(sample, config.captions) for sample in plan.all} | (
+        {""} if config.captions.varied else set()
+    )
     texts.prepare(sorted(prompts), lambda: by(load()), report)
     return TextConditioning(on_device(texts.reader()), {})
 

@@ -14,7 +14,7 @@ from training.batch import NoiseSample, SampleRef, TrainingImage
 
 if TYPE_CHECKING:
     from training.objective import Objective
-    from training.objective_options import ObjectiveOptions
+    from training.options.objective import ObjectiveOptions
 
 
 IncompleteBatch = Literal["keep", "fill", "drop"]

@@ -12,7 +12,7 @@ from pipeline.split import ImageKey, SplitRule
 from training.batch import TrainingImage
 
 if TYPE_CHECKING:
-    from training.evaluation.validation import ValidationOptions
+    from training.options.validation import ValidationOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_rows, write_rows
-from pipeline.stage import Options, option
 from training.batch import SampleRef, TrainingImage, size_conditioning
 from training.data.captions import fixed_prompt
 from training.data.sampler import seed_of
 from training.evaluation.verdict import Evaluation, Verdict, best_checkpoint, diagnose, mean, should_stop_early
+from training.options.validation import ValidationOptions
 from training.performance.memory_estimate import AdaptiveBatcher
 
 if TYPE_CHECKING:
@@ -27,60 +27,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 4  # times of an image that the model is shown together
 SUBSETS = ("train", "validation", "reg")
 BaseLosses = dict[tuple[str, str, float], float]  # losses by set, image and time
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationOptions(Options):
-    """What is kept out of training to tell learning from memorizing, and what follows from it."""
-
-    name: ClassVar[str] = "train"
-
-    validation_share: float = option(
-        0.0,
-        "Share of each subject's images to keep out of training and validate with, near-duplicates and copies "
-        "together, of a data set that has none of its own.",
-        low=0,
-        high=0.5,
-    )
-    near_duplicate_bits: int = option(
-        6,
-        "Images whose perceptual hashes differ by at most this many bits are one image: "
-        "never in training and validation both.",
-        low=0,
-        high=32,
-    )
-    validation_images: int = option(
-        64, "Most images measured of each set: of training, validation and regularization.", low=1
-    )
-    validation_timesteps: int = option(
-        4,
-        "Times of the noise schedule at which each is measured: evenly spread from where noise outweighs the image, "
-        "for there it is decided what an image shows.",
-        low=1,
-        high=100,
-    )
-    validate_every_epochs: int = option(1, "Epochs between validations; 0: only at the end.", low=0)
-    validate_every_steps: int = option(0, "Steps between validations, beside those of the epochs; 0: none.", low=0)
-    patience: int = option(
-        0, "Validations without a new lowest error after which training ends; 0: it goes to its end.", low=0
-    )
-    keep_weights: Literal["auto", "last", "best"] = option(
-        "auto",
-        "Which weights become the file: the last, or the best, which are the latest that are clearly worse than none "
-        "by what is held out; auto: the best where images are.",
-    )
-    tensorboard: bool = option(False, "Write the curves for TensorBoard, too.", cache_key=False)
-
-    def check(self) -> None:
-        if self.patience and not (self.validate_every_epochs or self.validate_every_steps):
-            raise PrepError(
-                "train: patience counts validations, and there is only one, at the end.",
-                "Add: --validate-every-epochs 1",
-            )
-
-
-# What of it does not change the weights of any step, so that a checkpoint can be gone on from.
-EVAL_ONLY_OPTIONS = frozenset(("validate_every_epochs", "validate_every_steps", "patience", "keep_weights"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +74,9 @@ def measure_losses(job: TrainingJob, sample: TrainingImage, batcher: AdaptiveBat
     from training.trainer import image_losses
 
     config, draw = job.config, SampleRef(sample, 0, deterministic=True)
-    times = job.objective.validation_timesteps(config.validation_timesteps)
+    times = job.objective.validation_timesteps(config.validation.validation_timesteps)
     clean, _ = job.latent(draw)
-    noises = [_noise(clean, seed_of(config.seed, "measured", sample.id, k)) for k in range(len(times))]
+    noises = [_noise(clean, seed_of(config.optimizer.seed, "measured", sample.id, k)) for k in range(len(times))]
 
     def at(some: slice) -> torch.Tensor:
         return image_losses(job, _batch(job, draw, clean, (times[some], noises[some])))[0].float()
@@ -163,7 +109,7 @@ def _batch(
     noise = torch.cat(noises).to(job.device)
     return Batch(
         samples=[draw] * count,
-        prompts=[fixed_prompt(draw.image, job.config)] * count,
+        prompts=[fixed_prompt(draw.image, job.config.captions)] * count,
         latents=clean.expand(count, -1, -1, -1).to(job.device),
         noise=noise,
         added_noise=noise,
@@ -203,7 +149,9 @@ class Validator:
     def on_step_end(self, step: TrainingStep) -> bool:
         """Measure when it is time; True when patience has come to its end."""
         config = self.job.config
-        if not self.images or not step.due(config.validate_every_steps, config.validate_every_epochs):
+        if not self.images or not step.due(
+            config.validation.validate_every_steps, config.validation.validate_every_epochs
+        ):
             return False
         self.evaluate(step.number)
         return self.should_stop
@@ -211,7 +159,7 @@ class Validator:
     @property
     def should_stop(self) -> bool:
         """Whether the last evaluations brought no lower error for longer than patience allows."""
-        return should_stop_early(self.evaluations, self.job.config.patience)
+        return should_stop_early(self.evaluations, self.job.config.validation.patience)
 
     @property
     def best_step(self) -> int | None:
@@ -225,7 +173,7 @@ class Validator:
 
         ranks, times = (
             self.train_state.distributed,
-            self.job.objective.validation_timesteps(self.job.config.validation_timesteps),
+            self.job.objective.validation_timesteps(self.job.config.validation.validation_timesteps),
         )
         with self.train_state.ema_weights():
             own = [measure_losses(self.job, sample, self.batcher) for _, sample in ranks.share(self.images)]

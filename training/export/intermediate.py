@@ -18,7 +18,8 @@ from pipeline.workspace import write_atomic
 from training.checkpoints.run_state import TrainingProgress
 from training.export.artifacts import delete, replace_atomically, write_artifact
 from training.export.publish import MAIN, file_metadata
-from training.methods.method import ADAPTERS
+from training.options.method import ADAPTERS
+from training.precision import dtype_of
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -50,9 +51,13 @@ class IntermediateExports:
         if not self.wanted(step) or not self.train_state.distributed.is_main_process:
             return
         config = self.run.plan.config
-        name = f"{config.output}-{step.epoch:06d}" if step.epoch_ends else f"{config.output}-step{step.number:08d}"
+        name = (
+            f"{config.saving.output}-{step.epoch:06d}"
+            if step.epoch_ends
+            else f"{config.saving.output}-step{step.number:08d}"
+        )
         with self.train_state.ema_weights():
-            artifacts = self.run.method.files(config.save_dtype)
+            artifacts = self.run.method.files(dtype_of(config.saving.save_precision))
             metadata = file_metadata(self.run, TrainingProgress(step.number, step.epoch), self.manifest, artifacts)
             for suffix, artifact in artifacts.items():
                 draft = self.paths.folder / f".{name}.draft{suffix}"
@@ -88,9 +93,11 @@ class IntermediateExports:
     def wanted(self, step: TrainingStep) -> bool:
         """Whether this step gets a file; the last step's is the run's own."""
         config = self.run.plan.config
-        if step.last and (config.keep_weights == "last" or not self.run.plan.validation):
+        if step.last and (config.validation.keep_weights == "last" or not self.run.plan.validation):
             return False
-        return config.export_checkpoints == "on" or (config.export_checkpoints == "auto" and config.method in _SMALL)
+        return config.saving.export_checkpoints == "on" or (
+            config.saving.export_checkpoints == "auto" and config.method.method in _SMALL
+        )
 
     def _mark_unverified(self, path: Path) -> str:
         """Rename a file or folder that failed; returns its new name."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from training.batch import RunConfig
     from training.checkpoints.run_state import TrainingProgress
     from training.objective import Objective
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 
 def training_metadata(plan: RunConfig, progress: TrainingProgress) -> dict[str, str]:
@@ -30,7 +30,7 @@ def training_metadata(plan: RunConfig, progress: TrainingProgress) -> dict[str, 
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": plan.family.architecture,
         "modelspec.implementation": "diffusers",
-        "modelspec.title": config.output,
+        "modelspec.title": config.saving.output,
         "modelspec.resolution": f"{width}x{height}",
         "modelspec.trigger_phrase": ", ".join(triggers),
         "ss_base_model_version": plan.family.name,
@@ -38,7 +38,7 @@ def training_metadata(plan: RunConfig, progress: TrainingProgress) -> dict[str, 
         "ss_sd_model_name": base.name,
         "ss_new_sd_model_hash": base.sha256,
         "ss_new_vae_hash": base.vae,
-        "ss_output_name": config.output,
+        "ss_output_name": config.saving.output,
         "ss_resolution": f"({width}, {height})",
         **_run_keys(config, progress),
         **_image_keys(samples, config),
@@ -54,31 +54,31 @@ def stringify(values: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _run_keys(config: Train, progress: TrainingProgress) -> dict[str, Any]:
+def _run_keys(config: TrainOptions, progress: TrainingProgress) -> dict[str, Any]:
     steps, epochs = progress.step, progress.epoch
     return {
-        "ss_learning_rate": config.learning_rate,
-        "ss_unet_lr": config.learning_rate,
-        "ss_text_encoder_lr": config.text_encoder_lr,
-        "ss_optimizer": config.optimizer,
-        "ss_max_grad_norm": config.max_grad_norm,
-        "ss_gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "ss_lr_scheduler": config.lr_scheduler,
-        "ss_lr_warmup_steps": round(config.lr_warmup * steps),
+        "ss_learning_rate": config.optimizer.learning_rate,
+        "ss_unet_lr": config.optimizer.learning_rate,
+        "ss_text_encoder_lr": config.optimizer.text_encoder_lr,
+        "ss_optimizer": config.optimizer.optimizer,
+        "ss_max_grad_norm": config.optimizer.max_grad_norm,
+        "ss_gradient_accumulation_steps": config.optimizer.gradient_accumulation_steps,
+        "ss_lr_scheduler": config.optimizer.lr_scheduler,
+        "ss_lr_warmup_steps": round(config.optimizer.lr_warmup * steps),
         "ss_max_train_steps": steps,
         "ss_steps": steps,
         "ss_epoch": epochs,
         "ss_num_epochs": epochs,
-        "ss_total_batch_size": config.batch_size * config.gradient_accumulation_steps,
-        "ss_seed": config.seed,
-        "ss_noise_offset": config.noise_offset,
-        "ss_min_snr_gamma": config.min_snr_gamma,
-        "ss_prior_loss_weight": config.prior_loss_weight,
-        "ss_mixed_precision": "bf16" if config.precision == "bf16" else "no",
+        "ss_total_batch_size": config.optimizer.batch_size * config.optimizer.gradient_accumulation_steps,
+        "ss_seed": config.optimizer.seed,
+        "ss_noise_offset": config.objective.noise_offset,
+        "ss_min_snr_gamma": config.objective.min_snr_gamma,
+        "ss_prior_loss_weight": config.dataset.prior_loss_weight,
+        "ss_mixed_precision": "bf16" if config.model.precision == "bf16" else "no",
     }
 
 
-def _image_keys(samples: list[TrainingImage], config: Train) -> dict[str, Any]:
+def _image_keys(samples: list[TrainingImage], config: TrainOptions) -> dict[str, Any]:
     folders: dict[bool, dict[str, dict[str, int]]] = {False: {}, True: {}}
     tags: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:
@@ -91,7 +91,9 @@ def _image_keys(samples: list[TrainingImage], config: Train) -> dict[str, Any]:
         "ss_num_train_images": sum(sample.repeats for sample in samples if not sample.reg),
         "ss_num_reg_images": sum(1 for sample in samples if sample.reg),
         "ss_num_batches_per_epoch": len(
-            epoch_batches(samples, 0, config.batch_size, config.seed, config.incomplete_batch)
+            epoch_batches(
+                samples, 0, config.optimizer.batch_size, config.optimizer.seed, config.dataset.incomplete_batch
+            )
         ),
         "ss_dataset_dirs": folders[False],
         "ss_reg_dataset_dirs": folders[True],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from training.checkpoints.run_state import TrainingProgress
 from training.export.artifacts import ArtifactFolder, replace_atomically, write_artifact
 from training.export.metadata import provenance, stringify, training_metadata
 from training.export.tensor_file import data_sha256
+from training.precision import dtype_of
 from training.setup import TrainingRun
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ def publish(
     run: TrainingRun, progress: TrainingProgress, manifest: Manifest, file: Path, extra: dict[str, Any]
 ) -> None:
     """Write what was trained, and run.json with `extra` in it; the files get their names once they are verified."""
-    output = run.plan.config.output
-    artifacts = run.method.finalize(run.plan.config.save_dtype)
+    output = run.plan.config.saving.output
+    artifacts = run.method.finalize(dtype_of(run.plan.config.saving.save_precision))
     metadata = file_metadata(run, progress, manifest, artifacts)
     drafts = {suffix: file.with_name(f"{output}.unverified{suffix}") for suffix in artifacts}
     for suffix, draft in drafts.items():
         write_artifact(draft, artifacts[suffix], metadata)
     run.method.verify(drafts)
-    summary = {"train": dataclasses.asdict(run.plan.config), "too_long": run.too_long, "metadata": metadata} | extra
+    summary = {"train": run.plan.config.values(), "too_long": run.too_long, "metadata": metadata} | extra
     write_atomic(file.with_name("run.json"), json.dumps(summary, indent=2, ensure_ascii=False).encode())
     for suffix in sorted(drafts, key=lambda suffix: suffix == MAIN):  # the main file last: it means that all is done
         replace_atomically(drafts[suffix], file.with_name(f"{output}{suffix}"))

@@ -22,8 +22,9 @@ from training.optim.optimizers import ParamGroup
 if TYPE_CHECKING:
     import torch
 
-    from training.methods.method import MethodContext, MethodOptions
+    from training.methods.method import MethodContext
     from training.models.family import AdapterTargets, Family
+    from training.options.method import MethodOptions
 
     Tensors = dict[str, torch.Tensor]
 
@@ -44,20 +45,22 @@ class LoraMethod:
         former = read_init_weights(materials.init_from, family, materials.checkpoint) if materials.init_from else None
         for part, module in materials.modules.items():
             if former:
-                self.sizes[part] = load_adapters(module, config.method, former[part])
+                self.sizes[part] = load_adapters(module, config.method.method, former[part])
             else:
                 paths = [path for path, _ in module.named_modules()]
-                self.sizes[part] = sizes_of(config, family.targets[part], paths)
-                inject_adapters(module, config.method, self.sizes[part], (config.seed, config.factor))
-            if config.network_dropout:
-                drop_out(module, config.network_dropout)
+                self.sizes[part] = sizes_of(config.method, family.targets[part], paths)
+                inject_adapters(
+                    module, config.method.method, self.sizes[part], (config.optimizer.seed, config.method.factor)
+                )
+            if config.method.network_dropout:
+                drop_out(module, config.method.network_dropout)
 
     def param_groups(self) -> list[ParamGroup]:
         """One for each part; with LoRA+ two, of which the second learns faster."""
         groups = []
         for part, module in self.materials.modules.items():
             weights = {f"{part}.{name}": weight for name, weight in parameters(module).items()}
-            rate, plus = self.materials.rates[part], self.materials.config.loraplus_lr_ratio
+            rate, plus = self.materials.rates[part], self.materials.config.method.loraplus_lr_ratio
             outer = {name: weight for name, weight in weights.items() if plus != 1 and name.endswith(_OUTER)}
             groups.append(ParamGroup(part, {n: weight for n, weight in weights.items() if n not in outer}, rate))
             if outer:
@@ -65,7 +68,7 @@ class LoraMethod:
         return groups
 
     def files(self, dtype: torch.dtype) -> dict[str, Tensors]:
-        kind = self.materials.config.method
+        kind = self.materials.config.method.method
         return self._named(
             {
                 part: export_tensors(module, kind, self.sizes[part], self._alphas(part), dtype)
@@ -74,7 +77,7 @@ class LoraMethod:
         )
 
     def finalize(self, dtype: torch.dtype) -> dict[str, Tensors]:
-        family, kind, settled = self.materials.family, self.materials.config.method, {}
+        family, kind, settled = self.materials.family, self.materials.config.method.method, {}
         for part, module in self.materials.modules.items():
             module.to("cpu").float()
             settled[part] = finalize(module, kind, self.sizes[part], self._alphas(part), dtype)
@@ -83,29 +86,32 @@ class LoraMethod:
 
     def _alphas(self, part: str) -> dict[str, float]:
         config = self.materials.config
-        return alphas(config.method, self.sizes[part], diffusers_named(config, self.materials.family))
+        return alphas(config.method.method, self.sizes[part], diffusers_named(config.method, self.materials.family))
 
     def _named(self, adapters: dict[str, dict[str, Tensors]]) -> dict[str, Tensors]:
         """The file of each part's adapters by path, under the names that readers know."""
         family, tensors = self.materials.family, dict[str, "torch.Tensor"]()
-        plain = diffusers_named(self.materials.config, family)
+        plain = diffusers_named(self.materials.config.method, family)
         for part, found in adapters.items():
             named = {published_name(part, path): adapter for path, adapter in found.items()}
             tensors |= diffusers_keys(named, part) if plain else kohya_keys(named, partial(family.key, part))
         return {".safetensors": tensors}
 
     def metadata(self) -> dict[str, Any]:
-        config, kind = self.materials.config, ADAPTER_TYPES[self.materials.config.method]
+        config, kind = self.materials.config, ADAPTER_TYPES[self.materials.config.method.method]
         sizes = [size for sizes in self.sizes.values() for size in sizes.values()]
         most = max(sizes, key=sizes.count)
         given = {"algo": kind.algorithm} if kind.algorithm else {}
-        if config.method == "dora":
+        if config.method.method == "dora":
             given["dora_wd"] = "True"
-        if config.conv_rank:
-            given |= {"conv_dim": str(config.conv_rank), "conv_alpha": f"{config.conv_alpha or config.conv_rank:g}"}
-        if config.factor:
-            given["factor"] = str(config.factor)
-        dropout = {"ss_network_dropout": config.network_dropout} if config.network_dropout else {}
+        if config.method.conv_rank:
+            given |= {
+                "conv_dim": str(config.method.conv_rank),
+                "conv_alpha": f"{config.method.conv_alpha or config.method.conv_rank:g}",
+            }
+        if config.method.factor:
+            given["factor"] = str(config.method.factor)
+        dropout = {"ss_network_dropout": config.method.network_dropout} if config.method.network_dropout else {}
         return (
             dropout
             | {
@@ -122,21 +128,21 @@ class LoraMethod:
         verify_adapter(files[".safetensors"], found.family, found.checkpoint, answers, found.dtype)
 
 
-def diffusers_named(config: MethodOptions, family: Family) -> bool:
+def diffusers_named(options: MethodOptions, family: Family) -> bool:
     """Whether the file has diffusers' names; LoHa and LoKr have none there."""
-    named = config.lora_key_format == "diffusers" or (config.lora_key_format == "auto" and not family.kohya)
-    return named and "lora_A.weight" in ADAPTER_TYPES[config.method].initializers
+    named = options.lora_key_format == "diffusers" or (options.lora_key_format == "auto" and not family.kohya)
+    return named and "lora_A.weight" in ADAPTER_TYPES[options.method].initializers
 
 
-def sizes_of(config: MethodOptions, targets: AdapterTargets, paths: list[str]) -> dict[str, RankAlpha]:
+def sizes_of(options: MethodOptions, targets: AdapterTargets, paths: list[str]) -> dict[str, RankAlpha]:
     """The size of the adapter of each of a part's modules that gets one."""
-    shares = {block: rank / config.rank for block, rank in read_block_ranks(config.block_ranks).items()}
-    sizes = sized(matching(paths, targets.linear), RankAlpha(config.rank, config.alpha or config.rank), shares)
-    if config.conv_rank:
-        conv = RankAlpha(config.conv_rank, config.conv_alpha or config.conv_rank)
+    shares = {block: rank / options.rank for block, rank in read_block_ranks(options.block_ranks).items()}
+    sizes = sized(matching(paths, targets.linear), RankAlpha(options.rank, options.alpha or options.rank), shares)
+    if options.conv_rank:
+        conv = RankAlpha(options.conv_rank, options.conv_alpha or options.conv_rank)
         return sizes | sized(matching(paths, targets.conv), conv, shares)
-    if config.method == "locon":
-        conv = RankAlpha(config.rank, config.conv_alpha or config.alpha or config.rank)
+    if options.method == "locon":
+        conv = RankAlpha(options.rank, options.conv_alpha or options.alpha or options.rank)
         return sizes | sized(matching(paths, targets.conv), conv, shares)
     return sizes
 

@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from training.methods.method import ADAPTERS
-from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE
-from training.optim.options import LR_FREE_OPTIMIZERS
+from training.options.method import ADAPTERS
+from training.options.optimizer import ADAFACTOR_SCHEDULE, LR_FREE_OPTIMIZERS
 
 if TYPE_CHECKING:
     from training.models.family import Family
     from training.models.loader import BaseModel
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 # At Stable Diffusion's width: what people train adapters with, and row B4's of the whole model.
 RATES = {**dict.fromkeys(ADAPTERS, 1e-4), "dreambooth": 2e-6}
 WIDTH = 1280  # channels of the widest blocks of Stable Diffusion 1.x, 2.x and XL
 
 
-def with_default_lr(config: Train, checkpoint: BaseModel, family: Family) -> Train:
+def with_default_lr(config: TrainOptions, checkpoint: BaseModel, family: Family) -> TrainOptions:
     """The options with a number for the denoiser's learning rate."""
-    if config.learning_rate >= 0 or config.method not in RATES:
+    if config.optimizer.learning_rate >= 0 or config.method.method not in RATES:
         return config
-    return replace(config, learning_rate=default_learning_rate(config, width_of(checkpoint.config(family.denoiser))))
+    rate = default_learning_rate(config, width_of(checkpoint.config(family.denoiser)))
+    return config.with_values({"learning_rate": rate})
 
 
-def default_learning_rate(config: Train, width: int) -> float:
+def default_learning_rate(config: TrainOptions, width: int) -> float:
     """The usual rate for a denoiser whose widest blocks have so many channels.
 
     Adam moves every weight about as far in a step, so the more channels a sum has, the more its value moves: the best
     rate falls with the width in inverse proportion (https://arxiv.org/abs/2203.03466, table 3). It is never less than
     that of Stable Diffusion, whose rates have been tried on wider transformers too.
     """
-    if config.optimizer in LR_FREE_OPTIMIZERS:
+    if config.optimizer.optimizer in LR_FREE_OPTIMIZERS:
         return 1.0
-    if config.lr_scheduler == ADAFACTOR_SCHEDULE:
+    if config.optimizer.lr_scheduler == ADAFACTOR_SCHEDULE:
         return RATES["lora"]  # any number but 0: the optimizer asks only whether there is one
-    return RATES[config.method] * max(1.0, WIDTH / width)
+    return RATES[config.method.method] * max(1.0, WIDTH / width)
 
 
 def width_of(denoiser: dict[str, Any]) -> int:

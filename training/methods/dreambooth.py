@@ -16,6 +16,7 @@ from training.models.base_model import PARTS
 from training.models.ldm_checkpoint import LDM_FAMILIES, to_ldm
 from training.models.loader import BaseModel, published_name
 from training.optim.optimizers import ParamGroup
+from training.precision import dtype_of, uses_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -46,14 +47,14 @@ class DreamBooth:
         for module in materials.modules.values():
             module.float().requires_grad_(True)
         denoiser = materials.modules.get(materials.family.denoiser)
-        if denoiser is not None and materials.config.uses_bf16(denoiser.device):
+        if denoiser is not None and uses_bf16(materials.config.model, denoiser.device):
             # Each weight is used once: a cache of rounded ones would only be in the way of CUDA graphs.
             rounding = torch.autocast(denoiser.device.type, torch.bfloat16, cache_enabled=False)
             denoiser.forward = rounding(denoiser.forward)
         usual = default_learning_rate(
             materials.config, width_of(materials.checkpoint.config(materials.family.denoiser))
         )
-        if (highest := max(materials.rates.values())) > _HIGH * usual and materials.config.optimizer in _ADAM:
+        if (highest := max(materials.rates.values())) > _HIGH * usual and materials.config.optimizer.optimizer in _ADAM:
             log.warning("A rate of %g is high for dreambooth of this base; %g is usual.", highest, usual)
 
     def param_groups(self) -> list[ParamGroup]:
@@ -101,7 +102,7 @@ class DreamBooth:
         for part, module in found.modules.items():
             loads = {path: self._answer(part, self._written(path).load(part)) for path in files.values()}
             trained = self.answers.get(part, next(iter(loads.values())))
-            dtype = module.dtype if part in self.answers else found.config.save_dtype
+            dtype = module.dtype if part in self.answers else dtype_of(found.config.saving.save_precision)
             plain = self._answer(part, found.checkpoint.load(part).to(dtype).float())
             change = float((trained - plain).abs().max())
             if not change:
@@ -139,12 +140,12 @@ class DreamBooth:
         """What a diffusers folder holds beside the weights: the base's, without parts that are not published."""
         found = self.materials
         folder, config = found.checkpoint.folder, found.checkpoint.config
-        objective = found.family.objective(found.checkpoint, found.config)
+        objective = found.family.objective(found.checkpoint, found.config.objective)
         schedule = config("scheduler")
         if "prediction_type" in schedule or objective.prediction != "flow":
             schedule |= {"prediction_type": objective.prediction}
-        if found.config.zero_terminal_snr != "auto":
-            schedule |= {"rescale_betas_zero_snr": found.config.zero_terminal_snr == "on"}
+        if found.config.objective.zero_terminal_snr != "auto":
+            schedule |= {"rescale_betas_zero_snr": found.config.objective.zero_terminal_snr == "on"}
         texts = {f"{part}/config.json": _json(config(part)) for part in parts}
         texts["scheduler/scheduler_config.json"] = _json(schedule)
         for tokenizer in folder.glob("tokenizer*"):

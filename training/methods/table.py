@@ -12,7 +12,7 @@ from training.methods.textual_inversion import TextualInversion, textual_inversi
 
 if TYPE_CHECKING:
     from training.models.family import Family
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 METHODS: dict[str, Callable[[MethodContext], TrainingMethod]] = {
     "lora": LoraMethod,
@@ -24,4 +24,4 @@ METHODS: dict[str, Callable[[MethodContext], TrainingMethod]] = {
     "inversion": TextualInversion,
 }
 # The rates of the parts, where a method has its own.
-RATES: dict[str, Callable[[Train, Family], dict[str, float]]] = {"inversion": textual_inversion_lrs}
+RATES: dict[str, Callable[[TrainOptions, Family], dict[str, float]]] = {"inversion": textual_inversion_lrs}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.record import root_of
-from pipeline.stage import Options, option
 from pipeline.tag_text import escape_control
 from training.data.captions import fixed_prompt
 from training.export.artifacts import ArtifactFolder
@@ -29,7 +28,7 @@ from training.methods.token_embeddings import (
 from training.models.family import TextSettings
 from training.optim.lr_by_step import parse_lr_by_step
 from training.optim.optimizers import ParamGroup
-from training.optim.options import LR_FREE_OPTIMIZERS
+from training.options.optimizer import LR_FREE_OPTIMIZERS
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from training.batch import TrainingImage
     from training.methods.method import MethodContext
     from training.models.family import Family, Modules
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
     Tensors = dict[str, torch.Tensor]
 
@@ -52,57 +51,28 @@ _VECTORS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextualInversionOptions(Options):
-    """What textual inversion learns, and how fast."""
-
-    name: ClassVar[str] = "train"
-
-    num_vectors: int = option(
-        0,
-        "Vectors of an embedding; 0: by the subject's images, 2 for fewer than 20 up to 16 from 150 on.",
-        low=0,
-        high=75,
-    )
-    init_text: str = option("", "Words that an embedding begins as, such as 'young man'; else the subject's class.")
-    init_mean: bool = option(False, "Let all vectors begin as the words' mean, instead of one word after the other.")
-    embedding_lr: str = option(
-        "0.005",
-        "Learning rate of embeddings, also one that changes at given steps, such as '0.05:10, 0.02:20, 0.01:60, "
-        "0.005:200, 0.002:500, 0.001:3000, 0.0005'; usual are 3000 steps and more.",
-        metavar="RATE[:STEP],...",
-    )
-    max_embedding_norm: float = option(
-        1.5,
-        "How long a vector may become, times the usual length of the base's own; 0: as long as it will. "
-        "Too long ones drown the rest of a prompt.",
-        low=0,
-        high=1000,
-    )
-
-    def check(self) -> None:
-        parse_lr_by_step(self.embedding_lr, "embedding_lr")
-
-
-def check_inversion(config: Train) -> None:
+def check_inversion(config: TrainOptions) -> None:
     """Raise PrepError when inversion is asked to learn in a way that it cannot."""
-    if config.method != "inversion":
+    if config.method.method != "inversion":
         return
-    if config.optimizer in LR_FREE_OPTIMIZERS:
+    if config.optimizer.optimizer in LR_FREE_OPTIMIZERS:
         raise PrepError(
-            f"train: {config.optimizer} finds the rate by itself; embeddings learn at their own.",
+            f"train: {config.optimizer.optimizer} finds the rate by itself; embeddings learn at their own.",
             "Use the optimizer adamw.",
         )
-    if config.lr_scheduler != "constant" and not parse_lr_by_step(config.embedding_lr, "embedding_lr").constant:
+    if (
+        config.optimizer.lr_scheduler != "constant"
+        and not parse_lr_by_step(config.textual_inversion.embedding_lr, "embedding_lr").constant
+    ):
         raise PrepError(
-            f"train: the scheduler {config.lr_scheduler} has no effect on an embedding_rate that names its own steps.",
+            f"train: the scheduler {config.optimizer.lr_scheduler} has no effect on an embedding_rate that names its own steps.",
             "Leave the scheduler out, or give one rate.",
         )
 
 
-def textual_inversion_lrs(config: Train, family: Family) -> dict[str, float]:
+def textual_inversion_lrs(config: TrainOptions, family: Family) -> dict[str, float]:
     """The full rate of each text encoder that gets vectors: all of CLIP's."""
-    rate = parse_lr_by_step(config.embedding_lr, "embedding_lr")(0)
+    rate = parse_lr_by_step(config.textual_inversion.embedding_lr, "embedding_lr")(0)
     return {part: rate for part in family.targets if part != family.denoiser}
 
 
@@ -128,14 +98,17 @@ class TextualInversion:
             begin = {token: self._begin(part, token).to(own.device) for token in self.tokens}
             for vectors in begin.values():
                 vectors.requires_grad_(True)
-            bound = materials.config.max_embedding_norm or math.inf
+            bound = materials.config.textual_inversion.max_embedding_norm or math.inf
             self.rows[part] = TokenEmbeddings(len(own), begin, bound * float(own.norm(dim=1).median()))
             self.began[part] = {token: vectors.detach().clone() for token, vectors in self.rows[part].bounded().items()}
             extend_vocabulary(module, self.rows[part])
             materials.tokenizers[part] = PlaceholderTokenizer(materials.tokenizers[part], self.rows[part].places())
 
     def param_groups(self) -> list[ParamGroup]:
-        pace, rates = parse_lr_by_step(self.materials.config.embedding_lr, "embedding_lr"), self.materials.rates
+        pace, rates = (
+            parse_lr_by_step(self.materials.config.textual_inversion.embedding_lr, "embedding_lr"),
+            self.materials.rates,
+        )
         return [
             ParamGroup(
                 part,
@@ -171,7 +144,7 @@ class TextualInversion:
 
     def metadata(self) -> dict[str, Any]:
         return {
-            "ss_learning_rate": self.materials.config.embedding_lr,
+            "ss_learning_rate": self.materials.config.textual_inversion.embedding_lr,
             "ss_unet_lr": 0.0,
             "modelspec.architecture": self.materials.family.architecture.replace("/lora", "/textual-inversion"),
             "ss_num_vectors_per_token": max(
@@ -208,7 +181,7 @@ class TextualInversion:
         if found.init_from:
             widths = {part: vocabulary(module).shape[1] for part, module in found.modules.items()}
             return read_embedding(found.init_from, widths)[part]
-        words = config.init_text.strip() or images[0].class_name
+        words = config.textual_inversion.init_text.strip() or images[0].class_name
         ids = found.tokenizers[part](words, add_special_tokens=False, truncation=False).input_ids
         if not ids:
             raise PrepError(
@@ -216,9 +189,9 @@ class TextualInversion:
                 "Give one that comes close to it, for example: --init-text man",
             )
         sources = {root_of(sample.id) for sample in images}  # a copy tells nothing new
-        count = config.num_vectors or vectors_for(len(sources))
+        count = config.textual_inversion.num_vectors or vectors_for(len(sources))
         chosen = own[torch.tensor([ids[k % len(ids)] for k in range(count)], device=own.device)]
-        if config.init_mean:
+        if config.textual_inversion.init_mean:
             chosen = own[torch.tensor(ids, device=own.device)].mean(dim=0).expand(count, -1)
         return chosen.float().clone()
 
@@ -288,9 +261,9 @@ def _tokens(materials: MethodContext) -> list[str]:
     return tokens
 
 
-def _check_captions(token: str, samples: list[TrainingImage], config: Train) -> None:
+def _check_captions(token: str, samples: list[TrainingImage], config: TrainOptions) -> None:
     holds = words_pattern([token]).search
-    without = [sample.id for sample in samples if not holds(fixed_prompt(sample, config))]
+    without = [sample.id for sample in samples if not holds(fixed_prompt(sample, config.captions))]
     if len(without) == len(samples):
         raise PrepError(
             f"train: no caption of {escape_control(token)} holds that token, so there is nothing its embedding could learn.",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from training.models.loader import BaseModel
     from training.objective import Objective
-    from training.objective_options import ObjectiveOptions
+    from training.options.objective import ObjectiveOptions
 
 Condition = dict[
     str, "torch.Tensor"

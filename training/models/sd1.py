@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from training.models.family import Condition, Modules, Moments
     from training.models.loader import BaseModel
-    from training.objective_options import ObjectiveOptions
+    from training.options.objective import ObjectiveOptions
 
 _ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
 _RESNET = r"resnets\.\d+\.(?:conv1|conv2|conv_shortcut|time_emb_proj)"

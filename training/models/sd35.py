@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from training.models.family import Condition, Modules, Moments
     from training.models.loader import BaseModel
-    from training.objective_options import ObjectiveOptions
+    from training.options.objective import ObjectiveOptions
 
 _JOINT = r"to_(?:q|k|v|out\.0)|add_(?:q|k|v)_proj|to_add_out"
 _T5_TOKENS = 256  # as diffusers' pipeline

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.optim.options import OptimizerOptions
+    from training.options.optimizer import OptimizerOptions
 
 # From the progress after warm-up, 0 at its first step and 1 after the last, to a share of the full rate.
 SHAPES: dict[str, Callable[[float, OptimizerOptions], float]] = {
@@ -20,7 +20,6 @@ SHAPES: dict[str, Callable[[float, OptimizerOptions], float]] = {
     ),
     "polynomial": lambda progress, learning: (1 - progress) ** learning.lr_power,
 }
-ADAFACTOR_SCHEDULE = "adafactor"  # the schedule of which the optimizer sets the rates
 
 
 def lr_factor(learning: OptimizerOptions, step: int, total: int) -> float:

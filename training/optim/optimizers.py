@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE
 from training.optim.nesterov8bit import nesterov8bit
-from training.optim.options import LR_FREE_OPTIMIZERS
+from training.options.optimizer import ADAFACTOR_SCHEDULE, LR_FREE_OPTIMIZERS
 
 if TYPE_CHECKING:
     import torch
 
-    from training.optim.options import OptimizerOptions
+    from training.options.optimizer import OptimizerOptions
 
 ParamTable = list[dict[str, Any]]  # torch's parameter groups
 

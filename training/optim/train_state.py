@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from training.distributed import DistributedContext
-from training.optim.lr_schedulers import ADAFACTOR_SCHEDULE, lr_factor
+from training.optim.lr_schedulers import lr_factor
 from training.optim.optimizers import ParamGroup, make_optimizer
+from training.options.optimizer import ADAFACTOR_SCHEDULE
 
 if TYPE_CHECKING:
     import torch
 
-    from training.optim.options import OptimizerOptions
+    from training.options.optimizer import OptimizerOptions
 
     Tensors = dict[str, torch.Tensor]
 

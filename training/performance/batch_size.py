@@ -60,7 +60,7 @@ def with_batch(run: TrainingRun, ranks: DistributedContext, note: Path, key: str
     import torch
 
     job = run.job
-    if job.config.batch_size:
+    if job.config.optimizer.batch_size:
         return run
     where = f"{key} {torch.cuda.get_device_name(job.device)} {ranks.world_size}"
     found = remembered(note, where)
@@ -70,7 +70,7 @@ def with_batch(run: TrainingRun, ranks: DistributedContext, note: Path, key: str
         if ranks.is_main_process:
             write_atomic(note, json.dumps({"where": where, "batch": found}).encode())
         log.warning("The batch that this GPU trains fastest with: %d.", found)
-    config = replace(job.config, batch_size=found)
+    config = job.config.with_values({"batch_size": found})
     return replace(run, job=replace(job, config=config), plan=replace(run.plan, config=config))
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from pipeline.errors import PrepError
-from pipeline.stage import Options, option
+from training.options.performance import PerformanceOptions
 
 # What a denoiser is mostly made of: compiled one by one, a tenth of the time to compile it all, and as fast.
 _REGIONS = ("BasicTransformerBlock", "JointTransformerBlock", "ResnetBlock2D")
@@ -19,45 +17,6 @@ _SHAPES = 24  # of one region, per size of images: Stable Diffusion 1.x has 5, o
 # and others where nothing learns, in validation and samples
 _MANY = 8  # sizes from which on a region is compiled for any shape
 _COMPILES = 300.0  # seconds that a run must be longer than what compiling it takes is worth
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerformanceOptions(Options):
-    """How the device is used. None of it changes what is learned, but for rounding."""
-
-    name: ClassVar[str] = "train"
-
-    attention: Literal["auto", "sdpa", "xformers"] = option(
-        "auto", "Memory-efficient attention: torch's own, sdpa, or that of xformers; auto is sdpa.", cache_key=False
-    )
-    gradient_checkpointing: Literal["auto", "on", "off"] = option(
-        "auto",
-        "Compute parts of the denoiser twice instead of keeping them: a third slower, in a fraction of the memory; "
-        "auto does when the GPU is too small.",
-        cache_key=False,
-    )
-    compile: Literal["auto", "on", "off"] = option(
-        "auto",
-        "Compile the denoiser's blocks; auto tries it in long runs on a GPU and keeps what is faster.",
-        cache_key=False,
-    )
-    cuda_graphs: Literal["auto", "on", "off"] = option(
-        "auto", "Replay steps as CUDA graphs; auto tries it on a GPU and keeps what is faster.", cache_key=False
-    )
-
-    def check(self) -> None:
-        if self.attention == "xformers" and importlib.util.find_spec("xformers") is None:
-            raise PrepError(
-                "train: xformers is not installed.", "Install it: pip install xformers; or use: --attention sdpa"
-            )
-
-    def check_device(self, device: str) -> None:
-        """Raise PrepError when an option needs a GPU and the device is none."""
-        for name, needs in (("compile", "on"), ("cuda_graphs", "on"), ("attention", "xformers")):
-            if device != "cuda" and getattr(self, name) == needs:
-                raise PrepError(
-                    f"train: {name} {needs} needs a GPU.", f"Leave it out, or use: --device cuda --{name} {needs}"
-                )
 
 
 @dataclass(frozen=True, slots=True)

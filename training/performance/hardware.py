@@ -28,10 +28,10 @@ def fit_device(plan: RunConfig) -> torch.device:
     import torch
 
     config = plan.config
-    device = find_device(config.device)
-    config.check_device(device.type)
-    check_batch(config.batch_size, device.type)
+    device = find_device(config.model.device)
+    config.performance.check_device(device.type)
+    check_batch(config.optimizer.batch_size, device.type)
     if device.type == "cuda":
         need = estimate_memory(plan.checkpoint, plan.family, config, plan.all)
-        check_memory(need, config, torch.cuda.mem_get_info(device)[0], config.batch_size or 1)
+        check_memory(need, config, torch.cuda.mem_get_info(device)[0], config.optimizer.batch_size or 1)
     return device

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import PrepError
-from training.methods.method import ADAPTERS
+from training.options.method import ADAPTERS
+from training.precision import uses_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from training.batch import TrainingImage
     from training.models.family import Family
     from training.models.loader import BaseModel
-    from training.train import Train
+    from training.options.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
 
@@ -64,21 +65,21 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    checkpoint: BaseModel, family: Family, config: Train, samples: list[TrainingImage]
+    checkpoint: BaseModel, family: Family, config: TrainOptions, samples: list[TrainingImage]
 ) -> MemoryEstimate:
     """What a run on a GPU will need, from the configurations of the base's parts and the largest image."""
     import torch
 
-    width = 2 if config.uses_bf16(torch.device("cuda")) else 4
+    width = 2 if uses_bf16(config.model, torch.device("cuda")) else 4
     denoiser = meta_model(checkpoint, family.denoiser)
-    held = 4 if config.method == "dreambooth" else width  # which rounds what it computes with, one by one
+    held = 4 if config.method.method == "dreambooth" else width  # which rounds what it computes with, one by one
     weights = count_parameters(denoiser) * held
     learned = 0
-    if config.learning_rate and config.method != "inversion":
+    if config.optimizer.learning_rate and config.method.method != "inversion":
         learned = learning_numbers(denoiser, config, family.targets[family.denoiser].linear)
-    fixed = _CONTEXT + weights + learned * (_LEARNED[held] + (4 if config.ema_decay else 0))
-    rates = config.rates()
-    if config.method == "inversion" or any(rates.get(part) for part in checkpoint.encoders()):
+    fixed = _CONTEXT + weights + learned * (_LEARNED[held] + (4 if config.optimizer.ema_decay else 0))
+    rates = config.optimizer.rates()
+    if config.method.method == "inversion" or any(rates.get(part) for part in checkpoint.encoders()):
         sizes = {part: 4 if part in family.targets else width for part in checkpoint.encoders()}
         fixed += sum(size * count_parameters(meta_model(checkpoint, part)) for part, size in sizes.items())
     slope = SLOPES.get(family.name, SLOPES["sdxl_base_v1-0"])
@@ -86,16 +87,16 @@ def estimate_memory(
     return MemoryEstimate(fixed, slope.whole * share, slope.checkpointed * share)
 
 
-def check_memory(need: MemoryEstimate, config: Train, free: float, images: int) -> None:
+def check_memory(need: MemoryEstimate, config: TrainOptions, free: float, images: int) -> None:
     """Raise PrepError when even one image cannot fit into `free` bytes; warn when the batch will only in parts."""
-    least = need.of(1, config.gradient_checkpointing != "off")
+    least = need.of(1, config.performance.gradient_checkpointing != "off")
     if need.fixed > free:
         raise PrepError(
             f"Training this base takes about {gib(least)}, of which {gib(need.fixed)} are its weights and what moves "
             f"them; the GPU has {gib(free)} free.",
             "End other programs that use the GPU, or use --precision bf16, a smaller rank, or a smaller base.",
         )
-    whole = need.of(images, config.gradient_checkpointing == "on")
+    whole = need.of(images, config.performance.gradient_checkpointing == "on")
     if whole > free:
         log.warning(
             "A batch of %d takes about %s, and the GPU has %s free. What is done when it does not fit: %s.",
@@ -103,7 +104,7 @@ def check_memory(need: MemoryEstimate, config: Train, free: float, images: int) 
             gib(whole),
             gib(free),
             "gradient checkpointing, then parts of a batch one after another"
-            if config.gradient_checkpointing == "auto"
+            if config.performance.gradient_checkpointing == "auto"
             else "parts of a batch one after another",
         )
 
@@ -123,12 +124,12 @@ def count_parameters(module: Any) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def learning_numbers(module: Any, config: Train, pattern: str) -> int:
+def learning_numbers(module: Any, config: TrainOptions, pattern: str) -> int:
     """How many numbers learn: of adapters rank times what their modules take and give, of other methods all."""
-    if config.method not in ADAPTERS:
+    if config.method.method not in ADAPTERS:
         return count_parameters(module)
     weights = [part.weight for name, part in module.named_modules() if re.fullmatch(pattern, name)]
-    return sum(config.rank * (weight.shape[0] + math.prod(weight.shape[1:])) for weight in weights)
+    return sum(config.method.rank * (weight.shape[0] + math.prod(weight.shape[1:])) for weight in weights)
 
 
 def describe_memory(device: torch.device) -> str:

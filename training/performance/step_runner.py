@@ -46,16 +46,16 @@ class StepRunner:
         self.job, self.errors, self.steps = job, errors, steps
         self.weights = [weight for group in job.param_groups for weight in group.weights.values()]
         self.sizes = len({(sample.width, sample.height) for sample in job.samples})
-        self.ways = possible(job.config, job.device.type, job.trains_text_encoder)
+        self.ways = possible(job.config.performance, job.device.type, job.trains_text_encoder)
         self.way: ExecutionMode = EAGER
         self.chosen = False
         self.graphs: StepGraphs | None = None
         self.checkpointed = False
         self.parts = 1  # of each batch, one after another
         if job.device.type == "cuda":
-            prepare_attention(job.denoiser, job.config)
+            prepare_attention(job.denoiser, job.config.performance)
             use_memory_saving_frozen_convs(job.denoiser)
-        if job.config.gradient_checkpointing == "on":
+        if job.config.performance.gradient_checkpointing == "on":
             self._checkpoint()
 
     def step(self, batches: Sequence[Batch | None], images: int, seed: int) -> list[Pair]:
@@ -173,7 +173,11 @@ class StepRunner:
         elif self.graphs:
             self._use(ExecutionMode(f"{self.way.title}, but without them", self.way.last, self.way.compiled))
             log.warning("The GPU's memory%s is too small for CUDA graphs: going on without them.", had)
-        elif not self.checkpointed and self.job.config.gradient_checkpointing == "auto" and self._checkpoint():
+        elif (
+            not self.checkpointed
+            and self.job.config.performance.gradient_checkpointing == "auto"
+            and self._checkpoint()
+        ):
             log.warning("The GPU's memory%s is too small: going on with gradient checkpointing.", had)
         elif self.parts < images:
             self.parts *= 2
@@ -196,7 +200,7 @@ class StepRunner:
         """Switch gradient checkpointing on; whether the denoiser has it."""
         if not hasattr(self.job.denoiser, "enable_gradient_checkpointing"):
             return False
-        checkpoint_blocks(self.job.denoiser, self.sizes, self.job.config.network_dropout > 0)
+        checkpoint_blocks(self.job.denoiser, self.sizes, self.job.config.method.network_dropout > 0)
         self.checkpointed = True
         return True
 

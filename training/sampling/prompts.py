@@ -10,7 +10,10 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
+from pipeline.workspace import Workspace
 from training.batch import TrainingImage
+from training.evaluation.clip_score import ClipScorer
+from training.options.sampling import SamplingOptions
 from training.sampling.image_generator import SampleRequest
 
 # What may stand after a prompt, as in kohya's files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
@@ -32,6 +35,19 @@ _LARGEST_SEED = 2**63 - 1
 # Classes whose hair may be red; others turn red as a whole.
 PEOPLE = frozenset("man woman boy girl person people face child baby lady guy male female 1boy 1girl".split())  # noqa: SIM905
 _SUBJECTS = 8  # most subjects that have samples of their own
+
+
+def sample_requests(
+    options: SamplingOptions, samples: list[TrainingImage], workspace: Workspace, seed: int
+) -> list[SampleRequest]:
+    """The sample images that a run generates; none if no option asks for samples. `seed` is that of the first."""
+    if not (options.sample_every_epochs or options.sample_every_steps or options.sample_prompts):
+        return []
+    ClipScorer.check(options.sample_clip, workspace)
+    defaults = SampleRequest("", steps=options.sample_steps, seed=seed)
+    if options.sample_prompts:
+        return read_prompts(workspace.resolve(options.sample_prompts), defaults)
+    return default_prompts(samples, defaults)
 
 
 def read_prompts(path: Path, defaults: SampleRequest) -> list[SampleRequest]:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_metadata, read_rows, write_rows
-from pipeline.stage import Options, option
 from pipeline.workspace import write_atomic
 from training.batch import TrainingImage
 from training.data.latent_cache import read_pixels
@@ -21,9 +20,9 @@ from training.evaluation.clip_score import ClipScorer
 from training.methods.token_embeddings import for_pipelines
 from training.models.family import module_dtype
 from training.performance.memory_estimate import release
+from training.precision import text_encoder_dtype
 from training.sampling.contact_sheet import ContactSheet
 from training.sampling.image_generator import ImageGenerator, SampleRequest, batched
-from training.sampling.prompts import default_prompts, read_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
     from training.batch import TrainingStep
     from training.checkpoints.run_state import RunPaths
-    from training.models.family import Family
     from training.optim.train_state import TrainState
     from training.setup import TrainingRun
 
@@ -40,59 +38,6 @@ log = logging.getLogger(__name__)
 
 _MIN_SIDE, _MAX_SIDE = 128, 384  # pixels of a sample in a contact sheet
 _COMPARED = 32  # training images of a subject that its samples are compared with
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingOptions(Options):
-    """Images painted while training: by the base model, whenever they are due, and at the end."""
-
-    name: ClassVar[str] = "train"
-
-    sample_every_epochs: int = option(0, "Epochs between samples; 0: none by epochs.", low=0, cache_key=False)
-    sample_every_steps: int = option(
-        0, "Steps between samples, beside those of the epochs; 0: none.", low=0, cache_key=False
-    )
-    sample_prompts: str = option(
-        "",
-        "Text file of prompts to paint, one a line, each maybe with --w, --h (pixels), --d (seed), --s (steps), "
-        "--l (guidance) and --n (what not to paint); given alone, they are painted at the beginning and the end. "
-        "None: each subject's trigger alone, in a place, and with red hair.",
-        metavar="FILE",
-        cache_key=False,
-    )
-    sample_steps: int = option(
-        25, "Sampling steps where the file says nothing else.", low=1, high=1000, cache_key=False
-    )
-    sample_batch_size: int = option(
-        1,
-        "Samples painted at once, where sizes and settings are equal: faster, and the last bits may differ.",
-        low=1,
-        high=64,
-        cache_key=False,
-    )
-    sample_base: bool = option(
-        True, "Paint what the base makes of the prompts, too, before it learns.", cache_key=False
-    )
-    sample_clip: str = option(
-        "", "CLIP model that scores the samples; none: clip-vit-b-32, if it is here.", metavar="MODEL", cache_key=False
-    )
-
-    def sample_requests(
-        self, samples: list[TrainingImage], family: Family, workspace: Workspace, seed: int, side: int = 0
-    ) -> list[SampleRequest]:
-        """The images to generate, validated before anything is loaded; none if no option asks for samples.
-
-        `seed` is that of the first image, and `side` the default size of the base model in pixels.
-        """
-        if not (self.sample_every_epochs or self.sample_every_steps or self.sample_prompts):
-            return []
-        ClipScorer.check(self.sample_clip, workspace)
-        defaults = SampleRequest("", steps=self.sample_steps, seed=seed)
-        if self.sample_prompts:
-            requests = read_prompts(workspace.resolve(self.sample_prompts), defaults)
-        else:
-            requests = default_prompts(samples, defaults)
-        return [request.resolve(family, side) for request in requests]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +79,7 @@ class SampleCallback:
         self.table_key = {"run": paths.key, "prompts": repr(requests)}  # rows of another run or other prompts are stale
         self.rows: list[SampleResult] = []
         self.generator: ImageGenerator | None = None
-        self.batch_size = run.plan.config.sample_batch_size  # lowered when the GPU runs out of memory
+        self.batch_size = run.plan.config.sampling.sample_batch_size  # lowered when the GPU runs out of memory
         self.offloaded_modules: dict[str, Any] = {}  # needed for sampling only, on the CPU in between
         self.clip_scorer: ClipScorer | None = None
         self.subject_vectors: dict[str, torch.Tensor] = {}  # mean CLIP vector of each subject's images
@@ -147,15 +92,15 @@ class SampleCallback:
         for folder in self.folder.glob("step-*"):
             if folder.name not in kept:
                 shutil.rmtree(folder)
-        self.clip_scorer = ClipScorer.find(self.run.plan.config.sample_clip, self.workspace)
+        self.clip_scorer = ClipScorer.find(self.run.plan.config.sampling.sample_clip, self.workspace)
         self.subject_vectors = self._mean_vectors(self.clip_scorer) if self.clip_scorer else {}
-        if self.run.plan.config.sample_base and not step and not self.rows:
+        if self.run.plan.config.sampling.sample_base and not step and not self.rows:
             self.generate(0)
 
     def on_step_end(self, step: TrainingStep) -> bool:
         """Generate the samples if they are due; never stops the run."""
         config = self.run.plan.config
-        if step.due(config.sample_every_steps, config.sample_every_epochs):
+        if step.due(config.sampling.sample_every_steps, config.sampling.sample_every_epochs):
             self.generate(step.number)
         return False
 
@@ -249,7 +194,7 @@ class SampleCallback:
         plan, modules, device = self.run.plan, self.run.modules, self.run.job.device
         if self.generator is None:
             encoders = plan.checkpoint.encoders()
-            dtypes = {part: plan.config.text_encoder_dtype(part, plan.family, device) for part in encoders}
+            dtypes = {part: text_encoder_dtype(plan.config.model, part, plan.family, device) for part in encoders}
             self.offloaded_modules = {
                 part: plan.checkpoint.load(part, dtypes.get(part)) for part in ("vae", *encoders) if part not in modules
             }

@@ -1,4 +1,4 @@
-"""Options of learning: how long, how fast, by which optimizer, and along which schedule."""
+"""Options of prep train: optimizer and learning rate."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pipeline.stage import Options, option
 
 LR_FREE_OPTIMIZERS = ("dadaptation", "prodigy")  # optimizers that find the rate; what is given is a factor of it
 _PLAIN = ("sgd-nesterov", "sgd-nesterov8bit", "adafactor")  # those that have no use for beta2
+ADAFACTOR_SCHEDULE = "adafactor"  # the schedule of which the optimizer sets the rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,7 @@ class OptimizerOptions(Options):
     """How the weights move: steps, rates, optimizer and schedule."""
 
     name: ClassVar[str] = "train"
+    section: ClassVar[str] = "Optimizer and learning rate"
 
     steps: int = option(0, "Training steps; 0 takes those of the epochs.", low=0)
     epochs: int = option(10, "Times that the data set, with its repeats, is gone through.", low=1)
@@ -131,12 +133,12 @@ def _contradictions(learning: OptimizerOptions) -> list[tuple[bool, str, str]]:
         ),
         (
             learning.lr_cycles > 1 and learning.lr_scheduler != "cosine_with_restarts",
-            f"cycles has no effect on the scheduler {learning.lr_scheduler}.",
+            f"lr_cycles has no effect on the scheduler {learning.lr_scheduler}.",
             "Use: --lr-scheduler cosine_with_restarts",
         ),
         (
             learning.lr_power != 1 and learning.lr_scheduler != "polynomial",
-            f"power has no effect on the scheduler {learning.lr_scheduler}.",
+            f"lr_power has no effect on the scheduler {learning.lr_scheduler}.",
             "Use: --lr-scheduler polynomial",
         ),
         (

@@ -1,4 +1,4 @@
-"""Options of noise and loss: what the model learns to predict, at which times, and how much an error counts."""
+"""Options of prep train: noise and loss."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class ObjectiveOptions(Options):
     """What is predicted, which times are drawn, and how errors are measured and weighted."""
 
     name: ClassVar[str] = "train"
+    section: ClassVar[str] = "Noise and loss"
 
     prediction_type: Literal["auto", "epsilon", "v_prediction", "sample"] = option(
         "auto", "What the base model predicts; auto asks its configuration."
@@ -65,33 +66,33 @@ class ObjectiveOptions(Options):
         return [
             (
                 self.zero_terminal_snr == "on" and self.prediction_type == "epsilon",
-                "with zero_snr the last time is pure noise, from which prediction epsilon learns nothing.",
-                "Use a base that predicts v: --prediction-type v_prediction",
+                "with zero_terminal_snr the last timestep is pure noise, from which prediction_type epsilon learns nothing.",
+                "Use a v-prediction base model: --prediction-type v_prediction",
             ),
             (
                 self.min_snr_gamma > 0 and self.debiased_estimation,
-                "min_snr and debiased are two weightings of the same errors.",
+                "min_snr_gamma and debiased_estimation are two weightings of the same loss.",
                 "Leave one out.",
             ),
             (
                 self.min_timestep >= self.max_timestep,
-                f"time_from is {self.min_timestep} and time_to {self.max_timestep}: no time lies between.",
+                f"min_timestep is {self.min_timestep} and max_timestep {self.max_timestep}: no timestep is left.",
                 "For example: --min-timestep 0 --max-timestep 1000",
             ),
-            (bool(plain), f"{_no_effect(plain)} on loss l2.", "Use: --loss-type huber"),
+            (bool(plain), f"{_no_effect(plain)} with loss_type l2.", "Use: --loss-type huber"),
             (
                 bool(bell),
-                f"{_no_effect(bell)} on density {self.timestep_sampling}.",
+                f"{_no_effect(bell)} with timestep_sampling {self.timestep_sampling}.",
                 "Use: --timestep-sampling logit_normal",
             ),
             (
                 self.timestep_sampling != "mode" and bool(self.set_of(("mode_scale",))),
-                f"mode_scale has no effect on density {self.timestep_sampling}.",
+                f"mode_scale has no effect with timestep_sampling {self.timestep_sampling}.",
                 "Use: --timestep-sampling mode",
             ),
             (
                 bool(flow and steps),
-                f"{_and(flow)} can only be used with flow-matching bases, {_and(steps)} with the others.",
+                f"{_and(flow)} can only be used with flow-matching base models, {_and(steps)} only with others.",
                 "Leave one of them out.",
             ),
         ]

@@ -1,0 +1,1 @@
+"""Options of training, in groups that TrainOptions is composed of."""
