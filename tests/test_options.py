@@ -67,7 +67,7 @@ def test_the_command_line_says_only_what_was_given():
 
 def test_every_option_and_default_is_in_the_help():
     text = CliRunner().invoke(click.Command("toy", params=click_options(Toy)), ["--help"]).output
-    for words in ("--size", "512", "Side, in pixels.", "--mirror / --no-mirror", "[face|center]", "0.5"):
+    for words in ("--size", "512", "Side, in pixels.", "--flip / --no-flip", "[face|center]", "0.5"):
         assert words in text
 
 
