@@ -35,8 +35,7 @@ FOREIGN_OPTIONS = {
     "save_state": "prep saves the state of a run with every checkpoint.",
     "save_state_on_train_end": "prep saves the state of a run with every checkpoint.",
     "resume": "prep resumes an unfinished run when the same command is given again; --restart starts over.",
-    "resume_from_checkpoint": "prep resumes an unfinished run when the same command is given again; "
-    "--restart starts over.",
+    "resume_from_checkpoint": "prep resumes an unfinished run when the command is given again.",
     "mixed_precision": "train --precision; bf16 or fp32",
     "train_dtype": "train --precision; bf16 or fp32",
     "full_bf16": "train --precision bf16",
@@ -55,8 +54,7 @@ FOREIGN_OPTIONS = {
     "class_data_dir": "train --reg-data",
     "class_data_root": "train --reg-data",
     "with_prior_preservation": "prep trains with prior preservation if there are regularization images.",
-    "num_class_images": "The number of regularization images to generate is 'generate' in [[regularization]] "
-    "of prep.toml.",
+    "num_class_images": "The number of regularization images is 'generate' in [[regularization]] of prep.toml.",
     "class_prompt": "The prompt of regularization images is 'prompt' in [[regularization]] of prep.toml.",
     "prior_loss_weight": "train --prior-loss-weight",
     "prior_generation_precision": "prep generates images in the precision that suits the device.",

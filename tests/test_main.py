@@ -33,7 +33,7 @@ def home(tmp_path):
 
 def rewrite(ws, tables):
     recipe = ws / "prep.toml"
-    recipe.write_text(re.split(r"# Crop every|\[crop\]|\[tag\.", recipe.read_text())[0] + tables)
+    recipe.write_text(re.split(r"# Scale and crop every|\[crop\]|\[tag\.", recipe.read_text())[0] + tables)
 
 
 def refused(*args, **how):

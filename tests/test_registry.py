@@ -39,7 +39,7 @@ def line(tmp_path_factory):
     fill(root / "class", [p for p in images if "skimage" not in p.parts])
     prep("init", root / "ws", "--subject", "zwx", "thing", root / "train", "--regularization", "thing", root / "class")
     recipe = root / "ws" / "prep.toml"
-    head = recipe.read_text().split("# Crop every")[0]
+    head = recipe.read_text().split("# Scale and crop every")[0]
     recipe.write_text(head + RECIPE)
     lines = prep("-C", root / "ws", "run", "--json").stdout.splitlines()
     return root, [json.loads(line) for line in lines]

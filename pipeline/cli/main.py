@@ -24,7 +24,7 @@ COMMANDS = {
     ),
     "Stage by stage": (
         CommandEntry("generate", "generate:command", "Paint regularization images with the base model."),
-        CommandEntry("crop", "stages:command", "Crop every image to the size that suits its shape."),
+        CommandEntry("crop", "stages:command", "Scale and crop every image to its nearest aspect bucket."),
         CommandEntry("augment", "stages:command", "Add mirrored, turned, zoomed and shifted copies of every image."),
         CommandEntry("tag", "stages:command", "Say what each image shows."),
         CommandEntry("merge", "merge:command", "Write the captions: the trigger, then the tags that stay."),
