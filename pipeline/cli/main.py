@@ -25,7 +25,7 @@ COMMANDS = {
     "Stage by stage": (
         CommandEntry("generate", "generate:command", "Paint regularization images with the base model."),
         CommandEntry("crop", "stages:command", "Scale and crop every image to its nearest aspect bucket."),
-        CommandEntry("augment", "stages:command", "Add mirrored, turned, zoomed and shifted copies of every image."),
+        CommandEntry("augment", "stages:command", "Add flipped, rotated, zoomed and shifted copies of every image."),
         CommandEntry("tag", "stages:command", "Say what each image shows."),
         CommandEntry("merge", "merge:command", "Write the captions: the trigger, then the tags that stay."),
         CommandEntry("build", "stages:command", "Lay out the folders that a trainer reads."),
