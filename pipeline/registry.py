@@ -119,3 +119,11 @@ def input_manifest(plan: StagePlan, workspace: Workspace) -> Manifest:
         if workspace.manifest(name).is_file():
             return Manifest.read(workspace.manifest(name))
     raise PrepError(f"{plan.name} has no input yet.", f"First: prep {earlier[-1]}")
+
+
+def latest_manifest(workspace: Workspace, stage: str | None = None) -> Manifest:
+    """The manifest of a stage, or of the latest one that has run; PrepError if it has not run."""
+    finished = [name for name in ORDER if workspace.manifest(name).is_file()]
+    if not finished or (stage and stage not in finished):
+        raise PrepError(f"{stage or 'No stage'} has not run yet.", f"First: prep {stage or 'run'}")
+    return Manifest.read(workspace.manifest(stage or finished[-1]))

@@ -47,6 +47,7 @@ HEAVY = (
     "rich",
     "textual",
     "onnxruntime",
+    "jinja2",
 )
 LIGHT_TOP = {"click", *PACKAGES, *sys.stdlib_module_names}
 OWN_TOP = {"pipeline.review": {"textual", "rich"}}  # its classes derive from a library's; imported when it opens

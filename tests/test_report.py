@@ -1,4 +1,4 @@
-"""The report's page: hostile words stay words, its size is bounded, and a real browser finds nothing to complain of."""
+"""The HTML page of prep report, as a parser and as a real browser see it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import pipeline.report
 from pipeline.cli.report import report
-from pipeline.commands.report import plain, write
 from pipeline.html.document import render_document
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation
-from pipeline.report.gallery import choose, gather
+from pipeline.report.data import report_json
+from pipeline.report.gallery import build_gallery, sample_rows
 from pipeline.report.measure import measure
-from pipeline.report.page import page
+from pipeline.report.page import SECTIONS, report_page, write_report
 from tests.browser import CHROMIUM, browser
 from tests.checking import around, axis, beside, good, seen_by_clip
+from tests.html_reader import HtmlReader
 from tests.make import workspace
 from tests.report_set import EVIL, HISTORY, IMG, make_set
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
-def silent(done, total):
+def no_progress(done, total):
     pass
 
 
-def paint(space, manifest):
+def write_images(space, manifest):
     """Images for the records, each of one color."""
     for number, one in enumerate(r for r in manifest.records() if r.image):
         path = space.path(one.image.path)
@@ -44,56 +46,31 @@ def paint(space, manifest):
 
 
 @pytest.fixture(scope="module")
-def painted(tmp_path_factory):
+def dataset(tmp_path_factory):
     space, manifest = make_set(tmp_path_factory.mktemp("report"), 40)
-    paint(space, manifest)
+    write_images(space, manifest)
     return space, manifest
 
 
-class Reader(HTMLParser):
-    """What a browser would see: elements with their attributes, and text; all that is opened is closed."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.words, self.open = [], "", []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, name, attributes):
-        self.elements.append((name, dict(attributes)))
-        if name not in ("meta", "img", "br", "input"):
-            self.open.append(name)
-
-    def handle_endtag(self, name):
-        assert self.open.pop() == name
-
-    def handle_data(self, data):
-        self.words += data
-
-    def having(self, key, value):
-        return [a for _, a in self.elements if a.get(key) == value]
-
-
 def made(space, manifest, most=300):
-    measured = measure(manifest, space, silent)
-    return render_document(page(measured.facts, gather(manifest, space, measured, most, silent)))
+    measured = measure(manifest, space, no_progress)
+    return render_document(report_page(measured.data, build_gallery(manifest, space, measured, most, no_progress)))
 
 
-def test_hostile_words_stay_words(painted):
-    text = made(*painted)
-    seen = Reader(text)
+def test_hostile_text_stays_text(dataset):
+    text = made(*dataset)
+    seen = HtmlReader(text)
     for name, attributes in seen.elements:
         assert not [key for key in attributes if key.startswith("on") or key in ("srcset", "action")], name
         assert attributes.get("href", "#").startswith("#")
         assert attributes.get("src", "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
     assert sum(name == "script" for name, _ in seen.elements) == 1
-    assert EVIL in seen.words and IMG in seen.words
+    assert EVIL in seen.text and IMG in seen.text
     assert EVIL not in text and IMG not in text
 
 
-def test_hostile_words_add_no_element(tmp_path):
-    """The same set with and without them: the same elements, but for the bars of histograms."""
+def test_hostile_text_adds_no_element(tmp_path):
+    """The same dataset with and without hostile names: the same elements, except for the bars of histograms."""
     space, manifest = make_set(tmp_path / "evil", 30)
     tame = [
         dataclasses.replace(
@@ -103,37 +80,37 @@ def test_hostile_words_add_no_element(tmp_path):
     ]
     other = workspace(tmp_path / "tame")
     quiet = write_manifest(other.manifest("merge"), [tame], HISTORY)
-    ours, theirs = (Reader(made(s, m)) for s, m in ((space, manifest), (other, quiet)))
+    ours, theirs = (HtmlReader(made(s, m)) for s, m in ((space, manifest), (other, quiet)))
     bars = {"tr", "th", "td", "span"}
     ours, theirs = (Counter(name for name, _ in seen.elements if name not in bars) for seen in (ours, theirs))
     assert ours == theirs
 
 
-def test_all_images_or_as_many_as_asked_for(painted):
-    space, manifest = painted
+def test_all_images_or_as_many_as_asked_for(dataset):
+    space, manifest = dataset
     total = manifest.counts.images
-    whole, some = Reader(made(space, manifest)), Reader(made(space, manifest, most=10))
-    assert len(whole.having("class", "plate")) == total and f"All {total} images." in whole.words
+    whole, some = HtmlReader(made(space, manifest)), HtmlReader(made(space, manifest, most=10))
+    assert len(whole.having("class", "plate")) == total and f"All {total} images." in whole.text
     assert len(some.having("class", "plate")) == 10
-    assert f"10 of {total} images, spread evenly" in some.words and f"{total - 10} are left out here" in some.words
+    assert f"10 of {total} images, evenly spaced" in some.text and f"the other {total - 10} count in" in some.text
 
 
-def test_originals_come_before_copies_and_lie_evenly(painted):
-    space, manifest = painted
-    measured = measure(manifest, space, silent)
+def test_originals_come_before_copies_and_are_evenly_spaced(dataset):
+    space, manifest = dataset
+    measured = measure(manifest, space, no_progress)
     records = list(manifest.records())
     originals = [n for n, r in enumerate(records) if r.kept and r.transform is None]
     copies = [n for n, r in enumerate(records) if r.kept and r.transform]
     for most in (0, 1, 5, len(originals), len(originals) + 2, 999):
-        chosen = choose(measured, most)
+        chosen = sample_rows(measured, most)
         assert len(set(chosen)) == len(chosen) == min(most, len(originals) + len(copies))
         assert len(set(chosen) & set(copies)) == max(0, len(chosen) - len(originals))
-    places = sorted(originals.index(row) for row in choose(measured, 5))
+    places = sorted(originals.index(row) for row in sample_rows(measured, 5))
     gaps = [b - a for a, b in itertools.pairwise(places)]
     assert places[0] == 0 and places[-1] == len(originals) - 1 and max(gaps) - min(gaps) <= 1
 
 
-def test_tags_that_the_caption_leaves_out_are_struck_through_and_edits_are_told(tmp_path):
+def test_tags_that_the_caption_leaves_out_are_struck_through_and_edits_are_listed(tmp_path):
     space, manifest = make_set(tmp_path, 2)
     one = next(r for r in manifest.records() if r.kept)
     said = (Annotation("hat", "tag", "", 0.9, "wd14"), Annotation("beard", "tag", "", None, "wd14"))
@@ -142,43 +119,48 @@ def test_tags_that_the_caption_leaves_out_are_struck_through_and_edits_are_told(
     manifest = write_manifest(space.manifest("merge"), [[one]], HISTORY)
     text = made(space, manifest)
     assert "<span>hat <small>0.90</small></span>" in text and "<s>beard</s>" in text
-    assert "2 tags, 1 left out" in text and "by hand: add hat" in text
+    assert "2 tags, 1 left out" in text and "edited: add hat" in text
 
 
-def test_every_step_is_told_with_its_models_and_hashes(painted):
-    space, manifest = painted
-    seen = Reader(made(space, manifest))
+def test_every_step_is_listed_with_its_models_and_hashes(dataset):
+    space, manifest = dataset
+    seen = HtmlReader(made(space, manifest))
     titles = {a["title"] for _, a in seen.elements if "title" in a}
     assert {step.key for step in HISTORY} | {"f" * 64, manifest.digest} <= titles
-    assert f"hub/{EVIL}" in seen.words and "pillow 12.0" in seen.words and "smith=beard" in seen.words
+    assert f"hub/{EVIL}" in seen.text and "pillow 12.0" in seen.text and "smith=beard" in seen.text
 
 
-def test_after_any_stage_the_page_has_what_there_is(tmp_path):
+def test_sections_without_content_are_left_out(tmp_path):
     space, manifest = make_set(tmp_path, 12)
     bare = [dataclasses.replace(r, caption="", annotations=()) for r in manifest.records()]
     for stage, steps in (("crop", 2), ("tag", 3)):
         cut = write_manifest(space.manifest(stage), [bare], HISTORY[:steps])
-        ids = {a["id"] for name, a in Reader(made(space, cut)).elements if name == "section"}
-        assert {"set", "images", "sizes", "quality", "drops", "history"} <= ids
+        ids = {a["id"] for name, a in HtmlReader(made(space, cut)).elements if name == "section"}
+        assert {"dataset", "images", "sizes", "quality", "dropped", "history"} <= ids
         assert not ids & {"captions", "tags", "subjects"}
 
 
-def test_the_command_writes_the_page_and_tells_the_numbers(painted, tmp_path):
-    space, manifest = painted
+def test_the_command_writes_the_page_or_prints_the_data(dataset, tmp_path):
+    space, manifest = dataset
     run = CliRunner().invoke(report, ["--html", str(tmp_path / "p.html")], obj=space.root, catch_exceptions=False)
     assert run.stdout == f"wrote {tmp_path / 'p.html'}   {manifest.counts.images:,} images\n"
     numbers = CliRunner().invoke(report, ["merge", "--json"], obj=space.root, catch_exceptions=False)
-    told = json.loads(numbers.stdout)
-    assert told["digest"] == manifest.digest and told["history"][-1]["key"] == HISTORY[-1].key
-    assert told == json.loads(json.dumps(plain(measure(manifest, space, silent).facts)))
+    data = json.loads(numbers.stdout)
+    assert data["digest"] == manifest.digest and data["history"][-1]["key"] == HISTORY[-1].key
+    assert data == json.loads(json.dumps(report_json(measure(manifest, space, no_progress).data)))
     late = CliRunner().invoke(report, ["build"], obj=space.root)
     assert (late.exception.wrong, late.exception.hint) == ("build has not run yet.", "First: prep build")
 
 
-def test_the_same_set_gives_the_same_page(painted, tmp_path):
-    space, manifest = painted
+def test_every_section_has_a_template_and_every_template_a_section():
+    folder = Path(pipeline.report.__file__).parent / "templates" / "sections"
+    assert {path.name for path in folder.iterdir()} == {f"{section.id}.html.jinja" for section in SECTIONS}
+
+
+def test_the_same_dataset_gives_the_same_page(dataset, tmp_path):
+    space, manifest = dataset
     for name in ("one", "two"):
-        write(manifest, space, tmp_path / name, 300, silent)
+        write_report(manifest, space, tmp_path / name, 300, no_progress)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -186,12 +168,12 @@ def test_the_same_set_gives_the_same_page(painted, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def tab(painted, tmp_path_factory):
+def tab(dataset, tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
-    space, manifest = painted
+    space, manifest = dataset
     path = tmp_path_factory.mktemp("browser") / "report.html"
-    write(manifest, space, path, 300, silent)
+    write_report(manifest, space, path, 300, no_progress)
     data = path.parent / "data"
     with browser(data) as tab:
         tab.look(1280, 900)
@@ -210,7 +192,7 @@ def type_filter(tab, text):
 
 
 @needs_browser
-def test_it_loads_nothing_and_the_console_is_silent(tab):
+def test_it_loads_nothing_and_logs_nothing(tab):
     assert tab.loaded() == {"file", "data"}
     assert tab.complaints() == []
     decoded = (
@@ -220,8 +202,8 @@ def test_it_loads_nothing_and_the_console_is_silent(tab):
 
 
 @needs_browser
-def test_its_numbers_are_the_manifests(painted, tab):
-    counts = painted[1].counts
+def test_its_numbers_are_the_manifests(dataset, tab):
+    counts = dataset[1].counts
     tiles = tab.ask(
         "Object.fromEntries([...document.querySelectorAll('.tiles div')]"
         ".map(tile => [...tile.children].map(part => part.textContent)))"
@@ -235,21 +217,21 @@ def test_its_numbers_are_the_manifests(painted, tab):
     }
     assert tab.ask(f"{_SHOWN}.length") == counts.images
     captions = tab.ask(f"{_SHOWN}.map(f => f.querySelector('figcaption p').textContent)")
-    assert sorted(captions) == sorted(r.caption for r in painted[1].records() if r.kept)
+    assert sorted(captions) == sorted(r.caption for r in dataset[1].records() if r.kept)
 
 
 @needs_browser
-def test_the_filter_finds_words_where_they_begin(painted, tab):
-    kept = [r for r in painted[1].records() if r.kept]
+def test_the_filter_finds_words_where_they_begin(dataset, tab):
+    kept = [r for r in dataset[1].records() if r.kept]
     type_filter(tab, "Long Ha, smi")
     wanted = sum("long hair" in r.caption + r.id for r in kept if "smith" in r.caption)
     shown = tab.ask(f"{_SHOWN}.map(f => f.textContent.toLowerCase())")
     assert len(shown) >= wanted > 0 and all("long hair" in words and "smi" in words for words in shown)
-    assert tab.ask("document.getElementById('told').value") == f"{len(shown)} of {len(kept)}"
+    assert tab.ask("document.getElementById('matches').value") == f"{len(shown)} of {len(kept)}"
     type_filter(tab, "ong hair")
     assert tab.ask(f"{_SHOWN}.length") == 0
     type_filter(tab, "(")
-    assert tab.ask("document.getElementById('told').value").endswith(f"of {len(kept)}"), "no pattern, but a sign"
+    assert tab.ask("document.getElementById('matches').value").endswith(f"of {len(kept)}"), "no pattern, but a sign"
     type_filter(tab, "")
     assert tab.ask(f"{_SHOWN}.length") == len(kept)
 
@@ -259,9 +241,9 @@ def test_it_sorts_and_goes_back(tab):
     order = "[...document.querySelectorAll('#sheet figure')].map(f => f.id)"
     before = tab.ask(order)
     choose_sort = "const s = document.getElementById('sort'); s.value = '{}'; s.dispatchEvent(new Event('change'))"
-    tab.ask(choose_sort.replace("const s", "var s").format("-lost"))
-    lost = [float(v) for v in tab.ask("[...document.querySelectorAll('#sheet figure')].map(f => f.dataset.lost)")]
-    assert lost == sorted(lost, reverse=True) and len(set(lost)) > 1
+    tab.ask(choose_sort.replace("const s", "var s").format("-cropped"))
+    cropped = [float(v) for v in tab.ask("[...document.querySelectorAll('#sheet figure')].map(f => f.dataset.cropped)")]
+    assert cropped == sorted(cropped, reverse=True) and len(set(cropped)) > 1
     tab.ask(choose_sort.replace("const s", "var s").format(""))
     assert tab.ask(order) == before
 
@@ -296,10 +278,10 @@ def test_it_fits_a_screen_and_can_be_read(tab, width, dark):
 
 
 @needs_browser
-def test_without_its_script_it_shows_the_same(painted, tab, tmp_path):
-    space, manifest = painted
+def test_without_its_script_it_shows_the_same(dataset, tab, tmp_path):
+    space, manifest = dataset
     path = tmp_path / "report.html"
-    write(manifest, space, path, 300, silent)
+    write_report(manifest, space, path, 300, no_progress)
     path.write_text(path.read_text().replace("<script>", "<script type='text/plain'>"))
     tab.open(path)
     assert tab.ask("document.querySelectorAll('#sheet figure').length") == manifest.counts.images
@@ -314,7 +296,7 @@ def luminance(color):
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-def test_what_clip_saw_is_shown_side_by_side(tmp_path):
+def test_scenes_and_outliers_by_clip(tmp_path):
     """Two images of one scene in two roles, three in one, and one unlike the rest; two without a vector."""
     whole = dataclasses.replace(good(0).crop, cropped_fraction=0.0)  # no other section names these images
     records = [good(n, role="val" if n == 9 else "train", crop=whole) for n in range(15)]
@@ -322,8 +304,8 @@ def test_what_clip_saw_is_shown_side_by_side(tmp_path):
     scenes = [beside(one, 0.99, axis(60)), beside(two, 0.99, axis(61)), beside(two, 0.99, axis(62))]
     manifest = seen_by_clip(tmp_path, records, [*around(9), *scenes, axis(63), None, None])
     space = workspace(tmp_path)
-    paint(space, manifest)
-    seen = measure(manifest, space, silent).facts.seen
+    write_images(space, manifest)
+    seen = measure(manifest, space, no_progress).data.clip
     assert (seen.compared, seen.images, seen.scenes) == (13, 15, 2)
     named = [({image.source for image in group.images}, group.roles) for group in seen.listed]
     assert named == [
@@ -331,15 +313,15 @@ def test_what_clip_saw_is_shown_side_by_side(tmp_path):
         ({"raw/5.jpg", "raw/10.jpg", "raw/11.jpg"}, ("train",)),
     ]
     # To the others the odd one is at a right angle.
-    assert [(image.source, far) for image, far in seen.unlike] == [("raw/12.jpg", 1.0)]
+    assert [(image.source, far) for image, far in seen.outliers] == [("raw/12.jpg", 1.0)]
     text = made(space, manifest, most=0)
-    section = text[text.index('<section id="clip">') : text.index('<section id="drops">')]
+    section = text[text.index('<section id="clip">') : text.index('<section id="dropped">')]
     assert section.count('<div class="group">') == 2 and section.count("<img") == 6
-    words = Reader(text).words
-    assert "By CLIP, subject by subject: 13 of 15 originals compared." in words
-    assert "2 groups whose hashes differ." in words and "1.00 from its nearest" in words
+    words = HtmlReader(text).text
+    assert "CLIP embeddings of 13 of 15 originals, compared within each subject." in words
+    assert "2 groups whose perceptual hashes differ." in words and "1.00 from the nearest" in words
 
 
-def test_without_vectors_there_is_no_such_section(painted):
-    assert measure(*painted[::-1], silent).facts.seen is None
-    assert 'id="clip"' not in made(*painted)
+def test_without_embeddings_there_is_no_clip_section(dataset):
+    assert measure(*dataset[::-1], no_progress).data.clip is None
+    assert 'id="clip"' not in made(*dataset)

@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from jinja2 import DictLoader
 from PIL import Image
 
 from pipeline.errors import PrepError
-from pipeline.html.thumbnails import framed, thumbnail, thumbnails
+from pipeline.html.document import environment
+from pipeline.html.thumbnails import thumbnail, thumbnails
 from tests.fake import cropped
 from tests.make import workspace
 
 
 def seen(thumb):
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(thumb.data)))).astype(int)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(thumb.jpeg_base64)))).astype(int)
 
 
 @pytest.fixture
@@ -61,9 +63,14 @@ def test_several_at_once_by_their_path(halves):
     assert told == [(1, 2), (2, 2)]
 
 
-def test_words_in_place_of_a_image(halves):
+def framed(small, image, alt):
+    template = "{% from 'thumbnail.html.jinja' import framed %}{{ framed(small, image, alt) }}"
+    return environment(DictLoader({})).from_string(template).render(small=small, image=image, alt=alt)
+
+
+def test_the_frame_says_why_there_is_no_image(halves):
     space, image = halves
     assert framed(None, image, "x") == '<div class="gone">image missing</div>'
     assert framed(None, None, "x") == '<div class="gone">not cropped</div>'
     markup = framed(thumbnail(image, space, 100), image, '"><script>')
-    assert 'alt="&quot;&gt;&lt;script&gt;"' in markup and 'width="100" height="50"' in markup
+    assert 'alt="&#34;&gt;&lt;script&gt;"' in markup and 'width="100" height="50"' in markup

@@ -14,11 +14,10 @@ from pipeline.cli.output import diff_lines
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands import diff as diff_command
 from pipeline.commands.rebuild import Replay, ReplayResult, State, other_libraries, tally
-from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.progress import Progress
 from pipeline.record import Record
-from pipeline.registry import ORDER
+from pipeline.registry import ORDER, latest_manifest
 from pipeline.report.tags import merge_of
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
@@ -38,10 +37,7 @@ def preview(stage: str | None, page: int | None, everything: bool) -> None:
     Those of the latest stage if none is named; plain text, one line an image, when piped.
     """
     workspace = workspace_here()
-    done = [name for name in ORDER if workspace.manifest(name).is_file()]
-    if not done or (stage and stage not in done):
-        raise PrepError(f"{stage or 'No stage'} has not run yet.", f"First: prep {stage or 'run'}")
-    manifest = Manifest.read(workspace.manifest(stage or done[-1]))
+    manifest = latest_manifest(workspace, stage)
     records = (r for r in manifest.records() if everything or r.kept)
     if sys.stdout.isatty():
         _pages(list(records), workspace, page, Composer.of(merge_of(manifest, workspace), workspace))

@@ -1,1 +1,1 @@
-"""HTML pages: one file each that needs no network, with the images in it."""
+"""HTML pages: self-contained files with their images inside, rendered from Jinja templates."""

@@ -1,67 +1,112 @@
-"""A page as one HTML file: escaped, told to load nothing, in the style that all pages share."""
+"""Renders HTML pages from Jinja templates: one self-contained file each, with a policy that loads nothing."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
 from pipeline.workspace import write_atomic
 
-STYLE = Path(__file__).with_name("page.css")
+if TYPE_CHECKING:
+    from jinja2 import BaseLoader, Environment
 
 
 @dataclass(frozen=True, slots=True)
 class HtmlPage:
-    """What differs from page to page; `body` is HTML whose words went through `safe`."""
+    """One page: a template with its data, and the style and script it includes."""
 
-    made_by: str  # the command: 'prep compare'
+    command: str  # that writes it, as 'prep compare'
     title: str
-    body: str
-    style: str = ""  # rules beside those of page.css
-    script: str = ""
+    templates: BaseLoader  # where the files below are found
+    template: str  # extends document.html.jinja
+    data: Mapping[str, Any]
+    style: str = ""  # CSS file added to page.css
+    script: str = ""  # JavaScript file; the only script that the page may run
+
+
+def environment(templates: BaseLoader) -> Environment:
+    """The Jinja environment of all pages: escapes every value, and fails on an undefined name."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=ChoiceLoader([templates, PackageLoader("pipeline.html")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(thousands=thousands, percent=percent, quantity=quantity)
+    return made
 
 
 def render_document(page: HtmlPage) -> str:
-    """The whole page. Its policy lets a browser load nothing at all, and run `script` only, known by its hash."""
-    hashed = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
+    """The page as HTML. Its content security policy allows no request, and only `script`, by its hash."""
+    from markupsafe import Markup
+
+    made = environment(page.templates)
+    assert made.loader is not None
+
+    def source(name: str) -> str:
+        return made.loader.get_source(made, name)[0] if name and made.loader else ""
+
+    script = source(page.script)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    policy += f"; script-src 'sha256-{hashed}'" if page.script else ""
-    style = STYLE.read_text(encoding="utf-8") + page.style
-    return (
-        f'<!doctype html>{_marker(page.made_by)}\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{safe(page.title)}</title>\n<style>\n{style}</style></head>\n<body>\n{page.body}\n"
-        + (f"<script>{page.script}</script>\n" if page.script else "")
-        + "</body></html>\n"
+    policy += f"; script-src 'sha256-{digest}'" if script else ""
+    return made.get_template(page.template).render(
+        page.data,
+        marker=Markup(_marker(page.command)),
+        policy=policy,
+        title=page.title,
+        style=Markup(source("page.css") + source(page.style)),
+        script=Markup(script),
     )
 
 
-def check_overwrite(path: Path, made_by: str) -> None:
-    """PrepError when a page cannot lie at `path`, or something does that prep did not write."""
+def check_overwrite(path: Path, command: str) -> None:
+    """PrepError unless a page of `command` may be written to `path`: nothing is there, or an older page of it."""
     if path.is_dir():
-        raise PrepError(f"{path} is a folder.", f"Name a file in it: --html {path / (made_by.split()[-1] + '.html')}")
+        raise PrepError(f"{path} is a folder.", f"Name a file in it: --html {path / (command.split()[-1] + '.html')}")
     if not path.parent.is_dir():
-        raise PrepError(f"The folder {path.parent} does not exist.", "Make it, or name another place.")
-    if path.exists() and _marker(made_by).encode() not in path.read_bytes()[:300]:
-        raise PrepError(f"{path} is not a page that {made_by} wrote, so it stays.", "Name another file.")
+        raise PrepError(f"The folder {path.parent} does not exist.", f"mkdir -p {path.parent}")
+    if path.exists() and _marker(command).encode() not in path.read_bytes()[:300]:
+        raise PrepError(
+            f"{path} was not written by {command}, so it is not overwritten.", f"{command} --html OTHER.html"
+        )
 
 
 def write_page(path: Path, page: HtmlPage) -> None:
-    """Write the page, whole or not at all, over an older one of the same command only."""
-    check_overwrite(path, page.made_by)
+    """Write the page atomically, over an older page of the same command only."""
+    check_overwrite(path, page.command)
     write_atomic(path, render_document(page).encode())
 
 
-def safe(text: str) -> str:
-    """Words as HTML: names and captions may hold anything, and stay words, in elements and in attributes."""
-    return html.escape(escape_control(text), quote=True)
+def thousands(value: int) -> str:
+    """'1,200'."""
+    return f"{value:,}"
 
 
-def _marker(made_by: str) -> str:
-    return f"<!-- made by {made_by} -->"
+def percent(value: float, digits: int = 0) -> str:
+    """'12%' of 0.12."""
+    return f"{value:.{digits}%}"
+
+
+def quantity(value: int, singular: str, plural: str = "") -> str:
+    """'1 image', '1,200 images'."""
+    return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
+
+
+def _printable(value: Any) -> Any:
+    """Control characters in names and captions as escapes; markup and numbers as they are."""
+    return escape_control(value) if type(value) is str else value
+
+
+def _marker(command: str) -> str:
+    return f"<!-- made by {command} -->"

@@ -1,4 +1,4 @@
-"""prep compare: what several taggers say about the same image, side by side, with who agrees."""
+"""Compares the tags that several taggers predict for the same image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
@@ -15,32 +15,28 @@ from pipeline.tag_text import escape_control, format_tag, normalize_tag
 from pipeline.workspace import Workspace
 from stages.merging.thresholds import Thresholds, select_tags
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
-Agreement = Literal["all", "split", "one", "alone", "below"]
-# What a mark means. Disputed: several say it but not all, or another gives it a lower score.
-# 'alone': only one tagger gives this image tags, so there is nothing to compare.
+Agreement = Literal["all", "disputed", "one", "single", "below"]
+# The mark and meaning of each agreement, in the order in which tags are listed. Disputed: several taggers predict the
+# tag but not all, or another one scores it below its threshold. Single: only one tagger ran, so there is nothing to
+# compare.
 MARKS: dict[Agreement, tuple[str, str]] = {
-    "all": ("\u25cf", "said by all"),
-    "split": ("\u25d0", "disputed"),
-    "one": ("\u25cb", "said by one only"),
-    "alone": ("", "one tagger only"),
+    "all": ("\u25cf", "predicted by all"),
+    "disputed": ("\u25d0", "disputed"),
+    "one": ("\u25cb", "predicted by one only"),
+    "single": ("", "only one tagger"),
     "below": ("", "below the threshold"),
 }
-_STYLES: dict[Agreement, str] = {"all": "bold green", "split": "", "one": "yellow", "alone": "", "below": "dim"}
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedTag:
-    """One tag of one image: who gives it which score."""
+    """One tag of one image with the scores of all taggers."""
 
     text: str
     kind: str  # tag or rating
     category: str
-    scores: dict[str, float | None]  # by tagger; None: said without a score
-    predicted: frozenset[str]  # taggers that say it: whose score is enough for a caption
+    scores: dict[str, float | None]  # by tagger; None: predicted without a score
+    predicted_by: frozenset[str]  # the taggers whose score reaches the threshold
     agreement: Agreement
 
     @property
@@ -50,194 +46,155 @@ class ComparedTag:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All that the taggers say about one image."""
+    """Everything that the taggers predict for one image."""
 
     record: Record
-    taggers: tuple[str, ...]  # taggers that give it tags or ratings, in the order in which they ran
-    rows: tuple[ComparedTag, ...]
+    taggers: tuple[str, ...]  # those that give it tags or ratings, in the order in which they ran
+    tags: tuple[ComparedTag, ...]
     captions: tuple[Annotation, ...]
     measures: tuple[Annotation, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedManifests:
-    """The manifests that hold annotations: the joined one, and single taggers' that it does not hold already."""
+    """The manifests with annotations: the joined one, and those of single taggers that it does not include."""
 
     main: Manifest
     others: tuple[Manifest, ...]
 
     @classmethod
     def find(cls, workspace: Workspace) -> TaggedManifests:
-        """Open them; PrepError when nothing has been tagged yet."""
+        """Open them; PrepError if nothing has been tagged yet."""
         joined = workspace.manifest("tag")
         singles = [Manifest.read(path) for path in sorted(joined.parent.glob("tag.*.parquet"))]
         if not joined.is_file() and not singles:
             raise PrepError("Nothing has been tagged yet.", "First: prep tag")
         main = Manifest.read(joined) if joined.is_file() else singles[0]
-        known = {step.key for step in main.history}
-        return cls(main, tuple(single for single in singles if single.history[-1].key not in known))
+        included = {step.key for step in main.history}
+        return cls(main, tuple(single for single in singles if single.history[-1].key not in included))
 
 
-def sheets(tagged: TaggedManifests, names: tuple[str, ...], cut: Thresholds) -> Iterator[Comparison]:
-    """The sheets of the images named by id, file name or path, in order of their ids; of all kept ones without names.
+def compare_images(tagged: TaggedManifests, names: tuple[str, ...], thresholds: Thresholds) -> Iterator[Comparison]:
+    """Compare the images with these ids, file names or paths, in order of their ids; without names, all kept ones.
 
-    Augmented copies are only shown where their own id is named. PrepError for a name that no image has.
+    Augmented copies are included only if named by their own id. PrepError for a name that no image has.
     """
-    chosen: Iterable[Record] = _named(tagged.main, names) if names else _kept(tagged.main)
-    finders = [_finder(manifest) for manifest in tagged.others]
-    for record in chosen:
+    records: Iterable[Record] = _named(tagged.main, names) if names else _kept(tagged.main)
+    lookups = [_lookup(manifest) for manifest in tagged.others]
+    for record in records:
         annotations = list(record.annotations)
-        for find in finders:
-            annotations += _added(find(record.id), record, {a.tagger for a in annotations})
-        yield sheet(record, annotations, cut)
+        for lookup in lookups:
+            annotations += _additions(lookup(record.id), record, {a.tagger for a in annotations})
+        yield compare_image(record, annotations, thresholds)
 
 
-def sheet(record: Record, annotations: list[Annotation], cut: Thresholds) -> Comparison:
-    """Compare what is said of one image; tags are the same when prep's plain form of them is.
+def compare_image(record: Record, annotations: list[Annotation], thresholds: Thresholds) -> Comparison:
+    """Compare the annotations of one image; tags are the same if their normalized forms are.
 
-    A tagger says a tag when merge, with the same `cut`, would take it.
+    A tagger predicts a tag if `prep merge` with the same thresholds would take it.
     """
-    voices = tuple(dict.fromkeys(a.tagger for a in annotations if a.kind in ("tag", "rating")))
-    tags: dict[str, list[Annotation]] = {}
+    taggers = tuple(dict.fromkeys(a.tagger for a in annotations if a.kind in ("tag", "rating")))
+    by_tag: dict[str, list[Annotation]] = {}
     for a in annotations:
         if a.kind == "tag":
-            tags.setdefault(normalize_tag(a.text), []).append(a)
-    loud: dict[str, set[str]] = {}
-    for a in select_tags(annotations, cut):
-        loud.setdefault(normalize_tag(a.text), set()).add(a.tagger)
-    rows = [_row(said, voices, frozenset(loud.get(text, ()))) for text, said in tags.items()]
-    rows = [row for row in rows if row.agreement != "below"]
+            by_tag.setdefault(normalize_tag(a.text), []).append(a)
+    predicted_by: dict[str, set[str]] = {}
+    for a in select_tags(annotations, thresholds):
+        predicted_by.setdefault(normalize_tag(a.text), set()).add(a.tagger)
+    tags = [_compared(same, taggers, frozenset(predicted_by.get(tag, ()))) for tag, same in by_tag.items()]
+    tags = [tag for tag in tags if tag.agreement != "below"]
     order = list(MARKS)
-    rows.sort(key=lambda row: (order.index(row.agreement), -row.best, normalize_tag(row.text)))
+    tags.sort(key=lambda tag: (order.index(tag.agreement), -tag.best, normalize_tag(tag.text)))
     captions = tuple(a for a in annotations if a.kind == "caption")
     measures = tuple(a for a in annotations if a.kind == "measure")
-    return Comparison(record, voices, (*_ratings(annotations), *rows), captions, measures)
+    return Comparison(record, taggers, (*_ratings(annotations), *tags), captions, measures)
 
 
-def lines(found: Comparison) -> Iterator[str]:
-    """One line a tag or caption, tab-separated: id, source, kind, agreement, text, who said it."""
-    head = (found.record.id, escape_control(found.record.source))
-    for row in found.rows:
-        said = ", ".join(f"{by} {number(score)}" for by, score in row.scores.items())
-        yield "\t".join((*head, row.kind, row.agreement, escape_control(format_tag(row.text)), escape_control(said)))
-    for a in (*found.captions, *found.measures):
-        yield "\t".join((*head, a.kind, "", escape_control(a.text), escape_control(f"{a.tagger} {number(a.score)}")))
+def tsv_lines(comparison: Comparison) -> Iterator[str]:
+    """One tab-separated line per tag or caption: id, source, kind, agreement, text, scores by tagger."""
+    head = (comparison.record.id, escape_control(comparison.record.source))
+    for tag in comparison.tags:
+        scores = ", ".join(f"{tagger} {score_text(score)}" for tagger, score in tag.scores.items())
+        fields = (tag.kind, tag.agreement, escape_control(format_tag(tag.text)), escape_control(scores))
+        yield "\t".join((*head, *fields))
+    for a in (*comparison.captions, *comparison.measures):
+        score = escape_control(f"{a.tagger} {score_text(a.score)}")
+        yield "\t".join((*head, a.kind, "", escape_control(a.text), score))
 
 
-def plain_sheet(found: Comparison) -> dict[str, Any]:
-    """A sheet as JSON values."""
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON values."""
     return {
-        "id": found.record.id,
-        "source": found.record.source,
-        "taggers": list(found.taggers),
+        "id": comparison.record.id,
+        "source": comparison.record.source,
+        "taggers": list(comparison.taggers),
         "tags": [
-            {"text": r.text, "kind": r.kind, "category": r.category, "agreement": r.agreement, "scores": r.scores}
-            | {"said_by": [by for by in r.scores if by in r.predicted]}
-            for r in found.rows
+            {
+                "text": tag.text,
+                "kind": tag.kind,
+                "category": tag.category,
+                "agreement": tag.agreement,
+                "scores": tag.scores,
+                "predicted_by": [tagger for tagger in tag.scores if tagger in tag.predicted_by],
+            }
+            for tag in comparison.tags
         ],
-        "captions": [{"tagger": a.tagger, "text": a.text, "score": a.score} for a in found.captions],
+        "captions": [{"tagger": a.tagger, "text": a.text, "score": a.score} for a in comparison.captions],
         "measures": [
-            {"tagger": a.tagger, "text": a.text, "category": a.category, "score": a.score} for a in found.measures
+            {"tagger": a.tagger, "text": a.text, "category": a.category, "score": a.score} for a in comparison.measures
         ],
     }
 
 
-def terminal(found: Comparison, width: int) -> Iterator[RenderableType]:
-    """A sheet for a terminal of `width` columns: heading, table of tags, captions one under another, measures."""
-    from rich.padding import Padding
-    from rich.text import Text
-
-    yield Text.assemble((escape_control(found.record.source), "bold"), ("  " + found.record.id, "dim"))
-    if found.record.drop:
-        yield Text(f"dropped by {found.record.drop.stage}: {escape_control(found.record.drop.reason)}", style="yellow")
-    if found.rows:
-        yield _table(found, width)
-    for a in found.captions:
-        yield Text(escape_control(a.tagger), style="cyan")
-        yield Padding(Text(escape_control(a.text)), (0, 0, 0, 2))
-    if scored := [measure(a) for a in found.measures if a.score is not None]:
-        yield Text(escape_control(", ".join(scored)), style="dim")
-    yield from (Text(escape_control(a.text), style="yellow") for a in found.measures if a.score is None)
-    if not (found.rows or found.captions):
-        yield Text("Nothing was said of it at this threshold.", style="dim")
-    yield Text()
+def measure_text(a: Annotation) -> str:
+    """'sharpness 0.98'."""
+    return f"{format_tag(a.text)} {score_text(a.score)}"
 
 
-def measure(a: Annotation) -> str:
-    """'sharpness 0.98'; what has no score, such as a file that cannot be read, is told apart from these."""
-    return f"{format_tag(a.text)} {number(a.score)}"
+def score_text(score: float | None) -> str:
+    """'0.98'; 'yes' for a prediction without a score."""
+    return "yes" if score is None else f"{score:.2f}"
 
 
-def number(score: float | None) -> str:
-    return "said" if score is None else f"{score:.2f}"
+def agreement_counts(tags: Iterable[ComparedTag]) -> str:
+    """'4 predicted by all, 2 disputed, 9 predicted by one only'."""
+    agreements = [tag.agreement for tag in tags if tag.kind == "tag"]
+    kinds: tuple[Agreement, ...] = ("all", "disputed", "one")
+    parts = [f"{agreements.count(kind)} {MARKS[kind][1]}" for kind in kinds if kind in agreements]
+    return ", ".join(parts) or f"{len(agreements)} tag{'' if len(agreements) == 1 else 's'}"
 
 
-def counts(rows: Iterable[ComparedTag]) -> str:
-    """'4 said by all, 2 disputed, 9 said by one only': the tags of an image in a few words."""
-    tags = [row.agreement for row in rows if row.kind == "tag"]
-    parts = [f"{tags.count(kind)} {MARKS[kind][1]}" for kind in ("all", "split", "one") if kind in tags]
-    return ", ".join(parts) or f"{len(tags)} tags"
-
-
-def _table(found: Comparison, width: int) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="dim")
-    table.add_column("", width=1)
-    table.add_column("tag", overflow="fold", min_width=10)
-    wide = width >= 40 + 12 * len(found.taggers)  # in a narrow terminal the scores need the room
-    if wide:
-        table.add_column("category", style="dim", overflow="fold")
-    for voice in found.taggers:
-        name = Text(escape_control(voice).replace(":", "\n", 1))
-        table.add_column(name, justify="right", overflow="fold", vertical="bottom", min_width=4)
-    for row in found.rows:
-        cells = [
-            Text(number(row.scores[by]), style="" if by in row.predicted else "dim")
-            if by in row.scores
-            else Text("\u00b7", style="dim")
-            for by in found.taggers
-        ]
-        style = _STYLES[row.agreement]
-        category = [Text(escape_control(row.category), style="dim")] if wide else []
-        words = escape_control(format_tag(row.text)) + (" (rating)" if row.kind == "rating" and not wide else "")
-        mark, tag = Text(MARKS[row.agreement][0], style=style), Text(words, style=style)
-        table.add_row(mark, tag, *category, *cells)
-    return table
-
-
-def _row(said: list[Annotation], voices: tuple[str, ...], loud: frozenset[str]) -> ComparedTag:
+def _compared(same: list[Annotation], taggers: tuple[str, ...], predicted_by: frozenset[str]) -> ComparedTag:
+    """One tag from its annotations; of several by one tagger the highest score counts."""
     scores: dict[str, float | None] = {}
-    for a in said:
+    for a in same:
         old = scores.get(a.tagger, 0.0)
         scores[a.tagger] = None if a.score is None or old is None else max(a.score, old)
-    ordered = {by: scores[by] for by in voices if by in scores}
-    agreement = _agreement(len(loud), len(ordered), len(voices))
-    return ComparedTag(said[0].text, "tag", said[0].category, ordered, loud, agreement)
+    ordered = {tagger: scores[tagger] for tagger in taggers if tagger in scores}
+    agreement = _agreement(len(predicted_by), len(ordered), len(taggers))
+    return ComparedTag(same[0].text, "tag", same[0].category, ordered, predicted_by, agreement)
 
 
-def _agreement(loud: int, heard: int, voices: int) -> Agreement:
-    """From how many say it, how many give it any score, and how many there are."""
-    if not loud:
+def _agreement(predicting: int, scoring: int, taggers: int) -> Agreement:
+    """From how many taggers predict the tag, how many give it any score, and how many there are."""
+    if not predicting:
         return "below"
-    if voices == 1:
-        return "alone"
-    if loud == voices:
+    if taggers == 1:
+        return "single"
+    if predicting == taggers:
         return "all"
-    return "one" if heard == 1 else "split"
+    return "one" if scoring == 1 else "disputed"
 
 
 def _ratings(annotations: list[Annotation]) -> Iterator[ComparedTag]:
-    """Each tagger's highest rating; one row where they agree."""
-    winners: dict[str, Annotation] = {}
+    """Each tagger's highest rating; one entry for taggers that agree."""
+    highest: dict[str, Annotation] = {}
     for a in annotations:
-        if a.kind == "rating" and (a.tagger not in winners or (a.score or 0.0) > (winners[a.tagger].score or 0.0)):
-            winners[a.tagger] = a
-    for text in dict.fromkeys(a.text for a in winners.values()):
-        scores = {by: a.score for by, a in winners.items() if a.text == text}
-        agreement = _agreement(len(scores), len(winners), len(winners))
+        if a.kind == "rating" and (a.tagger not in highest or (a.score or 0.0) > (highest[a.tagger].score or 0.0)):
+            highest[a.tagger] = a
+    for text in dict.fromkeys(a.text for a in highest.values()):
+        scores = {tagger: a.score for tagger, a in highest.items() if a.text == text}
+        agreement = _agreement(len(scores), len(highest), len(highest))
         yield ComparedTag(text, "rating", "rating", scores, frozenset(scores), agreement)
 
 
@@ -246,41 +203,39 @@ def _kept(manifest: Manifest) -> Iterator[Record]:
 
 
 def _named(manifest: Manifest, names: tuple[str, ...]) -> list[Record]:
-    wanted, seen = set(names), set[str]()
-    met: set[str] = set()
-    found: list[Record] = []
+    wanted = set(names)
+    known, matched = set[str](), set[str]()
+    records: list[Record] = []
     for record in manifest.records():
         path = PurePosixPath(record.source)
         own = {record.id} if record.origin else {record.id, record.source, path.name, path.stem}
-        seen |= own
+        known |= own
         if hits := own & wanted:
-            met |= hits
-            found.append(record)
-    if lost := [name for name in names if name not in met]:
-        close = difflib.get_close_matches(lost[0], seen, n=1)
-        mend = f"Did you mean {close[0]!r}?" if close else "Name a file or an id; prep preview shows them."
-        raise PrepError(f"No image is named {lost[0]!r}.", mend)
-    return found
+            matched |= hits
+            records.append(record)
+    if unknown := [name for name in names if name not in matched]:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else "Name a file or an id, as listed by: prep preview"
+        raise PrepError(f"No image is named {unknown[0]!r}.", hint)
+    return records
 
 
-def _finder(manifest: Manifest) -> Callable[[str], Record | None]:
-    """Look records up in order of their ids: one pass, whatever the number of images."""
+def _lookup(manifest: Manifest) -> Callable[[str], Record | None]:
+    """A function that finds records by id; ids must be asked for in order, so that one pass is enough."""
     records = manifest.records()
-    at: list[Record] = []
+    current: Record | None = next(records, None)
 
     def find(id: str) -> Record | None:
-        while not at or at[0].id < id:
-            following = next(records, None)
-            if following is None:
-                return None
-            at[:] = [following]
-        return at[0] if at[0].id == id else None
+        nonlocal current
+        while current is not None and current.id < id:
+            current = next(records, None)
+        return current if current is not None and current.id == id else None
 
     return find
 
 
-def _added(other: Record | None, record: Record, known: set[str]) -> Iterator[Annotation]:
-    """What another manifest has to add: of taggers not heard yet, about the very same pixels."""
+def _additions(other: Record | None, record: Record, known: set[str]) -> Iterator[Annotation]:
+    """The annotations of another manifest's record by new taggers, if they are about the same pixels."""
     pixels = record.image.pixel_sha256 if record.image else ""
     if other is not None and pixels == (other.image.pixel_sha256 if other.image else ""):
         yield from (a for a in other.annotations if a.tagger not in known)

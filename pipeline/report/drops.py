@@ -1,28 +1,29 @@
-"""All that went no further, by stage and reason, with the first images of each by name."""
+"""Counts dropped images by stage and reason, and lists the first of each."""
 
 from __future__ import annotations
 
 from pipeline.manifest import Manifest
-from pipeline.report.facts import DroppedImages, ImageRef
+from pipeline.report.data import DroppedImages, ImageRef
 
-_LISTED = 50  # images told by name for each reason
+_LISTED = 50  # images listed for each reason
 
 
-def dropped(manifest: Manifest) -> tuple[DroppedImages, ...]:
-    """The reasons, in the order of the counts; every dropped record is counted under one."""
+def dropped_images(manifest: Manifest) -> tuple[DroppedImages, ...]:
+    """One entry per stage and reason, the most frequent first; every dropped record is counted once."""
     import pyarrow.compute as pc
 
-    found: dict[tuple[str, str], list[tuple[ImageRef, str]]] = {}
+    listed: dict[tuple[str, str], list[tuple[ImageRef, str]]] = {}
     counts: dict[tuple[str, str], int] = {}
     start = 0
     for table in manifest.tables(["id", "source", "drop"]):
-        at = pc.indices_nonzero(pc.is_valid(table["drop"]))
-        for row, one in zip(at.to_pylist(), table.take(at).to_pylist(), strict=True):
-            why = (one["drop"]["stage"], one["drop"]["reason"])
-            counts[why] = counts.get(why, 0) + 1
-            if counts[why] <= _LISTED:
-                named = ImageRef(start + row, one["id"], one["source"])
-                found.setdefault(why, []).append((named, one["drop"]["detail"]))
+        dropped = pc.indices_nonzero(pc.is_valid(table["drop"]))
+        for row, record in zip(dropped.to_pylist(), table.take(dropped).to_pylist(), strict=True):
+            drop = record["drop"]
+            key = (drop["stage"], drop["reason"])
+            counts[key] = counts.get(key, 0) + 1
+            if counts[key] <= _LISTED:
+                image = ImageRef(start + row, record["id"], record["source"])
+                listed.setdefault(key, []).append((image, drop["detail"]))
         start += table.num_rows
-    ranked = sorted(counts, key=lambda why: (-counts[why], why))
-    return tuple(DroppedImages(*why, counts[why], tuple(found[why])) for why in ranked)
+    ranked = sorted(counts, key=lambda key: (-counts[key], key))
+    return tuple(DroppedImages(*key, counts[key], tuple(listed[key])) for key in ranked)

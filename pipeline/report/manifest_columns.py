@@ -1,4 +1,4 @@
-"""What a report asks of a manifest beside the cards: which images are originals, how large their sources were."""
+"""Reads from a manifest what the dataset arrays do not hold: originals, source sizes, names and whole records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.manifest import Manifest, from_arrow, schema
 from pipeline.record import Record
-from pipeline.report.facts import ImageRef
+from pipeline.report.data import ImageRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,49 +20,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ManifestColumns:
-    """One entry a card."""
+    """Columns that only the report needs."""
 
-    originals: np.ndarray  # bool: no copy that augment made
-    megapixels: np.ndarray  # float32: of the sources, one entry a source
+    originals: np.ndarray  # bool, one per entry of the dataset arrays: not a copy that augment made
+    megapixels: np.ndarray  # float32, one per source file
 
     @classmethod
-    def read(cls, manifest: Manifest, cards: DatasetArrays) -> ManifestColumns:
+    def read(cls, manifest: Manifest, arrays: DatasetArrays) -> ManifestColumns:
         """Read them row group by row group."""
         import numpy as np
 
         columns = ["transform.kind", "crop.source_width", "crop.source_height"]
-        nothing = (np.zeros(0, bool), np.zeros(0, np.float32))
-        parts = [nothing, *map(_row_group, manifest.tables(columns))]
-        originals, megapixels = (np.concatenate(column)[cards.rows] for column in zip(*parts, strict=True))
-        _, first = np.unique(cards.root, return_index=True)
+        empty = (np.zeros(0, bool), np.zeros(0, np.float32))
+        parts = [empty, *map(_row_group, manifest.tables(columns))]
+        originals, megapixels = (np.concatenate(column)[arrays.rows] for column in zip(*parts, strict=True))
+        _, first = np.unique(arrays.root, return_index=True)
         return cls(originals, megapixels[first])
 
 
 @dataclass(frozen=True, slots=True)
-class NameLookup:
-    """Names of records by their rows."""
+class ImageRefs:
+    """Looks up ids and sources by row."""
 
     manifest: Manifest
 
     def __call__(self, rows: Iterable[int]) -> list[ImageRef]:
-        """The names of some rows, in their order; reads only the row groups that hold them."""
+        """References to some rows, in their order; reads only the row groups that hold them."""
         rows = [int(row) for row in rows]
-        found = {
-            row: ImageRef(row, *pair.values())
-            for inside, table in _taken(self.manifest, rows, ["id", "source"])
-            for row, pair in zip(inside, table.to_pylist(), strict=True)
+        refs = {
+            row: ImageRef(row, values["id"], values["source"])
+            for group_rows, table in _selected(self.manifest, rows, ["id", "source"])
+            for row, values in zip(group_rows, table.to_pylist(), strict=True)
         }
-        return [found[row] for row in rows]
+        return [refs[row] for row in rows]
 
 
 def records(manifest: Manifest, rows: Iterable[int]) -> dict[int, Record]:
-    """The whole records of some rows."""
-    groups = _taken(manifest, rows, schema().names)
-    return {row: record for inside, table in groups for row, record in zip(inside, from_arrow(table), strict=True)}
+    """The whole records of some rows, by row."""
+    groups = _selected(manifest, rows, schema().names)
+    return {
+        row: record for group_rows, table in groups for row, record in zip(group_rows, from_arrow(table), strict=True)
+    }
 
 
-def _taken(manifest: Manifest, rows: Iterable[int], columns: list[str]) -> Iterator[tuple[list[int], pa.Table]]:
-    """Some rows and what they hold, row group by row group."""
+def _selected(manifest: Manifest, rows: Iterable[int], columns: list[str]) -> Iterator[tuple[list[int], pa.Table]]:
+    """Some rows with their columns, row group by row group."""
     wanted, start = sorted(set(rows)), 0
     for table in manifest.tables(columns) if wanted else ():
         inside = wanted[bisect_left(wanted, start) : bisect_left(wanted, start + table.num_rows)]
@@ -72,7 +74,7 @@ def _taken(manifest: Manifest, rows: Iterable[int], columns: list[str]) -> Itera
 
 
 def _row_group(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Of every record: whether it is an original, and its source's megapixels, NaN where nobody knows."""
+    """Per record: whether it is an original, and its source's megapixels, NaN if unknown."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc

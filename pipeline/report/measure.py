@@ -1,4 +1,4 @@
-"""From a manifest to the facts of its report: columns in small arrays, never all records."""
+"""Computes the data of a report from a manifest: columns as small arrays, never all records at once."""
 
 from __future__ import annotations
 
@@ -13,131 +13,130 @@ from pipeline.checks.image_rules import BLURRED, ENLARGED, LOST
 from pipeline.manifest import Manifest
 from pipeline.registry import read_recipe
 from pipeline.report.caption_lengths import CaptionLengths
-from pipeline.report.drops import dropped
-from pipeline.report.facts import BucketCount, DatasetPart, Distribution, ReportData
-from pipeline.report.histogram import Gauge, histogram
-from pipeline.report.manifest_columns import ManifestColumns, NameLookup
-from pipeline.report.similarity import likeness, seen
-from pipeline.report.tags import bonds, merge_of, tag_counts
+from pipeline.report.data import BucketCount, DatasetGroup, Distribution, ReportData
+from pipeline.report.drops import dropped_images
+from pipeline.report.histogram import Bins, histogram
+from pipeline.report.manifest_columns import ImageRefs, ManifestColumns
+from pipeline.report.similarity import clip_similarity, near_duplicates
+from pipeline.report.tags import merge_of, tag_associations, tag_counts
 from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
 
-_WORST = 12  # images shown of each measure's bad end
-
-
-_LOST = Gauge((0.05, 0.1, 0.2, 0.3, 0.4, 0.5), "{:.0%}".format, LOST)
-_ENLARGED = Gauge((1.0, 1.1, 1.25, 1.5, 2.0), "{:g}".format, ENLARGED)
-_SHARPNESS = Gauge((0.25, 0.5, 0.6, 0.7, 0.8, 0.9), "{:g}".format, BLURRED, downwards=True)
-_MEGAPIXELS = Gauge((0.25, 0.5, 1, 2, 4, 8, 16, 32), "{:g}".format)
+_WORST = 12  # images shown from the bad end of each measure
+_CROPPED = Bins((0.05, 0.1, 0.2, 0.3, 0.4, 0.5), "{:.0%}".format, LOST)
+_UPSCALE = Bins((1.0, 1.1, 1.25, 1.5, 2.0), "{:g}".format, ENLARGED)
+_SHARPNESS = Bins((0.25, 0.5, 0.6, 0.7, 0.8, 0.9), "{:g}".format, BLURRED, low_is_bad=True)
+_MEGAPIXELS = Bins((0.25, 0.5, 1, 2, 4, 8, 16, 32), "{:g}".format)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """The facts, and the numbers of every image that they were taken from."""
+class MeasuredDataset:
+    """A report's data, and the per-image arrays they were computed from."""
 
-    facts: ReportData
-    cards: DatasetArrays | None  # None when the set has no image
-    originals: np.ndarray  # bool, one a card: no copy that augment made
+    data: ReportData
+    arrays: DatasetArrays | None  # None if the dataset has no image
+    originals: np.ndarray  # bool, one per entry of the arrays: not a copy that augment made
 
 
-def measure(manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Measured:
-    """All that can be told of a set, after any stage.
+def measure(manifest: Manifest, workspace: Workspace, progress: ProgressFn) -> MeasuredDataset:
+    """Everything a report shows of a manifest, whichever stage wrote it.
 
-    Images whose sharpness no tagger measured are opened once; `report` hears how far that is.
+    Images whose sharpness no tagger measured are opened once; `progress` follows that.
     """
     import numpy as np
 
-    facts = ReportData(
+    data = ReportData(
         title=workspace.root.name,
         stage=manifest.path.stem,
         manifest=workspace.relative(manifest.path),
         digest=manifest.digest,
         counts=manifest.counts,
-        dropped=dropped(manifest),
+        dropped=dropped_images(manifest),
         history=manifest.history,
     )
-    words = CaptionLengths()
+    captions = CaptionLengths()
     repeats = {subject.token: subject.repeats for subject in read_recipe(workspace).subjects}
-    dealt = load_arrays(map(words.take, pages(manifest)), repeats)
-    if dealt is None:
-        return Measured(facts, None, np.zeros(0, bool))
-    cards = fill(dealt, manifest, workspace, report)
-    columns, merge = ManifestColumns.read(manifest, cards), merge_of(manifest, workspace)
-    tags, in_all = tag_counts(manifest, cards, merge, words.parts)
-    look = ReportArrays(cards, columns.originals, NameLookup(manifest))
-    facts = replace(
-        facts,
-        parts=tuple(_parts(cards, columns.originals)),
-        buckets=tuple(_buckets(cards)),
-        lost=look.scale(cards.lost, _LOST),
-        enlarged=look.scale(cards.upscale, _ENLARGED),
-        sharpness=look.scale(cards.sharpness, _SHARPNESS),
+    unmeasured = load_arrays(map(captions.add_page, pages(manifest)), repeats)
+    if unmeasured is None:
+        return MeasuredDataset(data, None, np.zeros(0, bool))
+    arrays = fill(unmeasured, manifest, workspace, progress)
+    columns, merge = ManifestColumns.read(manifest, arrays), merge_of(manifest, workspace)
+    tags, distinct_tags = tag_counts(manifest, arrays, merge, captions.parts)
+    originals = Originals(arrays, columns.originals, ImageRefs(manifest))
+    data = replace(
+        data,
+        groups=tuple(_groups(arrays, columns.originals)),
+        buckets=tuple(_buckets(arrays)),
+        cropped=originals.distribution(arrays.lost, _CROPPED),
+        upscale=originals.distribution(arrays.upscale, _UPSCALE),
+        sharpness=originals.distribution(arrays.sharpness, _SHARPNESS),
         megapixels=histogram(columns.megapixels, _MEGAPIXELS),
-        captions=words.captions(cards, look.names),
+        captions=captions.stats(arrays, originals.refs),
         tags=tuple(tags),
-        tags_in_all=in_all,
-        bonds=bonds(manifest, merge, workspace),
-        likeness=likeness(cards, columns.originals, look.names),
-        seen=seen(cards, manifest, workspace, look.names),
+        distinct_tags=distinct_tags,
+        associations=tag_associations(manifest, merge, workspace),
+        near_duplicates=near_duplicates(arrays, columns.originals, originals.refs),
+        clip=clip_similarity(arrays, manifest, workspace, originals.refs),
     )
-    return Measured(facts, cards, columns.originals)
+    return MeasuredDataset(data, arrays, columns.originals)
 
 
 @dataclass(frozen=True, slots=True)
-class ReportArrays:
-    """What scales are measured on: the images without their copies."""
+class Originals:
+    """The images without their augmented copies, which distributions are taken over."""
 
-    cards: DatasetArrays
-    originals: np.ndarray  # bool, one a card
-    names: NameLookup
+    arrays: DatasetArrays
+    mask: np.ndarray  # bool, one per entry of the arrays
+    refs: ImageRefs
 
-    def scale(self, values: np.ndarray, gauge: Gauge) -> Distribution:
-        """A measure with one value a card, NaN where it is unknown."""
+    def distribution(self, values: np.ndarray, bins: Bins) -> Distribution:
+        """The distribution of a measure: one value per entry of the arrays, NaN if unknown."""
         import numpy as np
 
-        known = self.originals & ~np.isnan(values)
-        badness = -values if gauge.downwards else values
-        best = gauge.edges[-1] if gauge.downwards else gauge.edges[0]  # nobody need see images as good as this
-        notable = np.flatnonzero(known & (badness > (-best if gauge.downwards else best)))
-        worst = notable[np.argsort(-badness[notable], kind="stable")][:_WORST]
-        named = self.names(self.cards.rows[worst])
+        known = self.mask & ~np.isnan(values)
+        badness = -values if bins.low_is_bad else values
+        good_enough = -bins.edges[-1] if bins.low_is_bad else bins.edges[0]  # images no worse than this are not listed
+        candidates = np.flatnonzero(known & (badness > good_enough))
+        worst = candidates[np.argsort(-badness[candidates], kind="stable")][:_WORST]
+        refs = self.refs(self.arrays.rows[worst])
         return Distribution(
-            histogram(values[known], gauge),
-            int((self.originals & ~known).sum()),
-            int(gauge.bad(values[known]).sum()),
-            tuple((one, round(float(values[at]), 4)) for one, at in zip(named, worst, strict=True)),
+            bars=histogram(values[known], bins),
+            unmeasured=int((self.mask & ~known).sum()),
+            beyond_limit=int(bins.beyond_limit(values[known]).sum()),
+            worst=tuple((ref, round(float(values[at]), 4)) for ref, at in zip(refs, worst, strict=True)),
         )
 
 
-def _parts(cards: DatasetArrays, originals: np.ndarray) -> Iterable[DatasetPart]:
-    """Subjects first, then what they are told apart from; each role in the order of ROLES."""
+def _groups(arrays: DatasetArrays, originals: np.ndarray) -> Iterable[DatasetGroup]:
+    """The images by role, subject and class, in the order of ROLES."""
     import numpy as np
 
-    keys = np.stack([cards.role, cards.subject, cards.class_name])
-    kinds, place = np.unique(keys, axis=1, return_inverse=True)
-    for number, (role, subject, class_name) in enumerate(kinds.T.tolist()):
-        mine = place.ravel() == number
-        yield DatasetPart(
-            ROLES[role],
-            cards.subjects[subject],
-            cards.classes[class_name],
-            int((mine & originals).sum()),
-            int(mine.sum()),
-            int(cards.repeats[mine].sum()),
+    keys = np.stack([arrays.role, arrays.subject, arrays.class_name])
+    distinct, group = np.unique(keys, axis=1, return_inverse=True)
+    for number, (role, subject, class_name) in enumerate(distinct.T.tolist()):
+        members = group.ravel() == number
+        yield DatasetGroup(
+            role=ROLES[role],
+            subject=arrays.subjects[subject],
+            class_name=arrays.classes[class_name],
+            originals=int((members & originals).sum()),
+            images=int(members.sum()),
+            per_epoch=int(arrays.repeats[members].sum()),
         )
 
 
-def _buckets(cards: DatasetArrays) -> Iterable[BucketCount]:
-    """Sizes, the most frequent first."""
+def _buckets(arrays: DatasetArrays) -> Iterable[BucketCount]:
+    """The image sizes, the most frequent first."""
     import numpy as np
 
-    sizes, place = np.unique(np.stack([cards.width, cards.height]), axis=1, return_inverse=True)
-    place = place.ravel()
-    counts = np.bincount(place, minlength=sizes.shape[1])
-    for at in np.lexsort((sizes[0], -counts)).tolist():
-        lost = cards.lost[place == at]
-        width, height = sizes[:, at].tolist()
-        yield BucketCount(width, height, int(counts[at]), round(float(lost.mean()), 4), round(float(lost.max()), 4))
+    sizes, bucket = np.unique(np.stack([arrays.width, arrays.height]), axis=1, return_inverse=True)
+    bucket = bucket.ravel()
+    counts = np.bincount(bucket, minlength=sizes.shape[1])
+    for number in np.lexsort((sizes[0], -counts)).tolist():
+        cropped = arrays.lost[bucket == number]
+        width, height = sizes[:, number].tolist()
+        mean, largest = round(float(cropped.mean()), 4), round(float(cropped.max()), 4)
+        yield BucketCount(width, height, int(counts[number]), mean, largest)

@@ -1,46 +1,88 @@
-"""The page of prep report: one HTML file that loads nothing; its small script filters and sorts the contact sheet."""
+"""The page of `prep report`: which sections it has, and the data their templates get."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.html.document import HtmlPage, safe
-from pipeline.report.facts import ReportData
-from pipeline.report.gallery import Gallery
-from pipeline.report.image_rows import alike, images, seen
-from pipeline.report.provenance import drops, history
-from pipeline.report.sections import captions, overview, quality, sizes, subjects, tags
+from pipeline.clip_tokens import WINDOW
+from pipeline.html.document import HtmlPage, check_overwrite, write_page
+from pipeline.manifest import Manifest
+from pipeline.report.data import ReportData
+from pipeline.report.gallery import DROPPED, GROUPS, Gallery, build_gallery
+from pipeline.report.measure import MeasuredDataset, measure
+from pipeline.report.provenance import recorded_steps
+from pipeline.stage import ProgressFn
+from pipeline.workspace import Workspace
 
-MADE_BY = "prep report"
-_HERE = Path(__file__).parent
-_SECTIONS: tuple[Callable[[ReportData, Gallery], str], ...] = (
-    overview,
-    images,
-    tags,
-    subjects,
-    captions,
-    sizes,
-    quality,
-    alike,
-    seen,
-    drops,
-    history,
+COMMAND = "prep report"
+ROLES = {"train": "training", "reg": "regularization", "val": "validation"}
+SORT_KEYS = {  # of the contact sheet: data attribute, with - for descending
+    "": "subject",
+    "name": "name",
+    "-tokens": "longest caption first",
+    "-cropped": "most cropped first",
+    "-upscale": "most upscaled first",
+    "sharpness": "least sharp first",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section of the page; its template is sections/ID.html.jinja."""
+
+    id: str
+    heading: str
+    has_content: Callable[[ReportData], bool] = lambda data: True
+
+
+SECTIONS = (
+    Section("dataset", "Dataset"),
+    Section("images", "Images", lambda data: data.counts.images > 0),
+    Section("tags", "Tags", lambda data: bool(data.tags)),
+    Section("subjects", "Tags by subject", lambda data: any(data.associations.values())),
+    Section("captions", "Captions", lambda data: data.captions is not None),
+    Section("sizes", "Sizes and cropping", lambda data: bool(data.buckets)),
+    Section("quality", "Sharpness and resolution", lambda data: data.counts.images > 0),
+    Section("near-duplicates", "Near-duplicates", lambda data: data.counts.images > 0),
+    Section("clip", "CLIP similarity", lambda data: data.clip is not None),
+    Section("dropped", "Dropped"),
+    Section("history", "History"),
 )
 
 
-def page(facts: ReportData, gallery: Gallery) -> HtmlPage:
-    """The page; sections about what the set does not have yet are left out."""
-    made = [section for write in _SECTIONS if (section := write(facts, gallery))]
-    links = "".join(
-        f'<a href="#{found[1]}">{found[2]}</a>'
-        for section in made
-        if (found := re.match(r'<section id="(\w+)"><h2>([^<]+)</h2>', section))
+def report_page(data: ReportData, gallery: Gallery) -> HtmlPage:
+    """The page, with the sections that have content."""
+    from jinja2 import PackageLoader
+
+    return HtmlPage(
+        command=COMMAND,
+        title=f"{data.title}: dataset after {data.stage}",
+        templates=PackageLoader("pipeline.report"),
+        template="report.html.jinja",
+        data={
+            "data": data,
+            "gallery": gallery,
+            "sections": [section for section in SECTIONS if section.has_content(data)],
+            "steps": recorded_steps(data.history),
+            "roles": ROLES,
+            "sort_keys": SORT_KEYS,
+            "shown_groups": GROUPS,
+            "shown_dropped": DROPPED,
+            "window": WINDOW,
+        },
+        style="report.css",
+        script="report.js",
     )
-    body = (
-        f'<header><h1>{safe(facts.title)}</h1><p class="soft">The set after {safe(facts.stage)}</p></header>\n'
-        f'<nav aria-label="Sections">{links}</nav>\n<main>\n' + "\n".join(made) + "\n</main>"
-    )
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    return HtmlPage(MADE_BY, f"{facts.title}: the set after {facts.stage}", body, style, script)
+
+
+def write_report(
+    manifest: Manifest, workspace: Workspace, path: Path, limit: int, progress: ProgressFn
+) -> MeasuredDataset:
+    """Measure a manifest and write its page, with at most `limit` images on the contact sheet."""
+    check_overwrite(path, COMMAND)
+    measured = measure(manifest, workspace, progress)
+    gallery = build_gallery(manifest, workspace, measured, limit, progress)
+    write_page(path, report_page(measured.data, gallery))
+    return measured

@@ -1,4 +1,4 @@
-"""Look-alikes within a set by hash and by CLIP, those across roles first; and the images unlike the rest."""
+"""Near-duplicates by perceptual hash, and same scenes and outliers by CLIP embeddings."""
 
 from __future__ import annotations
 
@@ -7,61 +7,64 @@ from typing import TYPE_CHECKING
 from pipeline.checks.dataset_arrays import ROLES, DatasetArrays
 from pipeline.checks.vector_rules import hidden_scenes, load_vectors, strays
 from pipeline.manifest import Manifest
-from pipeline.report.facts import ClipSimilarity, DuplicateGroup, NearDuplicates
+from pipeline.report.data import ClipSimilarity, DuplicateGroup, NearDuplicates
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.report.manifest_columns import NameLookup
+    from pipeline.report.manifest_columns import ImageRefs
 
-_LISTED = 200  # groups that are told one by one
-_MEMBERS = 12  # images of a group that are told one by one
-_UNLIKE = 12  # images unlike the rest that are told one by one
+_GROUPS = 200  # groups listed
+_MEMBERS = 12  # images listed of each group
+_OUTLIERS = 12  # outliers listed
 
 
-def likeness(cards: DatasetArrays, originals: np.ndarray, names: NameLookup) -> NearDuplicates:
-    """Groups of originals whose perceptual hashes are near; several crops of one source are no duplicates."""
+def near_duplicates(arrays: DatasetArrays, originals: np.ndarray, refs: ImageRefs) -> NearDuplicates:
+    """Groups of originals whose perceptual hashes are close; several crops of one source are no duplicates."""
     import numpy as np
 
-    if cards.near < 0:
+    if arrays.near < 0:
         return NearDuplicates(None, 0, 0, 0, ())
     chosen = np.flatnonzero(originals)
-    chosen = chosen[np.argsort(cards.group[chosen], kind="stable")]
-    members = np.split(chosen, np.flatnonzero(np.diff(cards.group[chosen])) + 1)
-    found = [some for some in members if len(some) > 1 and len(np.unique(cards.root[some])) > 1]
-    across = sum(len(np.unique(cards.role[some])) > 1 for some in found)
-    return NearDuplicates(cards.near, len(found), sum(map(len, found)), across, _listed(found, cards, names))
+    chosen = chosen[np.argsort(arrays.group[chosen], kind="stable")]
+    members = np.split(chosen, np.flatnonzero(np.diff(arrays.group[chosen])) + 1)
+    groups = [group for group in members if len(group) > 1 and len(np.unique(arrays.root[group])) > 1]
+    across_roles = sum(len(np.unique(arrays.role[group])) > 1 for group in groups)
+    return NearDuplicates(arrays.near, len(groups), sum(map(len, groups)), across_roles, _listed(groups, arrays, refs))
 
 
-def seen(cards: DatasetArrays, manifest: Manifest, workspace: Workspace, names: NameLookup) -> ClipSimilarity | None:
-    """What stored vectors say of the subjects' images; None where there are none."""
+def clip_similarity(
+    arrays: DatasetArrays, manifest: Manifest, workspace: Workspace, refs: ImageRefs
+) -> ClipSimilarity | None:
+    """Same scenes and outliers by the stored CLIP embeddings; None if there are none."""
     import numpy as np
 
     compared = images = 0
     scenes: list[np.ndarray] = []
-    unlike: list[tuple[float, int]] = []
-    for one in load_vectors(cards, manifest, workspace):
-        compared, images = compared + len(one.places), images + one.sources
-        hidden = np.flatnonzero(hidden_scenes(cards, one))
-        hidden = hidden[np.argsort(one.scene[hidden], kind="stable")]
-        groups = np.split(one.places[hidden], np.flatnonzero(np.diff(one.scene[hidden])) + 1)
+    outliers: list[tuple[float, int]] = []
+    for vectors in load_vectors(arrays, manifest, workspace):
+        compared, images = compared + len(vectors.places), images + vectors.sources
+        hidden = np.flatnonzero(hidden_scenes(arrays, vectors))
+        hidden = hidden[np.argsort(vectors.scene[hidden], kind="stable")]
+        groups = np.split(vectors.places[hidden], np.flatnonzero(np.diff(vectors.scene[hidden])) + 1)
         scenes += [group for group in groups if len(group)]
-        unlike += [(float(one.unlike[at]), int(cards.rows[one.places[at]])) for at in strays(one)]
+        outliers += [(float(vectors.unlike[at]), int(arrays.rows[vectors.places[at]])) for at in strays(vectors)]
     if not compared:
         return None
-    worst = sorted(unlike, reverse=True)[:_UNLIKE]
-    named = zip(names(row for _, row in worst), (round(far, 4) for far, _ in worst), strict=True)
-    return ClipSimilarity(compared, images, len(scenes), _listed(scenes, cards, names), tuple(named))
+    farthest = sorted(outliers, reverse=True)[:_OUTLIERS]
+    distances = (round(distance, 4) for distance, _ in farthest)
+    named = tuple(zip(refs(row for _, row in farthest), distances, strict=True))
+    return ClipSimilarity(compared, images, len(scenes), _listed(scenes, arrays, refs), named)
 
 
-def _listed(found: list[np.ndarray], cards: DatasetArrays, names: NameLookup) -> tuple[DuplicateGroup, ...]:
+def _listed(groups: list[np.ndarray], arrays: DatasetArrays, refs: ImageRefs) -> tuple[DuplicateGroup, ...]:
     """The first groups with their first images: those across roles, then the largest."""
     import numpy as np
 
-    roles = [tuple(ROLES[role] for role in np.unique(cards.role[some]).tolist()) for some in found]
-    ranked = sorted(range(len(found)), key=lambda n: (len(roles[n]) == 1, -len(found[n]), found[n][0]))[:_LISTED]
-    named = iter(names(row for n in ranked for row in cards.rows[found[n][:_MEMBERS]]))
+    roles = [tuple(ROLES[role] for role in np.unique(arrays.role[group]).tolist()) for group in groups]
+    ranked = sorted(range(len(groups)), key=lambda n: (len(roles[n]) == 1, -len(groups[n]), groups[n][0]))[:_GROUPS]
+    listed = iter(refs(row for n in ranked for row in arrays.rows[groups[n][:_MEMBERS]]))
     return tuple(
-        DuplicateGroup(tuple(next(named) for _ in found[n][:_MEMBERS]), len(found[n]), roles[n]) for n in ranked
+        DuplicateGroup(tuple(next(listed) for _ in groups[n][:_MEMBERS]), len(groups[n]), roles[n]) for n in ranked
     )

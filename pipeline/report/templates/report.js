@@ -1,13 +1,13 @@
 "use strict";
-// Without this script the page holds the same; with it the contact sheet can be filtered and sorted.
+// Filters and sorts the contact sheet; without this script the page shows the same content.
 const byId = (id) => document.getElementById(id);
-const sheet = byId("sheet"), filter = byId("filter"), sort = byId("sort"), told = byId("told");
+const sheet = byId("sheet"), filter = byId("filter"), sort = byId("sort"), matches = byId("matches");
 
 if (sheet) {
   const cards = [...sheet.children];
   const words = new Map(cards.map((card) => [card, card.textContent.toLowerCase()]));
 
-  // A term counts where a word begins with it: 'hat' finds 'hat' and 'hats', not 'that'.
+  // A term matches at the start of a word: 'hat' finds 'hat' and 'hats', not 'that'.
   const finder = (term) => new RegExp("(?<![\\p{L}\\p{N}])" + term.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "u");
 
   const show = () => {
@@ -17,7 +17,7 @@ if (sheet) {
       card.hidden = !terms.every((term) => term.test(words.get(card)));
       count += !card.hidden;
     }
-    told.value = terms.length ? `${count} of ${cards.length}` : "";
+    matches.value = terms.length ? `${count} of ${cards.length}` : "";
   };
 
   const order = () => {
@@ -36,11 +36,11 @@ if (sheet) {
   for (const cell of document.querySelectorAll("[data-tag]")) {
     const button = document.createElement("button");
     button.textContent = cell.textContent;
-    button.title = "Show its pictures";
+    button.title = "Show the images with this tag";
     button.addEventListener("click", () => {
       filter.value = cell.dataset.tag;
       show();
-      byId("pictures").scrollIntoView();
+      byId("images").scrollIntoView();
       filter.focus({ preventScroll: true });
     });
     cell.replaceChildren(button);
