@@ -32,7 +32,7 @@ COMMANDS = {
         CommandEntry("train", "stages:command", "Train a LoRA or another method on the dataset."),
     ),
     "Decide by hand": (
-        CommandEntry("review", "review:review", "Look at images and captions, and mend them."),
+        CommandEntry("review", "review:review", "Review images and captions, and edit them."),
         CommandEntry("edit", "edit:edit", "Decide about captions by hand, for scripts."),
     ),
     "Models": (
@@ -46,8 +46,8 @@ COMMANDS = {
         CommandEntry("check", "check:check", "Say what is wrong with what would be trained on."),
         CommandEntry("plan", "plan:plan", "Say what training will do, and what is usual."),
         CommandEntry("preview", "inspect:preview", "Show images and captions, a page at a time."),
-        CommandEntry("report", "report:report", "Write one HTML page about the set."),
-        CommandEntry("compare", "compare:compare", "Show what several taggers say, side by side."),
+        CommandEntry("report", "report:report", "Write an HTML report on the dataset."),
+        CommandEntry("compare", "compare:compare", "Compare what several taggers predict."),
         CommandEntry("diff", "inspect:diff", "Say what changed between two manifests."),
         CommandEntry("rebuild", "inspect:rebuild", "Make a data set again from its manifest, without any model."),
     ),

@@ -19,7 +19,7 @@ from pipeline.errors import PrepError
     help="How the terminal shows images; auto asks it.  [auto]",
 )
 def review(images: str) -> None:
-    """Look at images and captions, and mend them.
+    """Review images and captions, and edit them.
 
     A full-screen application, all by keys; ? lists them. Every decision is in decisions/edits.jsonl
     at once, can be undone without end, and survives tagging anew; prep merge applies it.
