@@ -46,7 +46,7 @@ def test_every_tag_has_one_fate_with_its_reason(home):
     assert composed.caption == "smith, scarf"
     assert {f.annotation.text: (f.text, f.outcome, f.reason) for f in composed.outcomes} == {
         "1boy": ("1boy", "absorbed", "absorbed by the plan"),
-        "gray_hair": ("grey hair", "dropped", "over the limit of tags"),
+        "gray_hair": ("grey hair", "dropped", "over max-tags"),
         "straw_hat": ("straw_hat", "absorbed", "listed in absorb"),
         "hat": ("hat", "dropped", "dropped by the plan"),
         "smile": ("smile", "dropped", "removed by hand"),
@@ -100,9 +100,7 @@ def test_a_limit_of_tokens_leaves_out_whole_tags_from_the_end(home):
     assert caption(home, HAIR, max_tokens=75) == full
     assert caption(home, HAIR, max_tokens=75, max_tags=1) == "smith, 1boy"
     fates = Composer.of(Merge(max_tokens=4, max_tags=4), home).compose(record(1, annotations=HAIR)).outcomes
-    assert [f.reason for f in fates if f.outcome == "dropped"] == ["over the limit of tokens"] * 3 + [
-        "over the limit of tags"
-    ]
+    assert [f.reason for f in fates if f.outcome == "dropped"] == ["over max-tokens"] * 3 + ["over max-tags"]
 
 
 def test_human_edits_by_record_and_by_root(home):

@@ -204,7 +204,7 @@ def test_mcut_cuts_in_the_middle_of_the_largest_gap():
         caption(said, {"mcut": True, "thresholds": ("wd14=0.46",)})
         == "smith, face, 1boy, beard, dark, hat, bright, hero"
     )
-    with pytest.raises(PrepError, match="mcut and a threshold"):
+    with pytest.raises(PrepError, match="mcut excludes threshold"):
         Merge(mcut=True, threshold=0.3)
 
 
@@ -236,7 +236,7 @@ def test_rules_for_nobody_are_refused(tmp_path):
     Merge(absorb=("smith=beard", "beard", "=_="), thresholds=("wd14:any=0.3", "/artist=0.9")).check_input(source)
     with pytest.raises(PrepError, match="'smth', which is no subject's token"):
         Merge(absorb=("smth=beard",)).check_input(source)
-    with pytest.raises(PrepError, match="'blip', which has not tagged"):
+    with pytest.raises(PrepError, match="'blip', which has not run"):
         Merge(thresholds=("blip=0.3",)).check_input(source)
 
 
@@ -285,7 +285,7 @@ def test_suggest_shows_and_changes_nothing(home):
 def test_tags_that_nobody_decided_about_are_noted(home):
     assert "own?" not in merge(home)  # the recipe absorbs something: its writer knows
     home.recipe.write_text(home.recipe.read_text().replace('["solo"]', "[]"))
-    note = "1girl, blonde hair, long hair, blue eyes and 6 more: smith's own? prep merge --suggest"
+    note = "smith seems to always have 1girl, blonde hair, long hair, blue eyes and 6 more. See: prep merge --suggest"
     assert [line.strip() for line in merge(home).splitlines()[1:]] == [note]
     suggest(home)
     assert "own?" not in merge(home, "--accept")
@@ -302,12 +302,12 @@ def test_accept_change_and_undo(home):
     told = merge(home, "--absorb", "mole under eye", "--drop", "smile")
     assert told.splitlines()[0] == f"{'plan':<22}10 absorbed, 1 to review, 1 dropped, 5 kept"
     assert told.splitlines()[1].strip().startswith("1girl: in the captions until you decide")
-    assert told.splitlines()[2].strip() == "back: prep merge --undo"
+    assert told.splitlines()[2].strip() == "to undo: prep merge --undo"
     assert not any("mole" in caption or "smile" in caption for caption in captions(home))
     assert "up to date" in merge(home)
-    assert "the last change is taken back" in merge(home, "--undo")
+    assert "the last change is undone" in merge(home, "--undo")
     assert captions(home) == first
-    assert "none any more" in merge(home, "--undo")
+    assert "no plan" in merge(home, "--undo")
     assert all("blonde hair" in caption for caption in captions(home))
     with pytest.raises(PrepError, match="There is no plan to take back"):
         merge(home, "--undo")
@@ -341,13 +341,13 @@ def test_absorb_is_for_once_without_a_plan_and_for_good_with_one(home):
     [
         (("--accept",), "There is no suggestion yet"),
         (("--keep", "smile"), "--keep changes a plan, and there is none yet"),
-        (("--suggest", "--drop", "smile"), "--drop does not go with --suggest"),
-        (("--suggest", "--accept"), "--suggest and --accept do not go together"),
-        (("--min-pmi", "2"), "--min-pmi is about suggestions"),
+        (("--suggest", "--drop", "smile"), "--drop does not work with --suggest"),
+        (("--suggest", "--accept"), "--suggest and --accept exclude each other"),
+        (("--min-pmi", "2"), "--min-pmi works only with --suggest"),
         (("--replace", "hat"), "replace has 'hat'"),
         (("--template", "{tag}"), "the template has"),
-        (("--taxonomy", "none.toml"), "no table of kinds"),
-        (("--groups", "9.jpg.png=a"), "No image fits the group"),
+        (("--taxonomy", "none.toml"), "There is no taxonomy"),
+        (("--groups", "9.jpg.png=a"), "matches no image"),
     ],
 )
 def test_what_does_not_go(home, arguments, told):

@@ -74,7 +74,7 @@ def test_what_the_user_decided_is_not_dropped_by_an_implication_later():
     [
         ({"absorb": ("beerd",)}, "The plan has no tag 'beerd'"),
         ({"absorb": ("anna=hat",)}, "The plan has no tag 'anna=hat'"),
-        ({"absorb": ("hat",), "keep": ("smith=hat",)}, "'hat' is named to absorb and to keep"),
+        ({"absorb": ("hat",), "keep": ("smith=hat",)}, "'hat' is given to --absorb and to --keep"),
     ],
 )
 def test_what_cannot_be_decided(rules, told):
@@ -124,7 +124,7 @@ def test_every_change_can_be_taken_back_to_the_first(steps):
             assert not save_plan(home, now)  # said again, nothing changes and nothing is to take back
         for before in reversed(states[:-1]):
             assert undo_plan(home) == before == read_plan(home)
-        with pytest.raises(PrepError, match="There is no plan to take back"):
+        with pytest.raises(PrepError, match="There is no plan to undo"):
             undo_plan(home)
 
 

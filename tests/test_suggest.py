@@ -69,7 +69,7 @@ def test_thresholds_are_options(home):
     assert by_tag(plan(home, records(), min_z=7, min_pmi=4.6))["blonde hair"].action == "keep"
     assert by_tag(plan(home, records(), review_coverage=0.4))["school uniform"].action == "review"
     assert by_tag(plan(home, records(), min_coverage=0.64))["two side up"].action == "absorb"  # the bound itself passes
-    with pytest.raises(PrepError, match=r"review is 0\.7, above coverage, 0\.6"):
+    with pytest.raises(PrepError, match=r"review-coverage is 0\.7, above min-coverage"):
         SuggestOptions(review_coverage=0.7)
 
 
@@ -84,7 +84,9 @@ def test_augmented_copies_and_near_duplicates_count_once(home):
         for n in range(10)
     ]
     assert plan(home, records() + near).rows == once.rows
-    assert by_tag(plan(home, records() + near, near_duplicate_bits=0))["1girl"].count == 26  # equal hashes always count once
+    assert (
+        by_tag(plan(home, records() + near, near_duplicate_bits=0))["1girl"].count == 26
+    )  # equal hashes always count once
 
 
 def test_a_regularization_set_is_the_better_prior(home):
@@ -104,10 +106,10 @@ def test_without_any_prior_only_coverage_counts(home):
     rows = by_tag(found)
     assert {row.pmi for row in found.rows} == {None}
     assert rows["fox ears"].action == "review"
-    assert rows["fox ears"].reason == "elsewhere not known"
+    assert rows["fox ears"].reason == "frequency elsewhere not known"
     assert rows["mole under eye"].action == "keep"
     assert rows["smile"].action == "keep"  # protected all the same
-    assert found.notes == ("smith: 25 images. Elsewhere: nobody counted these tags.",)
+    assert found.notes == ("smith: 25 images. Compared with: nobody counted these tags.",)
 
 
 def test_an_exclusive_group_asks(home):
@@ -131,7 +133,7 @@ def test_what_an_absorbed_tag_implies_goes_too(home):
     assert (low["ribbon"].action, low["ribbon"].reason) == ("keep", "below 86%")
     often = [replace(r, annotations=tuple(a for a in r.annotations if a.text != "hair_ribbon")) for r in rows]
     asked = by_tag(plan(home, with_ribbon(often, 25)))  # red ribbon: 17 of 25
-    assert asked["ribbon"].reason == "implied by red ribbon, but also said without it"
+    assert asked["ribbon"].reason == "implied by red ribbon, but also without it"
     assert asked["ribbon"].action == "review"
 
 
@@ -156,4 +158,4 @@ def test_each_subject_has_its_own_plan(home):
     assert [row.tag for row in found.rows if row.subject == "anna"] == ["hat"]
     assert len([row for row in found.rows if row.subject == "smith"]) == len(TABLE)
     told = f"7,182,544 posts counted in {home.root.name}/selected_tags.csv"
-    assert found.notes == (f"anna: 3 images. Elsewhere: {told}.", f"smith: 25 images. Elsewhere: {told}.")
+    assert found.notes == (f"anna: 3 images. Compared with: {told}.", f"smith: 25 images. Compared with: {told}.")

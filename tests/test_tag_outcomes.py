@@ -28,7 +28,7 @@ def test_each_tag_once_by_who_is_surest():
 def test_tags_that_rules_made_the_same_stay_once():
     fates = deduplicate([HAT, TagOutcome(tag("cap"), "Hat"), GONE])
     assert kept(fates) == ["hat"]
-    assert [(f.outcome, f.reason) for f in fates[1:]] == [("dropped", "said twice"), ("absorbed", "absorbed by the plan")]
+    assert [(f.outcome, f.reason) for f in fates[1:]] == [("dropped", "duplicate"), ("absorbed", "absorbed by the plan")]
 
 
 def test_what_people_add_is_kept_whatever_dropped_it():

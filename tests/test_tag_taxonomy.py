@@ -101,8 +101,8 @@ def test_a_file_of_the_users_extends_it(tmp_path):
         ("[noise]\ntags = 'a'\n", "must be a list of tags"),
         ("[noise]\ntags = ['']\n", "must be a list of tags"),
         ("[noise\n", "cannot be read"),
-        ("[implications]\nhat = ['cap']\ncap = ['hat']\n", "imply itself"),
-        ("[synonyms]\nhat = ['grey hair']\n", "also one of its own"),
+        ("[implications]\nhat = ['cap']\ncap = ['hat']\n", "implies itself"),
+        ("[synonyms]\nhat = ['grey hair']\n", "synonym of both"),
         ("[synonyms]\nhat = ['smiling']\n", "smile"),
     ],
 )
@@ -112,5 +112,5 @@ def test_a_broken_table_is_refused(tmp_path, text, told):
 
 
 def test_no_table(tmp_path):
-    with pytest.raises(PrepError, match="There is no table of kinds"):
+    with pytest.raises(PrepError, match="There is no taxonomy"):
         read_taxonomy(tmp_path / "none.toml")

@@ -330,7 +330,7 @@ def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
         merge.check_input(Manifest.read(smith.manifest("tag")))
         them = [a for record in Manifest.read(smith.manifest("tag")).records() for a in record.annotations]
         assert {a.tagger.partition(":")[0] for a in select_tags(them, merge.tag_thresholds) if a.category == "general"} == kept
-    with pytest.raises(PrepError, match="names 'blip', which has not tagged"):
+    with pytest.raises(PrepError, match="names 'blip', which has not run"):
         Merge(thresholds=("blip=0.2",)).check_input(Manifest.read(smith.manifest("tag")))
 
 

@@ -1,12 +1,11 @@
-"""The merge plan in the terminal: an aligned table for people, plain lines when piped, JSON for machines."""
+"""The merge plan in the terminal: a table for people, tab-separated lines when piped."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
@@ -21,40 +20,40 @@ if TYPE_CHECKING:
 
 _STYLES: dict[Action, str] = {"absorb": "green", "review": "yellow", "drop": "magenta", "keep": ""}
 _WORDS: dict[Action, str] = {"absorb": "absorbed", "review": "to review", "drop": "dropped", "keep": "kept"}
-_KEPT = 15  # tags of a subject that stay and are listed; more are only counted
+_KEPT = 15  # kept tags of a subject that are listed; more are only counted
 
 
-def accept(workspace: Workspace, source: Manifest, rules: Rules, kinds: TagTaxonomy) -> MergePlan:
-    """Let the last suggestion count, with what the user decides now and decided before.
+def accept(workspace: Workspace, source: Manifest, rules: Rules, taxonomy: TagTaxonomy) -> MergePlan:
+    """Put the last suggestion into effect, with the user's decisions before and now.
 
     PrepError when there is no suggestion, or the tags have changed since.
     """
-    found = read_plan(workspace, SUGGESTION)
-    if found is None or found.source != source.digest:
-        wrong = "There is no suggestion yet." if found is None else "The tags changed since the last suggestion."
-        raise PrepError(wrong, "Look at a new one first: prep merge --suggest")
-    plan = found.accepted(read_plan(workspace), kinds).changed(rules, kinds)
+    suggestion = read_plan(workspace, SUGGESTION)
+    if suggestion is None or suggestion.source != source.digest:
+        wrong = "There is no suggestion yet." if suggestion is None else "The tags changed since the last suggestion."
+        raise PrepError(wrong, "Make a new one: prep merge --suggest")
+    plan = suggestion.accepted(read_plan(workspace), taxonomy).changed(rules, taxonomy)
     save_plan(workspace, plan)
     return plan
 
 
 def summary(plan: MergePlan) -> str:
-    """'3 absorbed, 2 dropped, 1 to review, 40 kept': the plan in a few words."""
+    """The plan in a few words: '3 absorbed, 2 dropped, 1 to review, 40 kept'."""
     counts = Counter(row.action for row in plan.rows)
     return ", ".join(f"{counts[action]:,} {_WORDS[action]}" for action in get_args(Action) if counts[action]) or "empty"
 
 
 def undecided(plan: MergePlan) -> str:
-    """What to do about the tags that are to review; empty if there are none."""
+    """What to do about the tags to review; empty if there are none."""
     tags = list(dict.fromkeys(row.tag for row in plan.rows if row.action == "review"))
     if not tags:
         return ""
     named = ", ".join(map(escape_control, tags[:5])) + (f" and {len(tags) - 5:,} more" if len(tags) > 5 else "")
-    return f"{named}: in the captions until you decide; prep merge --absorb TAG or --keep TAG"
+    return f"{named}: in the captions until you decide: prep merge --absorb TAG, or --keep TAG"
 
 
 def lines(plan: MergePlan) -> Iterator[str]:
-    """One line a tag, tab-separated: subject, tag, action, coverage, elsewhere, PMI, z, reason."""
+    """One line per tag, tab-separated: subject, tag, action, coverage, elsewhere, PMI, z, reason."""
     for row in _sorted(plan.rows):
         numbers = (_share(row.coverage), _share(row.prior), _number(row.pmi), _number(row.z))
         yield "\t".join(
@@ -62,22 +61,17 @@ def lines(plan: MergePlan) -> Iterator[str]:
         )
 
 
-def plain_row(row: MergeRow) -> dict[str, Any]:
-    """A row as JSON values."""
-    return asdict(row)
-
-
 def terminal(plan: MergePlan) -> Iterator[RenderableType]:
-    """The plan for a terminal: a table a subject, then what was counted and how."""
+    """The plan for a terminal: one table per subject, then what was counted and how."""
     from rich.text import Text
 
-    for subject, found in itertools.groupby(_sorted(plan.rows), key=lambda row: row.subject):
-        rows = list(found)
+    for subject, group in itertools.groupby(_sorted(plan.rows), key=lambda row: row.subject):
+        rows = list(group)
         kept = [row for row in rows if row.action == "keep"]
         yield Text(escape_control(subject), style="bold")
         yield _table([row for row in rows if row.action != "keep"] + kept[:_KEPT])
         if (more := len(kept) - _KEPT) > 0:
-            yield Text(f"and {more:,} rarer tags that stay; --json lists all\n", style="dim")
+            yield Text(f"and {more:,} rarer tags that are kept; --json lists all\n", style="dim")
     yield from (Text(escape_control(note), style="dim") for note in plan.notes)
 
 
@@ -107,7 +101,7 @@ def _sorted(rows: tuple[MergeRow, ...]) -> list[MergeRow]:
 
 
 def _share(value: float | None) -> str:
-    """'96%', '1.7%'; nothing where nobody knows."""
+    """'96%', '1.7%'; empty where it is not known."""
     if value is None:
         return ""
     return f"{value:.0%}" if value >= 0.0995 else f"{value:.1%}"

@@ -1,1 +1,1 @@
-"""What merge is made of: which tags count, what becomes of each, and how a caption is put together."""
+"""What merge is made of: which tags count, what becomes of each, and how a caption is composed."""

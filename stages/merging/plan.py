@@ -1,4 +1,4 @@
-"""The merge plan: what becomes of each tag of each subject, as suggested, accepted, changed and taken back."""
+"""The merge plan: what becomes of each tag of each subject. It is suggested, accepted, changed and undone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace, write_atomic
 from stages.merging.tag_taxonomy import TagTaxonomy
 
-Action = Literal["absorb", "review", "drop", "keep"]  # in the order in which people want to see them
+Action = Literal["absorb", "review", "drop", "keep"]  # in the order of their display
 Rules = Mapping[Action, tuple[str, ...]]  # 'beard' for all subjects, 'smith=beard' for one
 SUGGESTION, PLAN, HISTORY = "decisions/suggested.parquet", "decisions/plan.parquet", "decisions/plan.earlier"
 USER_DECISION = "you decided so"
@@ -26,13 +26,13 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class MergeRow:
-    """One tag of one subject: the evidence, what becomes of it, and why."""
+    """One tag of one subject: the evidence, the action, and its reason."""
 
     subject: str
-    tag: str  # in prep's plain form
+    tag: str  # normalized
     count: float  # images that have it; near-duplicates count as one image
     coverage: float  # their share of the subject's images, 0 to 1
-    prior: float | None  # share of other images that have it; None: nobody knows
+    prior: float | None  # share of other images that have it; None: not known
     pmi: float | None  # bits
     z: float | None
     action: Action
@@ -41,68 +41,72 @@ class MergeRow:
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """All rows, and what they were made of."""
+    """All rows, and what they are based on."""
 
     rows: tuple[MergeRow, ...]
     source: str = ""  # digest of the manifest that was counted
-    notes: tuple[str, ...] = ()  # what was counted and how, in sentences
+    notes: tuple[str, ...] = ()  # what was counted and how
 
     @property
     def digest(self) -> str:
-        """sha256 over what changes captions, the absorbed and the dropped tags; empty if there are none."""
-        found = [(r.subject, r.tag, r.action) for r in sorted(self.rows, key=_order) if r.action in ("absorb", "drop")]
-        return hashlib.sha256(json.dumps(found, ensure_ascii=False).encode()).hexdigest() if found else ""
+        """sha256 over the absorbed and the dropped tags, which change captions; empty if there are none."""
+        removed = [
+            (r.subject, r.tag, r.action) for r in sorted(self.rows, key=_order) if r.action in ("absorb", "drop")
+        ]
+        return hashlib.sha256(json.dumps(removed, ensure_ascii=False).encode()).hexdigest() if removed else ""
 
     def tags(self, action: Action, subject: str) -> frozenset[str]:
         return frozenset(row.tag for row in self.rows if row.action == action and row.subject == subject)
 
-    def changed(self, rules: Rules, kinds: TagTaxonomy) -> MergePlan:
-        """The plan after decisions of the user's; absorbing a tag drops what it implies, unless that is protected.
+    def changed(self, rules: Rules, taxonomy: TagTaxonomy) -> MergePlan:
+        """The plan after the user's decisions. Absorbing a tag also drops the tags that it implies, unless protected.
 
-        What the user names is never changed by an implication. PrepError for a tag or a subject that the plan
-        does not have, and for a tag that is to become two things.
+        An implication never changes what the user decided. PrepError for a tag or a subject that the plan does
+        not have, and for a tag with two actions.
         """
         wanted = [
             (row.subject, row.tag, action)
-            for action, given in rules.items()
-            for rule in given
+            for action, tags in rules.items()
+            for rule in tags
             for row in self._named(rule)
         ]
         decided: dict[tuple[str, str], Action] = {}
         for subject, tag, action in wanted:
             if decided.setdefault((subject, tag), action) != action:
-                raise PrepError(f"{tag!r} is named to {decided[subject, tag]} and to {action}.", "Name it once.")
+                raise PrepError(
+                    f"{tag!r} is given to --{decided[subject, tag]} and to --{action}.", "Give it to one of them."
+                )
         implied = {
             (subject, parent): tag
             for (subject, tag), action in decided.items()
             if action == "absorb"
-            for parent in kinds.parents(tag)
-            if not kinds.protection(parent)
+            for parent in taxonomy.parents(tag)
+            if not taxonomy.protection(parent)
         }
         return replace(self, rows=tuple(_decided(row, decided, implied) for row in self.rows))
 
-    def accepted(self, before: MergePlan | None, kinds: TagTaxonomy) -> MergePlan:
-        """This suggestion with all that the user decided in the plan before, about tags that are gone as well."""
-        mine = [row for row in before.rows if row.reason == USER_DECISION] if before else []
+    def accepted(self, before: MergePlan | None, taxonomy: TagTaxonomy) -> MergePlan:
+        """This suggestion with the user's decisions in the plan before, those about tags that are gone included."""
+        decided = [row for row in before.rows if row.reason == USER_DECISION] if before else []
         known = {(row.subject, row.tag) for row in self.rows}
-        gone = tuple(row for row in mine if (row.subject, row.tag) not in known)
+        gone = tuple(row for row in decided if (row.subject, row.tag) not in known)
         rules: dict[Action, tuple[str, ...]] = {}
-        for row in mine:
+        for row in decided:
             rules[row.action] = (*rules.get(row.action, ()), f"{row.subject}={row.tag}")
-        return replace(self, rows=self.rows + gone).changed(rules, kinds)
+        return replace(self, rows=self.rows + gone).changed(rules, taxonomy)
 
     def _named(self, rule: str) -> list[MergeRow]:
-        """The rows that a rule means."""
+        """The rows that a rule names."""
         owner, tag = split_rule(rule, {row.subject for row in self.rows})
-        if found := [row for row in self.rows if row.tag == tag and owner in ("", row.subject)]:
-            return found
+        if rows := [row for row in self.rows if row.tag == tag and owner in ("", row.subject)]:
+            return rows
         close = difflib.get_close_matches(tag, {row.tag for row in self.rows}, n=1)
-        mend = f"Did you mean {close[0]!r}?" if close else "See the tags: prep merge --suggest"
-        raise PrepError(f"The plan has no tag {rule!r}.", mend)
+        hint = f"Did you mean {close[0]!r}?" if close else "Its tags: prep merge --suggest"
+        raise PrepError(f"The plan has no tag {rule!r}.", hint)
 
 
 def split_rule(rule: str, subjects: Iterable[str]) -> tuple[str, str]:
-    """The subject, empty for all, and the plain tag of 'beard' or 'smith=beard'; '=_=' is a tag."""
+    """The subject, empty for all, and the normalized tag of 'beard' or 'smith=beard'; '=_=' is a tag."""
     owner, equals, tag = rule.partition("=")
     return (owner, normalize_tag(tag)) if equals and tag and owner in set(subjects) else ("", normalize_tag(rule))
 
@@ -119,22 +123,22 @@ def read_plan(workspace: Workspace, name: str = PLAN) -> MergePlan | None:
         if head["format"] > _FORMAT:
             raise PrepError(f"{path} was written by a newer prep.", "Update prep to read it.")
         rows = tuple(read_rows(path, MergeRow))
-        if strange := {row.action for row in rows} - set(get_args(Action)):
-            raise ValueError(f"there is no action {min(strange)!r}")
+        if unknown := {row.action for row in rows} - set(get_args(Action)):
+            raise ValueError(f"there is no action {min(unknown)!r}")
         return MergePlan(rows, head["source"], tuple(head["notes"]))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         about = str(error).strip().split("\n")[0]
-        raise PrepError(f"{path} is damaged: {about}.", "Take the last change back: prep merge --undo") from None
+        raise PrepError(f"{path} is damaged: {about}.", "Restore the one before: prep merge --undo") from None
 
 
 def write_plan(workspace: Workspace, plan: MergePlan, name: str = PLAN) -> None:
-    """Write a plan whole or not at all."""
+    """Write a plan atomically."""
     head = {"format": _FORMAT, "source": plan.source, "notes": plan.notes}
     write_rows(workspace.path(name), plan.rows, MergeRow, {_META: json.dumps(head, ensure_ascii=False)})
 
 
 def save_plan(workspace: Workspace, plan: MergePlan) -> bool:
-    """Let a plan count from now on; the one before can come back. False when it says what is said already.
+    """Put a plan into effect and keep the one before for `undo_plan`; False when it is the same.
 
     A crash between the two writes leaves one step of undo that changes nothing.
     """
@@ -150,26 +154,26 @@ def save_plan(workspace: Workspace, plan: MergePlan) -> bool:
 
 
 def undo_plan(workspace: Workspace) -> MergePlan | None:
-    """Bring the plan before the last change back; None when that was no plan. PrepError when there is no change."""
+    """Restore the plan before the last change; None when there was none. PrepError without a change to undo."""
     path = workspace.path(PLAN)
     if earlier := _earlier(workspace):
         earlier[-1].replace(path)
         return read_plan(workspace)
     if not path.is_file():
-        raise PrepError("There is no plan to take back.", "Make one: prep merge --suggest, then prep merge --accept")
+        raise PrepError("There is no plan to undo.", "Make one: prep merge --suggest, then prep merge --accept")
     path.unlink()
     return None
 
 
 def _earlier(workspace: Workspace) -> list[Path]:
-    """The plans before, oldest first."""
+    """The earlier plans, oldest first."""
     return sorted(path for path in workspace.path(HISTORY).glob("*.parquet") if path.stem.isdecimal())
 
 
 def _decided(
     row: MergeRow, decided: Mapping[tuple[str, str], Action], implied: Mapping[tuple[str, str], str]
 ) -> MergeRow:
-    """A row after decisions, and after what they imply for tags that nobody decided about."""
+    """A row after the decisions, and after what they imply for tags without a decision."""
     key = row.subject, row.tag
     if key in decided:
         return replace(row, action=decided[key], reason=USER_DECISION)

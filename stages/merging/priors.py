@@ -1,4 +1,4 @@
-"""How common tags are among all images of the world that a tagger learned from: the counts beside its model."""
+"""How common tags are on the site that a tagger was trained on, from the counts in its selected_tags.csv."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 
 TAG_LIST = "selected_tags.csv"
+_HINT = f"Give the {TAG_LIST} of a WD14 model: --tag-counts FOLDER/{TAG_LIST}"
 
 
 @dataclass(frozen=True, slots=True)
 class Priors:
-    """The share of all posts that have a tag, by plain tag."""
+    """The share of all posts that have a tag, by normalized tag."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
-    source: str = "nobody counted these tags"  # where they come from, in words
+    source: str = "no counts of these tags are known"  # where the shares come from
 
 
 def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Callable[[str], str | None]) -> Priors:
-    """The counts in the user's file, else those beside the model that tagged the manifest; without either none.
+    """The counts in the user's file, else those of the model that tagged the manifest; without either none.
 
-    The model's list must be the very file that the manifest's history names, by its hash.
+    The model's list must have the hash that the manifest's history records.
     """
     if file:
         return read_priors(workspace.source(file), rename)
@@ -37,14 +38,14 @@ def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Cal
             continue
         if path := find_model_file(model):
             return read_priors(path, rename)
-        return Priors(source=f"the list of tags of {hub} is not on this machine; name it with --tag-counts FILE")
+        return Priors(source=f"the list of tags of {hub} is not on this machine: --tag-counts FILE")
     return Priors()
 
 
 def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
-    """From a list with the columns name, category and count: a tag's count by that of all posts.
+    """The shares in a list with the columns name, category and count, as SmilingWolf's WD14 models have it.
 
-    Every post has one rating (category 9), so their counts add up to all posts. PrepError for another file.
+    Every post has one rating (category 9), so the ratings' counts add up to all posts. PrepError for another file.
     """
     counts: dict[str, float] = {}
     posts = 0.0
@@ -52,9 +53,7 @@ def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             if not {"name", "category", "count"} <= set(reader.fieldnames or ()):
-                raise PrepError(
-                    f"{path} has no columns name, category and count.", f"Name a {TAG_LIST} of a wd14 model."
-                )
+                raise PrepError(f"{path} has no columns name, category and count.", _HINT)
             for row in reader:
                 count = float(row["count"])
                 if int(float(row["category"])) == 9:
@@ -62,11 +61,11 @@ def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
                 elif (tag := rename(row["name"])) is not None:
                     counts[normalize_tag(tag)] = max(count, counts.get(normalize_tag(tag), 0.0))
     except FileNotFoundError:
-        raise PrepError(f"There is no list of tags {path}.", "A relative path starts at the workspace.") from None
+        raise PrepError(f"There is no list of tags {path}.", "Relative paths start at the workspace.") from None
     except (csv.Error, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise PrepError(f"{path} is not a list of tags: {error}.", f"Name a {TAG_LIST} of a wd14 model.") from None
+        raise PrepError(f"{path} is not a list of tags: {error}.", _HINT) from None
     if posts <= 0:
-        raise PrepError(f"{path} counts no ratings, so the number of posts is not known.", "Take the model's own list.")
-    # A count of 0 or of all posts would be certainty; one post more or less is what the list cannot tell.
+        raise PrepError(f"{path} counts no ratings, so the number of posts is not known.", _HINT)
+    # A share of 0 or 1 would make log odds infinite: the counts are moved by one post.
     shares = {tag: min(max(count, 1.0), posts - 1) / posts for tag, count in counts.items()}
     return Priors(shares, f"{posts:,.0f} posts counted in {path.parent.name}/{path.name}")

@@ -1,4 +1,4 @@
-"""What becomes of each tag of an image on its way into the caption: kept, absorbed into the trigger, or dropped."""
+"""What becomes of each tag of an image on its way into the caption: kept, absorbed by the trigger, or dropped."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from pipeline.record import Annotation
 from pipeline.tag_text import normalize_tag
 
 Outcome = Literal["kept", "absorbed", "dropped"]
-HUMAN = "human"  # who says what people add
+HUMAN = "human"  # the signature of what people add
 
 
 @dataclass(frozen=True, slots=True)
 class TagOutcome:
-    """One tag above its threshold and what became of it; it has exactly one fate."""
+    """One tag above its threshold, and its one outcome."""
 
     annotation: Annotation
-    text: str  # after rules and edits, as a caption would spell it
+    text: str  # after rewrites and edits
     outcome: Outcome = "kept"
-    reason: str = ""  # of what is not kept, in words
+    reason: str = ""  # why it is not kept
 
     @property
     def tag(self) -> str:
+        """The normalized tag."""
         return normalize_tag(self.text)
 
     @property
@@ -33,66 +34,65 @@ class TagOutcome:
 
     @property
     def score(self) -> float:
-        """Without a score a tag is certain."""
-        return 1.0 if self.annotation.score is None else self.annotation.score
+        """The score, 1 for a tag without one."""
+        return _score(self.annotation)
 
-    def removed(self, what: Outcome, why: str) -> TagOutcome:
-        return replace(self, outcome=what, reason=why)
-
-
-def most_certain(tags: Iterable[Annotation]) -> list[Annotation]:
-    """Each tag once, as the tagger said it that is surest; the surest tag first, then by name."""
-    found: dict[str, Annotation] = {}
-    for a in tags:
-        known = found.get(normalize_tag(a.text))
-        if known is None or _score(a) > _score(known):
-            found[normalize_tag(a.text)] = a
-    return sorted(found.values(), key=lambda a: (-_score(a), normalize_tag(a.text)))
+    def removed(self, outcome: Outcome, reason: str) -> TagOutcome:
+        return replace(self, outcome=outcome, reason=reason)
 
 
-def deduplicate(fates: Iterable[TagOutcome]) -> list[TagOutcome]:
-    """Of tags that rules made the same, the first stays."""
-    met: set[str] = set()
+def most_certain(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """Each tag once, with its highest score; sorted by score, then by name."""
+    best: dict[str, Annotation] = {}
+    for annotation in annotations:
+        known = best.get(normalize_tag(annotation.text))
+        if known is None or _score(annotation) > _score(known):
+            best[normalize_tag(annotation.text)] = annotation
+    return sorted(best.values(), key=lambda a: (-_score(a), normalize_tag(a.text)))
+
+
+def deduplicate(outcomes: Iterable[TagOutcome]) -> list[TagOutcome]:
+    """Of kept tags that rules made equal, keep the first."""
+    kept: set[str] = set()
     result = []
-    for fate in fates:
-        result.append(fate.removed("dropped", "said twice") if fate.kept and fate.tag in met else fate)
-        met |= {fate.tag} if fate.kept else set()
+    for outcome in outcomes:
+        result.append(outcome.removed("dropped", "duplicate") if outcome.kept and outcome.tag in kept else outcome)
+        kept |= {outcome.tag} if outcome.kept else set()
     return result
 
 
-def apply_edits(fates: list[TagOutcome], edits: Iterable[Edit]) -> list[TagOutcome]:
-    """The fates after people's edits, in their order: what they add is kept, whatever absorbed or dropped it."""
+def apply_edits(outcomes: list[TagOutcome], edits: Iterable[Edit]) -> list[TagOutcome]:
+    """The outcomes after people's edits, applied in order: what they add is kept, whatever removed it before."""
     for edit in edits:
-        old = normalize_tag(edit.text)
+        tag = normalize_tag(edit.text)
         if edit.what == "remove":
-            fates = [f.removed("dropped", "removed by hand") if f.kept and f.tag == old else f for f in fates]
+            outcomes = [o.removed("dropped", "removed by hand") if o.kept and o.tag == tag else o for o in outcomes]
         elif edit.what == "replace":
-            fates = deduplicate(replace(f, text=edit.other) if f.kept and f.tag == old else f for f in fates)
-        elif edit.what == "add" and not any(f.kept and f.tag == old for f in fates):
-            at = next((n for n, f in enumerate(fates) if f.tag == old), len(fates))
-            known = (
-                fates[at] if at < len(fates) else TagOutcome(Annotation(edit.text, "tag", "", None, HUMAN), edit.text)
-            )
-            fates = [*fates[:at], replace(known, outcome="kept", reason=""), *fates[at + 1 :]]
-    return fates
+            outcomes = deduplicate(replace(o, text=edit.other) if o.kept and o.tag == tag else o for o in outcomes)
+        elif edit.what == "add" and not any(o.kept and o.tag == tag for o in outcomes):
+            at = next((number for number, o in enumerate(outcomes) if o.tag == tag), len(outcomes))
+            new = TagOutcome(Annotation(edit.text, "tag", "", None, HUMAN), edit.text)
+            known = outcomes[at] if at < len(outcomes) else new
+            outcomes = [*outcomes[:at], replace(known, outcome="kept", reason=""), *outcomes[at + 1 :]]
+    return outcomes
 
 
-def edit_texts(parts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
-    """Sentences or keywords after people's edits: what they add goes to the tags."""
-    parts = list(parts)
+def edit_texts(texts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
+    """Sentences or keywords after people's edits, without what they add: that becomes a tag."""
+    edited = list(texts)
     for edit in edits:
         old = normalize_tag(edit.text)
         if edit.what in ("remove", "replace"):
-            other = [edit.other] if edit.what == "replace" else []
-            parts = [new for part in parts for new in (other if normalize_tag(part) == old else [part])]
-    return parts
+            new = [edit.other] if edit.what == "replace" else []
+            edited = [text for before in edited for text in (new if normalize_tag(before) == old else [before])]
+    return edited
 
 
-def sort_outcomes(fates: Iterable[TagOutcome], pinned: Sequence[str], by_name: bool) -> list[TagOutcome]:
-    """In the order of the caption: those of `first` in its order, the rest by score or by name."""
-    front = {normalize_tag(tag): place for place, tag in enumerate(pinned)}
-    return sorted(fates, key=lambda f: (front.get(f.tag, len(front)), 0.0 if by_name else -f.score, f.tag))
+def sort_outcomes(outcomes: Iterable[TagOutcome], pinned: Sequence[str], by_name: bool) -> list[TagOutcome]:
+    """In the order of the caption: the pinned tags in their order, then the others by score or by name."""
+    position = {normalize_tag(tag): number for number, tag in enumerate(pinned)}
+    return sorted(outcomes, key=lambda o: (position.get(o.tag, len(position)), 0.0 if by_name else -o.score, o.tag))
 
 
-def _score(a: Annotation) -> float:
-    return 1.0 if a.score is None else a.score
+def _score(annotation: Annotation) -> float:
+    return 1.0 if annotation.score is None else annotation.score

@@ -1,4 +1,4 @@
-"""What tags are: kinds that stay changeable, parts of a body, groups that exclude each other, what implies what."""
+"""The taxonomy of tags: protected categories, body features, groups that exclude each other, implications, synonyms."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pipeline.tag_text import normalize_tag
 
 BUILT_IN = Path(__file__).with_name("tag_taxonomy.toml")
 _SECTIONS = ("protected", "noise", "features", "exclusive", "implications", "synonyms")
-_LISTS = {"noise": ("tags",), "features": ("words", "tags")}  # sections with these keys; the others name their own
+_FIXED_KEYS = {"noise": ("tags",), "features": ("words", "tags")}  # the other sections' keys are free
 
-Lists = Mapping[str, tuple[str, ...]]
-Tables = Mapping[str, Lists]
+TagLists = Mapping[str, tuple[str, ...]]
+Sections = Mapping[str, TagLists]
 
 
 @dataclass(frozen=True, slots=True)
 class TagPatterns:
-    """A set of tags, some of them with a star for whole words at one end."""
+    """A set of tags; a star at one end of a tag stands for whole words."""
 
     whole: frozenset[str]
     prefixes: tuple[str, ...]  # 'looking ' for 'looking *'
@@ -32,9 +32,9 @@ class TagPatterns:
     @classmethod
     def of(cls, entries: Iterable[str]) -> TagPatterns:
         entries = list(entries)
-        heads = tuple(entry[:-1] for entry in entries if entry.endswith(" *"))
-        tails = tuple(entry[1:] for entry in entries if entry.startswith("* "))
-        return cls(frozenset(e for e in entries if e[-2:] != " *" and e[:2] != "* "), heads, tails)
+        prefixes = tuple(entry[:-1] for entry in entries if entry.endswith(" *"))
+        suffixes = tuple(entry[1:] for entry in entries if entry.startswith("* "))
+        return cls(frozenset(e for e in entries if e[-2:] != " *" and e[:2] != "* "), prefixes, suffixes)
 
     def __contains__(self, tag: str) -> bool:
         return tag in self.whole or tag.startswith(self.prefixes) or tag.endswith(self.suffixes)
@@ -42,22 +42,22 @@ class TagPatterns:
 
 @dataclass(frozen=True, slots=True)
 class TagTaxonomy:
-    """The table of tag kinds; all questions take tags in prep's plain form."""
+    """What is known about tags; all methods take normalized tags."""
 
-    protected: Mapping[str, TagPatterns]
+    protected: Mapping[str, TagPatterns]  # by category
     noise: TagPatterns
     features: TagPatterns
-    exclusive: Mapping[str, frozenset[str]]  # by the name of the group
-    synonyms: Mapping[str, str]  # from what means the same to what is written
+    exclusive: Mapping[str, frozenset[str]]  # by group
+    synonyms: Mapping[str, str]  # from the other spellings to the one that captions use
     _parents: Mapping[str, frozenset[str]]
     _groups: Mapping[str, str]
 
     def protection(self, tag: str) -> str:
-        """The kind that keeps a tag from being absorbed, such as 'framing'; empty if none does."""
-        return next((kind for kind, terms in self.protected.items() if tag in terms), "")
+        """The category that protects a tag from being absorbed, such as 'framing'; empty if none does."""
+        return next((category for category, patterns in self.protected.items() if tag in patterns), "")
 
     def group(self, tag: str) -> str:
-        """The group of tags of which a subject has only one, such as 'eye color'; empty if there is none."""
+        """The group of which a subject has only one tag, such as 'eye color'; empty if there is none."""
         return self._groups.get(tag, "")
 
     def parents(self, tag: str) -> frozenset[str]:
@@ -65,37 +65,36 @@ class TagTaxonomy:
         return self._parents.get(tag, frozenset())
 
     def is_feature(self, tag: str) -> bool:
-        """Whether a tag names a part of a body: 'long hair', 'two side up'."""
+        """Whether a tag names a part of the body: 'long hair', 'two side up'."""
         return tag in self.features
 
 
 def read_taxonomy(path: Path | None = None) -> TagTaxonomy:
-    """prep's own table, extended by the user's file; PrepError when that one is broken or contradicts itself."""
-    own = _built_in()
-    return _taxonomy(own, {}) if path is None else _taxonomy(own, _read(path))
+    """prep's own taxonomy, extended by the user's file; PrepError when that is broken or contradicts itself."""
+    return _taxonomy(_built_in(), {} if path is None else _read(path))
 
 
 @functools.cache
-def _built_in() -> Tables:
+def _built_in() -> Sections:
     return _read(BUILT_IN)
 
 
-def _read(path: Path) -> Tables:
+def _read(path: Path) -> Sections:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PrepError(f"There is no table of kinds {path}.", "A relative path starts at the workspace.") from None
+        raise PrepError(f"There is no taxonomy {path}.", "Relative paths start at the workspace.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PrepError(f"{path} cannot be read: {error}.", "Mend that line.") from None
+        raise PrepError(f"The taxonomy {path} cannot be read: {error}.", "Correct that line.") from None
     refuse_unknown(data, _SECTIONS, str(path))
     return {name: _section(name, data[name], path) for name in data}
 
 
-def _section(name: str, table: Any, path: Path) -> Lists:
+def _section(name: str, table: Any, path: Path) -> TagLists:
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
         raise PrepError(f"{where} is {table!r}.", f'It must be a table: [{name}], then "NAME" = ["TAG", ...].')
-    if known := _LISTS.get(name):
+    if known := _FIXED_KEYS.get(name):
         refuse_unknown(table, known, where)
     for key, tags in table.items():
         if not isinstance(tags, list) or not all(isinstance(tag, str) and tag.strip() for tag in tags):
@@ -104,13 +103,13 @@ def _section(name: str, table: Any, path: Path) -> Lists:
     return {normalize_tag(key) if keyed_by_tag else key: tuple(map(normalize_tag, tags)) for key, tags in table.items()}
 
 
-def _taxonomy(own: Tables, more: Tables) -> TagTaxonomy:
+def _taxonomy(own: Sections, more: Sections) -> TagTaxonomy:
     protected, noise, features, exclusive, implications, synonyms = (
         _joined(own.get(name, {}), more.get(name, {})) for name in _SECTIONS
     )
     words = features.get("words", ())
     return TagTaxonomy(
-        {kind: TagPatterns.of(tags) for kind, tags in protected.items()},
+        {category: TagPatterns.of(tags) for category, tags in protected.items()},
         TagPatterns.of(noise.get("tags", ())),
         TagPatterns.of((*words, *(f"* {word}" for word in words), *features.get("tags", ()))),
         {name: frozenset(tags) for name, tags in exclusive.items()},
@@ -120,35 +119,35 @@ def _taxonomy(own: Tables, more: Tables) -> TagTaxonomy:
     )
 
 
-def _joined(one: Lists, other: Lists) -> Lists:
-    """Both, key by key; nothing of either is lost."""
+def _joined(one: TagLists, other: TagLists) -> TagLists:
+    """Both, key by key."""
     return {key: (*one.get(key, ()), *other.get(key, ())) for key in {**one, **other}}
 
 
-def _synonym_table(synonyms: Lists) -> Mapping[str, str]:
-    """From every other word to the one that is written; PrepError where that is itself another's synonym."""
-    found: dict[str, str] = {}
-    for written, others in synonyms.items():
+def _synonym_table(synonyms: TagLists) -> Mapping[str, str]:
+    """From every synonym to the tag that captions use; PrepError for a synonym of two tags."""
+    table: dict[str, str] = {}
+    for tag, others in synonyms.items():
         for other in others:
-            if other in synonyms or found.get(other, written) != written:
-                rival = other if other in synonyms else found[other]
+            second = "itself" if other in synonyms else table.get(other, tag)
+            if second != tag:
                 raise PrepError(
-                    f"The table of kinds calls {other!r} a synonym of {written!r} and also one of its own, {rival!r}.",
-                    "Write each synonym under one word.",
+                    f"The taxonomy lists {other!r} as a synonym of both {tag!r} and {second}.",
+                    "List each synonym once, and give it no synonyms of its own.",
                 )
-            found[other] = written
-    return found
+            table[other] = tag
+    return table
 
 
-def _all_implied(tag: str, implications: Lists) -> frozenset[str]:
-    """All that is implied, step by step; PrepError when a tag implies itself."""
-    found: set[str] = set()
+def _all_implied(tag: str, implications: TagLists) -> frozenset[str]:
+    """All that a tag implies, step by step; PrepError when it implies itself."""
+    implied: set[str] = set()
     waiting = [*implications[tag]]
     while waiting:
         parent = waiting.pop()
         if parent == tag:
-            raise PrepError(f"The table of kinds lets {tag!r} imply itself.", "Take one of these implications out.")
-        if parent not in found:
-            found.add(parent)
+            raise PrepError(f"In the taxonomy {tag!r} implies itself.", "Remove one of these implications.")
+        if parent not in implied:
+            implied.add(parent)
             waiting += implications.get(parent, ())
-    return frozenset(found)
+    return frozenset(implied)
