@@ -309,7 +309,7 @@ def test_accept_change_and_undo(home):
     assert captions(home) == first
     assert "no plan" in merge(home, "--undo")
     assert all("blonde hair" in caption for caption in captions(home))
-    with pytest.raises(PrepError, match="There is no plan to take back"):
+    with pytest.raises(PrepError, match="There is no plan to undo"):
         merge(home, "--undo")
 
 
@@ -320,7 +320,7 @@ def test_merging_twice_gives_the_same_manifest(home):
     home.manifest("merge").unlink()
     merge(home)
     assert Manifest.read(home.manifest("merge")).digest == digest
-    assert "as it was" in merge(home, "--accept")
+    assert "unchanged" in merge(home, "--accept")
     assert Manifest.read(home.manifest("merge")).digest == digest
 
 

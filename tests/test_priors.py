@@ -41,7 +41,7 @@ def test_the_list_beside_the_model_that_tagged(tmp_path, monkeypatch):
     assert found(Model(f"{HUB}/model.onnx", "0"), right).shares["solo"] == pytest.approx(0.592, abs=1e-6)
     other = found(Model(name, "0" * 64))  # another version's list is not what tagged
     assert not other.shares
-    assert other.source == f"the list of tags of {HUB} is not on this machine: --tag-counts FILE"
+    assert other.missing == f"The list of tags of {HUB} is not on this machine: --tag-counts FILE"
     assert not found().shares
     assert find_priors(manifest(tmp_path / "t.parquet", []), str(path), home, str).shares
 

@@ -109,7 +109,7 @@ def test_without_any_prior_only_coverage_counts(home):
     assert rows["fox ears"].reason == "frequency elsewhere not known"
     assert rows["mole under eye"].action == "keep"
     assert rows["smile"].action == "keep"  # protected all the same
-    assert found.notes == ("smith: 25 images. Compared with: nobody counted these tags.",)
+    assert found.notes == ("smith: 25 images. How often other images have these tags is not known: --tag-counts FILE",)
 
 
 def test_an_exclusive_group_asks(home):

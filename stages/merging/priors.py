@@ -22,7 +22,8 @@ class Priors:
     """The share of all posts that have a tag, by normalized tag."""
 
     shares: Mapping[str, float] = field(default_factory=dict)
-    source: str = "no counts of these tags are known"  # where the shares come from
+    source: str = ""  # where the shares come from
+    missing: str = ""  # why there are none
 
 
 def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Callable[[str], str | None]) -> Priors:
@@ -38,8 +39,8 @@ def find_priors(manifest: Manifest, file: str, workspace: Workspace, rename: Cal
             continue
         if path := find_model_file(model):
             return read_priors(path, rename)
-        return Priors(source=f"the list of tags of {hub} is not on this machine: --tag-counts FILE")
-    return Priors()
+        return Priors(missing=f"The list of tags of {hub} is not on this machine: --tag-counts FILE")
+    return Priors(missing="How often other images have these tags is not known: --tag-counts FILE")
 
 
 def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:

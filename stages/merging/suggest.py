@@ -200,6 +200,8 @@ def _notes(counts: Mapping[ImageGroup, TagCounts], priors: Priors, options: Sugg
         )
         other = f"the regularization images of {group.class_name}" if group.class_name in regularized else ""
         sources = " and ".join(filter(None, (other, priors.source)))
-        yield f"{group.subject}: {counted.images:,.0f} images{copies}. Compared with: {sources}."
+        missing = priors.missing and f" {priors.missing}"
+        compared = f" Compared with: {sources}." if sources else ""
+        yield f"{group.subject}: {counted.images:,.0f} images{copies}.{compared}{missing}"
         if counted.records > MAX_COMPARED and options.near_duplicate_bits:
             yield f"{group.subject}: of more than {MAX_COMPARED:,} images only equal hashes count as near-duplicates."
