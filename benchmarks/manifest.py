@@ -293,7 +293,7 @@ def prep_edit(home: Path) -> None:
 
 def captions(home: Path) -> None:
     """The same for a user: prep edit with its filter, then prep merge over the whole set."""
-    from pipeline.commands.edit import EditSelection, changes, choose, owners
+    from pipeline.commands.edit import EditSelection, changes, select_rows, owners
     from pipeline.edits import JOURNAL, Edit
     from pipeline.engines import local
     from pipeline.execution import RunSettings
@@ -309,7 +309,7 @@ def captions(home: Path) -> None:
         path.unlink(missing_ok=True)
     review = Review.open(workspace)
     edit = Edit("replace", EDITED.replace("_", " "), "cap")
-    rows = choose(review.table, EditSelection(filter=EDITED))
+    rows = select_rows(review.table, EditSelection(filter=EDITED))
     ids = owners(review, rows)
     assert sum(1 for _ in changes(review, rows, review.edits, review.edits.supposing(ids, [edit]))) > 100
     review.edits.append(workspace, ids, [edit])

@@ -37,9 +37,9 @@ def items(folder: Path, entries: list[tuple[DatasetFolder, str, str]]) -> list[D
         image = folder / f"{number}.png"
         image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]) * number)
         made.append(DatasetItem(image, f"{shelf.path('x')}/{stem}.png", caption))
-    return sorted(made, key=lambda item: item.place)
+    return sorted(made, key=lambda item: item.dataset_path)
 
 
 def said(found: list[DatasetItem]) -> list[tuple[str, str | None, bytes]]:
     """What a set says, whatever files it lies in."""
-    return sorted((item.place, item.caption, item.image.read_bytes()) for item in found)
+    return sorted((item.dataset_path, item.caption, item.image.read_bytes()) for item in found)

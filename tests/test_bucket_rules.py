@@ -14,12 +14,12 @@ def sized(one, width, height):
 
 def test_too_few_images_for_a_batch(tmp_path):
     records = [*SET, sized(good(12), 640, 384), sized(prior(20), 640, 384)]
-    aims = TrainingTargets(batch=4, repeats={TOKEN: 2})
+    aims = TrainingTargets(batch_size=4, repeats={TOKEN: 2})
     told = found(tmp_path, records, aims)["too few images for a batch"]
     assert (told.count, set(told.images), told.severity) == (2, {"raw/12.jpg", "raw/20.jpg"}, "warning")
     assert told.message.startswith("An epoch shows 3 images of 640 x 384, and a batch holds 4: ")
-    assert found(tmp_path, records, TrainingTargets(batch=3, repeats={TOKEN: 2})) == {}
-    assert found(tmp_path, records, TrainingTargets(batch=1)) == {}
+    assert found(tmp_path, records, TrainingTargets(batch_size=3, repeats={TOKEN: 2})) == {}
+    assert found(tmp_path, records, TrainingTargets(batch_size=1)) == {}
 
 
 def test_sides_that_latents_cannot_have(tmp_path):
@@ -29,4 +29,4 @@ def test_sides_that_latents_cannot_have(tmp_path):
 
 def test_validation_images_fill_no_batch(tmp_path):
     held = sized(good(12, role="val"), 640, 384)
-    assert found(tmp_path, [*SET, held], TrainingTargets(batch=8)) == {}
+    assert found(tmp_path, [*SET, held], TrainingTargets(batch_size=8)) == {}

@@ -10,7 +10,7 @@ def test_images_of_all_folders_with_what_lies_beside_them(tmp_path):
     (tmp_path / "deep" / "a.txt").write_text("hat, tree")
     (tmp_path / "deep" / "again").symlink_to(tmp_path)
     assert caption_files.detect(tmp_path)
-    assert [(item.place, item.caption) for item in caption_files.read(tmp_path, "smith man")] == [
+    assert [(item.dataset_path, item.caption) for item in caption_files.read(tmp_path, "smith man")] == [
         ("train_x/10_smith man/a.png", None),
         ("train_x/10_smith man/deep--a.JPG", "hat, tree"),
         ("train_x/10_smith man/deep--er--b.webp", None),

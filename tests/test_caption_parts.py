@@ -39,7 +39,7 @@ def test_phrases_are_found_as_whole_words():
     chunks = CaptionSplitter()(pa.array(captions))
 
     def having(phrase):
-        return [n for n, yes in enumerate(chunks.captions(chunks.holding(phrase), len(captions))) if yes]
+        return [n for n, yes in enumerate(chunks.captions_with(chunks.contains(phrase), len(captions))) if yes]
 
     assert having("smith") == [0, 2]
     assert having("red hat") == [0, 2]
@@ -53,7 +53,7 @@ def test_phrases_are_found_as_whole_words():
 def test_pieces_are_spelled_as_everywhere(pieces):
     pieces = [piece.replace(",", ";").replace("\\", "/") for piece in pieces]
     chunks = CaptionSplitter()(pa.array(pieces, pa.string()))
-    assert [chunks.plains[code].as_py() for code in chunks.codes] == [normalize_tag(piece) for piece in pieces]
+    assert [chunks.texts[code].as_py() for code in chunks.codes] == [normalize_tag(piece) for piece in pieces]
 
 
 @given(st.text("ab _^.é1Σ", min_size=1, max_size=4), st.lists(st.text("ab _^.é1Σ", max_size=9), min_size=1, max_size=6))
@@ -61,8 +61,8 @@ def test_a_phrase_is_found_as_pythons_regular_expressions_find_it(phrase, pieces
     chunks = CaptionSplitter()(pa.array(pieces, pa.string()))
     wanted = normalize_tag(phrase)
     whole = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)") if re.search(r"\w", wanted) else None
-    expected = [bool(whole.search(text)) if whole else text == wanted for text in chunks.plains.to_pylist()]
-    assert chunks.holding(phrase).tolist() == expected
+    expected = [bool(whole.search(text)) if whole else text == wanted for text in chunks.texts.to_pylist()]
+    assert chunks.contains(phrase).tolist() == expected
 
 
 def test_a_cutter_forgets_when_it_knows_too_much(monkeypatch):

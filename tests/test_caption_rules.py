@@ -82,7 +82,7 @@ def test_the_limit_is_in_tokens_and_exact(tmp_path, limit):
     fits = TOKEN + ", hat" + " hat" * (limit - 2 - tokens.count(TOKEN))
     longer = f"{fits}."
     assert (tokens.count(fits), tokens.count(longer)) == (limit, limit + 1)
-    told = found(tmp_path, [good(0, caption=fits), good(1, caption=longer)], TrainingTargets(tokens=limit))
+    told = found(tmp_path, [good(0, caption=fits), good(1, caption=longer)], TrainingTargets(max_tokens=limit))
     assert told["caption too long"].images == ("raw/1.jpg",)
     assert f"more than {limit} CLIP tokens" in told["caption too long"].message
 
@@ -102,7 +102,7 @@ def test_what_is_absorbed_must_be_gone(tmp_path):
 
 
 def test_a_separator_that_training_knows(tmp_path):
-    assert found(tmp_path, [*SET, good(12, caption=f"{TOKEN} ||| hat")], TrainingTargets(separator="|||")) == {}
+    assert found(tmp_path, [*SET, good(12, caption=f"{TOKEN} ||| hat")], TrainingTargets(keep_separator="|||")) == {}
 
 
 @given(st.lists(st.sampled_from(["hat", "red hat", "", " ", "smthx", "^_^", "a, b", "beard"]), max_size=8))

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from pipeline.checks import caption_vectors
-from pipeline.checks.caption_vectors import keep_captions, source_of
+from pipeline.checks.caption_vectors import embed_captions, find_caption_model
 from pipeline.errors import PrepError
 from pipeline.history import HistoryStep, Model
 from pipeline.manifest import write_manifest
@@ -49,8 +49,8 @@ def written(workspace, tiny, records):
 
 
 def keep(manifest, workspace, tiny, told=None):
-    source = source_of(manifest, workspace, str(tiny), "")
-    keep_captions(manifest, workspace, source, lambda done, total: (told if told is not None else []).append(total))
+    source = find_caption_model(manifest, workspace, str(tiny), "")
+    embed_captions(manifest, workspace, source, lambda done, total: (told if told is not None else []).append(total))
     return VectorStore.of(workspace, source.key)
 
 

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.checks.contradiction_rules import families
+from pipeline.checks.contradiction_rules import exclusive_groups
 from tests.checking import TOKEN, copy, found, good
 
 SET = [good(n) for n in range(12)]
 
 
 def test_values_that_imply_each_other_are_one():
-    hair = families()["hair length"]
+    hair = exclusive_groups()["hair length"]
     assert hair["long hair"] == hair["very long hair"] != hair["short hair"]
-    assert families()["eye color"]["blue eyes"] != families()["eye color"]["green eyes"]
+    assert exclusive_groups()["eye color"]["blue eyes"] != exclusive_groups()["eye color"]["green eyes"]
 
 
 def test_near_identical_images_say_the_same(tmp_path):

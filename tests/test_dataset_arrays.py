@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.checks.caption_pages import pages
-from pipeline.checks.check import read_captions
-from pipeline.checks.dataset_arrays import ROLES, is_scene_tag, load_arrays
+from pipeline.checks.caption_pages import read_pages
+from pipeline.checks.check import apply_caption_rules
+from pipeline.checks.dataset_arrays import ROLES, background_tag, load_arrays
 from pipeline.checks.finding import FindingCollector
 from pipeline.checks.rule_context import RuleContext, TrainingTargets
 from tests.checking import TOKEN, copy, good, prior, written
@@ -14,7 +14,7 @@ def dealt(folder, records, repeats=None):
     manifest = written(folder, records)
     facts = RuleContext(TrainingTargets(), frozenset({TOKEN}))
     return list(manifest.records()), load_arrays(
-        read_captions(pages(manifest), facts, FindingCollector()), repeats or {}
+        apply_caption_rules(read_pages(manifest), facts, FindingCollector()), repeats or {}
     )
 
 
@@ -28,9 +28,9 @@ def test_each_image_has_its_card(tmp_path):
     assert [cards.classes[number] for number in cards.class_name] == ["man"] * len(stored)
     repeats = {records[1].id: 7, records[2].id: 12, prior(9).id: 1}
     assert cards.repeats.tolist() == [repeats.get(one.id, 5) for one in stored]
-    same_root = cards.root == cards.root[[one.id for one in stored].index(good(0).id)]
-    assert same_root.sum() == 2 and len(set(cards.pixels.tolist())) == len(stored)
-    assert (cards.caption == 0).tolist() == [one.caption == "" for one in stored]
+    same_root = cards.root_hash == cards.root_hash[[one.id for one in stored].index(good(0).id)]
+    assert same_root.sum() == 2 and len(set(cards.pixel_hash.tolist())) == len(stored)
+    assert (cards.caption_hash == 0).tolist() == [one.caption == "" for one in stored]
 
 
 def test_nothing_has_no_cards(tmp_path):
@@ -38,5 +38,5 @@ def test_nothing_has_no_cards(tmp_path):
 
 
 def test_backgrounds():
-    assert is_scene_tag("White_Background") == "white background"
-    assert [is_scene_tag(tag) for tag in ("simple_background", "background", "hat", "blurry background")] == [""] * 4
+    assert background_tag("White_Background") == "white background"
+    assert [background_tag(tag) for tag in ("simple_background", "background", "hat", "blurry background")] == [""] * 4

@@ -61,7 +61,7 @@ def test_a_table_of_csv_and_captions_beside(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.png").touch()
     (tmp_path / "metadata.csv").write_text('file_name,caption\na.png,"smith, ""hat"""\nb.png,tree\n')
-    assert [(i.place, i.caption) for i in imagefolder.read(tmp_path, "smith man")] == [
+    assert [(i.dataset_path, i.caption) for i in imagefolder.read(tmp_path, "smith man")] == [
         ("train_x/10_smith man/a.png", 'smith, "hat"'),
         ("train_x/10_smith man/b.png", "tree"),
     ]

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from pipeline.commands.import_ import ImportOptions, import_set
+from pipeline.commands.import_ import ImportOptions, import_dataset
 from pipeline.edits import Journal
 from pipeline.errors import PrepError
 from pipeline.recipe import Recipe, RegularizationTable, SubjectTable
@@ -39,7 +39,7 @@ def kohya(root):
 
 
 def bring(source, folder, wish=None):
-    return import_set(source, folder, wish or ImportOptions(), lambda done, total: None)
+    return import_dataset(source, folder, wish or ImportOptions(), lambda done, total: None)
 
 
 def captions(workspace):

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import DatasetItem, caption_beside, checked
+from pipeline.exchange.item import DatasetItem, check_items, read_caption
 
 
 @pytest.mark.parametrize("place", ["../a.png", "x/../../a.png", "/etc/a.png", "a.png", "x/a\x1b[2J.png", "x/a\n.png"])
 def test_a_place_outside_of_the_set_is_refused(place):
     with pytest.raises(PrepError, match="is no place in a data set") as told:
-        list(checked([DatasetItem(Path("a.png"), place, "")]))
+        list(check_items([DatasetItem(Path("a.png"), place, "")]))
     assert "\x1b" not in str(told.value)
 
 
@@ -20,8 +20,8 @@ def test_two_images_never_share_a_caption(other):
     """Kohya's reader gives a.png and a.jpg the same caption file (facts 1.2)."""
     items = [DatasetItem(Path("a.png"), place, "") for place in ("train/1_x/a.png", "train/2_x/a.png", other)]
     with pytest.raises(PrepError, match="Two images are named"):
-        list(checked(items))
-    assert len(list(checked(items[:2]))) == 2
+        list(check_items(items))
+    assert len(list(check_items(items[:2]))) == 2
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def test_two_images_never_share_a_caption(other):
 )
 def test_a_caption_is_read_word_for_word(tmp_path, data, text):
     (tmp_path / "a.caption").write_bytes(data)
-    assert caption_beside(tmp_path / "a.png") == text
-    assert caption_beside(tmp_path / "b.png") is None
+    assert read_caption(tmp_path / "a.png") == text
+    assert read_caption(tmp_path / "b.png") is None
 
 
 def test_txt_comes_before_caption_and_utf16_is_refused(tmp_path):
     (tmp_path / "a.caption").write_text("old")
     (tmp_path / "a.txt").write_text("new")
-    assert caption_beside(tmp_path / "a.png") == "new"
+    assert read_caption(tmp_path / "a.png") == "new"
     (tmp_path / "a.txt").write_bytes("new".encode("utf-16"))
     with pytest.raises(PrepError, match=r"a\.txt is UTF-16, not UTF-8\."):
-        caption_beside(tmp_path / "a.png")
+        read_caption(tmp_path / "a.png")

@@ -20,11 +20,11 @@ def test_a_caption_lies_beside_each_image_and_images_are_linked(tmp_path):
         "train_x/10_smith man/a.caption": b"smith, hat",
         "reg_x/1_man/b.caption": b"\n",
     }
-    assert all((tmp_path / "set" / item.place).samefile(item.image) for item in made)
+    assert all((tmp_path / "set" / item.dataset_path).samefile(item.image) for item in made)
 
 
 def places(source):
-    return sorted(item.place for item in kohya.read(source, ""))
+    return sorted(item.dataset_path for item in kohya.read(source, ""))
 
 
 @pytest.mark.parametrize("start", [".", "train_x"])
@@ -32,7 +32,7 @@ def test_regularization_and_validation_are_found_beside_training(tmp_path, start
     shelves = (SMITH, MAN, DatasetFolder("val", 1, "smith", "man"))
     made = items(tmp_path / "p", [(shelf, "a", "") for shelf in shelves])
     kohya.write(made, tmp_path / "set", ExportOptions())
-    assert places(tmp_path / "set" / start) == sorted(item.place for item in made)
+    assert places(tmp_path / "set" / start) == sorted(item.dataset_path for item in made)
 
 
 def test_what_the_gui_makes(tmp_path):

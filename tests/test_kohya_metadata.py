@@ -51,7 +51,7 @@ def test_a_foreign_set_with_stems_and_tags(tmp_path):
         '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "pics"\nmetadata_file = "meta.json"\nnum_repeats = 3\n'
     )
     assert kohya_metadata.detect(tmp_path)
-    assert [(i.place, i.caption) for i in kohya_metadata.read(tmp_path, "")] == [
+    assert [(i.dataset_path, i.caption) for i in kohya_metadata.read(tmp_path, "")] == [
         ("train/3_pics/a.png", "a man,hat, tree"),
         ("train/3_pics/b.jpg", "sea"),
     ]

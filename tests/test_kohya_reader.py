@@ -144,7 +144,7 @@ def test_folders_below_are_not_looked_into(made):
 
 def test_the_wrong_level(made, tmp_path):
     told = look(made / "10_smthx man")
-    assert told["wrong folder level"].fix == f"Name its parent: {made}"
+    assert told["wrong folder level"].hint == f"Name its parent: {made}"
     assert set(told) == {"wrong folder level"}  # the images are looked at all the same
     images(tmp_path / "plain", [f"{n}.png" for n in range(6)])
     assert "the images lie directly in it" in look(tmp_path / "plain")["wrong folder level"].message

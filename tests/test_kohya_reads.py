@@ -90,7 +90,7 @@ def test_metadata(entries):
             return
         found = [i for subset in theirs.configured(root / "set" / "dataset.toml") for i in theirs.loaded(subset)]
         assert sorted((Path(i.path).relative_to(root / "set").as_posix(), i.repeats, i.caption) for i in found) == [
-            (item.place, item.folder_spec.repeats, item.text) for item in made if item.folder_spec.role != "val"
+            (item.dataset_path, item.folder_spec.repeats, item.text) for item in made if item.folder_spec.role != "val"
         ]
 
 

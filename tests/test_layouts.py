@@ -27,14 +27,14 @@ def taken_in(target, room):
 @settings(max_examples=40, deadline=None)
 def test_export_then_import_then_export_is_the_identity(name, entries):
     """The same bytes in the same files, for any captions, names and subjects."""
-    write, form = LAYOUTS[name].write, ExportOptions(resolution=512, shard=20_000)
+    write, form = LAYOUTS[name].write, ExportOptions(resolution=512, shard_bytes=20_000)
     with tempfile.TemporaryDirectory() as room:
         home = Path(room)
         made = items(home / "images", entries)
         write(made, home / "one", form)
         found = taken_in(home / "one", home / "unpacked")
         assert said(found) == said(made)
-        write(sorted(found, key=lambda item: item.place), home / "two", form)
+        write(sorted(found, key=lambda item: item.dataset_path), home / "two", form)
         if (home / "one").is_file():
             assert (home / "one").read_bytes() == (home / "two").read_bytes()
         else:

@@ -62,20 +62,20 @@ def workspace(tmp_path):
 
 def test_the_numbers_of_a_set(workspace):
     found = planned(workspace, train_stage(batch_size=3, epochs=2))
-    assert [(s.token, s.sources, s.images, s.repeats, s.shown) for s in found.subjects] == [
+    assert [(s.token, s.sources, s.images, s.repeats, s.per_epoch) for s in found.subjects] == [
         ("mug", 2, 2, 3.0, 6),
         ("smith", 5, 5, 4.0, 20),
     ]
-    assert [(p.class_name, p.images, p.shown) for p in found.priors] == [("man", 3, 20)]
+    assert [(p.class_name, p.images, p.per_epoch) for p in found.regularization] == [("man", 3, 20)]
     # 16 drawings of smith and 20 of men are square, 4 of smith and 6 of the mug are wide.
     square, wide = found.buckets
-    assert (square.width, square.height, square.images, square.shown, square.batches, square.short) == (
+    assert (square.width, square.height, square.images, square.per_epoch, square.batches, square.partial_batches) == (
         512, 512, 7, 36, 12, 0,
     )  # fmt: skip
-    assert (wide.width, wide.images, wide.shown, wide.batches, wide.short) == (640, 3, 10, 4, 1)
-    assert (found.steps_per_epoch, found.steps, found.validation, found.given) == (16, 32, 1, False)
+    assert (wide.width, wide.images, wide.per_epoch, wide.batches, wide.partial_batches) == (640, 3, 10, 4, 1)
+    assert (found.steps_per_epoch, found.steps, found.validation, found.steps_given) == (16, 32, 1, False)
     # 7 images take 700 draws of theirs; 26 of 46 drawings are, and a step holds 3.
-    assert found.advised == round(700 * 46 / 26 / 3) == 413
+    assert found.suggested_steps == round(700 * 46 / 26 / 3) == 413
 
 
 def test_the_steps_are_the_trainers(workspace):
@@ -88,15 +88,15 @@ def test_the_steps_are_the_trainers(workspace):
 
 def test_regularization_can_be_off_and_steps_given(workspace):
     found = planned(workspace, train_stage(prior_loss_weight=0.0, steps=7))
-    assert (found.priors, found.steps, found.steps_per_epoch, found.given) == ((), 7, 26, True)
+    assert (found.regularization, found.steps, found.steps_per_epoch, found.steps_given) == ((), 7, 26, True)
 
 
 def test_what_is_usual(workspace):
     by_token = {s.token: s for s in planned(workspace, train_stage()).subjects}
     assert (by_token["smith"].dreambooth_steps, by_token["smith"].dreambooth_rate) == (1500, "1e-6 to 2e-6")
     assert (by_token["mug"].dreambooth_steps, by_token["mug"].dreambooth_rate) == (400, "2e-6")
-    assert (by_token["smith"].steps, by_token["smith"].vectors) == (500, (2, 2))
-    assert (by_token["smith"].balanced, by_token["mug"].balanced) == (3, 8)  # 15 to 16, nearest to 26 in all
+    assert (by_token["smith"].lora_steps, by_token["smith"].vectors) == (500, (2, 2))
+    assert (by_token["smith"].balanced_repeats, by_token["mug"].balanced_repeats) == (3, 8)  # 15 to 16, nearest to 26 in all
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
     merged = written(home.root, "merge", records, HistoryStep("merge", 1, {}, "y"))
     options = Build(repeats=("smith=4",), validation_share=0.3, near_duplicate_bits=0)
     early = planned(home, train_stage(batch_size=2), options)
-    assert early.origin == "manifests/merge.parquet, as prep build would lay it out"
+    assert early.source == "manifests/merge.parquet, as prep build would lay it out"
     assert not home.dataset.exists() and not home.manifest("build").exists()
     placed = [one for some in options.place_records(merged, home) for one in some]
     write_manifest(home.manifest("build"), [placed], (*merged.history, HistoryStep("build", 1, {}, "z")))
@@ -173,7 +173,7 @@ def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
     assert late == replace(early, origin="manifests/build.parquet")
     assert [(s.token, s.images, s.repeats) for s in late.subjects] == [("smith", 5, 4.0)] and late.validation == 1
     newer = written(home.root, "merge", records[:5] + records[6:], HistoryStep("merge", 1, {"a": 1}, "y"))
-    assert planned(home, train_stage(), options).origin.startswith("manifests/merge.parquet") and newer.counts.found == 8
+    assert planned(home, train_stage(), options).source.startswith("manifests/merge.parquet") and newer.counts.found == 8
 
 
 def test_a_plan_for_a_folder_of_kohyas(tmp_path):

@@ -41,7 +41,7 @@ def test_the_image_unlike_the_rest(tmp_path):
     assert (found.severity, found.rule, found.images) == ("note", "unlike the rest", ("raw/10.jpg",))
     assert found.message == ("The image is unlike the rest of its subject; 11 of 12 images of smthx compared by CLIP.")
     assert (
-        found.fix == "Look whether it shows the subject, and is meant to; if not, leave it out: prep edit NAME --drop"
+        found.hint == "Look whether it shows the subject, and is meant to; if not, leave it out: prep edit NAME --drop"
     )
 
 

@@ -20,7 +20,7 @@ SMITH = DatasetFolder("train", 10, "smith", "man")
 def many(folder, count, size=10_000):
     made = items(folder, [(SMITH, f"{n:04d}", f"smith, {n}") for n in range(count)])
     for item in made:
-        item.image.write_bytes(hashlib.sha256(item.place.encode()).digest() * (size // 32))
+        item.image.write_bytes(hashlib.sha256(item.dataset_path.encode()).digest() * (size // 32))
     return made
 
 
@@ -40,18 +40,18 @@ def test_the_files_of_a_sample_follow_one_another_under_one_key(tmp_path):
 
 def test_the_same_set_is_the_same_bytes_on_another_day(tmp_path):
     made = many(tmp_path / "p", 20)
-    webdataset.write(made, tmp_path / "one", ExportOptions(shard=70_000))
+    webdataset.write(made, tmp_path / "one", ExportOptions(shard_bytes=70_000))
     for item in made:
         os.utime(item.image, (1, 1))
         item.image.chmod(0o600)
-    webdataset.write(iter(made), tmp_path / "two", ExportOptions(shard=70_000))
+    webdataset.write(iter(made), tmp_path / "two", ExportOptions(shard_bytes=70_000))
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
 @pytest.mark.parametrize("most", [30_000, 70_000, 10**9])
 def test_no_shard_is_larger_than_asked_and_none_is_lost(tmp_path, most):
     made = many(tmp_path / "p", 20)
-    webdataset.write(made, tmp_path / "set", ExportOptions(shard=most))
+    webdataset.write(made, tmp_path / "set", ExportOptions(shard_bytes=most))
     shards = sorted((tmp_path / "set").iterdir())
     assert [shard.name for shard in shards] == [f"train_x-{n:06d}.tar" for n in range(len(shards))]
     assert all(shard.stat().st_size <= most for shard in shards)
@@ -61,7 +61,7 @@ def test_no_shard_is_larger_than_asked_and_none_is_lost(tmp_path, most):
     for shard in shards:
         with tarfile.open(shard) as tar:
             found += [member.name for member in tar if member.name.endswith(".png")]
-    assert found == [item.place for item in made]
+    assert found == [item.dataset_path for item in made]
 
 
 def test_a_name_with_two_dots_is_refused(tmp_path):

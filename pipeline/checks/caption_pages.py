@@ -53,7 +53,7 @@ class RowPage:
 
     def words(self, name: str) -> tuple[np.ndarray, list[str]]:
         """A column of repeating words: the number of each row's word, and the words."""
-        return coded(self.column(name))
+        return dictionary_codes(self.column(name))
 
     def equal(self, name: str, word: str) -> np.ndarray:
         """Which rows of a column hold a word."""
@@ -62,7 +62,7 @@ class RowPage:
         return found
 
 
-def pages(manifest: Manifest) -> Iterator[RowPage]:
+def read_pages(manifest: Manifest) -> Iterator[RowPage]:
     """The kept images of a manifest; of build's those that it placed, which are all that is trained on.
 
     PrepError when the file is damaged.
@@ -75,13 +75,13 @@ def pages(manifest: Manifest) -> Iterator[RowPage]:
         with pq.ParquetFile(manifest.path, read_dictionary=list(_FEW_WORDS), pre_buffer=False) as file:
             # Group by group: Arrow cannot yet join nested dictionaries of several groups in one batch.
             groups = (file.read_row_group(n, columns=list(_WANTED)) for n in range(file.num_row_groups))
-            yield from cut((batch for table in groups for batch in table.to_batches()), placed)
+            yield from kept_pages((batch for table in groups for batch in table.to_batches()), placed)
     except (pa.ArrowException, OSError) as error:
         said = str(error).strip().split("\n")[0]
         raise PrepError(f"{manifest.path} is damaged: {said}", "Delete it and run its stage again.") from None
 
 
-def cut(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[RowPage]:
+def kept_pages(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[RowPage]:
     """Pages of the kept images in batches of records; only those with a place in the set if `placed`."""
     import numpy as np
     import pyarrow.compute as pc
@@ -98,18 +98,18 @@ def cut(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[RowPage]:
             yield RowPage(rows, batch if mask.all() else batch.filter(keep))
 
 
-def texts(manifest: Manifest, rows: np.ndarray, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
+def read_columns(manifest: Manifest, rows: np.ndarray, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
     """What some columns say of the kept images in some rows, in ascending order."""
     import numpy as np
 
     found: list[tuple[str, ...]] = []
-    for page in pages(manifest):
+    for page in read_pages(manifest):
         inside = np.flatnonzero(np.isin(page.rows, rows))
         found += zip(*(page.column(name).take(inside).to_pylist() for name in columns), strict=True)
     return found
 
 
-def coded(array: Any) -> tuple[np.ndarray, list[str]]:
+def dictionary_codes(array: Any) -> tuple[np.ndarray, list[str]]:
     """An Arrow array of words as numbers and the list of the words; null is the empty word."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -120,7 +120,7 @@ def coded(array: Any) -> tuple[np.ndarray, list[str]]:
     return array.indices.to_numpy(zero_copy_only=False), words
 
 
-def names(manifest: Manifest, rows: list[int]) -> list[str]:
+def image_names(manifest: Manifest, rows: list[int]) -> list[str]:
     """What to call the records in some rows, in ascending order; reads only the row groups that hold them."""
     import pyarrow.parquet as pq
 

@@ -28,32 +28,32 @@ class CaptionParts:
     rows: np.ndarray  # int64, ascending: which caption of the page
     codes: np.ndarray  # which of `plains`
     tokens: np.ndarray  # int64: CLIP's of each caption
-    plains: pa.Array  # the distinct pieces, as `plain` spells them
+    texts: pa.Array  # the distinct pieces, as `plain` spells them
 
-    def holding(self, phrase: str) -> np.ndarray:
+    def contains(self, phrase: str) -> np.ndarray:
         """For each distinct piece whether it holds a phrase: all of it, as whole words."""
         import numpy as np
         import pyarrow.compute as pc
 
         wanted = normalize_tag(phrase)
         if not _WORD.search(wanted):  # a face such as ^_^ has no words: only the piece itself is it
-            found: np.ndarray = pc.equal(self.plains, wanted).to_numpy(zero_copy_only=False)
+            found: np.ndarray = pc.equal(self.texts, wanted).to_numpy(zero_copy_only=False)
             return found
-        found = pc.match_substring(self.plains, wanted).to_numpy(zero_copy_only=False)
+        found = pc.match_substring(self.texts, wanted).to_numpy(zero_copy_only=False)
         near = np.flatnonzero(found)
         whole = rf"(?:^|[^\p{{L}}\p{{N}}_]){_escaped(wanted)}(?:[^\p{{L}}\p{{N}}_]|$)"
         found = found.copy()
-        found[near] = pc.match_substring_regex(self.plains.take(near), whole).to_numpy(zero_copy_only=False)
+        found[near] = pc.match_substring_regex(self.texts.take(near), whole).to_numpy(zero_copy_only=False)
         return found
 
-    def people(self) -> np.ndarray:
+    def several_people(self) -> np.ndarray:
         """For each distinct piece whether it says that there are several people."""
         import pyarrow.compute as pc
 
-        found: np.ndarray = pc.match_substring_regex(self.plains, _PEOPLE).to_numpy(zero_copy_only=False)
+        found: np.ndarray = pc.match_substring_regex(self.texts, _PEOPLE).to_numpy(zero_copy_only=False)
         return found
 
-    def captions(self, chosen: np.ndarray, count: int) -> np.ndarray:
+    def captions_with(self, chosen: np.ndarray, count: int) -> np.ndarray:
         """For each of `count` captions whether it has one of the chosen distinct pieces."""
         import numpy as np
 
@@ -65,7 +65,7 @@ class CaptionParts:
         """Each piece of each caption as one number, row * len(plains) + code, in ascending order; repeated as it is."""
         import numpy as np
 
-        return np.sort(self.rows * len(self.plains) + self.codes)
+        return np.sort(self.rows * len(self.texts) + self.codes)
 
 
 @dataclass(slots=True)

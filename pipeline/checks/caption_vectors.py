@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from pipeline.checks.caption_pages import pages
+from pipeline.checks.caption_pages import read_pages
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.stage import ProgressFn
@@ -15,7 +15,7 @@ from taggers.clip.clip_model import ClipFiles, embed_texts, find_clip, load_clip
 _AT_ONCE = 256  # captions in one call of the model; a crash loses no more
 
 
-def keep_captions(manifest: Manifest, workspace: Workspace, source: ClipFiles, report: ProgressFn) -> None:
+def embed_captions(manifest: Manifest, workspace: Workspace, source: ClipFiles, report: ProgressFn) -> None:
     """Store the vectors of a set's captions, regularization's left out; only captions without one go through the model.
 
     What the model's context cannot hold of a caption is cut off. PrepError when the model's numbers are none.
@@ -35,7 +35,7 @@ def keep_captions(manifest: Manifest, workspace: Workspace, source: ClipFiles, r
         report(done := done + len(some), len(missing))
 
 
-def source_of(manifest: Manifest, workspace: Workspace, model: str, pretrained: str) -> ClipFiles:
+def find_caption_model(manifest: Manifest, workspace: Workspace, model: str, pretrained: str) -> ClipFiles:
     """The files of the model that stored the vectors of a manifest's images; PrepError when it is another one."""
     store = VectorStore.recorded(workspace, manifest.history)
     if store is None:
@@ -52,7 +52,7 @@ def source_of(manifest: Manifest, workspace: Workspace, model: str, pretrained: 
 def _captions(manifest: Manifest) -> list[str]:
     """The different captions of what is trained and judged on."""
     found: dict[str, None] = {}
-    for page in pages(manifest):
+    for page in read_pages(manifest):
         mine = ~page.equal("role", "reg")
         found |= dict.fromkeys(filter(None, page.column("caption").filter(mine).to_pylist()))
     return list(found)

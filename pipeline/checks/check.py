@@ -1,4 +1,4 @@
-"""All rules over one set: a single pass over its manifest, then over its cards; findings come worst first."""
+"""All rules over one set: a single pass over its manifest, then over its arrays; findings come worst first."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.checks import (
     trigger_rules,
     vector_rules,
 )
-from pipeline.checks.caption_pages import RowPage, names, pages
+from pipeline.checks.caption_pages import RowPage, image_names, read_pages
 from pipeline.checks.caption_parts import CaptionSplitter
-from pipeline.checks.contradiction_rules import features
+from pipeline.checks.contradiction_rules import named_values
 from pipeline.checks.dataset_arrays import DatasetArrays, load_arrays
 from pipeline.checks.finding import Finding, FindingCollector, RawFinding
-from pipeline.checks.image_measures import fill
+from pipeline.checks.image_measures import measure_missing
 from pipeline.checks.rule_context import CaptionPage, RuleContext, TrainingTargets, build_context
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
@@ -43,7 +43,7 @@ SET_RULES = (  # about the set as a whole, in the order in which people should h
 
 
 def check(
-    manifest: Manifest, workspace: Workspace, aims: TrainingTargets | None = None, report: ProgressFn | None = None
+    manifest: Manifest, workspace: Workspace, targets: TrainingTargets | None = None, report: ProgressFn | None = None
 ) -> Iterator[Finding]:
     """What is wrong with what a manifest would have trained, worst first.
 
@@ -51,19 +51,19 @@ def check(
     only what is recorded counts. Vectors that CLIP gave are read where they are stored, never made. PrepError when
     the manifest or the merge plan is damaged.
     """
-    facts, tally = build_context(manifest, workspace, aims or TrainingTargets()), FindingCollector()
-    cards = load_arrays(read_captions(pages(manifest), facts, tally), facts.aims.repeats)
-    if cards is None:
-        tally.add(
+    context, collector = build_context(manifest, workspace, targets or TrainingTargets()), FindingCollector()
+    arrays = load_arrays(apply_caption_rules(read_pages(manifest), context, collector), context.targets.repeats)
+    if arrays is None:
+        collector.add(
             [RawFinding("error", "no images", "There is no image to train on.", "prep status says what is to do")]
         )
     else:
         if report is not None:
-            tally.add(_gone(manifest, workspace))
-            cards = fill(cards, manifest, workspace, report)
-        tally.add(run_set_rules(cards, facts))
-        tally.add(vector_rules.run_rules(cards, manifest, workspace))
-    yield from tally.findings(lambda rows: names(manifest, rows))
+            collector.add(_gone(manifest, workspace))
+            arrays = measure_missing(arrays, manifest, workspace, report)
+        collector.add(apply_set_rules(arrays, context))
+        collector.add(vector_rules.apply_vector_rules(arrays, manifest, workspace))
+    yield from collector.findings(lambda rows: image_names(manifest, rows))
 
 
 def raise_on_errors(findings: Iterable[Finding]) -> None:
@@ -79,22 +79,22 @@ def raise_on_errors(findings: Iterable[Finding]) -> None:
         log.warning("prep check has %d warning%s about the data set", warned, "s" if warned > 1 else "")
 
 
-def read_captions(
-    found: Iterable[RowPage], facts: RuleContext, tally: FindingCollector
+def apply_caption_rules(
+    pages: Iterable[RowPage], context: RuleContext, collector: FindingCollector
 ) -> Iterator[tuple[CaptionPage, np.ndarray]]:
     """Pages and what their captions say of features, after the rules about captions have seen them."""
-    cutter = CaptionSplitter()
-    for page in found:
-        look = CaptionPage(page, cutter(page.column("caption")))
+    split = CaptionSplitter()
+    for columns in pages:
+        page = CaptionPage(columns, split(columns.column("caption")))
         for rule in CAPTION_RULES:
-            tally.add(rule(look, facts))
-        yield look, features(look)
+            collector.add(rule(page, context))
+        yield page, named_values(page)
 
 
-def run_set_rules(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def apply_set_rules(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """What the rules about the whole set say."""
     for rule in SET_RULES:
-        yield from rule(cards, facts)
+        yield from rule(arrays, context)
 
 
 def _gone(manifest: Manifest, workspace: Workspace) -> Iterator[RawFinding]:

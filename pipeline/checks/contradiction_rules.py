@@ -19,13 +19,13 @@ SEVERAL = -1  # the caption names more than one value
 
 
 @functools.cache
-def families() -> Mapping[str, Mapping[str, int]]:
+def exclusive_groups() -> Mapping[str, Mapping[str, int]]:
     """By exclusive group the number, from 1, of each value; one that implies another, as very long hair, shares it."""
     kinds = read_taxonomy()
     return {group: _numbered(sorted(values), kinds) for group, values in sorted(kinds.exclusive.items())}
 
 
-def features(look: CaptionPage) -> np.ndarray:
+def named_values(page: CaptionPage) -> np.ndarray:
     """Which value of each exclusive group a caption names, int8 of shape (captions, groups).
 
     0 where it names none, SEVERAL where it names more; a caption about several people may, and counts as 0.
@@ -34,48 +34,48 @@ def features(look: CaptionPage) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    chunks, count = look.chunks, len(look.page)
-    found = np.zeros((count, len(families())), np.int8)
+    chunks, count = page.parts, len(page.columns)
+    found = np.zeros((count, len(exclusive_groups())), np.int8)
     tags, places = _values()
-    at = pc.fill_null(pc.index_in(chunks.plains, pa.array(tags)), len(tags)).to_numpy(zero_copy_only=False)
+    at = pc.fill_null(pc.index_in(chunks.texts, pa.array(tags)), len(tags)).to_numpy(zero_copy_only=False)
     named = np.flatnonzero((at < len(tags))[chunks.codes])
     rows, (columns, numbers) = chunks.rows[named], places[at[chunks.codes[named]]].T
     for column in range(found.shape[1]):
         mine, values = rows[columns == column], numbers[columns == column]
         found[mine, column] = values
         found[mine[found[mine, column] != values], column] = SEVERAL  # another value was written over this one
-    found[chunks.captions(chunks.people(), count)] = 0
+    found[chunks.captions_with(chunks.several_people(), count)] = 0
     return found
 
 
-def in_one_caption(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def in_one_caption(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Captions of one person that name two values of what one person has once."""
-    for column, group in enumerate(families()):
+    for column, group in enumerate(exclusive_groups()):
         yield RawFinding(
             "warning",
             "contradiction",
             f"The caption names more than one {group}.",
             "Take out what the image does not show: prep edit NAME --remove TAG",
-            cards.rows[cards.features[:, column] == SEVERAL],
+            arrays.rows[arrays.named_values[:, column] == SEVERAL],
         )
 
 
-def between_images(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def between_images(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Near-identical images, and copies of one, whose captions name different values."""
     import numpy as np
 
-    chosen = ~cards.of("reg")
-    for column, group in enumerate(families()):
-        said = np.flatnonzero(chosen & (cards.features[:, column] > 0))
+    chosen = ~arrays.with_role("reg")
+    for column, group in enumerate(exclusive_groups()):
+        said = np.flatnonzero(chosen & (arrays.named_values[:, column] > 0))
         differing = np.zeros(len(said), bool)
-        for kin in (cards.group[said], cards.root[said]):
-            differing |= mixed_keys(kin, cards.features[said, column])
+        for kin in (arrays.duplicate_group[said], arrays.root_hash[said]):
+            differing |= mixed_keys(kin, arrays.named_values[said, column])
         yield RawFinding(
             "warning",
             "contradiction",
             f"The captions of near-identical images, or of one and its copies, name a different {group}.",
             "See which is right and mend the others: prep edit NAME --replace WRONG RIGHT",
-            cards.rows[said[differing]],
+            arrays.rows[said[differing]],
         )
 
 
@@ -84,7 +84,7 @@ def _values() -> tuple[list[str], np.ndarray]:
     """The tags that name a value, and of each the column of its group and its number there, int8 of shape (tags, 2)."""
     import numpy as np
 
-    known = {tag: (n, number) for n, numbers in enumerate(families().values()) for tag, number in numbers.items()}
+    known = {tag: (n, number) for n, numbers in enumerate(exclusive_groups().values()) for tag, number in numbers.items()}
     return list(known), np.array(list(known.values()), np.int8)
 
 

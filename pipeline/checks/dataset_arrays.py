@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.checks.caption_pages import RowPage, coded
+from pipeline.checks.caption_pages import RowPage, dictionary_codes
 from pipeline.checks.rule_context import CaptionPage
 from pipeline.imaging.near_duplicates import grouped
 from pipeline.record import root_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # a million at 6 bits takes minutes, at 2 bits seconds.
 NEAR = ((100_000, 6), (1_500_000, 2))
 ROLES = ("train", "reg", "val")
-_RESERVED = 100_000  # images that the cards' arrays have room for at first
+_RESERVED = 100_000  # images that the arrays' arrays have room for at first
 _BROAD = {"simple background", "blurry background", "background"}  # say little about what is behind the subject
 
 
@@ -30,29 +30,29 @@ class DatasetArrays:
     """One entry per image in every array; `subject` and `class_name` number the words of the lists."""
 
     rows: np.ndarray  # int32: where it stands in the set
-    root: np.ndarray  # uint64: its source image, shared by all copies of it
-    pixels: np.ndarray  # uint64: its content
-    caption: np.ndarray  # uint64: its caption
+    root_hash: np.ndarray  # uint64: its source image, shared by all copies of it
+    pixel_hash: np.ndarray  # uint64: its content
+    caption_hash: np.ndarray  # uint64: its caption
     role: np.ndarray  # int8: number in ROLES
     subject: np.ndarray  # int16
     class_name: np.ndarray  # int16
     repeats: np.ndarray  # int32: how often an epoch shows it
     width: np.ndarray  # int32
     height: np.ndarray  # int32
-    lost: np.ndarray  # float32: share of the source cut away
+    cropped_fraction: np.ndarray  # float32: share of the source cut away
     upscale: np.ndarray  # float32: how much the source was enlarged
     sharpness: np.ndarray  # float32, 0 to 1; NaN where nobody measured it
-    features: np.ndarray  # int8, a column per exclusive group: the value that the caption names
-    group: np.ndarray  # int32: near-identical images share one
-    near: int  # bits of the hashes in which those may differ; -1: nobody looked
+    named_values: np.ndarray  # int8, a column per exclusive group: the value that the caption names
+    duplicate_group: np.ndarray  # int32: near-identical images share one
+    duplicate_bits: int  # bits of the hashes in which those may differ; -1: nobody looked
     subjects: list[str]
     classes: list[str]
-    scenes: dict[tuple[int, str], int]  # subject and background tag: images that have it
+    backgrounds: dict[tuple[int, str], int]  # subject and background tag: images that have it
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def of(self, role: str) -> np.ndarray:
+    def with_role(self, role: str) -> np.ndarray:
         """Which images have a role."""
         found: np.ndarray = self.role == ROLES.index(role)
         return found
@@ -101,8 +101,8 @@ class _Columns:
         return {name: array[: self.count] for name, array in self.arrays.items()}
 
 
-def load_arrays(looks: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mapping[str, int]) -> DatasetArrays | None:
-    """The cards of all images, from pages and the features that their captions name; None when there is none.
+def load_arrays(pages: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mapping[str, int]) -> DatasetArrays | None:
+    """The arrays of all images, from pages and the features that their captions name; None when there is none.
 
     `repeats` by subject count where an image has no folder yet.
     """
@@ -110,35 +110,35 @@ def load_arrays(looks: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mappin
 
     subjects, classes, scenes = _Words(), _Words(), Counter[tuple[int, str]]()
     columns = _Columns()
-    for look, features in looks:
-        page = look.page
+    for caption_page, named_values in pages:
+        page = caption_page.columns
         subject = subjects(page, "subject")
         sharpness = _annotated(page, subject, scenes)
         columns.add(
             {
                 "rows": page.rows.astype(np.int32),
-                "root": _hashed(map(root_of, page.column("id").to_pylist())),
-                "pixels": _hashed(page.column("image.pixel_sha256").to_pylist()),
+                "root_hash": _hashed(map(root_of, page.column("id").to_pylist())),
+                "pixel_hash": _hashed(page.column("image.pixel_sha256").to_pylist()),
                 "phash": _digits(page.column("image.phash")),
-                "caption": _hashed(page.column("caption").to_pylist()),
+                "caption_hash": _hashed(page.column("caption").to_pylist()),
                 "role": _roles(page),
                 "subject": subject,
                 "class_name": classes(page, "class_name"),
                 "repeats": _repeats(page, repeats),
                 "width": page.numbers("image.width", 0).astype(np.int32),
                 "height": page.numbers("image.height", 0).astype(np.int32),
-                "lost": page.numbers("crop.cropped_fraction", 0).astype(np.float32),
+                "cropped_fraction": page.numbers("crop.cropped_fraction", 0).astype(np.float32),
                 "upscale": page.numbers("crop.upscale", 1).astype(np.float32),
                 "sharpness": sharpness,
-                "features": features,
+                "named_values": named_values,
             }
         )
     if not columns.count:
         return None
     joined = columns.all()
-    joined |= {"subjects": list(subjects.numbers), "classes": list(classes.numbers), "scenes": dict(scenes)}
-    group, near = _alike(joined.pop("phash"))
-    return DatasetArrays(**joined, group=group, near=near)
+    joined |= {"subjects": list(subjects.numbers), "classes": list(classes.numbers), "backgrounds": dict(scenes)}
+    group, bits = _alike(joined.pop("phash"))
+    return DatasetArrays(**joined, duplicate_group=group, duplicate_bits=bits)
 
 
 def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
@@ -190,7 +190,7 @@ def _repeats(page: RowPage, repeats: Mapping[str, int]) -> np.ndarray:
     import numpy as np
     import pyarrow.compute as pc
 
-    folders, names = coded(
+    folders, names = dictionary_codes(
         pc.struct_field(pc.extract_regex(page.column("dataset_path"), r"(?:^|/)(?P<n>\d{1,9})_?[^/]*/[^/]*$"), "n")
     )
     told = np.array([int(name) if name else 0 for name in [*names, ""]], np.int32)[folders]
@@ -220,13 +220,13 @@ def _annotated(page: RowPage, subject: np.ndarray, scenes: Counter[tuple[int, st
     codes = _numbers(text)[shown]
     pairs = np.unique(np.stack([rows[shown], codes], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
     for (who, word), count in Counter(zip(subject[pairs[:, 0]].tolist(), pairs[:, 1].tolist(), strict=True)).items():
-        if name := is_scene_tag(text.dictionary[word].as_py()):
+        if name := background_tag(text.dictionary[word].as_py()):
             scenes[who, name] += count
     return sharpness
 
 
 @functools.lru_cache(100_000)
-def is_scene_tag(tag: str) -> str:
+def background_tag(tag: str) -> str:
     """A tag as the background it names, such as 'white background'; empty if it names none in particular."""
     shown = normalize_tag(tag)
     return shown if shown.endswith(" background") and shown not in _BROAD else ""

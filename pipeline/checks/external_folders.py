@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checks.caption_pages import RowPage
-from pipeline.checks.check import read_captions, run_set_rules
+from pipeline.checks.check import apply_caption_rules, apply_set_rules
 from pipeline.checks.dataset_arrays import load_arrays
 from pipeline.checks.finding import Finding, FindingCollector, RawFinding, Severity
 from pipeline.checks.image_measures import measure
@@ -32,7 +32,7 @@ _AT_ONCE = 64  # images in work: their files are in memory
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits
 
 
-def check_folder(folder: Path, ending: str, aims: TrainingTargets, report: ProgressFn) -> Iterator[Finding]:
+def check_folder(folder: Path, ending: str, targets: TrainingTargets, report: ProgressFn) -> Iterator[Finding]:
     """What is wrong with a folder of kohya's layout, worst first; opens every image and changes nothing.
 
     Captions have the extension `ending`; if it is empty, the one that most have. PrepError when there is no such
@@ -48,11 +48,11 @@ def check_folder(folder: Path, ending: str, aims: TrainingTargets, report: Progr
         for one in contents(place, ending or ending_of(shelves)):
             items.append(one) if isinstance(one, KohyaItem) else survey.blame(one)
     subjects = frozenset(item.shelf.token for item in items if item.shelf.token and item.shelf.role != "reg")
-    facts = RuleContext(aims, subjects, foreign=True)
-    cards = load_arrays(read_captions(survey.pages(items, report), facts, survey.tally), {})
-    if cards is not None:
-        survey.tally.add(run_set_rules(cards, facts))
-    yield from survey.tally.findings(lambda rows: [survey.names[row] for row in rows])
+    context = RuleContext(targets, subjects, external=True)
+    arrays = load_arrays(apply_caption_rules(survey.pages(items, report), context, survey.collector), {})
+    if arrays is not None:
+        survey.collector.add(apply_set_rules(arrays, context))
+    yield from survey.collector.findings(lambda rows: [survey.names[row] for row in rows])
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class _Survey:
     """A folder under way: what was found, and the name of every file that was spoken of."""
 
     folder: Path
-    tally: FindingCollector
+    collector: FindingCollector
     names: list[str] = field(default_factory=list)
 
     def row(self, path: Path) -> int:
@@ -71,7 +71,7 @@ class _Survey:
         import numpy as np
 
         rows = None if fault.path is None else np.array([self.row(fault.path)])
-        self.tally.add([RawFinding(fault.severity, fault.rule, fault.message, fault.fix, rows)])
+        self.collector.add([RawFinding(fault.severity, fault.rule, fault.message, fault.fix, rows)])
 
     def pages(self, items: list[KohyaItem], report: ProgressFn) -> Iterator[RowPage]:
         """The images that can be opened, some at a time."""
@@ -116,7 +116,7 @@ def _record(item: KohyaItem, table: np.ndarray) -> tuple[Record | None, list[Rea
     said = (
         [Annotation("sharpness", "measure", "quality", found.sharpness, "check")] if found.sharpness is not None else []
     )
-    said += [Annotation(found.scene, "tag", "background", None, "check")] if found.scene else []
+    said += [Annotation(found.background, "tag", "background", None, "check")] if found.background else []
     record = Record(
         hashlib.sha256(str(item.path).encode("utf-8", "surrogateescape")).hexdigest()[:16],
         item.path.name,

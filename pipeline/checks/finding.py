@@ -23,7 +23,7 @@ class Finding:
     message: str
     count: int  # images it concerns; 0: the set as a whole
     images: tuple[str, ...]  # names of the first of them, NAMED at most; an image and its copies share one
-    fix: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class RawFinding:
     severity: Severity
     rule: str
     message: str
-    fix: str
+    hint: str
     rows: np.ndarray | None = None  # where the images stand in the set; None: the set as a whole
 
 
@@ -47,7 +47,7 @@ class FindingCollector:
     def add(self, hits: Iterable[RawFinding]) -> None:
         """Take in hits; those with no row left are none."""
         for hit in hits:
-            key = RawFinding(hit.severity, hit.rule, hit.message, hit.fix)
+            key = RawFinding(hit.severity, hit.rule, hit.message, hit.hint)
             if hit.rows is None or len(hit.rows):
                 rows = () if hit.rows is None else hit.rows
                 self.counts[key] = self.counts.get(key, 0) + len(rows)
@@ -59,7 +59,7 @@ class FindingCollector:
         wanted = sorted({row for rows in self.first.values() for row in rows})
         names = dict(zip(wanted, name(wanted), strict=True))
         found = [
-            Finding(hit.severity, hit.rule, hit.message, count, _once(names[row] for row in self.first[hit]), hit.fix)
+            Finding(hit.severity, hit.rule, hit.message, count, _once(names[row] for row in self.first[hit]), hit.hint)
             for hit, count in self.counts.items()
         ]
         return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.checks.caption_pages import texts
-from pipeline.checks.dataset_arrays import DatasetArrays, is_scene_tag
+from pipeline.checks.caption_pages import read_columns
+from pipeline.checks.dataset_arrays import DatasetArrays, background_tag
 from pipeline.imaging.image_file import load_rgb
 from pipeline.manifest import Manifest
 from pipeline.parquet_rows import read_rows, write_rows
@@ -32,7 +32,7 @@ class ImageMeasure:
     """What was measured of one image."""
 
     sharpness: float | None  # 0 to 1; None: without contrast there is nothing to measure
-    scene: str = ""  # 'white background', where the background is plain
+    background: str = ""  # 'white background', where the background is plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class CachedMeasure:
 
     pixel_sha256: str
     sharpness: float | None
-    scene: str
+    background: str
 
 
-def fill(cards: DatasetArrays, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> DatasetArrays:
-    """The cards with the measures of all images that had none; those that cannot be opened go without."""
+def measure_missing(arrays: DatasetArrays, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> DatasetArrays:
+    """The arrays with the measures of all images that had none; those that cannot be opened go without."""
     import numpy as np
 
-    unknown = np.isnan(cards.sharpness)
+    unknown = np.isnan(arrays.sharpness)
     if not unknown.any():
-        return cards
+        return arrays
     known = _remembered(_memory(workspace))
-    places = texts(manifest, cards.rows[unknown], ("image.path", "image.pixel_sha256"))
+    places = read_columns(manifest, arrays.rows[unknown], ("image.path", "image.pixel_sha256"))
     missing = {pixels: path for path, pixels in places if pixels not in known}
     for done, (pixels, measure) in enumerate(_measured(missing, workspace), 1):
         known[pixels] = measure
@@ -62,22 +62,22 @@ def fill(cards: DatasetArrays, manifest: Manifest, workspace: Workspace, report:
     if missing:
         _remember(_memory(workspace), known)
     found = [known.get(pixels, ImageMeasure(None)) for _, pixels in places]
-    sharp, scenes = cards.sharpness.copy(), Counter(cards.scenes)
+    sharp, scenes = arrays.sharpness.copy(), Counter(arrays.backgrounds)
     sharp[unknown] = [np.nan if one.sharpness is None else one.sharpness for one in found]
-    said = {who for who, _ in cards.scenes}  # subjects whose backgrounds a tagger has named
+    said = {who for who, _ in arrays.backgrounds}  # subjects whose backgrounds a tagger has named
     scenes.update(
-        (int(who), one.scene)
-        for who, one in zip(cards.subject[unknown], found, strict=True)
-        if one.scene and int(who) not in said
+        (int(who), one.background)
+        for who, one in zip(arrays.subject[unknown], found, strict=True)
+        if one.background and int(who) not in said
     )
-    return replace(cards, sharpness=sharp, scenes=dict(scenes))
+    return replace(arrays, sharpness=sharp, backgrounds=dict(scenes))
 
 
 def measure(rgb: np.ndarray, table: np.ndarray) -> ImageMeasure:
     """The measures of one H x W x 3 uint8 RGB image, as the basic tagger takes them."""
     views = measured_image(rgb, table)
     sharp = next((found.score for found in sharpness_tags(views) if found.text == "sharpness"), None)
-    return ImageMeasure(sharp, next(filter(None, (is_scene_tag(found.text) for found in background_tags(views))), ""))
+    return ImageMeasure(sharp, next(filter(None, (background_tag(found.text) for found in background_tags(views))), ""))
 
 
 def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, ImageMeasure]]:
@@ -107,8 +107,8 @@ def _remembered(path: Path) -> dict[str, ImageMeasure]:
         rows = read_rows(path, CachedMeasure)
     except (OSError, pa.ArrowException):
         return {}
-    return {row.pixel_sha256: ImageMeasure(row.sharpness, row.scene) for row in rows}
+    return {row.pixel_sha256: ImageMeasure(row.sharpness, row.background) for row in rows}
 
 
 def _remember(path: Path, known: dict[str, ImageMeasure]) -> None:
-    write_rows(path, [CachedMeasure(key, one.sharpness, one.scene) for key, one in known.items()], CachedMeasure)
+    write_rows(path, [CachedMeasure(key, one.sharpness, one.background) for key, one in known.items()], CachedMeasure)

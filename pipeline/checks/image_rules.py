@@ -17,59 +17,59 @@ ALWAYS = 0.9  # share of a subject's images with one background from which on it
 ENOUGH = 5  # images of which it makes sense to ask that
 
 
-def cut_hard(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def cut_hard(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Images of which much was cut away."""
     yield RawFinding(
         "warning",
         "heavy crop loss",
         f"More than {LOST:.0%} of the image was cut away.",
         "Look at it (prep preview crop); choose the part yourself: prep crop --box NAME=L,T,W,H, or allow more shapes",
-        cards.rows[cards.lost > LOST],
+        arrays.rows[arrays.cropped_fraction > LOST],
     )
 
 
-def enlarged(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def enlarged(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Images that were too small for their size."""
     yield RawFinding(
         "warning",
         "enlarged",
         f"The image was enlarged more than {ENLARGED:g} times: the model learns its softness.",
         "Find a larger one; lower --max-upscale, or train at a smaller --resolution",
-        cards.rows[cards.upscale > ENLARGED],
+        arrays.rows[arrays.upscale > ENLARGED],
     )
 
 
-def tiny(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def tiny(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Images with hardly a pixel."""
     import numpy as np
 
-    side = np.minimum(cards.width, cards.height)
+    side = np.minimum(arrays.width, arrays.height)
     yield RawFinding(
         "warning",
         "tiny image",
         f"The image's shorter side has less than {TINY} pixels; Stable Diffusion was made for 512.",
         "Find a larger one, or crop at a higher --resolution",
-        cards.rows[(side > 0) & (side < TINY)],
+        arrays.rows[(side > 0) & (side < TINY)],
     )
 
 
-def blurred(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def blurred(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Images whose sharpest parts are soft; what nobody measured is not judged."""
     yield RawFinding(
         "warning",
         "blurred image",
         "The image is blurred, even where it is sharpest.",
         "Leave it out: prep edit NAME --drop",
-        cards.rows[cards.sharpness < BLURRED],
+        arrays.rows[arrays.sharpness < BLURRED],
     )
 
 
-def one_background(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def one_background(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Subjects that stand before the same background in nearly all images."""
-    for (number, scene), count in sorted(cards.scenes.items()):
-        mine = cards.of("train") & (cards.subject == number)
-        if (shown := int(mine.sum())) >= ENOUGH and cards.subjects[number] and count >= ALWAYS * shown:
-            who = escape_control(cards.subjects[number])
+    for (number, scene), count in sorted(arrays.backgrounds.items()):
+        mine = arrays.with_role("train") & (arrays.subject == number)
+        if (shown := int(mine.sum())) >= ENOUGH and arrays.subjects[number] and count >= ALWAYS * shown:
+            who = escape_control(arrays.subjects[number])
             yield RawFinding(
                 "warning",
                 "one background",

@@ -17,9 +17,9 @@ from stages.merging.plan import MergePlan, read_plan, split_rule
 class TrainingTargets:
     """What will be trained, as far as rules must know it."""
 
-    batch: int = 1  # images per step
-    tokens: int = WINDOW  # of a caption that the model is told
-    separator: str = ""  # what ends the part of a caption that stays in place
+    batch_size: int = 1  # images per step
+    max_tokens: int = WINDOW  # of a caption that the model is told
+    keep_separator: str = ""  # what ends the part of a caption that stays in place
     repeats: Mapping[str, int] = field(default_factory=dict)  # by subject, for images that have no folder yet
 
 
@@ -27,22 +27,22 @@ class TrainingTargets:
 class RuleContext:
     """All that rules know beside the images themselves."""
 
-    aims: TrainingTargets
+    targets: TrainingTargets
     subjects: frozenset[str]  # the tokens of the set
     absorbed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by subject: tags that merge left out
-    triggered: bool = True  # whether captions are meant to name their subject
-    foreign: bool = False  # whether others laid the folders out
+    expects_trigger: bool = True  # whether captions are meant to name their subject
+    external: bool = False  # whether others laid the folders out
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionPage:
     """Some images and their captions' pieces: what a rule about captions looks at."""
 
-    page: RowPage
-    chunks: CaptionParts
+    columns: RowPage
+    parts: CaptionParts
 
 
-def build_context(manifest: Manifest, workspace: Workspace, aims: TrainingTargets) -> RuleContext:
+def build_context(manifest: Manifest, workspace: Workspace, targets: TrainingTargets) -> RuleContext:
     """What a manifest's history and the accepted plan say; PrepError when the plan is damaged."""
     subjects = frozenset(manifest.distinct("subject") - {""})
     merged = next((step.params for step in manifest.history if step.stage == "merge"), {})
@@ -53,4 +53,4 @@ def build_context(manifest: Manifest, workspace: Workspace, aims: TrainingTarget
     }
     form = f"{merged.get('template', '{trigger}')} {merged.get('trigger', '{token}')}"
     named = "{token}" in form and ("{trigger}" in form or "{token}" in str(merged.get("template")))
-    return RuleContext(aims, subjects, absorbed, named)
+    return RuleContext(targets, subjects, absorbed, named)

@@ -21,30 +21,30 @@ PAIRS = (("train", "reg"), ("train", "val"), ("reg", "val"))  # roles that must 
 ROLE_NAMES = {"train": "the training set", "reg": "the regularization set", "val": "the validation set"}
 
 
-def leaks(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def leaks(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """The same image, or a copy of it, in two roles."""
-    same = (_shared(key, cards, PAIRS) for key in (cards.pixels, cards.root))
+    same = (_shared(key, arrays, PAIRS) for key in (arrays.pixel_hash, arrays.root_hash))
     for (one, other), pixels, root in zip(PAIRS, *same, strict=True):
         yield RawFinding(
             "error",
             "same image in two sets",
             f"The same image, or a copy of it, is in {ROLE_NAMES[one]} and in {ROLE_NAMES[other]}.",
             "Take it out of one of the folders, then: prep run",
-            cards.rows[pixels | root],
+            arrays.rows[pixels | root],
         )
 
 
-def near_duplicates(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def near_duplicates(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Images that look alike: in two roles, or of one subject; copies that augment made are no duplicates."""
     import numpy as np
 
-    if cards.near < NEAR[0][1]:
-        told = f"images that differ in up to {cards.near} bits were" if cards.near >= 0 else "No image was"
+    if arrays.duplicate_bits < NEAR[0][1]:
+        told = f"images that differ in up to {arrays.duplicate_bits} bits were" if arrays.duplicate_bits >= 0 else "No image was"
         yield RawFinding(
             "note", "near-duplicates", f"The set is large: {told.lower()} looked for as near-identical.", ""
         )
-    leaking = np.zeros(len(cards), bool)
-    alike = (_shared(key, cards, PAIRS[:2]) for key in (cards.group, cards.root, cards.pixels))
+    leaking = np.zeros(len(arrays), bool)
+    alike = (_shared(key, arrays, PAIRS[:2]) for key in (arrays.duplicate_group, arrays.root_hash, arrays.pixel_hash))
     for (one, other), group, root, pixels in zip(PAIRS[:2], *alike, strict=True):
         both = group & ~root & ~pixels
         leaking |= both
@@ -53,71 +53,71 @@ def near_duplicates(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFin
             "near-identical in two sets",
             f"An image in {ROLE_NAMES[one]} looks like one in {ROLE_NAMES[other]}.",
             "prep report shows them side by side; leave one out: prep edit NAME --drop",
-            cards.rows[both],
+            arrays.rows[both],
         )
-    kin = pair(pair(cards.group, cards.subject), cards.role)
-    several = mixed_keys(kin, cards.root) & ~leaking
+    kin = pair(pair(arrays.duplicate_group, arrays.subject), arrays.role)
+    several = mixed_keys(kin, arrays.root_hash) & ~leaking
     yield RawFinding(
         "warning",
         "near-identical images",
         "Images of a subject are nearly identical: together they count as many times as they are.",
         "prep report shows them side by side; keep the best: prep edit NAME --drop",
-        cards.rows[several & cards.of("train")],
+        arrays.rows[several & arrays.with_role("train")],
     )
 
 
-def shared_captions(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def shared_captions(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """One caption for several images of a subject; copies of one image may share theirs."""
     import numpy as np
 
-    mine = cards.of("train") & (cards.caption != 0)
-    mine = is_in(mine, first_index(pair(cards.root[mine], cards.caption[mine])))  # of an image and its copies one
-    said = numbered(pair(cards.caption[mine], cards.subject[mine]))
+    mine = arrays.with_role("train") & (arrays.caption_hash != 0)
+    mine = is_in(mine, first_index(pair(arrays.root_hash[mine], arrays.caption_hash[mine])))  # of an image and its copies one
+    said = numbered(pair(arrays.caption_hash[mine], arrays.subject[mine]))
     shared = is_in(mine, (np.bincount(said) >= SHARED)[said])
     yield RawFinding(
         "warning",
         "shared caption",
         f"{SHARED} images or more have the same caption: it cannot tell what differs between them.",
         "Tag again with a lower threshold (prep merge --threshold 0.25), or describe them: prep edit NAME --add TAG",
-        cards.rows[shared],
+        arrays.rows[shared],
     )
 
 
-def classes(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def classes(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Regularization of a class that no subject has, and subjects whose class has none."""
 
-    reg, train = cards.of("reg"), cards.of("train")
-    have, need = (_named(cards.class_name[some]) for some in (reg, train))
+    reg, train = arrays.with_role("reg"), arrays.with_role("train")
+    have, need = (_named(arrays.class_name[some]) for some in (reg, train))
     for number in sorted(have - need):
         yield RawFinding(
             "error",
             "class mismatch",
-            f"There are regularization images of the class {escape_control(cards.classes[number])!r}, "
+            f"There are regularization images of the class {escape_control(arrays.classes[number])!r}, "
             "but no subject of that class.",
             "Give both the same class in prep.toml; a folder of others is renamed, as 1_man for 10_smith man",
-            cards.rows[reg & (cards.class_name == number)],
+            arrays.rows[reg & (arrays.class_name == number)],
         )
     for number in sorted(need - have) if have else ():
         yield RawFinding(
             "warning",
             "class without regularization",
-            f"The class {escape_control(cards.classes[number])!r} has no regularization images, while others have.",
+            f"The class {escape_control(arrays.classes[number])!r} has no regularization images, while others have.",
             "Add [[regularization]] with that class to prep.toml",
         )
 
 
-def balance(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def balance(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Subjects that are shown much more often than others, and subjects with hardly an image."""
 
-    train = cards.of("train")
+    train = arrays.with_role("train")
     shown = {
-        number: int(cards.repeats[train & (cards.subject == number)].sum())
-        for number in sorted(_named(cards.subject[train]))
+        number: int(arrays.repeats[train & (arrays.subject == number)].sum())
+        for number in sorted(_named(arrays.subject[train]))
     }
-    name = {number: escape_control(cards.subjects[number]) or "the set" for number in shown}
+    name = {number: escape_control(arrays.subjects[number]) or "the set" for number in shown}
     for number in shown:
-        mine = train & (cards.subject == number)
-        if (count := distinct(cards.root[mine])) < FEW:
+        mine = train & (arrays.subject == number)
+        if (count := distinct(arrays.root_hash[mine])) < FEW:
             yield RawFinding(
                 "warning",
                 "too few images",
@@ -136,17 +136,17 @@ def balance(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
         )
 
 
-def _shared(key: np.ndarray, cards: DatasetArrays, pairs: tuple[tuple[str, str], ...]) -> list[np.ndarray]:
+def _shared(key: np.ndarray, arrays: DatasetArrays, pairs: tuple[tuple[str, str], ...]) -> list[np.ndarray]:
     """For each pair of roles, which images of the two have a key that the other role has too."""
     import numpy as np
 
     kin = numbered(key)
     has = np.zeros((len(ROLES) + 1, int(kin.max(initial=-1)) + 1), bool)  # the last row is for no role
-    has[cards.role, kin] = True
+    has[arrays.role, kin] = True
     found = []
     for one, other in pairs:
         shared = has[ROLES.index(one)] & has[ROLES.index(other)]
-        found.append((cards.of(one) | cards.of(other)) & shared[kin])
+        found.append((arrays.with_role(one) | arrays.with_role(other)) & shared[kin])
     return found
 
 

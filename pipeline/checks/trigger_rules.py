@@ -15,10 +15,10 @@ KNOWN_WELL = 40_000
 MANY = 3  # pieces of a trigger from which on it is hard to learn and long to write
 
 
-def trigger_is_a_word(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def trigger_is_a_word(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Triggers that are whole words of CLIP's vocabulary, and common ones."""
     tokens = Tokens.load()
-    for token in sorted(facts.subjects):
+    for token in sorted(context.subjects):
         pieces, ids = tokens.pieces(token), tokens.ids(token)
         if (
             pieces
@@ -36,9 +36,9 @@ def trigger_is_a_word(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawF
             )
 
 
-def trigger_splits(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def trigger_splits(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Triggers that CLIP cuts into many pieces."""
-    for token in sorted(facts.subjects):
+    for token in sorted(context.subjects):
         pieces = Tokens.load().pieces(token)
         if len(pieces) > MANY:
             shown = ", ".join(escape_control(piece.removesuffix(WORD_END)) for piece in pieces)
@@ -51,10 +51,10 @@ def trigger_splits(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFind
             )
 
 
-def trigger_is_the_class(cards: DatasetArrays, facts: RuleContext) -> Iterator[RawFinding]:
+def trigger_is_the_class(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
     """Triggers that are a class of the set: then nothing tells the subject from the others."""
-    classes = {normalize_tag(name) for name in cards.classes}
-    for token in sorted(facts.subjects):
+    classes = {normalize_tag(name) for name in arrays.classes}
+    for token in sorted(context.subjects):
         if normalize_tag(token) in classes:
             yield RawFinding(
                 "warning",  # row A7 knows such sets: '10_1girl'

@@ -14,7 +14,7 @@ from pipeline.checks.external_folders import check_folder
 from pipeline.checks.finding import exit_code
 from pipeline.checks.rule_context import TrainingTargets
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands.check import judge_captions, lines, summary, target
+from pipeline.commands.check import latest_manifest, lines, score_captions, summary
 from pipeline.errors import PrepError
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
@@ -65,9 +65,9 @@ def check(
             workspace = workspace_here()
             asked = training_targets(read_recipe(workspace))
             if model:
-                judge_captions(target(workspace), workspace, model, progress)
-            found = list(check_manifest(target(workspace), workspace, asked, progress if measure else None))
-    what = str(folder) if folder is not None else workspace.relative(target(workspace).path)
+                score_captions(latest_manifest(workspace), workspace, model, progress)
+            found = list(check_manifest(latest_manifest(workspace), workspace, asked, progress if measure else None))
+    what = str(folder) if folder is not None else workspace.relative(latest_manifest(workspace).path)
     for finding in found if as_json else ():
         print_result("", dataclasses.asdict(finding), True)
     if not as_json:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands.edit import EditPreview, EditSelection, changes, choose, concerned, owners
+from pipeline.commands.edit import EditPreview, EditSelection, affected_rows, changes, owners, select_rows
 from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.review.state import Review
@@ -68,7 +68,7 @@ def edit(images: tuple[str, ...], text: str, everything: bool, dry_run: bool, as
     if not edits:
         _go_back(review, redo, as_json)
         return
-    rows = choose(review.table, EditSelection(images, text, everything))
+    rows = select_rows(review.table, EditSelection(images, text, everything))
     ids = owners(review, rows)
     found = list(changes(review, rows, review.edits, review.edits.supposing(ids, edits)))
     if not dry_run:
@@ -88,7 +88,7 @@ def _go_back(review: Review, again: bool, as_json: bool) -> None:
         raise PrepError(
             f"There is nothing to {'redo' if again else 'undo'}.", "prep edit --help shows what can be done."
         )
-    found = list(changes(review, concerned(review, entry.ids), before, review.edits))
+    found = list(changes(review, affected_rows(review, entry.ids), before, review.edits))
     _tell(found, as_json, False)
     if not as_json:
         said = "; ".join(map(str, entry.edits))

@@ -14,7 +14,7 @@ from pipeline.progress import Progress
 from pipeline.tag_text import escape_control
 
 _SETS = {"train": "training", "val": "validation", "reg": "regularization"}
-_ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.about}" for name, layout in LAYOUTS.items())))
+_ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout in LAYOUTS.items())))
 
 
 @click.command(
@@ -46,7 +46,7 @@ def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: boo
     lines = [f"{'export':<9}{seconds:7.1f} s   {total:,} images to {escape_control(str(target))}"]
     lines += [f"{'':<22}{escape_control(folder)}  {count:,}" for folder, count in sorted(done.images.items())]
     lines += [f"{'':<22}{note}" for note in done.notes]
-    lines.append(f"next: {chosen.next.format(target=escape_control(str(target)), extension=done.extension)}")
+    lines.append(f"next: {chosen.next_step.format(target=escape_control(str(target)), extension=done.extension)}")
     plain = {"target": str(target), "images": total, "folders": dict(done.images), "notes": done.notes}
     print_result("\n".join(lines), plain, as_json, quiet)
 
@@ -74,7 +74,7 @@ def import_(
     SOURCE is only read.
     """
     with Progress("import", quiet) as progress:
-        done = import_command.import_set(source, folder, import_command.ImportOptions(subject, copy), progress)
+        done = import_command.import_dataset(source, folder, import_command.ImportOptions(subject, copy), progress)
         seconds = progress.seconds
     total = done.images.total()
     lines = [f"{'import':<9}{seconds:7.1f} s   {total:,} images with {done.captions:,} captions from {done.layout}"]

@@ -13,7 +13,7 @@ from pipeline.cli import preview_output as preview_command
 from pipeline.cli.output import diff_lines
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands import diff as diff_command
-from pipeline.commands.rebuild import Replay, ReplayResult, State, other_libraries, tally
+from pipeline.commands.rebuild import Replay, ReplayResult, ReplayState, by_state, other_libraries
 from pipeline.manifest import Manifest
 from pipeline.progress import Progress
 from pipeline.record import Record
@@ -85,7 +85,7 @@ def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool
     """
     replay = Replay.prepare(manifest, folder, list(sources))
     with Progress("rebuild", quiet) as progress:
-        table = tally(replay.run(progress))
+        table = by_state(replay.run(progress))
         seconds = progress.seconds
     for state, verdicts in table.items():
         for verdict in verdicts:
@@ -96,7 +96,7 @@ def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool
     sys.exit(0 if set(table) == {"same"} else 1)
 
 
-def _verdict_lines(table: dict[State, list[ReplayResult]], replay: Replay, seconds: float) -> list[str]:
+def _verdict_lines(table: dict[ReplayState, list[ReplayResult]], replay: Replay, seconds: float) -> list[str]:
     total = replay.manifest.counts.images
     lines = [f"rebuild  {seconds:8.1f} s   {len(table.get('same', [])):,} of {total:,} images the same, byte for byte"]
     for state, verdicts in table.items():

@@ -22,7 +22,7 @@ _JOINT = "\u00a0"  # a space within a name: lines do not break there
 _LONG = 10  # letters of a folder that are not worth repeating
 
 
-def target(workspace: Workspace) -> Manifest:
+def latest_manifest(workspace: Workspace) -> Manifest:
     """What would be trained on: build's manifest, or else merge's; PrepError when there is neither."""
     for name in _LATEST:
         if workspace.manifest(name).is_file():
@@ -30,15 +30,15 @@ def target(workspace: Workspace) -> Manifest:
     raise PrepError("There are no captions to check yet.", "First: prep merge")
 
 
-def judge_captions(manifest: Manifest, workspace: Workspace, model: str, report: ProgressFn) -> None:
+def score_captions(manifest: Manifest, workspace: Workspace, model: str, report: ProgressFn) -> None:
     """Let the CLIP model that saw a set's images read its captions, so that the rules know how well they fit.
 
     `model` is a folder or hub id, or ARCHITECTURE=FILE. PrepError when it is not the one that saw the images.
     """
-    from pipeline.checks.caption_vectors import keep_captions, source_of
+    from pipeline.checks.caption_vectors import embed_captions, find_caption_model
 
     name, _, pretrained = model.partition("=")
-    keep_captions(manifest, workspace, source_of(manifest, workspace, name, pretrained), report)
+    embed_captions(manifest, workspace, find_caption_model(manifest, workspace, name, pretrained), report)
 
 
 def lines(findings: list[Finding], width: int) -> Iterator[str]:
@@ -55,8 +55,8 @@ def lines(findings: list[Finding], width: int) -> Iterator[str]:
             named = ", ".join(escape_control(name[len(home) :]).replace(" ", _JOINT) for name in finding.images)
             more = finding.count > NAMED
             yield from (click.style(line, dim=True) for line in _wrapped(named + ", ..." * more, width))
-        if finding.fix:
-            yield from _wrapped(finding.fix, width, "-> ")
+        if finding.hint:
+            yield from _wrapped(finding.hint, width, "-> ")
         yield ""
 
 

@@ -43,7 +43,7 @@ class EditPreview:
     notes: tuple[str, ...] = ()  # of flags and drops: 'flag unsure', 'drop'
 
 
-def choose(table: ReviewTable, wanted: EditSelection) -> list[int]:
+def select_rows(table: ReviewTable, wanted: EditSelection) -> list[int]:
     """The rows of the images that are meant; PrepError when there are none."""
     if wanted.names:
         return sorted({row for name in wanted.names for row in _named(table, name)})
@@ -71,7 +71,7 @@ def changes(review: Review, rows: list[int], before: Journal, after: Journal) ->
             yield EditPreview(record, was, now, notes)
 
 
-def concerned(review: Review, ids: tuple[str, ...]) -> list[int]:
+def affected_rows(review: Review, ids: tuple[str, ...]) -> list[int]:
     """The rows that edits of these ids concern, copies included."""
     return sorted(review.table.concerned(ids))
 

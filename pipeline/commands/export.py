@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import DatasetItem, ExportOptions, checked
+from pipeline.exchange.item import DatasetItem, ExportOptions, check_items
 from pipeline.exchange.layouts import ExportLayout
 from pipeline.manifest import Manifest
 from pipeline.stage import ProgressFn
@@ -37,30 +37,30 @@ _DOUBTS: tuple[tuple[Callable[[str], bool], str], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """What was written, and what its reader should know."""
 
     images: Counter[str] = field(default_factory=Counter)  # by folder
-    doubts: Counter[tuple[str, str]] = field(default_factory=Counter)  # of what, and why
+    warnings: Counter[tuple[str, str]] = field(default_factory=Counter)  # of what, and why
     extension: str = ".txt"  # of the caption files
 
     @property
     def notes(self) -> list[str]:
-        return [f"{count:,} {what}{'' if count == 1 else 's'} {why}" for (what, why), count in self.doubts.items()]
+        return [f"{count:,} {what}{'' if count == 1 else 's'} {why}" for (what, why), count in self.warnings.items()]
 
 
-def export(workspace: Workspace, layout: ExportLayout, target: Path, shard: int, report: ProgressFn) -> Exported:
+def export(workspace: Workspace, layout: ExportLayout, target: Path, shard: int, report: ProgressFn) -> ExportResult:
     """Write the built data set to `target`, whole or not at all; PrepError if there is anything already."""
     manifest = _built(workspace)
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise PrepError(f"{target} exists already.", "Name one that does not: nothing is overwritten.")
     target.parent.mkdir(parents=True, exist_ok=True)
     form = _form(manifest, shard)
-    done = Exported(extension=form.extension)
+    done = ExportResult(extension=form.extension)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         items = _counted(_items(manifest, workspace, done), done, manifest.counts.images, report)
-        layout.write(checked(items), draft / "set", form)
+        layout.write(check_items(items), draft / "set", form)
         if target.is_dir():
             target.rmdir()
         (draft / "set").rename(target)
@@ -88,7 +88,7 @@ def _form(manifest: Manifest, shard: int) -> ExportOptions:
     )
 
 
-def _items(manifest: Manifest, workspace: Workspace, done: Exported) -> Iterator[DatasetItem]:
+def _items(manifest: Manifest, workspace: Workspace, done: ExportResult) -> Iterator[DatasetItem]:
     """The placed images in order of their places, their captions as a reader takes them."""
     table = manifest.table(["dataset_path", "caption", "image"]).sort_by("dataset_path")
     for batch in table.to_batches(10_000):
@@ -102,12 +102,12 @@ def _items(manifest: Manifest, workspace: Workspace, done: Exported) -> Iterator
                 raise PrepError(
                     f"The caption of {escape_control(row['dataset_path'])} holds a zero byte.", "Mend it: prep edit"
                 )
-            done.doubts.update(("caption", why) for doubtful, why in _DOUBTS if doubtful(caption))
-            done.doubts.update([("image", _CUT)] if any(row["image"][side] % _STEP for side in _SIDES) else [])
+            done.warnings.update(("caption", why) for doubtful, why in _DOUBTS if doubtful(caption))
+            done.warnings.update([("image", _CUT)] if any(row["image"][side] % _STEP for side in _SIDES) else [])
             yield DatasetItem(image, row["dataset_path"].partition("/")[2], caption.removeprefix(_BOM))
 
 
-def _counted(items: Iterator[DatasetItem], done: Exported, total: int, report: ProgressFn) -> Iterator[DatasetItem]:
+def _counted(items: Iterator[DatasetItem], done: ExportResult, total: int, report: ProgressFn) -> Iterator[DatasetItem]:
     for number, item in enumerate(items, 1):
         done.images[item.folder] += 1
         yield item

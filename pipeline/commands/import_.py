@@ -34,7 +34,7 @@ _STEPS = (64, 32, 16, 8)  # multiples of which a cropped image's sides may be
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What an import made of a set."""
 
     workspace: Workspace
@@ -52,7 +52,7 @@ class ImportOptions:
     copy: bool = False
 
 
-def import_set(source: Path, folder: Path, wish: ImportOptions, report: ProgressFn) -> Imported:
+def import_dataset(source: Path, folder: Path, wish: ImportOptions, report: ProgressFn) -> ImportResult:
     """Make the workspace `folder` of the set at `source`; the set itself is only read.
 
     PrepError if `folder` holds a workspace, images or decisions already, for a hostile archive, and for a
@@ -75,7 +75,7 @@ def import_set(source: Path, folder: Path, wish: ImportOptions, report: Progress
         raise
 
 
-def _import(source: Path, workspace: Workspace, wish: ImportOptions, report: ProgressFn) -> Imported:
+def _import(source: Path, workspace: Workspace, wish: ImportOptions, report: ProgressFn) -> ImportResult:
     new = workspace.root / IMAGES
     packed = is_archive(source)
     if packed:
@@ -93,7 +93,7 @@ def _import(source: Path, workspace: Workspace, wish: ImportOptions, report: Pro
         items = [_copied(item, new) for item in items]
     shelves = _shelves(items)
     _begin(workspace, _homes(items, shelves, packed), shelves, items)
-    return _with_captions(items, shelves, Imported(workspace, reader.about, Counter(), 0, ()), report)
+    return _with_captions(items, shelves, ImportResult(workspace, reader.description, Counter(), 0, ()), report)
 
 
 def _nameless(item: DatasetItem) -> bool:
@@ -102,7 +102,7 @@ def _nameless(item: DatasetItem) -> bool:
 
 
 def _copied(item: DatasetItem, new: Path) -> DatasetItem:
-    place = new / item.place
+    place = new / item.dataset_path
     place.parent.mkdir(parents=True, exist_ok=True)
     with item.image.open("rb") as old, place.open("xb") as file:
         shutil.copyfileobj(old, file, 1 << 20)
@@ -197,8 +197,8 @@ def _size(image: Path) -> tuple[int, int] | None:
 
 
 def _with_captions(
-    items: list[DatasetItem], shelves: Mapping[str, DatasetFolder], done: Imported, report: ProgressFn
-) -> Imported:
+    items: list[DatasetItem], shelves: Mapping[str, DatasetFolder], done: ImportResult, report: ProgressFn
+) -> ImportResult:
     """Every caption as an edit of its record, so that no tagger changes it; and what did not come along."""
     workspace = done.workspace
     at = {workspace.relative(item.image): item for item in items}

@@ -41,10 +41,10 @@ class SubjectPlan:
     class_name: str
     sources: int  # images of the user's
     images: int  # with the copies that were made of them
-    shown: int  # an epoch, repeats included
+    per_epoch: int  # an epoch, repeats included
     repeats: float  # shown / images: whole where one folder holds them all
-    balanced: int  # repeats that would show all subjects about as often
-    steps: int  # of a LoRA, at one image a step
+    balanced_repeats: int  # repeats that would show all subjects about as often
+    lora_steps: int  # of a LoRA, at one image a step
     dreambooth_steps: int
     dreambooth_rate: str
     vectors: tuple[int, int]
@@ -56,7 +56,7 @@ class RegularizationPlan:
 
     class_name: str
     images: int
-    shown: int
+    per_epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class BucketPlan:
     width: int
     height: int
     images: int
-    shown: int
+    per_epoch: int
     batches: int
-    short: int  # batches that are not full
+    partial_batches: int  # batches that are not full
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +76,16 @@ class TrainingPlan:
     """What training will do."""
 
     subjects: tuple[SubjectPlan, ...]
-    priors: tuple[RegularizationPlan, ...]
+    regularization: tuple[RegularizationPlan, ...]
     buckets: tuple[BucketPlan, ...]
     validation: int  # images held out
-    batch: int
+    batch_size: int
     epochs: int
     steps_per_epoch: int  # of the first epoch; the others may differ by a few where regularization rotates
     steps: int  # in all, as the trainer counts them
-    given: bool  # whether the user gave the steps, so that the epochs do not count
-    advised: int  # steps in all for so many images, at this batch
-    origin: str  # where the images were read from
+    steps_given: bool  # whether the user gave the steps, so that the epochs do not count
+    suggested_steps: int  # steps in all for so many images, at this batch
+    source: str  # where the images were read from
 
 
 def make_plan(
@@ -107,7 +107,7 @@ def make_plan(
         samples, 0, config.optimizer.batch_size, config.optimizer.seed, config.dataset.incomplete_batch
     )
     subjects = tuple(_subjects(samples))
-    share = sum(subject.shown for subject in subjects) / sum(map(len, first))
+    share = sum(subject.per_epoch for subject in subjects) / sum(map(len, first))
     return TrainingPlan(
         subjects,
         tuple(_priors(samples, Counter(draw.image.class_name for draw in chain(*first) if draw.image.reg))),
@@ -119,7 +119,7 @@ def make_plan(
         count_steps(config, samples),
         bool(config.optimizer.steps),
         # Regularization draws take steps of their own.
-        round(sum(subject.steps for subject in subjects) / share / config.optimizer.batch_size),
+        round(sum(subject.lora_steps for subject in subjects) / share / config.optimizer.batch_size),
         origin,
     )
 
@@ -207,29 +207,29 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
     rows = [("subject", "class", "images", "repeats", "an epoch", "balanced")]
     for s in plan.subjects:
         count = f"{s.sources:,}" if s.sources == s.images else f"{s.sources:,} as {s.images:,}"
-        rows.append((s.token, s.class_name, count, f"{s.repeats:g}", f"{s.shown:,}", f"{s.balanced}"))
-    rows += [("", p.class_name, f"{p.images:,}", "", f"{p.shown:,}", "prior") for p in plan.priors]
+        rows.append((s.token, s.class_name, count, f"{s.repeats:g}", f"{s.per_epoch:,}", f"{s.balanced_repeats}"))
+    rows += [("", p.class_name, f"{p.images:,}", "", f"{p.per_epoch:,}", "prior") for p in plan.regularization]
     yield from _table(rows, "<<>>>>")
     yield ""
-    sizes = [("size", "images", "an epoch", f"batches of {plan.batch}", "not full")]
+    sizes = [("size", "images", "an epoch", f"batches of {plan.batch_size}", "not full")]
     for b in plan.buckets:
         sizes.append(
-            (f"{b.width} x {b.height}", f"{b.images:,}", f"{b.shown:,}", f"{b.batches:,}", f"{b.short or '-'}")
+            (f"{b.width} x {b.height}", f"{b.images:,}", f"{b.per_epoch:,}", f"{b.batches:,}", f"{b.partial_batches or '-'}")
         )
     yield from _table(sizes, "<>>>>")
     yield ""
     held = f"; {_counted(plan.validation, 'image')} held out for validation" if plan.validation else ""
-    last = "as given" if plan.given else f"{_counted(plan.epochs, 'epoch')}"
+    last = "as given" if plan.steps_given else f"{_counted(plan.epochs, 'epoch')}"
     yield f"{_counted(plan.steps_per_epoch, 'step')} an epoch, {last}: {_counted(plan.steps, 'step')} in all{held}"
-    yield f"from {plan.origin}"
+    yield f"from {plan.source}"
     yield ""
     yield from _advice(plan)
 
 
 def _advice(plan: TrainingPlan) -> Iterator[str]:
-    epochs = max(1, round(plan.advised / plan.steps_per_epoch))
-    each = f"{STEPS_PER_IMAGE} an image and batch {plan.batch}"
-    yield f"LoRA: about {plan.advised:,} steps for so many images ({each}), which is --epochs {epochs}"
+    epochs = max(1, round(plan.suggested_steps / plan.steps_per_epoch))
+    each = f"{STEPS_PER_IMAGE} an image and batch {plan.batch_size}"
+    yield f"LoRA: about {plan.suggested_steps:,} steps for so many images ({each}), which is --epochs {epochs}"
     for s in plan.subjects:
         about = f"about {s.dreambooth_steps:,} steps at {s.dreambooth_rate}"
         kind = "a face" if s.dreambooth_steps == FACE[0] else "an object"
@@ -239,8 +239,8 @@ def _advice(plan: TrainingPlan) -> Iterator[str]:
         count = f"{low}" if low == high else f"{low} to {high}"
         yield f"Textual inversion, {escape_control(s.token)}: {count} vectors, from {INVERSION_STEPS:,} steps"
     yield f"  its rate: {INVERSION_RATE}"
-    if changed := [s for s in plan.subjects if s.repeats != s.balanced]:
-        told = ", ".join(f"{escape_control(s.token)} repeats = {s.balanced}" for s in changed)
+    if changed := [s for s in plan.subjects if s.repeats != s.balanced_repeats]:
+        told = ", ".join(f"{escape_control(s.token)} repeats = {s.balanced_repeats}" for s in changed)
         yield f"For subjects shown about as often as each other, in prep.toml: {told}"
 
 

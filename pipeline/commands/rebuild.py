@@ -19,7 +19,7 @@ from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 from stages.building.layout import encode_caption
 
-State = Literal["same", "same pixels, other bytes", "other pixels", "source missing", "source changed"]
+ReplayState = Literal["same", "same pixels, other bytes", "other pixels", "source missing", "source changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ReplayResult:
     """What the replay of one image gave."""
 
     record: Record
-    state: State
+    state: ReplayState
     detail: str = ""
 
 
@@ -84,7 +84,7 @@ class Replay:
             data = b""
         if hashlib.sha256(data).hexdigest() != records[0].sha256:
             changed = source.is_file() if source else PurePosixPath(records[0].source).name in self.names
-            state: State = "source changed" if changed else "source missing"
+            state: ReplayState = "source changed" if changed else "source missing"
             return [ReplayResult(record, state, record.source) for record in records]
         return [self._make(record, data) for record in records]
 
@@ -123,9 +123,9 @@ def other_libraries(manifest: Manifest) -> list[str]:
     return [f"{name} {was}, here {now}" for name, was in sorted(made.items()) if (now := _version(name)) != was]
 
 
-def tally(verdicts: Iterable[ReplayResult]) -> dict[State, list[ReplayResult]]:
+def by_state(verdicts: Iterable[ReplayResult]) -> dict[ReplayState, list[ReplayResult]]:
     """Verdicts by state."""
-    table: dict[State, list[ReplayResult]] = {}
+    table: dict[ReplayState, list[ReplayResult]] = {}
     for verdict in verdicts:
         table.setdefault(verdict.state, []).append(verdict)
     return table

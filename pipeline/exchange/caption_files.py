@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.exchange.item import DatasetItem, caption_beside, folders_in, images_in
+from pipeline.exchange.item import DatasetItem, folders_in, images_in, read_caption
 
 
 def detect(source: Path) -> bool:
@@ -17,7 +17,7 @@ def read(source: Path, usual: str) -> Iterator[DatasetItem]:
     """Every image with its caption, in the one folder `usual`."""
     for image in _all(source):
         name = "--".join(image.relative_to(source).parts)  # those of two folders may have the same name
-        yield DatasetItem(image, f"train_x/10_{usual}/{name}", caption_beside(image))
+        yield DatasetItem(image, f"train_x/10_{usual}/{name}", read_caption(image))
 
 
 def _all(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import DatasetItem, ExportOptions, caption_beside, folders_in, text_of
+from pipeline.exchange.item import DatasetItem, ExportOptions, folders_in, read_caption, read_text
 from pipeline.link import link
 from pipeline.record import Role
 from pipeline.tag_text import escape_control
@@ -35,12 +35,12 @@ configs:
 def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
     """Lay out images, linked or copied, with a line an image: file_name, text, role, token, class, repeats."""
     splits = []
-    ordered = sorted(items, key=lambda item: (_SPLITS[item.folder_spec.role], item.place))
+    ordered = sorted(items, key=lambda item: (_SPLITS[item.folder_spec.role], item.dataset_path))
     for split, group in itertools.groupby(ordered, key=lambda item: _SPLITS[item.folder_spec.role]):
         splits.append(f"  - split: {split}\n    path: {split}/**\n")
         lines = []
         for item in group:
-            link(item.image, target / split / item.place)
+            link(item.image, target / split / item.dataset_path)
             lines.append(json.dumps(_row(item), ensure_ascii=False) + "\n")
         (target / split / TABLES[0]).write_bytes("".join(lines).encode())
     (target / "README.md").write_bytes(_CARD.format(splits="".join(splits)).encode())
@@ -62,7 +62,7 @@ def read(source: Path, usual: str) -> Iterator[DatasetItem]:
 def _row(item: DatasetItem) -> dict[str, Any]:
     shelf = item.folder_spec
     about = {"role": shelf.role, "token": shelf.token, "class": shelf.class_name, "repeats": shelf.repeats}
-    return {"file_name": item.place, "text": item.text, **about}
+    return {"file_name": item.dataset_path, "text": item.text, **about}
 
 
 def _item(table: Path, row: Mapping[str, Any], usual: str) -> DatasetItem:
@@ -78,7 +78,7 @@ def _item(table: Path, row: Mapping[str, Any], usual: str) -> DatasetItem:
     folder = name.rpartition("/")[0]
     if parse_folder_name(folder) is None:
         folder = _by_columns(row) or usual
-    return DatasetItem(image, f"{folder}/{image.name}", caption_beside(image) if caption is None else caption)
+    return DatasetItem(image, f"{folder}/{image.name}", read_caption(image) if caption is None else caption)
 
 
 def _by_columns(row: Mapping[str, Any]) -> str:
@@ -92,7 +92,7 @@ def _by_columns(row: Mapping[str, Any]) -> str:
 
 def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
     """The lines of a table; PrepError for one that cannot be read or names no file."""
-    text = text_of(table)
+    text = read_text(table)
     lines: Iterable[Any] = csv.DictReader(io.StringIO(text, newline="")) if table.suffix == ".csv" else text.split("\n")
     for number, line in enumerate(lines, 1):
         try:

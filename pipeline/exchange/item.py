@@ -22,16 +22,16 @@ class DatasetItem:
     """An image, its place in the set, and its caption verbatim; None where there is no caption."""
 
     image: Path  # only ever read
-    place: str  # 'train_x/10_smith man/a.png', with forward slashes
+    dataset_path: str  # 'train_x/10_smith man/a.png', with forward slashes
     caption: str | None
 
     @property
     def folder(self) -> str:
-        return self.place.rpartition("/")[0]
+        return self.dataset_path.rpartition("/")[0]
 
     @property
     def name(self) -> str:
-        return self.place.rpartition("/")[2]
+        return self.dataset_path.rpartition("/")[2]
 
     @property
     def folder_spec(self) -> DatasetFolder:
@@ -39,7 +39,7 @@ class DatasetItem:
         if shelf := parse_folder_name(self.folder):
             return shelf
         raise PrepError(
-            f"{escape_control(self.place)} lies in no folder such as '10_smith man'.", "Build anew: prep build"
+            f"{escape_control(self.dataset_path)} lies in no folder such as '10_smith man'.", "Build anew: prep build"
         )
 
     @property
@@ -54,17 +54,17 @@ class ExportOptions:
 
     extension: str = ".txt"  # of caption files
     resolution: int = 0  # side of the square whose area the images have at most; 0: unknown
-    shard: int = 2**28  # bytes of a tar shard at most, where an image is not larger
+    shard_bytes: int = 2**28  # bytes of a tar shard at most, where an image is not larger
 
 
-def checked(items: Iterable[DatasetItem]) -> Iterator[DatasetItem]:
+def check_items(items: Iterable[DatasetItem]) -> Iterator[DatasetItem]:
     """The items as they come; PrepError for a place outside of the set, or one whose caption file is another's."""
     known = set[str]()
     for item in items:
-        parts = PurePosixPath(item.place).parts
-        if ".." in parts or not item.folder or item.place.startswith("/") or not item.place.isprintable():
-            raise PrepError(f"{escape_control(item.place)!r} is no place in a data set.", "Use a manifest you trust.")
-        stem = str(PurePosixPath(item.place).with_suffix("")).casefold()
+        parts = PurePosixPath(item.dataset_path).parts
+        if ".." in parts or not item.folder or item.dataset_path.startswith("/") or not item.dataset_path.isprintable():
+            raise PrepError(f"{escape_control(item.dataset_path)!r} is no place in a data set.", "Use a manifest you trust.")
+        stem = str(PurePosixPath(item.dataset_path).with_suffix("")).casefold()
         if stem in known:
             raise PrepError(
                 f"Two images are named {escape_control(stem)!r} and would share one caption.",
@@ -84,7 +84,7 @@ def folders_in(folder: Path) -> list[Path]:
     return [path for path in _entries(folder) if path.is_dir() and path.name not in _JUNK]
 
 
-def caption_beside(image: Path) -> str | None:
+def read_caption(image: Path) -> str | None:
     """The caption in the file of the image's name, verbatim but for a byte order mark and the last line's end.
 
     None if there is no such file; PrepError for one that is not UTF-8.
@@ -92,11 +92,11 @@ def caption_beside(image: Path) -> str | None:
     for ending in CAPTIONS:
         file = image.with_suffix(ending)
         if file.is_file():
-            return text_of(file)
+            return read_text(file)
     return None
 
 
-def text_of(file: Path) -> str:
+def read_text(file: Path) -> str:
     """A text file's content without a byte order mark and the last line's end; PrepError if it is not UTF-8."""
     try:
         return decode(file.read_bytes()).rstrip("\r\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.exchange.item import DatasetItem, ExportOptions, caption_beside, folders_in, images_in
+from pipeline.exchange.item import DatasetItem, ExportOptions, folders_in, images_in, read_caption
 from pipeline.link import link
 from stages.building.layout import encode_caption, parse_folder_name
 
@@ -15,7 +15,7 @@ _TRAINING = ("train", "img")  # how people call the parent whose sibling holds t
 def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
     """Lay out images, linked or copied, with a caption file beside each; `target` must not exist."""
     for item in items:
-        place = target / item.place
+        place = target / item.dataset_path
         link(item.image, place)
         if item.caption is not None:
             place.with_suffix(form.extension).write_bytes(encode_caption(item.caption))
@@ -30,7 +30,7 @@ def read(source: Path, usual: str) -> Iterator[DatasetItem]:
     """Every image that kohya's reader would take, with its caption; None where no file says one."""
     for root, folder in _shelves(source):
         for image in images_in(folder):
-            yield DatasetItem(image, image.relative_to(root).as_posix(), caption_beside(image))
+            yield DatasetItem(image, image.relative_to(root).as_posix(), read_caption(image))
 
 
 def _shelves(source: Path) -> Iterator[tuple[Path, Path]]:

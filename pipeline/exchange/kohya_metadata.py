@@ -45,7 +45,7 @@ def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> No
     for folder, group in itertools.groupby(items, key=lambda item: item.folder):
         captions = {}
         for item in group:
-            link(item.image, target / item.place)
+            link(item.image, target / item.dataset_path)
             captions[item.name] = {"caption": item.text}
         table = json.dumps(captions, indent=1, ensure_ascii=False, sort_keys=True)
         (target / folder / TABLE).write_text(table, encoding="utf-8", newline="\n")

@@ -16,11 +16,11 @@ from pipeline.tag_text import escape_control
 class ExportLayout:
     """A way to hand a data set to other tools."""
 
-    about: str
+    description: str
     write: Callable[
         [Iterable[DatasetItem], Path, ExportOptions], None
     ]  # items in order of their places; the target does not exist
-    next: str  # how its reader is told of it; {target} and {extension} are filled in
+    next_step: str  # how its reader is told of it; {target} and {extension} are filled in
 
 
 LAYOUTS: dict[str, ExportLayout] = {
@@ -51,7 +51,7 @@ LAYOUTS: dict[str, ExportLayout] = {
 class ImportLayout:
     """A layout that prep recognises and reads."""
 
-    about: str
+    description: str
     detect: Callable[[Path], bool]
     read: Callable[[Path, str], Iterator[DatasetItem]]  # the second is 'smith man', for images that no name tells of
     whole: bool  # it says of every image what it is for

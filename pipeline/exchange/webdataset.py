@@ -22,7 +22,7 @@ def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> No
     """Write shards `train_x-000000.tar` of at most `form.shard` bytes, or of one image where that is larger."""
     target.mkdir(parents=True)
     for parent, group in itertools.groupby(items, key=lambda item: item.folder.partition("/")[0]):
-        for number, samples in enumerate(_shards(group, form.shard)):
+        for number, samples in enumerate(_shards(group, form.shard_bytes)):
             with (
                 (target / f"{parent}-{number:06d}.tar").open("xb") as file,
                 tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar,
@@ -48,14 +48,14 @@ def _shards(items: Iterable[DatasetItem], most: int) -> Iterator[list[DatasetIte
 
 def _add(tar: tarfile.TarFile, item: DatasetItem) -> None:
     """One sample: the files whose names are the same up to the first dot."""
-    key = str(PurePosixPath(item.place).with_suffix(""))
+    key = str(PurePosixPath(item.dataset_path).with_suffix(""))
     if "." in key.rpartition("/")[2]:
         raise PrepError(
             f"The name {escape_control(item.name)} has two dots, which WebDataset cannot tell apart.", "Rename."
         )
     facts = json.dumps(dataclasses.asdict(item.folder_spec), ensure_ascii=False, sort_keys=True)
     with item.image.open("rb") as file:
-        tar.addfile(_member(item.place, item.image.stat().st_size), file)
+        tar.addfile(_member(item.dataset_path, item.image.stat().st_size), file)
     for ending, text in ((".txt", item.text), (".json", facts)):
         data = text.encode()
         tar.addfile(_member(key + ending, len(data)), io.BytesIO(data))

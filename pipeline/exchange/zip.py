@@ -18,10 +18,10 @@ def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> No
     """Write one zip file; stored, as images do not shrink, so that its bytes depend on no library's version."""
     with zipfile.ZipFile(target, "x") as archive:
         for item in items:
-            with item.image.open("rb") as old, archive.open(_member(item.place), "w", force_zip64=True) as new:
+            with item.image.open("rb") as old, archive.open(_member(item.dataset_path), "w", force_zip64=True) as new:
                 shutil.copyfileobj(old, new, 1 << 20)
             if item.caption is not None:
-                name = str(PurePosixPath(item.place).with_suffix(form.extension))
+                name = str(PurePosixPath(item.dataset_path).with_suffix(form.extension))
                 archive.writestr(_member(name), encode_caption(item.caption))
 
 

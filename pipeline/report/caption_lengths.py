@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.checks.caption_pages import RowPage
 from pipeline.checks.caption_parts import CaptionSplitter
-from pipeline.checks.contradiction_rules import features
+from pipeline.checks.contradiction_rules import named_values
 from pipeline.checks.rule_context import CaptionPage
 from pipeline.clip_tokens import WINDOW
 from pipeline.report.data import CaptionStats
@@ -42,13 +42,13 @@ class CaptionLengths:
         self.lengths.append(chunks.tokens)
         pairs = chunks.pairs()
         pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs  # repeated parts count once
-        counts = np.bincount(pairs % max(1, len(chunks.plains)), minlength=len(chunks.plains))
-        size = pc.utf8_length(chunks.plains).to_numpy(zero_copy_only=False)
+        counts = np.bincount(pairs % max(1, len(chunks.texts)), minlength=len(chunks.texts))
+        size = pc.utf8_length(chunks.texts).to_numpy(zero_copy_only=False)
         short = np.flatnonzero((size > 0) & (size <= _TAG_LENGTH))
-        for part, count in zip(chunks.plains.take(short).to_pylist(), counts[short].tolist(), strict=True):
+        for part, count in zip(chunks.texts.take(short).to_pylist(), counts[short].tolist(), strict=True):
             self.parts[part] += count
         caption_page = CaptionPage(page, chunks)
-        return caption_page, features(caption_page)
+        return caption_page, named_values(caption_page)
 
     def stats(self, arrays: DatasetArrays, refs: ImageRefs) -> CaptionStats | None:
         """The lengths of all captions; None if no image has one."""
@@ -61,7 +61,7 @@ class CaptionLengths:
         return CaptionStats(
             bars=histogram(tokens, _TOKENS),
             empty=int((tokens == 0).sum()),
-            distinct=len(np.unique(arrays.caption)),
+            distinct=len(np.unique(arrays.caption_hash)),
             mean=round(float(tokens.mean()), 2),
             over_window=int(_TOKENS.beyond_limit(tokens).sum()),
             longest=tuple(zip(refs(arrays.rows[longest]), tokens[longest].tolist(), strict=True)),

@@ -34,7 +34,7 @@ class ManifestColumns:
         empty = (np.zeros(0, bool), np.zeros(0, np.float32))
         parts = [empty, *map(_row_group, manifest.tables(columns))]
         originals, megapixels = (np.concatenate(column)[arrays.rows] for column in zip(*parts, strict=True))
-        _, first = np.unique(arrays.root, return_index=True)
+        _, first = np.unique(arrays.root_hash, return_index=True)
         return cls(originals, megapixels[first])
 
 

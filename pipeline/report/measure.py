@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.checks.caption_pages import pages
+from pipeline.checks.caption_pages import read_pages
 from pipeline.checks.dataset_arrays import ROLES, DatasetArrays, load_arrays
-from pipeline.checks.image_measures import fill
+from pipeline.checks.image_measures import measure_missing
 from pipeline.checks.image_rules import BLURRED, ENLARGED, LOST
 from pipeline.manifest import Manifest
 from pipeline.registry import read_recipe
@@ -59,10 +59,10 @@ def measure(manifest: Manifest, workspace: Workspace, progress: ProgressFn) -> M
     )
     captions = CaptionLengths()
     repeats = {subject.token: subject.repeats for subject in read_recipe(workspace).subjects}
-    unmeasured = load_arrays(map(captions.add_page, pages(manifest)), repeats)
+    unmeasured = load_arrays(map(captions.add_page, read_pages(manifest)), repeats)
     if unmeasured is None:
         return MeasuredDataset(data, None, np.zeros(0, bool))
-    arrays = fill(unmeasured, manifest, workspace, progress)
+    arrays = measure_missing(unmeasured, manifest, workspace, progress)
     columns, merge = ManifestColumns.read(manifest, arrays), merge_of(manifest, workspace)
     tags, distinct_tags = tag_counts(manifest, arrays, merge, captions.parts)
     originals = Originals(arrays, columns.originals, ImageRefs(manifest))
@@ -70,7 +70,7 @@ def measure(manifest: Manifest, workspace: Workspace, progress: ProgressFn) -> M
         data,
         groups=tuple(_groups(arrays, columns.originals)),
         buckets=tuple(_buckets(arrays)),
-        cropped=originals.distribution(arrays.lost, _CROPPED),
+        cropped=originals.distribution(arrays.cropped_fraction, _CROPPED),
         upscale=originals.distribution(arrays.upscale, _UPSCALE),
         sharpness=originals.distribution(arrays.sharpness, _SHARPNESS),
         megapixels=histogram(columns.megapixels, _MEGAPIXELS),
@@ -136,7 +136,7 @@ def _buckets(arrays: DatasetArrays) -> Iterable[BucketCount]:
     bucket = bucket.ravel()
     counts = np.bincount(bucket, minlength=sizes.shape[1])
     for number in np.lexsort((sizes[0], -counts)).tolist():
-        cropped = arrays.lost[bucket == number]
+        cropped = arrays.cropped_fraction[bucket == number]
         width, height = sizes[:, number].tolist()
         mean, largest = round(float(cropped.mean()), 4), round(float(cropped.max()), 4)
         yield BucketCount(width, height, int(counts[number]), mean, largest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.checks.dataset_arrays import ROLES, DatasetArrays
-from pipeline.checks.vector_rules import hidden_scenes, load_vectors, strays
+from pipeline.checks.vector_rules import hidden_scenes, load_vectors, sorted_outliers
 from pipeline.manifest import Manifest
 from pipeline.report.data import ClipSimilarity, DuplicateGroup, NearDuplicates
 from pipeline.workspace import Workspace
@@ -24,14 +24,14 @@ def near_duplicates(arrays: DatasetArrays, originals: np.ndarray, refs: ImageRef
     """Groups of originals whose perceptual hashes are close; several crops of one source are no duplicates."""
     import numpy as np
 
-    if arrays.near < 0:
+    if arrays.duplicate_bits < 0:
         return NearDuplicates(None, 0, 0, 0, ())
     chosen = np.flatnonzero(originals)
-    chosen = chosen[np.argsort(arrays.group[chosen], kind="stable")]
-    members = np.split(chosen, np.flatnonzero(np.diff(arrays.group[chosen])) + 1)
-    groups = [group for group in members if len(group) > 1 and len(np.unique(arrays.root[group])) > 1]
+    chosen = chosen[np.argsort(arrays.duplicate_group[chosen], kind="stable")]
+    members = np.split(chosen, np.flatnonzero(np.diff(arrays.duplicate_group[chosen])) + 1)
+    groups = [group for group in members if len(group) > 1 and len(np.unique(arrays.root_hash[group])) > 1]
     across_roles = sum(len(np.unique(arrays.role[group])) > 1 for group in groups)
-    return NearDuplicates(arrays.near, len(groups), sum(map(len, groups)), across_roles, _listed(groups, arrays, refs))
+    return NearDuplicates(arrays.duplicate_bits, len(groups), sum(map(len, groups)), across_roles, _listed(groups, arrays, refs))
 
 
 def clip_similarity(
@@ -44,12 +44,12 @@ def clip_similarity(
     scenes: list[np.ndarray] = []
     outliers: list[tuple[float, int]] = []
     for vectors in load_vectors(arrays, manifest, workspace):
-        compared, images = compared + len(vectors.places), images + vectors.sources
+        compared, images = compared + len(vectors.indices), images + vectors.sources
         hidden = np.flatnonzero(hidden_scenes(arrays, vectors))
         hidden = hidden[np.argsort(vectors.scene[hidden], kind="stable")]
-        groups = np.split(vectors.places[hidden], np.flatnonzero(np.diff(vectors.scene[hidden])) + 1)
+        groups = np.split(vectors.indices[hidden], np.flatnonzero(np.diff(vectors.scene[hidden])) + 1)
         scenes += [group for group in groups if len(group)]
-        outliers += [(float(vectors.unlike[at]), int(arrays.rows[vectors.places[at]])) for at in strays(vectors)]
+        outliers += [(float(vectors.outlier_score[at]), int(arrays.rows[vectors.indices[at]])) for at in sorted_outliers(vectors)]
     if not compared:
         return None
     farthest = sorted(outliers, reverse=True)[:_OUTLIERS]
