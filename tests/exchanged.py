@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from pipeline.exchange.item import DatasetItem
-from stages.building.layout import DatasetFolder
+from pipeline.kohya_folders import DatasetFolder
 
 WORD = st.text(string.ascii_letters + string.digits + "_é写真'", min_size=1, max_size=8)
 WORDS = st.lists(WORD, min_size=1, max_size=3).map(" ".join)

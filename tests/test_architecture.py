@@ -23,7 +23,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # longest name decides, so that one module of `pipeline` may have another layer than the core.
 LAYERS = (
     ("pipeline",),  # the core: errors, record, schema, history, manifest, workspace, stage, options, edits, filter, ...
-    ("pipeline.imaging", "pipeline.models", "pipeline.html", "pipeline.split", "pipeline.vectors"),
+    ("pipeline.imaging", "pipeline.models", "pipeline.html", "pipeline.kohya_folders", "pipeline.split", "pipeline.vectors"),
     ("pipeline.engines", "pipeline.execution", "pipeline.recipe", "pipeline.sources"),
     ("taggers", "stages"),
     ("training",),

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.exchange import imagefolder
 from pipeline.exchange.item import ExportOptions
-from stages.building.layout import DatasetFolder
+from pipeline.kohya_folders import DatasetFolder
 from tests.exchanged import items
 from tests.photographs import encoded, photograph
 

@@ -61,14 +61,20 @@ def test_kohyas_folders_become_subjects_with_their_repeats_and_captions(tmp_path
     assert recipe.tables["crop"] == {"resolution": 157}  # 157 x 157 is just more than 128 x 192
     assert captions(done.workspace) == sorted(said.values())
     assert done.images == {("train", "smith", "man"): 3, ("train", "anna", "woman"): 1, ("reg", "", "man"): 1}
-    assert done.notes == ("1 caption of several lines, kept as written",)
+    assert [note.partition(": ")[0] for note in done.notes] == [
+        "train/not taken",
+        "train/10_smith man/b b.txt",
+        "1 caption of several lines, kept as written",
+    ]
     assert files(tmp_path / "set") == before
 
 
-@pytest.mark.parametrize("level", ["set", "set/train"])
-def test_the_parent_or_its_parent_may_be_named(tmp_path, level):
+@pytest.mark.parametrize(("level", "images"), [("set", 5), ("set/train", 4)])
+def test_the_parent_or_its_parent_may_be_named(tmp_path, level, images):
     kohya(tmp_path / "set")
-    assert bring(tmp_path / level, tmp_path / "ws").images.total() == 5
+    done = bring(tmp_path / level, tmp_path / "ws")
+    assert done.images.total() == images
+    assert any("next to the one you named" in note for note in done.notes) == (images == 4)
 
 
 def test_the_line_gives_the_same_captions_again(tmp_path):
@@ -97,7 +103,7 @@ def test_taggui_and_dataset_tag_manager_folders(tmp_path):
     image(tmp_path / "set" / "a.png", 0).with_suffix(".txt").write_text("hat, tree")
     image(tmp_path / "set" / "deep" / "a.png", 1).with_suffix(".txt").write_bytes(b"\xef\xbb\xbfboat, sea\n")
     image(tmp_path / "set" / "bare.png", 2)
-    with pytest.raises(PrepError, match="does not say whose images they are.\nSay it: --subject TOKEN CLASS"):  # noqa: RUF043
+    with pytest.raises(PrepError, match="--subject TOKEN CLASS"):
         bring(tmp_path / "set", tmp_path / "ws")
     assert not (tmp_path / "ws").exists()
     done = bring(tmp_path / "set", tmp_path / "ws", SMITH)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pipeline.exchange import kohya
-from pipeline.exchange.item import ExportOptions
-from stages.building.layout import DatasetFolder
+from pipeline.exchange.item import DatasetItem, ExportOptions
+from pipeline.kohya_folders import DatasetFolder
 from tests.exchanged import items
 from tests.shell import files
 
@@ -23,31 +21,36 @@ def test_a_caption_lies_beside_each_image_and_images_are_linked(tmp_path):
     assert all((tmp_path / "set" / item.dataset_path).samefile(item.image) for item in made)
 
 
-def places(source):
-    return sorted(item.dataset_path for item in kohya.read(source, ""))
+def paths(source, subject=""):
+    return sorted(item.dataset_path for item in kohya.read(source, subject) if isinstance(item, DatasetItem))
 
 
-@pytest.mark.parametrize("start", [".", "train_x"])
-def test_regularization_and_validation_are_found_beside_training(tmp_path, start):
-    shelves = (SMITH, MAN, DatasetFolder("val", 1, "smith", "man"))
-    made = items(tmp_path / "p", [(shelf, "a", "") for shelf in shelves])
-    kohya.write(made, tmp_path / "set", ExportOptions())
-    assert places(tmp_path / "set" / start) == sorted(item.dataset_path for item in made)
+def test_regularization_and_validation_are_read_with_training(tmp_path):
+    folders = (SMITH, MAN, DatasetFolder("val", 1, "smith", "man"))
+    written = items(tmp_path / "p", [(folder, "a", "") for folder in folders])
+    kohya.write(written, tmp_path / "set", ExportOptions())
+    assert paths(tmp_path / "set") == sorted(item.dataset_path for item in written)
+    assert paths(tmp_path / "set" / "train_x") == ["train_x/10_smith man/a.png"]
 
 
 def test_what_the_gui_makes(tmp_path):
     for folder in ("img/20_sks dog", "reg/1_dog", "model", "log"):
-        place = tmp_path / "project" / folder / "a.png"
-        place.parent.mkdir(parents=True)
-        place.touch()
-    for start in ("project", "project/img"):
-        assert places(tmp_path / start) == ["img/20_sks dog/a.png", "reg/1_dog/a.png"]
+        path = tmp_path / "project" / folder / "a.png"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert paths(tmp_path / "project") == ["img/20_sks dog/a.png", "reg/1_dog/a.png"]
 
 
-@pytest.mark.parametrize("name", ["10 sks dog", "5-cat", "0_x", "-3_x", "10", "cat"])
+@pytest.mark.parametrize("name", ["10 sks dog", "5-cat", "0_x", "-3_x", "cat"])
 def test_folders_that_kohya_ignores_are_no_subjects(tmp_path, name):
-    """Facts 1.1: no repeats, repeats of 0, or no text."""
+    """sd-scripts, library/config_util.py: no repeats, or repeats below 1."""
     (tmp_path / "train" / name).mkdir(parents=True)
     (tmp_path / "train" / name / "a.png").touch()
     assert not kohya.detect(tmp_path) and not kohya.detect(tmp_path / "train")
-    assert places(Path(tmp_path)) == []
+
+
+def test_a_folder_of_repeats_alone_is_of_the_subject_that_the_user_names(tmp_path):
+    (tmp_path / "train" / "10").mkdir(parents=True)
+    (tmp_path / "train" / "10" / "a.png").touch()
+    assert kohya.detect(tmp_path)
+    assert paths(tmp_path, "sks dog") == ["train/10_sks dog/a.png"]

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
+from pipeline.kohya_folders import parse_folder_name
 from pipeline.recipe import check_name
 from pipeline.split import ImageKey, SplitRule
 from pipeline.workspace import Workspace
-from stages.building.layout import LayoutOptions, parse_folder_name, plan_layout
+from stages.building.layout import LayoutOptions, plan_layout
 from stages.crop import Crop
 from stages.cropping.bucket import buckets, nearest_bucket, scale_to
 from stages.merge import Merge

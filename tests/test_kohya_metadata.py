@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.exchange import kohya_metadata
 from pipeline.exchange.item import ExportOptions
-from stages.building.layout import DatasetFolder
+from pipeline.kohya_folders import DatasetFolder
 from tests.exchanged import items
 
 ENTRIES = [

@@ -47,9 +47,9 @@ def read(root, ending=".txt"):
 def meant(made):
     """What the reader should have of each image that is not held out."""
     return sorted(
-        (item.place, item.shelf.repeats, item.shelf.role == "reg", first_line(item.text))
+        (item.place, item.folder_spec.repeats, item.folder_spec.role == "reg", first_line(item.text))
         for item in made
-        if item.shelf.role != "val"
+        if item.folder_spec.role != "val"
     )
 
 

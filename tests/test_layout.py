@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
 from pipeline.imaging.near_duplicates import nearest_within
+from pipeline.kohya_folders import DatasetFolder, parse_folder_name
 from pipeline.record import Transform
-from stages.building.layout import DatasetFolder, LayoutOptions, parse_folder_name, plan_layout
+from stages.building.layout import LayoutOptions, plan_layout
 from tests.make import record
 
 

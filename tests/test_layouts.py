@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from pipeline.errors import PrepError
 from pipeline.exchange.archives import is_archive, unpack
-from pipeline.exchange.item import ExportOptions
+from pipeline.exchange.item import DatasetItem, ExportOptions
 from pipeline.exchange.layouts import LAYOUTS, find_reader
 from tests.exchanged import SET, items, said
 from tests.shell import files
@@ -19,7 +19,7 @@ def taken_in(target, room):
     if is_archive(target):
         unpack(target, room)
         target = room
-    return list(find_reader(target).read(target, ""))
+    return [item for item in find_reader(target).read(target, "") if isinstance(item, DatasetItem)]
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

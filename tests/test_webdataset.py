@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.exchange import webdataset
 from pipeline.exchange.item import DatasetItem, ExportOptions
-from stages.building.layout import DatasetFolder
+from pipeline.kohya_folders import DatasetFolder
 from tests.exchanged import items
 from tests.shell import files
 

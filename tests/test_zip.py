@@ -5,7 +5,7 @@ import zipfile
 
 from pipeline.exchange import zip
 from pipeline.exchange.item import ExportOptions
-from stages.building.layout import DatasetFolder
+from pipeline.kohya_folders import DatasetFolder
 from tests.exchanged import items
 
 ENTRIES = [

@@ -84,7 +84,9 @@ def _values() -> tuple[list[str], np.ndarray]:
     """The tags that name a value, and of each the column of its group and its number there, int8 of shape (tags, 2)."""
     import numpy as np
 
-    known = {tag: (n, number) for n, numbers in enumerate(exclusive_groups().values()) for tag, number in numbers.items()}
+    known = {
+        tag: (n, number) for n, numbers in enumerate(exclusive_groups().values()) for tag, number in numbers.items()
+    }
     return list(known), np.array(list(known.values()), np.int8)
 
 

@@ -39,7 +39,11 @@ def near_duplicates(arrays: DatasetArrays, context: RuleContext) -> Iterator[Raw
     import numpy as np
 
     if arrays.duplicate_bits < NEAR[0][1]:
-        told = f"images that differ in up to {arrays.duplicate_bits} bits were" if arrays.duplicate_bits >= 0 else "No image was"
+        told = (
+            f"images that differ in up to {arrays.duplicate_bits} bits were"
+            if arrays.duplicate_bits >= 0
+            else "No image was"
+        )
         yield RawFinding(
             "note", "near-duplicates", f"The set is large: {told.lower()} looked for as near-identical.", ""
         )
@@ -71,7 +75,9 @@ def shared_captions(arrays: DatasetArrays, context: RuleContext) -> Iterator[Raw
     import numpy as np
 
     mine = arrays.with_role("train") & (arrays.caption_hash != 0)
-    mine = is_in(mine, first_index(pair(arrays.root_hash[mine], arrays.caption_hash[mine])))  # of an image and its copies one
+    mine = is_in(
+        mine, first_index(pair(arrays.root_hash[mine], arrays.caption_hash[mine]))
+    )  # of an image and its copies one
     said = numbered(pair(arrays.caption_hash[mine], arrays.subject[mine]))
     shared = is_in(mine, (np.bincount(said) >= SHARED)[said])
     yield RawFinding(

@@ -72,7 +72,9 @@ def load_vectors(arrays: DatasetArrays, manifest: Manifest, workspace: Workspace
     chosen = [(number, *_sources(arrays, number)) for number in range(len(arrays.subjects))]
     places = np.sort(np.concatenate([some for _, some, _ in chosen]))
     said = dict(
-        zip(places.tolist(), read_columns(manifest, arrays.rows[places], ("image.pixel_sha256", "caption")), strict=True)
+        zip(
+            places.tolist(), read_columns(manifest, arrays.rows[places], ("image.pixel_sha256", "caption")), strict=True
+        )
     )
     for number, some, sources in chosen:
         rows, known = store.gather([said[place][0] for place in some.tolist()])

@@ -1,4 +1,4 @@
-"""prep import: a data set of another tool as a workspace: its subjects, its repeats, its captions word for word."""
+"""prep import: makes a workspace of another tool's dataset, with its subjects, repeats and captions."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from pipeline.exchange.archives import is_archive, unpack
 from pipeline.exchange.item import DatasetItem
 from pipeline.exchange.layouts import find_reader
 from pipeline.imaging.image_file import Unreadable, upright_size
+from pipeline.kohya_faults import ReaderFault, summarize
+from pipeline.kohya_folders import DatasetFolder, distinct_tokens
 from pipeline.recipe import Recipe
 from pipeline.record import Record
 from pipeline.registry import ORDER, tables
@@ -26,158 +28,162 @@ from pipeline.sources import scan
 from pipeline.stage import ProgressFn
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
-from stages.building.layout import DatasetFolder
 
 IMAGES = "images"  # the workspace's folder of images that were copied or unpacked
-_LOOK_AT = 1000  # images whose sizes tell whether the set is cropped already
+_MEASURED = 1000  # images whose sizes tell whether the dataset is cropped already
 _STEPS = (64, 32, 16, 8)  # multiples of which a cropped image's sides may be
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import made of a set."""
+    """What was imported."""
 
     workspace: Workspace
     layout: str
-    images: Counter[tuple[str, str, str]]  # by set, token and class
+    images: Counter[tuple[str, str, str]]  # by role, token and class
     captions: int
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How to import: whose images they are where no name tells, and whether to copy them."""
+    """How to import."""
 
-    subject: tuple[str, str] | None = None  # token and class
-    copy: bool = False
+    subject: tuple[str, str] | None = None  # token and class of images whose folder does not name them
+    copy: bool = False  # whether to copy the images into the workspace
 
 
-def import_dataset(source: Path, folder: Path, wish: ImportOptions, report: ProgressFn) -> ImportResult:
-    """Make the workspace `folder` of the set at `source`; the set itself is only read.
+@dataclass(frozen=True, slots=True)
+class _ImportedSet:
+    """A dataset as its reader found it."""
+
+    items: list[DatasetItem]
+    folders: Mapping[str, DatasetFolder]  # what the folders of the items' paths say
+    faults: list[str]  # what is left out, a sentence each
+
+
+def import_dataset(source: Path, folder: Path, options: ImportOptions, report: ProgressFn) -> ImportResult:
+    """Make the workspace `folder` from the dataset at `source`, which is only read.
 
     PrepError if `folder` holds a workspace, images or decisions already, for a hostile archive, and for a
-    set whose subjects cannot be told apart. Then nothing of the new workspace stays.
+    dataset whose subjects cannot be told apart. Then nothing of the new workspace stays.
     """
     workspace = Workspace(folder.resolve())
-    made = [workspace.root / IMAGES, workspace.path(JOURNAL).parent, workspace.cache]
-    if workspace.recipe.exists() or any(path.exists() for path in made[:2]):
+    created = [workspace.root / IMAGES, workspace.path(JOURNAL).parent, workspace.cache]
+    if workspace.recipe.exists() or any(path.exists() for path in created[:2]):
         raise PrepError(f"{folder} holds a workspace already.", "Name another folder.")
     if not source.exists():
         raise PrepError(f"{escape_control(str(source))} does not exist.", "Name a folder, a zip or tar shards.")
-    made = [path for path in (workspace.root, *made) if not path.exists()]
+    created = [path for path in (workspace.root, *created) if not path.exists()]
     workspace.root.mkdir(parents=True, exist_ok=True)
     try:
-        return _import(source, workspace, wish, report)
+        return _import(source, workspace, options, report)
     except BaseException:
         workspace.recipe.unlink(missing_ok=True)
-        for path in made:
+        for path in created:
             shutil.rmtree(path, ignore_errors=True)
         raise
 
 
-def _import(source: Path, workspace: Workspace, wish: ImportOptions, report: ProgressFn) -> ImportResult:
-    new = workspace.root / IMAGES
+def _import(source: Path, workspace: Workspace, options: ImportOptions, report: ProgressFn) -> ImportResult:
+    images = workspace.root / IMAGES
     packed = is_archive(source)
     if packed:
-        unpack(source, new)
-    root = new if packed else source.resolve()
+        unpack(source, images)
+    root = images if packed else source.resolve()
     reader = find_reader(root)
-    if not (reader.whole or wish.subject) and any(map(_nameless, reader.read(root, ""))):
+    subject = " ".join(dict.fromkeys(options.subject or ()))
+    found = list(reader.read(root, subject))
+    items = [item for item in found if isinstance(item, DatasetItem)]
+    if any(not item.folder_spec.text for item in items):
         raise PrepError(
-            f"{escape_control(str(source))} does not say whose images they are.", "Say it: --subject TOKEN CLASS"
+            f"{escape_control(str(source))} does not say what its images show.", "Add: --subject TOKEN CLASS"
         )
-    items = list(reader.read(root, " ".join(dict.fromkeys(wish.subject or ()))))
     if not items:
         raise PrepError(f"There are no images in {escape_control(str(source))}.", "Name the folder that holds them.")
-    if wish.copy and not packed:
-        items = [_copied(item, new) for item in items]
-    shelves = _shelves(items)
-    _begin(workspace, _homes(items, shelves, packed), shelves, items)
-    return _with_captions(items, shelves, ImportResult(workspace, reader.description, Counter(), 0, ()), report)
+    if options.copy and not packed:
+        items = [_copied(item, images) for item in items]
+    faults = summarize((item for item in found if isinstance(item, ReaderFault)), root)
+    dataset = _ImportedSet(items, _folder_specs(items), list(faults))
+    _write_recipe(workspace, dataset, _folders_on_disk(dataset, packed))
+    return _write_captions(workspace, dataset, reader.description, report)
 
 
-def _nameless(item: DatasetItem) -> bool:
-    """Whether nothing in the set says what the image is for."""
-    return not item.folder_spec.text
+def _copied(item: DatasetItem, folder: Path) -> DatasetItem:
+    path = folder / item.dataset_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with item.image.open("rb") as source, path.open("xb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+    return replace(item, image=path)
 
 
-def _copied(item: DatasetItem, new: Path) -> DatasetItem:
-    place = new / item.dataset_path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with item.image.open("rb") as old, place.open("xb") as file:
-        shutil.copyfileobj(old, file, 1 << 20)
-    return replace(item, image=place)
+def _folder_specs(items: Iterable[DatasetItem]) -> dict[str, DatasetFolder]:
+    """What the folders of a dataset say."""
+    specs = {item.folder: item.folder_spec for item in items}
+    distinct = distinct_tokens(specs.values())
+    return {folder: distinct[spec] for folder, spec in specs.items()}
 
 
-def _shelves(items: Iterable[DatasetItem]) -> dict[str, DatasetFolder]:
-    """What the folders of the set are for. Where two of one role begin with the same word, all of it is the token."""
-    shelves = {item.folder: item.folder_spec for item in items}
-    for role in ("train", "val"):
-        begun = Counter(shelf.token for shelf in shelves.values() if shelf.role == role)
-        for folder, shelf in shelves.items():
-            if shelf.role != "reg" and begun[shelf.token] > 1:
-                shelves[folder] = replace(shelf, token=shelf.text, class_name=shelf.text)
-    return shelves
-
-
-def _homes(items: Iterable[DatasetItem], shelves: Mapping[str, DatasetFolder], packed: bool) -> dict[str, Path]:
-    """The folder on disk of each folder of the set; PrepError if one holds images of two."""
-    homes: dict[str, Path] = {}
-    for item in items:
-        here = item.image.parent
-        homes[item.folder] = Path(os.path.commonpath((homes.get(item.folder, here), here)))
-    for item in items:
-        owners = [folder for folder, home in homes.items() if item.image.is_relative_to(home)]
-        nearest = max(owners, key=lambda folder: (len(homes[folder].parts), folder == item.folder))
-        if nearest != item.folder or sum(homes[folder] == homes[nearest] for folder in owners) > 1:
-            mend = "Unpack it and import the folder with --copy." if packed else "Let prep copy them apart: --copy"
+def _folders_on_disk(dataset: _ImportedSet, packed: bool) -> dict[str, Path]:
+    """The folder on disk of each folder of a dataset; PrepError if one holds the images of two."""
+    folders: dict[str, Path] = {}
+    for item in dataset.items:
+        parent = item.image.parent
+        folders[item.folder] = Path(os.path.commonpath((folders.get(item.folder, parent), parent)))
+    for item in dataset.items:
+        owners = [folder for folder, path in folders.items() if item.image.is_relative_to(path)]
+        nearest = max(owners, key=lambda folder: (len(folders[folder].parts), folder == item.folder))
+        if nearest != item.folder or sum(folders[folder] == folders[nearest] for folder in owners) > 1:
             raise PrepError(
-                f"Images of different sets lie in one folder, {escape_control(str(item.image.parent))}.", mend
+                f"{escape_control(str(item.image.parent))} holds images of two subjects or roles.",
+                "Unpack it and import the folder with --copy."
+                if packed
+                else "Let prep copy them into separate folders: --copy",
             )
-    return homes
+    return folders
 
 
-def _begin(
-    workspace: Workspace, homes: Mapping[str, Path], shelves: Mapping[str, DatasetFolder], items: list[DatasetItem]
-) -> None:
-    """Write the recipe: subjects with their folders and repeats, regularization, and the size of cropped images."""
-    of: dict[str, dict[str, tuple[DatasetFolder, str]]] = {"train": {}, "val": {}}
+def _write_recipe(workspace: Workspace, dataset: _ImportedSet, on_disk: Mapping[str, Path]) -> None:
+    """Write prep.toml: subjects with their folders and repeats, regularization, and the size of cropped images."""
+    by_token: dict[str, dict[str, tuple[DatasetFolder, str]]] = {"train": {}, "val": {}}
     regularization = []
-    for folder, shelf in shelves.items():
-        home = os.path.relpath(homes[folder])  # which the recipe makes relative to the workspace
-        if shelf.role == "reg":
-            regularization.append((shelf.class_name, home))
-        elif shelf.token in of[shelf.role]:
+    for folder, spec in dataset.folders.items():
+        path = os.path.relpath(on_disk[folder])  # which init makes relative to the workspace
+        if spec.role == "reg":
+            regularization.append((spec.class_name, path))
+        elif spec.token in by_token[spec.role]:
             raise PrepError(
-                f"Two folders are of the subject {escape_control(shelf.text)!r}, with repeats of their own.",
-                "Put their images into one, or give one another name.",
+                f"Two folders are of the subject {escape_control(spec.text)!r}.",
+                "Put their images into one folder, or rename one of the subjects.",
             )
         else:
-            of[shelf.role][shelf.token] = (shelf, home)
-    if lost := of["val"].keys() - of["train"].keys():
-        raise PrepError(f"{escape_control(min(lost))!r} has validation images and none to train on.", "Leave them out.")
-    subjects = tuple((shelf.token, shelf.class_name, home) for shelf, home in of["train"].values())
-    beginning = InitOptions(
-        subjects,
+            by_token[spec.role][spec.token] = (spec, path)
+    if lost := by_token["val"].keys() - by_token["train"].keys():
+        raise PrepError(
+            f"{escape_control(min(lost))!r} has validation images but no training images.",
+            "Delete or move its validation folder.",
+        )
+    options = InitOptions(
+        tuple((spec.token, spec.class_name, path) for spec, path in by_token["train"].values()),
         tuple(regularization),
-        {"crop": _crop(items), "build": {"title": _title(shelves)}},
-        {token: shelf.repeats for token, (shelf, _) in of["train"].items()},
-        {token: home for token, (_, home) in of["val"].items()},
+        {"crop": _crop_options(dataset.items), "build": {"dataset_name": _dataset_name(dataset.folders)}},
+        {token: spec.repeats for token, (spec, _) in by_token["train"].items()},
+        {token: path for token, (_, path) in by_token["val"].items()},
     )
-    init(workspace.root, beginning, tables())
+    init(workspace.root, options, tables())
 
 
-def _title(shelves: Mapping[str, DatasetFolder]) -> str:
-    """NAME of train_NAME in the set: the folders that prep builds are called the same."""
-    parent = next((folder for folder, shelf in shelves.items() if shelf.role == "train"), "").rpartition("/")[0]
+def _dataset_name(folders: Mapping[str, DatasetFolder]) -> str:
+    """NAME of the folder train_NAME, so that prep build gives its folders the same name."""
+    parent = next((folder for folder, spec in folders.items() if spec.role == "train"), "").rpartition("/")[0]
     return parent.rpartition("/")[2].removeprefix("train_")
 
 
-def _crop(items: Sequence[DatasetItem]) -> dict[str, Any]:
-    """Crop's options under which images that were cropped already stay as they are; none where they were not."""
-    few = items[:: math.ceil(len(items) / _LOOK_AT)]
+def _crop_options(items: Sequence[DatasetItem]) -> dict[str, Any]:
+    """Options of crop that leave images of bucket sizes as they are; none when the images are not cropped yet."""
+    sample = items[:: math.ceil(len(items) / _MEASURED)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sizes = {size for size in pool.map(lambda item: _size(item.image), few) if size}
+        sizes = {size for size in pool.map(lambda item: _size(item.image), sample) if size}
     step = next((step for step in _STEPS if all(side % step == 0 for size in sizes for side in size)), 0)
     if not sizes or not step:
         return {}
@@ -196,35 +202,38 @@ def _size(image: Path) -> tuple[int, int] | None:
         return None
 
 
-def _with_captions(
-    items: list[DatasetItem], shelves: Mapping[str, DatasetFolder], done: ImportResult, report: ProgressFn
-) -> ImportResult:
-    """Every caption as an edit of its record, so that no tagger changes it; and what did not come along."""
-    workspace = done.workspace
-    at = {workspace.relative(item.image): item for item in items}
-    found = scan(workspace, Recipe.read(workspace.recipe, ORDER), report)
-    mine = [(record, at[record.source]) for record in found.records if record.source in at]
-    kept = [(record, item) for record, item in mine if record.kept]
+def _write_captions(workspace: Workspace, dataset: _ImportedSet, layout: str, report: ProgressFn) -> ImportResult:
+    """Write every caption as an edit of its record, so that no tagger changes it; counts what was imported.
+
+    prep.toml names folders: images in them that the dataset does not hold are dropped by an edit.
+    """
+    by_source = {workspace.relative(item.image): item for item in dataset.items}
+    records = scan(workspace, Recipe.read(workspace.recipe, ORDER), report).records
+    pairs = [(record, by_source[record.source]) for record in records if record.source in by_source]
+    kept = [(record, item) for record, item in pairs if record.kept]
+    others = [record for record in records if record.kept and record.source not in by_source]
     edits = [(record.id, Edit("set", item.caption)) for record, item in kept if item.caption is not None]
+    captions = len(edits)
+    edits += [(record.id, Edit("drop")) for record in others]
     Journal.read(workspace).append_each(workspace, edits)
     images = Counter[tuple[str, str, str]]()
     for _, item in kept:
-        shelf = shelves[item.folder]
-        images[shelf.role, shelf.token, shelf.class_name] += 1
-    notes = tuple(_notes(mine, len(found.records) - len(mine)))
-    return replace(done, images=images, captions=len(edits), notes=notes)
+        spec = dataset.folders[item.folder]
+        images[spec.role, spec.token, spec.class_name] += 1
+    notes = (*dataset.faults, *_notes(pairs, len(others)))
+    return ImportResult(workspace, layout, images, captions, notes)
 
 
-def _notes(mine: list[tuple[Record, DatasetItem]], others: int) -> Iterator[str]:
-    for reason, count in Counter(record.drop.reason for record, _ in mine if record.drop).items():
-        yield f"{_many(count, 'image')} left out: {reason}"
-    if bare := sum(item.caption is None for record, item in mine if record.kept):
-        yield f"{_many(bare, 'image')} without a caption: prep tag and prep merge write one"
-    if lines := sum(len((item.caption or "").splitlines()) > 1 for record, item in mine if record.kept):
-        yield f"{_many(lines, 'caption')} of several lines, kept as written"
+def _notes(pairs: list[tuple[Record, DatasetItem]], others: int) -> Iterator[str]:
+    for reason, count in Counter(record.drop.reason for record, _ in pairs if record.drop).items():
+        yield f"{_counted(count, 'image')} left out: {reason}"
+    if without := sum(item.caption is None for record, item in pairs if record.kept):
+        yield f"{_counted(without, 'image')} without a caption: prep tag and prep merge write one"
+    if multiline := sum(len((item.caption or "").splitlines()) > 1 for record, item in pairs if record.kept):
+        yield f"{_counted(multiline, 'caption')} of several lines, kept as written"
     if others:
-        yield f"{_many(others, 'more image')} in the folders, which the set does not name"
+        yield f"{_counted(others, 'more image')} in the folders dropped: to keep one, prep edit NAME --restore"
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

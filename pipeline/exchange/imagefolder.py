@@ -12,10 +12,10 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.exchange.item import DatasetItem, ExportOptions, folders_in, read_caption, read_text
+from pipeline.kohya_folders import DatasetFolder, parse_folder_name
 from pipeline.link import link
 from pipeline.record import Role
 from pipeline.tag_text import escape_control
-from stages.building.layout import DatasetFolder, parse_folder_name
 from taggers.sidecar.caption_text import CaptionFault, parse_json
 
 TABLES = ("metadata.jsonl", "metadata.csv")

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.errors import PrepError
 from pipeline.imaging.image_file import is_image_name
+from pipeline.kohya_folders import DatasetFolder, parse_folder_name
 from pipeline.tag_text import escape_control
-from stages.building.layout import DatasetFolder, parse_folder_name
 from taggers.sidecar.caption_text import CaptionFault, decode
 
 CAPTIONS = (".txt", ".caption")  # endings of caption files; the first that exists counts
@@ -63,7 +63,9 @@ def check_items(items: Iterable[DatasetItem]) -> Iterator[DatasetItem]:
     for item in items:
         parts = PurePosixPath(item.dataset_path).parts
         if ".." in parts or not item.folder or item.dataset_path.startswith("/") or not item.dataset_path.isprintable():
-            raise PrepError(f"{escape_control(item.dataset_path)!r} is no place in a data set.", "Use a manifest you trust.")
+            raise PrepError(
+                f"{escape_control(item.dataset_path)!r} is no place in a data set.", "Use a manifest you trust."
+            )
         stem = str(PurePosixPath(item.dataset_path).with_suffix("")).casefold()
         if stem in known:
             raise PrepError(

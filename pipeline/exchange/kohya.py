@@ -5,48 +5,54 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pipeline.exchange.item import DatasetItem, ExportOptions, folders_in, images_in, read_caption
+from pipeline.errors import PrepError
+from pipeline.exchange.item import DatasetItem, ExportOptions
+from pipeline.kohya_faults import ReaderFault
+from pipeline.kohya_folders import KohyaFolder, find_folders, read_all
 from pipeline.link import link
-from stages.building.layout import encode_caption, parse_folder_name
+from pipeline.tag_text import escape_control
+from stages.building.layout import encode_caption
 
-_TRAINING = ("train", "img")  # how people call the parent whose sibling holds the regularization images
+_WRONG_LEVEL = ("parent not named", "no folder of images")
 
 
-def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
-    """Lay out images, linked or copied, with a caption file beside each; `target` must not exist."""
+def write(items: Iterable[DatasetItem], target: Path, options: ExportOptions) -> None:
+    """Write images, linked or copied, each with a caption file; `target` must not exist."""
     for item in items:
-        place = target / item.dataset_path
-        link(item.image, place)
+        path = target / item.dataset_path
+        link(item.image, path)
         if item.caption is not None:
-            place.with_suffix(form.extension).write_bytes(encode_caption(item.caption))
+            path.with_suffix(options.extension).write_bytes(encode_caption(item.caption))
 
 
 def detect(source: Path) -> bool:
     """Whether a folder is a parent of folders such as '10_smith man', or holds such parents."""
-    return any(True for _ in _shelves(source))
+    try:
+        return not any(isinstance(item, ReaderFault) and item.rule in _WRONG_LEVEL for item in find_folders(source))
+    except PrepError:
+        return False
 
 
-def read(source: Path, usual: str) -> Iterator[DatasetItem]:
-    """Every image that kohya's reader would take, with its caption; None where no file says one."""
-    for root, folder in _shelves(source):
-        for image in images_in(folder):
-            yield DatasetItem(image, image.relative_to(root).as_posix(), read_caption(image))
+def read(source: Path, subject: str) -> Iterator[DatasetItem | ReaderFault]:
+    """Every image that kohya's trainer takes, with its whole caption file; and what it leaves out or misreads.
 
-
-def _shelves(source: Path) -> Iterator[tuple[Path, Path]]:
-    """Folders of images, and the root that their places begin at."""
-    direct = [(source.parent, child) for child in _named(source)]
-    kind, _, title = source.name.partition("_")
-    if direct and kind in _TRAINING:  # what belongs to it lies beside it
-        siblings = [source.with_name("_".join(filter(None, (role, title)))) for role in ("reg", "val")]
-        direct += [(source.parent, child) for folder in siblings if folder.is_dir() for child in _named(folder)]
-    yield from direct
-    root = source.parent if direct else source
-    for parent in folders_in(source):
-        if parse_folder_name(parent.name) is None:
-            yield from ((root, child) for child in _named(parent))
-
-
-def _named(parent: Path) -> list[Path]:
-    """The folders that kohya's reader takes; a number alone names no subject."""
-    return [path for path in folders_in(parent) if (shelf := parse_folder_name(path.name)) and shelf.text]
+    Images of a folder such as '10', whose name holds repeats alone, are of `subject`. PrepError for a caption that
+    is not UTF-8.
+    """
+    found = list(find_folders(source))
+    yield from (item for item in found if isinstance(item, ReaderFault))
+    folders = [item for item in found if isinstance(item, KohyaFolder)]
+    root = source if any(folder.path.parent != source for folder in folders) else source.parent
+    for image in read_all(folders):
+        if isinstance(image, ReaderFault):
+            yield image
+            continue
+        if image.caption_error:
+            raise PrepError(
+                f"{escape_control(str(image.path.parent))}: {image.caption_error}.",
+                "Save it as UTF-8, then import again.",
+            )
+        place = image.path.relative_to(root).as_posix()
+        if not image.spec.text:
+            place = f"{image.path.parent.parent.name}/{image.spec.repeats}_{subject}/{image.path.name}"
+        yield DatasetItem(image.path, place, image.caption)

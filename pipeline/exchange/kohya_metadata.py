@@ -11,9 +11,9 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.exchange.item import DatasetItem, ExportOptions, images_in
+from pipeline.kohya_folders import parse_folder_name
 from pipeline.link import link
 from pipeline.tag_text import escape_control
-from stages.building.layout import parse_folder_name
 from taggers.sidecar.caption_text import CaptionFault, parse_json
 
 CONFIG, TABLE = "dataset.toml", "meta.json"

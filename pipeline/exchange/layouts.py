@@ -1,4 +1,4 @@
-"""The layouts that prep writes and reads, as two tables."""
+"""The layouts that prep writes and reads, as two tables: LAYOUTS for export and READERS for import."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from pipeline.errors import PrepError
 from pipeline.exchange import caption_files, imagefolder, kohya, kohya_metadata, webdataset, zip
 from pipeline.exchange.item import DatasetItem, ExportOptions
+from pipeline.kohya_faults import ReaderFault
 from pipeline.tag_text import escape_control
 
 
 @dataclass(frozen=True, slots=True)
 class ExportLayout:
-    """A way to hand a data set to other tools."""
+    """A layout that other tools read."""
 
     description: str
-    write: Callable[
-        [Iterable[DatasetItem], Path, ExportOptions], None
-    ]  # items in order of their places; the target does not exist
-    next_step: str  # how its reader is told of it; {target} and {extension} are filled in
+    # Takes the items in order of their paths, and a target that does not exist.
+    write: Callable[[Iterable[DatasetItem], Path, ExportOptions], None]
+    next_step: str  # how to use it; {target} and {extension} are filled in
 
 
 LAYOUTS: dict[str, ExportLayout] = {
@@ -43,34 +43,36 @@ LAYOUTS: dict[str, ExportLayout] = {
     "webdataset": ExportLayout(
         "WebDataset's tar shards", webdataset.write, "webdataset: image, .txt and .json under each key"
     ),
-    "zip": ExportLayout("a zip with kohya's folders", zip.write, "upload {target}; unpacked it is kohya's folders"),
+    "zip": ExportLayout(
+        "a zip with kohya's folders", zip.write, "upload {target}; unpacked, it is a folder of kohya's layout"
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ImportLayout:
-    """A layout that prep recognises and reads."""
+    """A layout that prep detects and reads."""
 
     description: str
     detect: Callable[[Path], bool]
-    read: Callable[[Path, str], Iterator[DatasetItem]]  # the second is 'smith man', for images that no name tells of
-    whole: bool  # it says of every image what it is for
+    # Yields the images, and what is left out. The text is a folder's, such as 'smith man', for images without one.
+    read: Callable[[Path, str], Iterator[DatasetItem | ReaderFault]]
 
 
-READERS = (  # the first that recognises a folder reads it
-    ImportLayout("kohya's folders with metadata", kohya_metadata.detect, kohya_metadata.read, True),
-    ImportLayout("Hugging Face's imagefolder", imagefolder.detect, imagefolder.read, False),
-    ImportLayout("kohya's folders", kohya.detect, kohya.read, True),
-    ImportLayout("images with caption files", caption_files.detect, caption_files.read, False),
+READERS = (  # the first that detects a folder reads it
+    ImportLayout("kohya's folders with metadata", kohya_metadata.detect, kohya_metadata.read),
+    ImportLayout("Hugging Face's imagefolder", imagefolder.detect, imagefolder.read),
+    ImportLayout("kohya's folders", kohya.detect, kohya.read),
+    ImportLayout("images with caption files", caption_files.detect, caption_files.read),
 )
 
 
 def find_reader(source: Path) -> ImportLayout:
-    """Who reads a folder; PrepError if it holds no image."""
+    """The reader of a folder's layout; PrepError if it holds no image."""
     for reader in READERS:
         if reader.detect(source):
             return reader
     raise PrepError(
         f"There are no images in {escape_control(str(source))}.",
-        "Name a folder of images, the parent of folders such as '10_smith man', a zip or tar shards.",
+        "Name a folder of images, the parent of folders such as '10_smith man', a zip or a folder of tar shards.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import PrepError
 from pipeline.imaging.near_duplicates import nearest_within
+from pipeline.kohya_folders import DatasetFolder
 from pipeline.record import Drop, Record, Role
 from pipeline.split import ImageKey, SplitRule, hash_order
 from pipeline.workspace import safe_name
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
 
 _SETS: dict[Role, str] = {"train": "training", "val": "validation", "reg": "regularization"}
-_TRAIN: Role = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,44 +40,6 @@ class Placement:
     folder: str = ""
     role: Role = "train"
     drop: Drop | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetFolder:
-    """A folder of the data set, as row A7 names it: `train_x/10_smith man`, `reg_x/1_man`, `val_x/1_smith man`.
-
-    A subject whose token is its class stands there once: `10_1girl`.
-    """
-
-    role: Role
-    repeats: int
-    token: str  # empty for regularization
-    class_name: str
-
-    @property
-    def text(self) -> str:
-        """What kohya captions images with that have no caption."""
-        return " ".join(dict.fromkeys(filter(None, (self.token, self.class_name))))
-
-    def path(self, dataset_name: str) -> str:
-        return f"{self.role}_{dataset_name}/{self.repeats}_{self.text}"
-
-
-def parse_folder_name(folder: str) -> DatasetFolder | None:
-    """What a folder's name says, as kohya's reader takes it; None if that would pass it over.
-
-    The first word is the token, the rest the class; a parent that begins with reg or val has that role.
-    """
-    parent, _, name = folder.rpartition("/")
-    match = re.fullmatch(r"([0-9]{1,9})(?:_(.*))?", name, re.DOTALL)
-    if match is None or not int(match[1]):
-        return None
-    text = match[2] or ""
-    role = next((role for role in _SETS if re.match(rf"{role}(?![a-z])", parent.rpartition("/")[2])), _TRAIN)
-    if role == "reg":
-        return DatasetFolder(role, int(match[1]), "", text)
-    token, _, class_name = text.partition(" ")
-    return DatasetFolder(role, int(match[1]), token, class_name or token)
 
 
 def plan_layout(wish: LayoutOptions, records: Iterable[Record]) -> dict[str, Placement]:

@@ -6,6 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 
+from pipeline.kohya_folders import caption_lines
 from training.batch import SampleRef, TrainingImage
 from training.data.sampler import seed_of
 from training.models.family import TextSettings
@@ -77,10 +78,11 @@ def expand_wildcards(text: str, rng: random.Random | None) -> str:
 
 
 def _select_line(text: str, captions: CaptionOptions, rng: random.Random | None) -> str:
-    """The line that counts. Without wildcards a caption is one text, wherever its lines break."""
+    """The line that counts: the first, as in kohya's trainer, or with wildcards any that is not empty."""
+    lines = [" ".join(line.split()) for line in caption_lines(text)]
     if not captions.wildcards:
-        return " ".join(text.split())
-    lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()] or [""]
+        return lines[0]
+    lines = list(filter(None, lines)) or [""]
     return expand_wildcards(rng.choice(lines) if rng else lines[0], rng)
 
 
