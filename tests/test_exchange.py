@@ -28,7 +28,7 @@ def out(home, layout, target):
 
 
 def test_kohyas_folders_are_what_build_made(tmp_path):
-    home = built(tmp_path, validation=0.5)
+    home = built(tmp_path, validation_share=0.5)
     done = out(home, "kohya", tmp_path / "set")
     assert files(tmp_path / "set") == files(home.dataset)
     assert done.images == {"train_smith/10_smith man": 1, "val_smith/1_smith man": 1, "reg_smith/10_man": 1}

@@ -47,7 +47,7 @@ def read(root, ending=".txt"):
 def meant(made):
     """What the reader should have of each image that is not held out."""
     return sorted(
-        (item.place, item.folder_spec.repeats, item.folder_spec.role == "reg", first_line(item.text))
+        (item.dataset_path, item.folder_spec.repeats, item.folder_spec.role == "reg", first_line(item.text))
         for item in made
         if item.folder_spec.role != "val"
     )
