@@ -24,9 +24,9 @@ from pipeline.sources import scan
 from pipeline.workspace import Workspace
 from stages.build import Build
 from tests import kohya_reader
+from tests.training_options import train_stage
 from training.data.dataset import read_all as read_training_images
 from training.data.folders import FolderPair, read_folders
-from training.train import Train
 
 BOM = "\ufeff"
 # By name a tree: the files below it and their texts; images have none.
@@ -192,7 +192,7 @@ def test_plan_counts_what_is_trained_on(name, tmp_path):
     for repeats, role, token, class_name, _ in by_train(root, tmp_path / "t").values():
         if role == "train":
             shown[token, class_name] += repeats
-    plan = make_plan(Workspace(tmp_path / "p"), Train(data=str(root), steps=1), Build())
+    plan = make_plan(Workspace(tmp_path / "p"), train_stage(data=str(root), steps=1), Build())
     assert {(s.token, s.class_name): s.per_epoch for s in plan.subjects} == shown
 
 
