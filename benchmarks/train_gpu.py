@@ -25,17 +25,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from training.data.captions import text_settings
-from training.options.captions import CaptionOptions
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from tests.narrow import NARROW
-from training.batch import SampleRef, TrainingImage, TrainingJob
+from training.batch import PlannedStep, SampleRef, TrainingImage, TrainingJob
+from training.data.captions import text_settings
 from training.distributed import DistributedContext
 from training.methods.adapters import inject, parameters
 from training.models.architecture_config import PLANS, write_config_folder
@@ -45,10 +43,11 @@ from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
 from training.optim.optimizers import ParamGroup
 from training.optim.train_state import make_train_state
+from training.options.captions import CaptionOptions
 from training.options.train_options import TrainOptions
 from training.performance.prefetch import prefetch, to_device
 from training.performance.step_runner import StepRunner
-from training.trainer import image_losses, make_batch
+from training.trainer import image_losses, make_batch, train_step
 
 T = TypeVar("T")
 FAMILIES = {"sd1": SD1(), "sdxl": SDXL()}
@@ -166,20 +165,19 @@ def inputs(setting: Setting, cached: bool):
 def prep_step(setting: Setting) -> Contender:
     """prep's step, with the batch after it made ahead."""
     job = make_job(setting)
-    learner = make_train_state(job.param_groups, job.config, DistributedContext())
+    learner = make_train_state(job.param_groups, job.config.optimizer, DistributedContext())
     draws = ([SampleRef(sample, turn) for sample in job.samples] for turn in itertools.count())
     steps = prefetch(draws, lambda drawn: make_batch(job, drawn), setting.device)
-    study = StepRunner(job, image_losses, 1_000_000)
+    runner = StepRunner(job, 1_000_000)
     contender = Contender(lambda: None)
     number = itertools.count()
 
     def step() -> None:
         _, batch = next(steps)
         at = next(number)
-        learner.set_learning_rates(at, 1_000_000)
-        study.step([batch], setting.batch, at)
-        learner.update(at)
-        contender.note = study.way.title
+        planned = PlannedStep(at + 1, 1_000_000, 1, False, [batch.samples])
+        train_step(job, learner, planned, [batch], runner)
+        contender.note = runner.mode.title
 
     contender.step = step
     return contender
@@ -274,7 +272,7 @@ def syncs(contender: Contender, device: torch.device) -> str:
         torch.cuda.set_sync_debug_mode("error")
         contender.step()
     except RuntimeError as error:
-        return str(error).partition("\n")[0]
+        return first_line(error)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return "0"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from pipeline.record import root_of
 from pipeline.tag_text import escape_control, normalize_tag
 from pipeline.workspace import Workspace
@@ -229,9 +229,8 @@ class Journal:
             else:
                 self._add(JournalEntry(number, tuple(plain["ids"]), tuple(Edit(**edit) for edit in plain["edits"])))
         except (ValueError, KeyError, TypeError, AttributeError, PrepError, RecursionError) as error:
-            about = str(error).split("\n")[0]
             raise PrepError(
-                f"{path}: the line after number {self._number} cannot be read: {escape_control(about)}.",
+                f"{path}: the line after number {self._number} cannot be read: {escape_control(first_line(error))}.",
                 "Mend that line or delete it; the others stay.",
             ) from None
         self._number = number

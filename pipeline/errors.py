@@ -32,3 +32,8 @@ class Interrupted(PrepError):
     @property
     def code(self) -> int:
         return 128 + self.signal
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message without its final period; the name of its class when it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from pipeline.history import HistoryStep
 from pipeline.record import Record
 from pipeline.schema import Plain, arrow_codec
@@ -62,7 +62,7 @@ class Manifest:
         try:
             metadata = pq.read_metadata(path).metadata or {}
         except (pa.ArrowException, OSError) as error:
-            raise PrepError(f"{path} is not a whole Parquet file: {_first_line(error)}", remedy) from None
+            raise PrepError(f"{path} is not a whole Parquet file: {first_line(error)}.", remedy) from None
         if _META not in metadata:
             raise PrepError(f"{path} is a Parquet file but not a manifest of prep's.", "Name a file from manifests/.")
         try:
@@ -75,7 +75,7 @@ class Manifest:
                 path, tuple(map(HistoryStep.from_json, head["history"])), head["digest"], ImageCounts(**head["counts"])
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise PrepError(f"{path} is damaged: {_first_line(error)}", remedy) from None
+            raise PrepError(f"{path} is damaged: {first_line(error)}.", remedy) from None
 
     def batches(self, size: int = 0) -> Iterator[list[Record]]:
         """All records in order of their ids, `size` at a time; 0: a row group at a time, which bounds memory."""
@@ -90,7 +90,7 @@ class Manifest:
                     yield from (from_arrow(file.read_row_group(n)) for n in range(file.num_row_groups))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise PrepError(
-                f"{self.path} is damaged: {_first_line(error)}", "Delete it and run its stage again."
+                f"{self.path} is damaged: {first_line(error)}.", "Delete it and run its stage again."
             ) from None
 
     def records(self) -> Iterator[Record]:
@@ -253,7 +253,3 @@ def _regroup(batches: Iterable[list[Record]]) -> Iterator[list[Record]]:
             group, weight = [], 0
     if group:
         yield group
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

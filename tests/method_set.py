@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from tests.toy_job import optimizer_step
 from tests.training_options import train_options
 from tests.training_set import checkpoint, narrow, sample
 from training.distributed import DistributedContext
@@ -55,6 +56,6 @@ def losses(found: MethodContext, made, steps: int, prompt="a photo of smith") ->
         condition = found.family.encode_text(found.tokenizers, told_of, [prompt], TextSettings())
         loss = (found.family.forward(denoiser, noisy, told, condition, size) - target).square().mean()
         loss.backward()
-        learner.update(step)
+        optimizer_step(learner, step)
         errors.append(float(loss.detach()))
     return errors

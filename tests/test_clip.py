@@ -296,7 +296,7 @@ def test_half_as_many_images_go_on_when_memory_runs_out(workspace, tiny, monkeyp
 
     monkeypatch.setattr(taggers.clip.clip, "embed_images", tight)
     assert said(workspace, clip(tiny), images) == expected
-    assert sizes == [5, 2, 2, 1] and "goes on with 2" in caplog.text
+    assert sizes == [5, 3, 2, 2, 1] and "now 2" in caplog.text
 
 
 def test_numbers_that_are_none_are_said_and_never_kept(workspace, folder):

@@ -342,8 +342,8 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(workspace, tm
     with caplog.at_level(logging.WARNING, "prep"):
         after = run(workspace, folder, images, min_score=0)
     assert [r.message for r in caplog.records] == [
-        "deepdanbooru:m ran out of memory with 4 images at once; it goes on with 2.",
-        "deepdanbooru:m ran out of memory with 2 images at once; it goes on with 1.",
+        "deepdanbooru:m ran out of memory with a batch of 4; the batch size is now 2.",
+        "deepdanbooru:m ran out of memory with a batch of 2; the batch size is now 1.",
     ]
     for one, other in zip(calm, after, strict=True):
         assert [a.text for a in one.annotations] == [a.text for a in other.annotations]

@@ -1,4 +1,4 @@
-"""Options of speed, and that a denoiser computes the same in each way."""
+"""Execution modes: a denoiser computes the same in each, and the fastest is chosen."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from training.performance.execution_modes import (
     MODES,
     ExecutionMode,
     apply_mode,
-    autotune,
-    checkpoint_blocks,
-    compiled_blocks,
-    possible,
-    tuned,
+    candidate_modes,
+    cudnn_benchmark,
+    enable_gradient_checkpointing,
+    fastest_mode,
+    find_blocks,
 )
+
+BLOCKS = SD1.compiled_blocks
 
 
 @pytest.fixture
@@ -64,12 +66,12 @@ def close(one, other):
 
 def test_channels_last_computes_the_same_and_goes_away_again(unet):
     plain = shown(unet)
-    apply_mode(unet, ExecutionMode("", last=True), 1)
+    apply_mode(unet, ExecutionMode("", channels_last=True), BLOCKS, 1)
     weights = [weight for weight in unet.parameters() if weight.dim() == 4 and not weight.requires_grad]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
     assert unet.conv_out.weight.is_contiguous()  # it learns
     assert close(shown(unet), plain)
-    apply_mode(unet, EAGER, 1)
+    apply_mode(unet, EAGER, BLOCKS, 1)
     assert all(weight.is_contiguous() for weight in weights)
     assert all(map(torch.equal, shown(unet), plain))
 
@@ -96,7 +98,7 @@ def test_compiled_blocks_are_not_compiled_again_in_the_second_epoch(stats):
                 found = block(given)
                 found.sum().backward()
 
-    apply_mode(blocks, ExecutionMode("", compiled=True), 5, "eager")
+    apply_mode(blocks, ExecutionMode("", compiled=True), BLOCKS, 5, "eager")
     epoch()
     assert stats["unique_graphs"] == 15
     before = dict(stats)
@@ -107,17 +109,17 @@ def test_compiled_blocks_are_not_compiled_again_in_the_second_epoch(stats):
 
 def test_of_many_sizes_each_block_is_compiled_for_any(stats):
     blocks = torch.nn.ModuleList([BasicTransformerBlock(4)])
-    apply_mode(blocks, ExecutionMode("", compiled=True), 9, "eager")
+    apply_mode(blocks, ExecutionMode("", compiled=True), BLOCKS, 9, "eager")
     for tokens in range(5, 14):
         blocks[0](torch.ones(1, tokens, 4))
     assert stats["unique_graphs"] == 2  # for the first size, then for all
 
 
 def test_compiling_is_undone(unet):
-    apply_mode(unet, ExecutionMode("", compiled=True), 1, "eager")
-    assert all(region._compiled_call_impl for region in compiled_blocks(unet))
-    assert {type(region).__name__ for region in compiled_blocks(unet)} == {"BasicTransformerBlock", "ResnetBlock2D"}
-    apply_mode(unet, EAGER, 1)
+    apply_mode(unet, ExecutionMode("", compiled=True), BLOCKS, 1, "eager")
+    assert all(block._compiled_call_impl for block in find_blocks(unet, BLOCKS))
+    assert {type(block).__name__ for block in find_blocks(unet, BLOCKS)} == {"BasicTransformerBlock", "ResnetBlock2D"}
+    apply_mode(unet, EAGER, BLOCKS, 1)
     shown(unet)
     assert not torch._dynamo.utils.counters["stats"]  # the counter itself, which is made when something is counted
 
@@ -134,8 +136,8 @@ def test_checkpointing_computes_the_same_and_keeps_less(unet, compiled):
         return found, sum(value.numel() for value in sizes.values())
 
     plain, most = kept(unet)
-    apply_mode(unet, ExecutionMode("", compiled=compiled), 1, "eager")
-    checkpoint_blocks(unet, 1)
+    apply_mode(unet, ExecutionMode("", compiled=compiled), BLOCKS, 1, "eager")
+    enable_gradient_checkpointing(unet, BLOCKS, 1)
     again, least = kept(unet)
     assert close(again, plain)
     assert least < most / 2
@@ -146,41 +148,46 @@ def test_checkpointing_computes_the_same_and_keeps_less(unet, compiled):
 @pytest.mark.parametrize(
     ("options", "live", "titles"),
     [
-        ({}, False, [way.title for way in MODES]),
-        ({}, True, ["plain", "with channels last", "compiled"]),
-        ({"cuda_graphs": "off", "compile": "off"}, False, ["plain", "with channels last"]),
+        ({}, False, [mode.title for mode in MODES]),
+        ({}, True, ["in eager mode", "with channels last", "compiled"]),
+        ({"cuda_graphs": "off", "compile": "off"}, False, ["in eager mode", "with channels last"]),
         ({"cuda_graphs": "on", "compile": "on"}, False, ["compiled, with CUDA graphs"]),
         ({"compile": "on"}, False, ["compiled", "compiled, with CUDA graphs"]),
     ],
 )
 def test_ways_on_a_gpu(options, live, titles):
-    assert [way.title for way in possible(PerformanceOptions(**options), "cuda", live)] == titles
+    assert [mode.title for mode in candidate_modes(PerformanceOptions(**options), "cuda", live)] == titles
 
 
 def test_the_processor_has_one_way():
-    assert possible(PerformanceOptions(), "cpu", False) == [EAGER]
+    assert candidate_modes(PerformanceOptions(), "cpu", False) == [EAGER]
 
 
 def test_the_fastest_way_wins():
-    seconds = {"plain": 0.09, "with CUDA graphs": 0.05, "compiled": 0.04, "compiled, with CUDA graphs": math.inf}
+    seconds = {
+        "in eager mode": 0.09,
+        "with CUDA graphs": 0.05,
+        "compiled": 0.04,
+        "compiled, with CUDA graphs": math.inf,
+    }
     tried = []
 
-    def measure(way):
-        tried.append(way.title)
-        return seconds.get(way.title, 0.07)
+    def measure(mode):
+        tried.append(mode.title)
+        return seconds.get(mode.title, 0.07)
 
-    way, found = autotune(MODES, measure, 10_000)
-    assert way.title == "compiled"
-    assert found[way] == 0.04
-    assert tried == [way.title for way in MODES]
+    mode, found = fastest_mode(MODES, measure, 10_000)
+    assert mode.title == "compiled"
+    assert found[mode] == 0.04
+    assert tried == [mode.title for mode in MODES]
 
 
 def test_compiling_is_not_tried_for_a_short_run():
     """Six thousand steps of 0.05 s are 300 s."""
     for steps, wanted in ((6_000, 4), (6_001, 6)):
-        _, found = autotune(MODES, lambda way: 0.05, steps)
+        _, found = fastest_mode(MODES, lambda mode: 0.05, steps)
         assert len(found) == wanted
-    assert len(autotune([ExecutionMode("", compiled=True)], lambda way: 0.05, 1)[1]) == 1  # asked for
+    assert len(fastest_mode([ExecutionMode("", compiled=True)], lambda mode: 0.05, 1)[1]) == 1  # asked for
 
 
 def test_what_needs_a_gpu_is_refused_without():
@@ -188,9 +195,11 @@ def test_what_needs_a_gpu_is_refused_without():
     train_options().performance.check_device("cpu")
     with pytest.raises(PrepError) as found:
         train_options(cuda_graphs="on").performance.check_device("cpu")
-    with pytest.raises(PrepError, match="train: compile on needs a GPU"):
+    with pytest.raises(PrepError, match="train: --compile on needs a GPU"):
         train_options(compile="on").performance.check_device("cpu")
-    assert str(found.value) == "train: cuda_graphs on needs a GPU.\nLeave it out, or use: --device cuda --cuda-graphs on"
+    assert (
+        str(found.value) == "train: --cuda-graphs on needs a GPU.\nLeave it out, or use: --device cuda --cuda-graphs on"
+    )
 
 
 def test_a_missing_xformers_is_said_at_once(monkeypatch):
@@ -208,7 +217,7 @@ def test_no_option_of_speed_makes_another_run():
 def test_convolutions_are_tuned_only_in_the_steps_of_a_gpu(monkeypatch):
     monkeypatch.setattr("torch.backends.cudnn.benchmark", False)
     for device, wanted in (("cuda", True), ("cpu", False)):
-        with pytest.raises(RuntimeError), tuned(device):
+        with pytest.raises(RuntimeError), cudnn_benchmark(device):
             assert torch.backends.cudnn.benchmark is wanted
             raise RuntimeError
         assert torch.backends.cudnn.benchmark is False

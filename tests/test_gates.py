@@ -21,7 +21,7 @@ from training.models.architecture_config import PLANS, write_config_folder
 from training.models.loader import empty_part, quiet
 from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
-from training.performance.execution_modes import checkpoint_blocks
+from training.performance.execution_modes import enable_gradient_checkpointing
 from training.performance.frozen_convs import use_memory_saving_frozen_convs
 
 FAMILY = {"sd1": SD1(), "sdxl": SDXL()}
@@ -87,7 +87,7 @@ def cost(folder, kind: str, targets: str, size: int, again: bool = False) -> Cos
     assert {weight.dtype for weight in parameters(unet).values()} == {torch.bfloat16}
     use_memory_saving_frozen_convs(unet)
     if again:
-        checkpoint_blocks(unet, 1)
+        enable_gradient_checkpointing(unet, SD1.compiled_blocks, 1)
 
     weights = {weight.untyped_storage()._cdata for weight in unet.parameters()}
     kept = {}

@@ -12,9 +12,9 @@ from training.performance.hardware import find_device
 def test_without_a_gpu(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert find_device("auto") == find_device("cpu") == torch.device("cpu")
-    with pytest.raises(PrepError, match="There is no GPU that torch can use") as caught:
+    with pytest.raises(PrepError, match="torch finds no GPU") as caught:
         find_device("cuda")
-    assert caught.value.hint == "Train on the processor: --device cpu"
+    assert caught.value.hint == "Train on the CPU: --device cpu"
 
 
 def test_auto_takes_the_gpu(monkeypatch):

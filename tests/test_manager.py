@@ -8,6 +8,7 @@ import logging
 import pytest
 import torch
 
+from tests.toy_job import optimizer_step
 from training.checkpoints.manager import CheckpointManager
 from training.distributed import DistributedContext
 from training.optim.optimizers import ParamGroup
@@ -26,8 +27,8 @@ def moved(one, steps):
     for step in range(steps):
         for weight in one.learner.weights.values():
             weight.grad = torch.ones(4)
-        one.learner.pace(step, 10)
-        one.learner.update(step)
+        one.learner.set_learning_rates(step, 10)
+        optimizer_step(one.learner, step)
     return one
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from pipeline.errors import PrepError
 from tests.training_options import train_options
@@ -12,7 +11,7 @@ from training.models.architecture_config import PLANS, write_config_folder
 from training.models.base_model import BaseFiles
 from training.models.loader import BaseModel
 from training.models.sd1 import SD1
-from training.performance.memory_estimate import GIB, AdaptiveBatcher, MemoryEstimate, check_memory, estimate_memory
+from training.performance.memory_estimate import GIB, MemoryEstimate, check_memory, estimate_memory
 
 WEIGHTS = 859_520_964
 # Rank 16 times what the 192 modules take and give: per transformer, of width w, both projections, eight of
@@ -60,8 +59,8 @@ def test_a_gpu_that_is_too_small_is_refused_before_loading():
     with pytest.raises(PrepError) as found:
         check_memory(ROOMY, train_options(), 1.5 * GIB, 1)
     assert found.value.wrong == (
-        "Training this base takes about 2.3 GiB, of which 2.0 GiB are its weights and what moves them; "
-        "the GPU has 1.5 GiB free."
+        "Training this base model takes about 2.3 GiB of GPU memory, 2.0 GiB of them for its weights and the "
+        "optimizer; 1.5 GiB are free."
     )
 
 
@@ -70,59 +69,16 @@ def test_a_batch_that_will_not_fit_is_said(caplog):
     assert not caplog.messages
     check_memory(ROOMY, train_options(), 5 * GIB, 4)
     assert caplog.messages == [
-        "A batch of 4 takes about 5.6 GiB, and the GPU has 5.0 GiB free. What is done when it does not fit: "
-        "gradient checkpointing, then parts of a batch one after another."
+        "A batch of 4 images takes about 5.6 GiB of GPU memory, and 5.0 GiB are free. If it does not fit: "
+        "gradient checkpointing, then splitting the batch."
     ]
     caplog.clear()
     check_memory(ROOMY, train_options(gradient_checkpointing="on"), 5 * GIB, 4)
     assert not caplog.messages  # 3.2 GiB
     check_memory(ROOMY, train_options(gradient_checkpointing="off"), 5 * GIB, 4)
-    assert caplog.messages[0].endswith("fit: parts of a batch one after another.")
+    assert caplog.messages[0].endswith("fit: splitting the batch.")
 
 
 def test_a_whole_model_is_held_in_float32_and_an_embedding_is_next_to_nothing(base):
     assert need(base, method="dreambooth", learning_rate=2e-6).fixed == 0.5 * GIB + (4 + 16) * WEIGHTS
     assert need(base, method="inversion").fixed == 0.5 * GIB + 2 * WEIGHTS + 4 * 123_060_480
-
-
-def roomy(room, seen):
-    """Work on a device with room for so many things."""
-
-    def work(some):
-        seen.append(some.stop - some.start)
-        if seen[-1] > room:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return list(range(some.start, some.stop))
-
-    return work
-
-
-def test_portions_are_halved_until_they_fit_and_stay_so(caplog):
-    portions, seen = AdaptiveBatcher(16, "encode images"), []
-    found = portions.over(7, roomy(2, seen))
-    assert [number for part in found for number in part] == list(range(7))
-    assert seen == [7, 4, 2, 2, 2, 1]
-    assert caplog.messages == [
-        "The GPU's memory is too small to encode images 7 at once: going on with 4.",
-        "The GPU's memory is too small to encode images 4 at once: going on with 2.",
-    ]
-    seen.clear()
-    assert portions.over(3, roomy(2, seen)) == [[0, 1], [2]] and seen == [2, 1]
-
-
-def test_what_can_be_spared_goes_first():
-    rooms, seen, spared = [1], [], []
-
-    def spare():
-        spared.append(True)
-        rooms[0] = 4
-        return len(spared) == 1
-
-    portions = AdaptiveBatcher(4, "encode images", spare)
-    assert portions.over(4, lambda some: roomy(rooms[0], seen)(some)) == [[0, 1, 2, 3]]
-    assert seen == [4, 4] and portions.most == 4
-
-
-def test_one_alone_is_too_much():
-    with pytest.raises(PrepError, match="The GPU's memory is too small to encode images, even one at a time"):
-        AdaptiveBatcher(4, "encode images").over(3, roomy(0, []))

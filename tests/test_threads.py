@@ -1,4 +1,4 @@
-"""How many threads share a training step on the processor."""
+"""How many threads share a training step on the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from tests.training_options import train_stage
 from tests.training_set import manifest, placed, workspace
 from training.performance import threads
-from training.performance.threads import suited_threads
+from training.performance.threads import suitable_threads
 
 
 @pytest.fixture(autouse=True)
@@ -28,21 +28,21 @@ def job(width: int = 10, device: str = "cpu") -> SimpleNamespace:
 
 
 def within(given: SimpleNamespace) -> int:
-    with suited_threads(given):
+    with suitable_threads(given):
         return torch.get_num_threads()
 
 
 def test_a_small_denoiser_has_one_thread_and_then_as_many_as_before():
     assert within(job()) == 1
     assert torch.get_num_threads() == 2
-    with pytest.raises(KeyboardInterrupt), suited_threads(job()):
+    with pytest.raises(KeyboardInterrupt), suitable_threads(job()):
         raise KeyboardInterrupt
     assert torch.get_num_threads() == 2
 
 
 def test_a_large_denoiser_has_all(monkeypatch):
-    assert within(job(8_000)) == 2  # 64 million numbers
-    monkeypatch.setattr(threads, "SMALL", 100)
+    assert within(job(8_000)) == 2  # 64 million parameters
+    monkeypatch.setattr(threads, "SMALL_DENOISER", 100)
     assert (within(job(10)), within(job(11))) == (1, 2)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.test_optimizers import NAMES, PACKAGES
+from tests.toy_job import optimizer_step
 from training.distributed import DistributedContext
 from training.optim.optimizers import ParamGroup
 from training.optim.train_state import make_train_state
@@ -30,7 +31,7 @@ def learner(dtype=torch.float32, **options):
 
 def models(found):
     """The weights as the model computes with them."""
-    lows = {id(weight): low for low, weight in found.copies}
+    lows = {id(weight): low for low, weight in found.low_precision}
     return [lows.get(id(weight), weight) for weight in found.weights.values()]
 
 
@@ -44,8 +45,8 @@ def slope(found, step):
 def go(found, steps, total=20):
     for step in steps:
         slope(found, step)
-        found.pace(step, total)
-        found.update(step)
+        found.set_learning_rates(step, total)
+        optimizer_step(found, step)
 
 
 def state(found):
@@ -99,7 +100,7 @@ def test_rounded_copies_follow_what_is_learned_in_full():
             assert weight.dtype == torch.bfloat16
             weight.grad = torch.full_like(weight, 1e-2)
         found.set_learning_rates(step, 100)
-        found.update(step)
+        optimizer_step(found, step)
     for before, weight, low in zip(start, found.weights.values(), models(found), strict=True):
         np.testing.assert_allclose((before - weight).detach().numpy(), 1e-2, rtol=2e-2)
         assert torch.equal(low.detach(), weight.detach().bfloat16())
@@ -113,7 +114,7 @@ def test_clipping_bounds_the_norm_of_all_together():
         slope(found, 0)
         norm = sum(float(weight.grad.square().sum()) for weight in found.weights.values()) ** 0.5
         found.set_learning_rates(0, 1)
-        assert float(found.update(0)) == pytest.approx(norm, rel=1e-5)
+        assert float(optimizer_step(found)) == pytest.approx(norm, rel=1e-5)
         moved = [before[f"weights.{name}"] - weight.detach() for name, weight in found.weights.items()]
         length = sum(float(part.square().sum()) for part in moved) ** 0.5
         assert length == pytest.approx(1e-2 * (norm if wanted == 1 else 0.5), rel=1e-4)
@@ -183,7 +184,7 @@ def test_a_weight_without_gradient_stays_where_it_is(name, dtype):
         (large, _) = models(found)
         large.grad = torch.ones_like(large)
         found.set_learning_rates(step, 2)
-        found.update(step)
+        optimizer_step(found, step)
     assert torch.equal(found.weights["text_encoder.b"], before["weights.text_encoder.b"])
     assert not torch.equal(found.weights["unet.a"], before["weights.unet.a"])
 
@@ -206,7 +207,7 @@ def test_of_several_processes_what_only_another_needs_is_moved_here_too(monkeypa
     before = state(found)
     for step in range(2):
         found.set_learning_rates(step, 2)
-        found.update(step)
+        optimizer_step(found, step)
     assert asked == [1, 1, 1] and found.needed == {"unet.a"}
     assert not torch.equal(found.weights["unet.a"], before["weights.unet.a"])
     assert torch.equal(found.weights["text_encoder.b"], before["weights.text_encoder.b"])

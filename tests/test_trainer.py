@@ -140,7 +140,7 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen():
 
 
 def test_no_batch_at_all():
-    with pytest.raises(PrepError, match="No size has the 3 images of a batch"):
+    with pytest.raises(PrepError, match="No image size has the 3 images of a batch"):
         count_steps(train_options(batch_size=3, incomplete_batch="drop"), [sample(1, repeats=2)])
 
 

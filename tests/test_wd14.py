@@ -596,10 +596,10 @@ def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, fo
     sessions = tight(monkeypatch, 1, error)
     with caplog.at_level(logging.WARNING, "prep"):
         after = run(workspace, folder, images, min_score=0)
-    assert sessions[0].sizes == [20, 10, 5, 2, *[1] * 20]
+    assert sessions[0].sizes == [20, 10, 5, 3, 2, *[1] * 20]
     assert [record.message for record in caplog.records] == [
-        f"wd14:small-tagger ran out of memory with {had} images at once; it goes on with {has}."
-        for had, has in ((20, 10), (10, 5), (5, 2), (2, 1))
+        f"wd14:small-tagger ran out of memory with a batch of {had}; the batch size is now {has}."
+        for had, has in ((20, 10), (10, 5), (5, 3), (3, 2), (2, 1))
     ]
     for one, other in zip(calm, after, strict=True):
         assert [a.text for a in one.annotations] == [a.text for a in other.annotations]
@@ -614,7 +614,7 @@ def test_lanes_that_do_not_fit_together_take_turns(workspace, folder, monkeypatc
     sessions = tight(monkeypatch, 1, SAID[0], lanes=3)
     with caplog.at_level(logging.WARNING, "prep"):
         assert run(workspace, folder, images, min_score=0) == calm
-    assert set(sessions[0].sizes) == {1} and "it goes on with 1." in caplog.records[-1].message
+    assert set(sessions[0].sizes) == {1} and "now 1." in caplog.records[-1].message
 
 
 def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, monkeypatch):

@@ -6,6 +6,7 @@ import torch
 
 from tests.training_options import train_options
 from training.batch import TrainingJob
+from training.models.family import CompiledBlocks
 from training.objective import ddpm
 from training.optim.optimizers import ParamGroup
 
@@ -14,7 +15,9 @@ CPU = torch.device("cpu")
 
 
 class Toy:
-    """A family whose model multiplies the noisy latent by a number, plus what the caption and the time say."""
+    """A family whose model multiplies the noisy latent by a number, and adds terms for the caption and the timestep."""
+
+    compiled_blocks = CompiledBlocks(())
 
     def forward(self, model, noisy, time, condition, size):
         return model * noisy + condition["text"].view(-1, 1, 1, 1) + time.view(-1, 1, 1, 1) / 1000
@@ -43,3 +46,13 @@ def job(samples, schedule=None, **options) -> TrainingJob:
         param_groups=[ParamGroup("toy", {"weight": weight}, config.optimizer.learning_rate)],
         device=CPU,
     )
+
+
+def optimizer_step(state, step=0):
+    """What the trainer does with the gradients of a step; returns their norm before clipping."""
+    state.reduce_gradients()
+    norm = state.clip_gradients()
+    state.optimizer.step()
+    state.update_ema(step)
+    state.sync_params()
+    return norm

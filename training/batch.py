@@ -164,6 +164,21 @@ _TENSORS = ("latents", "noise", "added_noise", "timesteps", "prior_weights", "si
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step before it is done: its place in the run, and its batches, of all processes."""
+
+    number: int  # from 1
+    total: int
+    epoch: int  # from 1
+    epoch_ends: bool
+    batches: list[list[SampleRef]]
+
+    @property
+    def images(self) -> int:
+        return sum(map(len, self.batches))
+
+
+@dataclass(frozen=True, slots=True)
 class TrainedImages:
     """A batch after its step: the samples of all processes, and the losses of this process's share of them."""
 

@@ -23,9 +23,9 @@ from training.models.loader import open_base_model
 from training.models.validate import native_resolution
 from training.optim.learning_rates import check_learning_rates
 from training.optim.optimizers import need_package
-from training.performance.batch_size import with_batch
+from training.performance.batch_size import with_batch_size
 from training.performance.hardware import find_device
-from training.performance.threads import suited_threads
+from training.performance.threads import suitable_threads
 from training.run_key import run_key
 from training.sampling.prompts import sample_requests
 from training.setup import TrainingRun, build_job
@@ -61,13 +61,13 @@ def run_training(
         plan, requests = _planned(config, manifest, workspace)
         run = build_job(plan, workspace, report)
     folder = config.file(workspace).parent
-    run = with_batch(run, ranks, folder / "batch.json", run_key(config, manifest, workspace))
+    run = with_batch_size(run, ranks, folder / "batch_size.json", run_key(config, manifest, workspace))
     config = run.plan.config
     place = RunPaths(folder, run_key(config, manifest, workspace))
     course = resume_or_start(run.job, place, ranks)
     if course.progress.step and not meter.synchronize:  # a trial stops and goes on by itself
         log.warning("Resuming from the checkpoint of step %d; --restart starts again.", course.progress.step)
-    with suited_threads(run.job):
+    with suitable_threads(run.job):
         watch = build_callbacks(run, course, place, requests, workspace)
         with meter.span("base"):
             watch.on_train_begin()

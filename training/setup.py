@@ -18,7 +18,7 @@ from training.methods.method import MethodContext
 from training.methods.table import METHODS, RATES
 from training.models.validate import vae_scale_factor
 from training.options.method import ADAPTERS
-from training.performance.hardware import fit_device
+from training.performance.hardware import check_device
 from training.precision import uses_bf16
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
     former, rates = config.method.init_file(workspace), _rates(config, family)
     if config.method.method in ADAPTERS:
         check_adapters(config, family, checkpoint, list(rates), former)
-    device = fit_device(plan)
+    device = check_device(plan)
     latent = _latents(plan, device, workspace, report)
     mask = _masks(plan, workspace, report)
     tokenizers = checkpoint.tokenizers()

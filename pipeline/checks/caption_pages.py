@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,8 +77,7 @@ def read_pages(manifest: Manifest) -> Iterator[RowPage]:
             groups = (file.read_row_group(n, columns=list(_WANTED)) for n in range(file.num_row_groups))
             yield from kept_pages((batch for table in groups for batch in table.to_batches()), placed)
     except (pa.ArrowException, OSError) as error:
-        said = str(error).strip().split("\n")[0]
-        raise PrepError(f"{manifest.path} is damaged: {said}", "Delete it and run its stage again.") from None
+        raise PrepError(f"{manifest.path} is damaged: {first_line(error)}.", "Delete it and run its stage again.") from None
 
 
 def kept_pages(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[RowPage]:

@@ -6,7 +6,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 
 
 def to_safetensors(source: Path, target: Path) -> None:
@@ -21,7 +21,7 @@ def to_safetensors(source: Path, target: Path) -> None:
     try:
         state = torch.load(source, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0][:120]
+        reason = first_line(error)[:120]
         raise PrepError(
             f"{source.name} is a pickle of more than tensors, which prep does not load: {reason}", hint
         ) from None

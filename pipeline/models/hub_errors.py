@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from pipeline.models.store import install_hint, models_folder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def translate_errors(repo_id: str, server: str) -> Iterator[None]:
             raise hub_error(repo_id, f"{server} gave no usable answer for {repo_id}.", _KEPT) from None
         raise _http_error(repo_id, server, error) from None
     except TransportError as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise hub_error(repo_id, f"The connection to {server} failed: {reason}.", _KEPT) from None
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.edits import BY_HAND, Journal
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from pipeline.filter import Filter
 from pipeline.filter_terms import CERTAIN, COMPARE, And, Expr, FilterView, Not, Or, Term
 from pipeline.manifest import Manifest, from_arrow
@@ -64,8 +64,7 @@ class ReviewTable:
                 groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
                 return _table(pa.concat_tables(groups) if groups else file.schema_arrow.empty_table())
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            about = str(error).strip().split("\n")[0]
-            raise PrepError(f"{manifest.path} is damaged: {about}", "Delete it and run its stage again.") from None
+            raise PrepError(f"{manifest.path} is damaged: {first_line(error)}.", "Delete it and run its stage again.") from None
 
     def __len__(self) -> int:
         return len(self.ids)

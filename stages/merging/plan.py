@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace, write_atomic
@@ -127,8 +127,7 @@ def read_plan(workspace: Workspace, name: str = PLAN) -> MergePlan | None:
             raise ValueError(f"there is no action {min(unknown)!r}")
         return MergePlan(rows, head["source"], tuple(head["notes"]))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        about = str(error).strip().split("\n")[0]
-        raise PrepError(f"{path} is damaged: {about}.", "Restore the one before: prep merge --undo") from None
+        raise PrepError(f"{path} is damaged: {first_line(error)}.", "Restore the one before: prep merge --undo") from None
 
 
 def write_plan(workspace: Workspace, plan: MergePlan, name: str = PLAN) -> None:

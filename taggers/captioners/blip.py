@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.models.store import LocalModel
 from pipeline.record import Annotation
@@ -29,7 +30,6 @@ from taggers.captioners.generate import (
     one_line,
     prepare_image,
 )
-from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, PreparedPredictor
 
 BLIP, BLIP2 = "BlipForConditionalGeneration", "Blip2ForConditionalGeneration"
@@ -73,7 +73,7 @@ class Blip(BeamCaptioner):
 
     def load(self, workspace: Workspace) -> PredictFn:
         net = load_blip(self, workspace)
-        pieces = AdaptiveBatches(self.inference_batch_size, self.signature)
+        pieces = AdaptiveBatcher(self.inference_batch_size, self.signature)
         return PreparedPredictor(
             partial(prepare_image, net.image_processor, self.seed), partial(caption_images, pieces, net, self)
         )
@@ -122,7 +122,7 @@ def image_token(found: LocalModel, config: Any, known: int) -> int:
 
 
 def caption_images(
-    pieces: AdaptiveBatches, net: LoadedCaptioner, blip: Blip, ready: list[PreparedImage]
+    pieces: AdaptiveBatcher, net: LoadedCaptioner, blip: Blip, ready: list[PreparedImage]
 ) -> list[list[Annotation]]:
     """A caption of each image."""
     top_p = blip.top_p if blip.sample else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.models.catalog import short_name
 from pipeline.record import Annotation
@@ -29,7 +30,6 @@ from taggers.captioners.generate import (
     detokenize,
     generate_captions,
 )
-from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, PreparedPredictor
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Git(BeamCaptioner):
         net = load_git(self, workspace)
         return PreparedPredictor(
             partial(prepare_image, net.image_processor, self.pad),
-            partial(caption_images, AdaptiveBatches(self.inference_batch_size, self.signature), net, self),
+            partial(caption_images, AdaptiveBatcher(self.inference_batch_size, self.signature), net, self),
         )
 
     @property
@@ -95,7 +95,7 @@ def prepare_image(
 
 
 def caption_images(
-    pieces: AdaptiveBatches, net: LoadedCaptioner, git: Git, ready: list[PreparedImage]
+    pieces: AdaptiveBatcher, net: LoadedCaptioner, git: Git, ready: list[PreparedImage]
 ) -> list[list[Annotation]]:
     """A caption of each image."""
     said = pieces.run(

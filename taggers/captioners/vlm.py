@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.models.store import LocalModel
 from pipeline.record import Annotation, Drop, Record
@@ -29,7 +30,6 @@ from taggers.captioners.captioner import (
 )
 from taggers.captioners.generate import TokenFormat, decode_captions, one_line
 from taggers.device import torch_device
-from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, PreparedPredictor, tagging_work
 from taggers.tagger import read_crop as read_image
 
@@ -114,7 +114,7 @@ class Vlm(Captioner):
 def _split(net: LoadedVlm, vlm: Vlm, text: str) -> PreparedPredictor:
     return PreparedPredictor(
         partial(prepare_inputs, net, vlm, text),
-        partial(caption_images, AdaptiveBatches(vlm.inference_batch_size, vlm.signature), net, vlm),
+        partial(caption_images, AdaptiveBatcher(vlm.inference_batch_size, vlm.signature), net, vlm),
     )
 
 
@@ -211,7 +211,7 @@ def load_processor(found: LocalModel) -> Any:
 
 
 def caption_images(
-    pieces: AdaptiveBatches, net: LoadedVlm, vlm: Vlm, ready: list[dict[str, torch.Tensor]]
+    pieces: AdaptiveBatcher, net: LoadedVlm, vlm: Vlm, ready: list[dict[str, torch.Tensor]]
 ) -> list[list[Annotation]]:
     """A caption of each image.
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.history import Model
 from pipeline.models.file_hashes import known_sha256
@@ -17,7 +18,6 @@ from pipeline.workspace import Workspace
 from taggers.clip.clip_model import ClipModel, embed_images, embed_texts, find_clip, load_clip
 from taggers.clip.embeddings import embed_cached
 from taggers.clip.labels import BUILT_IN_LABELS, LABEL_FORMAT, Label, fill_templates, parse_labels, read_labels
-from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, ScoringTagger
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Clip(ScoringTagger):
         source = find_clip(self.model, self.pretrained, workspace)
         net = load_clip(source, self.device)
         store = VectorStore.of(workspace, source.key)
-        pieces = AdaptiveBatches(self.inference_batch_size, self.signature)
+        pieces = AdaptiveBatcher(self.inference_batch_size, self.signature)
         return partial(predict, self, (net, embed_labels(net, labels, self), store, pieces))
 
 
@@ -116,7 +116,7 @@ def embed_labels(net: ClipModel, labels: tuple[Label, ...], clip: Clip) -> Label
 
 
 def predict(
-    clip: Clip, tools: tuple[ClipModel, LabelEmbeddings, VectorStore, AdaptiveBatches], images: list[np.ndarray]
+    clip: Clip, tools: tuple[ClipModel, LabelEmbeddings, VectorStore, AdaptiveBatcher], images: list[np.ndarray]
 ) -> list[list[Annotation]]:
     """What the labels say about each image, in the order of the label file."""
     import numpy as np

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.history import Model
 from pipeline.models.file_hashes import model_hashes
@@ -21,7 +22,6 @@ from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area
 from taggers.danbooru.onnx_tags import GPU_BATCH, InputContract, load_tag_model, tag_predictor
 from taggers.danbooru.scores import ModelTag, TagList, annotate, check_scores
 from taggers.device import torch_device
-from taggers.memory import AdaptiveBatches
 from taggers.tagger import PredictFn, PreparedPredictor, ScoringTagger
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def load_torch(tagger: DeepDanbooru, folder: Path) -> PredictFn:
     infer = partial(
         _infer,
         partial(_scores, network, device, listing),
-        AdaptiveBatches(chunk, tagger.signature),
+        AdaptiveBatcher(chunk, tagger.signature),
         listing,
         tagger.min_score,
     )
@@ -210,7 +210,7 @@ def _tag(text: str, category: str) -> ModelTag:
 
 def _infer(
     scores: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
-    pieces: AdaptiveBatches,
+    pieces: AdaptiveBatcher,
     listing: TagList,
     floor: float,
     arrays: list[np.ndarray],

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from taggers.device import cores, wants_gpu
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -52,8 +52,7 @@ def open_session(path: Path, device: str, hint: str) -> Any:
 
 def error_text(error: Exception) -> str:
     """An error of onnxruntime in one line, without its number and the place in its source."""
-    line = str(error).splitlines()[0]
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:.*? failed:(?:\S*:\d+ .*?\) (?=[A-Z]))?)?", "", line)
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:.*? failed:(?:\S*:\d+ .*?\) (?=[A-Z]))?)?", "", first_line(error))
 
 
 def worker_count(device: str) -> int:

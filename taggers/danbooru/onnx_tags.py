@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.record import Annotation
 from taggers.danbooru.onnx_session import CUDA, open_session, worker_count
 from taggers.danbooru.scores import TagList, annotate, check_scores
-from taggers.memory import AdaptiveBatches
 from taggers.tagger import PreparedPredictor
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ def tag_predictor(
     """The model's look; `prepare` makes the array it takes, and scores from `floor` up are said."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    pieces = AdaptiveBatches(net.max_images, listing.signature, (state.RuntimeException, state.Fail, state.EPFail))
+    pieces = AdaptiveBatcher(net.max_images, listing.signature, faults=(state.RuntimeException, state.Fail, state.EPFail))
     return PreparedPredictor(prepare, partial(predict_tags, net, listing, min_score, pieces), GPU_BATCH)
 
 
 def predict_tags(
-    net: OnnxTagModel, listing: TagList, floor: float, pieces: AdaptiveBatches, arrays: list[np.ndarray]
+    net: OnnxTagModel, listing: TagList, floor: float, pieces: AdaptiveBatcher, arrays: list[np.ndarray]
 ) -> list[list[Annotation]]:
     """What the model says about each prepared image, in the order of its list of tags."""
     return [annotate(row, listing, floor) for row in pieces.run(partial(_rows, net, listing), arrays)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from training.batch import TrainingStep
 from training.optim.train_state import TrainState
 
@@ -72,7 +72,7 @@ class CheckpointManager:
             try:
                 checkpoint = self._read(step)
             except (OSError, SafetensorError, ValueError) as error:
-                log.warning("Skipping the damaged checkpoint %s: %s.", self._path(step), _first_line(error))
+                log.warning("Skipping the damaged checkpoint %s: %s.", self._path(step), first_line(error))
                 continue
             self.train_state.restore(checkpoint.tensors, checkpoint.optimizer_state)
             return checkpoint
@@ -134,7 +134,3 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     save_file(separate, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

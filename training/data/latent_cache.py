@@ -7,18 +7,18 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import Unreadable
 from pipeline.imaging.image_file import render
 from training.batch import TrainingImage
 from training.export.tensor_file import write_tensors
-from training.performance.memory_estimate import AdaptiveBatcher
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ class LatentCache:
         if damaged := sum(1 for path in missing if path.exists()):
             log.warning("The latent cache had damaged entries, which are made again: %d", damaged)
         vae = load_vae()
-        done, portions = 0, AdaptiveBatcher(_MOST, "encode images")
+        done, portions = 0, AdaptiveBatcher(_MOST, "Encoding images")
         for batch in self._batches(list(missing.values()), _AT_ONCE.get(vae.device.type, 1)):
             self._write(batch, vae, portions)
             done += len(batch)
@@ -131,14 +131,13 @@ class LatentCache:
 
         pixels = torch.cat([pixels for _, pixels in batch])
 
-        def encode(some: slice) -> Moments:
-            mean, std = self.family.encode_images(vae, pixels[some].to(vae.device))
-            return mean.float().cpu(), std.float().cpu()
+        def encode(rows: Sequence[int]) -> list[Moments]:
+            mean, std = self.family.encode_images(vae, pixels[rows[0] : rows[-1] + 1].to(vae.device))
+            return list(zip(torch.split(mean.float().cpu(), 1), torch.split(std.float().cpu(), 1), strict=True))
 
         with torch.no_grad():
-            means, stds = (torch.cat(found) for found in zip(*portions.over(len(batch), encode), strict=True))
-        for k, (view, _) in enumerate(batch):
-            mean, std = means[k : k + 1], stds[k : k + 1]
+            moments = portions.run(encode, range(len(batch)))
+        for (view, _), (mean, std) in zip(batch, moments, strict=True):
             if not bool(torch.isfinite(mean + std).all()):
                 raise PrepError(
                     f"The VAE makes no finite latent of {view.sample.name} (record {view.sample.id}).",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_rows, write_rows
 from training.batch import SampleRef, TrainingImage, size_conditioning
@@ -16,7 +17,6 @@ from training.data.captions import fixed_prompt
 from training.data.sampler import seed_of
 from training.evaluation.verdict import Evaluation, Verdict, best_checkpoint, diagnose, mean, should_stop_early
 from training.options.validation import ValidationOptions
-from training.performance.memory_estimate import AdaptiveBatcher
 
 if TYPE_CHECKING:
     import torch
@@ -78,15 +78,16 @@ def measure_losses(job: TrainingJob, sample: TrainingImage, batcher: AdaptiveBat
     clean, _ = job.latent(draw)
     noises = [_noise(clean, seed_of(config.optimizer.seed, "measured", sample.id, k)) for k in range(len(times))]
 
-    def at(some: slice) -> torch.Tensor:
-        return image_losses(job, _batch(job, draw, clean, (times[some], noises[some])))[0].float()
+    def losses_at(rows: Sequence[int]) -> list[torch.Tensor]:
+        some = slice(rows[0], rows[-1] + 1)
+        return list(image_losses(job, _batch(job, draw, clean, (times[some], noises[some])))[0].float())
 
     with torch.no_grad():
-        return torch.cat((batcher or _make_batcher(job)).over(len(times), at))
+        return torch.stack((batcher or _make_batcher(job)).run(losses_at, range(len(times))))
 
 
 def _make_batcher(job: TrainingJob) -> AdaptiveBatcher:
-    return AdaptiveBatcher(_AT_ONCE, "measure times of an image", job.offload)
+    return AdaptiveBatcher(_AT_ONCE, "Validation", job.offload)
 
 
 def _noise(like: torch.Tensor, seed: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from pipeline.tag_text import escape_control
 
 if TYPE_CHECKING:
@@ -224,8 +224,7 @@ def _named(path: Path) -> Tensors:
     except pickle.UnpicklingError:
         raise PrepError(f"{shown} holds something other than tensors; prep runs no code out of files.", _READ) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PrepError(f"{shown} is not a whole file of tensors: {escape_control(line)}.", _READ) from None
+        raise PrepError(f"{shown} is not a whole file of tensors: {escape_control(first_line(error))}.", _READ) from None
     inner = content.get("string_to_param", content) if isinstance(content, dict) else {}
     found = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
     if not found:

@@ -37,6 +37,24 @@ class AdapterTargets:
     conv: str = r"(?!)"  # what LoCon adds; here nothing
 
 
+@dataclass(frozen=True, slots=True)
+class CompiledBlocks:
+    """The modules of a denoiser that torch.compile compiles one by one."""
+
+    classes: tuple[str, ...]  # names of their classes in diffusers
+    shapes: int = 24  # at most so many different input shapes of one class per image size, in whole and split
+    # batches, with gradients and without: Stable Diffusion 1.x has 5
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationMemory:
+    """GiB that the denoiser keeps of an image for the backward pass, in 16 bits."""
+
+    full: float
+    checkpointed: float  # with gradient checkpointing, without the one block that is being recomputed
+    pixels: int  # of that image; with memory-efficient attention the memory grows in proportion to them
+
+
 class Family(Protocol):
     """A kind of base model. Stateless: modules and configurations are handed in."""
 
@@ -45,6 +63,9 @@ class Family(Protocol):
     architecture: ClassVar[str]  # as in modelspec.architecture
     multiple: ClassVar[int]  # of which an image's sides must be
     denoiser: ClassVar[str]  # the part that learns from noise: unet or transformer
+    compiled_blocks: ClassVar[CompiledBlocks]
+    activation_memory: ClassVar[ActivationMemory]  # with adapters on all linear modules of attention
+    default_size: ClassVar[int]  # side in pixels of the square images that most of its base models are trained with
     encoders: ClassVar[tuple[str, ...]]  # its text encoders
     targets: ClassVar[dict[str, AdapterTargets]]  # of the parts that can learn
     prefixes: ClassVar[dict[str, str]]  # part to the beginning of its keys in the adapter file

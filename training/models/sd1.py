@@ -6,7 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.clip_text import last_layers, too_long
-from training.models.family import AdapterTargets, TextSettings, module_dtype
+from training.models.family import (
+    ActivationMemory,
+    AdapterTargets,
+    CompiledBlocks,
+    TextSettings,
+    module_dtype,
+)
 from training.models.validate import check_complete, check_width, unet_of
 from training.objective import DDPM, ddpm
 
@@ -36,6 +42,9 @@ class SD1:
     architecture: ClassVar[str] = "stable-diffusion-v1/lora"
     multiple: ClassVar[int] = 8
     denoiser: ClassVar[str] = "unet"
+    compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("BasicTransformerBlock", "ResnetBlock2D"))
+    activation_memory: ClassVar[ActivationMemory] = ActivationMemory(0.86, 0.3, 512 * 512)  # see tests/test_gates.py
+    default_size: ClassVar[int] = 512
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
     targets: ClassVar[dict[str, AdapterTargets]] = {"unet": UNET, "text_encoder": CLIP}
     prefixes: ClassVar[dict[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}

@@ -23,6 +23,7 @@ class SD2(SD1):
     name: ClassVar[str] = "sd_v2"
     title: ClassVar[str] = "Stable Diffusion 2.x"
     architecture: ClassVar[str] = "stable-diffusion-v2/lora"
+    default_size: ClassVar[int] = 768
 
     def matches(self, checkpoint: BaseModel) -> bool:
         unet = unet_of(checkpoint)

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.clip_text import penultimate, refuse_clip_skip, too_long
-from training.models.family import AdapterTargets, TextSettings, module_dtype
+from training.models.family import (
+    ActivationMemory,
+    AdapterTargets,
+    CompiledBlocks,
+    TextSettings,
+    module_dtype,
+)
 from training.models.sd1 import CLIP
 from training.models.validate import check_complete
 from training.objective import FlowMatch, flow_match
@@ -33,6 +39,11 @@ class SD35:
     architecture: ClassVar[str] = "stable-diffusion-3.5/lora"
     multiple: ClassVar[int] = 16  # the transformer takes latents in squares of 2 x 2
     denoiser: ClassVar[str] = "transformer"
+    compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("JointTransformerBlock",))
+    activation_memory: ClassVar[ActivationMemory] = ActivationMemory(
+        9.9, 1.2, 1024 * 1024
+    )  # from 34.6 GiB that users report for a batch of three
+    default_size: ClassVar[int] = 1024
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2", "text_encoder_3")
     targets: ClassVar[dict[str, AdapterTargets]] = {
         "transformer": AdapterTargets(

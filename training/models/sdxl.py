@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
 from training.models.clip_text import penultimate, refuse_clip_skip
-from training.models.family import AdapterTargets, TextSettings, module_dtype
+from training.models.family import ActivationMemory, AdapterTargets, TextSettings, module_dtype
 from training.models.sd1 import CLIP, SD1, UNET
 from training.models.validate import check_complete, check_width, unet_of
 
@@ -35,6 +35,8 @@ class SDXL(SD1):
     name: ClassVar[str] = "sdxl_base_v1-0"
     title: ClassVar[str] = "Stable Diffusion XL"
     architecture: ClassVar[str] = "stable-diffusion-xl-v1-base/lora"
+    activation_memory: ClassVar[ActivationMemory] = ActivationMemory(6.3, 0.8, 1024 * 1024)  # see tests/test_gates.py
+    default_size: ClassVar[int] = 1024
     encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
     targets: ClassVar[dict[str, AdapterTargets]] = {"unet": UNET, "text_encoder": CLIP, "text_encoder_2": CLIP}
     prefixes: ClassVar[dict[str, str]] = {

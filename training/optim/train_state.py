@@ -46,30 +46,36 @@ class TrainState:
                 table["lr"] = group.lr * lr_factor(self.options, step, total)
         return float(self.optimizer.param_groups[0]["lr"] or 0.0)
 
-    def update(self, step: int) -> torch.Tensor:
-        """Move the weights by their gradients, and forget these; returns the gradients' norm before clipping."""
+    def reduce_gradients(self) -> None:
+        """Bring the gradients to float32 and sum them over all processes, in place."""
         import torch
 
-        found = [(low.grad, weight) for low, weight in self.low_precision if low.grad is not None]
-        wide = [torch.empty_like(weight) for _, weight in found]
-        if found:  # in one launch rather than one for each of a thousand weights
-            torch._foreach_copy_(wide, [gradient for gradient, _ in found])
-        for (_, weight), gradient in zip(found, wide, strict=True):
+        rounded = [(low.grad, weight) for low, weight in self.low_precision if low.grad is not None]
+        wide = [torch.empty_like(weight) for _, weight in rounded]
+        if rounded:  # in one launch rather than one for each of a thousand weights
+            torch._foreach_copy_(wide, [gradient for gradient, _ in rounded])
+        for (_, weight), gradient in zip(rounded, wide, strict=True):
             weight.grad = gradient
         if self.distributed.world_size > 1:
-            self._complete()
-        # What no image needs has no gradient, and no optimizer moves it: not by its decay either.
-        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
-        self.distributed.all_reduce_sum(gradients)
-        norm = torch.nn.utils.get_total_norm(gradients)
+            self._fill_missing_gradients()
+        self.distributed.all_reduce_sum(self._gradients())
+
+    def clip_gradients(self) -> torch.Tensor:
+        """Scale all gradients so that their norm is at most max_grad_norm; returns the norm before that."""
+        import torch
+
+        norm = torch.nn.utils.get_total_norm(self._gradients())
         if self.options.max_grad_norm:
             torch.nn.utils.clip_grads_with_norm_(list(self.weights.values()), self.options.max_grad_norm, norm)
-        self.optimizer.step()
-        self._sync_params()
-        if self.ema:
-            decay = min(self.options.ema_decay, (1 + step) / (10 + step))  # else the beginning would weigh too long
-            torch._foreach_lerp_(list(self.ema.values()), self._values(), 1 - decay)
         return norm
+
+    def update_ema(self, step: int) -> None:
+        """Move the running average, where there is one, towards the weights; `step` counts from 0."""
+        import torch
+
+        if self.ema:
+            decay = min(self.options.ema_decay, (1 + step) / (10 + step))  # else the first steps would weigh too long
+            torch._foreach_lerp_(list(self.ema.values()), self._values(), 1 - decay)
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
@@ -79,13 +85,13 @@ class TrainState:
         kept = [weight.detach().clone() for weight in self._values()] if self.ema else []
         if self.ema:
             torch._foreach_copy_(self._values(), list(self.ema.values()))
-            self._sync_params()
+            self.sync_params()
         try:
             yield
         finally:
             if self.ema:
                 torch._foreach_copy_(self._values(), kept)
-                self._sync_params()
+                self.sync_params()
 
     def result(self) -> Tensors:
         """What the run is about, by name: the average where there is one, else the weights."""
@@ -122,7 +128,7 @@ class TrainState:
                 weight.copy_(tensors[f"weights.{name}"])
             for name, value in self.ema.items():
                 value.copy_(tensors[f"average.{name}"])
-        self._sync_params()
+        self.sync_params()
         for table, saved in zip(self.optimizer.param_groups, numbers["groups"], strict=True):
             for key, value in saved.items():
                 table[key] = tuple(value) if isinstance(table.get(key), tuple) else value
@@ -136,10 +142,10 @@ class TrainState:
             if state:
                 self.optimizer.state[self.weights[name]] = state
 
-    def _complete(self) -> None:
-        """Zeros for what images of other processes need and those of this one do not: all must add up the same.
+    def _fill_missing_gradients(self) -> None:
+        """Set to zero the gradients that only images of other processes have: all processes must sum the same weights.
 
-        Which weights any image needs is a matter of the model, so the processes ask each other once.
+        Which weights any image has a gradient for depends on the model alone, so the processes compare once.
         """
         import torch
 
@@ -155,8 +161,12 @@ class TrainState:
     def _values(self) -> list[torch.Tensor]:
         return [weight.detach() for weight in self.weights.values()]
 
-    def _sync_params(self) -> None:
-        """Bring the weights to the model where it computes with copies, and forget all gradients."""
+    def _gradients(self) -> list[torch.Tensor]:
+        """The gradients that there are: a weight without one is not moved, not by weight decay either."""
+        return [weight.grad for weight in self.weights.values() if weight.grad is not None]
+
+    def sync_params(self) -> None:
+        """Copy the weights to the model where it computes with rounded copies, and remove all gradients."""
         import torch
 
         if self.low_precision:

@@ -45,6 +45,5 @@ class PerformanceOptions(Options):
         """Raise PrepError when an option needs a GPU and the device is none."""
         for name, needs in (("compile", "on"), ("cuda_graphs", "on"), ("attention", "xformers")):
             if device != "cuda" and getattr(self, name) == needs:
-                raise PrepError(
-                    f"train: {name} {needs} needs a GPU.", f"Leave it out, or use: --device cuda --{name} {needs}"
-                )
+                flag = f"--{name.replace('_', '-')} {needs}"
+                raise PrepError(f"train: {flag} needs a GPU.", f"Leave it out, or use: --device cuda {flag}")

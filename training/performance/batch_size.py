@@ -1,19 +1,21 @@
-"""The batch that a GPU trains fastest with, found by trying: for --batch-size 0."""
+"""Measures the batch size with which a GPU trains the most images per second, for --batch-size 0."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
 from training.batch import SampleRef
-from training.performance.execution_modes import EAGER, tuned
-from training.performance.step_runner import step_runner
+from training.performance.execution_modes import EAGER, cudnn_benchmark
+from training.performance.step_runner import StepRunner
+from training.trainer import forward_backward, make_batch
 
 if TYPE_CHECKING:
     from training.batch import TrainingJob
@@ -22,78 +24,72 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MOST = 64
-_GAIN = 1.05  # times the images a second that a batch twice as large must bring
-_FULL = 0.9  # of the memory: the optimizer's means, validation and samples come on top
+_MAX_BATCH_SIZE = 64
+_MIN_GAIN = 1.05  # times the images per second that a batch twice as large must reach
+_MAX_MEMORY = 0.9  # of the GPU's: optimizer state, validation and samples need some too
 
 
 @dataclass(frozen=True, slots=True)
 class BatchProbe:
-    """How a batch of a size went."""
+    """The measurement of one batch size."""
 
-    seconds: float  # infinite: there was not memory enough
-    filled: float  # share of the device's memory at the peak
+    seconds: float  # infinite when memory ran out
+    memory: float  # peak use as a share of the GPU's memory
 
 
-def best_batch(attempt: Callable[[int], BatchProbe]) -> int:
-    """Of 1, 2, 4, ... the last that fits and is worth it; 1 where none fits: what is done then is the study's part."""
-    best, rate, size = 1, 0.0, 1
-    while size <= _MOST:
-        trial = attempt(size)
-        if trial.filled > _FULL or size / trial.seconds < rate * _GAIN or trial.seconds == float("inf"):
+def best_batch_size(probe: Callable[[int], BatchProbe]) -> int:
+    """The last of 1, 2, 4, ... that fits and is enough faster than the one before; 1 when none fits."""
+    best, images_per_second, size = 1, 0.0, 1
+    while size <= _MAX_BATCH_SIZE:
+        found = probe(size)
+        slow = size / found.seconds < images_per_second * _MIN_GAIN
+        if found.memory > _MAX_MEMORY or slow or found.seconds == float("inf"):
             break
-        best, rate, size = size, size / trial.seconds, size * 2
+        best, images_per_second, size = size, size / found.seconds, size * 2
     return best
 
 
-def check_batch(batch: int, device: str) -> None:
-    """Raise PrepError when there is neither a batch nor a GPU to try batches out on."""
-    if not batch and device != "cuda":
-        raise PrepError("train: batch 0 tries batches out on a GPU.", "On the processor, give one: --batch-size 1")
+def with_batch_size(run: TrainingRun, ranks: DistributedContext, cache: Path, key: str) -> TrainingRun:
+    """The run with a batch size; where it has none, the one in the file `cache` for this run and GPU, else measured.
 
-
-def with_batch(run: TrainingRun, ranks: DistributedContext, note: Path, key: str) -> TrainingRun:
-    """The run with a batch, if it has none: as `note` remembers it of the same run on the same GPU, else tried out.
-
-    It is remembered because a run with another batch is another run, and would begin anew.
+    It is kept because the batch size is part of a run's key: with another one the run would start from step 0.
     """
     import torch
 
     job = run.job
     if job.config.optimizer.batch_size:
         return run
-    where = f"{key} {torch.cuda.get_device_name(job.device)} {ranks.world_size}"
-    found = remembered(note, where)
-    if not found:
-        own = best_batch(lambda size: attempt(job, size))
-        found = ranks.world_size * -ranks.all_reduce_max(-own)
+    measured_for = f"{key} {torch.cuda.get_device_name(job.device)} {ranks.world_size}"
+    size = cached_batch_size(cache, measured_for)
+    if not size:
+        own = best_batch_size(lambda size: probe_batch_size(job, size))
+        size = ranks.world_size * -ranks.all_reduce_max(-own)  # the smallest of all processes
         if ranks.is_main_process:
-            write_atomic(note, json.dumps({"where": where, "batch": found}).encode())
-        log.warning("The batch that this GPU trains fastest with: %d.", found)
-    config = job.config.with_values({"batch_size": found})
+            write_atomic(cache, json.dumps({"measured_for": measured_for, "batch_size": size}).encode())
+        log.warning("Batch size %d is the fastest on this GPU.", size)
+    config = job.config.with_values({"batch_size": size})
     return replace(run, job=replace(job, config=config), plan=replace(run.plan, config=config))
 
 
-def remembered(note: Path, where: str) -> int:
-    """The batch that was found in the same place; 0 when none was."""
+def cached_batch_size(cache: Path, measured_for: str) -> int:
+    """The batch size that was measured for the same run and GPU; 0 when there is none."""
     try:
-        found = json.loads(note.read_text("utf-8"))
-        return int(found["batch"]) if found["where"] == where else 0
+        found = json.loads(cache.read_text("utf-8"))
+        return int(found["batch_size"]) if found["measured_for"] == measured_for else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
 
-def attempt(job: TrainingJob, size: int) -> BatchProbe:
-    """Show the largest images, so many at once."""
+def probe_batch_size(job: TrainingJob, size: int) -> BatchProbe:
+    """Measure a batch of the largest image, `size` times."""
     import torch
 
-    from training.trainer import image_losses, make_batch
-
-    sample = max(job.samples, key=lambda sample: sample.width * sample.height)
-    batch = make_batch(job, [SampleRef(sample, number) for number in range(size)])
-    torch.cuda.empty_cache()  # of what the VAE left
+    largest = max(job.samples, key=lambda image: image.width * image.height)
+    batch = make_batch(job, [SampleRef(largest, repeat) for repeat in range(size)])
+    torch.cuda.empty_cache()  # what the VAE left
     torch.cuda.reset_peak_memory_stats(job.device)
-    with tuned(job.device.type), step_runner(job, image_losses, 0) as study:
-        seconds = study.measure(EAGER, batch, torch.full((), float(size), device=job.device))
+    images = torch.full((), float(size), device=job.device)
+    with cudnn_benchmark(job.device.type), closing(StepRunner(job, 0)) as runner:
+        seconds = runner.measure(partial(forward_backward, job), EAGER, batch, images)
     _, total = torch.cuda.mem_get_info(job.device)
     return BatchProbe(seconds, torch.cuda.max_memory_reserved(job.device) / total)

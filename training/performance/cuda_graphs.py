@@ -1,4 +1,4 @@
-"""CUDA graphs of steps: one for each shape of batch that comes often, replayed instead of launched anew."""
+"""CUDA graphs of forward and backward passes: one for each batch shape that comes often, replayed as a whole."""
 
 from __future__ import annotations
 
@@ -8,112 +8,109 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import first_line
+
 if TYPE_CHECKING:
     import torch
 
     from training.batch import Batch
 
-    Pair = tuple[torch.Tensor, torch.Tensor]
-    Teach = Callable[[Batch, torch.Tensor], Pair]  # a batch and the step's images to errors and weights
+    Losses = tuple[torch.Tensor, torch.Tensor]
+    Work = Callable[[Batch, torch.Tensor], Losses]  # a batch and the step's number of images to losses and weights
     Shape = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
-    Capture = Callable[[Callable[[], Pair]], tuple[Callable[[], None], Pair]]
+    Capture = Callable[[Callable[[], Losses]], tuple[Callable[[], None], Losses]]
 
 log = logging.getLogger(__name__)
 
-MOST = 8  # graphs at once: each holds a step's memory, though they share what they can
-AFTER = 3  # times that a shape is computed as usual first: libraries set themselves up, blocks are compiled
+MAX_GRAPHS = 8  # each holds the memory of a step, though they share what they can
+WARMUP = 3  # times that a shape runs without a graph first: libraries initialize, blocks are compiled
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedStep:
-    """A step as the device keeps it: what it reads, how it is run, and what it leaves."""
+    """A captured graph: the tensors that it reads, the function that runs it, and the tensors that it writes."""
 
     batch: Batch
     images: torch.Tensor
     replay: Callable[[], None]
-    found: Pair
+    losses: Losses
 
 
 class StepGraphs:
-    """Teaches batches by replaying graphs; shapes that come seldom, or cannot be captured, as usual.
+    """Runs batches by replaying CUDA graphs; shapes that are rare, or cannot be captured, run without one.
 
-    Graphs write gradients to fixed places: between `begin` and the end of a step these are the weights'.
+    A graph reads and writes fixed addresses (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/): from
+    `zero_gradients` to the end of a step the gradients of the weights lie there.
     """
 
-    def __init__(
-        self, teach: Teach, weights: list[torch.Tensor], capture: Capture | None = None, after: int = AFTER
-    ) -> None:
-        self.teach, self.weights, self.after = teach, weights, after
+    def __init__(self, weights: list[torch.Tensor], capture: Capture | None = None, warmup: int = WARMUP) -> None:
+        self.weights, self.warmup = weights, warmup
         self.capture = capture or GraphPool().capture
-        self.seen: Counter[Shape] = Counter()
-        self.ready: OrderedDict[Shape, CapturedStep] = OrderedDict()
-        self.places: list[torch.Tensor] = []
-        self.broken = False
+        self.counts: Counter[Shape] = Counter()
+        self.captured: OrderedDict[Shape, CapturedStep] = OrderedDict()  # the least recently used one first
+        self.gradients: list[torch.Tensor] = []
+        self.failed = False
 
-    def begin(self) -> None:
-        """Give the weights gradients of zero, at the places that graphs add to."""
+    def zero_gradients(self) -> None:
+        """Give the weights gradients of zero, at the addresses that the graphs add to."""
         import torch
 
-        if not self.places:
-            self.places = [torch.zeros_like(weight) for weight in self.weights]
-        torch._foreach_zero_(self.places)
-        for weight, place in zip(self.weights, self.places, strict=True):
-            weight.grad = place
+        if not self.gradients:
+            self.gradients = [torch.zeros_like(weight) for weight in self.weights]
+        torch._foreach_zero_(self.gradients)
+        for weight, gradient in zip(self.weights, self.gradients, strict=True):
+            weight.grad = gradient
 
-    def __call__(self, batch: Batch, images: torch.Tensor) -> Pair:
-        """What `teach` would find and add to the gradients."""
+    def run(self, work: Work, batch: Batch, images: torch.Tensor) -> Losses:
+        """What `work` returns and adds to the gradients."""
         import torch
 
         tensors = batch.tensors()
         shape: Shape = tuple((name, tuple(value.shape), value.dtype) for name, value in tensors.items())
-        found = self.ready.get(shape)
-        if found is None:
-            self.seen[shape] += 1
-            if self.broken or self.seen[shape] <= self.after:
-                return self.teach(batch, images)
-            found = self._capture(batch, images)
-            if found is None:
-                return self.teach(batch, images)
-            self.ready[shape] = found
-            if len(self.ready) > MOST:
-                old, _ = self.ready.popitem(last=False)
-                self.seen[old] = 0  # it has to come often again
-        self.ready.move_to_end(shape)
-        torch._foreach_copy_([*found.batch.tensors().values(), found.images], [*tensors.values(), images])
-        found.replay()
-        error, weight = found.found
-        return error.clone(), weight.clone()  # the next replay overwrites them
+        step = self.captured.get(shape)
+        if step is None:
+            self.counts[shape] += 1
+            if self.failed or self.counts[shape] <= self.warmup:
+                return work(batch, images)
+            step = self._capture(work, batch, images)
+            if step is None:
+                return work(batch, images)
+            self.captured[shape] = step
+            if len(self.captured) > MAX_GRAPHS:
+                oldest, _ = self.captured.popitem(last=False)
+                self.counts[oldest] = 0  # it is captured again only when it comes often again
+        self.captured.move_to_end(shape)
+        torch._foreach_copy_([*step.batch.tensors().values(), step.images], [*tensors.values(), images])
+        step.replay()
+        losses, weights = step.losses
+        return losses.clone(), weights.clone()  # the next replay overwrites them
 
-    def _capture(self, batch: Batch, images: torch.Tensor) -> CapturedStep | None:
-        """The graph of this shape; None, from then on, when this machine or model allows none."""
+    def _capture(self, work: Work, batch: Batch, images: torch.Tensor) -> CapturedStep | None:
+        """The graph of this shape; None, now and later, when this machine or model does not allow any."""
         own = batch.with_tensors({name: value.clone() for name, value in batch.tensors().items()})
-        share = images.clone()
+        own_images = images.clone()
         try:
-            replay, found = self.capture(lambda: self.teach(own, share))
-        except RuntimeError as error:  # torch's own, of which running out of memory is one
-            self.broken = True
-            log.warning("Steps are not replayed as CUDA graphs: %s", _line(error))
+            replay, losses = self.capture(lambda: work(own, own_images))
+        except RuntimeError as error:  # torch's own, including out of memory
+            self.failed = True
+            log.warning("CUDA graphs do not work here: %s.", first_line(error))
             return None
-        return CapturedStep(own, share, replay, found)
+        return CapturedStep(own, own_images, replay, losses)
 
 
 class GraphPool:
-    """Memory that all graphs share: they never run at the same time."""
+    """Memory that all graphs share, as they never run at the same time."""
 
     def __init__(self) -> None:
         self.handle: Any = None
 
-    def capture(self, work: Callable[[], Pair]) -> tuple[Callable[[], None], Pair]:
-        """Record what `work` does on the device, without doing it; RuntimeError when it cannot be recorded."""
+    def capture(self, work: Callable[[], Losses]) -> tuple[Callable[[], None], Losses]:
+        """Record the kernels that `work` launches, without running them; RuntimeError when that is not possible."""
         import torch
 
         self.handle = self.handle or torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
-        # Another thread may be sending the next batch meanwhile: what it does is its own.
+        # Meanwhile another thread may copy the next batch to the device, which must not be recorded.
         with torch.cuda.graph(graph, pool=self.handle, capture_error_mode="thread_local"):
-            found = work()
-        return graph.replay, found
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            losses = work()
+        return graph.replay, losses

@@ -1,4 +1,4 @@
-"""Options of speed, and the ways in which a denoiser can compute the same thing."""
+"""The modes in which a denoiser can run, all with the same results: eager, channels last, compiled, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -7,115 +7,116 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training.options.performance import PerformanceOptions
+if TYPE_CHECKING:
+    from training.models.family import CompiledBlocks
+    from training.options.performance import PerformanceOptions
 
-# What a denoiser is mostly made of: compiled one by one, a tenth of the time to compile it all, and as fast.
-_REGIONS = ("BasicTransformerBlock", "JointTransformerBlock", "ResnetBlock2D")
-_SHAPES = 24  # of one region, per size of images: Stable Diffusion 1.x has 5, of whole and smaller batches,
-# and others where nothing learns, in validation and samples
-_MANY = 8  # sizes from which on a region is compiled for any shape
-_COMPILES = 300.0  # seconds that a run must be longer than what compiling it takes is worth
+_MANY_SIZES = 8  # image sizes from which on a block is compiled once, for dynamic shapes
+_MIN_COMPILED_RUN = 300.0  # seconds that a run must take without compiling for compiling to be worth its time
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionMode:
-    """A way to compute a step."""
+    """How forward and backward passes run."""
 
-    title: str
-    last: bool = False  # channels last: convolutions read memory as tensor cores do
+    title: str  # completes "A batch takes 12.3 ms ..."
+    channels_last: bool = False  # the memory format that tensor cores read convolutions in
     compiled: bool = False
-    graphs: bool = False
+    cuda_graphs: bool = False
 
 
-EAGER = ExecutionMode("plain")
+EAGER = ExecutionMode("in eager mode")
 MODES = (
     EAGER,
-    ExecutionMode("with CUDA graphs", graphs=True),
-    ExecutionMode("with channels last", last=True),
-    ExecutionMode("with channels last and CUDA graphs", last=True, graphs=True),
-    ExecutionMode("compiled", last=True, compiled=True),
-    ExecutionMode("compiled, with CUDA graphs", last=True, compiled=True, graphs=True),
+    ExecutionMode("with CUDA graphs", cuda_graphs=True),
+    ExecutionMode("with channels last", channels_last=True),
+    ExecutionMode("with channels last and CUDA graphs", channels_last=True, cuda_graphs=True),
+    ExecutionMode("compiled", channels_last=True, compiled=True),
+    ExecutionMode("compiled, with CUDA graphs", channels_last=True, compiled=True, cuda_graphs=True),
 )
 
 
-def possible(speed: PerformanceOptions, device: str, live_text: bool) -> list[ExecutionMode]:
-    """The ways that the options leave to choose from, plain ones first.
+def candidate_modes(options: PerformanceOptions, device: str, trains_text_encoder: bool) -> list[ExecutionMode]:
+    """The modes that the options allow, eager ones first.
 
-    Text encoders that learn read words on the processor, which no graph can hold.
+    Text encoders that are trained tokenize on the CPU in every step, which no CUDA graph can contain.
     """
     if device != "cuda":
-        return [EAGER]  # compiling even the mini base took more than four minutes on two cores
-    wanted = {"on": (True,), "off": (False,), "auto": (False, True)}
-    graphs = (False,) if live_text else wanted[speed.cuda_graphs]
-    return [way for way in MODES if way.graphs in graphs and way.compiled in wanted[speed.compile]]
+        return [EAGER]  # on two CPU cores compiling the mini base model alone takes more than four minutes
+    allowed = {"on": (True,), "off": (False,), "auto": (False, True)}
+    graphs = (False,) if trains_text_encoder else allowed[options.cuda_graphs]
+    return [mode for mode in MODES if mode.cuda_graphs in graphs and mode.compiled in allowed[options.compile]]
 
 
-def autotune(
-    ways: Iterable[ExecutionMode], seconds: Callable[[ExecutionMode], float], steps: int
+def fastest_mode(
+    modes: Iterable[ExecutionMode], measure: Callable[[ExecutionMode], float], steps: int
 ) -> tuple[ExecutionMode, dict[ExecutionMode, float]]:
-    """The way whose step takes the fewest seconds, and what each took that was tried.
+    """The mode whose step takes the fewest seconds by `measure`, and the seconds of each that was measured.
 
-    Where there is a choice, compiling is tried only if a run of so many steps would be long enough without.
+    Compiled modes are measured only where there is no other, or `steps` steps take long enough without compiling.
     """
-    found: dict[ExecutionMode, float] = {}
-    for way in ways:
-        best = min(found.values(), default=math.inf)
-        if not way.compiled or best * steps > _COMPILES:
-            found[way] = seconds(way)
-    return min(found, key=found.__getitem__), found
+    seconds: dict[ExecutionMode, float] = {}
+    for mode in modes:
+        best = min(seconds.values(), default=math.inf)
+        if not mode.compiled or best * steps > _MIN_COMPILED_RUN:
+            seconds[mode] = measure(mode)
+    return min(seconds, key=seconds.__getitem__), seconds
 
 
-def apply_mode(denoiser: Any, way: ExecutionMode, sizes: int, backend: str = "inductor") -> None:
-    """Make a denoiser compute in a way, in place; `sizes` are those of the images that it will see."""
+def apply_mode(
+    denoiser: Any, mode: ExecutionMode, compiled: CompiledBlocks, sizes: int, backend: str = "inductor"
+) -> None:
+    """Switch a denoiser to a mode, in place; `sizes` counts the different image sizes that it will get."""
     import torch
 
-    form = torch.channels_last if way.last else torch.contiguous_format
+    memory_format = torch.channels_last if mode.channels_last else torch.contiguous_format
     for weight in denoiser.parameters():
-        if weight.dim() == 4 and not weight.requires_grad:  # those that learn are also read elsewhere
-            weight.data = weight.data.contiguous(memory_format=form)
-    if not way.compiled:
-        for region in compiled_blocks(denoiser):
-            region._compiled_call_impl = None
+        if weight.dim() == 4 and not weight.requires_grad:  # trained weights are also read elsewhere
+            weight.data = weight.data.contiguous(memory_format=memory_format)
+    if not mode.compiled:
+        for block in find_blocks(denoiser, compiled):
+            block._compiled_call_impl = None
         return
     import torch._dynamo
 
-    # By default the ninth shape of a block would run uncompiled, in silence.
-    torch._dynamo.config.recompile_limit = _limit(sizes)
-    for region in compiled_blocks(denoiser):
-        region.compile(dynamic=None if sizes > _MANY else False, backend=backend)
+    # By default the ninth shape of a block would run uncompiled, without a message.
+    torch._dynamo.config.recompile_limit = _recompile_limit(compiled, sizes)
+    for block in find_blocks(denoiser, compiled):
+        block.compile(dynamic=None if sizes > _MANY_SIZES else False, backend=backend)
 
 
-def compiled_blocks(denoiser: Any) -> list[Any]:
-    """The blocks that are compiled, one by one."""
-    return [module for module in denoiser.modules() if type(module).__name__ in _REGIONS]
+def find_blocks(denoiser: Any, compiled: CompiledBlocks) -> list[Any]:
+    """The blocks that are compiled one by one: in a tenth of the time of the whole denoiser, and as fast."""
+    return [module for module in denoiser.modules() if type(module).__name__ in compiled.classes]
 
 
-def checkpoint_blocks(denoiser: Any, sizes: int, chance: bool = False) -> None:
-    """Let a denoiser compute its blocks again on the way back instead of keeping what they computed, in place.
+def enable_gradient_checkpointing(denoiser: Any, compiled: CompiledBlocks, sizes: int, dropout: bool = False) -> None:
+    """Let a denoiser recompute its blocks in the backward pass instead of keeping their activations, in place.
 
-    `chance`: something in a block is random, and must come out again as it did.
+    With `dropout` the state of the random generator is kept, so that it comes out the same again.
     """
     import torch._dynamo
     from torch.utils.checkpoint import checkpoint
 
-    # The way back runs in a thread of torch's, which does not know what was configured in this one
+    # The backward pass runs in a thread of torch's, which does not see the configuration of this one
     # (https://github.com/pytorch/pytorch/issues/186537).
     def contexts() -> tuple[Any, Any]:
-        return contextlib.nullcontext(), torch._dynamo.config.patch(recompile_limit=_limit(sizes))
+        limit = _recompile_limit(compiled, sizes)
+        return contextlib.nullcontext(), torch._dynamo.config.patch(recompile_limit=limit)
 
-    again = functools.partial(
-        checkpoint, use_reentrant=False, preserve_rng_state=chance, determinism_check="none", context_fn=contexts
+    recompute = functools.partial(
+        checkpoint, use_reentrant=False, preserve_rng_state=dropout, determinism_check="none", context_fn=contexts
     )
-    denoiser.enable_gradient_checkpointing(lambda module, *given: again(module.__call__, *given))
+    denoiser.enable_gradient_checkpointing(lambda module, *inputs: recompute(module.__call__, *inputs))
 
 
 @contextlib.contextmanager
-def tuned(device: str) -> Iterator[None]:
-    """While it lasts, a GPU tries out how to compute each shape of convolution, and remembers.
+def cudnn_benchmark(device: str) -> Iterator[None]:
+    """Within it, cuDNN measures on a GPU which algorithm is fastest for each shape of convolution, and remembers it.
 
-    Only for steps: tried on the VAE, which has far larger ones, it would take twice the memory.
+    Only for training steps: for the VAE, whose convolutions are far larger, measuring takes twice the memory.
     """
     import torch
 
@@ -127,15 +128,15 @@ def tuned(device: str) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
-def prepare_attention(denoiser: Any, speed: PerformanceOptions) -> None:
-    """Choose how a denoiser on a GPU computes attention."""
+def prepare_attention(denoiser: Any, options: PerformanceOptions) -> None:
+    """Select the attention implementation of a denoiser on a GPU."""
     import torch
 
-    # Its gradients were not finite on H100 and H200 (https://github.com/pytorch/pytorch/issues/196678).
+    # The gradients of cuDNN's were not finite on H100 and H200 (https://github.com/pytorch/pytorch/issues/196678).
     torch.backends.cuda.enable_cudnn_sdp(False)
-    if speed.attention == "xformers":
+    if options.attention == "xformers":
         denoiser.enable_xformers_memory_efficient_attention()
 
 
-def _limit(sizes: int) -> int:
-    return _SHAPES * max(sizes, 1)
+def _recompile_limit(compiled: CompiledBlocks, sizes: int) -> int:
+    return compiled.shapes * max(sizes, 1)

@@ -1,14 +1,12 @@
-"""What training takes of the device's memory, estimated before anything is loaded."""
+"""The GPU memory that training takes, estimated before any weight is loaded."""
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from training.options.method import ADAPTERS
@@ -24,93 +22,74 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 GIB = 2**30
-_CONTEXT = 0.5 * GIB  # what CUDA and its libraries take for themselves
-# Of a weight that learns: the copy that the denoiser computes with, its gradient, both in float32, and Adam's means.
-_LEARNED = {2: 2 + 2 + 4 + 4 + 8, 4: 4 + 4 + 8}
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationMemory:
-    """GiB that an image keeps for the way back, in 16 bits, whole and with gradient checkpointing."""
-
-    whole: float
-    checkpointed: float
-    pixels: int  # of that image; attention in one piece makes it grow with their number
-
-
-# Counted on the full-size models, with adapters on all linear modules of attention (tests/test_gates.py); of
-# checkpointing the largest block comes on top, which is computed again while all else is kept. Of Stable
-# Diffusion 3.5 from 34.6 GiB that others report of three images.
-SLOPES = {
-    "sd_v1": ActivationMemory(0.86, 0.3, 512 * 512),
-    "sd_v2": ActivationMemory(0.86, 0.3, 512 * 512),
-    "sdxl_base_v1-0": ActivationMemory(6.3, 0.8, 1024 * 1024),
-    "sd35": ActivationMemory(9.9, 1.2, 1024 * 1024),
-}
+_CUDA_CONTEXT = 0.5 * GIB  # what CUDA and its libraries allocate for themselves
+# Bytes per trained weight, by the bytes of the denoiser's dtype: the copy that it computes with, its gradient, and in
+# float32 the weight, its gradient and Adam's two moments; where the dtype is float32, there is no copy.
+_TRAINED_BYTES = {2: 2 + 2 + 4 + 4 + 8, 4: 4 + 4 + 8}
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes that training takes."""
+    """Bytes of GPU memory."""
 
-    fixed: float  # weights, what learns and what moves it, CUDA itself
-    image: float  # of a batch
+    fixed: float  # weights, optimizer state, CUDA itself
+    image: float  # activations per image of a batch
     checkpointed: float  # the same with gradient checkpointing
 
     def of(self, images: int, checkpointed: bool) -> float:
+        """Bytes for a batch of so many images."""
         return self.fixed + images * (self.checkpointed if checkpointed else self.image)
 
 
 def estimate_memory(
     checkpoint: BaseModel, family: Family, config: TrainOptions, samples: list[TrainingImage]
 ) -> MemoryEstimate:
-    """What a run on a GPU will need, from the configurations of the base's parts and the largest image."""
+    """The memory of a run on a GPU, from the configurations of the base model's parts and the largest image."""
     import torch
 
-    width = 2 if uses_bf16(config.model, torch.device("cuda")) else 4
+    dtype_bytes = 2 if uses_bf16(config.model, torch.device("cuda")) else 4
     denoiser = meta_model(checkpoint, family.denoiser)
-    held = 4 if config.method.method == "dreambooth" else width  # which rounds what it computes with, one by one
-    weights = count_parameters(denoiser) * held
-    learned = 0
+    held_bytes = 4 if config.method.method == "dreambooth" else dtype_bytes  # it keeps the weights in float32
+    weights = count_parameters(denoiser) * held_bytes
+    trained = 0
     if config.optimizer.learning_rate and config.method.method != "inversion":
-        learned = learning_numbers(denoiser, config, family.targets[family.denoiser].linear)
-    fixed = _CONTEXT + weights + learned * (_LEARNED[held] + (4 if config.optimizer.ema_decay else 0))
+        trained = count_trained(denoiser, config, family.targets[family.denoiser].linear)
+    fixed = _CUDA_CONTEXT + weights + trained * (_TRAINED_BYTES[held_bytes] + (4 if config.optimizer.ema_decay else 0))
     rates = config.optimizer.rates()
     if config.method.method == "inversion" or any(rates.get(part) for part in checkpoint.encoders()):
-        sizes = {part: 4 if part in family.targets else width for part in checkpoint.encoders()}
-        fixed += sum(size * count_parameters(meta_model(checkpoint, part)) for part, size in sizes.items())
-    slope = SLOPES.get(family.name, SLOPES["sdxl_base_v1-0"])
-    share = max(sample.width * sample.height for sample in samples) / slope.pixels * (width / 2) * GIB
-    return MemoryEstimate(fixed, slope.whole * share, slope.checkpointed * share)
+        part_bytes = {part: 4 if part in family.targets else dtype_bytes for part in checkpoint.encoders()}
+        fixed += sum(size * count_parameters(meta_model(checkpoint, part)) for part, size in part_bytes.items())
+    activations = family.activation_memory
+    pixels = max(sample.width * sample.height for sample in samples)
+    scale = pixels / activations.pixels * (dtype_bytes / 2) * GIB
+    return MemoryEstimate(fixed, activations.full * scale, activations.checkpointed * scale)
 
 
-def check_memory(need: MemoryEstimate, config: TrainOptions, free: float, images: int) -> None:
-    """Raise PrepError when even one image cannot fit into `free` bytes; warn when the batch will only in parts."""
-    least = need.of(1, config.performance.gradient_checkpointing != "off")
-    if need.fixed > free:
+def check_memory(estimate: MemoryEstimate, config: TrainOptions, free: float, images: int) -> None:
+    """Raise PrepError when not even one image fits into `free` bytes; warn when a batch does not fit in one piece."""
+    least = estimate.of(1, config.performance.gradient_checkpointing != "off")
+    if estimate.fixed > free:
         raise PrepError(
-            f"Training this base takes about {gib(least)}, of which {gib(need.fixed)} are its weights and what moves "
-            f"them; the GPU has {gib(free)} free.",
-            "End other programs that use the GPU, or use --precision bf16, a smaller rank, or a smaller base.",
+            f"Training this base model takes about {gib(least)} of GPU memory, {gib(estimate.fixed)} of them for its "
+            f"weights and the optimizer; {gib(free)} are free.",
+            "Close other programs that use the GPU, or use --precision bf16, a smaller --rank or a smaller base model.",
         )
-    whole = need.of(images, config.performance.gradient_checkpointing == "on")
-    if whole > free:
+    batch = estimate.of(images, config.performance.gradient_checkpointing == "on")
+    if batch > free:
         log.warning(
-            "A batch of %d takes about %s, and the GPU has %s free. What is done when it does not fit: %s.",
+            "A batch of %d images takes about %s of GPU memory, and %s are free. If it does not fit: %s.",
             images,
-            gib(whole),
+            gib(batch),
             gib(free),
-            "gradient checkpointing, then parts of a batch one after another"
+            "gradient checkpointing, then splitting the batch"
             if config.performance.gradient_checkpointing == "auto"
-            else "parts of a batch one after another",
+            else "splitting the batch",
         )
 
 
 def meta_model(checkpoint: BaseModel, part: str) -> Any:
-    """A part as its configuration describes it, without any weight."""
+    """A part of a base model as its configuration describes it, on torch's meta device: without any weight."""
     import torch
 
     from training.models.loader import empty_part, quiet
@@ -124,8 +103,8 @@ def count_parameters(module: Any) -> int:
     return sum(weight.numel() for weight in module.parameters())
 
 
-def learning_numbers(module: Any, config: TrainOptions, pattern: str) -> int:
-    """How many numbers learn: of adapters rank times what their modules take and give, of other methods all."""
+def count_trained(module: Any, config: TrainOptions, pattern: str) -> int:
+    """The trained weights: of adapters rank times the inputs and outputs of their modules, of other methods all."""
     if config.method.method not in ADAPTERS:
         return count_parameters(module)
     weights = [part.weight for name, part in module.named_modules() if re.fullmatch(pattern, name)]
@@ -133,7 +112,7 @@ def learning_numbers(module: Any, config: TrainOptions, pattern: str) -> int:
 
 
 def describe_memory(device: torch.device) -> str:
-    """The size of the device's memory in brackets, for a sentence; nothing where it is not known."""
+    """The size of a GPU's memory as " (24.0 GiB)", for a sentence; empty on other devices."""
     import torch
 
     return f" ({gib(torch.cuda.mem_get_info(device)[1])})" if device.type == "cuda" else ""
@@ -141,49 +120,3 @@ def describe_memory(device: torch.device) -> str:
 
 def gib(size: float) -> str:
     return f"{size / GIB:.1f} GiB"
-
-
-class AdaptiveBatcher:
-    """How many things a device works on at once: half as many from when on its memory was too small for more.
-
-    `what` is what is done, for the message; `spare` takes from the device what that can do without.
-    """
-
-    def __init__(self, most: int, what: str, spare: Callable[[], bool] = lambda: False) -> None:
-        self.most, self.what, self.spare = most, what, spare
-
-    def over(self, count: int, work: Callable[[slice], T]) -> list[T]:
-        """What the work makes of so many things, portion by portion; PrepError when one alone is too much."""
-        import torch
-
-        while True:
-            try:
-                return [work(slice(at, min(at + self.most, count))) for at in range(0, count, self.most)]
-            except torch.OutOfMemoryError:
-                pass
-            # Not above: there the failure still holds all that the work had made.
-            self._lessen(min(self.most, count))
-
-    def _lessen(self, tried: int) -> None:
-        release()
-        if self.spare():
-            log.warning("The GPU's memory is too small to %s: text encoders go to the processor.", self.what)
-        elif tried > 1:
-            self.most = -(-tried // 2)
-            log.warning(
-                "The GPU's memory is too small to %s %d at once: going on with %d.", self.what, tried, self.most
-            )
-        else:
-            raise PrepError(
-                f"The GPU's memory is too small to {self.what}, even one at a time.",
-                "End other programs that use the GPU, prepare smaller images, or use: --device cpu",
-            )
-
-
-def release() -> None:
-    """Give the device's memory back that nothing holds any more."""
-    import torch
-
-    if torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()

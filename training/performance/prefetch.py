@@ -1,4 +1,4 @@
-"""Work done ahead: while the device is busy with a step, the tensors of the next one are made and sent to it."""
+"""Prefetching: while the device is busy with a step, the next step's tensors are made and copied to it."""
 
 from __future__ import annotations
 
@@ -14,60 +14,60 @@ R = TypeVar("R")
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on a device. To a GPU it travels by pinned memory, without anybody waiting for it."""
+    """The tensor on a device; the copy to a GPU goes through pinned memory and does not wait."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def prefetch(items: Iterable[T], work: Callable[[T], R], device: torch.device) -> Iterator[tuple[T, R]]:
-    """Each item with what the work made of it; where the device is a GPU, always one item ahead.
+    """Each item with the result of `work`; for a GPU one item ahead, in another thread and on its own CUDA stream.
 
-    The work then runs in a thread and on a stream of its own. On the processor it would only take
-    the time of the step that it runs beside.
+    On the CPU a thread would only take time from the step that runs at the same time.
     """
     if device.type != "cuda":
         yield from ((item, work(item)) for item in items)
         return
-    ready, lane = copy_stream(device)
-    yield from ((item, ready(made)) for item, made in prefetch_one(items, lambda item: lane(lambda: work(item))))
+    wait, on_stream = copy_stream(device)
+    results = prefetch_one(items, lambda item: on_stream(lambda: work(item)))
+    yield from ((item, wait(result)) for item, result in results)
 
 
 def prefetch_one(items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-    """Each item with what the work made of it in another thread, which is always at the next one already."""
-    waiting: tuple[T, Future[R]] | None = None
-    with ThreadPoolExecutor(1, "prep-ahead") as thread:
+    """Each item with the result of `work`, which another thread computes one item ahead."""
+    previous: tuple[T, Future[R]] | None = None
+    with ThreadPoolExecutor(1, "prep-prefetch") as thread:
         for item in items:
-            following = (item, thread.submit(work, item))
-            if waiting:
-                yield waiting[0], waiting[1].result()
-            waiting = following
-        if waiting:
-            yield waiting[0], waiting[1].result()
+            current = (item, thread.submit(work, item))
+            if previous:
+                yield previous[0], previous[1].result()
+            previous = current
+        if previous:
+            yield previous[0], previous[1].result()
 
 
-Made = tuple[R, "torch.cuda.Event"]
+Pending = tuple[R, "torch.cuda.Event"]  # a result, and the end of the copies that fill it
 
 
-def copy_stream(device: torch.device) -> tuple[Callable[[Made[R]], R], Callable[[Callable[[], R]], Made[R]]]:
-    """Two functions: the second works on a stream of its own; the first makes the device wait for what that sent."""
+def copy_stream(device: torch.device) -> tuple[Callable[[Pending[R]], R], Callable[[Callable[[], R]], Pending[R]]]:
+    """Two functions: the second runs work on a CUDA stream of its own, the first waits for what that copied."""
     import torch
 
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    steps = torch.cuda.current_stream(device)
+    main_stream = torch.cuda.current_stream(device)
 
-    def lane(work: Callable[[], R]) -> Made[R]:
-        # The memory of batches that were shown is used again for this one, so the step that read
-        # them must have ended. The one now under way reads a batch that is still held.
-        stream.wait_stream(steps)
+    def on_stream(work: Callable[[], R]) -> Pending[R]:
+        # The allocator reuses the memory of earlier batches, so the steps that read them must have ended;
+        # the batch of the current step is still referenced.
+        stream.wait_stream(main_stream)
         with torch.cuda.stream(stream):
-            made = work()
+            result = work()
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(stream)
-        return made, event
+        return result, event
 
-    def ready(made: Made[R]) -> R:
-        steps.wait_event(made[1])  # the device waits, not this thread
-        return made[0]
+    def wait(pending: Pending[R]) -> R:
+        main_stream.wait_event(pending[1])  # the device waits, not this thread
+        return pending[0]
 
-    return ready, lane
+    return wait, on_stream

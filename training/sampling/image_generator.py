@@ -37,7 +37,6 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
 _EXTRA = {
     "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 }
-_SIZES = {"sd_v1": 512, "sd_v2": 768, "sdxl_base_v1-0": 1024, "sd35": 1024}  # pixels a side; others 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class SampleRequest:
 
     def resolve(self, family: Family, side: int = 0) -> SampleRequest:
         """The painting with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
-        usual = side or _SIZES.get(family.name, 512)
+        usual = side or family.default_size
         full = replace(self, width=self.width or usual, height=self.height or usual)
         for side in (full.width, full.height):
             if side % family.multiple or not family.multiple <= side <= 4096:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.adaptive_batches import release_memory
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 from pipeline.workspace import write_atomic
@@ -19,7 +20,6 @@ from training.data.latent_cache import read_pixels
 from training.evaluation.clip_score import ClipScorer
 from training.methods.token_embeddings import for_pipelines
 from training.models.family import module_dtype
-from training.performance.memory_estimate import release
 from training.precision import text_encoder_dtype
 from training.sampling.contact_sheet import ContactSheet
 from training.sampling.image_generator import ImageGenerator, SampleRequest, batched
@@ -130,7 +130,7 @@ class SampleCallback:
                 return [image for batch in batched(group, batch_size) for image in generator.generate(batch)]
             except torch.OutOfMemoryError:
                 pass
-            release()
+            release_memory()
             if batch_size > 1:
                 self.batch_size = batch_size // 2
                 log.warning(
