@@ -1,4 +1,4 @@
-"""prep build: the folders a trainer reads, with balanced regularization beside the training set."""
+"""prep build: write the dataset folders that trainers read, with regularization images balanced by class."""
 
 from __future__ import annotations
 
@@ -24,53 +24,59 @@ log = logging.getLogger("prep")
 
 @dataclass(frozen=True, kw_only=True)
 class Build(DatasetStage):
-    """Lay out the folders that a trainer reads.
+    """Write the dataset folders, in the layout of kohya's scripts.
 
-    dataset/train_NAME/10_smith man/, reg_NAME/10_man/ and val_NAME/1_smith man/, a caption beside each image.
+    dataset/train_NAME/10_smith man/, reg_NAME/10_man/ and val_NAME/1_smith man/, each image with a caption file.
     """
 
     name: ClassVar[str] = "build"
 
     dataset_name: str = option(
-        "", "NAME in train_NAME and reg_NAME; the workspace folder's name if empty.", metavar="NAME"
+        "", "NAME in train_NAME, reg_NAME and val_NAME; none: the name of the workspace folder.", metavar="NAME"
     )
     repeats: tuple[str, ...] = option(
-        [], "Repeats of one subject's images, as smith=10; otherwise prep.toml's.", metavar="TOKEN=N"
+        [],
+        "Times that each image of a subject is used per epoch, such as smith=10; none: as prep.toml says.",
+        metavar="TOKEN=N",
     )
     regularization: Literal["folder", "split", "none"] = option(
-        "folder", "Where regularization images come from: their folders, half of the training images, or nowhere."
+        "folder", "Regularization images: folder, those of prep.toml; split, half of the training images; or none."
     )
     near_duplicate_bits: int = option(
         6,
-        "A regularization image within this many bits of a training image's perceptual hash is left out.",
+        "Leave out regularization images whose perceptual hash differs from a training image's by at most this many "
+        "of 64 bits; 0: equal ones.",
         low=0,
         high=32,
     )
     reg_offset: int = option(
         0,
-        "Whose turn it is where there are more regularization images than drawings: 1 takes those after the "
-        "first ones in the seed's order, 2 the next, until all had their turn.",
+        "Which regularization images to use when there are more than needed: 0 the first ones in random order, 1 the "
+        "next ones, and so on in turn.",
         low=0,
     )
     validation_share: float = option(
         0.0,
-        "Share of each subject's images held out for validation, near-duplicates and copies together, at least "
-        "one; 0 for none.",
+        "Share of each subject's images held out for validation, usually 0.1; at least one image, and near-duplicates "
+        "and copies together. 0: none.",
         low=0,
         high=0.9,
     )
     caption_extension: Literal[".txt", ".caption"] = option(
-        ".txt", "Ending of the caption files; kohya must be told it."
+        ".txt", "Extension of the caption files; give kohya's scripts the same one."
     )
-    seed: int = option(0, "Decides which images are taken where not all are.", low=0)
+    seed: int = option(0, "Seed of the random order in which images are held out or left out.", low=0)
 
     def check_input(self, manifest: Manifest) -> None:
         for token in read_repeats(self.repeats).keys() - manifest.distinct("subject"):
-            raise PrepError(f"build: repeats names {token!r}, which is no subject's token.", "See prep.toml for those.")
+            raise PrepError(
+                f"build: repeats names {token!r}, which is no subject's token.",
+                f"Tokens in prep.toml: {', '.join(sorted(filter(None, manifest.distinct('subject'))))}.",
+            )
 
     def place_records(self, manifest: Manifest, workspace: Workspace) -> Iterator[list[Record]]:
-        """The records with their places in the data set and what that makes of them; writes nothing."""
-        wish = LayoutOptions(
+        """The records with their paths in the dataset, or the reason why they are left out; writes nothing."""
+        options = LayoutOptions(
             self.dataset_name or workspace.root.name,
             self.repeats,
             self.regularization,
@@ -79,9 +85,9 @@ class Build(DatasetStage):
             self.validation_share,
             self.reg_offset,
         )
-        fates = plan_layout(wish, manifest.records())
+        placements = plan_layout(options, manifest.records())
         for batch in manifest.batches():
-            yield [_place_record(record, fates.get(record.id), workspace) for record in batch]
+            yield [_place_record(record, placements.get(record.id), workspace) for record in batch]
 
     def run(self, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Iterator[list[Record]]:
         target, partial = workspace.dataset, workspace.root / "dataset.partial"
@@ -90,8 +96,8 @@ class Build(DatasetStage):
         for after in self.place_records(manifest, workspace):
             for record in after:
                 if record.dataset_path:
-                    place = partial / PurePosixPath(record.dataset_path).relative_to(target.name)
-                    _write_sample(record, place, self.caption_extension, workspace)
+                    path = partial / PurePosixPath(record.dataset_path).relative_to(target.name)
+                    _write_sample(record, path, self.caption_extension, workspace)
                     done += 1
                     report(done, total)
             yield after
@@ -101,32 +107,32 @@ class Build(DatasetStage):
         return tuple(summarize_layout(manifest))
 
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
-        """Whether an image or caption of the data set is gone or another than was written."""
-        there = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
+        """What of the dataset is gone or was changed; empty when nothing is."""
+        present = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
         table = manifest.table(["dataset_path", "caption"])
-        for placed, words in zip(table["dataset_path"].to_pylist(), table["caption"].to_pylist(), strict=True):
-            if not placed:
+        for dataset_path, text in zip(table["dataset_path"].to_pylist(), table["caption"].to_pylist(), strict=True):
+            if not dataset_path:
                 continue
-            caption = there.get(str(PurePosixPath(placed).with_suffix(self.caption_extension)))
-            if placed not in there or caption is None:
+            caption = present.get(str(PurePosixPath(dataset_path).with_suffix(self.caption_extension)))
+            if dataset_path not in present or caption is None:
                 return "a file of dataset/ is"
-            if caption.read_bytes() != encode_caption(words):
+            if caption.read_bytes() != encode_caption(text):
                 return "a caption as prep wrote it is"
         return ""
 
 
-def _place_record(record: Record, fate: Placement | None, workspace: Workspace) -> Record:
-    if fate is None:
+def _place_record(record: Record, placement: Placement | None, workspace: Workspace) -> Record:
+    if placement is None:
         return record
-    if fate.drop is not None:
-        return replace(record, drop=fate.drop)
-    # An image that came out of a data set of prep's already has an id in its name: names do not grow.
+    if placement.drop is not None:
+        return replace(record, drop=placement.drop)
+    # An image from a dataset that prep wrote has an id in its name already: replace it.
     stem = re.sub(r"-[0-9a-f]{16}(-[0-9]+)?$", "", safe_name(PurePosixPath(record.source).stem))[:40]
-    placed = f"{workspace.dataset.name}/{fate.folder}/{stem}-{record.id}.png"
-    if fate.role != "reg" or record.role == "reg":
-        return replace(record, dataset_path=placed, role=fate.role)
-    # An image that the split turned into regularization shows its class, not the subject.
-    return replace(record, dataset_path=placed, role=fate.role, subject="", caption=record.class_name)
+    dataset_path = f"{workspace.dataset.name}/{placement.folder}/{stem}-{record.id}.png"
+    if placement.role != "reg" or record.role == "reg":
+        return replace(record, dataset_path=dataset_path, role=placement.role)
+    # An image that the split made a regularization image stands for its class, not for the subject.
+    return replace(record, dataset_path=dataset_path, role=placement.role, subject="", caption=record.class_name)
 
 
 def _write_sample(record: Record, path: Path, extension: str, workspace: Workspace) -> None:
@@ -136,32 +142,32 @@ def _write_sample(record: Record, path: Path, extension: str, workspace: Workspa
     try:
         link(image, path)
     except FileNotFoundError:
-        raise PrepError(f"{image} is gone.", "Make it again: prep run") from None
+        raise PrepError(f"{image} is missing.", "Write it again: prep run") from None
     path.with_suffix(extension).write_bytes(encode_caption(record.caption))
 
 
 def _replace_dataset(partial: Path, target: Path, workspace: Workspace) -> None:
-    """Put the new data set in the old one's place; an old one that holds anything of the user's is kept aside."""
+    """Replace the dataset with the new one; an old one with files that prep did not write is kept as a backup."""
     partial.mkdir(exist_ok=True)
     if target.exists():
-        strange = _foreign_file(target, partial, workspace)
-        aside = _backup_path(target) if strange else workspace.root / "dataset.old"
-        if strange:
-            log.warning("dataset/ held files that prep did not write (%s); it is kept as %s/", strange, aside.name)
+        foreign = _foreign_file(target, partial, workspace)
+        old = _backup_path(target) if foreign else workspace.root / "dataset.old"
+        if foreign:
+            log.warning("dataset/ had files that prep did not write (%s); it is kept as %s/", foreign, old.name)
         else:
-            shutil.rmtree(aside, ignore_errors=True)
-        target.rename(aside)
-        if not strange:
+            shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        if not foreign:
             partial.rename(target)
-            shutil.rmtree(aside)
+            shutil.rmtree(old)
             return
     partial.rename(target)
 
 
 def _foreign_file(target: Path, partial: Path, workspace: Workspace) -> str:
-    """A file below `target` that no build of ours wrote or that was changed since; empty if there is none.
+    """A file in `target` that no build wrote, or that was changed since; empty if there is none.
 
-    The new build in `partial` counts too: an interrupted prep may have put it in place already.
+    The new build in `partial` counts too: an interrupted run may have moved it into place already.
     """
     expected: dict[str, bytes | None] = {}
     last = workspace.manifest("build")
@@ -178,14 +184,14 @@ def _foreign_file(target: Path, partial: Path, workspace: Workspace) -> str:
         name = path.relative_to(workspace.root).as_posix()
         if not path.is_file() or (name in expected and expected[name] in (None, path.read_bytes())):
             continue
-        twin = partial / path.relative_to(target)
-        if not (twin.is_file() and filecmp.cmp(path, twin, shallow=False)):
+        new = partial / path.relative_to(target)
+        if not (new.is_file() and filecmp.cmp(path, new, shallow=False)):
             return name
     return ""
 
 
 def _backup_path(target: Path) -> Path:
     number = 1
-    while (path := target.with_name(f"{target.name}.kept-{number}")).exists():
+    while (path := target.with_name(f"{target.name}.backup-{number}")).exists():
         number += 1
     return path

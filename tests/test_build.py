@@ -107,10 +107,10 @@ def test_what_the_user_put_into_the_data_set_is_kept(tmp_path, what, caplog):
     mine = caption if what == "edited" else caption.with_name("mine.npz")
     mine.write_text("my own words")
     go(home, source, repeats=("smith=2",))
-    kept = home.root / "dataset.kept-1"
+    kept = home.root / "dataset.backup-1"
     assert (kept / mine.relative_to(home.dataset)).read_text() == "my own words"
     assert "my own words" not in {data.decode(errors="ignore") for data in files(home.dataset).values()}
-    assert "dataset.kept-1" in caplog.text
+    assert "dataset.backup-1" in caplog.text
 
 
 @pytest.mark.parametrize("what", ["an image", "a caption", "an edit"])
@@ -134,7 +134,7 @@ def test_a_build_that_was_interrupted_between_the_renames(tmp_path):
     home.manifest("build").unlink()  # the data set was in place, the manifest not yet
     go(home, source)
     assert files(home.dataset) == whole
-    assert not (home.root / "dataset.kept-1").exists()
+    assert not (home.root / "dataset.backup-1").exists()
 
 
 def test_a_hostile_manifest_writes_nothing_outside(tmp_path):
@@ -177,9 +177,9 @@ def test_it_says_how_much_was_used(tmp_path):
     others.append(record(200, subject="", role="reg", drop=Drop("crop", "too small")))
     home, source = setting(tmp_path, people(10) + others)
     built = go(home, source, validation_share=0.2, repeats=("smith=3",))
-    assert built.notes == ("validation: 2 of smith, beside 8 to train on", "regularization: used 24 of 60 man")
+    assert built.notes == ("validation: 2 of smith, 8 to train on", "regularization: used 24 of 60 man")
     assert go(home, source, validation_share=0.2, repeats=("smith=3",)).notes == built.notes
-    assert outcome_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, beside 8 to train on"
+    assert outcome_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, 8 to train on"
 
 
 def test_an_empty_caption_is_an_empty_line(tmp_path):

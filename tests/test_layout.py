@@ -69,7 +69,7 @@ def test_kohyas_overshoot_does_not_happen():
 
 
 def test_which_images_come_once_more_than_others_is_the_seeds_choice():
-    """Ten drawings of three images are 4, 3 and 3, as kohya makes them, but not always by the same one."""
+    """Ten samples of three images are 4, 3 and 3, as kohya makes them, but not always by the same one."""
     records = [train(1), *(reg(n) for n in range(3))]
     more = set()
     for seed in range(20):

@@ -1,1 +1,1 @@
-"""What build is made of: who is held out, and where each image goes."""
+"""What build is made of: the layout of the dataset folders."""

@@ -127,7 +127,7 @@ def read_plan(workspace: Workspace, name: str = PLAN) -> MergePlan | None:
             raise ValueError(f"there is no action {min(unknown)!r}")
         return MergePlan(rows, head["source"], tuple(head["notes"]))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise PrepError(f"{path} is damaged: {first_line(error)}.", "Restore the one before: prep merge --undo") from None
+        raise PrepError(f"{path} is damaged: {first_line(error)}.", "Restore the last one: prep merge --undo") from None
 
 
 def write_plan(workspace: Workspace, plan: MergePlan, name: str = PLAN) -> None:
