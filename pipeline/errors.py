@@ -1,36 +1,39 @@
-"""The one exception that prep shows to its user."""
+"""The exceptions that prep shows to its user as plain sentences."""
+
+from __future__ import annotations
 
 
 class PrepError(Exception):
-    """A mistake the user can mend: says what is wrong, then what to do."""
+    """A mistake that the user can correct: says what is wrong, then what to do."""
 
-    def __init__(self, wrong: str, mend: str = "") -> None:
+    def __init__(self, wrong: str, hint: str = "") -> None:
         super().__init__(wrong)
         self.wrong = wrong
-        self.hint = mend
+        self.hint = hint
 
     def __str__(self) -> str:
         return f"{self.wrong}\n{self.hint}" if self.hint else self.wrong
 
     @property
     def exit_code(self) -> int:
-        """prep's exit code."""
+        """The exit code of the prep process."""
         return 1
 
-    def __reduce__(self) -> tuple[type["PrepError"], tuple[str, str]]:
-        """Pickle both sentences, so that a Ray actor's error reaches the user whole."""
+    def __reduce__(self) -> tuple[type[PrepError], tuple[str, str]]:
+        """Pickle both sentences, so that an error raised in a Ray actor reaches the user whole."""
         return (PrepError, (self.wrong, self.hint))
 
 
 class Interrupted(PrepError):
-    """The user, or the system, asked prep to end; what it did is saved. The exit code is the shell's for it."""
+    """The user or the system asked prep to end; its work is saved."""
 
-    def __init__(self, wrong: str, mend: str, signal: int) -> None:
-        super().__init__(wrong, mend)
+    def __init__(self, wrong: str, hint: str, signal: int) -> None:
+        super().__init__(wrong, hint)
         self.signal = signal
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
+        """128 plus the number of the signal, as shells report it."""
         return 128 + self.signal
 
 

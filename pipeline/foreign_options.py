@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.foreign_names import EARLIER_OPTIONS, FOREIGN_OPTIONS
+from pipeline.earlier_names import EARLIER_NAMES
+from pipeline.foreign_names import FOREIGN_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class ForeignOption:
 
 
 def parse(entry: str) -> ForeignOption:
-    """An entry of the tables as its parts."""
+    """An entry of FOREIGN_OPTIONS as its parts."""
     if entry.endswith("."):
         return ForeignOption(note=entry)
     named, _, note = entry.partition("; ")
@@ -36,7 +37,10 @@ def parse(entry: str) -> ForeignOption:
 def find_foreign(name: str, command: str) -> ForeignOption | None:
     """What `name`, in any case and with "-" or "_", is in prep; None if unknown. Earlier names of `command` win."""
     key = name.lstrip("-").replace("-", "_").lower()
-    entry = EARLIER_OPTIONS.get(command, {}).get(key) or FOREIGN_OPTIONS.get(key)
+    owner = command.removeprefix("tag ").partition("-")[0]  # blip of 'tag blip-nucleus'
+    if earlier := EARLIER_NAMES.get(owner, {}).get(key):
+        return ForeignOption(command, earlier)
+    entry = FOREIGN_OPTIONS.get(key)
     return parse(entry) if entry else None
 
 
@@ -58,13 +62,13 @@ def explain_option(name: str, value: str, command: str, known: Iterable[str]) ->
 
 def explain_key(key: str, command: str) -> tuple[str, str] | None:
     """What an unknown key of prep.toml's table `command` is in prep, and what to do; None if the key is unknown."""
-    found = find_foreign(key, command)
+    found = find_foreign(key, command) if command else None
     if found is None:
         return None
     if not found.command:
         return f"there is no {key!r}", found.note
     table = "" if found.command == command else f" in [{found.command.replace(' ', '.')}]"
-    return f"{key!r} is {found.option!r}{table}", _hint(f"Write: {found.option} = {found.value or '...'}", found.note)
+    return f"{key!r} is {found.option!r}{table}", _hint(f"write {found.option} = {found.value or '...'}", found.note)
 
 
 def _closest(name: str, known: Iterable[str], command: str) -> str:

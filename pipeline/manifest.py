@@ -1,4 +1,4 @@
-"""Manifests: Parquet files of records that carry their whole history in the schema metadata."""
+"""Manifests: Parquet files of records, with the history that led to them in the schema metadata."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError, first_line
 from pipeline.history import HistoryStep
@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 
     from pipeline.workspace import Workspace
 
-FORMAT = 1  # raise it when an older prep could no longer read the file
-# A row group of the file is what is in memory at a time: so many rows, or fewer where they are rich, since
-# each annotation takes a kilobyte as a Python value. Questions over columns like them large.
+FORMAT = 2  # raise it when columns or the header change; 1 had other column names
+# A row group is what is in memory at a time: at most so many rows, and fewer when they have many annotations, as each
+# takes about a kilobyte as a Python value. Large row groups make reading single columns fast.
 ROWS = 10_000
 ANNOTATIONS = 250_000
 _META = b"prep"
+_AGAIN = "Make it again: prep run"
+_EARLIER = "Make the manifests again: prep run (the edits, the merge plan, the cache and prep.toml stay as they are)."
 
 
 @dataclass(frozen=True, slots=True)
 class ImageCounts:
-    """What became of every file found: found = kept + dropped. One file may give several images."""
+    """How many files were found, kept and dropped: found = kept + dropped. One file may give several images."""
 
     found: int = 0
     kept: int = 0
@@ -47,38 +49,21 @@ class Manifest:
 
     path: Path
     history: tuple[HistoryStep, ...]
-    digest: str  # sha256 over the history's keys and all rows; knows no time, host, engine or encoder
+    digest: str  # sha256 over the history's keys and all rows; independent of time, host, engine and encoder
     counts: ImageCounts
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Open a manifest; PrepError when it is missing, truncated, foreign or of a newer format."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        remedy = "Make it anew with the prep command of its name."
-        if not path.is_file():
-            raise PrepError(f"There is no manifest {path}.", remedy)
+        """Open a manifest; PrepError when it is missing, damaged, not prep's, or of another version's format."""
+        header = _read_header(path)
         try:
-            metadata = pq.read_metadata(path).metadata or {}
-        except (pa.ArrowException, OSError) as error:
-            raise PrepError(f"{path} is not a whole Parquet file: {first_line(error)}.", remedy) from None
-        if _META not in metadata:
-            raise PrepError(f"{path} is a Parquet file but not a manifest of prep's.", "Name a file from manifests/.")
-        try:
-            head = json.loads(metadata[_META])
-            if head["format"] > FORMAT:
-                raise PrepError(
-                    f"{path} was written by a newer prep, format {head['format']}.", "Update prep to read it."
-                )
-            return cls(
-                path, tuple(map(HistoryStep.from_json, head["history"])), head["digest"], ImageCounts(**head["counts"])
-            )
+            history = tuple(map(HistoryStep.from_json, header["history"]))
+            return cls(path, history, header["digest"], ImageCounts(**header["counts"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise PrepError(f"{path} is damaged: {first_line(error)}.", remedy) from None
+            raise PrepError(f"{path} is damaged: {first_line(error)}.", _AGAIN) from None
 
     def batches(self, size: int = 0) -> Iterator[list[Record]]:
-        """All records in order of their ids, `size` at a time; 0: a row group at a time, which bounds memory."""
+        """All records by ascending id, `size` at a time; 0: one row group at a time, which bounds memory."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -90,7 +75,7 @@ class Manifest:
                     yield from (from_arrow(file.read_row_group(n)) for n in range(file.num_row_groups))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise PrepError(
-                f"{self.path} is damaged: {first_line(error)}.", "Delete it and run its stage again."
+                f"{self.path} is damaged: {first_line(error)}.", "Delete it, then make it again: prep run"
             ) from None
 
     def records(self) -> Iterator[Record]:
@@ -98,35 +83,35 @@ class Manifest:
             yield from batch
 
     def distinct(self, column: str) -> set[str]:
-        """The different values of a text column."""
+        """The distinct values of a text column."""
         import pyarrow.compute as pc
 
         return set(pc.unique(self.table([column]).column(column)).to_pylist())
 
     def missing_images(self, workspace: Workspace) -> int:
-        """How many of the images that the manifest names are not in images/; lists folders, opens no file.
+        """How many of the manifest's images are missing from images/. Lists folders, opens no image.
 
-        Paths are compared by 64-bit hashes: as texts, those of ten million images take gigabytes.
+        Paths are compared by 64-bit hashes: as strings, those of ten million images take gigabytes.
         """
         import numpy as np
         import pyarrow.compute as pc
 
-        def hashes(some: Iterable[str]) -> np.ndarray:
-            return np.fromiter(map(hash, some), np.int64)
+        def hashes(paths: Iterable[str]) -> np.ndarray:
+            return np.fromiter(map(hash, paths), np.int64)
 
         images = (table.column("image") for table in self.tables(["image.path"]))
-        wanted = [hashes(pc.struct_field(some, "path").drop_null().to_pylist()) for some in images]
-        there = [
-            hashes(f"{workspace.images.name}/{shelf.name}/{path.name}" for path in shelf.glob("*.png"))
-            for shelf in workspace.images.glob("??/")
+        named = [hashes(pc.struct_field(column, "path").drop_null().to_pylist()) for column in images]
+        present = [
+            hashes(f"{workspace.images.name}/{folder.name}/{path.name}" for path in folder.glob("*.png"))
+            for folder in workspace.images.glob("??/")
         ]
         none = np.zeros(0, np.int64)
-        return len(np.setdiff1d(np.concatenate([none, *wanted]), np.concatenate([none, *there])))
+        return len(np.setdiff1d(np.concatenate([none, *named]), np.concatenate([none, *present])))
 
     def tables(self, columns: list[str], as_dictionary: list[str] | None = None) -> Iterator[pa.Table]:
-        """Some columns row group by row group, for questions about sets of any size.
+        """Some columns, one row group at a time, for datasets of any size.
 
-        Columns of `as_dictionary` come as their distinct texts and a number a row: `annotations.list.element.text`.
+        Columns named in `as_dictionary`, such as 'annotations.list.element.text', are dictionary-encoded.
         """
         import pyarrow.parquet as pq
 
@@ -135,22 +120,56 @@ class Manifest:
                 yield file.read_row_group(number, columns=columns)
 
     def table(self, columns: list[str]) -> pa.Table:
-        """Some columns as one Arrow table, for questions about the whole set; 'image.phash' names a nested one."""
+        """Some columns of all rows as one Arrow table; 'image.phash' names a nested column."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path) as file:  # pq.read_table would import pandas, 0.3 s, before it reads
             return file.read(columns)
 
 
-def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[HistoryStep, ...]) -> Manifest:
-    """Write records, sorted by id, to a manifest that appears whole or not at all.
+def read_if_valid(path: Path) -> Manifest | None:
+    """The manifest at `path`; None if it is missing, damaged or of another format, so that it is written again."""
+    try:
+        return Manifest.read(path)
+    except PrepError:
+        return None
 
-    Rows stream through: memory holds one row group, whatever the number of records.
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """What prep stores in the metadata of a manifest's schema: format, digest, counts and history."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise PrepError(f"There is no manifest {path}.", _AGAIN)
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise PrepError(f"{path} is not a complete Parquet file: {first_line(error)}.", _AGAIN) from None
+    if _META not in metadata:
+        raise PrepError(f"{path} is a Parquet file but not one of prep's manifests.", "Name a file from manifests/.")
+    try:
+        header = json.loads(metadata[_META])
+        version = int(header["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PrepError(f"{path} is damaged: {first_line(error)}.", _AGAIN) from None
+    if version > FORMAT:
+        raise PrepError(f"{path} was written by a newer prep, format {version}.", "Update prep to read it.")
+    if version < FORMAT:
+        raise PrepError(f"{path} was written by an earlier prep, format {version}.", _EARLIER)
+    assert isinstance(header, dict)
+    return header
+
+
+def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[HistoryStep, ...]) -> Manifest:
+    """Write records, sorted by id, to a manifest; the file appears only when it is complete.
+
+    Rows are streamed: memory holds one row group, whatever the number of records.
     """
     import pyarrow.parquet as pq
 
     digest = hashlib.sha256(json.dumps([step.key for step in history]).encode())
-    tally = _Tally()
+    counter = _ImageCounter()
     last = ""
     with (
         whole_file(path) as draft,
@@ -161,9 +180,9 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[H
                 if record.id <= last:
                     raise AssertionError(f"records out of order: {record.id} after {last}")
                 last = record.id
-                tally.add(record)
+                counter.add(record)
             writer.write_table(_digested(group, digest))
-        counts = tally.counts()
+        counts = counter.counts()
         head = {
             "format": FORMAT,
             "digest": digest.hexdigest(),
@@ -174,8 +193,8 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[H
     return Manifest(path, history, digest.hexdigest(), counts)
 
 
-class _Tally:
-    """Counts files while their records pass by; those of one file stand together in the order of ids."""
+class _ImageCounter:
+    """Counts files while their records stream by; in the order of ids, records of one file follow each other."""
 
     def __init__(self) -> None:
         self.found = self.kept = self.images = 0
@@ -203,12 +222,12 @@ class _Tally:
 
 
 def fingerprint(record: Record) -> bytes:
-    """sha256 of what a record says, without what only the encoder decides."""
+    """sha256 of a record, without the fields that depend on the image encoder."""
     return _fingerprint(arrow_codec(Record).row(record))
 
 
 def schema() -> pa.Schema:
-    """The Arrow schema of a manifest, read off the fields of Record."""
+    """The Arrow schema of a manifest, derived from the fields of Record."""
     import pyarrow as pa
 
     return pa.schema(list(arrow_codec(Record).arrow()))
@@ -229,7 +248,7 @@ def _table(rows: list[Plain]) -> pa.Table:
 
 
 def _digested(records: list[Record], digest: hashlib._Hash) -> pa.Table:
-    """Records as Arrow, and fed to the digest on the way: each is taken apart only once."""
+    """Records as an Arrow table; updates the digest too, so that each record becomes a row only once."""
     rows = list(map(arrow_codec(Record).row, records))
     for row in rows:
         digest.update(_fingerprint(row))
@@ -242,14 +261,14 @@ def _fingerprint(row: Plain) -> bytes:
 
 
 def _regroup(batches: Iterable[list[Record]]) -> Iterator[list[Record]]:
-    """The records in groups of ROWS, or as many as have ANNOTATIONS together."""
+    """The records in groups of ROWS, or fewer once they have ANNOTATIONS together."""
     group: list[Record] = []
-    weight = 0
+    annotations = 0
     for record in itertools.chain.from_iterable(batches):
         group.append(record)
-        weight += len(record.annotations)
-        if len(group) == ROWS or weight >= ANNOTATIONS:
+        annotations += len(record.annotations)
+        if len(group) == ROWS or annotations >= ANNOTATIONS:
             yield group
-            group, weight = [], 0
+            group, annotations = [], 0
     if group:
         yield group

@@ -67,19 +67,21 @@ def only_given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unknown(table: Iterable[str], known: Iterable[str], where: str, command: str = "") -> None:
-    """PrepError at the first unknown key, with the name that was probably meant.
+    """PrepError for unknown keys, with the names that were probably meant.
 
-    `command` is the one whose options the keys are, so that names of other tools are answered with prep's own.
+    `command` is the one whose options the keys are: names of other tools and of earlier versions of prep, all of the
+    table at once, are answered with prep's own.
     """
     known = list(known)
-    for key in table:
-        if key in known:
-            continue
-        if command and (answer := explain_key(key, command)):
-            raise PrepError(f"{where}: {answer[0]}.", answer[1])
-        close = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1)
+    unknown = [key for key in table if key not in known]
+    if answers := [answer for key in unknown if (answer := explain_key(key, command))]:
+        wrong, hints = zip(*answers, strict=True)
+        hint = "; ".join(hints)
+        raise PrepError(f"{where}: {', '.join(wrong)}.", hint[0].upper() + hint[1:])
+    if unknown:
+        close = difflib.get_close_matches(unknown[0].lower().replace("-", "_"), known, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
-        raise PrepError(f"{where} has an unknown key {key!r}.", hint)
+        raise PrepError(f"{where} has an unknown key {unknown[0]!r}.", hint)
 
 
 def comparable(text: str) -> str:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PrepError
 from pipeline.execution import RunSettings, StageExecution, join_annotations
 from pipeline.history import HistoryStep
-from pipeline.manifest import ImageCounts, Manifest, write_manifest
+from pipeline.manifest import ImageCounts, Manifest, read_if_valid, write_manifest
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.record import Record
 from pipeline.registry import StagePlan, all_stages, input_manifest, stage_plan
 from pipeline.sources import SourceScan, scan
-from pipeline.staleness import expected_history, own_source_path, read_if_valid, scan_step, why_stale
+from pipeline.staleness import expected_history, own_source_path, scan_step, why_stale
 from pipeline.workspace import Workspace
 from training.train import Train
 

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import PrepError
 from pipeline.history import HistoryStep
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, read_if_valid
 from pipeline.options import format_value
 from pipeline.recipe import Recipe
 from pipeline.registry import StagePlan, all_stages
 from pipeline.sources import SourceScan, scan
 from pipeline.workspace import Workspace
+
+_UNREADABLE = "its manifest is damaged or of another version of prep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ def stage_statuses(workspace: Workspace, recipe: Recipe) -> Iterator[StageStatus
             source = read_if_valid(own_source_path(plan, workspace))
             waiting = "" if source is not None and source.history == own[1:] else "its folder was changed"
         if manifest is None:
-            yield StageStatus(plan.name, None, "not run yet")
+            unreadable = workspace.manifest(plan.name).is_file()
+            yield StageStatus(plan.name, None, _UNREADABLE if unreadable else "not run yet")
             waiting, source = waiting or f"{plan.name} has not run", None
         elif waiting or source is None:
             yield StageStatus(plan.name, manifest, waiting)
@@ -105,14 +107,6 @@ def scan_step(found: SourceScan) -> HistoryStep:
 def own_source_path(plan: StagePlan, workspace: Workspace) -> Path:
     """The manifest of the records that a stage brings itself instead of reading an earlier stage's."""
     return workspace.manifest(f"{plan.name}.source")
-
-
-def read_if_valid(path: Path) -> Manifest | None:
-    """The manifest at `path`; None if it is missing, damaged or of another format, so that it is written again."""
-    try:
-        return Manifest.read(path)
-    except PrepError:
-        return None
 
 
 def _no_progress(done: int, total: int) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from pipeline.errors import PrepError
 from pipeline.link import link
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, read_if_valid
 from pipeline.record import Record
 from pipeline.stage import DatasetStage, ProgressFn, option
 from pipeline.workspace import Workspace, safe_name
@@ -170,9 +170,8 @@ def _foreign_file(target: Path, partial: Path, workspace: Workspace) -> str:
     The new build in `partial` counts too: an interrupted run may have moved it into place already.
     """
     expected: dict[str, bytes | None] = {}
-    last = workspace.manifest("build")
-    if last.is_file():
-        manifest = Manifest.read(last)
+    manifest = read_if_valid(workspace.manifest("build"))
+    if manifest is not None:
         extension = str(manifest.history[-1].params["caption_extension"])
         for record in manifest.records():
             if record.dataset_path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,14 @@ def fill(folder: Path, files: list[Path]) -> Path:
     for file in files:
         shutil.copy(file, folder)
     return folder
+
+
+def set_tables(home: Path, tables: str) -> None:
+    """Put `tables` in the place of the stages' tables in a workspace's prep.toml."""
+    recipe = home / "prep.toml"
+    recipe.write_text(
+        re.split(r"^(?:#.*\n)?\[(?:crop|augment|tag|merge|build|train)\b", recipe.read_text(), flags=re.M)[0] + tables
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:

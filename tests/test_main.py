@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from PIL import Image
 
 from pipeline.manifest import Manifest
 from tests.fake import write_wd14
-from tests.shell import PREP, files, fill, photographs, prep
+from tests.shell import PREP, files, fill, photographs, prep, set_tables
 
 SMALL = "[crop]\nresolution = 128\n[tag.basic]\n"
 
@@ -27,13 +26,8 @@ def home(tmp_path):
     """A workspace with two real photographs."""
     fill(tmp_path / "raw", [p for p in photographs() if p.name in ("astronaut.png", "china.jpg")])
     prep("init", tmp_path / "ws", "--subject", "smith", "man", tmp_path / "raw")
-    rewrite(tmp_path / "ws", SMALL)
+    set_tables(tmp_path / "ws", SMALL)
     return tmp_path / "ws"
-
-
-def rewrite(ws, tables):
-    recipe = ws / "prep.toml"
-    recipe.write_text(re.split(r"# Scale and crop every|\[crop\]|\[tag\.", recipe.read_text())[0] + tables)
 
 
 def refused(*args, **how):
@@ -96,7 +90,7 @@ def test_any_name_of_a_image(home, tmp_path, name):
     shutil.copy(tmp_path / "raw" / "astronaut.png", tmp_path / "raw" / name)
     (tmp_path / "raw" / "astronaut.png").unlink()
     assert crops(home)["kept"] == 2
-    rewrite(home, SMALL)
+    set_tables(home, SMALL)
     prep("-C", home, "run")
     text = prep("-C", home, "preview").stdout
     assert len(text.splitlines()) == 2
@@ -124,7 +118,7 @@ def test_two_files_with_one_stem(home, tmp_path):
     ],
 )
 def test_a_recipe_with_a_typo(home, tables, words):
-    rewrite(home, tables)
+    set_tables(home, tables)
     told = refused("-C", home, "run")
     assert all(word in told for word in words), told
 
@@ -176,8 +170,8 @@ def test_a_truncated_manifest_is_told_or_made_again(home):
     crop = home / "manifests" / "crop.parquet"
     digest = Manifest.read(crop).digest
     crop.write_bytes(crop.read_bytes()[:1000])
-    assert "not a whole Parquet file" in refused("rebuild", crop, home / "again")
-    assert "not a whole Parquet file" in refused("diff", crop, home / "manifests" / "tag.parquet")
+    assert "not a complete Parquet file" in refused("rebuild", crop, home / "again")
+    assert "not a complete Parquet file" in refused("diff", crop, home / "manifests" / "tag.parquet")
     prep("-C", home, "run")
     assert Manifest.read(crop).digest == digest
 

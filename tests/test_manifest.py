@@ -94,7 +94,7 @@ def test_every_truncation_is_told(tmp_path):
     whole = path.read_bytes()
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
-        with pytest.raises(PrepError, match="not a whole Parquet file"):
+        with pytest.raises(PrepError, match="not a complete Parquet file"):
             Manifest.read(path)
 
 
@@ -121,7 +121,7 @@ def test_a_newer_format_is_refused(tmp_path):
 
 def test_a_foreign_parquet_is_refused(tmp_path):
     pq.write_table(to_arrow(records(3)), tmp_path / "m.parquet")
-    with pytest.raises(PrepError, match="not a manifest"):
+    with pytest.raises(PrepError, match="not one of prep.s manifests"):
         Manifest.read(tmp_path / "m.parquet")
     with pytest.raises(PrepError, match="no manifest"):
         Manifest.read(tmp_path / "none.parquet")

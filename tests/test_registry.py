@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from pipeline.manifest import Manifest
-from tests.shell import assert_same_files, files, fill, photographs, prep
+from tests.shell import assert_same_files, files, fill, photographs, prep, set_tables
 
 RECIPE = """
 [crop]
@@ -16,7 +16,7 @@ resolution = 192
 allow_upscale = true
 
 [augment]
-mirror = true
+flip = true
 
 [tag.basic]
 
@@ -32,15 +32,13 @@ STAGES = ("crop", "augment", "tag", "merge", "build", "train")
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory):
-    """A workspace through which the photographs have gone: those of scikit-image to train on, the others beside."""
+    """A workspace after prep run: scikit-image's photographs to train on, the others for regularization."""
     root = tmp_path_factory.mktemp("line")
     images = photographs()
     fill(root / "train", [p for p in images if "skimage" in p.parts])
     fill(root / "class", [p for p in images if "skimage" not in p.parts])
     prep("init", root / "ws", "--subject", "zwx", "thing", root / "train", "--regularization", "thing", root / "class")
-    recipe = root / "ws" / "prep.toml"
-    head = recipe.read_text().split("# Scale and crop every")[0]
-    recipe.write_text(head + RECIPE)
+    set_tables(root / "ws", RECIPE)
     lines = prep("-C", root / "ws", "run", "--json").stdout.splitlines()
     return root, [json.loads(line) for line in lines]
 

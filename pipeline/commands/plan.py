@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from pipeline.errors import PrepError
+from pipeline.manifest import read_if_valid
 from pipeline.record import Record, root_of
 from pipeline.stage import ProgressFn
-from pipeline.staleness import read_if_valid
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.build import Build
