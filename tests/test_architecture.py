@@ -168,7 +168,7 @@ def test_every_command_and_option_has_help(path, command):
     for option in command.params:
         if isinstance(option, click.Option):
             assert option.help, f"{path}: {option.name}"
-            first = re.sub(r"\s+\[.*", "", option.help)
+            first = re.sub(r"\s+\[[^\[]*\]$", "", option.help)
             assert first[0].isupper() or first[0] in "'0123456789", f"{path}: {option.name}"
             assert first.rstrip().endswith("."), f"{path}: {option.name}: {first}"
 

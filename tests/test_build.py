@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from pipeline.cli.output import outcome_line
+from pipeline.cli.output import result_line
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
@@ -179,7 +179,7 @@ def test_it_says_how_much_was_used(tmp_path):
     built = go(home, source, validation_share=0.2, repeats=("smith=3",))
     assert built.notes == ("validation: 2 of smith, 8 to train on", "regularization: used 24 of 60 man")
     assert go(home, source, validation_share=0.2, repeats=("smith=3",)).notes == built.notes
-    assert outcome_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, 8 to train on"
+    assert result_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, 8 to train on"
 
 
 def test_an_empty_caption_is_an_empty_line(tmp_path):

@@ -59,7 +59,7 @@ def test_all_means_all_that_are_kept_and_counts_what_changes(place):
     assert done.stdout.startswith("3 of 6 images changed: remove hammer\n")
     assert len(lines(place, "--undo")) == 3
     assert edit(place, "--redo").stdout.startswith("3 images changed: again remove hammer\n")
-    assert edit(place, "--undo").stdout.startswith("3 images changed: took back remove hammer\n")
+    assert edit(place, "--undo").stdout.startswith("3 images changed: undid remove hammer\n")
     assert edit(place, "--undo", code=1).stderr.startswith("prep: There is nothing to undo.")
 
 

@@ -219,7 +219,7 @@ def test_a_full_disk(home):
     shutil.rmtree(home / "manifests")
     shutil.rmtree(home / "images")
     told = refused("-C", home, "crop", "--resolution", 192, preexec_fn=limit)
-    assert "File too large" in told and "Nothing of yours was changed" in told
+    assert "File too large" in told and "None of your files were changed" in told
     assert not (home / "manifests" / "crop.parquet").exists()
     assert not list((home / "images").rglob(".*.tmp"))
     assert crops(home, "--resolution", 192)["digest"] == calm

@@ -1,4 +1,4 @@
-"""prep check."""
+"""The command check."""
 
 from __future__ import annotations
 
@@ -20,44 +20,43 @@ from pipeline.progress import Progress
 from pipeline.registry import read_recipe
 from pipeline.run import training_targets
 
-_WIDEST = 100  # columns that are still read with ease
+_MAX_WIDTH = 100  # columns: longer lines are hard to read
 
 
 @click.command()
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--strict", is_flag=True, help="Exit code 1 for warnings too.")
+@click.option("--strict", is_flag=True, help="Exit with code 1 for warnings too.")
 @click.option(
     "--measure/--no-measure",
     default=True,
-    help="Open images that no tagger has measured, to see whether they are blurred; remembered for the next time.  "
-    "[on]",
+    help="Open images that the tagger basic has not measured, to find blurred ones; measurements are cached.  [on]",
 )
 @click.option(
     "--caption-extension",
     "ending",
     type=click.Choice([".txt", ".caption"]),
-    help="Ending of FOLDER's captions, as the reader is told it.  [that of most]",
+    help="Suffix of the caption files in FOLDER.  [the most frequent]",
 )
 @click.option(
     "--clip",
     "model",
     metavar="MODEL",
-    help="Judge also how well captions fit their images, by the model that prep tag clip used: its folder or hub id, "
-    "or ARCHITECTURE=FILE with its weights; remembered for the next time.",
+    help="Also compare captions with their images, by the CLIP model that prep tag clip used: its folder or hub id, or "
+    "ARCHITECTURE=FILE with its weights. Results are cached.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The findings as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON lines.")
 def check(
     folder: Path | None, strict: bool, measure: bool, ending: str | None, model: str | None, as_json: bool
 ) -> None:
-    """Say what is wrong with what would be trained on.
+    """Find problems in the dataset before training.
 
-    The data set that build laid out, or else merge's captions. With FOLDER any folder of kohya's layout, wherever
-    others made it: what its reader would ignore or misread, and the same rules. Where prep tag clip has looked
-    at the images, also one scene shown several times, and images unlike the rest. Errors come first, each with
-    the images and the fix. Exit code 1 if there is an error, else 0.
+    Checks the dataset that prep build wrote or, before that, the captions of prep merge. With FOLDER it checks any
+    folder in kohya's layout: what kohya's scripts would ignore or misread there, and the same rules. After prep tag
+    clip it also finds the same scene in several images, and images unlike the others. Errors come first, each with
+    its images and a fix. The exit code is 1 if there is an error, else 0.
     """
     if folder is not None and model:
-        raise PrepError("--clip judges the captions of a workspace.", f"First: prep import {folder} DIR")
+        raise PrepError("--clip needs the captions of a workspace.", f"First: prep import {folder} DIR")
     with Progress("check") as progress:
         if folder is not None:
             found = list(check_folder(folder, ending or "", TrainingTargets(), progress))
@@ -71,8 +70,8 @@ def check(
     for finding in found if as_json else ():
         print_result("", dataclasses.asdict(finding), True)
     if not as_json:
-        width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
+        width = min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 24)).columns)
         click.echo("\n".join([*lines(found, width), summary(found, what)]))
         if folder is not None and found:
-            click.echo(f"prep import {folder} DIR makes a workspace of it, where prep edit and the others can mend it.")
+            click.echo(f"prep import {folder} DIR creates a workspace from it, for prep edit and the others.")
     sys.exit(exit_code(found, strict))

@@ -1,4 +1,4 @@
-"""prep compare."""
+"""The command compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""prep export, import."""
+"""The commands export and import."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout i
 
 
 @click.command(
-    help=f"""Hand the data set to other tools.
+    help=f"""Write the dataset in the layout of another tool.
 
-    The images and captions that prep build laid out, in the layout LAYOUT, at TARGET, which must
-    not exist. Images are hard-linked or copied, never moved.
+    Writes the images and captions of prep build to TARGET, which must not exist. Images are
+    hard-linked or copied, never moved. LAYOUT is one of:
 
     {_ABOUT}
     """.replace("\n    ", "\n")
@@ -33,10 +33,10 @@ _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout i
     type=click.IntRange(1),
     default=256,
     metavar="MB",
-    help="Size of a tar shard at most, in megabytes of 2^20 bytes.  [256]",
+    help="Maximum size of a tar shard in MiB.  [256]",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: bool) -> None:
     workspace, chosen = workspace_here(), LAYOUTS[layout]
     with workspace.lock(), Progress("export", quiet) as progress:
@@ -58,19 +58,19 @@ def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: boo
     "--subject",
     nargs=2,
     metavar="TOKEN CLASS",
-    help="Whose images they are, where no folder's name says it.",
+    help="Token and class of images in folders whose name does not contain them.",
 )
-@click.option("--copy", is_flag=True, help="Copy the images into the workspace instead of reading them there.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
+@click.option("--copy", is_flag=True, help="Copy the images into the workspace instead of reading them from SOURCE.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def import_(
     source: Path, folder: Path, subject: tuple[str, str] | None, copy: bool, quiet: bool, as_json: bool
 ) -> None:
-    """Make a workspace of another tool's data set.
+    """Create a workspace from another tool's dataset.
 
-    SOURCE is a folder of kohya's layout, of Hugging Face's imagefolder, of images with caption
-    files (taggui, BooruDatasetTagManager), a zip or a folder of tar shards. FOLDER becomes the
-    workspace: subjects, repeats and roles in prep.toml, every caption word for word. What lies in
+    SOURCE is a folder in kohya's layout, a Hugging Face imagefolder, a folder of images with
+    caption files (taggui, BooruDatasetTagManager), a zip file or a folder of tar shards. FOLDER
+    becomes the workspace, with subjects and repeats in prep.toml and every caption unchanged.
     SOURCE is only read.
     """
     with Progress("import", quiet) as progress:

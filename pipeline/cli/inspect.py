@@ -1,4 +1,4 @@
-"""prep preview, diff, rebuild."""
+"""The commands preview, diff and rebuild."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from pipeline.workspace import Workspace
 from stages.merging.compose import Composer
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_LISTED = 20  # images named per state; more are only counted
+_MAX_LISTED = 20  # images listed per state; the others are counted
 
 
 @click.command()
 @click.argument("stage", type=click.Choice(ORDER), required=False)
-@click.option("--page", metavar="N", type=click.IntRange(1), help="Images on a page.  [as many as fit]")
-@click.option("--all", "everything", is_flag=True, help="Dropped images too.")
+@click.option("--page", metavar="N", type=click.IntRange(1), help="Images per page.  [as many as fit]")
+@click.option("--all", "everything", is_flag=True, help="Show dropped images too.")
 def preview(stage: str | None, page: int | None, everything: bool) -> None:
-    """Show images and captions, a page at a time.
+    """Show images and captions, page by page.
 
-    Those of the latest stage if none is named; plain text, one line an image, when piped.
+    Shows the latest stage unless STAGE is given. Prints plain text, one line per image, when piped.
     """
     workspace = workspace_here()
     manifest = latest_manifest(workspace, stage)
@@ -49,11 +49,11 @@ def preview(stage: str | None, page: int | None, everything: bool) -> None:
 @click.command()
 @click.argument("before", type=_FILE)
 @click.argument("after", type=_FILE)
-@click.option("--json", "as_json", is_flag=True, help="The differences as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON lines.")
 def diff(before: Path, after: Path, as_json: bool) -> None:
-    """Say what changed between two manifests.
+    """Show what changed between two manifests.
 
-    Options, images, crops, tags, captions. Exit code 1 if anything did.
+    Compares options, images, crops, tags and captions. The exit code is 1 if anything differs.
     """
     found = diff_command.diff(Manifest.read(before), Manifest.read(after))
     if as_json:
@@ -73,15 +73,15 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
     "--sources",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Look for the source images below this folder, by content.",
+    help="Folder to search for source images by content; may be given several times.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no result lines.")
-@click.option("--json", "as_json", is_flag=True, help="The verdict on each image as JSON lines.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result for each image as JSON lines.")
 def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
-    """Make a data set again from its manifest, without any model.
+    """Rebuild a dataset from its manifest, without any model.
 
-    The images and captions of MANIFEST, from their source images, into the empty FOLDER. Every
-    byte is checked by its hash. Exit code 1 unless all are the same.
+    Makes the images and captions of MANIFEST from their source images, in the empty folder FOLDER,
+    and compares each file's hash. The exit code is 1 unless all are identical.
     """
     replay = Replay.prepare(manifest, folder, list(sources))
     with Progress("rebuild", quiet) as progress:
@@ -104,15 +104,15 @@ def _verdict_lines(table: dict[ReplayState, list[ReplayResult]], replay: Replay,
             continue
         lines.append(f"{state}: {len(verdicts):,} images")
         names = dict.fromkeys(verdict.detail for verdict in verdicts)
-        lines += [f"  {escape_control(name)}" for name in itertools.islice(names, _LISTED)]
-        lines += [f"  and {len(names) - _LISTED:,} more; --json lists all"] if len(names) > _LISTED else []
+        lines += [f"  {escape_control(name)}" for name in itertools.islice(names, _MAX_LISTED)]
+        lines += [f"  and {len(names) - _MAX_LISTED:,} more; --json lists all"] if len(names) > _MAX_LISTED else []
     if set(table) - {"same"} and (changed := other_libraries(replay.manifest)):
-        lines.append(f"made with other versions: {'; '.join(changed)}")
+        lines.append(f"made with other library versions: {'; '.join(changed)}")
     return lines
 
 
 def _pages(records: list[Record], workspace: Workspace, size: int | None, composer: Composer) -> None:
-    """Space or right: on; b or left: back; q: end."""
+    """Page through the images: space or right for the next page, b or left for the previous one, q to quit."""
     from rich.console import Console
 
     console = Console()
@@ -124,7 +124,7 @@ def _pages(records: list[Record], workspace: Workspace, size: int | None, compos
         shown = records[at * size : (at + 1) * size]
         console.print(preview_command.page(shown, composer, workspace, (console.width, console.height)))
         console.print(
-            f"[dim]page {at + 1} of {last + 1}   {len(records):,} images   space on, b back, q end[/dim]", end=""
+            f"[dim]page {at + 1} of {last + 1}   {len(records):,} images   space: next, b: back, q: quit[/dim]", end=""
         )
         key = click.getchar()
         if key in ("q", "Q", "\x03", "\x1b"):

@@ -1,4 +1,4 @@
-"""The index of commands: each is imported when it is called, so that prep starts at once and its help in no time."""
+"""A Click group that imports a command's module only when the command is called, so that prep starts fast."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import click
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """One command: its name, where it is made, and the sentence that prep --help says of it.
+    """One command: its name, the object that implements it, and its summary in prep --help.
 
-    `place` is `module:name`, below pipeline.cli; there lies the command, or a function that makes it of its name.
+    `target` is 'module:name' below pipeline.cli: a Click command, or a function that makes it from its name.
     """
 
     name: str
@@ -22,14 +22,14 @@ class CommandEntry:
 
     def load(self) -> click.Command:
         module, _, attribute = self.target.partition(":")
-        found = getattr(importlib.import_module(f"pipeline.cli.{module}"), attribute)
-        command = found if isinstance(found, click.Command) else found(self.name)
+        target = getattr(importlib.import_module(f"pipeline.cli.{module}"), attribute)
+        command = target if isinstance(target, click.Command) else target(self.name)
         assert isinstance(command, click.Command)
         return command
 
 
 class LazyGroup(click.Group):
-    """A group whose help lists the commands by section, in the order of a user's day, and imports none."""
+    """A group whose help lists its commands by section without importing them."""
 
     def __init__(self, *args: Any, sections: dict[str, tuple[CommandEntry, ...]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""The command line: a table of commands, each a thin skin over a function of the library."""
+"""The entry point of prep: the table of commands, and the exit code and message of every error."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from pipeline.errors import PrepError
 from pipeline.ranks import is_main_process
 
 COMMANDS = {
-    "Begin": (
-        CommandEntry("demo", "workspace:demo", "Run the whole line on the sample images."),
-        CommandEntry("init", "workspace:init", "Begin a workspace and write its prep.toml."),
-        CommandEntry("run", "workspace:run", "Bring everything up to date, from crop to train."),
-        CommandEntry("status", "workspace:status", "Say which stages are done or stale, and why."),
+    "Start": (
+        CommandEntry("demo", "workspace:demo", "Run the whole pipeline on sample images."),
+        CommandEntry("init", "workspace:init", "Create a workspace with a commented prep.toml."),
+        CommandEntry("run", "workspace:run", "Bring all stages up to date, from crop to train."),
+        CommandEntry("status", "workspace:status", "Show which stages are done or stale, and why."),
     ),
-    "Stage by stage": (
-        CommandEntry("generate", "generate:command", "Paint regularization images with the base model."),
+    "Stages": (
+        CommandEntry("generate", "generate:command", "Generate regularization images with the base model."),
         CommandEntry("crop", "stages:command", "Scale and crop every image to its nearest aspect bucket."),
         CommandEntry("augment", "stages:command", "Add flipped, rotated, zoomed and shifted copies of every image."),
-        CommandEntry("tag", "stages:command", "Say what each image shows."),
-        CommandEntry("merge", "merge:command", "Write the captions: the trigger, then the tags that stay."),
-        CommandEntry("build", "stages:command", "Lay out the folders that a trainer reads."),
+        CommandEntry("tag", "stages:command", "Tag and caption every image."),
+        CommandEntry("merge", "merge:command", "Write the captions: the trigger, then the tags that are not absorbed."),
+        CommandEntry("build", "stages:command", "Write the dataset folders, in the layout of kohya's scripts."),
         CommandEntry("train", "stages:command", "Train a LoRA or another method on the dataset."),
     ),
-    "Decide by hand": (
+    "Edit by hand": (
         CommandEntry("review", "review:review", "Review images and captions, and edit them."),
-        CommandEntry("edit", "edit:edit", "Decide about captions by hand, for scripts."),
+        CommandEntry("edit", "edit:edit", "Edit captions and drop images from scripts."),
     ),
     "Models": (
         CommandEntry("models", "models:models", "List, download and verify the models that taggers and training use."),
     ),
     "Exchange": (
-        CommandEntry("export", "exchange:export", "Hand the data set to other tools."),
-        CommandEntry("import", "exchange:import_", "Make a workspace of another tool's data set."),
+        CommandEntry("export", "exchange:export", "Write the dataset in the layout of another tool."),
+        CommandEntry("import", "exchange:import_", "Create a workspace from another tool's dataset."),
     ),
-    "Look, compare, replay": (
-        CommandEntry("check", "check:check", "Say what is wrong with what would be trained on."),
-        CommandEntry("plan", "plan:plan", "Say what training will do, and what is usual."),
-        CommandEntry("preview", "inspect:preview", "Show images and captions, a page at a time."),
+    "Inspect": (
+        CommandEntry("check", "check:check", "Find problems in the dataset before training."),
+        CommandEntry("plan", "plan:plan", "Show what training will do, and usual settings for this dataset."),
+        CommandEntry("preview", "inspect:preview", "Show images and captions, page by page."),
         CommandEntry("report", "report:report", "Write an HTML report on the dataset."),
         CommandEntry("compare", "compare:compare", "Compare what several taggers predict."),
-        CommandEntry("diff", "inspect:diff", "Say what changed between two manifests."),
-        CommandEntry("rebuild", "inspect:rebuild", "Make a data set again from its manifest, without any model."),
+        CommandEntry("diff", "inspect:diff", "Show what changed between two manifests."),
+        CommandEntry("rebuild", "inspect:rebuild", "Rebuild a dataset from its manifest, without any model."),
     ),
 }
-_LATER = 5.0  # seconds: what the first process found wrong as well has ended all of them by then
+_LATER = 5.0  # seconds: an error that the main process has too ends all processes by then
 _PACKAGES = ("pipeline", "stages", "taggers", "training")
 
 
@@ -65,12 +65,10 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "t
 
 
 def main() -> None:
-    """Run prep; every mistake of the user's ends here, as two plain sentences and exit code 1."""
-    _refuse_strangers()
+    """Run prep; every PrepError ends here as two plain sentences and an exit code."""
+    _refuse_foreign_packages()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait slow a busy machine tenfold
-    level = (
-        logging.WARNING if is_main_process() else logging.ERROR
-    )  # what the first of several processes says goes for all
+    level = logging.WARNING if is_main_process() else logging.ERROR  # the main process reports for all
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     try:
         cli(standalone_mode=False)
@@ -84,16 +82,16 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _end("Stopped.", "What is done stays done; the same command goes on from there.", code=130)
-    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        _end("Stopped.", "Finished work is kept; give the same command again to continue.", code=130)
+    except BrokenPipeError:  # the reader of our output, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
-        place = f" {error.filename}" if error.filename else ""
+        path = f" {error.filename}" if error.filename else ""
         _end(
-            f"The system refused{place}: {error.strerror}.",
-            "Nothing of yours was changed. Mend that, then give the same command again.",
+            f"The system refused access to{path}: {error.strerror}." if path else f"System error: {error.strerror}.",
+            "None of your files were changed. Correct that, then give the same command again.",
         )
 
 
@@ -113,18 +111,18 @@ def _explain(error: click.NoSuchOption) -> tuple[str, str]:
     return explain_option(name or error.option_name, value, " ".join(names), options)
 
 
-def _end(wrong: str, mend: str, code: int = 1) -> None:
-    who = "" if is_main_process() else f"process {os.environ['RANK']}: "  # one that fails alone must be heard
-    if who:
+def _end(wrong: str, hint: str, code: int = 1) -> None:
+    process = "" if is_main_process() else f"process {os.environ['RANK']}: "  # it may be the only one that fails
+    if process:
         time.sleep(_LATER)
-    click.echo(f"{click.style('prep:', bold=True)} {who}{wrong}", err=True)
-    if mend:
-        click.echo(f"      {mend}", err=True)
+    click.echo(f"{click.style('prep:', bold=True)} {process}{wrong}", err=True)
+    if hint:
+        click.echo(f"      {hint}", err=True)
     sys.exit(code)
 
 
-def _refuse_strangers() -> None:
-    """Our package names are plain words; another distribution with the same ones would be imported instead."""
+def _refuse_foreign_packages() -> None:
+    """End if another distribution has a package of the same name, which Python would import instead of prep's."""
     home = Path(__file__).resolve().parents[2]
     for name in _PACKAGES:
         spec = importlib.util.find_spec(name)
@@ -142,16 +140,16 @@ def _refuse_strangers() -> None:
     default=".",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Work in this workspace instead of the current folder's.",
+    help="Work in this workspace instead of the one that holds the current folder.",
 )
 @click.version_option(package_name="prep-diffusion", message="prep %(version)s")
 @click.pass_context
 def cli(context: click.Context, folder: Path) -> None:
-    """Turn a folder of images into a trained Stable Diffusion adapter, and prove how it got there.
+    """Turn a folder of images into a trained Stable Diffusion adapter, reproducibly.
 
     \b
-    prep init smith --subject smith man photos/    a workspace with its recipe, prep.toml
-    prep -C smith run                              everything up to date, stage by stage
-    prep -C smith status                           what is done, what is stale and why
+    prep init zoe --subject zoe woman photos/   create a workspace; edit its prep.toml as you like
+    prep -C zoe run                             crop, tag, merge, build and train
+    prep -C zoe status                          show what is done, what is stale and why
     """
     context.obj = folder

@@ -1,4 +1,4 @@
-"""What commands print: the same words and columns everywhere, and the same facts as JSON for machines."""
+"""Formats results for printing: aligned lines for people, and the same values as JSON."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.staleness import StageStatus
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
-_MOST = 20  # rows of a list that a person reads; --json has all
+_MAX_ROWS = 20  # rows of a list shown to people; --json has all
 
 
 def account(counts: ImageCounts, before: ImageCounts | None = None) -> str:
-    """'41 found = 38 kept + 3 dropped (duplicate 1, truncated 2)'; copies are told where there are any.
+    """'41 found = 38 kept + 3 dropped (duplicate 1, truncated 2)', and the number of images if it differs.
 
-    Reasons that `before`, an earlier stage's counts, told already are not told again.
+    Reasons with the same count in `before`, the input's counts, were listed by an earlier stage and are left out.
     """
     dropped = sum(counts.dropped.values())
     known = before.dropped if before else {}
@@ -31,14 +31,14 @@ def account(counts: ImageCounts, before: ImageCounts | None = None) -> str:
     return text + (f", {counts.images:,} images" if counts.images != counts.kept else "")
 
 
-def outcome_line(outcome: StageResult) -> str:
-    state = f"{outcome.seconds:7.1f} s" if outcome.worked else "up to date"
-    line = f"{outcome.name:<9}{state:>10}   {account(outcome.counts, outcome.before)}{_beside(outcome.others)}"
-    return "\n".join((line, *(f"{'':<22}{escape_control(note)}" for note in outcome.notes)))
+def result_line(result: StageResult) -> str:
+    state = f"{result.seconds:7.1f} s" if result.worked else "up to date"
+    line = f"{result.name:<9}{state:>10}   {account(result.counts, result.before)}{_other_files(result.others)}"
+    return "\n".join((line, *(f"{'':<22}{escape_control(note)}" for note in result.notes)))
 
 
-def _beside(others: dict[str, int]) -> str:
-    """'; 4 other files (.txt 3, .json 1)': what lay among the images and is none."""
+def _other_files(others: dict[str, int]) -> str:
+    """'; 4 other files (.txt 3, .json 1)': the files in the source folders that are not images."""
     if not others:
         return ""
     listed = ", ".join(f"{escape_control(suffix)} {count:,}" for suffix, count in others.items())
@@ -46,16 +46,16 @@ def _beside(others: dict[str, int]) -> str:
     return f"; {count:,} other file{'s' if count > 1 else ''} ({listed})"
 
 
-def outcome_json(outcome: StageResult, workspace: Workspace) -> dict[str, Any]:
+def result_json(result: StageResult, workspace: Workspace) -> dict[str, Any]:
     return {
-        "stage": outcome.name,
-        "worked": outcome.worked,
-        "seconds": round(outcome.seconds, 3),
-        "manifest": workspace.relative(outcome.manifest.path),
-        "digest": outcome.manifest.digest,
-        **counts_json(outcome.counts),
-        **({"other_files": outcome.others} if outcome.others else {}),
-        **({"notes": list(outcome.notes)} if outcome.notes else {}),
+        "stage": result.name,
+        "worked": result.worked,
+        "seconds": round(result.seconds, 3),
+        "manifest": workspace.relative(result.manifest.path),
+        "digest": result.manifest.digest,
+        **counts_json(result.counts),
+        **({"other_files": result.others} if result.others else {}),
+        **({"notes": list(result.notes)} if result.notes else {}),
     }
 
 
@@ -63,23 +63,23 @@ def counts_json(counts: ImageCounts) -> dict[str, Any]:
     return {"found": counts.found, "kept": counts.kept, "images": counts.images, "dropped": counts.dropped}
 
 
-def state_lines(states: Iterable[StageStatus]) -> Iterable[str]:
+def status_lines(statuses: Iterable[StageStatus]) -> Iterable[str]:
     before: ImageCounts | None = None
-    for state in states:
-        word = "done" if not state.to_do else "to do" if state.manifest is None else "stale"
-        about = account(state.manifest.counts, before) if state.manifest and not state.to_do else state.to_do
-        before = state.manifest.counts if state.manifest else before
-        yield f"{state.name:<9}{word:>10}   {about}"
+    for status in statuses:
+        word = "done" if not status.to_do else "to do" if status.manifest is None else "stale"
+        about = account(status.manifest.counts, before) if status.manifest and not status.to_do else status.to_do
+        before = status.manifest.counts if status.manifest else before
+        yield f"{status.name:<9}{word:>10}   {about}"
 
 
-def state_json(state: StageStatus) -> dict[str, Any]:
-    manifest = state.manifest
-    known = {} if manifest is None else {"digest": manifest.digest} | counts_json(manifest.counts)
-    return {"stage": state.name, "up_to_date": not state.to_do, "to_do": state.to_do} | known
+def status_json(status: StageStatus) -> dict[str, Any]:
+    manifest = status.manifest
+    counts = {} if manifest is None else {"digest": manifest.digest} | counts_json(manifest.counts)
+    return {"stage": status.name, "up_to_date": not status.to_do, "to_do": status.to_do} | counts
 
 
 def diff_lines(diff: ManifestDiff) -> Iterable[str]:
-    """Options first, then how many images each kind of change touches, then the changes themselves."""
+    """Changed options first, then for each kind of change how many images have it and which."""
     if diff.same:
         yield "No difference: the same options, images, crops, tags and captions."
         return
@@ -90,13 +90,13 @@ def diff_lines(diff: ManifestDiff) -> Iterable[str]:
         kinds.setdefault(change.what, []).append(change)
     for what, changes in kinds.items():
         yield f"{what}: {len(changes):,} images"
-        for change in changes[:_MOST]:
+        for change in changes[:_MAX_ROWS]:
             yield f"  {change.id:<20} {escape_control(change.source)}"
             if change.before or change.after:
                 yield f"    - {_short(change.before)}"
                 yield f"    + {_short(change.after)}"
-        if len(changes) > _MOST:
-            yield f"  and {len(changes) - _MOST:,} more; --json lists all"
+        if len(changes) > _MAX_ROWS:
+            yield f"  and {len(changes) - _MAX_ROWS:,} more; --json lists all"
 
 
 def _short(text: str) -> str:

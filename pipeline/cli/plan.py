@@ -1,4 +1,4 @@
-"""prep plan."""
+"""The command plan."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from training.train import Train
 
 
 @click.command()
-@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.  [prep.toml's]")
-@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Times through the data set.  [prep.toml's]")
-@click.option("--data", metavar="DIR", help="Plan for this folder of kohya's layout instead of the workspace's set.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Images per step.  [that of prep.toml]")
+@click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the dataset.  [that of prep.toml]")
+@click.option("--data", metavar="DIR", help="Plan for this folder in kohya's layout, not for the workspace's dataset.")
 @click.option("--reg-data", metavar="DIR", help="Folder of regularization images for --data.")
-@click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(batch_size: int | None, epochs: int | None, data: str | None, reg_data: str | None, as_json: bool) -> None:
-    """Say what training will do, and what is usual.
+    """Show what training will do, and usual settings for this dataset.
 
-    How often an epoch shows each subject and its class, which sizes fill their batches, how many steps that makes,
-    and what is usual for a set like this: steps, rates, vectors, repeats that balance the subjects. Before prep build
-    has run it plans for what build would lay out.
+    Shows the images per epoch of each subject and class, the batches per image size, the number of steps, and usual
+    steps, learning rates, numbers of vectors and balanced repeats for a dataset of this size. Before prep build has
+    run, it plans for the dataset that build would write.
     """
     workspace = workspace_here()
     asked = only_given({"batch_size": batch_size, "epochs": epochs, "data": data, "reg_data": reg_data})

@@ -1,4 +1,4 @@
-"""prep review."""
+"""The command review."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def review(images: str) -> None:
     at once, can be undone without end, and survives tagging anew; prep merge applies it.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise PrepError("prep review needs a terminal.", "For scripts there is prep edit; prep preview prints.")
+        raise PrepError("prep review needs a terminal.", "In scripts use prep edit to edit and prep preview to print.")
     from pipeline.review import terminal_image as drawing
     from pipeline.review.state import Review
 

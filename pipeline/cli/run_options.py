@@ -1,4 +1,4 @@
-"""What all commands share on the command line: sections of help, engine options, output for people or machines."""
+"""What commands share: help with sections, engine and output options, and printing of results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENGINES: dict[str, Engine] = {"local": local.run, "ray": ray_data.run}
 
 
 class SectionedGroup(click.Group):
-    """A group whose help lists the commands by section, in the order of a user's day."""
+    """A group whose help lists its commands by section."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,10 +43,10 @@ class SectionedCommand(click.Command):
     """A command whose help lists its options by section."""
 
     def __init__(
-        self, name: str, sections: dict[str, list[click.Option]], callback: Callable[..., None], says: str
+        self, name: str, sections: dict[str, list[click.Option]], callback: Callable[..., None], help: str
     ) -> None:
         params: list[click.Parameter] = [option for options in sections.values() for option in options]
-        super().__init__(name, params=params, callback=callback, help=says)
+        super().__init__(name, params=params, callback=callback, help=help)
         self.sections = sections
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -57,26 +57,26 @@ class SectionedCommand(click.Command):
 
 
 def first_sentence(command: click.Command) -> str:
-    """What the list of commands says of one; the rest stands in its own help."""
+    """The summary of a command for a list of commands: the first sentence of its help."""
     return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."
 
 
 def output_options() -> list[click.Option]:
     return [
-        click.Option(["--quiet", "-q"], is_flag=True, help="No progress and no result lines."),
-        click.Option(["--json", "as_json"], is_flag=True, help="The result as JSON lines."),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Print no progress and no results."),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON lines."),
     ]
 
 
 def skip_checks_option() -> click.Option:
-    return click.Option(["--skip-checks"], is_flag=True, help="Train even where prep check finds errors.")
+    return click.Option(["--skip-checks"], is_flag=True, help="Train even if prep check finds errors.")
 
 
 def dry_run_option() -> click.Option:
     return click.Option(
         ["--dry-run"],
         is_flag=True,
-        help="Only try: a twentieth of the steps, in runs/NAME-dry-run; says what time and memory the whole will take.",
+        help="Train for a twentieth of the steps in runs/NAME-dry-run, and estimate time and memory of the whole run.",
     )
 
 
@@ -84,20 +84,20 @@ def engine_options() -> list[click.Option]:
     engines = click.Choice(list(ENGINES))
     return [
         click.Option(
-            ["--engine"], type=engines, default="local", help="Threads of this process, or Ray Data.  [local]"
+            ["--engine"], type=engines, default="local", help="Run in threads of this process, or on Ray Data.  [local]"
         ),
         click.Option(
             ["--workers"],
             type=click.IntRange(1),
             metavar="N",
-            help="How many work at a time; under Ray also copies of a model, each with a GPU if any.  [all cores]",
+            help="Number of parallel workers; with Ray each has its own copy of a model and its own GPU.  [all cores]",
         ),
         *output_options(),
     ]
 
 
 def with_engine(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the engine options to a command and hand them over as `settings` and `as_json`."""
+    """Add the engine options to a command, which receives them as `settings` and `as_json`."""
 
     @functools.wraps(command)
     def wrapped(engine: str, workers: int | None, quiet: bool, as_json: bool, **rest: Any) -> Any:
@@ -112,12 +112,12 @@ def settings(engine: str = "local", workers: int | None = None, quiet: bool = Fa
 
 
 def workspace_here() -> Workspace:
-    """The workspace that -C or the current folder names."""
+    """The workspace that -C names, or the one that holds the current folder."""
     return Workspace.find(click.get_current_context().find_root().obj)
 
 
 def print_result(text: str, plain: dict[str, Any], as_json: bool, quiet: bool = False) -> None:
-    """One line on standard output: for people, or the same as JSON; of several processes the first speaks."""
+    """Print text for people, or the same values as one JSON line; of several processes only the main one prints."""
     if not is_main_process():
         return
     if as_json:

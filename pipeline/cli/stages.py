@@ -1,4 +1,4 @@
-"""prep crop, augment, tag, merge, build, train: built from the fields of the stages."""
+"""The commands crop, augment, tag, build and train, made from the option fields of their stages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipeline.cli.output import outcome_json, outcome_line
+from pipeline.cli.output import result_json, result_line
 from pipeline.cli.run_options import (
     SectionedCommand,
     SectionedGroup,
@@ -27,10 +27,10 @@ from pipeline.registry import STAGES, TAGGERS, StagePlan, read_recipe, stage_pla
 from pipeline.run import dry_run_stage, run_stage
 from pipeline.stage import DatasetStage, Options
 
-_TAG_HELP = """Say what each image shows.
+_TAG_HELP = """Tag and caption every image.
 
-By one tagger or several side by side, each with its options; without a name, those of prep.toml.
-A second setting of a tagger has a name of its own after a dash: blip blip-nucleus --sample.
+Runs one tagger or several, each followed by its options; without a name, those in prep.toml. To run
+a tagger twice, add a suffix to the second name: prep tag blip blip-nucleus --sample
 """
 
 
@@ -42,22 +42,22 @@ def command(name: str) -> click.Command:
 def _stage(name: str) -> click.Command:
     def callback(quiet: bool, as_json: bool, engine: str = "local", workers: int | None = None, **values: Any) -> None:
         recipe = read_recipe(workspace_here())
-        how = replace(settings(engine, workers, quiet), skip_checks=bool(values.pop("skip_checks", False)))
+        run_settings = replace(settings(engine, workers, quiet), skip_checks=bool(values.pop("skip_checks", False)))
         if values.pop("dry_run", False):
-            dry_run_here(stage_plan(name, recipe, only_given(values)), how, as_json)
+            dry_run_here(stage_plan(name, recipe, only_given(values)), run_settings, as_json)
             return
-        update_stage_here(stage_plan(name, recipe, only_given(values)), how, as_json)
+        update_stage_here(stage_plan(name, recipe, only_given(values)), run_settings, as_json)
 
     cls = STAGES[name]
-    how = output_options() if issubclass(cls, DatasetStage) else engine_options()  # a whole manifest has no engine
-    how += [skip_checks_option(), dry_run_option()] if name == "train" else []
+    running = output_options() if issubclass(cls, DatasetStage) else engine_options()  # a DatasetStage has no engine
+    running += [skip_checks_option(), dry_run_option()] if name == "train" else []
     if len(parts := sections(cls)) > 1:
-        return SectionedCommand(name, {**parts, "Running": how}, callback, _doc(cls))
-    return click.Command(name, params=[*click_options(cls), *how], callback=callback, help=_doc(cls))
+        return SectionedCommand(name, {**parts, "Running": running}, callback, _doc(cls))
+    return click.Command(name, params=[*click_options(cls), *running], callback=callback, help=_doc(cls))
 
 
 class Taggers(SectionedGroup):
-    """Taggers by their names; any may stand there again under a name of its own, such as blip-nucleus."""
+    """The taggers by name; a further instance of one has a suffix, such as blip-nucleus."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         cls = tagger_class(name)
@@ -65,10 +65,10 @@ class Taggers(SectionedGroup):
 
 
 def _tag() -> click.Command:
-    """A chain, so that `prep tag wd14 --model DIR basic` runs both, each with its own options."""
+    """A chained group: `prep tag wd14 --model DIR basic` runs both taggers, each with its own options."""
 
     def callback(**_: Any) -> None:
-        pass  # the taggers' callbacks only say what was given; the result callback works
+        pass  # the taggers' callbacks only return their options; the result callback runs them
 
     group = Taggers(
         "tag",
@@ -87,7 +87,7 @@ def _tag() -> click.Command:
     ) -> None:
         recipe = read_recipe(workspace_here())
         if twice := next((name for n, (name, _) in enumerate(chosen) if name in dict(chosen[:n])), None):
-            raise PrepError(f"{twice} was named twice.", f"Give the second a name of its own, such as {twice}-2.")
+            raise PrepError(f"The tagger {twice} is given twice.", f"Add a suffix to the second, such as {twice}-2.")
         update_stage_here(tag_plan(recipe, dict(chosen)), settings(engine, workers, quiet), as_json)
 
     return group
@@ -100,23 +100,23 @@ def _tagger(name: str, cls: type[Options]) -> click.Command:
     return click.Command(name, params=list(click_options(cls)), callback=callback, help=_doc(cls))
 
 
-def update_stage_here(plan: StagePlan, how: RunSettings, as_json: bool) -> None:
-    """Bring a stage of this workspace up to date and say what came of it."""
+def update_stage_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> None:
+    """Bring a stage of the current workspace up to date and print the result."""
     if plan.name != "train":
         require_single_process(plan.name)
     workspace = workspace_here()
     with workspace.lock():
-        outcome = run_stage(plan, workspace, read_recipe(workspace), how)
-    print_result(outcome_line(outcome), outcome_json(outcome, workspace), as_json, how.quiet)
+        result = run_stage(plan, workspace, read_recipe(workspace), settings)
+    print_result(result_line(result), result_json(result, workspace), as_json, settings.quiet)
 
 
-def dry_run_here(plan: StagePlan, how: RunSettings, as_json: bool) -> None:
-    """Try a training of this workspace and say what the whole would take."""
+def dry_run_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> None:
+    """Train for a few steps in the current workspace and print the estimate for the whole run."""
     require_single_process("train --dry-run")
     workspace = workspace_here()
     with workspace.lock():
-        found = dry_run_stage(plan, workspace, read_recipe(workspace), how)
-    print_result("\n".join(found.lines()), asdict(found), as_json, how.quiet)
+        estimate = dry_run_stage(plan, workspace, read_recipe(workspace), settings)
+    print_result("\n".join(estimate.lines()), asdict(estimate), as_json, settings.quiet)
 
 
 def _doc(cls: type[Options]) -> str:

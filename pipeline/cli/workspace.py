@@ -1,4 +1,4 @@
-"""prep demo, init, run, status."""
+"""The commands demo, init, run and status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import outcome_json, outcome_line, state_json, state_lines
+from pipeline.cli.output import result_json, result_line, status_json, status_lines
 from pipeline.cli.run_options import print_result, with_engine, workspace_here
 from pipeline.commands import demo as demo_command
 from pipeline.commands import init as init_command
@@ -23,9 +23,9 @@ from pipeline.workspace import Workspace
 @click.argument("folder", default="demo", type=click.Path(path_type=Path))
 @with_engine
 def demo(folder: Path, settings: RunSettings, as_json: bool) -> None:
-    """Run the whole line on the sample images.
+    """Run the whole pipeline on sample images.
 
-    The workspace is FOLDER (demo if none is named); at the end prep says where everything is.
+    FOLDER becomes the workspace, by default demo. At the end prep lists where the results are.
     """
     workspace = demo_command.create_demo(folder)
     click.echo(f"workspace {workspace.root}", err=True)
@@ -37,10 +37,18 @@ def demo(folder: Path, settings: RunSettings, as_json: bool) -> None:
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--subject", nargs=3, multiple=True, metavar="TOKEN CLASS FOLDER", help="What to learn; may be given several times."
+    "--subject",
+    nargs=3,
+    multiple=True,
+    metavar="TOKEN CLASS FOLDER",
+    help="Subject to learn: its token, its class and the folder of its images; may be given several times.",
 )
 @click.option(
-    "--regularization", nargs=2, multiple=True, metavar="CLASS FOLDER", help="Images of a class without the subject."
+    "--regularization",
+    nargs=2,
+    multiple=True,
+    metavar="CLASS FOLDER",
+    help="Regularization images: a class, and the folder of images of that class without the subject.",
 )
 @click.option(
     "--tagger",
@@ -48,7 +56,7 @@ def demo(folder: Path, settings: RunSettings, as_json: bool) -> None:
     type=click.Choice(list(TAGGERS)),
     default=["basic"],
     show_default=True,
-    help="Who says what the images show; may be given several times.",
+    help="Tagger that describes the images; may be given several times.",
 )
 def init(
     folder: Path,
@@ -56,9 +64,9 @@ def init(
     regularization: tuple[tuple[str, str], ...],
     tagger: tuple[str, ...],
 ) -> None:
-    """Begin a workspace and write its prep.toml.
+    """Create a workspace with a commented prep.toml.
 
-    FOLDER is made; prep.toml names the subjects and lists every option with its default.
+    FOLDER is created if needed. Its prep.toml names the subjects and lists every option with its default.
     """
     workspace = init_command.init(folder, init_command.InitOptions(subject, regularization), tables(tagger))
     click.echo(f"wrote {workspace.recipe}")
@@ -66,27 +74,30 @@ def init(
 
 
 @click.command()
-@click.option("--skip-checks", is_flag=True, help="Train even where prep check finds errors.")
+@click.option("--skip-checks", is_flag=True, help="Train even if prep check finds errors.")
 @with_engine
 def run(settings: RunSettings, as_json: bool, skip_checks: bool) -> None:
-    """Bring everything up to date, from crop to train."""
+    """Bring all stages up to date, from crop to train.
+
+    Stages that are up to date are skipped. augment and train run if prep.toml has their table.
+    """
     _run(workspace_here(), replace(settings, skip_checks=skip_checks), as_json)
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON lines.")
 def status(as_json: bool) -> None:
-    """Say which stages are done or stale, and why."""
+    """Show which stages are done or stale, and why."""
     workspace = workspace_here()
-    found = list(stage_statuses(workspace, read_recipe(workspace)))
-    for state, line in zip(found, state_lines(found), strict=True):
-        print_result(line, state_json(state), as_json)
-    if not as_json and any(state.to_do for state in found):
-        click.echo("prep run brings all of it up to date.")
+    statuses = list(stage_statuses(workspace, read_recipe(workspace)))
+    for stage, line in zip(statuses, status_lines(statuses), strict=True):
+        print_result(line, status_json(stage), as_json)
+    if not as_json and any(stage.to_do for stage in statuses):
+        click.echo("prep run brings all stages up to date.")
 
 
 def _run(workspace: Workspace, settings: RunSettings, as_json: bool) -> None:
     require_single_process("run")
     with workspace.lock():
-        for outcome in run_all(workspace, read_recipe(workspace), settings):
-            print_result(outcome_line(outcome), outcome_json(outcome, workspace), as_json, settings.quiet)
+        for result in run_all(workspace, read_recipe(workspace), settings):
+            print_result(result_line(result), result_json(result, workspace), as_json, settings.quiet)

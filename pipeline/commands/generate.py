@@ -31,11 +31,11 @@ Entries = dict[str, dict[str, Any]]  # by file name: how the image was made
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Options):
-    """Paint regularization images with the base model.
+    """Generate regularization images with the base model.
 
-    As many as prep.toml asks for: [[regularization]] with class, generate and prompt. They lie in
-    generated/CLASS/, with the seed and settings of each in generated.json. What is there already
-    stays; an image that you deleted is not painted again.
+    Generates as many as prep.toml asks for: [[regularization]] with class, generate and prompt. They
+    are written to generated/CLASS/, with the seed and settings of each in generated.json. Existing
+    images stay; an image that you deleted is not generated again.
     """
 
     name: ClassVar[str] = "generate"
