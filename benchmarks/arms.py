@@ -74,6 +74,6 @@ EXPERIMENTS: dict[str, tuple[Arm, ...]] = {
         Arm("dora", tables=short(method="dora")),
         Arm("dreambooth", tables=short(method="dreambooth")),
         # Embeddings take thousands of steps: as many images, one at a time.
-        Arm("textual inversion", tables=short(method="inversion", batch=1, steps=BATCH * STEPS)),
+        Arm("textual inversion", tables=short(method="textual-inversion", batch=1, steps=BATCH * STEPS)),
     ),
 }

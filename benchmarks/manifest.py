@@ -293,7 +293,7 @@ def prep_edit(home: Path) -> None:
 
 def captions(home: Path) -> None:
     """The same for a user: prep edit with its filter, then prep merge over the whole set."""
-    from pipeline.commands.edit import EditSelection, changes, select_rows, owners
+    from pipeline.commands.edit import EditSelection, changes, owners, select_rows
     from pipeline.edits import JOURNAL, Edit
     from pipeline.engines import local
     from pipeline.execution import RunSettings

@@ -22,7 +22,7 @@ from training.models.families import detect_family
 from training.models.loader import open_base_model
 from training.models.validate import native_resolution
 from training.optim.learning_rates import check_learning_rates
-from training.optim.optimizers import need_package
+from training.optim.optimizers import OPTIMIZERS
 from training.performance.batch_size import with_batch_size
 from training.performance.hardware import find_device
 from training.performance.threads import suitable_threads
@@ -87,7 +87,7 @@ def run_training(
 
 def _planned(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[SampleRequest]]:
     """What a run is made of, and its sample images; PrepError for all that is wrong before a model is loaded."""
-    need_package(config.optimizer.optimizer)
+    OPTIMIZERS[config.optimizer.optimizer].check_package()
     if config.validation.tensorboard:
         require_tensorboard()
     checkpoint = open_base_model(

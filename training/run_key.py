@@ -8,7 +8,7 @@ from pipeline.history import HistoryStep, Model
 from pipeline.workspace import file_sha256
 from training.data.masks import Masks
 from training.models.base_model import find_base, with_vae
-from training.options.optimizer import ADAFACTOR_SCHEDULE
+from training.options.optimizer import OWN_SCHEDULE
 from training.options.validation import EVAL_ONLY_OPTIONS
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run_key(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> s
     """
     params = {name: value for name, value in config.params().items() if name not in EVAL_ONLY_OPTIONS}
     params |= input_digests(config, workspace)
-    if config.optimizer.lr_scheduler in ("constant", ADAFACTOR_SCHEDULE):
+    if config.optimizer.lr_scheduler in ("constant", OWN_SCHEDULE):
         params = {name: value for name, value in params.items() if name not in ("steps", "epochs")}
     models = models_of(config.model, workspace)
     return HistoryStep(config.name, VERSION, params, manifest.digest, models).key

@@ -12,12 +12,10 @@ from training.data.conditioning import build_text_conditioning
 from training.data.latent_cache import LatentCache, LatentKey
 from training.data.masks import Masks, mask_tensor
 from training.data.sampler import is_flipped
-from training.methods.compatibility import check_adapters
 from training.methods.default_lr import with_default_lr
 from training.methods.method import MethodContext
-from training.methods.table import METHODS, RATES
+from training.methods.table import METHODS
 from training.models.validate import vae_scale_factor
-from training.options.method import ADAPTERS
 from training.performance.hardware import check_device
 from training.precision import uses_bf16
 
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
     from training.methods.method import TrainingMethod
-    from training.models.family import Family, Modules
+    from training.models.family import Modules
     from training.options.train_options import TrainOptions
 
 
@@ -44,23 +42,25 @@ class TrainingRun:
 
 
 def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> TrainingRun:
-    """Load the base, cache what can be cached, put in what learns: models come one after another, the largest last."""
+    """Load the base model, fill the caches, and prepare what is trained; models are loaded one by one, the largest last."""
+    import torch
+
     family, checkpoint = plan.family, plan.checkpoint
-    config = with_default_lr(plan.config, checkpoint, family)
+    method = METHODS[plan.config.method.method]
+    config = with_default_lr(plan.config, method.default_lr, checkpoint, family)
     plan = replace(plan, config=config)
-    former, rates = config.method.init_file(workspace), _rates(config, family)
-    if config.method.method in ADAPTERS:
-        check_adapters(config, family, checkpoint, list(rates), former)
+    init_file, rates = config.method.init_file(workspace), method.learning_rates(config, family)
+    method.check_base(plan, list(rates), init_file)
     device = check_device(plan)
     latent = _latents(plan, device, workspace, report)
     mask = _masks(plan, workspace, report)
     tokenizers = checkpoint.tokenizers()
     told = build_text_conditioning(plan, tokenizers, device, (workspace, report), not rates.keys() <= {family.denoiser})
-    dtype = _width(config, device)
+    dtype = torch.bfloat16 if uses_bf16(config.model, device) and not method.keeps_fp32 else torch.float32
     modules = told.trained_encoders | {family.denoiser: checkpoint.load(family.denoiser).to(device, dtype)}
     learning = {part: modules[part] for part in rates}
-    trainee = METHODS[config.method.method](
-        MethodContext(config, family, checkpoint, learning, tokenizers, rates, plan.samples, dtype, former)
+    trained = method.start(
+        MethodContext(config, family, checkpoint, learning, tokenizers, rates, plan.samples, dtype, init_file)
     )
     job = TrainingJob(
         config=config,
@@ -72,7 +72,7 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
         mask=mask,
         prompt=lambda draw: build_prompt(draw, config.captions, config.optimizer.seed),
         encode_prompts=told.encode,
-        param_groups=trainee.param_groups(),
+        param_groups=trained.param_groups(),
         device=device,
         trains_text_encoder=bool(told.trained_encoders),
         offload=told.offload,
@@ -82,22 +82,7 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
         for s in plan.samples
         if family.too_long(tokenizers, fixed_prompt(s, config.captions), text_settings(config.captions))
     ]
-    return TrainingRun(plan, job, trainee, modules, tokenizers, cut)
-
-
-def _rates(config: TrainOptions, family: Family) -> dict[str, float]:
-    """The learning rate of each part that learns."""
-    if own := RATES.get(config.method.method):
-        return own(config, family)
-    rates = config.optimizer.rates() | {family.denoiser: config.optimizer.learning_rate}
-    return {part: rates[part] for part in family.targets if rates.get(part)}
-
-
-def _width(config: TrainOptions, device: torch.device) -> torch.dtype:
-    """The number format in which the denoiser is held; dreambooth rounds only what it computes."""
-    import torch
-
-    return torch.bfloat16 if uses_bf16(config.model, device) and config.method.method != "dreambooth" else torch.float32
+    return TrainingRun(plan, job, trained, modules, tokenizers, cut)
 
 
 def _latents(

@@ -53,7 +53,9 @@ class Train(DatasetStage):
         if not options.data:
             return None
         reg = workspace.resolve(options.reg_data) if options.reg_data else None
-        found = read_folders(FolderPair(workspace.resolve(options.data), reg, self.config.captions.wildcards), workspace, report)
+        found = read_folders(
+            FolderPair(workspace.resolve(options.data), reg, self.config.captions.wildcards), workspace, report
+        )
         for remark in found.remarks:
             log.warning(remark)
         return found.records, found.step

@@ -143,7 +143,9 @@ def planned_steps(job: TrainingJob, done: int, total: int) -> Iterator[PlannedSt
 
 def epoch_steps(config: TrainOptions, samples: list[TrainingImage], epoch: int) -> list[list[list[SampleRef]]]:
     """The steps of an epoch (from 0), each a list of the batches whose gradients it accumulates."""
-    batches = epoch_batches(samples, epoch, config.optimizer.batch_size, config.optimizer.seed, config.dataset.incomplete_batch)
+    batches = epoch_batches(
+        samples, epoch, config.optimizer.batch_size, config.optimizer.seed, config.dataset.incomplete_batch
+    )
     if not batches:
         raise PrepError(
             f"No image size has the {config.optimizer.batch_size} images of a batch, so --incomplete-batch drop leaves none.",

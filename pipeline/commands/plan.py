@@ -17,18 +17,13 @@ from stages.build import Build
 from training.batch import TrainingImage
 from training.data.dataset import samples_of
 from training.data.sampler import epoch_batches
+from training.methods.adapter_method import STEPS_PER_IMAGE
+from training.methods.dreambooth import FACE, OBJECT
+from training.methods.textual_inversion import USUAL_LR, USUAL_STEPS, usual_vectors
 from training.sampling.prompts import PEOPLE
 from training.train import Train
 from training.trainer import count_steps
 
-# Row A11: total steps follow the number of images. A hundred each, of one image a step, is usual for a LoRA.
-STEPS_PER_IMAGE = 100
-# Row B4: a face takes about 1,500 steps of DreamBooth at 1e-6 or 2e-6, an object about 400 at 2e-6.
-FACE, OBJECT = (1500, "1e-6 to 2e-6"), (400, "2e-6")
-# Row B5: vectors of a token by the number of images, up to how many; from 3,000 steps, at a rate in pieces.
-VECTORS = ((9, 2, 2), (30, 2, 3), (39, 3, 5), (60, 5, 6), (100, 8, 12), (None, 12, 16))
-INVERSION_STEPS = 3000
-INVERSION_RATE = "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000, 0.0005"
 EVEN = 1.25  # subjects shown at most so many times as often as each other are balanced
 _MOST = 200  # repeats that are still tried
 
@@ -156,11 +151,6 @@ def balanced(images: Mapping[str, int], repeats: Mapping[str, int]) -> dict[str,
     return min(choices, key=cost)
 
 
-def vectors(images: int) -> tuple[int, int]:
-    """Row B5: how many vectors a token of textual inversion should have for so many images, from and to."""
-    return next((low, high) for most, low, high in VECTORS if most is None or images <= most)
-
-
 def _subjects(samples: list[TrainingImage]) -> Iterator[SubjectPlan]:
     mine: dict[tuple[str, str], list[TrainingImage]] = defaultdict(list)
     for sample in samples:
@@ -183,7 +173,7 @@ def _subjects(samples: list[TrainingImage]) -> Iterator[SubjectPlan]:
             sources * STEPS_PER_IMAGE,
             steps,
             rate,
-            vectors(sources),
+            usual_vectors(sources),
         )
 
 
@@ -214,7 +204,13 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
     sizes = [("size", "images", "an epoch", f"batches of {plan.batch_size}", "not full")]
     for b in plan.buckets:
         sizes.append(
-            (f"{b.width} x {b.height}", f"{b.images:,}", f"{b.per_epoch:,}", f"{b.batches:,}", f"{b.partial_batches or '-'}")
+            (
+                f"{b.width} x {b.height}",
+                f"{b.images:,}",
+                f"{b.per_epoch:,}",
+                f"{b.batches:,}",
+                f"{b.partial_batches or '-'}",
+            )
         )
     yield from _table(sizes, "<>>>>")
     yield ""
@@ -237,8 +233,8 @@ def _advice(plan: TrainingPlan) -> Iterator[str]:
     for s in plan.subjects:
         low, high = s.vectors
         count = f"{low}" if low == high else f"{low} to {high}"
-        yield f"Textual inversion, {escape_control(s.token)}: {count} vectors, from {INVERSION_STEPS:,} steps"
-    yield f"  its rate: {INVERSION_RATE}"
+        yield f"Textual inversion, {escape_control(s.token)}: {count} vectors, from {USUAL_STEPS:,} steps"
+    yield f"  its rate: {USUAL_LR}"
     if changed := [s for s in plan.subjects if s.repeats != s.balanced_repeats]:
         told = ", ".join(f"{escape_control(s.token)} repeats = {s.balanced_repeats}" for s in changed)
         yield f"For subjects shown about as often as each other, in prep.toml: {told}"

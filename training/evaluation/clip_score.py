@@ -24,7 +24,9 @@ _FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 @functools.cache
 def _say_once() -> None:
-    log.warning("samples.parquet has no CLIP scores: no model for them is here. %s", install_hint(resolve_repo_id(MODEL)))
+    log.warning(
+        "samples.parquet has no CLIP scores: no model for them is here. %s", install_hint(resolve_repo_id(MODEL))
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pipeline.workspace import write_atomic
 from training.checkpoints.run_state import TrainingProgress
 from training.export.artifacts import delete, replace_atomically, write_artifact
 from training.export.publish import MAIN, file_metadata
-from training.options.method import ADAPTERS
+from training.methods.table import METHODS
 from training.precision import dtype_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _INDEX = "exports.json"  # which run's files a folder holds, and of which step each is
-_SMALL = (*ADAPTERS, "inversion")  # methods whose files are no whole models
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class IntermediateExports:
         if step.last and (config.validation.keep_weights == "last" or not self.run.plan.validation):
             return False
         return config.saving.export_checkpoints == "on" or (
-            config.saving.export_checkpoints == "auto" and config.method.method in _SMALL
+            config.saving.export_checkpoints == "auto" and not METHODS[config.method.method].saves_whole_model
         )
 
     def _mark_unverified(self, path: Path) -> str:

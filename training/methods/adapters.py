@@ -14,7 +14,7 @@ from training.data.sampler import seed_of
 from training.methods.block_ranks import RankAlpha, read_block_ranks, sized
 from training.methods.init_weights import read_init_weights
 from training.methods.keys import diffusers_keys, kohya_keys
-from training.methods.lora_variants import ADAPTER_TYPES, from_file_tensors, peft_config, to_file_tensors
+from training.methods.lora_variants import AdapterType, from_file_tensors, peft_config, to_file_tensors
 from training.methods.verification import verify_adapter
 from training.models.loader import published_name
 from training.optim.optimizers import ParamGroup
@@ -37,21 +37,19 @@ _OUTER = "lora_B.weight"  # the matrix that LoRA+ speeds up
 class LoraMethod:
     """Adapters of one kind on the modules of each part that learns; see Trainee for what each member is."""
 
-    def __init__(self, materials: MethodContext) -> None:
-        self.materials = materials
+    def __init__(self, materials: MethodContext, type: AdapterType, adapts_convolutions: bool) -> None:
+        self.materials, self.type = materials, type
         self.answers: Tensors = {}  # part to its answer to the family's probe, once it is settled
         self.sizes: dict[str, dict[str, RankAlpha]] = {}  # by part and path
         config, family = materials.config, materials.family
         former = read_init_weights(materials.init_from, family, materials.checkpoint) if materials.init_from else None
         for part, module in materials.modules.items():
             if former:
-                self.sizes[part] = load_adapters(module, config.method.method, former[part])
+                self.sizes[part] = load_adapters(module, type, former[part])
             else:
                 paths = [path for path, _ in module.named_modules()]
-                self.sizes[part] = sizes_of(config.method, family.targets[part], paths)
-                inject_adapters(
-                    module, config.method.method, self.sizes[part], (config.optimizer.seed, config.method.factor)
-                )
+                self.sizes[part] = sizes_of(config.method, family.targets[part], paths, adapts_convolutions)
+                inject_adapters(module, type, self.sizes[part], config.optimizer.seed, config.method.factor)
             if config.method.network_dropout:
                 drop_out(module, config.method.network_dropout)
 
@@ -68,59 +66,53 @@ class LoraMethod:
         return groups
 
     def files(self, dtype: torch.dtype) -> dict[str, Tensors]:
-        kind = self.materials.config.method.method
         return self._named(
             {
-                part: export_tensors(module, kind, self.sizes[part], self._alphas(part), dtype)
+                part: export_tensors(module, self.type, self.sizes[part], self._alphas(part), dtype)
                 for part, module in self.materials.modules.items()
             }
         )
 
     def finalize(self, dtype: torch.dtype) -> dict[str, Tensors]:
-        family, kind, settled = self.materials.family, self.materials.config.method.method, {}
+        family, settled = self.materials.family, dict[str, "dict[str, Tensors]"]()
         for part, module in self.materials.modules.items():
             module.to("cpu").float()
-            settled[part] = finalize(module, kind, self.sizes[part], self._alphas(part), dtype)
+            settled[part] = finalize(module, self.type, self.sizes[part], self._alphas(part), dtype)
             self.answers[part] = family.probe_output(part, module, self.materials.tokenizers)
         return self._named(settled)
 
     def _alphas(self, part: str) -> dict[str, float]:
-        config = self.materials.config
-        return alphas(config.method.method, self.sizes[part], diffusers_named(config.method, self.materials.family))
+        return alphas(self.type, self.sizes[part], self._diffusers_named())
+
+    def _diffusers_named(self) -> bool:
+        return diffusers_named(self.materials.config.method, self.materials.family, self.type)
 
     def _named(self, adapters: dict[str, dict[str, Tensors]]) -> dict[str, Tensors]:
         """The file of each part's adapters by path, under the names that readers know."""
         family, tensors = self.materials.family, dict[str, "torch.Tensor"]()
-        plain = diffusers_named(self.materials.config.method, family)
+        plain = self._diffusers_named()
         for part, found in adapters.items():
             named = {published_name(part, path): adapter for path, adapter in found.items()}
             tensors |= diffusers_keys(named, part) if plain else kohya_keys(named, partial(family.key, part))
         return {".safetensors": tensors}
 
     def metadata(self) -> dict[str, Any]:
-        config, kind = self.materials.config, ADAPTER_TYPES[self.materials.config.method.method]
+        options = self.materials.config.method
         sizes = [size for sizes in self.sizes.values() for size in sizes.values()]
         most = max(sizes, key=sizes.count)
-        given = {"algo": kind.algorithm} if kind.algorithm else {}
-        if config.method.method == "dora":
-            given["dora_wd"] = "True"
-        if config.method.conv_rank:
-            given |= {
-                "conv_dim": str(config.method.conv_rank),
-                "conv_alpha": f"{config.method.conv_alpha or config.method.conv_rank:g}",
-            }
-        if config.method.factor:
-            given["factor"] = str(config.method.factor)
-        dropout = {"ss_network_dropout": config.method.network_dropout} if config.method.network_dropout else {}
-        return (
-            dropout
-            | {
-                "ss_network_module": kind.network,
-                "ss_network_dim": most.rank,
-                "ss_network_alpha": most.alpha,
-            }
-            | ({"ss_network_args": given} if given else {})
-        )
+        args = dict(self.type.network_args)
+        if options.conv_rank:
+            args |= {"conv_dim": str(options.conv_rank), "conv_alpha": f"{options.conv_alpha or options.conv_rank:g}"}
+        if options.factor:
+            args["factor"] = str(options.factor)
+        found = {
+            "ss_network_module": self.type.network,
+            "ss_network_dim": most.rank,
+            "ss_network_alpha": most.alpha,
+            "ss_network_dropout": options.network_dropout,
+            "ss_network_args": args,
+        }
+        return {name: value for name, value in found.items() if value}
 
     def verify(self, files: dict[str, Path]) -> None:
         found = self.materials
@@ -128,20 +120,22 @@ class LoraMethod:
         verify_adapter(files[".safetensors"], found.family, found.checkpoint, answers, found.dtype)
 
 
-def diffusers_named(options: MethodOptions, family: Family) -> bool:
-    """Whether the file has diffusers' names; LoHa and LoKr have none there."""
+def diffusers_named(options: MethodOptions, family: Family, type: AdapterType) -> bool:
+    """Whether the file has diffusers' names; types that diffusers does not read have none."""
     named = options.lora_key_format == "diffusers" or (options.lora_key_format == "auto" and not family.kohya)
-    return named and "lora_A.weight" in ADAPTER_TYPES[options.method].initializers
+    return named and type.in_diffusers
 
 
-def sizes_of(options: MethodOptions, targets: AdapterTargets, paths: list[str]) -> dict[str, RankAlpha]:
+def sizes_of(
+    options: MethodOptions, targets: AdapterTargets, paths: list[str], adapts_convolutions: bool
+) -> dict[str, RankAlpha]:
     """The size of the adapter of each of a part's modules that gets one."""
     shares = {block: rank / options.rank for block, rank in read_block_ranks(options.block_ranks).items()}
     sizes = sized(matching(paths, targets.linear), RankAlpha(options.rank, options.alpha or options.rank), shares)
     if options.conv_rank:
         conv = RankAlpha(options.conv_rank, options.conv_alpha or options.conv_rank)
         return sizes | sized(matching(paths, targets.conv), conv, shares)
-    if options.method == "locon":
+    if adapts_convolutions:
         conv = RankAlpha(options.rank, options.conv_alpha or options.alpha or options.rank)
         return sizes | sized(matching(paths, targets.conv), conv, shares)
     return sizes
@@ -152,44 +146,43 @@ def matching(paths: Iterable[str], pattern: str) -> list[str]:
     return [path for path in paths if re.fullmatch(pattern, path)]
 
 
-def inject(module: Any, targets: str, size: tuple[int, float], seed: int, kind: str = "lora") -> None:
+def inject(module: Any, targets: str, size: tuple[int, float], seed: int, type: AdapterType) -> None:
     """Put adapters of one size, rank and alpha, into every submodule whose whole path matches `targets`."""
     paths = matching((path for path, _ in module.named_modules()), targets)
-    inject_adapters(module, kind, dict.fromkeys(paths, RankAlpha(*size)), (seed, 0))
+    inject_adapters(module, type, dict.fromkeys(paths, RankAlpha(*size)), seed, 0)
 
 
-def inject_adapters(module: Any, kind: str, sizes: dict[str, RankAlpha], given: tuple[int, int]) -> None:
-    """Put new adapters into a module; only they can learn, and nothing changes yet. `given` are seed and factor.
+def inject_adapters(module: Any, type: AdapterType, sizes: dict[str, RankAlpha], seed: int, factor: int) -> None:
+    """Put new adapters into a module: only they are trained, and they change nothing yet.
 
-    Each weight is drawn from a stream of its own.
+    Each weight is drawn from its own random generator.
     """
     import torch
 
-    seed, factor = given
-    _put_layers(module, kind, sizes, factor)
+    _put_layers(module, type, sizes, factor)
     for path, weights in by_module(parameters(module)).items():
         base = module.get_submodule(path).base_layer.weight
         for end, weight in weights.items():
             if weight.is_meta:  # a model that is only measured
                 continue
             stream = torch.Generator().manual_seed(seed_of(seed, "adapter", f"{path}.{end}"))
-            weight.data.copy_(ADAPTER_TYPES[kind].initializers[end](weight.shape, base, stream))
+            weight.data.copy_(type.initializers[end](weight.shape, base, stream))
 
 
-def load_adapters(module: Any, kind: str, adapters: dict[str, Tensors]) -> dict[str, RankAlpha]:
+def load_adapters(module: Any, type: AdapterType, adapters: dict[str, Tensors]) -> dict[str, RankAlpha]:
     """Put adapters of an earlier training, by kohya's names, into a module; their sizes by path."""
-    _put_layers(module, kind, dict.fromkeys(adapters, RankAlpha(1, 1.0)), 0)
+    _put_layers(module, type, dict.fromkeys(adapters, RankAlpha(1, 1.0)), 0)
     sizes = {}
     for path, adapter in adapters.items():
         layer = module.get_submodule(path)
-        weights, sizes[path] = from_file_tensors(kind, adapter)
-        for end in ADAPTER_TYPES[kind].names:
+        weights, sizes[path] = from_file_tensors(type, adapter)
+        for end in type.names:
             _replace(layer, end, weights.get(end))
         layer.scaling[_NAME] = sizes[path].alpha / sizes[path].rank
     return sizes
 
 
-def _put_layers(module: Any, kind: str, sizes: dict[str, RankAlpha], factor: int) -> None:
+def _put_layers(module: Any, type: AdapterType, sizes: dict[str, RankAlpha], factor: int) -> None:
     """Put in peft's layers, whose adapters alone can learn.
 
     They have the module's own number format where the kind allows it: in float32 beside bfloat16
@@ -198,9 +191,9 @@ def _put_layers(module: Any, kind: str, sizes: dict[str, RankAlpha], factor: int
     import torch
     from peft import inject_adapter_in_model
 
-    dtype = torch.float32 if ADAPTER_TYPES[kind].exact else next(module.parameters()).dtype
+    dtype = torch.float32 if type.fp32 else next(module.parameters()).dtype
     module.requires_grad_(False)
-    inject_adapter_in_model(peft_config(kind, sizes, factor), module, _NAME)
+    inject_adapter_in_model(peft_config(type, sizes, factor), module, _NAME)
     for weight in parameters(module).values():
         weight.data = weight.data.to(dtype)
         weight.requires_grad_(True)
@@ -263,34 +256,34 @@ def by_module(weights: Tensors) -> dict[str, Tensors]:
 
 
 def export_tensors(
-    module: Any, kind: str, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
+    module: Any, type: AdapterType, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
 ) -> dict[str, Tensors]:
     """A module's adapters by path and kohya's names, in the type they are saved in; the module stays as it is.
 
     `stated` are the alphas that the file is to say.
     """
     return {
-        path: to_file_tensors(kind, {end: w.detach() for end, w in weights.items()}, sizes[path], (stated[path], dtype))
+        path: to_file_tensors(type, {end: w.detach() for end, w in weights.items()}, sizes[path], (stated[path], dtype))
         for path, weights in by_module(parameters(module)).items()
     }
 
 
 def finalize(
-    module: Any, kind: str, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
+    module: Any, type: AdapterType, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
 ) -> dict[str, Tensors]:
     """The same, and round the adapters in place: what is then tested in memory is what the file holds.
 
     PrepError when an adapter has learned so little that nothing of it is left.
     """
-    found, idle = export_tensors(module, kind, sizes, stated, dtype), 0
+    found, idle = export_tensors(module, type, sizes, stated, dtype), 0
     for path, weights in by_module(parameters(module)).items():
-        learned = any(bool(weights[end].any()) for end in ADAPTER_TYPES[kind].last if end in weights)
+        learned = any(bool(weights[end].any()) for end in type.last if end in weights)
         idle += not learned
-        rounded, size = from_file_tensors(kind, found[path])
+        rounded, size = from_file_tensors(type, found[path])
         for end, weight in weights.items():
             weight.data.copy_(rounded[end].reshape(weight.shape))
         module.get_submodule(path).scaling[_NAME] = size.alpha / size.rank
-        if learned and not any(bool(weights[end].any()) for end in ADAPTER_TYPES[kind].last if end in weights):
+        if learned and not any(bool(weights[end].any()) for end in type.last if end in weights):
             raise PrepError(
                 f"What {path} has learned is too little for {str(dtype).removeprefix('torch.')}.",
                 "Save in more digits: --save-precision fp32",
@@ -300,7 +293,7 @@ def finalize(
     return found
 
 
-def alphas(kind: str, sizes: dict[str, RankAlpha], plain: bool) -> dict[str, float]:
+def alphas(type: AdapterType, sizes: dict[str, RankAlpha], plain: bool) -> dict[str, float]:
     """The alpha that a file says of each module; where it is not the module's own, its weights are scaled.
 
     diffusers' names know none, so it is the rank. With kohya's names it is one for all modules of
@@ -310,4 +303,4 @@ def alphas(kind: str, sizes: dict[str, RankAlpha], plain: bool) -> dict[str, flo
     if plain:
         return {path: float(size.rank) for path, size in sizes.items()}
     own = {path: size.alpha for path, size in sizes.items()}
-    return dict.fromkeys(own, max(own.values())) if "lora_B.weight" in ADAPTER_TYPES[kind].initializers else own
+    return dict.fromkeys(own, max(own.values())) if type.in_diffusers else own

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from training.export.artifacts import ArtifactFolder
 from training.methods.default_lr import default_learning_rate, width_of
+from training.methods.method import MethodContext, MethodSpec
 from training.models.base_model import PARTS
 from training.models.ldm_checkpoint import LDM_FAMILIES, to_ldm
 from training.models.loader import BaseModel, published_name
@@ -21,25 +22,41 @@ from training.precision import dtype_of, uses_bf16
 if TYPE_CHECKING:
     import torch
 
-    from training.methods.method import MethodContext
-
     Tensors = dict[str, torch.Tensor]
 
 log = logging.getLogger(__name__)
 
+FACE, OBJECT = (1500, "1e-6 to 2e-6"), (400, "2e-6")  # usual steps and learning rate
 _HIGH = 5  # times the usual rate: what is above it is rare
 _ADAM = ("adamw", "adam")  # whose rates these are
 _TEXTS = (".json", ".txt", ".model")  # what a tokenizer's folder consists of
 
 
+@dataclass(frozen=True, kw_only=True)
+class DreamBoothMethod(MethodSpec):
+    """Full fine-tuning, usually with prior preservation."""
+
+    def start(self, context: MethodContext) -> DreamBooth:
+        return DreamBooth(context, self.default_lr)
+
+
+DREAMBOOTH = DreamBoothMethod(
+    name="dreambooth",
+    options=frozenset(("learning_rate", "text_encoder_lr", "text_encoder_2_lr")),
+    default_lr=2e-6,  # https://arxiv.org/abs/2208.12242 trains at 1e-6 to 5e-6
+    keeps_fp32=True,  # rounded weights would lose steps of 2e-6
+    saves_whole_model=True,
+)
+
+
 class DreamBooth:
-    """A whole model that learns; see Trainee for what each member is.
+    """A whole model in training; see TrainingMethod for its members.
 
     Every part that learns is held in float32. Where the base would be held in bfloat16, the
     denoiser computes in it under autocast: rounded weights would lose steps of 2e-6.
     """
 
-    def __init__(self, materials: MethodContext) -> None:
+    def __init__(self, materials: MethodContext, default_lr: float) -> None:
         import torch
 
         self.materials = materials
@@ -51,9 +68,8 @@ class DreamBooth:
             # Each weight is used once: a cache of rounded ones would only be in the way of CUDA graphs.
             rounding = torch.autocast(denoiser.device.type, torch.bfloat16, cache_enabled=False)
             denoiser.forward = rounding(denoiser.forward)
-        usual = default_learning_rate(
-            materials.config, width_of(materials.checkpoint.config(materials.family.denoiser))
-        )
+        width = width_of(materials.checkpoint.config(materials.family.denoiser))
+        usual = default_learning_rate(default_lr, materials.config.optimizer, width)
         if (highest := max(materials.rates.values())) > _HIGH * usual and materials.config.optimizer.optimizer in _ADAM:
             log.warning("A rate of %g is high for dreambooth of this base; %g is usual.", highest, usual)
 

@@ -1,27 +1,22 @@
-"""The training methods by name."""
+"""The training methods by name: the values of --method."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from training.methods.dora import DORA
+from training.methods.dreambooth import DREAMBOOTH
+from training.methods.locon import LOCON
+from training.methods.loha import LOHA
+from training.methods.lokr import LOKR
+from training.methods.lora import LORA
+from training.methods.method import MethodSpec
+from training.methods.textual_inversion import TEXTUAL_INVERSION
 
-from training.methods.adapters import LoraMethod
-from training.methods.dreambooth import DreamBooth
-from training.methods.method import MethodContext, TrainingMethod
-from training.methods.textual_inversion import TextualInversion, textual_inversion_lrs
-
-if TYPE_CHECKING:
-    from training.models.family import Family
-    from training.options.train_options import TrainOptions
-
-METHODS: dict[str, Callable[[MethodContext], TrainingMethod]] = {
-    "lora": LoraMethod,
-    "locon": LoraMethod,
-    "loha": LoraMethod,
-    "lokr": LoraMethod,
-    "dora": LoraMethod,
-    "dreambooth": DreamBooth,
-    "inversion": TextualInversion,
+METHODS: dict[str, MethodSpec] = {
+    "lora": LORA,
+    "locon": LOCON,
+    "loha": LOHA,
+    "lokr": LOKR,
+    "dora": DORA,
+    "dreambooth": DREAMBOOTH,
+    "textual-inversion": TEXTUAL_INVERSION,
 }
-# The rates of the parts, where a method has its own.
-RATES: dict[str, Callable[[TrainOptions, Family], dict[str, float]]] = {"inversion": textual_inversion_lrs}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from pipeline.record import root_of
 from pipeline.tag_text import escape_control
 from training.data.captions import fixed_prompt
 from training.export.artifacts import ArtifactFolder
+from training.methods.method import MethodContext, MethodSpec
 from training.methods.token_embeddings import (
     PlaceholderTokenizer,
     TokenEmbeddings,
@@ -27,14 +28,12 @@ from training.methods.token_embeddings import (
 )
 from training.models.family import TextSettings
 from training.optim.lr_by_step import parse_lr_by_step
-from training.optim.optimizers import ParamGroup
-from training.options.optimizer import LR_FREE_OPTIMIZERS
+from training.optim.optimizers import OPTIMIZERS, ParamGroup
 
 if TYPE_CHECKING:
     import torch
 
     from training.batch import TrainingImage
-    from training.methods.method import MethodContext
     from training.models.family import Family, Modules
     from training.options.train_options import TrainOptions
 
@@ -44,45 +43,64 @@ log = logging.getLogger(__name__)
 
 _PLACEHOLDER = "<prep>"  # diffusers refuses words that its vocabulary has
 
-# Images of a subject, below which it gets so many vectors; more images hold more to tell.
+# Below how many images of a subject it gets how many vectors: more images hold more to describe.
 _VECTORS = (
     *((20, 2), (31, 3), (40, 4), (50, 5), (61, 6), (70, 8), (80, 9), (90, 10), (100, 11), (120, 12), (150, 14)),
     (math.inf, 16),
 )
+_BANDS = (1, 10, 31, 40, 61, 101)  # numbers of images at which the usual range of vectors changes
+USUAL_STEPS = 3000
+USUAL_LR = "0.05:10, 0.02:20, 0.01:60, 0.005:200, 0.002:500, 0.001:3000, 0.0005"
 
 
-def check_inversion(config: TrainOptions) -> None:
-    """Raise PrepError when inversion is asked to learn in a way that it cannot."""
-    if config.method.method != "inversion":
-        return
-    if config.optimizer.optimizer in LR_FREE_OPTIMIZERS:
-        raise PrepError(
-            f"train: {config.optimizer.optimizer} finds the rate by itself; embeddings learn at their own.",
-            "Use the optimizer adamw.",
-        )
-    if (
-        config.optimizer.lr_scheduler != "constant"
-        and not parse_lr_by_step(config.textual_inversion.embedding_lr, "embedding_lr").constant
-    ):
-        raise PrepError(
-            f"train: the scheduler {config.optimizer.lr_scheduler} has no effect on an embedding_rate that names its own steps.",
-            "Leave the scheduler out, or give one rate.",
-        )
+def vectors_for(images: float) -> int:
+    """The default number of vectors for a subject with so many images."""
+    return next((vectors for below, vectors in _VECTORS if images < below), _VECTORS[-1][1])
 
 
-def textual_inversion_lrs(config: TrainOptions, family: Family) -> dict[str, float]:
-    """The full rate of each text encoder that gets vectors: all of CLIP's."""
-    rate = parse_lr_by_step(config.textual_inversion.embedding_lr, "embedding_lr")(0)
-    return {part: rate for part in family.targets if part != family.denoiser}
+def usual_vectors(images: int) -> tuple[int, int]:
+    """The fewest and the most vectors that are usual for a subject with about so many images."""
+    starts = (*_BANDS, math.inf)
+    band = max(at for at, start in enumerate(_BANDS) if start <= max(images, 1))
+    return vectors_for(starts[band]), vectors_for(starts[band + 1] - 1)
 
 
-def vectors_for(images: int) -> int:
-    """How many vectors an embedding of so many images gets."""
-    return next(vectors for below, vectors in _VECTORS if images < below)
+@dataclass(frozen=True, kw_only=True)
+class TextualInversionMethod(MethodSpec):
+    """New vectors for the tokens of the subjects; the base model's own weights stay as they are."""
+
+    def check_options(self, config: TrainOptions) -> None:
+        by_step = parse_lr_by_step(config.textual_inversion.embedding_lr, "embedding_lr")
+        optimizer, scheduler = config.optimizer.optimizer, config.optimizer.lr_scheduler
+        if OPTIMIZERS[optimizer].lr_free:
+            raise PrepError(
+                f"train: {optimizer} finds the learning rate by itself; embeddings have their own, embedding_lr.",
+                "Use: --optimizer adamw",
+            )
+        if scheduler != "constant" and not by_step.constant:
+            raise PrepError(
+                f"train: lr_scheduler {scheduler} has no effect on an embedding_lr that changes at given steps.",
+                "Use: --lr-scheduler constant; or give one rate.",
+            )
+
+    def learning_rates(self, config: TrainOptions, family: Family) -> dict[str, float]:
+        """The first rate, for each of CLIP's text encoders."""
+        rate = parse_lr_by_step(config.textual_inversion.embedding_lr, "embedding_lr")(0)
+        return {part: rate for part in family.targets if part != family.denoiser}
+
+    def start(self, context: MethodContext) -> TextualInversion:
+        return TextualInversion(context)
+
+
+TEXTUAL_INVERSION = TextualInversionMethod(
+    name="textual-inversion",
+    options=frozenset(("num_vectors", "init_text", "init_mean", "embedding_lr", "max_embedding_norm", "init_from")),
+    options_of_file=frozenset(("num_vectors", "init_text", "init_mean")),
+)
 
 
 class TextualInversion:
-    """Vectors for every subject's token in each CLIP text encoder; see Trainee for what each member is.
+    """Vectors for every subject's token in each CLIP text encoder; see TrainingMethod for its members.
 
     They stand for the token from tokenisation on, so captions stay as they are.
     """

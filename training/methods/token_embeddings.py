@@ -224,7 +224,9 @@ def _named(path: Path) -> Tensors:
     except pickle.UnpicklingError:
         raise PrepError(f"{shown} holds something other than tensors; prep runs no code out of files.", _READ) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
-        raise PrepError(f"{shown} is not a whole file of tensors: {escape_control(first_line(error))}.", _READ) from None
+        raise PrepError(
+            f"{shown} is not a whole file of tensors: {escape_control(first_line(error))}.", _READ
+        ) from None
     inner = content.get("string_to_param", content) if isinstance(content, dict) else {}
     found = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}
     if not found:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from training.distributed import DistributedContext
 from training.optim.lr_schedulers import lr_factor
 from training.optim.optimizers import ParamGroup, make_optimizer
-from training.options.optimizer import ADAFACTOR_SCHEDULE
+from training.options.optimizer import OWN_SCHEDULE
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class TrainState:
         for table, group in zip(self.optimizer.param_groups, self.groups, strict=True):
             if group.lr_by_step:
                 table["lr"] = group.lr_by_step(step)
-            elif self.options.lr_scheduler != ADAFACTOR_SCHEDULE:
+            elif self.options.lr_scheduler != OWN_SCHEDULE:
                 table["lr"] = group.lr * lr_factor(self.options, step, total)
         return float(self.optimizer.param_groups[0]["lr"] or 0.0)
 

@@ -11,8 +11,6 @@ from pipeline.stage import Options, option
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
-ADAPTERS = ("lora", "locon", "loha", "lokr", "dora")  # methods that put small weights beside the base's
-
 
 @dataclass(frozen=True, kw_only=True)
 class MethodOptions(Options):
@@ -21,7 +19,7 @@ class MethodOptions(Options):
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Method"
 
-    method: Literal["lora", "locon", "loha", "lokr", "dora", "dreambooth", "inversion"] = option(
+    method: Literal["lora", "locon", "loha", "lokr", "dora", "dreambooth", "textual-inversion"] = option(
         "lora",
         "What is trained, small adapters beside the base's weights: lora; locon, lora on convolutions too; "
         "loha and lokr, products of more than two matrices; dora, lora that learns sizes and directions apart. "
@@ -73,6 +71,6 @@ class MethodOptions(Options):
         if not file.is_file():
             raise PrepError(
                 f"train: there is no file {escape_control(self.init_from)} to train on.",
-                "See continue_from, and its path.",
+                "Check the path that init_from gives.",
             )
         return file

@@ -8,9 +8,7 @@ from typing import ClassVar, Literal
 from pipeline.errors import PrepError
 from pipeline.stage import Options, option
 
-LR_FREE_OPTIMIZERS = ("dadaptation", "prodigy")  # optimizers that find the rate; what is given is a factor of it
-_PLAIN = ("sgd-nesterov", "sgd-nesterov8bit", "adafactor")  # those that have no use for beta2
-ADAFACTOR_SCHEDULE = "adafactor"  # the schedule of which the optimizer sets the rates
+OWN_SCHEDULE = "adafactor"  # the LR scheduler with which the optimizer sets the learning rates itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,62 +91,33 @@ class OptimizerOptions(Options):
         return {"text_encoder": self.text_encoder_lr, "text_encoder_2": second}
 
 
-def _contradictions(learning: OptimizerOptions) -> list[tuple[bool, str, str]]:
+def _contradictions(options: OptimizerOptions) -> list[tuple[bool, str, str]]:
     """Whether it holds, what is wrong, what to do."""
-    own = learning.optimizer in LR_FREE_OPTIMIZERS
-    usual = learning.learning_rate < 0
-    main = 1.0 if usual else learning.learning_rate
-    rates = [rate for rate in (main, *learning.rates().values()) if rate]
+    scheduler = options.lr_scheduler
     return [
-        (not rates, "all learning rates are 0.", "Give at least one, for example: --learning-rate 1e-4"),
         (
-            own and min(rates, default=1) < 0.01,
-            f"{learning.optimizer} finds the rate by itself; {min(rates, default=0):g} of that is next to nothing.",
-            "Use: --learning-rate 1",
+            not any((options.learning_rate, *options.rates().values())),
+            "all learning rates are 0.",
+            "Give at least one, for example: --learning-rate 1e-4",
         ),
         (
-            own and len(set(rates)) > 1,
-            f"{learning.optimizer} finds one rate for all parts.",
-            "Give all parts the same one, or 0 to those that shall stay as they are.",
-        ),
-        (
-            learning.lr_warmup > 0 and learning.lr_scheduler == "constant",
-            "the constant scheduler has no warm-up.",
+            options.lr_warmup > 0 and scheduler == "constant",
+            "lr_scheduler constant has no warm-up.",
             "Use: --lr-scheduler constant_with_warmup",
         ),
         (
-            learning.lr_warmup > 0 and learning.lr_scheduler == "adafactor",
-            "the adafactor scheduler has a course of its own, without warm-up.",
+            options.lr_warmup > 0 and scheduler == OWN_SCHEDULE,
+            f"lr_scheduler {OWN_SCHEDULE} has no warm-up: the optimizer sets the learning rates.",
             "Use: --lr-warmup 0",
         ),
         (
-            learning.lr_scheduler == "adafactor" and learning.optimizer != "adafactor",
-            f"the adafactor scheduler is the optimizer adafactor's own, not {learning.optimizer}'s.",
-            "Use: --optimizer adafactor",
-        ),
-        (
-            learning.lr_scheduler == "adafactor" and not usual and learning.learning_rate not in (0, 1e-4),
-            "the adafactor scheduler finds the rate by itself, so learning_rate has no effect.",
-            "Leave it out, or use another scheduler.",
-        ),
-        (
-            learning.lr_cycles > 1 and learning.lr_scheduler != "cosine_with_restarts",
-            f"lr_cycles has no effect on the scheduler {learning.lr_scheduler}.",
+            options.lr_cycles > 1 and scheduler != "cosine_with_restarts",
+            f"lr_cycles has no effect with lr_scheduler {scheduler}.",
             "Use: --lr-scheduler cosine_with_restarts",
         ),
         (
-            learning.lr_power != 1 and learning.lr_scheduler != "polynomial",
-            f"lr_power has no effect on the scheduler {learning.lr_scheduler}.",
+            options.lr_power != 1 and scheduler != "polynomial",
+            f"lr_power has no effect with lr_scheduler {scheduler}.",
             "Use: --lr-scheduler polynomial",
-        ),
-        (
-            learning.beta2 > 0 and learning.optimizer in _PLAIN,
-            f"beta2 has no effect on the optimizer {learning.optimizer}.",
-            "Leave it out.",
-        ),
-        (
-            learning.beta1 != 0.9 and learning.optimizer == "adafactor",
-            "beta1 has no effect on the optimizer adafactor, which keeps no mean of gradients.",
-            "Leave it out.",
         ),
     ]

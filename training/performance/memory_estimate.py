@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.options.method import ADAPTERS
+from training.methods.table import METHODS
 from training.precision import uses_bf16
 
 if TYPE_CHECKING:
@@ -50,14 +48,13 @@ def estimate_memory(
 
     dtype_bytes = 2 if uses_bf16(config.model, torch.device("cuda")) else 4
     denoiser = meta_model(checkpoint, family.denoiser)
-    held_bytes = 4 if config.method.method == "dreambooth" else dtype_bytes  # it keeps the weights in float32
+    method = METHODS[config.method.method]
+    rates = method.learning_rates(config, family)
+    held_bytes = 4 if method.keeps_fp32 else dtype_bytes
     weights = count_parameters(denoiser) * held_bytes
-    trained = 0
-    if config.optimizer.learning_rate and config.method.method != "inversion":
-        trained = count_trained(denoiser, config, family.targets[family.denoiser].linear)
+    trained = method.count_trained(denoiser, config, family) if family.denoiser in rates else 0
     fixed = _CUDA_CONTEXT + weights + trained * (_TRAINED_BYTES[held_bytes] + (4 if config.optimizer.ema_decay else 0))
-    rates = config.optimizer.rates()
-    if config.method.method == "inversion" or any(rates.get(part) for part in checkpoint.encoders()):
+    if any(part in rates for part in checkpoint.encoders()):
         part_bytes = {part: 4 if part in family.targets else dtype_bytes for part in checkpoint.encoders()}
         fixed += sum(size * count_parameters(meta_model(checkpoint, part)) for part, size in part_bytes.items())
     activations = family.activation_memory
@@ -101,14 +98,6 @@ def meta_model(checkpoint: BaseModel, part: str) -> Any:
 
 def count_parameters(module: Any) -> int:
     return sum(weight.numel() for weight in module.parameters())
-
-
-def count_trained(module: Any, config: TrainOptions, pattern: str) -> int:
-    """The trained weights: of adapters rank times the inputs and outputs of their modules, of other methods all."""
-    if config.method.method not in ADAPTERS:
-        return count_parameters(module)
-    weights = [part.weight for name, part in module.named_modules() if re.fullmatch(pattern, name)]
-    return sum(config.method.rank * (weight.shape[0] + math.prod(weight.shape[1:])) for weight in weights)
 
 
 def describe_memory(device: torch.device) -> str:

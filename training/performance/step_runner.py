@@ -168,7 +168,11 @@ class StepRunner:
         elif self.graphs:
             self._use(ExecutionMode(self.mode.title, self.mode.channels_last, self.mode.compiled))
             log.warning("The GPU's memory%s is too small for CUDA graphs: they are switched off.", memory)
-        elif not self.checkpointed and self.job.config.performance.gradient_checkpointing == "auto" and self._checkpoint():
+        elif (
+            not self.checkpointed
+            and self.job.config.performance.gradient_checkpointing == "auto"
+            and self._checkpoint()
+        ):
             log.warning("The GPU's memory%s is too small: gradient checkpointing is switched on.", memory)
         elif self.parts < images:
             self.parts *= 2
