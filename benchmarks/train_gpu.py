@@ -35,7 +35,9 @@ from tests.narrow import NARROW
 from training.batch import PlannedStep, SampleRef, TrainingImage, TrainingJob
 from training.data.captions import text_settings
 from training.distributed import DistributedContext
-from training.methods.adapters import inject, parameters
+from training.methods.adapters import inject_adapters, matching, parameters
+from training.methods.block_ranks import RankAlpha
+from training.methods.lora import LORA
 from training.models.architecture_config import PLANS, write_config_folder
 from training.models.base_model import BaseFiles
 from training.models.loader import BaseModel, empty_part, quiet
@@ -197,7 +199,8 @@ def make_job(setting: Setting) -> TrainingJob:
         }
     )
     unet = setting.part("unet", setting.dtype)
-    inject(unet, ATTENTION, (RANK, float(RANK)), 1)
+    paths = matching((path for path, _ in unet.named_modules()), ATTENTION)
+    inject_adapters(unet, LORA.type, dict.fromkeys(paths, RankAlpha(RANK, float(RANK))), 1, 0)
     latents = setting.latents(setting.batch)
     samples = [
         TrainingImage(

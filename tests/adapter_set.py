@@ -7,12 +7,23 @@ from pathlib import Path
 import torch
 
 from tests.training_options import train_options
+from training.batch import RunConfig
 from training.export.tensor_file import write_tensors
-from training.methods.adapters import LoraMethod
-from training.methods.compatibility import check_adapters
+from training.methods.adapter_method import AdapterMethod
+from training.methods.adapters import LoraMethod, inject_adapters, matching
+from training.methods.block_ranks import RankAlpha
 from training.methods.method import MethodContext
+from training.methods.table import METHODS
 from training.models.families import detect_family
 from training.models.loader import BaseModel
+
+TYPES = {name: method.type for name, method in METHODS.items() if isinstance(method, AdapterMethod)}
+
+
+def inject(module, pattern: str, size: tuple[int, float], seed: int, kind: str = "lora") -> None:
+    """Put adapters of one rank and alpha into every submodule whose whole path matches a pattern."""
+    paths = matching((path for path, _ in module.named_modules()), pattern)
+    inject_adapters(module, TYPES[kind], dict.fromkeys(paths, RankAlpha(*size)), seed, 0)
 
 
 def made(model: BaseModel, *, parts: tuple[str, ...] = (), former: Path | None = None, **options: object) -> LoraMethod:
@@ -20,10 +31,11 @@ def made(model: BaseModel, *, parts: tuple[str, ...] = (), former: Path | None =
     family = detect_family(model)
     parts = parts or tuple(part for part in family.targets if model.config(part))
     config = train_options(init_from=str(former or ""), **options)
-    check_adapters(config, family, model, list(parts), former)
+    method = METHODS[config.method.method]
+    method.check_base(RunConfig(config, family, model, []), list(parts), former)
     modules = {part: model.load(part) for part in parts}
     rates = dict.fromkeys(parts, 1e-4)
-    return LoraMethod(
+    return method.start(
         MethodContext(config, family, model, modules, model.tokenizers(), rates, [], torch.float32, former)
     )
 

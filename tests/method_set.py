@@ -16,7 +16,6 @@ from training.methods.table import METHODS
 from training.models.families import detect_family
 from training.models.family import TextSettings
 from training.optim.train_state import make_train_state
-from training.setup import _rates
 
 IMAGES = [sample(1), sample(2)]
 WIDTHS = {"sd1": {"text_encoder": 64}, "sdxl": {"text_encoder": 64, "text_encoder_2": 96}}
@@ -27,14 +26,16 @@ def materials(work, kind="sd1", samples=IMAGES, former=None, **options) -> Metho
     """A narrow base, all of whose parts that the options give a rate are loaded."""
     model = checkpoint(work, kind if kind == "mini" or Path(kind).is_dir() else str(narrow(kind)))
     family = detect_family(model)
-    config = with_default_lr(train_options(**{"precision": "fp32", "device": "cpu"} | options), model, family)
-    rates = _rates(config, family)
+    config = train_options(**{"precision": "fp32", "device": "cpu"} | options)
+    method = METHODS[config.method.method]
+    config = with_default_lr(config, method.default_lr, model, family)
+    rates = method.learning_rates(config, family)
     modules = {part: model.load(part) for part in rates}
     return MethodContext(config, family, model, modules, model.tokenizers(), rates, samples, torch.float32, former)
 
 
 def trainee(found: MethodContext):
-    return METHODS[found.config.method.method](found)
+    return METHODS[found.config.method.method].start(found)
 
 
 def encoders(found: MethodContext) -> dict[str, object]:

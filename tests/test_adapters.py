@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
-from tests.adapter_set import answers, made, taught, write
+from tests.adapter_set import TYPES, answers, inject, made, taught, write
 from tests.training_options import train_options, train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.distributed import DistributedContext
-from training.methods.adapters import by_module, drop_out, finalize, inject, inject_adapters, parameters, sizes_of
+from training.methods.adapters import by_module, drop_out, finalize, inject_adapters, parameters, sizes_of
 from training.methods.block_ranks import RankAlpha
-from training.methods.lora_variants import ADAPTER_TYPES
+from training.methods.table import METHODS
 from training.models.architecture_config import PLANS, write_config_folder
 from training.models.loader import empty_part
 from training.models.sd1 import SD1
@@ -74,7 +74,7 @@ def run(module, inputs):
     return module[2](module[1](module[0](inputs)))
 
 
-@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
+@pytest.mark.parametrize("kind", list(TYPES))
 def test_key_names_are_those_that_readers_know(as_many, tmp_path, kind):
     write(taught(as_many, method=kind, rank=2), tmp_path / "x.safetensors")
     tensors = load_file(tmp_path / "x.safetensors")
@@ -107,7 +107,7 @@ def test_shapes_are_those_that_readers_want(model, tmp_path):
     }
 
 
-@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
+@pytest.mark.parametrize("kind", list(TYPES))
 def test_new_adapters_change_nothing_and_follow_the_seed(kind):
     inputs = torch.randn(1, 4, 8, 8)
     drawn = []
@@ -136,7 +136,7 @@ def test_a_lora_begins_within_its_bound(model):
             assert 0.9 * bound < float(weight.detach().abs().max()) <= bound
 
 
-@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
+@pytest.mark.parametrize("kind", list(TYPES))
 def test_each_kind_learns_a_batch_by_heart(kind):
     module = toy(kind, rank=4)
     inputs, wanted = torch.randn(8, 4, 8, 8), torch.randn(8, 4, 8, 8)
@@ -170,7 +170,7 @@ def test_gradient_reaches_only_the_adapters(model):
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype"), [(kind, torch.float32 if kind == "dora" else torch.bfloat16) for kind in ADAPTER_TYPES]
+    ("kind", "dtype"), [(kind, torch.float32 if kind == "dora" else torch.bfloat16) for kind in TYPES]
 )
 def test_adapters_have_the_bases_format_unless_it_is_too_coarse(kind, dtype):
     module = torch.nn.Sequential(torch.nn.Linear(8, 8)).to(torch.bfloat16)
@@ -184,7 +184,8 @@ def test_sizes_follow_the_options(model):
         paths = [path for path, _ in empty_part(model.folder, "unet").named_modules()]
 
     def sizes(**options):
-        return sizes_of(train_options(**options).method, FAMILY.targets["unet"], paths)
+        config = train_options(**options).method
+        return sizes_of(config, FAMILY.targets["unet"], paths, METHODS[config.method].adapts_convolutions)
 
     conv, linear = "down_blocks.0.resnets.0.conv1", "down_blocks.1.attentions.0.proj_in"
     assert set(sizes(rank=4).values()) == {RankAlpha(4, 4)}
@@ -236,18 +237,18 @@ def test_second_matrices_learn_faster_by_the_ratio(model):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("kind", list(ADAPTER_TYPES))
+@pytest.mark.parametrize("kind", list(TYPES))
 def test_settled_weights_are_those_of_the_file(kind, dtype):
     module = toy(kind)
     for weight in parameters(module).values():
         weight.data.add_(torch.randn(weight.shape) * 0.1)
     before = {name: weight.detach().clone() for name, weight in parameters(module).items()}
     sizes = dict.fromkeys("01", RankAlpha(2, 2.0))
-    found = finalize(module, kind, sizes, dict.fromkeys("01", 2.0), dtype)
+    found = finalize(module, TYPES[kind], sizes, dict.fromkeys("01", 2.0), dtype)
     for path, weights in by_module(parameters(module)).items():
         assert {value.dtype for value in found[path].values()} == {dtype}
         for end, weight in weights.items():
-            assert torch.equal(found[path][ADAPTER_TYPES[kind].names[end]].float().flatten(), weight.detach().flatten())
+            assert torch.equal(found[path][TYPES[kind].names[end]].float().flatten(), weight.detach().flatten())
     same = [torch.equal(weight, before[name]) for name, weight in parameters(module).items()]
     assert all(same) == (dtype == torch.float32)
 
@@ -259,14 +260,14 @@ def test_what_is_rounded_away_is_an_error():
             if "lora_B" in name:
                 weight.fill_(1e-9)
     with pytest.raises(PrepError, match=r"What 0 has learned is too little for float16\.") as caught:
-        finalize(module, "lora", dict.fromkeys("01", RankAlpha(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
+        finalize(module, TYPES["lora"], dict.fromkeys("01", RankAlpha(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
     assert "--save-precision fp32" in str(caught.value)
 
 
 def test_adapters_that_learned_nothing_are_told_of(caplog):
     module = toy()
     parameters(module)["0.lora_B.weight"].data.fill_(0.1)
-    finalize(module, "lora", dict.fromkeys("01", RankAlpha(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
+    finalize(module, TYPES["lora"], dict.fromkeys("01", RankAlpha(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
     assert "1 of 2 adapters learned nothing" in caplog.text
 
 
@@ -338,8 +339,8 @@ def megabytes(real, kind: str, rank: int) -> float:
         with torch.device("meta"):
             module = empty_part(real, part)
             config = train_options(method=kind, rank=rank)
-            sizes = sizes_of(config.method, FAMILY.targets[part], [path for path, _ in module.named_modules()])
-            inject_adapters(module, kind, sizes, (1, 0))
+            sizes = sizes_of(config.method, FAMILY.targets[part], [path for path, _ in module.named_modules()], kind == "locon")
+            inject_adapters(module, TYPES[kind], sizes, 1, 0)
         count += sum(weight.numel() for weight in parameters(module).values())
     return count * 2 / 1e6
 
@@ -402,5 +403,5 @@ def test_dropout_leaves_out_where_something_is_learned(kind):
 
 
 def test_dropout_is_of_methods_that_have_it():
-    with pytest.raises(PrepError, match="dropout has no effect on the method dora"):
+    with pytest.raises(PrepError, match="dropout has no effect with the method dora"):
         train_options(method="dora", network_dropout=0.1)

@@ -8,8 +8,9 @@ import torch
 from pipeline.errors import PrepError
 from tests.training_options import train_options
 from tests.training_set import checkpoint, narrow, workspace
+from training.batch import RunConfig
 from training.export.tensor_file import write_tensors
-from training.methods.compatibility import check_adapters
+from training.methods.table import METHODS
 from training.models.families import detect_family
 
 UNET, TEXT = "lora_unet_mid_block_attentions_0_proj_in", "lora_te_text_model_encoder_layers_0_mlp_fc1"
@@ -32,7 +33,8 @@ def unloaded(monkeypatch):
 def check(work, kind="sd1", parts=("unet",), former=None, **options):
     model = checkpoint(work, str(narrow(kind)))
     config = train_options(init_from=str(former or ""), **options)
-    check_adapters(config, detect_family(model), model, list(parts), former)
+    plan = RunConfig(config, detect_family(model), model, [])
+    METHODS[config.method.method].check_base(plan, list(parts), former)
 
 
 def test_what_suits(work):
@@ -48,7 +50,7 @@ def test_what_suits(work):
         ("sd1", {"block_ranks": "dwon.1=3"}, r"no block 'dwon\.1' that adapters go into", "Did you mean down.1?"),
         ("sd1", {"block_ranks": "down.3=3"}, r"no block 'down\.3'", "Did you mean"),  # it has no attention
         ("sd35", {"method": "locon"}, r"Stable Diffusion 3\.5 has no convolutional blocks", "--method lora"),
-        ("sd35", {"method": "loha", "conv_rank": 2}, "no convolutional blocks for loha", "Leave conv_rank out"),
+        ("sd35", {"method": "loha", "conv_rank": 2}, "no convolutional blocks that loha could adapt", "Leave conv_rank out"),
         (
             "sd1",
             {"loraplus_lr_ratio": 4.0, "optimizer": "prodigy", "learning_rate": 1.0},
@@ -78,7 +80,7 @@ def test_more_than_usual_is_a_hint(work, caplog, method, usual):
     check(work, method=method, rank=usual)
     assert not caplog.text
     check(work, method=method, rank=usual + 1)
-    assert f"A rank of {usual + 1} is more than the {usual} usual for {method}" in caplog.text
+    assert f"Rank {usual + 1} is above the usual maximum of {usual} for {method}" in caplog.text
 
 
 def lora(key: str, out: int, *into: int) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ import pytest
 from tests.training_options import train_options
 from tests.training_set import checkpoint, workspace
 from training.methods.default_lr import default_learning_rate, width_of, with_default_lr
+from training.methods.table import METHODS
 from training.models.sd1 import SD1
 
 SD, SDXL = {"block_out_channels": [320, 640, 1280, 1280]}, {"block_out_channels": [320, 640, 1280]}
@@ -34,19 +35,21 @@ def test_the_widest_blocks_of_unets_and_transformers():
     ],
 )
 def test_by_method_optimizer_and_width(options, width, rate):
-    assert default_learning_rate(train_options(**options), width) == pytest.approx(rate)
+    config = train_options(**options)
+    found = default_learning_rate(METHODS[config.method.method].default_lr, config.optimizer, width)
+    assert found == pytest.approx(rate)
 
 
 def test_a_rate_that_was_given_stays_and_minus_one_becomes_a_number(tmp_path):
     base = checkpoint(workspace(tmp_path))
     widest = max(base.config("unet")["block_out_channels"])
-    assert with_default_lr(train_options(learning_rate=3e-5), base, SD1()).optimizer.learning_rate == 3e-5
-    assert with_default_lr(train_options(learning_rate=0.0, text_encoder_lr=1e-5), base, SD1()).optimizer.learning_rate == 0
-    found = with_default_lr(train_options(rank=4), base, SD1())
+    assert with_default_lr(train_options(learning_rate=3e-5), 1e-4, base, SD1()).optimizer.learning_rate == 3e-5
+    assert with_default_lr(train_options(learning_rate=0.0, text_encoder_lr=1e-5), 1e-4, base, SD1()).optimizer.learning_rate == 0
+    found = with_default_lr(train_options(rank=4), 1e-4, base, SD1())
     assert found.optimizer.learning_rate == pytest.approx(1e-4 * 1280 / widest) and widest < 1280
     assert found.with_values({"learning_rate": -1.0}) == train_options(rank=4)
 
 
 def test_embeddings_have_a_rate_of_their_own(tmp_path):
-    given = train_options(method="inversion")
-    assert with_default_lr(given, checkpoint(workspace(tmp_path)), SD1()) == given
+    given = train_options(method="textual-inversion")
+    assert with_default_lr(given, METHODS["textual-inversion"].default_lr, checkpoint(workspace(tmp_path)), SD1()) == given

@@ -85,7 +85,7 @@ def trained(tmp_path_factory):
         work = workspace(tmp_path_factory.mktemp(f"processes-{count}"))
         work.recipe.write_text('[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n')
         records = [*(placed(work, k) for k in range(4)), placed(work, 5, size=(64, 128)), placed(work, 6, role="reg")]
-        held = [placed(work, k, role="val", placed=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
+        held = [placed(work, k, role="val", dataset_path=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
         manifest(work, [*records, *held])
         (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 1\n")
         done = launched(count, work, *OPTIONS)

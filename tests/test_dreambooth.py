@@ -35,7 +35,7 @@ def begin(work, kind="sd1", **options):
 
 def saved(made, folder, dtype=torch.float16):
     files = {}
-    for end, product in made.settle(dtype).items():
+    for end, product in made.finalize(dtype).items():
         files[end] = folder / f"out{end}"
         write_artifact(files[end], product, {"prep": "1"})
     return files

@@ -16,7 +16,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from training.methods.adapters import inject, parameters
+from tests.adapter_set import inject
+from training.methods.adapters import parameters
 from training.models.architecture_config import PLANS, write_config_folder
 from training.models.loader import empty_part, quiet
 from training.models.sd1 import SD1

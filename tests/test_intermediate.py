@@ -100,7 +100,7 @@ def test_another_run_of_the_name_takes_their_place(home):
 
 def test_the_last_step_has_one_where_the_best_becomes_the_file(tmp_path):
     work = workspace(tmp_path)
-    val = [placed(work, k, role="val", placed=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
+    val = [placed(work, k, role="val", dataset_path=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
     made = manifest(work, [placed(work, 0), placed(work, 1), *val])
     folder = run((work, made), "best", keep_weights="best", steps=2, validation_timesteps=1)
     assert names(folder) == ["best-000001.safetensors"]

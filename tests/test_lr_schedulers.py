@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.optim.lr_schedulers import SHAPES, lr_factor
-from training.options.optimizer import ADAFACTOR_SCHEDULE, OptimizerOptions
+from training.options.optimizer import OWN_SCHEDULE, OptimizerOptions
 
 
 def shares(total, **options):
@@ -87,4 +87,4 @@ def test_no_step_is_lost(shape, total, warmup):
 
 def test_every_choice_has_a_shape():
     choices = set(typing.get_args(typing.get_type_hints(OptimizerOptions)["lr_scheduler"]))
-    assert choices == {*SHAPES, ADAFACTOR_SCHEDULE}
+    assert choices == {*SHAPES, OWN_SCHEDULE}

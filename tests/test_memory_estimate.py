@@ -81,4 +81,4 @@ def test_a_batch_that_will_not_fit_is_said(caplog):
 
 def test_a_whole_model_is_held_in_float32_and_an_embedding_is_next_to_nothing(base):
     assert need(base, method="dreambooth", learning_rate=2e-6).fixed == 0.5 * GIB + (4 + 16) * WEIGHTS
-    assert need(base, method="inversion").fixed == 0.5 * GIB + 2 * WEIGHTS + 4 * 123_060_480
+    assert need(base, method="textual-inversion").fixed == 0.5 * GIB + 2 * WEIGHTS + 4 * 123_060_480

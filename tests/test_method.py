@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import typing
+
 import pytest
 
 from pipeline.errors import PrepError
 from tests.training_options import train_options
 from tests.training_set import workspace
 from training.methods.table import METHODS
-from training.options.method import ADAPTERS
+from training.options.method import MethodOptions
 from training.run_key import input_digests
 from training.train import Train
 
 
-def test_every_method_has_its_maker():
-    (choices,) = (option for option in Train.options() if option.name == "method")
-    assert all(f"'{name}'" in str(choices.type) for name in METHODS)
-    assert set(ADAPTERS) <= METHODS.keys()
+def test_every_choice_of_method_has_its_spec():
+    choices = typing.get_args(typing.get_type_hints(MethodOptions)["method"])
+    assert choices == tuple(METHODS)
+    assert all(name == method.name for name, method in METHODS.items())
+
+
+def test_methods_name_options_that_exist():
+    names = {option.name for option in Train.options()}
+    for method in METHODS.values():
+        assert method.options <= names and method.options_of_file <= names
 
 
 @pytest.mark.parametrize(
@@ -38,13 +46,13 @@ def test_what_goes_together(options):
 @pytest.mark.parametrize(
     ("options", "said", "mend"),
     [
-        ({"conv_rank": 4}, "lora has no adapters in the convolutional blocks", "--method locon"),
-        ({"factor": 4}, "factor has no effect on the method lora", "Leave it out"),
-        ({"method": "loha", "loraplus_lr_ratio": 4.0}, "loraplus_lr_ratio has no effect on the method loha", "Leave it out"),
-        ({"method": "dora", "conv_alpha": 4.0}, "without conv_rank dora leaves out", "--conv-rank 8"),
-        ({"method": "lokr", "lora_key_format": "diffusers"}, "diffusers does not read lokr", "Leave lora_key_format out"),
-        ({"init_from": "x", "rank": 4}, "rank has no effect on the file to train on", "Leave it out"),
-        ({"init_from": "x", "block_ranks": "mid=4"}, "block_ranks has no effect on the file", "Leave it out"),
+        ({"conv_rank": 4}, "conv_rank has no effect with the method lora", "--method locon"),
+        ({"factor": 4}, "factor has no effect with the method lora", "Leave it out"),
+        ({"method": "loha", "loraplus_lr_ratio": 4.0}, "loraplus_lr_ratio has no effect with the method loha", "Leave it out"),
+        ({"method": "dora", "conv_alpha": 4.0}, "without conv_rank dora does not adapt convolutions", "--conv-rank 8"),
+        ({"method": "lokr", "lora_key_format": "diffusers"}, "diffusers cannot read lokr", "Leave lora_key_format out"),
+        ({"init_from": "x", "rank": 4}, "rank has no effect: the file given by init_from", "Leave it out"),
+        ({"init_from": "x", "block_ranks": "mid=4"}, "block_ranks has no effect: the file", "Leave it out"),
         ({"block_ranks": "mid"}, "'mid' is not a block and its rank", "down=8"),
     ],
 )

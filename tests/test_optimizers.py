@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from training.optim.optimizers import OPTIMIZERS, ParamGroup, make_optimizer, need_package
+from training.optim.optimizers import OPTIMIZERS, ParamGroup, make_optimizer
 from training.options.optimizer import OptimizerOptions
 
 PACKAGES = {
@@ -159,7 +159,7 @@ def test_groups_keep_their_names_and_rates(name):
 
 def test_one_rate_only_for_those_that_find_it():
     groups = [ParamGroup(str(rate), {str(rate): torch.nn.Parameter(torch.ones(4))}, rate) for rate in (1.0, 16.0)]
-    with pytest.raises(PrepError, match="prodigy finds one rate for all weights"):
+    with pytest.raises(PrepError, match="prodigy finds one learning rate for all weights"):
         make_optimizer(groups, OptimizerOptions(optimizer="prodigy", learning_rate=1.0))
 
 
@@ -179,10 +179,10 @@ def test_a_package_that_is_missing(name, package, monkeypatch):
 def test_packages_are_looked_for_without_being_imported(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     if name not in PACKAGES:
-        need_package(name)
+        OPTIMIZERS[name].check_package()
         return
     with pytest.raises(PrepError, match=f"needs the package {PACKAGES[name].replace('_', '-')}, which is not"):
-        need_package(name)
+        OPTIMIZERS[name].check_package()
 
 
 def test_every_choice_is_made_here():

@@ -9,14 +9,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from pipeline.commands.plan import vectors as planned
 from pipeline.errors import PrepError
 from tests.method_set import IMAGES, WIDTHS, losses, materials, trainee
 from tests.training_options import train_stage
 from tests.training_set import manifest, narrow, placed, sample, workspace
 from training.distributed import DistributedContext
 from training.export.artifacts import ArtifactFolder, write_artifact
-from training.methods.textual_inversion import file_name, vectors_for
+from training.methods.textual_inversion import file_name, usual_vectors, vectors_for
 from training.methods.token_embeddings import vocabulary
 from training.models.family import TextSettings
 from training.optim.train_state import make_train_state
@@ -28,14 +27,14 @@ def work(tmp_path_factory):
 
 
 def begin(work, kind="sd1", **options):
-    found = materials(work, kind, **{"method": "inversion"} | options)
+    found = materials(work, kind, **{"method": "textual-inversion"} | options)
     return found, trainee(found)
 
 
 def saved(made, folder, dtype=torch.float32):
     """Settle and write; the drafts by the ends of their names."""
     files = {}
-    for end, product in made.settle(dtype).items():
+    for end, product in made.finalize(dtype).items():
         files[end] = folder / f"out{end}"
         write_artifact(files[end], product, {"prep": "1"})
     return files
@@ -68,7 +67,7 @@ def test_vectors_by_the_rule_of_images():
         assert (min(counts), max(counts)) == (low, high)
     counts = [vectors_for(n) for n in range(1, 400)]
     assert counts == sorted(counts)
-    assert all(low <= count <= high for count, (low, high) in zip(counts, map(planned, range(1, 400)), strict=True))
+    assert all(low <= count <= high for count, (low, high) in zip(counts, map(usual_vectors, range(1, 400)), strict=True))
 
 
 def test_copies_of_a_image_count_once(work):
@@ -133,7 +132,7 @@ def test_rates_act(work, rate, changes):
 
 def test_a_rate_of_several_steps_is_followed(work):
     _, made = begin(work, embedding_lr="0.05:2, 0.02:3, 0.001")
-    learner = make_train_state(made.param_groups(), train_stage(method="inversion").config.optimizer, DistributedContext())
+    learner = make_train_state(made.param_groups(), train_stage(method="textual-inversion").config.optimizer, DistributedContext())
     assert [learner.set_learning_rates(step, 10) for step in range(5)] == [0.05, 0.05, 0.02, 0.001, 0.001]
 
 
@@ -250,35 +249,35 @@ def test_captions_without_the_token_are_told_of(work, caplog):
     [
         (
             {"embedding_lr": "fast"},
-            "train: embedding_rate: 'fast', number 1 of 1, does not begin with a rate above 0.",
+            "train: embedding_lr: 'fast', number 1 of 1, does not begin with a rate above 0.",
         ),
-        ({"optimizer": "prodigy", "learning_rate": 1.0}, "train: learning_rate has no effect on the method inversion."),
-        ({"learning_rate": 1e-3}, "train: learning_rate has no effect on the method inversion."),
-        ({"rank": 8}, "train: rank has no effect on the method inversion."),
+        ({"optimizer": "prodigy", "learning_rate": 1.0}, "train: learning_rate has no effect with the method textual-inversion."),
+        ({"learning_rate": 1e-3}, "train: learning_rate has no effect with the method textual-inversion."),
+        ({"rank": 8}, "train: rank has no effect with the method textual-inversion."),
         (
             {"embedding_lr": "0.1:5, 0.01", "lr_scheduler": "cosine"},
-            "train: the scheduler cosine has no effect on an embedding_rate that names its own steps.",
+            "train: lr_scheduler cosine has no effect on an embedding_lr that changes at given steps.",
         ),
         (
             {"init_from": "x.pt", "num_vectors": 3},
-            "train: vectors has no effect on the file to train on, which has its own size.",
+            "train: num_vectors has no effect: the file given by init_from has its own size.",
         ),
-        ({"method": "lora", "num_vectors": 3}, "train: vectors has no effect on the method lora."),
+        ({"method": "lora", "num_vectors": 3}, "train: num_vectors has no effect with the method lora."),
         (
             {"method": "dreambooth", "init_from": "x.pt"},
-            "train: init_from has no effect on the method dreambooth.",
+            "train: init_from has no effect with the method dreambooth.",
         ),
     ],
 )
 def test_options_that_make_no_sense(options, said):
     with pytest.raises(PrepError) as caught:
-        train_stage(**{"method": "inversion"} | options)
+        train_stage(**{"method": "textual-inversion"} | options)
     assert caught.value.wrong == said
 
 
 def test_several_subjects_have_no_single_file_to_train_on(work, tmp_path):
     samples = [*IMAGES, sample(3, subject="jane", caption="jane")]
-    with pytest.raises(PrepError, match="continue_from is one embedding, but the data set has 2 subjects"):
+    with pytest.raises(PrepError, match="init_from is one embedding, but the data set has 2 subjects"):
         begin(work, samples=samples, former=tmp_path / "x.pt")
 
 
@@ -304,7 +303,7 @@ def test_samples_are_painted_with_what_was_learned(work):
 
 
 def run(work, made, **options):
-    stage = train_stage(**{"method": "inversion", "steps": 4, "batch_size": 2, "save_every_epochs": 0} | options)
+    stage = train_stage(**{"method": "textual-inversion", "steps": 4, "batch_size": 2, "save_every_epochs": 0} | options)
     list(stage.run(made, work, lambda done, total: None))
     return stage
 
@@ -314,8 +313,8 @@ def test_a_whole_run(tmp_path):
     work = workspace(tmp_path)
     made = manifest(work, [placed(work, 0), placed(work, 1), placed(work, 2, role="reg")])
     stage = run(work, made, output="smith")
-    file = stage.file(work)
-    assert stage.missing(made, work) == ""
+    file = stage.config.file(work)
+    assert stage.missing_outputs(made, work) == ""
     assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {"emb_params": (2, 64)}
     with safe_open(file, "pt") as opened:
         said = opened.metadata()
@@ -333,7 +332,7 @@ def test_a_whole_run_of_two_subjects(tmp_path):
     other = placed(work, 1, subject="jane", caption="jane, image")
     made = manifest(work, [placed(work, 0), other])
     stage = run(work, made, output="both", steps=8)
-    folder = stage.file(work).with_name("both")
+    folder = stage.config.file(work).with_name("both")
     assert sorted(path.name for path in folder.iterdir()) == ["jane.safetensors", "smith.safetensors"]
-    assert stage.missing(made, work) == ""
+    assert stage.missing_outputs(made, work) == ""
     assert not list(folder.parent.glob("*unverified*"))

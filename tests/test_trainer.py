@@ -11,13 +11,14 @@ import torch
 import torch.utils._python_dispatch
 
 from pipeline.errors import PrepError
+from tests.adapter_set import inject
 from tests.toy_job import job
 from tests.training_options import train_options
 from tests.training_set import checkpoint, sample, workspace
 from training.batch import SampleRef
 from training.data.sampler import draw_noise
 from training.distributed import DistributedContext
-from training.methods.adapters import inject, parameters
+from training.methods.adapters import parameters
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
 from training.trainer import count_steps, image_losses, make_batch, train

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.cli.plan import plan as command
-from pipeline.commands.plan import balanced, lines, make_plan, vectors
+from pipeline.commands.plan import balanced, lines, make_plan
 from pipeline.errors import PrepError
 from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
@@ -24,10 +24,11 @@ from tests.make import workspace as make_workspace
 from tests.training_options import train_stage
 from training.data.dataset import read_samples
 from training.data.sampler import all_batches
+from training.methods.textual_inversion import usual_vectors
 
 
 def placed(number, folder, token="smith", class_name="man", size=(512, 512), **changes):
-    one = record(number, subject=token, class_name=class_name, placed=f"dataset/{folder}/{number}.png")
+    one = record(number, subject=token, class_name=class_name, dataset_path=f"dataset/{folder}/{number}.png")
     return replace(one, image=replace(one.image, width=size[0], height=size[1]), **changes)
 
 
@@ -101,11 +102,11 @@ def test_what_is_usual(workspace):
 
 @pytest.mark.parametrize(
     ("images", "count"),
-    [(1, (2, 2)), (9, (2, 2)), (10, (2, 3)), (30, (2, 3)), (31, (3, 5)), (40, (5, 6)), (60, (5, 6)), (61, (8, 12)),
+    [(1, (2, 2)), (9, (2, 2)), (10, (2, 3)), (30, (2, 3)), (31, (4, 4)), (40, (5, 6)), (60, (5, 6)), (61, (8, 12)),
      (100, (8, 12)), (101, (12, 16)), (10_000, (12, 16))],
 )  # fmt: skip
-def test_row_b5_vectors(images, count):
-    assert vectors(images) == count
+def test_usual_vectors(images, count):
+    assert usual_vectors(images) == count
 
 
 sets = st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 300), st.integers(1, 50)), min_size=1)
@@ -130,9 +131,9 @@ def test_the_text(workspace):
     text = list(lines(planned(workspace, train_stage(batch_size=3, epochs=2))))
     assert text[:4] == [
         "subject  class  images  repeats  an epoch  balanced",
-        "mug      cup           2        3         6         8",
-        "smith    man           5        4        20         3",
-        "         man           3                 20     prior",
+        "mug      cup         2        3         6         8",
+        "smith    man         5        4        20         3",
+        "         man         3                 20     prior",
     ]
     assert "16 steps an epoch, 2 epochs: 32 steps in all; 1 image held out for validation" in text
     assert text[-1].endswith("in prep.toml: mug repeats = 8, smith repeats = 3")

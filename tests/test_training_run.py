@@ -34,7 +34,7 @@ def nothing(done, total):
 
 
 def held(work, number, **changes):
-    return placed(work, number, role="val", placed=f"dataset/val_x/1_smith man/{number}.png", **changes)
+    return placed(work, number, role="val", dataset_path=f"dataset/val_x/1_smith man/{number}.png", **changes)
 
 
 def data(folder):

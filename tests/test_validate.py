@@ -60,7 +60,7 @@ def trained(tmp_path_factory, quarter):
     """A run on that base with all that a run has: mirrored draws, masks, validation, samples, a file and its proof."""
     work = workspace(tmp_path_factory.mktemp("w"))
     records = [placed(work, 1, size=(64, 64)), placed(work, 2, size=(40, 72))]
-    held = [placed(work, k, role="val", placed=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
+    held = [placed(work, k, role="val", dataset_path=f"dataset/val_x/1_smith man/{k}.png") for k in (10, 11, 12)]
     made = manifest(work, [*records, *held])
     options = {"steps": 3, "batch_size": 2, "rank": 2, "learning_rate": 1e-2, "validation_timesteps": 2}
     stage = train_stage(base=str(quarter), random_flip=True, sample_every_steps=3, sample_steps=1, **options)

@@ -146,12 +146,6 @@ def matching(paths: Iterable[str], pattern: str) -> list[str]:
     return [path for path in paths if re.fullmatch(pattern, path)]
 
 
-def inject(module: Any, targets: str, size: tuple[int, float], seed: int, type: AdapterType) -> None:
-    """Put adapters of one size, rank and alpha, into every submodule whose whole path matches `targets`."""
-    paths = matching((path for path, _ in module.named_modules()), targets)
-    inject_adapters(module, type, dict.fromkeys(paths, RankAlpha(*size)), seed, 0)
-
-
 def inject_adapters(module: Any, type: AdapterType, sizes: dict[str, RankAlpha], seed: int, factor: int) -> None:
     """Put new adapters into a module: only they are trained, and they change nothing yet.
 
