@@ -259,7 +259,7 @@ def test_a_filter_that_leaves_nothing(tmp_path):
     drive(tmp_path, script)
 
 
-def test_a_image_whose_file_is_gone(tmp_path):
+def test_an_image_whose_file_is_gone(tmp_path):
     async def script(hand):
         path = hand.app.review.workspace.path(hand.app.review.record.image.path)
         path.unlink()

@@ -1,4 +1,4 @@
-"""What looks on while a run trains: which of it is there, in which order, and what it leaves."""
+"""The callbacks of a run: which there are, in which order, and what they write."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ HELD = [sample(k, caption="smith") for k in (7, 8, 9)]
 
 
 class Plan:
-    """As much of a plan as observers read."""
+    """As much of a RunConfig as callbacks read."""
 
-    def __init__(self, config, held):
-        self.config, self.samples, self.held, self.all = config, SAMPLES, held, [*SAMPLES, *held]
+    def __init__(self, config, validation):
+        self.config, self.samples, self.validation, self.all = config, SAMPLES, validation, [*SAMPLES, *validation]
 
 
 class Run:
-    """As much of a run as observers read."""
+    """As much of a run as callbacks read."""
 
     def __init__(self, made, held):
         self.job, self.plan = made, Plan(made.config, held)
 
 
 class Images:
-    """Samples that only note when they are asked."""
+    """Samples that only record when they are called."""
 
     def __init__(self):
         self.asked: list[object] = []
 
-    def begin(self, done):
-        self.asked.append(f"begin {done}")
+    def on_train_begin(self, step):
+        self.asked.append(f"begin {step}")
 
-    def after(self, step):
+    def on_step_end(self, step):
         self.asked.append(step.number)
         return False
 
@@ -51,7 +51,7 @@ def watched(folder: Path, held=HELD, ranks=DistributedContext(), **options) -> C
         **{"steps": 4, "validate_every_epochs": 0, "validate_every_steps": 2, "validation_timesteps": 2} | options,
     )
     place = RunPaths(folder, "key of the run")
-    return build_callbacks(Run(made, held), resume_or_start(made, place, ranks), place, ([], None))
+    return build_callbacks(Run(made, held), resume_or_start(made, place, ranks), place, [], None)
 
 
 def trained(watch: Callbacks) -> dict:
@@ -88,7 +88,7 @@ def test_without_held_images_only_the_losses_of_steps_are_drawn(tmp_path):
     assert not (tmp_path / "validation.parquet").exists() and (tmp_path / "loss_curves.png").is_file()
 
 
-def test_samples_are_painted_after_the_step_was_measured(tmp_path):
+def test_samples_are_generated_after_the_step_was_measured(tmp_path):
     """Patience may end the run with this step: what it looks like is wanted all the same."""
     images = Images()
     watch = replace(watched(tmp_path), samples=images)
@@ -97,12 +97,12 @@ def test_samples_are_painted_after_the_step_was_measured(tmp_path):
     assert images.asked == ["begin 0", 1, 2, 3, 4]
 
 
-def test_the_board_is_told_every_step_and_every_evaluation(tmp_path):
+def test_tensorboard_gets_every_step_and_every_evaluation(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     watch = watched(tmp_path, tensorboard=True)
-    assert list(watch.step_callbacks()) == ["validation", "board"]
+    assert list(watch.step_callbacks()) == ["validation", "tensorboard"]
     trained(watch)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     steps = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -110,8 +110,8 @@ def test_the_board_is_told_every_step_and_every_evaluation(tmp_path):
     assert set(steps["loss/reg"]) <= set(steps["rate"]) and steps["loss/reg"]  # of its own, beside loss/train
 
 
-def test_of_several_processes_the_first_alone_paints_and_draws(tmp_path, monkeypatch):
-    monkeypatch.setattr(DistributedContext, "wait", lambda self: None)
-    monkeypatch.setattr(DistributedContext, "add", lambda self, tensors: None)
+def test_of_several_processes_only_the_main_one_samples_and_logs(tmp_path, monkeypatch):
+    monkeypatch.setattr(DistributedContext, "barrier", lambda self: None)
+    monkeypatch.setattr(DistributedContext, "all_reduce_sum", lambda self, tensors: None)
     second = watched(tmp_path, ranks=DistributedContext(1, 2), tensorboard=True)
     assert second.tensorboard is None and list(second.step_callbacks()) == ["validation"]

@@ -19,5 +19,5 @@ def test_when_to_save_changes_no_result():
 
 
 def test_at_least_one_checkpoint_is_kept():
-    with pytest.raises(PrepError, match="keep is 0"):
+    with pytest.raises(PrepError, match="save_total_limit is 0"):
         SavingOptions(save_total_limit=0)

@@ -203,7 +203,7 @@ def test_any_embedding_gives_probabilities(rows, scale):
 # --- the cache -----------------------------------------------------------------------------------
 
 
-def test_a_image_goes_through_the_model_once(workspace, tiny, calls):
+def test_an_image_goes_through_the_model_once(workspace, tiny, calls):
     images = [photo(50, 50), photo(60, 40), photo(50, 50)]
     first = said(workspace, clip(tiny), images)
     assert calls == [2], "equal images are one"

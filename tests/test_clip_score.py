@@ -9,8 +9,8 @@ from PIL import Image
 
 from pipeline.models.catalog import CATALOG
 from pipeline.workspace import Workspace
+from tests.sampling_set import sample_callback
 from tests.test_clip import photo, write_clip
-from tests.test_sample_callback import painted
 from training.evaluation.clip_score import MODEL, ClipScorer
 
 
@@ -20,14 +20,14 @@ def folder(tmp_path_factory):
 
 
 def test_vectors_are_open_clips_own(folder):
-    likeness = ClipScorer.find(str(folder), Workspace(folder.parent))
+    scorer = ClipScorer.find(str(folder), Workspace(folder.parent))
     image = Image.fromarray(photo(60, 90))
     net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a hat"])
     with torch.no_grad():
         seen, read = net.eval().encode_image(transform(image)[None])[0], net.encode_text(tokens)[0]
-    assert torch.allclose(likeness.image(image), seen / seen.norm(), atol=1e-6)
-    assert torch.allclose(likeness.text("a hat"), read / read.norm(), atol=1e-6)
+    assert torch.allclose(scorer.image(image), seen / seen.norm(), atol=1e-6)
+    assert torch.allclose(scorer.text("a hat"), read / read.norm(), atol=1e-6)
 
 
 def test_the_usual_model_is_one_that_prep_can_pull():
@@ -35,12 +35,12 @@ def test_the_usual_model_is_one_that_prep_can_pull():
 
 
 def test_samples_are_scored(folder, tmp_path):
-    found = painted(tmp_path, sample_clip=str(folder))
-    found.on_train_begin(0)
-    likeness = found.clip_scorer
-    for row in found.rows:
-        vector = likeness.image(Image.open(found.paths.folder / row.file))
-        assert row.clip_prompt == pytest.approx(float(vector @ likeness.text(row.prompt)), abs=1e-5)
-        assert row.clip_subject == pytest.approx(float(vector @ found.subject_vectors["smith"]), abs=1e-5)
-    assert float(found.subject_vectors["smith"].norm()) == pytest.approx(1)
-    assert len({row.clip_prompt for row in found.rows}) == 2
+    callback = sample_callback(tmp_path, sample_clip=str(folder))
+    callback.on_train_begin(0)
+    scorer = callback.clip_scorer
+    for row in callback.rows:
+        vector = scorer.image(Image.open(callback.paths.folder / row.file))
+        assert row.clip_prompt == pytest.approx(float(vector @ scorer.text(row.prompt)), abs=1e-5)
+        assert row.clip_subject == pytest.approx(float(vector @ callback.subject_vectors["smith"]), abs=1e-5)
+    assert float(callback.subject_vectors["smith"].norm()) == pytest.approx(1)
+    assert len({row.clip_prompt for row in callback.rows}) == 2

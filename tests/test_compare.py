@@ -241,7 +241,7 @@ def test_piped_it_is_one_line_a_tag(tagged):
         assert line.count("\t") == 5 and line.replace("\t", "").isprintable()
 
 
-def test_json_is_one_line_a_image(tagged):
+def test_json_is_one_line_an_image(tagged):
     evil, plain = map(json.loads, invoke(tagged, "--json", "--threshold", "0.05").output.splitlines())
     assert plain == {
         "id": "01",

@@ -7,9 +7,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from tests.test_training_run import held
 from tests.training_options import train_options
-from tests.training_set import manifest, placed, sample, workspace
+from tests.training_set import held_out, manifest, placed, sample, workspace
 from training.dry_run import PartCounts, RunEstimate, dry_run, dry_run_config, estimate_time, format_duration
 from training.evaluation.step_timer import StepTimer
 from training.trainer import count_steps
@@ -23,7 +22,7 @@ def nothing(done, total):
 def tried(tmp_path_factory):
     work = workspace(tmp_path_factory.mktemp("tried"))
     (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 2\n")
-    made = manifest(work, [placed(work, 1), placed(work, 2), held(work, 10), held(work, 11), held(work, 12)])
+    made = manifest(work, [placed(work, 1), placed(work, 2), *(held_out(work, k) for k in (10, 11, 12))])
     config = train_options(
         steps=90,
         rank=2,
@@ -37,8 +36,8 @@ def tried(tmp_path_factory):
 
 def test_touches_everything(tried):
     work, _, found = tried
-    assert (found.steps, found.total) == (5, 90)
-    assert found.touched == {
+    assert (found.steps, found.total_steps) == (5, 90)
+    assert found.parts_run == {
         "latents": 5,
         "steps": 5,
         "checkpoints": 2,
@@ -62,8 +61,8 @@ def test_lies_apart_and_is_never_done(tried):
 def test_tells_its_numbers(tried):
     work, _, found = tried
     told = json.loads((work.root / found.folder / "dry_run.json").read_text())
-    assert (told["seconds"], told["parts"]) == (found.seconds, found.parts)
-    assert found.seconds == pytest.approx(sum(found.parts.values())) and found.parts["steps"] > 0
+    assert (told["seconds"], told["seconds_by_part"]) == (found.seconds, found.seconds_by_part)
+    assert found.seconds == pytest.approx(sum(found.seconds_by_part.values())) and found.seconds_by_part["steps"] > 0
     assert found.memory > 100e6
     lines = list(found.lines())
     assert lines[0] == "tried 5 of 90 steps in runs/run-dry-run"

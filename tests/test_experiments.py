@@ -28,7 +28,7 @@ def test_own_is_what_a_subject_always_shows_and_others_rarely():
     assert wren.kind == "1girl" and {"twintails", "scarf"} <= set(wren.own)
 
 
-def test_a_image_shows_the_subject_with_all_its_own_but_one():
+def test_an_image_shows_the_subject_with_all_its_own_but_one():
     assert LOOKS.seen_in({"1boy", "apron", "beard", "red hat", "forest"})
     assert LOOKS.seen_in({"1boy", "beard", "red hat"})
     assert not LOOKS.seen_in({"1boy", "beard"})

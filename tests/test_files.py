@@ -216,7 +216,7 @@ def test_what_is_no_ordinary_file_is_told_and_never_waited_for(workspace, raw):
     assert all("cannot be read" in text for text in texts[1:])
 
 
-def test_all_files_of_a_image_are_read_in_order(workspace, raw):
+def test_all_files_of_an_image_are_read_in_order(workspace, raw):
     put(raw, "a.b.json", ["tag3"])
     put(raw, "a.b.caption", "A man stands there.")
     put(raw, "a.b.txt", "tag1")
@@ -225,7 +225,7 @@ def test_all_files_of_a_image_are_read_in_order(workspace, raw):
     assert words(said(workspace, "a.b.jpg")) == ["tag1", "A man stands there.", "tag3", "tag2"]
 
 
-def test_a_image_without_files_is_left_as_it_is(workspace, raw):
+def test_an_image_without_files_is_left_as_it_is(workspace, raw):
     put(raw, "10.txt", "hat")
     before = record(1, annotations=(tag("beard"), tag("old", by="files")))
     (after,) = Files().start(workspace)([before])
@@ -281,7 +281,7 @@ JSON = {
 
 
 @pytest.mark.parametrize("name", JSON)
-def test_json_beside_a_image(workspace, raw, name):
+def test_json_beside_an_image(workspace, raw, name):
     value, expected = JSON[name]
     put(raw, "1.json", json.dumps(value))
     assert said(workspace, "1.jpg") == expected

@@ -16,7 +16,7 @@ def test_tags_are_those_that_score_and_those_of_the_caption():
     assert FilterView.of(PLAIN).tags == {"long hair", "smith", "cat (animal)", "dog"}
 
 
-def test_edits_change_what_a_image_has():
+def test_edits_change_what_an_image_has():
     edits = (
         Edit("remove", "Long hair"),
         Edit("add", "bow"),

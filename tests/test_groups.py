@@ -15,7 +15,7 @@ def words(*rules, image=ONE):
 
 
 @pytest.mark.parametrize("pattern", ["1.jpg", "raw/1.jpg", "*.jpg", "raw/*", "?.jpg", ONE.id, ONE.id[:8] + "*", "[1]*"])
-def test_a_image_is_named_by_file_path_pattern_or_id(pattern):
+def test_an_image_is_named_by_file_path_pattern_or_id(pattern):
     assert words(f"{pattern}=full body, studio") == ["full body", "studio"]
 
 

@@ -17,7 +17,7 @@ ENTRIES = [
 ]
 
 
-def test_a_line_a_image_and_a_card_that_names_the_splits(tmp_path):
+def test_a_line_an_image_and_a_card_that_names_the_splits(tmp_path):
     imagefolder.write(items(tmp_path / "p", ENTRIES), tmp_path / "set", ExportOptions())
     rows = [json.loads(line) for line in (tmp_path / "set/train/metadata.jsonl").read_text("utf-8").splitlines()]
     assert rows == [

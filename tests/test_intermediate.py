@@ -1,4 +1,4 @@
-"""Files beside checkpoints: what would be published there, at no cost to the run; they go with their checkpoint."""
+"""Exported checkpoints: equal to the file of a run that ends there, and deleted with their checkpoint."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nothing(done, total):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    work = workspace(tmp_path_factory.mktemp("copies"))
+    work = workspace(tmp_path_factory.mktemp("exports"))
     return work, manifest(work, [placed(work, 0), placed(work, 1), placed(work, 4, role="reg")])
 
 
@@ -88,7 +88,7 @@ def test_they_go_with_their_checkpoint(home, caplog):
     assert names(folder) == ["few-000001.safetensors"]  # steps 4 and 6 are kept
     assert json.loads((folder / "exports.json").read_text())["files"] == {"4": ["few-000001.safetensors"]}
     assert names(run(home, "few", save_total_limit=1, steps=7)) == []
-    assert "Going on from the checkpoint of step 6; --restart begins anew." in caplog.messages
+    assert "Resuming from the checkpoint of step 6; --restart starts again." in caplog.messages
 
 
 def test_another_run_of_the_name_takes_their_place(home):
@@ -179,7 +179,7 @@ def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
             tensors = {name: value * (not name.endswith("alpha")) for name, value in tensors.items()}
         write_artifact(path, tensors, about)
 
-    monkeypatch.setattr("training.export.intermediate.write_product", faulty)
+    monkeypatch.setattr("training.export.intermediate.write_artifact", faulty)
     folder = run(home, "faulty")
     aside = "faulty-step00000003.unverified.safetensors"
     assert names(folder) == ["faulty-000001.safetensors", aside]
@@ -188,19 +188,19 @@ def test_what_fails_at_the_end_loses_its_name(home, caplog, monkeypatch):
         "4": ["faulty-000001.safetensors"],
     }
     said = next(message for message in caplog.messages if "step 3" in message)
-    assert said.startswith(f"The files of step 3 are now called {aside}: ")
+    assert said.startswith(f"Renamed the files of step 3 to {aside}: ")
     assert "faulty.safetensors" in {path.name for path in folder.iterdir()}
 
 
 def test_files_that_the_user_took_away_are_not_missed(home, monkeypatch):
-    leave = IntermediateExports.export
+    export = IntermediateExports.export
 
     def taken(self, step):
-        leave(self, step)
+        export(self, step)
         if step.number == 3:
-            (self.place.folder / "taken-step00000003.safetensors").unlink()
+            (self.paths.folder / "taken-step00000003.safetensors").unlink()
 
-    monkeypatch.setattr(IntermediateExports, "leave", taken)
+    monkeypatch.setattr(IntermediateExports, "export", taken)
     assert names(run(home, "taken")) == ["taken-000001.safetensors"]
 
 

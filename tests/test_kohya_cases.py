@@ -205,7 +205,7 @@ def test_a_tiny_image_is_not_enlarged_in_silence(size):
     assert nearest_bucket(*size, SD1, float("inf")) in SD1
 
 
-def test_a_image_of_nearly_the_area_keeps_it():
+def test_an_image_of_nearly_the_area_keeps_it():
     """kohya: 3072 x 3000 at 1024 becomes 960 x 960."""
     assert nearest_bucket(3072, 3000, Crop(resolution=1024).sizes(), 1.5) == (1024, 1024)
 

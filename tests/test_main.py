@@ -86,7 +86,7 @@ def test_what_is_no_image_is_told(home, tmp_path):
 @pytest.mark.parametrize(
     "name", ["a b.png", "新しい.png", "quo\"te'.png", "new\nline.png", "-rf.png", "$(x).png", "ümlaut.PNG"]
 )
-def test_any_name_of_a_image(home, tmp_path, name):
+def test_any_name_of_an_image(home, tmp_path, name):
     shutil.copy(tmp_path / "raw" / "astronaut.png", tmp_path / "raw" / name)
     (tmp_path / "raw" / "astronaut.png").unlink()
     assert crops(home)["kept"] == 2

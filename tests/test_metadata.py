@@ -81,7 +81,7 @@ def test_provenance_names_the_data_set(tmp_path):
     made = manifest(work, [placed(work, 1)])
     said = provenance(made, DDPM(torch.ones(2), "v_prediction"), "ab" * 32)
     assert said == {
-        "prep_data_set": made.digest,
+        "prep_dataset": made.digest,
         "modelspec.prediction_type": "v",
         "modelspec.hash_sha256": "0x" + "ab" * 32,
         "sshs_model_hash": "ab" * 32,

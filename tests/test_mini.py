@@ -61,7 +61,7 @@ def test_unfinished_base_is_not_taken_for_one(tmp_path, monkeypatch):
     assert list(mini_folder(tmp_path).parent.iterdir()) == []
 
 
-def test_latents_of_a_image_have_unit_variance_and_little_noise(tmp_path):
+def test_latents_of_an_image_have_unit_variance_and_little_noise(tmp_path):
     import torch
     from skimage import data
 

@@ -12,17 +12,10 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
+from tests.optimizer_set import NAMES, PACKAGES
 from training.optim.optimizers import OPTIMIZERS, ParamGroup, make_optimizer
 from training.options.optimizer import OptimizerOptions
 
-PACKAGES = {
-    "adamw8bit": "bitsandbytes",
-    "sgd-nesterov8bit": "bitsandbytes",
-    "lion": "lion_pytorch",
-    "dadaptation": "dadaptation",
-    "prodigy": "prodigyopt",
-}
-NAMES = sorted(OPTIMIZERS)
 START = np.array([0.5, -1.0, 2.0, 0.25])
 SLOPES = np.array([[0.1, -0.2, 0.3, 0.0], [0.2, 0.1, -0.3, 0.4], [-0.1, 0.1, 0.5, 0.2]])
 

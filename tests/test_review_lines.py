@@ -42,7 +42,7 @@ def test_hostile_words_stay_words():
     assert text.plain == "\\x1b[2Jx\n\\x07  why"
 
 
-def test_about_a_image():
+def test_about_an_image():
     one = record(1, role="reg", subject="", transform=Transform("flip", True))
     view = FilterView.of(one, (Edit("flag", "unsure"), Edit("drop")))
     assert (

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
-from tests.test_optimizers import NAMES, PACKAGES
+from tests.optimizer_set import NAMES, PACKAGES
 from tests.toy_job import job
 from tests.training_set import sample
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
@@ -54,9 +54,9 @@ def run(folder, stop=None, **options):
 
 def result(course, folder):
     """All that a run leaves: tensors, numbers and both files."""
-    tensors = {name: value.clone() for name, value in course.learner.tensors().items()}
+    tensors = {name: value.clone() for name, value in course.train_state.tensors().items()}
     files = [(folder / f"{name}.parquet").read_bytes() for name in ("samples_log", "metrics")]
-    return tensors, course.learner.numbers(), files
+    return tensors, course.train_state.state_json(), files
 
 
 def assert_same(one, two):
@@ -129,7 +129,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
     newest.write_bytes(newest.read_bytes()[:-5])
     again = run(tmp_path / "torn")
     assert again.progress.step == 3
-    assert "step-00000006 is damaged and passed over" in caplog.text
+    assert "Skipping the damaged checkpoint" in caplog.text and "step-00000006" in caplog.text
     assert_same(whole, result(again, tmp_path / "torn"))
 
 
@@ -155,7 +155,7 @@ def test_rhythm_of_checkpoints(tmp_path):
     saved = sorted(course.manager.steps())
     assert saved == [2 * per_epoch, 3 * per_epoch]
     about = json.loads((place(tmp_path).state_folder / f"step-{saved[0]:08d}" / "state.json").read_text())
-    assert (about["step"], about["about"]["epoch"]) == (saved[0], 2)
+    assert (about["step"], about["progress"]["epoch"]) == (saved[0], 2)
 
 
 @pytest.mark.parametrize("bad_step", [2, 30])
@@ -211,7 +211,7 @@ def test_a_loss_that_grows_without_end(tmp_path):
         return False
 
     course = resume_or_start(made, place(tmp_path), DistributedContext())
-    with pytest.raises(PrepError, match=r"The loss of the steps 51 to 75 is \d+ times that of the first"):
+    with pytest.raises(PrepError, match=r"The loss of steps 51 to 75 is \d+ times that of the first"):
         run_to_end(made, course, nothing, (spoil,))
 
 

@@ -29,7 +29,7 @@ def test_every_image_comes_as_often_as_its_repeats_and_no_batch_mixes_sizes(imag
     assert all(len({(d.image.width, d.image.height) for d in drawn}) == 1 for drawn in batches)
 
 
-def test_no_turn_of_a_image_comes_twice():
+def test_no_turn_of_an_image_comes_twice():
     samples = [sample(k, repeats=k + 1) for k in range(3)]
     turns = [(d.image.id, d.repeat) for epoch in range(4) for b in epoch_batches(samples, epoch, 2, 1) for d in b]
     assert len(set(turns)) == len(turns) == 4 * 6
@@ -105,7 +105,7 @@ def test_sizes_take_turns():
         ("drop", lambda group, batch: [*group, group[0]], "shown 3 times an epoch, not the planned 2"),
     ],
 )
-def test_a_image_seen_otherwise_than_planned_is_a_fault(monkeypatch, policy, fault, said):
+def test_an_image_seen_otherwise_than_planned_is_a_fault(monkeypatch, policy, fault, said):
     monkeypatch.setitem(_INCOMPLETE, policy, fault)
     with pytest.raises(AssertionError, match=said):
         epoch_batches([sample(1), sample(2)], 0, 2, 1, policy)

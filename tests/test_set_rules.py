@@ -48,7 +48,7 @@ def test_near_duplicates_in_two_sets_and_in_one(tmp_path):
     assert set(told["near-identical images"].images) == {"raw/3.jpg", "raw/30.jpg"}
 
 
-def test_copies_of_a_image_are_no_duplicates_of_it(tmp_path):
+def test_copies_of_an_image_are_no_duplicates_of_it(tmp_path):
     assert found(tmp_path, [*SET, like(copy(SET[3], 1), SET[3])]) == {}
 
 

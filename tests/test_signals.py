@@ -1,4 +1,4 @@
-"""Runs that are asked to end, and runs that are not asked: what is saved, said and returned."""
+"""Runs that are interrupted or killed: what is saved, logged and returned."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_the_first_signal_saves_the_step(tmp_path, undisturbed, capsys):
         done = int(said.split("Stopped after step ")[1].split()[0])
         assert at <= done < 12
         assert said == (
-            "Finishing this step, then saving. Once more stops at once.\n"
-            f"Stopped after step {done} of 12, which is saved.\nThe same command goes on from there.\n"
+            "Finishing this step and saving a checkpoint. Interrupt again to stop at once.\n"
+            f"Stopped after step {done} of 12, which is saved.\nThe same command resumes from there.\n"
         )
     main(tmp_path, 12, 0)
     assert capsys.readouterr().out.split() == [str(step) for step in range(done + 1, 13)]

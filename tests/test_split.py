@@ -55,7 +55,7 @@ def test_families_are_never_parted_and_every_subject_keeps_something(hashes, sha
 
 
 @given(st.integers(2, 40), st.integers(1, 5), st.sampled_from([0.1, 0.2, 0.5]), st.integers(0, 9))
-def test_adding_a_image_moves_at_most_one_other(count, added, share, seed):
+def test_adding_an_image_moves_at_most_one_other(count, added, share, seed):
     cards = some(count + added)
     before = SplitRule("val", share, 3, seed).taken(cards[:count])
     after = SplitRule("val", share, 3, seed).taken(cards)

@@ -70,7 +70,7 @@ def test_vectors_by_the_rule_of_images():
     assert all(low <= count <= high for count, (low, high) in zip(counts, map(usual_vectors, range(1, 400)), strict=True))
 
 
-def test_copies_of_a_image_count_once(work):
+def test_copies_of_an_image_count_once(work):
     copies = [sample(n, id=f"{n // 5:016x}-{n}") for n in range(100)]
     _, made = begin(work, samples=copies)
     assert [len(weight) for group in made.param_groups() for weight in group.weights.values()] == [3]  # of 20 images

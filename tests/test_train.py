@@ -106,7 +106,7 @@ def test_file_says_where_it_comes_from(trained):
     work, made, file, _ = trained
     with safe_open(file, "pt") as opened:
         said = opened.metadata()
-    assert said["prep_data_set"] == made.digest
+    assert said["prep_dataset"] == made.digest
     assert said["ss_new_sd_model_hash"] == checkpoint(work).base.sha256
     assert said["modelspec.trigger_phrase"] == "smith"
     assert json.loads(file.with_name("run.json").read_text())["metadata"] == said

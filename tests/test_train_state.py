@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_optimizers import NAMES, PACKAGES
+from tests.optimizer_set import NAMES, PACKAGES
 from tests.toy_job import optimizer_step
 from training.distributed import DistributedContext
 from training.optim.optimizers import ParamGroup

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from tests.training_options import train_stage
-from tests.training_set import manifest, narrow, placed, workspace
+from tests.training_set import held_out, manifest, narrow, placed, workspace
 from training.evaluation.step_timer import StepTimer
 from training.models.loader import BaseModel
 from training.run import run_training
@@ -33,15 +33,11 @@ def nothing(done, total):
     """Report to nobody."""
 
 
-def held(work, number, **changes):
-    return placed(work, number, role="val", dataset_path=f"dataset/val_x/1_smith man/{number}.png", **changes)
-
-
 def data(folder):
     """A workspace with two training images, a regularization image and three that are held out."""
     work = workspace(folder)
     records = [placed(work, 0), placed(work, 1), placed(work, 4, role="reg")]
-    return work, manifest(work, [*records, *(held(work, k) for k in (10, 11, 12))])
+    return work, manifest(work, [*records, *(held_out(work, k) for k in (10, 11, 12))])
 
 
 def run(work, made, **options):
@@ -122,7 +118,7 @@ def test_what_is_left_out_by_chance_is_the_same_after_a_stop(tmp_path):
 def test_a_leak_ends_the_run_before_it_begins(tmp_path):
     work = workspace(tmp_path)
     one = placed(work, 1)
-    twin = replace(held(work, 10), image=one.image)
+    twin = replace(held_out(work, 10), image=one.image)
     with pytest.raises(PrepError, match="1 of 1 validation images are also trained on"):
         run(work, manifest(work, [one, twin]))
     assert not work.runs.exists()

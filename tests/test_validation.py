@@ -50,7 +50,7 @@ def validated(folder, stop=None, **options):
 
     if not watch.should_stop:
         try:
-            run_to_end(made, course, lambda done, total: None, (watch.on_step_end, kill), RetentionPolicy(lambda: watch.best))
+            run_to_end(made, course, lambda done, total: None, (watch.on_step_end, kill), RetentionPolicy(lambda: watch.best_step))
         except Killed:
             return watch, course
     watch.finish(folder)
@@ -206,7 +206,7 @@ def test_without_validation_images_nothing_is_measured(tmp_path):
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, [], made.config.validation, 42), tmp_path)
     watch.on_train_begin(0)
     watch.finish(tmp_path)
-    assert (watch.evaluations, watch.verdicts(), watch.best) == ([], [], None)
+    assert (watch.evaluations, watch.verdicts(), watch.best_step) == ([], [], None)
     assert not (tmp_path / "validation.parquet").exists()
 
 
@@ -232,13 +232,13 @@ def scripted_run(folder, losses, **options):
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), folder)
     scripted(watch, losses)
     watch.on_train_begin(0)
-    last = run_to_end(made, course, lambda done, total: None, (watch.on_step_end,), RetentionPolicy(lambda: watch.best))
+    last = run_to_end(made, course, lambda done, total: None, (watch.on_step_end,), RetentionPolicy(lambda: watch.best_step))
     return watch, course, last
 
 
 def test_early_stop(tmp_path):
     watch, _, last = scripted_run(tmp_path, [9, 8, 7, 7.5, 6, 6.1, 6.2, 6.3, 1, 1, 1, 1, 1], patience=3)
-    assert (last.number, watch.best) == (7, 4)
+    assert (last.number, watch.best_step) == (7, 4)
     _, _, last = scripted_run(tmp_path / "b", [9, 8, 7, 7.5, 6, 6.1, 6.2, 6.3, 1, 1, 1, 1, 1], patience=4)
     assert last.number == 12
     assert scripted_run(tmp_path / "c", range(13, 0, -1), patience=1)[2].number == 12
@@ -257,7 +257,7 @@ def test_a_run_whose_patience_has_ended_does_not_go_on(tmp_path):
 def test_the_best_checkpoint_is_kept(tmp_path):
     losses = [9, 8, 7, 3, 6, 6, 6, 6, 6, 6, 6, 6, 6]
     watch, course, _ = scripted_run(tmp_path, losses, save_every_steps=4, save_total_limit=1)
-    assert (watch.best, sorted(course.manager.steps())) == (3, [3, 12])
+    assert (watch.best_step, sorted(course.manager.steps())) == (3, [3, 12])
     taken = course.manager.load(3)
     assert taken.step == 3
     assert torch.equal(course.train_state.weights["weight"], taken.tensors["weights.weight"])
@@ -265,7 +265,7 @@ def test_the_best_checkpoint_is_kept(tmp_path):
 
 def test_a_base_that_is_best_has_no_checkpoint(tmp_path):
     watch, course, _ = scripted_run(tmp_path, range(13), save_every_steps=4, save_total_limit=1)
-    assert (watch.best, course.manager.steps()) == (None, [12])
+    assert (watch.best_step, course.manager.steps()) == (None, [12])
 
 
 def test_what_run_json_tells(tmp_path):

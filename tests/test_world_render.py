@@ -39,7 +39,7 @@ def pixels(scene: Scene, width: int = 64, height: int = 64) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", GOLDEN)
-def test_a_seed_is_a_image_for_ever(size):
+def test_a_seed_is_an_image_for_ever(size):
     """mini-tagger and mini-diffusion learned these: other pixels would be another world."""
     made = b"".join(paint(scene_of(seed), size, size).tobytes() for seed in range(6))
     assert hashlib.sha256(made).hexdigest() == GOLDEN[size]

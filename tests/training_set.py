@@ -87,6 +87,12 @@ def placed(work: Workspace, number: int, **changes: object) -> Record:
     return replace(made, **usual | changes)
 
 
+def held_out(work: Workspace, number: int, **changes: object) -> Record:
+    """A record of a validation image."""
+    changes = {"role": "val", "dataset_path": f"dataset/val_x/1_smith man/{number}.png"} | changes
+    return placed(work, number, **changes)
+
+
 def manifest(work: Workspace, records: list[Record]) -> Manifest:
     """The build manifest of these records."""
     ordered = sorted(records, key=lambda record: record.id)
