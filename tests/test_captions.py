@@ -192,9 +192,10 @@ def test_every_tag_is_kept_or_dropped_and_none_invented(text, keep, share, shuff
     options = CaptionOptions(keep_tokens=keep, tag_dropout=share, shuffle_caption=shuffle)
     before = Counter(split_tags(" ".join(text.split())))
     after = Counter(split_tags(build_prompt(SampleRef(sample(1, caption=text, subject="zzz"), 3), options, 1)))
+    # Where brackets do not pair, leaving a tag out can make them pair, and the rest splits in another way.
     front = Counter(split_caption(" ".join(text.split()), options)[0])
-    assert sum((after & before).values()) >= sum(front.values()) or not before
     if not any(sign in text for sign in "()[]"):
+        assert sum((after & before).values()) >= sum(front.values()) or not before
         assert not after - before and not front - after
         assert bool(after) == bool(before)
 

@@ -12,8 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from pipeline.engines import local
 from pipeline.errors import PrepError
+from pipeline.execution import RunSettings
 from pipeline.record import Drop
+from pipeline.registry import StagePlan
+from pipeline.run import update_stage
 from tests.training_options import train_options, train_stage
 from tests.training_set import checkpoint, manifest, placed, workspace
 from training.batch import RunConfig
@@ -78,7 +82,7 @@ def test_metrics_answer_what_it_trained_on(trained):
     ]
     rows = table.to_pylist()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    usable = {record.id for record in made.records() if record.kept and record.placed}
+    usable = {record.id for record in made.records() if record.kept and record.dataset_path}
     assert {id for row in rows for id in row["ids"]} <= usable
     assert all(row["learning_rate"] == 1e-3 for row in rows)
     assert all(0 < loss < 10 for row in rows for loss in (row["loss"], row["prior_loss"]) if loss is not None)
@@ -355,3 +359,18 @@ def test_threads_wait_without_spinning_unless_told_otherwise(tmp_path, monkeypat
 def test_stage_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         train_options().method.rank = 3  # type: ignore[misc]
+
+
+def test_a_finished_run_is_up_to_date_unless_it_is_restarted(tmp_path):
+    work, made = data(tmp_path)
+    settings = RunSettings(local.run, 1, quiet=True)
+
+    def update(**options):
+        return update_stage(StagePlan("train", (train_stage(**QUICK | options),)), made, work, settings)
+
+    assert update().worked and not update().worked
+    (state,) = (work.runs / "run" / "checkpoints").iterdir()
+    (state / "of the first run").touch()
+    restarted = update(restart=True)
+    assert restarted.worked and not (state / "of the first run").exists()
+    assert not update().worked

@@ -11,35 +11,38 @@ from pipeline.stage import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionOptions(Options):
-    """How captions change from draw to draw, and how much of them the model is told."""
+    """How captions are changed at every repeat, and how they are encoded."""
 
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Captions"
 
-    shuffle_caption: bool = option(False, "Shuffle the tags of a caption anew at every draw.")
-    keep_tokens: int = option(1, "Tags at the beginning that shuffling and tag dropout leave in place.", low=0)
+    shuffle_caption: bool = option(False, "Shuffle the tags of a caption every time it is used.")
+    keep_tokens: int = option(1, "Number of tags at the beginning that are neither shuffled nor dropped.", low=0)
     keep_separator: str = option(
         "",
-        "Text that ends the part left in place instead of a count, such as '|||'; a second one begins a part left "
-        "in place at the end. It never enters the prompt.",
+        "Separator after the fixed tags, used instead of --keep-tokens, such as '|||'; a second one starts fixed tags "
+        "at the end. It is removed from the prompt.",
     )
-    caption_dropout: float = option(0.0, "Share of the draws whose caption is left empty.", low=0, high=1)
-    caption_dropout_every_n_epochs: int = option(
-        0, "Leave all captions empty in every Nth epoch: with 3 in the epochs 3, 6, 9. 0: never.", low=0
+    caption_dropout: float = option(
+        0.0, "Probability of training with an empty caption, 0 to 1; usual: 0.1.", low=0, high=1
     )
+    caption_dropout_every_n_epochs: int = option(0, "Empty all captions in every Nth epoch; 0: never.", low=0)
     tag_dropout: float = option(
-        0.0, "Share of the tags left out at every draw; never those kept in place.", low=0, high=1
+        0.0, "Probability of dropping each tag, 0 to 1; fixed tags are never dropped.", low=0, high=1
     )
     wildcards: bool = option(
-        False, "Draw one line of a caption of several, and one of the choices in {red|green|blue}, nested ones too."
+        False, "Pick one line of a caption at random, and one choice of {red|green|blue}; choices may be nested."
     )
-    caption_prefix: str = option("", "Text before every caption that is not left empty.")
-    caption_suffix: str = option("", "Text after every caption that is not left empty.")
-    max_token_length: Literal[75, 150, 225] = option(75, "Tokens of a caption that the model is told.")
+    caption_prefix: str = option("", "Text before every caption that is not empty.")
+    caption_suffix: str = option("", "Text after every caption that is not empty.")
+    max_token_length: Literal[75, 150, 225] = option(75, "Maximum number of tokens of a caption; the rest is cut off.")
     clip_skip: int = option(
-        1, "Which layer of the text encoder counts from its end, 1 the last; Stable Diffusion 1.x only.", low=1, high=12
+        1,
+        "Layer of the text encoder whose output is used, counted from its end; 1: the last. Stable Diffusion 1.x only.",
+        low=1,
+        high=12,
     )
-    weighted_captions: bool = option(False, "Read brackets in captions as weights, such as (word:1.2), as WebUI does.")
+    weighted_captions: bool = option(False, "Read brackets in captions as weights, such as (word:1.2), like WebUI.")
 
     def check(self) -> None:
         if self.caption_dropout_every_n_epochs == 1:
@@ -54,10 +57,10 @@ class CaptionOptions(Options):
 
     @property
     def endless(self) -> bool:
-        """Whether an image's prompts are too many to know ahead."""
+        """Whether an image has too many prompts to encode them all before training."""
         return bool(self.shuffle_caption or self.tag_dropout or self.wildcards)
 
     @property
     def varied(self) -> bool:
-        """Whether an image's prompt may differ from draw to draw."""
+        """Whether an image's prompt may differ from repeat to repeat."""
         return bool(self.endless or self.caption_dropout or self.caption_dropout_every_n_epochs)

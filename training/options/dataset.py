@@ -11,39 +11,39 @@ from pipeline.stage import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetOptions(Options):
-    """Which images are trained on, and how often each is seen."""
+    """Which images are trained on, and how much of each counts."""
 
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Dataset"
 
     data: str = option(
         "",
-        "Train on this folder of kohya's layout, the parent of folders such as '10_smith man', instead of the "
-        "workspace's own data set.",
+        "Train on this folder in kohya's layout, the parent of folders such as '10_smith man', instead of the "
+        "workspace's dataset.",
         metavar="DIR",
-        cache_key=False,  # its content is
+        cache_key=False,  # its content is part of the key
     )
     reg_data: str = option(
-        "", "Folder of regularization images for --data, the parent of '1_man'.", metavar="DIR", cache_key=False
+        "", "Regularization images for --data: the parent of folders such as '1_man'.", metavar="DIR", cache_key=False
     )
-    prior_loss_weight: float = option(1.0, "Weight of regularization images; 0 leaves them out.", low=0)
+    prior_loss_weight: float = option(1.0, "Loss weight of regularization images; 0 leaves them out.", low=0)
     incomplete_batch: Literal["keep", "fill", "drop"] = option(
         "keep",
-        "What becomes of the images of a size that do not fill a batch: a smaller batch, one filled up by repeating "
-        "some, or none, other ones in every epoch.",
+        "The last batch of an image size in an epoch, if it is not full: keep it smaller, fill it with repeated "
+        "images, or drop it (other images in every epoch).",
     )
-    random_flip: bool = option(False, "Mirror half of the draws.")
+    random_flip: bool = option(False, "Flip images horizontally with a probability of 0.5.")
     masks: str = option(
         "",
-        "What of an image counts: 'alpha' for the transparency of its source, or a folder of masks with the same "
-        "names, white where it counts. Regularization images count whole.",
+        "Masked loss: 'alpha' for the transparency of the source images, or a folder of masks with the same file "
+        "names, white where the image counts. Regularization images are not masked.",
         metavar="DIR",
-        cache_key=False,  # what they hold is
+        cache_key=False,  # the masks' content is part of the key
     )
-    unmasked_weight: float = option(0.0, "What the masked-out part still counts, 0 to 1.", low=0, high=1)
+    unmasked_weight: float = option(0.0, "Loss weight of the masked-out part, 0 to 1.", low=0, high=1)
 
     def check(self) -> None:
         if self.reg_data and not self.data:
-            raise PrepError("train: reg_data was given without data.", "Give both, or use the workspace's own set.")
+            raise PrepError("train: reg_data was given without data.", "Give both, or use the workspace's dataset.")
         if self.unmasked_weight and not self.masks:
             raise PrepError("train: unmasked_weight was given without masks.", "Add: --masks alpha")

@@ -12,28 +12,28 @@ from pipeline.stage import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class SavingOptions(Options):
-    """What is written while training and after it."""
+    """What is saved during training and after it."""
 
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Saving"
 
-    output: str = option("run", "Name of the run: its folder in runs/ and its file.")
-    save_precision: Literal["fp16", "bf16", "fp32"] = option("fp16", "Number format of the file.")
-    save_every_epochs: int = option(1, "Epochs between checkpoints; 0: none.", low=0, cache_key=False)
+    output: str = option("run", "Name of the run: of its folder in runs/ and of its file.")
+    save_precision: Literal["fp16", "bf16", "fp32"] = option("fp16", "Data type of the exported file.")
+    save_every_epochs: int = option(1, "Save a checkpoint every N epochs; 0: never.", low=0, cache_key=False)
     save_every_steps: int = option(
-        0, "Steps between checkpoints, beside those of the epochs; 0: none.", low=0, cache_key=False
+        0, "Save a checkpoint every N steps, in addition to --save-every-epochs; 0: never.", low=0, cache_key=False
     )
     export_checkpoints: Literal["auto", "on", "off"] = option(
         "auto",
-        "Leave a file that can be used with every checkpoint, NAME-000002.safetensors after epoch 2, as long as the "
-        "checkpoint is kept; auto: of adapters and embeddings, not of whole models.",
+        "Export a usable file with every checkpoint, such as NAME-000002.safetensors after epoch 2, and delete it with "
+        "the checkpoint; auto: for adapters and embeddings, not for whole models.",
         cache_key=False,
     )
     save_total_limit: int = option(
-        2, "Latest checkpoints to keep, beside the best where there is a validation.", low=1, cache_key=False
+        2, "Number of latest checkpoints to keep; with validation, the best one is kept, too.", low=1, cache_key=False
     )
     restart: bool = option(
-        False, "Begin anew, even where a checkpoint of the same run is there to go on from.", cache_key=False
+        False, "Start from step 0 instead of resuming from a checkpoint or keeping a finished run.", cache_key=False
     )
 
     def check(self) -> None:
