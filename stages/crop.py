@@ -35,7 +35,7 @@ class Crop(Stage):
     """Scale and crop every image to its nearest aspect bucket."""
 
     name: ClassVar[str] = "crop"
-    batch_size: ClassVar[int] = 4
+    records_per_batch: ClassVar[int] = 4
     writes_images: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "pyvips-binary", "opencv-python-headless", "isal", "numpy")
 

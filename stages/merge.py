@@ -29,7 +29,7 @@ _LISTED = 4  # tags of a note
 class Merge(MergeOptions, Stage):
     """Write the captions: the trigger, then the tags that are not absorbed."""
 
-    batch_size: ClassVar[int] = 500
+    records_per_batch: ClassVar[int] = 500
     notes_once: ClassVar[bool] = True
     threads: ClassVar[bool] = False  # pure Python: threads would wait for one another
 

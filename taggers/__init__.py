@@ -1,1 +1,1 @@
-"""One file per tagger: something that looks at an image and says what it shows."""
+"""Taggers: stages that add tags, captions or measures to the records of cropped images."""

@@ -1,4 +1,4 @@
-"""Where a model runs: the GPU that is there and asked for, the CPU, or one sentence why neither can be had."""
+"""Which device a model runs on: a GPU, the CPU, or an error that says why a GPU cannot be used."""
 
 from __future__ import annotations
 
@@ -14,39 +14,36 @@ if TYPE_CHECKING:
 
 
 def wants_gpu(device: str) -> bool:
-    """Whether to run on a GPU: `device` is cpu, cuda, or auto, which takes one if any.
-
-    PrepError when one is asked for and there is none.
-    """
+    """Whether `device` means a GPU: cuda, or auto where there is one. PrepError for cuda without a GPU."""
     if device == "cpu":
         return False
     found = gpus() > 0
     if device == "cuda" and not found:
-        raise PrepError("--device cuda was asked for, but there is no CUDA GPU here.", "Use --device auto or cpu.")
+        raise PrepError("--device cuda needs a CUDA GPU, and there is none.", "Use the CPU: --device cpu")
     return found
 
 
 def torch_device(device: str) -> torch.device:
     """torch's device for cpu, cuda or auto; PrepError when there is a GPU that torch cannot use.
 
-    A run on the CPU in its place would take a day for an hour's work, and nobody would know why.
+    Falling back to the CPU would take a day for an hour's work without saying why.
     """
     import torch
 
     if device == "cpu":
         return torch.device("cpu")
-    if torch.cuda.is_available():  # true of AMD's GPUs too, of which CUDA's driver knows nothing
+    if torch.cuda.is_available():  # true for AMD GPUs too, which the CUDA driver does not report
         return torch.device("cuda")
     if wants_gpu(device):
         raise PrepError(
             f"There is a GPU, but torch {torch.__version__} cannot use it.",
-            "Install a torch that is built for its driver (pytorch.org/get-started), or run on the CPU: --device cpu",
+            "Install a torch that is built for its driver (pytorch.org/get-started), or use the CPU: --device cpu",
         )
     return torch.device("cpu")
 
 
 def gpus() -> int:
-    """How many CUDA devices the driver shows; asks the driver itself, which needs no torch (1.1 s to import)."""
+    """How many CUDA devices the driver reports; asks the driver itself, as importing torch takes 1.1 s."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

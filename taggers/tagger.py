@@ -1,4 +1,4 @@
-"""What a tagger is: it looks at cropped images and adds what it saw to their records."""
+"""The base of all taggers: reads cropped images ahead of the model, and adds its annotations to their records."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T")
-PredictFn = Callable[["list[np.ndarray]"], list[list[Annotation]]]  # uint8 RGB, H x W x 3, any sizes
+PredictFn = Callable[["list[np.ndarray]"], list[list[Annotation]]]  # uint8 RGB images, H x W x 3, of any sizes
 MAX_DECODE_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedPredictor:
-    """A Look in two halves, so that threads prepare images while the model is busy with earlier ones.
+    """A predict function in two steps, so that threads prepare images while the model is busy with earlier ones.
 
-    Both are functions of their arguments alone; `prepare` is called by several threads at once.
+    Both steps depend on their arguments alone; several threads call `prepare` at once.
     """
 
-    prepare: Callable[[np.ndarray], Any]  # one image, as the model wants it
+    prepare: Callable[[np.ndarray], Any]  # one image to the model's input
     infer: Callable[[list[Any]], list[list[Annotation]]]
-    batch_size: int = 0  # images in one call of `infer`; 0: the tagger's own
+    batch_size: int = 0  # images in one call of `infer`; 0: the tagger's inference_batch_size
 
     def __call__(self, images: list[np.ndarray]) -> list[list[Annotation]]:
         return self.infer([self.prepare(image) for image in images])
@@ -44,12 +44,12 @@ class PreparedPredictor:
 
 @dataclass(frozen=True, kw_only=True)
 class Tagger(Stage):
-    """A stage that only looks: a new tagger writes `load`, and `by` where one name has several models."""
+    """A stage that adds annotations to records. A tagger implements `load`; see taggers/README.md."""
 
-    inference_batch_size: ClassVar[int] = 8  # images in one call of what `load` returned
-    decode_threads: ClassVar[int] = 0  # threads that decode images while the model is busy; 0: one a core
+    inference_batch_size: ClassVar[int] = 8  # images in one call of what `load` returns
+    decode_threads: ClassVar[int] = 0  # threads that decode images while the model is busy; 0: one per core
 
-    instance_name: str = ""  # a name of its own, such as blip-nucleus, where a second setting stands beside the first
+    instance_name: str = ""  # the name of a second instance with other options, such as blip-nucleus
 
     @property
     def label(self) -> str:
@@ -57,13 +57,13 @@ class Tagger(Stage):
 
     @property
     def signature(self) -> str:
-        """Who signs the annotations."""
+        """The `tagger` of its annotations: its name, with its model's name where it has one."""
         return self.label
 
     def load(self, workspace: Workspace) -> PredictFn:
-        """Load the weights, once per worker; what comes back says one list of annotations an image.
+        """Load the model, once per worker; returns a function from images to one list of annotations per image.
 
-        A Split lets its first half run ahead of the model, over the bounds of batches too.
+        A PreparedPredictor lets the preparation run ahead of the model, across batches too.
         """
         raise NotImplementedError
 
@@ -73,14 +73,14 @@ class Tagger(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTagger(Tagger):
-    """A tagger that looks through a model of others."""
+    """A tagger that uses a published model."""
 
     records_per_batch: ClassVar[int] = 32
     threads: ClassVar[bool] = False
 
     model: str = option("", "Model.", cache_key=False, metavar="MODEL")
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "Where the model runs; auto takes a GPU if any.", cache_key=False
+        "auto", "Device that the model runs on; auto: the GPU if there is one.", cache_key=False
     )
 
     @property
@@ -90,46 +90,50 @@ class ModelTagger(Tagger):
     def runs_on(self) -> Device:
         return self.device
 
-    def preparation(self, how: str) -> Model:
-        """For the manifest, how images are prepared: a change of it makes what was said stale."""
-        return Model(f"{self.name} preprocess", "", how)
+    def preparation(self, description: str) -> Model:
+        """How images are prepared, for the manifest: a change of it makes the annotations stale."""
+        return Model(f"{self.name} preprocess", "", description)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringTagger(ModelTagger):
-    """One that gives each tag of its list a score."""
+    """A tagger that gives each tag of a list a score."""
 
     min_score: float = option(
-        0.05, "Lowest score that is recorded, 0 to 1; thresholds above it are merge's.", low=0, high=1
+        0.05,
+        "Lowest score that is recorded, 0 to 1. Captions have higher thresholds: prep merge --threshold.",
+        low=0,
+        high=1,
     )
 
 
 def tagging_work(tagger: Tagger, predict: PredictFn, workspace: Workspace) -> PrefetchingWork:
-    """The tagger's work: images are read and prepared ahead, then looked at in chunks."""
-    split = predict if isinstance(predict, PreparedPredictor) else PreparedPredictor(_as_it_is, predict)
-    fetch = partial(_fetch, tagger.label, split.prepare, workspace)
-    finish = partial(_finish, tagger.signature, split.infer, split.batch_size or tagger.inference_batch_size)
-    return PrefetchingWork(fetch, finish, tagger.decode_threads or min(cores(), MAX_DECODE_THREADS))
+    """The tagger's work: threads read and prepare images ahead of the model, which takes them in batches."""
+    predictor = predict if isinstance(predict, PreparedPredictor) else PreparedPredictor(_unchanged, predict)
+    load = partial(_load, tagger.label, predictor.prepare, workspace)
+    size = predictor.batch_size or tagger.inference_batch_size
+    infer = partial(_infer, tagger.signature, predictor.infer, size)
+    return PrefetchingWork(load, infer, tagger.decode_threads or min(cores(), MAX_DECODE_THREADS))
 
 
 def tag_records(tagger: Tagger, predict: PredictFn, workspace: Workspace, records: list[Record]) -> list[Record]:
-    """The records with the tagger's annotations appended; an image that cannot be read drops its record.
+    """The records with the tagger's annotations; a record is dropped when its image cannot be read.
 
-    Annotations of others stay as they are; older ones of the same tagger make room.
+    Annotations of other taggers stay; earlier ones with the same signature are replaced.
     """
     return tagging_work(tagger, predict, workspace)(records)
 
 
-def with_annotations(record: Record, by: str, said: list[Annotation]) -> Record:
-    """The record with `said` in place of what the same tagger said before."""
-    others = tuple(annotation for annotation in record.annotations if annotation.tagger != by)
-    return replace(record, annotations=(*others, *said))
+def with_annotations(record: Record, signature: str, annotations: list[Annotation]) -> Record:
+    """The record with these annotations in place of earlier ones with the same signature."""
+    others = tuple(annotation for annotation in record.annotations if annotation.tagger != signature)
+    return replace(record, annotations=(*others, *annotations))
 
 
 def read_crop(name: str, workspace: Workspace, record: Record) -> np.ndarray | Drop:
-    """The record's cropped image as an H x W x 3 uint8 RGB array, or why there is none."""
+    """The record's cropped image as an H x W x 3 uint8 RGB array, or why it cannot be read."""
     if record.image is None:
-        raise PrepError(f"{record.source} has not been cropped yet.", "Crop first: prep crop")
+        raise PrepError(f"{record.source} is not cropped yet.", "Crop it first: prep crop")
     try:
         return load_rgb(workspace.path(record.image.path))
     except FileNotFoundError:
@@ -138,32 +142,34 @@ def read_crop(name: str, workspace: Workspace, record: Record) -> np.ndarray | D
         return Drop(f"tag {name}", "image unreadable", f"{record.image.path}: {error}")
 
 
-def _fetch(name: str, prepare: Callable[[np.ndarray], Any], workspace: Workspace, record: Record) -> Any:
+def _load(name: str, prepare: Callable[[np.ndarray], Any], workspace: Workspace, record: Record) -> Any:
     image = read_crop(name, workspace, record)
     return image if isinstance(image, Drop) else prepare(image)
 
 
-def _finish(
-    by: str,
+def _infer(
+    signature: str,
     infer: Callable[[list[Any]], list[list[Annotation]]],
-    size: int,
+    batch_size: int,
     records: list[Record],
-    fetched: Iterable[Any],
+    inputs: Iterable[Any],
 ) -> list[Record]:
+    """The records with the annotations of their inputs; an input can be a Drop."""
     done: dict[str, Record] = {}
-    for chunk in _chunks(zip(records, fetched, strict=True), size):
-        done |= {record.id: replace(record, drop=drop) for record, drop in chunk if isinstance(drop, Drop)}
-        seen = [(record, image) for record, image in chunk if not isinstance(image, Drop)]
-        said = infer([image for _, image in seen]) if seen else []
-        done |= {record.id: with_annotations(record, by, words) for (record, _), words in zip(seen, said, strict=True)}
+    for batch in _batches(zip(records, inputs, strict=True), batch_size):
+        done |= {record.id: replace(record, drop=drop) for record, drop in batch if isinstance(drop, Drop)}
+        readable = [(record, prepared) for record, prepared in batch if not isinstance(prepared, Drop)]
+        predicted = infer([prepared for _, prepared in readable]) if readable else []
+        for (record, _), found in zip(readable, predicted, strict=True):
+            done[record.id] = with_annotations(record, signature, found)
     return [done[record.id] for record in records]
 
 
-def _as_it_is(image: T) -> T:
+def _unchanged(image: T) -> T:
     return image
 
 
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -351,10 +351,10 @@ def test_signs_in_labels_are_signs():
 BAD_LABELS = {
     "": "lists no labels",
     "# only\n\n": "lists no labels",
-    "a\nb\n A \n": "line 3: 'A' is there twice",
-    "long_hair\nlong hair": "is there twice",
+    "a\nb\n A \n": "line 3: 'A' is listed twice",
+    "long_hair\nlong hair": "is listed twice",
     "[g]\na\n[]\nb": r"\[g\] needs two labels",
-    "[g]\na | b\nc": r"line 2: 'a \| b' names an opposite inside the group \[g\]",
+    "[g]\na | b\nc": r"line 2: 'a \| b' has an opposite inside the group \[g\]",
     "[g]\na\nb\n[h]\nc\nd\n[g]\ne\nf": r"line 7: the group \[g\] begins twice",
     "a = | b": "is no label",
 }
@@ -396,7 +396,7 @@ def test_label_files_that_cannot_be_read(workspace, tiny):
 def test_templates_need_a_place_for_the_label(tiny):
     with pytest.raises(PrepError, match="template is 'a photo'"):
         clip(tiny, template=("a photo",))
-    with pytest.raises(PrepError, match="negative_template"):
+    with pytest.raises(PrepError, match="negative-template"):
         clip(tiny, negative_template=("a {}", "nothing"))
 
 
@@ -429,7 +429,7 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
     with torch.no_grad():
         expected = model.encode_image(own(Image.fromarray(photo(90, 60)))[None], normalize=True)[0].numpy()
     assert np.abs(embed_images(net, [photo(90, 60)])[0] - expected).max() < 1e-6
-    with pytest.raises(PrepError, match="needs its weights too"):
+    with pytest.raises(PrepError, match="needs --pretrained"):
         clip("ViT-tiny").models(workspace)
     with pytest.raises(PrepError, match=r"weights .* do not exist"):
         clip("ViT-tiny", pretrained="gone.bin").models(workspace)
@@ -438,12 +438,12 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
 
 
 def test_weights_of_an_architecture_are_prepared_as_published():
-    siglip = taggers.clip.clip_model._trained_with("ViT-B-16-SigLIP")
+    siglip = taggers.clip.clip_model._published_preprocessing("ViT-B-16-SigLIP")
     assert (siglip["mean"], siglip["std"], siglip["resize_mode"]) == ((0.5,) * 3, (0.5,) * 3, "squash")
-    clip_mean = taggers.clip.clip_model._trained_with("ViT-L-14-quickgelu")["mean"]
+    clip_mean = taggers.clip.clip_model._published_preprocessing("ViT-L-14-quickgelu")["mean"]
     assert clip_mean == (0.48145466, 0.4578275, 0.40821073)
-    with pytest.raises(PrepError, match="Weights of ViT-L-14 differ"):
-        taggers.clip.clip_model._trained_with("ViT-L-14")
+    with pytest.raises(PrepError, match="weights of ViT-L-14 prepare images differently"):
+        taggers.clip.clip_model._published_preprocessing("ViT-L-14")
 
 
 def test_a_pytorch_file_is_read_as_tensors_only(workspace, tiny, folder):
@@ -484,23 +484,23 @@ def raw_pickle(folder):
 BAD = {
     "no config": (lambda f: (f / "open_clip_config.json").unlink(), "lacks open_clip_config.json"),
     "no weights": (lambda f: (f / "open_clip_model.safetensors").unlink(), "has no weights"),
-    "half": (lambda f: SPOIL["truncated"](f / "open_clip_model.safetensors"), "does not fill"),
-    "empty": (lambda f: SPOIL["empty"](f / "open_clip_model.safetensors"), "does not fill"),
-    "a tensor short": (without_tensor, "does not fill.*visual.proj"),
-    "code": (trap, "never runs"),
-    "a bare pickle": (raw_pickle, "never runs"),
+    "half": (lambda f: SPOIL["truncated"](f / "open_clip_model.safetensors"), "does not fit"),
+    "empty": (lambda f: SPOIL["empty"](f / "open_clip_model.safetensors"), "does not fit"),
+    "a tensor short": (without_tensor, "does not fit.*visual.proj"),
+    "code": (trap, "never executes"),
+    "a bare pickle": (raw_pickle, "never executes"),
     "config is no JSON": (lambda f: (f / "open_clip_config.json").write_text("{"), "is not JSON"),
     "config of another": (config(lambda c: {"architectures": ["CLIPModel"]}), "has no model_cfg"),
     "config is a list": (config(lambda c: [c]), "has no model_cfg"),
-    "another size": (config(lambda c: {"model_cfg": CONFIG | {"embed_dim": 8}}), "does not fill.*size mismatch"),
+    "another size": (config(lambda c: {"model_cfg": CONFIG | {"embed_dim": 8}}), "does not fit.*size mismatch"),
     "unknown part": (config(lambda c: {"model_cfg": CONFIG | {"mystery": 1}}), "cannot build"),
     "a hub text tower": (
         config(lambda c: {"model_cfg": CONFIG | {"text_cfg": {"hf_model_name": "roberta-base"}}}),
-        "text tower of its own, roberta-base",
+        "text tower of transformers, roberta-base",
     ),
     "tokenizer missing": (
         config(lambda c: {"model_cfg": CONFIG | {"text_cfg": CONFIG["text_cfg"] | {"hf_tokenizer_name": "timm/x"}}}),
-        "needs its tokenizer's files",
+        "needs the files of its tokenizer",
     ),
 }
 

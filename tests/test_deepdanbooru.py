@@ -290,7 +290,7 @@ def test_half_a_download(tmp_path, keep):
     path = write_torch(tmp_path / "m") / "model-resnet_custom_v3.pt"
     data = path.read_bytes()
     path.write_bytes(data[: keep if keep >= 1 or keep == 0 else int(len(data) * keep)])
-    with pytest.raises(PrepError, match="is not a whole PyTorch file") as caught:
+    with pytest.raises(PrepError, match="is not a complete PyTorch file") as caught:
         read_weights(path)
     assert "\n" not in caught.value.wrong
 
@@ -311,7 +311,7 @@ def test_nan_is_said(workspace, tmp_path):
 
 
 def test_a_missing_folder_is_said(workspace, tmp_path):
-    with pytest.raises(PrepError, match="none is given"):
+    with pytest.raises(PrepError, match="needs a model: --model"):
         DeepDanbooru().models(workspace)
     (tmp_path / "empty").mkdir()
     with pytest.raises(PrepError, match=r"lacks model-resnet_custom_v3\.pt"):
@@ -404,16 +404,19 @@ def test_categories_where_a_project_has_them(workspace, tmp_path):
 
 
 PROJECTS = {
-    "another size": ({"project.json": b'{"image_width": 32, "image_height": 32}'}, "takes 24 pixels, but project.json"),
+    "another size": (
+        {"project.json": b'{"image_width": 32, "image_height": 32}'},
+        "takes 24 pixels, but its project.json",
+    ),
     "no square": ({"project.json": b'{"image_width": 32, "image_height": 24}'}, "only squares"),
-    "no project": ({"project.json": b"[]"}, "is no project of DeepDanbooru"),
-    "half a project": ({"project.json": b'{"image_width": 2'}, "is no project of DeepDanbooru"),
-    "fewer tags": ({"tags.txt": b"a\nb\n"}, "7 outputs, but tags.txt beside it lists 2 tags"),
+    "no project": ({"project.json": b"[]"}, "is no DeepDanbooru project"),
+    "half a project": ({"project.json": b'{"image_width": 2'}, "is no DeepDanbooru project"),
+    "fewer tags": ({"tags.txt": b"a\nb\n"}, "7 outputs, but its tags.txt lists 2 tags"),
     "an empty tag": ({"tags.txt": b"a\n\nb\n"}, "lists an empty tag"),
     "no tags": ({"tags.txt": b""}, "lists no tags"),
     "other encoding": ({"tags.txt": b"\xff\xfe\n"}, "is not a list"),
     "bad categories": ({"categories.json": b'[{"name": 1}]'}, "categories.json is not a list"),
-    "half a model": ({"model.onnx": b"\x08\x08\x12"}, "is not a whole ONNX file"),
+    "half a model": ({"model.onnx": b"\x08\x08\x12"}, "is not a complete ONNX file"),
 }
 
 

@@ -36,7 +36,7 @@ def test_every_tagger_says_what_is_the_matter_with_the_gpu(tmp_path, monkeypatch
     machine(monkeypatch, driver=0)
     with pytest.raises(PrepError) as absent:
         cls(model="model", device="cuda").start(workspace)
-    assert absent.value.wrong == "--device cuda was asked for, but there is no CUDA GPU here."
+    assert absent.value.wrong == "--device cuda needs a CUDA GPU, and there is none."
     machine(monkeypatch, driver=1)
     for device in ("auto", "cuda"):
         with pytest.raises(PrepError, match=r"^There is a GPU, but (torch .*|onnxruntime) cannot use it\.") as useless:

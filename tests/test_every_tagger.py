@@ -238,7 +238,7 @@ def test_on_ray_each_copy_has_a_gpu_of_its_own(workspace, tmp_path):
         with pytest.raises(PrepError, match=r"^3 workers were asked for, each with a GPU of its own, but Ray has 2\."):
             tag(workspace, Wd14(model=model), source, ray_data.run, 3)
         # What a copy finds where it runs reaches the user as it was said.
-        with pytest.raises(PrepError, match=r"^--device cuda was asked for, but there is no CUDA GPU here"):
+        with pytest.raises(PrepError, match=r"^--device cuda needs a CUDA GPU, and there is none"):
             tag(workspace, Wd14(model=model, device="cuda"), source, ray_data.run, 1)
         (tmp_path / "small-tagger" / "selected_tags.csv").write_text("tag_id,name,category,count\n1,hat,0,1\n")
         with pytest.raises(PrepError, match=r"selected_tags\.csv beside it lists 1 tags: they do not match"):

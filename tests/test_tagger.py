@@ -36,7 +36,7 @@ class Spy(Tagger):
     """Hands the images to the test."""
 
     name: ClassVar[str] = "spy"
-    chunk: ClassVar[int] = 3
+    inference_batch_size: ClassVar[int] = 3
 
     def load(self, workspace):
         def look(images):
@@ -63,12 +63,12 @@ def noise(number: int, height: int = 24, width: int = 32) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def test_every_image_reaches_the_model_pixel_by_pixel_in_order_and_in_chunks(workspace):
+def test_every_image_reaches_the_model_pixel_by_pixel_in_order_and_in_batches(workspace):
     images = [noise(n, 20 + n, 30) for n in range(8)]
     records = [cropped(workspace, f"{n:02}", image) for n, image in enumerate(images)]
     done = Spy().start(workspace)(records)
-    assert [len(chunk) for chunk in SEEN] == [3, 3, 2]
-    for seen, image in zip([p for chunk in SEEN for p in chunk], images, strict=True):
+    assert [len(batch) for batch in SEEN] == [3, 3, 2]
+    for seen, image in zip([p for batch in SEEN for p in batch], images, strict=True):
         assert seen.dtype == np.uint8 and np.array_equal(seen, image)
     assert [r.id for r in done] == [r.id for r in records]
     assert [r.annotations[0].text for r in done] == [str(image.sum()) for image in images]
@@ -141,7 +141,7 @@ def test_images_are_read_while_the_model_is_busy(workspace, monkeypatch):
             last.set()
         return read(name, workspace, record)
 
-    monkeypatch.setattr(taggers.tagger, "read", spy)
+    monkeypatch.setattr(taggers.tagger, "read_crop", spy)
     ahead = []
 
     def look(images):
@@ -246,7 +246,7 @@ def test_what_fails_while_reading_is_raised_in_its_turn(workspace):
     bad = [given[0], [replace(given[1][0], image=None), *given[1][1:]]]
     done = local.run(Halves(), iter(bad), workspace, 1)
     assert len(next(done)) == 4
-    with pytest.raises(PrepError, match="has not been cropped"):
+    with pytest.raises(PrepError, match="is not cropped yet"):
         next(done)
 
 
@@ -258,7 +258,7 @@ def test_a_model_that_says_too_little_is_a_bug_not_a_shorter_list(workspace):
 
 def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
     record = cropped(workspace, "a", noise(1))
-    with pytest.raises(PrepError, match="has not been cropped"):
+    with pytest.raises(PrepError, match="is not cropped yet"):
         FakeTagger().start(workspace)([replace(record, image=None)])
     with pytest.raises(PrepError, match="lies outside"):
         FakeTagger().start(workspace)([replace(record, image=replace(record.image, path="../x.png"))])
@@ -266,7 +266,7 @@ def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
 
 @pytest.mark.parametrize(
     "module",
-    ["tagger", "basic", "danbooru.wd14", "danbooru.deepdanbooru", "captions.blip", "clip.clip", "beside.files"],
+    ["tagger", "basic", "danbooru.wd14", "danbooru.deepdanbooru", "captioners.blip", "clip.clip", "sidecar.files"],
 )
 def test_importing_a_tagger_imports_nothing_heavy(module):
     heavy = "{'numpy', 'PIL', 'cv2', 'onnxruntime', 'torch', 'pyarrow'}"
@@ -329,7 +329,9 @@ def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
         merge = Merge(thresholds=tuple(rules))
         merge.check_input(Manifest.read(smith.manifest("tag")))
         them = [a for record in Manifest.read(smith.manifest("tag")).records() for a in record.annotations]
-        assert {a.tagger.partition(":")[0] for a in select_tags(them, merge.tag_thresholds) if a.category == "general"} == kept
+        assert {
+            a.tagger.partition(":")[0] for a in select_tags(them, merge.tag_thresholds) if a.category == "general"
+        } == kept
     with pytest.raises(PrepError, match="names 'blip', which has not run"):
         Merge(thresholds=("blip=0.2",)).check_input(Manifest.read(smith.manifest("tag")))
 

@@ -317,10 +317,10 @@ BAD = {
     "infinite category": (put("selected_tags.csv", b"name,category\na,inf\n"), "line 2: category 'inf'"),
     "no name": (put("selected_tags.csv", b"name,category\n,0\n"), "line 2: the tag has no name"),
     "other encoding": (put("selected_tags.csv", "name,category\né,0\n".encode("latin-1")), "is not a list of tags"),
-    "fewer rows than outputs": (fewer_rows, "14 outputs, but selected_tags.csv beside it lists 13 tags"),
-    "empty model": (put("model.onnx", b""), "is not a whole ONNX file"),
+    "fewer rows than outputs": (fewer_rows, "14 outputs, but its selected_tags.csv lists 13 tags"),
+    "empty model": (put("model.onnx", b""), "is not a complete ONNX file"),
     "pointer": (put("model.onnx", b"version https://git-lfs.github.com/spec/v1\n"), "is a git-lfs pointer"),
-    "half a model": (cut, "is not a whole ONNX file"),
+    "half a model": (cut, "is not a complete ONNX file"),
     "unknown operator": (edited(unknown_operator), "model.onnx: This is an invalid model"),
     "newer format": (newer, "model.onnx: Unsupported model IR version: 99"),
     "channels first": (graph(layout="NCHW"), "batch x side x side x 3"),
@@ -343,12 +343,12 @@ def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, name):
 def test_scores_that_only_show_up_when_running_are_counted_too(workspace, folder):
     edited(any_output)(folder)
     fewer_rows(folder)
-    with pytest.raises(PrepError, match=r"gives 14 scores an image, but .* lists 13 tags"):
+    with pytest.raises(PrepError, match=r"gives 14 scores per image, but .* lists 13 tags"):
         run(workspace, folder, [photo(60, 80)])
 
 
 def test_no_folder_and_a_wrong_folder(workspace, tmp_path):
-    with pytest.raises(PrepError, match="needs a model folder"):
+    with pytest.raises(PrepError, match="needs a model: --model"):
         Wd14().models(workspace)
     with pytest.raises(PrepError, match=r"another kind \(BlipForCond\w+\): it has no model.onnx and selected_tags.csv"):
         Wd14(model=str(write_blip(tmp_path / "blip"))).models(workspace)

@@ -1,9 +1,8 @@
-"""CLIP: zero-shot tags from a label file of the user's, with an open_clip model."""
+"""CLIP: zero-shot tags from a label file, with a model of open_clip."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +14,7 @@ from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.vectors import PROVENANCE, VectorStore
 from pipeline.workspace import Workspace
-from taggers.clip.clip_model import ClipModel, embed_images, embed_texts, find_clip, load_clip
+from taggers.clip.clip_model import GET, ClipModel, embed_images, embed_texts, find_clip, load_clip
 from taggers.clip.embeddings import embed_cached
 from taggers.clip.labels import BUILT_IN_LABELS, LABEL_FORMAT, Label, fill_templates, parse_labels, read_labels
 from taggers.tagger import PredictFn, ScoringTagger
@@ -35,12 +34,11 @@ class LabelEmbeddings:
 
 @dataclass(frozen=True, kw_only=True)
 class Clip(ScoringTagger):
-    """Tags from a list of your own, judged by a CLIP model of open_clip, without any training.
+    """Tags from your own list of labels, scored by a CLIP model of open_clip, without training.
 
-    Labels of one [group] exclude each other: their scores are a softmax over the group. Any other
-    label is weighed against its opposite, a softmax of two. Embeddings of images are kept in
-    cache/embeddings, so another label file or floor infers nothing again, and prep check finds with them what looks
-    alike or unlike the rest.
+    Labels of one [group] exclude each other: their scores are a softmax over the group. Any other label is
+    scored against its opposite, in a softmax of two. Embeddings of images are kept in cache/embeddings: other
+    labels or another --min-score take no new inference, and prep check uses them to find outliers.
     """
 
     name: ClassVar[str] = "clip"
@@ -49,129 +47,151 @@ class Clip(ScoringTagger):
 
     model: str = option(
         "",
-        "Folder or hub id of an open_clip model, or with --pretrained the name of its architecture; "
-        "OpenAI's own weights need one that ends in -quickgelu.",
+        "Model: a folder or hub id of an open_clip model, or, with --pretrained, the name of its architecture. "
+        "OpenAI's weights need one that ends in -quickgelu.",
         cache_key=False,
         metavar="MODEL",
     )
     pretrained: str = option(
-        "", "Weights of that architecture, a local safetensors or PyTorch file.", cache_key=False, metavar="FILE"
+        "", "Weights of that architecture: a safetensors or PyTorch file.", cache_key=False, metavar="FILE"
     )
     labels: str = option(
         "",
-        f"Text file with the labels, from the workspace; none: a short list of prep's. {LABEL_FORMAT}",
+        f"Text file of labels; none: prep's short list for portraits. Relative paths start at the workspace. "
+        f"{LABEL_FORMAT}",
         cache_key=False,
         metavar="FILE",
     )
     template: tuple[str, ...] = option(
-        ["a photo of {}"], "Sentence around a label; of several, the mean of their embeddings is taken.", metavar="TEXT"
+        ["a photo of {}"],
+        "Prompt around a label, at {}. Repeat it for more: the mean of their embeddings is used.",
+        metavar="TEXT",
     )
     negative_template: tuple[str, ...] = option(
-        ["a photo without {}"], "What a label without group and opposite is weighed against.", metavar="TEXT"
+        ["a photo without {}"], "Prompt that labels without a group or an opposite are scored against.", metavar="TEXT"
     )
 
     def check(self) -> None:
-        for name, templates in (("template", self.template), ("against", self.negative_template)):
-            if bad := [text for text in templates if "{}" not in text] or ([] if templates else [""]):
-                raise PrepError(f"clip: {name} is {bad[0]!r}.", "It must hold {} where the label goes.")
+        for name, templates in (("template", self.template), ("negative-template", self.negative_template)):
+            if invalid := [text for text in templates if "{}" not in text] or ([] if templates else [""]):
+                raise PrepError(
+                    f"clip: {name} is {invalid[0]!r}.", f"It must have {{}} for the label: --{name} 'a photo of {{}}'"
+                )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        own = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()
-        source = find_clip(self.model, self.pretrained, workspace)
-        vectors = Model(PROVENANCE, source.key)  # says where prep check finds them
-        return (*source.models, *own, vectors, self.preparation("open_clip's own, as the model was trained"))
+        labels = (Model("labels", known_sha256(_label_file(self, workspace))),) if self.labels else ()
+        files = find_clip(self.model, self.pretrained, workspace)
+        vectors = Model(PROVENANCE, files.key)  # where prep check finds the embeddings
+        return (*files.models, *labels, vectors, self.preparation("open_clip's own, as the model was trained"))
 
     def load(self, workspace: Workspace) -> PredictFn:
-        labels = (
-            read_labels(_label_file(self, workspace))
-            if self.labels
-            else parse_labels(BUILT_IN_LABELS, "prep's own list")
+        if self.labels:
+            labels = read_labels(_label_file(self, workspace))
+        else:
+            labels = parse_labels(BUILT_IN_LABELS, "prep's own list")
+        files = find_clip(self.model, self.pretrained, workspace)
+        clip = load_clip(files, self.device)
+        return LabelPredictor(
+            self,
+            clip,
+            embed_labels(clip, labels, self),
+            VectorStore.of(workspace, files.key),
+            AdaptiveBatcher(self.inference_batch_size, self.signature),
         )
-        source = find_clip(self.model, self.pretrained, workspace)
-        net = load_clip(source, self.device)
-        store = VectorStore.of(workspace, source.key)
-        pieces = AdaptiveBatcher(self.inference_batch_size, self.signature)
-        return partial(predict, self, (net, embed_labels(net, labels, self), store, pieces))
 
 
-def embed_labels(net: ClipModel, labels: tuple[Label, ...], clip: Clip) -> LabelEmbeddings:
+@dataclass(frozen=True, slots=True)
+class LabelPredictor:
+    """Scores images with a loaded model and its embedded labels."""
+
+    options: Clip
+    clip: ClipModel
+    labels: LabelEmbeddings
+    store: VectorStore
+    batcher: AdaptiveBatcher
+
+    def __call__(self, images: list[np.ndarray]) -> list[list[Annotation]]:
+        """The labels from min_score up of each image, in the order of the label file."""
+        import numpy as np
+
+        rows = embed_cached(self.store, self._embed, images)
+        _check_finite(rows, self.options)
+        scores = np.round(label_scores(self.labels, rows, self.clip.scale), 4)
+        return [
+            [
+                Annotation(label.tag, "tag", label.group or "general", score, self.options.signature)
+                for label, score in zip(self.labels.labels, row, strict=True)
+                if score >= self.options.min_score
+            ]
+            for row in scores.tolist()
+        ]
+
+    def _embed(self, images: list[np.ndarray]) -> np.ndarray:
+        import numpy as np
+
+        return np.stack(self.batcher.run(lambda part: list(embed_images(self.clip, list(part))), images))
+
+
+def embed_labels(clip: ClipModel, labels: tuple[Label, ...], options: Clip) -> LabelEmbeddings:
     """The labels' embeddings, each distinct prompt embedded once; several templates are averaged on the sphere."""
     import numpy as np
 
-    sides = [(_positive(label, clip), _negative(label, clip)) for label in labels]
-    texts = list(dict.fromkeys(text for pair in sides for side in pair for text in side))
-    places = {text: place for place, text in enumerate(texts)}
-    rows = embed_texts(net, texts)
-    if not np.isfinite(rows).all():
-        raise PrepError(f"{clip.signature} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
+    prompts = [(_positive(label, options), _negative(label, options)) for label in labels]
+    texts = list(dict.fromkeys(text for pair in prompts for side in pair for text in side))
+    row_of = {text: row for row, text in enumerate(texts)}
+    rows = embed_texts(clip, texts)
+    _check_finite(rows, options)
 
     def mean(side: tuple[str, ...]) -> np.ndarray:
-        # A grouped label has no opposite: zeros, never read.
-        vector = rows[[places[text] for text in side]].mean(axis=0) if side else np.zeros(rows.shape[1], np.float32)
+        # A label of a group has no opposite: zeros, which are not used.
+        vector = rows[[row_of[text] for text in side]].mean(axis=0) if side else np.zeros(rows.shape[1], np.float32)
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12))
 
-    return LabelEmbeddings(
-        labels, np.stack([mean(side) for side, _ in sides]), np.stack([mean(side) for _, side in sides])
-    )
+    positive, opposite = ([mean(pair[side]) for pair in prompts] for side in (0, 1))
+    return LabelEmbeddings(labels, np.stack(positive), np.stack(opposite))
 
 
-def predict(
-    clip: Clip, tools: tuple[ClipModel, LabelEmbeddings, VectorStore, AdaptiveBatcher], images: list[np.ndarray]
-) -> list[list[Annotation]]:
-    """What the labels say about each image, in the order of the label file."""
-    import numpy as np
-
-    net, bank, store, pieces = tools
-
-    def infer(unknown: list[np.ndarray]) -> np.ndarray:
-        return np.stack(pieces.run(lambda piece: list(embed_images(net, list(piece))), unknown))
-
-    rows = embed_cached(store, infer, images)
-    if not np.isfinite(rows).all():
-        raise PrepError(f"{clip.signature} gives embeddings that are not numbers (nan).", "Its weights are damaged.")
-    table = np.round(label_scores(bank, rows, net.scale), 4)
-    return [
-        [
-            Annotation(label.tag, "tag", label.group or "general", score, clip.signature)
-            for label, score in zip(bank.labels, line, strict=True)
-            if score >= clip.min_score
-        ]
-        for line in table.tolist()
-    ]
-
-
-def label_scores(bank: LabelEmbeddings, rows: np.ndarray, scale: float) -> np.ndarray:
+def label_scores(labels: LabelEmbeddings, rows: np.ndarray, scale: float) -> np.ndarray:
     """Scores of unit embeddings, n x labels, 0 to 1: softmax of `scale` x cosine over the group or the pair.
 
     Zero-shot classification of Radford et al., 2021 (arXiv:2103.00020), section 3.1.2.
     """
     import numpy as np
 
-    wide = rows.astype(np.float64)
-    yes = scale * (wide @ bank.positive.T.astype(np.float64))
-    no = scale * (wide @ bank.opposite.T.astype(np.float64))
-    result = 1 / (1 + np.exp(np.clip(no - yes, -700, 700)))
+    embeddings = rows.astype(np.float64)
+    positive = scale * (embeddings @ labels.positive.T.astype(np.float64))
+    opposite = scale * (embeddings @ labels.opposite.T.astype(np.float64))
+    scores = 1 / (1 + np.exp(np.clip(opposite - positive, -700, 700)))
     groups: dict[str, list[int]] = {}
-    for place, label in enumerate(bank.labels):
-        groups.setdefault(label.group, []).append(place)
-    for name, places in groups.items():
+    for column, label in enumerate(labels.labels):
+        groups.setdefault(label.group, []).append(column)
+    for name, columns in groups.items():
         if name:
-            powers = np.exp(yes[:, places] - yes[:, places].max(axis=1, keepdims=True))
-            result[:, places] = powers / powers.sum(axis=1, keepdims=True)
-    return np.asarray(result)
+            powers = np.exp(positive[:, columns] - positive[:, columns].max(axis=1, keepdims=True))
+            scores[:, columns] = powers / powers.sum(axis=1, keepdims=True)
+    return np.asarray(scores)
 
 
-def _positive(label: Label, clip: Clip) -> tuple[str, ...]:
-    return (label.prompt,) if label.prompt else fill_templates(label.tag, clip.template)
+def _check_finite(rows: np.ndarray, options: Clip) -> None:
+    import numpy as np
+
+    if not np.isfinite(rows).all():
+        raise PrepError(
+            f"{options.signature} gives embeddings that are not numbers (nan): its weights are damaged.", GET
+        )
 
 
-def _negative(label: Label, clip: Clip) -> tuple[str, ...]:
-    """The prompts for what a label is not: its own opposite, else the general sentence against it."""
+def _positive(label: Label, options: Clip) -> tuple[str, ...]:
+    return (label.prompt,) if label.prompt else fill_templates(label.tag, options.template)
+
+
+def _negative(label: Label, options: Clip) -> tuple[str, ...]:
+    """The prompts of a label's opposite: its own, else those of the negative template."""
     if label.group:
         return ()
     if not label.opposite:
-        return fill_templates(label.tag, clip.negative_template)
-    return (label.opposite,) if label.prompt else fill_templates(label.opposite, clip.template)
+        return fill_templates(label.tag, options.negative_template)
+    return (label.opposite,) if label.prompt else fill_templates(label.opposite, options.template)
 
 
 def _label_file(clip: Clip, workspace: Workspace) -> Path:

@@ -1,4 +1,4 @@
-"""Images and captions through a CLIP model, each once: what it says is kept by content."""
+"""A cache of CLIP embeddings of images, by the hash of their pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Infer = Callable[["list[np.ndarray]"], "np.ndarray"]  # uint8 RGB images to floa
 
 
 def embed_cached(store: VectorStore, infer: Infer, images: list[np.ndarray]) -> np.ndarray:
-    """Embeddings of H x W x 3 uint8 RGB images, n x size float32; `infer` sees only unknown ones, each once."""
+    """Embeddings of H x W x 3 uint8 RGB images, n x size float32; `infer` gets each new one once."""
     import numpy as np
 
     keys = [pixel_hash(image) for image in images]
@@ -23,7 +23,7 @@ def embed_cached(store: VectorStore, infer: Infer, images: list[np.ndarray]) -> 
     unknown = {key: image for key, image in zip(keys, images, strict=True) if key not in rows}
     if unknown:
         for key, row in zip(unknown, infer(list(unknown.values())), strict=True):
-            if np.isfinite(row).all():  # what is no number is the caller's to tell, never to keep
+            if np.isfinite(row).all():  # the caller reports nan; it is never stored
                 store.put(key, row)
             rows[key] = row
     return np.stack([rows[key] for key in keys]).astype(np.float32)

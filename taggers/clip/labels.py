@@ -1,4 +1,4 @@
-"""Label files: which tags CLIP chooses from, and the sentences that stand for each."""
+"""Label files: the tags that CLIP scores, and the prompts of each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pipeline.errors import PrepError
 from pipeline.tag_text import format_tag, normalize_tag
 
 LABEL_FORMAT = (
-    "One label a line; '[pose]' begins a group of labels of which one is true, '[]' ends it; "
-    "'label | its opposite', 'label = prompt' and 'label = prompt | opposite prompt' say more."
+    "One label per line; '[pose]' begins a group of labels of which one is true, '[]' ends it; "
+    "'label | opposite', 'label = prompt' and 'label = prompt | opposite prompt' are possible too."
 )
-# What a set of portraits is most often asked; each line as in a user's own file.
+# Common labels for portraits, in the format of a label file.
 BUILT_IN_LABELS = """
 [medium]
 photo = a photograph
@@ -45,16 +45,16 @@ text = a picture with text on it | a picture without any text
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A tag and what stands for it: prompts as written, or words that go into the templates."""
+    """A tag, and its prompt or the words that go into the templates."""
 
     tag: str
-    group: str  # empty: the label is judged alone
-    prompt: str  # empty: the templates make it
-    opposite: str  # a prompt if `prompt` is one, else words for the templates; empty: none was given
+    group: str  # empty: the label is scored against its opposite
+    prompt: str  # empty: made from the templates
+    opposite: str  # a prompt if `prompt` is given, else words for the templates; empty: none
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
-    """The labels of a UTF-8 text file; PrepError names the line that is none."""
+    """The labels of a UTF-8 text file; PrepError names the line that cannot be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -82,7 +82,7 @@ def parse_labels(text: str, where: str) -> tuple[Label, ...]:
             continue
         label = _label(line, group, f"{where}, line {number}")
         if normalize_tag(label.tag) in labels:
-            raise PrepError(f"{where}, line {number}: {label.tag!r} is there twice.", "Delete one of the lines.")
+            raise PrepError(f"{where}, line {number}: {label.tag!r} is listed twice.", "Delete one of the lines.")
         labels[normalize_tag(label.tag)] = label
         if group:
             sizes[group] += 1
@@ -94,19 +94,19 @@ def parse_labels(text: str, where: str) -> tuple[Label, ...]:
 
 
 def fill_templates(words: str, templates: tuple[str, ...]) -> tuple[str, ...]:
-    """The sentences that the templates make of some words; underscores become spaces."""
+    """The prompts that the templates make from some words; underscores become spaces."""
     return tuple(template.replace("{}", format_tag(words)) for template in templates)
 
 
 def _label(line: str, group: str, where: str) -> Label:
     text, equals, rest = (part.strip() for part in f" {line} ".partition(" = "))
     body = rest if equals else text
-    says, bar, opposite = (part.strip() for part in f" {body} ".partition(" | "))
+    positive, bar, opposite = (part.strip() for part in f" {body} ".partition(" | "))
     if bar and group:
         raise PrepError(
-            f"{where}: {line!r} names an opposite inside the group [{group}].",
-            "In a group the other labels are the opposite; end it with a line '[]' before.",
+            f"{where}: {line!r} has an opposite inside the group [{group}].",
+            "In a group the other labels are its opposite; end the group before with a line '[]'.",
         )
-    if not text or not says or (bar and not opposite) or not line.isprintable():
+    if not text or not positive or (bar and not opposite) or not line.isprintable():
         raise PrepError(f"{where}: {line!r} is no label.", LABEL_FORMAT)
-    return Label(text if equals else says, group, says if equals else "", opposite)
+    return Label(text if equals else positive, group, positive if equals else "", opposite)

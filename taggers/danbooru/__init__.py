@@ -1,1 +1,1 @@
-"""Taggers of Danbooru's words: networks with one score for each of thousands of tags."""
+"""Taggers with Danbooru's tags: networks with one score for each of thousands of tags."""

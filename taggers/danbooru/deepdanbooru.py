@@ -1,4 +1,4 @@
-"""DeepDanbooru: Danbooru tags from AUTOMATIC1111's PyTorch file or a KichangKim project exported to ONNX."""
+"""DeepDanbooru: Danbooru tags by AUTOMATIC1111's PyTorch file, or by a project of KichangKim's exported to ONNX."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model-resnet_custom_v3.pt"
 PROJECT, TAGS, MODEL = "project.json", "tags.txt", "model.onnx"
-CATEGORIES = "categories.json"  # not every project has it
+CATEGORIES = "categories.json"  # optional
 SIDE = 512  # pixels, of the released model
-RATING_PREFIX = "rating:"  # what its ratings begin with in the list of tags
-CPU_BATCH = 4  # images at once: an image's activations take 200 MB
+RATING_PREFIX = "rating:"  # of ratings in the list of tags
+CPU_BATCH = 4  # images in one call: the activations of each take 200 MB
 GET = (
     f"Get it: prep models pull deepdanbooru (644 MB). Or copy {WEIGHTS}, or a project's {PROJECT}, {TAGS} and {MODEL}, "
     "into a folder, then: prep tag deepdanbooru --model FOLDER"
@@ -42,9 +42,9 @@ GET = (
 
 @dataclass(frozen=True, kw_only=True)
 class DeepDanbooru(ScoringTagger):
-    """Danbooru tags and a rating, as in AUTOMATIC1111's web UI, or from a KichangKim project in ONNX form.
+    """Danbooru tags and a rating, as in AUTOMATIC1111's web UI, or by a project of KichangKim's in ONNX format.
 
-    Every score from `floor` up is kept, and all ratings; merge applies the thresholds.
+    Records every score from --min-score up, and all ratings; prep merge applies the thresholds.
     """
 
     name: ClassVar[str] = "deepdanbooru"
@@ -52,25 +52,25 @@ class DeepDanbooru(ScoringTagger):
 
     model: str = option(
         "",
-        f"Model's name, deepdanbooru, or a folder with {WEIGHTS}, or with {PROJECT}, {TAGS} and {MODEL}; a relative "
-        "path starts at the workspace.",
+        f"Model: the name deepdanbooru, or a folder with {WEIGHTS}, or with {PROJECT}, {TAGS} and {MODEL}. Relative "
+        "paths start at the workspace.",
         cache_key=False,
         metavar="NAME|FOLDER",
     )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        form, found = find_deepdanbooru(self.model, workspace)
-        extra = (CATEGORIES,) if form is PROJECT_FORMAT and (found.folder / CATEGORIES).is_file() else ()
-        return (*model_hashes(found, form.files + extra), self.preparation(form.preprocess))
+        format, found = find_deepdanbooru(self.model, workspace)
+        extra = (CATEGORIES,) if format is PROJECT_FORMAT and (found.folder / CATEGORIES).is_file() else ()
+        return (*model_hashes(found, format.files + extra), self.preparation(format.preprocess))
 
     def load(self, workspace: Workspace) -> PredictFn:
-        form, found = find_deepdanbooru(self.model, workspace)
-        return form.load(self, found.folder)
+        format, found = find_deepdanbooru(self.model, workspace)
+        return format.load(self, found.folder)
 
 
 @dataclass(frozen=True, slots=True)
 class DeepDanbooruFormat:
-    """A form in which DeepDanbooru comes."""
+    """A format of DeepDanbooru models."""
 
     files: tuple[str, ...]
     load: Callable[[DeepDanbooru, Path], PredictFn]
@@ -78,61 +78,59 @@ class DeepDanbooruFormat:
 
 
 def find_deepdanbooru(model: str, workspace: Workspace) -> tuple[DeepDanbooruFormat, LocalModel]:
-    """The model's form and where it is; PrepError unless its files are there."""
+    """The model's format and where it is; PrepError unless its files exist."""
     if not model:
-        raise PrepError("deepdanbooru needs a model, and none is given.", GET)
-    faults = []
-    for form in (TORCH_FORMAT, PROJECT_FORMAT):
+        raise PrepError("deepdanbooru needs a model: --model is not given.", GET)
+    errors = []
+    for format in (TORCH_FORMAT, PROJECT_FORMAT):
         try:
-            return form, find_model(model, workspace, form.files)
+            return format, find_model(model, workspace, format.files)
         except PrepError as error:
-            faults.append(error)
+            errors.append(error)
     is_project = (workspace.source(model) / PROJECT).is_file()
-    fault = faults[is_project]
-    raise PrepError(fault.wrong, fault.hint if "prep models" in fault.hint else GET) from None
+    best = errors[is_project]
+    raise PrepError(best.wrong, best.hint if "prep models" in best.hint else GET) from None
 
 
 def load_torch(tagger: DeepDanbooru, folder: Path) -> PredictFn:
-    """AUTOMATIC1111's file: tensors by name, and the list of tags among them."""
-
+    """AUTOMATIC1111's file, of tensors by name and the list of tags (github.com/AUTOMATIC1111/TorchDeepDanbooru)."""
     tensors, tags = read_weights(folder / WEIGHTS)
-    listing = TagList([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.signature, GET)
+    tag_list = TagList([_tag(tag, "general") for tag in tags], WEIGHTS, WEIGHTS, tagger.signature, GET)
     device = torch_device(tagger.device)
     network = deepdanbooru_net.build(tensors).to(device)
-    chunk = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-    infer = partial(
-        _infer,
-        partial(_scores, network, device, listing),
-        AdaptiveBatcher(chunk, tagger.signature),
-        listing,
-        tagger.min_score,
-    )
-    return PreparedPredictor(partial(letterbox, side=SIDE), infer, chunk)
+    batch_size = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+    batcher = AdaptiveBatcher(batch_size, tagger.signature)
+
+    def infer(arrays: list[np.ndarray]) -> list[list[Annotation]]:
+        rows = batcher.run(partial(_predict_scores, network, device, tag_list), arrays)
+        return [annotate(row, tag_list, tagger.min_score) for row in rows]
+
+    return PreparedPredictor(partial(letterbox, side=SIDE), infer, batch_size)
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The 357 tensors of the network and its tags, checked; nothing in the file is executed.
+    """The 357 tensors of the network and its tags, checked; no code in the file is executed.
 
-    PrepError for anything else: a pickle of other things, half a download, another model's weights.
+    PrepError for anything else: a pickle of other things, an incomplete download, another model's weights.
     """
     import pickle
 
     import torch
 
-    broken = f"{path} is not a whole PyTorch file ({path.stat().st_size:,} bytes)."
+    damaged = f"{path} is not a complete PyTorch file ({path.stat().st_size:,} bytes)."
     try:
-        plain = torch.load(path, map_location="cpu", weights_only=True)
+        data = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         with path.open("rb") as file:
             is_pickle = file.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-        unsafe = f"{path} holds more than tensors and names: it is not read, since it may run code."
-        raise PrepError(unsafe if is_pickle else broken, GET) from None
+        unsafe = f"{path} holds more than tensors and names: it is not loaded, since it could run code."
+        raise PrepError(unsafe if is_pickle else damaged, GET) from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError, OSError):
-        raise PrepError(broken, GET) from None
-    tags = plain.get("tags") if isinstance(plain, dict) else None
+        raise PrepError(damaged, GET) from None
+    tags = data.get("tags") if isinstance(data, dict) else None
     if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) and tag for tag in tags):
-        raise PrepError(f"{path} has no list of tags: it is another kind of model.", GET)
-    tensors = {name: tensor for name, tensor in plain.items() if name != "tags"}
+        raise PrepError(f"{path} has no list of tags: it is another model.", GET)
+    tensors = {name: tensor for name, tensor in data.items() if name != "tags"}
     _check_shapes(path, tensors, len(tags))
     return tensors, tags
 
@@ -140,61 +138,60 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
 def _check_shapes(path: Path, tensors: dict[str, Any], tags: int) -> None:
     import torch
 
-    other = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
+    not_tensors = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
     found = {name: tensor.shape for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
     try:
-        wanted = deepdanbooru_net.shapes(found, tags)
+        expected = deepdanbooru_net.shapes(found, tags)
     except (KeyError, IndexError) as error:
-        raise PrepError(f"{path} has no weights {error}: it is another kind of model.", GET) from None
-    wrong = [*other, *(wanted.keys() - found.keys()), *(found.keys() - wanted.keys())]
+        raise PrepError(f"{path} has no weights {error}: it is another model.", GET) from None
+    wrong = [*not_tensors, *(expected.keys() ^ found.keys())]
     if wrong:
         raise PrepError(f"{path} has other weights than resnet_custom_v3 ({min(map(str, wrong))}).", GET)
-    for name, shape in wanted.items():
+    for name, shape in expected.items():
         if tuple(found[name]) != shape:
-            have = " x ".join(map(str, found[name]))
-            raise PrepError(f"{path}: {name} is {have}, not {' x '.join(map(str, shape))}.", GET)
+            actual = " x ".join(map(str, found[name]))
+            raise PrepError(f"{path}: {name} is {actual}, not {' x '.join(map(str, shape))}.", GET)
 
 
 def load_project(tagger: DeepDanbooru, folder: Path) -> PredictFn:
-    """A KichangKim project folder whose model was exported to ONNX: N x side x side x 3, RGB from 0 to 1."""
+    """A project of KichangKim's whose model was exported to ONNX: N x side x side x 3, RGB from 0 to 1."""
     side = read_side(folder / PROJECT)
-    tags = read_tags(folder)
-    listing = TagList(tags, TAGS, MODEL, tagger.signature, GET)
-    net = load_tag_model(folder / MODEL, listing, InputContract("NHWC", side), tagger.device)
-    if net.side != side:
-        raise PrepError(f"{folder / MODEL} takes {net.side} pixels, but {PROJECT} beside it says {side}.", GET)
-    return tag_predictor(net, listing, partial(letterbox_area, side=side), tagger.min_score)
+    tag_list = TagList(read_tags(folder), TAGS, MODEL, tagger.signature, GET)
+    model = load_tag_model(folder / MODEL, tag_list, InputContract("NHWC", side), tagger.device)
+    if model.side != side:
+        raise PrepError(f"{folder / MODEL} takes {model.side} pixels, but its {PROJECT} says {side}.", GET)
+    return tag_predictor(model, tag_list, partial(letterbox_area, side=side), tagger.min_score)
 
 
 def read_side(path: Path) -> int:
-    """The side of the square images that a project is for, in pixels."""
+    """The side in pixels of the square images that a project takes."""
     try:
-        plain = json.loads(path.read_text(encoding="utf-8-sig"))
-        width, height = plain["image_width"], plain["image_height"]
+        project = json.loads(path.read_text(encoding="utf-8-sig"))
+        width, height = project["image_width"], project["image_height"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise PrepError(f"{path} is no project of DeepDanbooru: it has no image_width and image_height.", GET) from None
+        raise PrepError(f"{path} is no DeepDanbooru project: it has no image_width and image_height.", GET) from None
     if type(width) is not int or width != height or width < 1:
-        raise PrepError(f"{path} is for images of {width} x {height}; only squares are known.", GET)
+        raise PrepError(f"{path} is for images of {width} x {height}; prep supports only squares.", GET)
     return width
 
 
 def read_tags(folder: Path) -> list[ModelTag]:
-    """tags.txt, one a line, in the categories of categories.json where there is one."""
+    """The tags of tags.txt, one per line, in the categories of categories.json if it exists."""
     path = folder / TAGS
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
         starts = [("general", 0)]
         if (folder / CATEGORIES).is_file():
             path = folder / CATEGORIES
-            plain = json.loads(path.read_text(encoding="utf-8-sig"))
-            starts = [(str(one["name"]).lower(), int(one["start_index"])) for one in plain]
+            categories = json.loads(path.read_text(encoding="utf-8-sig"))
+            starts = [(str(entry["name"]).lower(), int(entry["start_index"])) for entry in categories]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PrepError(f"{path} is not a list of DeepDanbooru's: {error}.", GET) from None
+        raise PrepError(f"{path} is not a list of tags or categories: {error}.", GET) from None
     texts = [line.rstrip("\r") for line in lines]
     texts = texts[:-1] if texts[-1] == "" else texts
     if not texts or not all(texts):
         raise PrepError(f"{folder / TAGS} lists {'an empty tag' if texts else 'no tags'}.", GET)
-    starts.sort(key=lambda one: one[1])
+    starts.sort(key=lambda start: start[1])
     return [
         _tag(text, next((name for name, start in reversed(starts) if start <= n), "general"))
         for n, text in enumerate(texts)
@@ -202,29 +199,21 @@ def read_tags(folder: Path) -> list[ModelTag]:
 
 
 def _tag(text: str, category: str) -> ModelTag:
-    """A tag of the list; its ratings stand among the others and are told by how they begin."""
+    """A tag of the list; ratings are tags that begin with 'rating:'."""
     if text.startswith(RATING_PREFIX) and text != RATING_PREFIX:
         return ModelTag(text.removeprefix(RATING_PREFIX), "rating", "rating")
     return ModelTag(text, "tag", category)
 
 
-def _infer(
-    scores: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
-    pieces: AdaptiveBatcher,
-    listing: TagList,
-    floor: float,
-    arrays: list[np.ndarray],
-) -> list[list[Annotation]]:
-    return [annotate(row, listing, floor) for row in pieces.run(scores, arrays)]
-
-
-def _scores(network: Any, device: torch.device, listing: TagList, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+def _predict_scores(
+    network: Any, device: torch.device, tag_list: TagList, arrays: Sequence[np.ndarray]
+) -> Sequence[np.ndarray]:
     import numpy as np
     import torch
 
     with torch.inference_mode():
         scores = network(torch.from_numpy(np.stack(arrays)).to(device)).cpu().numpy()
-    check_scores(scores, len(arrays), listing)
+    check_scores(scores, len(arrays), tag_list)
     return list(scores)
 
 

@@ -1,7 +1,7 @@
-"""The network of DeepDanbooru's resnet_custom_v3, as AUTOMATIC1111's model-resnet_custom_v3.pt names its weights.
+"""The network of DeepDanbooru's resnet_custom_v3, with the weight names of AUTOMATIC1111's model-resnet_custom_v3.pt.
 
-A residual network with bottleneck blocks whose batch normalization is folded into the convolutions:
-179 of them, numbered in the order in which an ONNX graph computed them, n_Conv_0 to n_Conv_178.
+A ResNet with bottleneck blocks (KichangKim/DeepDanbooru, resnet_custom_v3) whose batch normalization is folded into
+its 179 convolutions. These are numbered in the order of the ONNX graph that they come from, n_Conv_0 to n_Conv_178.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 STAGES = (3, 8, 20, 20, 3, 3)  # blocks; the first of each changes the number of channels
-SHORTCUT_LAST = 3  # the stage whose first block has its shortcut's number after, not before, the others
+SHORTCUT_LAST = 3  # the stage whose first block has its shortcut numbered after the other convolutions, not before
 STEM, HEAD = 0, 178
 
 
@@ -27,47 +27,47 @@ class Block:
     first: int  # 1 x 1, to a quarter of the channels
     middle: int  # 3 x 3
     last: int  # 1 x 1, to all channels
-    shortcut: int | None  # 1 x 1 past the others; None: the input itself
+    shortcut: int | None  # 1 x 1; None: the identity
     stride: int
 
 
 def blocks() -> Iterator[Block]:
-    """All blocks in order, with the numbers that their convolutions have in the file."""
+    """All blocks in order, with the numbers of their convolutions."""
     numbers = count(STEM + 1)
     for stage, length in enumerate(STAGES):
-        for place in range(length):
-            before = next(numbers) if place == 0 and stage != SHORTCUT_LAST else None
+        for position in range(length):
+            before = next(numbers) if position == 0 and stage != SHORTCUT_LAST else None
             first, middle, last = next(numbers), next(numbers), next(numbers)
-            after = next(numbers) if place == 0 and stage == SHORTCUT_LAST else None
-            stride = 2 if place == 0 and stage > 0 else 1
+            after = next(numbers) if position == 0 and stage == SHORTCUT_LAST else None
+            stride = 2 if position == 0 and stage > 0 else 1
             yield Block(first, middle, last, after if before is None else before, stride)
 
 
 def shapes(found: Mapping[str, torch.Size], tags: int) -> dict[str, tuple[int, ...]]:
-    """Every weight's name and shape, for the numbers of channels that the weights `found` have.
+    """Every weight's name and shape, with the numbers of channels that the weights `found` have.
 
-    KeyError or IndexError when what they are read from is not there.
+    KeyError or IndexError when one that decides a number of channels is missing.
     """
     width = found[f"n_Conv_{STEM}.weight"][0]
-    wanted: dict[str, tuple[int, ...]] = {f"n_Conv_{STEM}.weight": (width, 3, 7, 7)}
+    expected: dict[str, tuple[int, ...]] = {f"n_Conv_{STEM}.weight": (width, 3, 7, 7)}
     for block in blocks():
         out = found[f"n_Conv_{block.last}.weight"][0] if block.shortcut is not None else width
         middle = out // 4
-        wanted[f"n_Conv_{block.first}.weight"] = (middle, width, 1, 1)
-        wanted[f"n_Conv_{block.middle}.weight"] = (middle, middle, 3, 3)
-        wanted[f"n_Conv_{block.last}.weight"] = (out, middle, 1, 1)
+        expected[f"n_Conv_{block.first}.weight"] = (middle, width, 1, 1)
+        expected[f"n_Conv_{block.middle}.weight"] = (middle, middle, 3, 3)
+        expected[f"n_Conv_{block.last}.weight"] = (out, middle, 1, 1)
         if block.shortcut is not None:
-            wanted[f"n_Conv_{block.shortcut}.weight"] = (out, width, 1, 1)
+            expected[f"n_Conv_{block.shortcut}.weight"] = (out, width, 1, 1)
         width = out
-    biases = {name.replace("weight", "bias"): shape[:1] for name, shape in wanted.items()}
-    return {**wanted, **biases, f"n_Conv_{HEAD}.weight": (tags, width, 1, 1)}  # the head has no bias
+    biases = {name.replace("weight", "bias"): shape[:1] for name, shape in expected.items()}
+    return {**expected, **biases, f"n_Conv_{HEAD}.weight": (tags, width, 1, 1)}  # the head has no bias
 
 
 def build(weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """The network with these weights, float32; RuntimeError or KeyError when they are not its own.
+    """The network with these weights, float32; RuntimeError or KeyError when they do not fit.
 
-    It takes N x H x W x 3 float32, RGB from 0 to 1, and gives N x tags probabilities. The paddings are
-    those of TensorFlow's SAME for even sizes: where a stride is 2, the odd row lies below and right.
+    From N x H x W x 3 float32, RGB from 0 to 1, to N x tags probabilities. Paddings are those of TensorFlow's SAME
+    for even sizes: with stride 2, the odd row and column are added at the bottom and the right.
     """
     import torch
     from torch import nn
@@ -103,7 +103,7 @@ def build(weights: Mapping[str, torch.Tensor]) -> nn.Module:
                 x = self.block(block, x)
             return self.conv(HEAD, x).mean(dim=(2, 3)).sigmoid()
 
-    with torch.device("meta"):  # no memory for weights that are replaced at once
+    with torch.device("meta"):  # allocates no weights, as load_state_dict assigns them
         network = ResnetCustomV3()
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     return network.eval().requires_grad_(False)

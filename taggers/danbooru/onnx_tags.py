@@ -1,4 +1,4 @@
-"""ONNX models that turn images into one score a tag: opened, checked, and run in the batches they take."""
+"""ONNX models with one score per tag: loaded, checked, and run in the batches that they take."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 Layout = Literal["NHWC", "NCHW"]
-LAYOUTS: dict[Layout, tuple[int, int, int, str]] = {  # where the channels, height and width stand
+LAYOUTS: dict[Layout, tuple[int, int, int, str]] = {  # the axes of channels, height and width
     "NHWC": (3, 1, 2, "batch x side x side x 3"),
     "NCHW": (1, 2, 3, "batch x 3 x side x side"),
 }
 _FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 GPU_BATCH = 32  # images in one call on a GPU, or what memory allows
-IMAGES_PER_WORKER = 4  # images for each lane of a CPU before they wait for one another: what runs on when one is slow
+IMAGES_PER_WORKER = 4  # images per CPU worker in one call, so that workers rarely wait for the slowest one
 
 
 @dataclass(frozen=True, slots=True)
 class InputContract:
-    """What a form of model expects and gives, as far as its file does not say."""
+    """What a format of models expects and returns, as far as their files do not say."""
 
     layout: Layout
     side: int  # pixels, where the file leaves the size open
-    logits: bool = False  # it gives logits, and the sigmoid is ours to take
+    logits: bool = False  # the outputs are logits, not probabilities
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,45 +49,48 @@ class OnnxTagModel:
     side: int  # pixels
     batch: int  # images in one call; 0: any number
     logits: bool
-    workers: Executor  # threads that call it
-    max_images: int  # images that are on their way through it
+    workers: Executor  # threads that call the session
+    max_images: int  # images in all calls that run at once
 
 
-def load_tag_model(path: Path, listing: TagList, contract: InputContract, device: str) -> OnnxTagModel:
-    """Load the model; PrepError when it is no ONNX file, or not one that turns images into one score a tag."""
-    session = open_session(path, device, listing.hint)
-    (source, *others), outputs = session.get_inputs(), session.get_outputs()
-    side = _side(list(source.shape), contract) if not others and source.type in _FLOATS else 0
+def load_tag_model(path: Path, tag_list: TagList, contract: InputContract, device: str) -> OnnxTagModel:
+    """Load the model; PrepError when it is no ONNX file, or takes no images or gives no score per tag."""
+    session = open_session(path, device, tag_list.hint)
+    source = session.get_inputs()[0]
+    side = _side(list(source.shape), contract) if len(session.get_inputs()) == 1 and source.type in _FLOATS else 0
     if side < 1:
         raise PrepError(
-            f"{path} takes {source.type} of shape {source.shape}; models of this form take floats of "
+            f"{path} takes {source.type} of shape {source.shape}; models of this format take floats of "
             f"{LAYOUTS[contract.layout][3]}.",
-            listing.hint,
-        )
-    # Copies with embeddings have two outputs; the scores are those with one number a tag.
-    tags = len(listing.tags)
-    scores = [o for o in outputs if len(o.shape) == 2 and (o.shape[1] == tags or not isinstance(o.shape[1], int))]
-    if not scores:
-        found = " and ".join(str(o.shape[-1]) for o in outputs if o.shape)
-        raise PrepError(
-            f"{path} has {found} outputs, but {listing.file} beside it lists {tags} tags: they do not match.",
-            listing.hint,
+            tag_list.hint,
         )
     fixed = source.shape[0] if isinstance(source.shape[0], int) and source.shape[0] > 0 else 0
-    # On a CPU each call has one image, whose scores then do not depend on its neighbours at all.
+    # On a CPU each call has one image, so its scores do not depend on other images at all.
     on_gpu = CUDA in session.get_providers()
     batch, threads = fixed or (0 if on_gpu else 1), worker_count(device)
     return OnnxTagModel(
         session,
-        source.name,
-        scores[0].name,
-        _FLOATS[source.type],
-        side,
-        batch,
-        contract.logits,
-        ThreadPoolExecutor(threads, thread_name_prefix="lane"),
-        GPU_BATCH if on_gpu else threads * IMAGES_PER_WORKER * batch,
+        input=source.name,
+        output=_score_output(path, session.get_outputs(), tag_list),
+        dtype=_FLOATS[source.type],
+        side=side,
+        batch=batch,
+        logits=contract.logits,
+        workers=ThreadPoolExecutor(threads, thread_name_prefix="onnx"),
+        max_images=GPU_BATCH if on_gpu else threads * IMAGES_PER_WORKER * batch,
     )
+
+
+def _score_output(path: Path, outputs: Sequence[Any], tag_list: TagList) -> str:
+    """The name of the output with one number per tag; models with embeddings have two outputs."""
+    tags = len(tag_list.tags)
+    scores = [o for o in outputs if len(o.shape) == 2 and (o.shape[1] == tags or not isinstance(o.shape[1], int))]
+    if not scores:
+        sizes = " and ".join(str(o.shape[-1]) for o in outputs if o.shape)
+        raise PrepError(
+            f"{path} has {sizes} outputs, but its {tag_list.file} lists {tags} tags: they do not match.", tag_list.hint
+        )
+    return str(scores[0].name)
 
 
 def _side(shape: list[Any], contract: InputContract) -> int:
@@ -100,61 +103,61 @@ def _side(shape: list[Any], contract: InputContract) -> int:
 
 
 def tag_predictor(
-    net: OnnxTagModel, listing: TagList, prepare: Callable[[np.ndarray], np.ndarray], min_score: float
+    model: OnnxTagModel, tag_list: TagList, prepare: Callable[[np.ndarray], np.ndarray], min_score: float
 ) -> PreparedPredictor:
-    """The model's look; `prepare` makes the array it takes, and scores from `floor` up are said."""
+    """The model's predictor; `prepare` makes its input array, and scores from `min_score` up are recorded."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    pieces = AdaptiveBatcher(net.max_images, listing.signature, faults=(state.RuntimeException, state.Fail, state.EPFail))
-    return PreparedPredictor(prepare, partial(predict_tags, net, listing, min_score, pieces), GPU_BATCH)
+    faults = (state.RuntimeException, state.Fail, state.EPFail)
+    batcher = AdaptiveBatcher(model.max_images, tag_list.signature, faults=faults)
+
+    def infer(arrays: list[np.ndarray]) -> list[list[Annotation]]:
+        rows = batcher.run(partial(predict_scores, model, tag_list), arrays)
+        return [annotate(row, tag_list, min_score) for row in rows]
+
+    return PreparedPredictor(prepare, infer, GPU_BATCH)
 
 
-def predict_tags(
-    net: OnnxTagModel, listing: TagList, floor: float, pieces: AdaptiveBatcher, arrays: list[np.ndarray]
-) -> list[list[Annotation]]:
-    """What the model says about each prepared image, in the order of its list of tags."""
-    return [annotate(row, listing, floor) for row in pieces.run(partial(_rows, net, listing), arrays)]
-
-
-def _rows(net: OnnxTagModel, listing: TagList, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+def predict_scores(model: OnnxTagModel, tag_list: TagList, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """One row of probabilities per image, in the order of the list of tags."""
     import numpy as np
 
     def run(batch: np.ndarray) -> np.ndarray:
-        rows: np.ndarray = net.session.run([net.output], {net.input: batch.astype(net.dtype, copy=False)})[0]
+        rows: np.ndarray = model.session.run([model.output], {model.input: batch.astype(model.dtype, copy=False)})[0]
         return rows
 
-    runs = [net.workers.submit(run, batch) for batch in _batches(arrays, net.batch or len(arrays))]
+    runs = [model.workers.submit(run, batch) for batch in _batches(arrays, model.batch or len(arrays))]
     wait(runs, return_when=FIRST_EXCEPTION)
-    wait([one for one in runs if not one.cancel()])  # after a fault too: who tries again with less finds memory free
+    wait([future for future in runs if not future.cancel()])  # after a fault too, so that a retry finds free memory
     scores: np.ndarray = np.concatenate(_results(runs)).astype(np.float32, copy=False)[: len(arrays)]
-    if net.logits:
-        scores = sigmoid(scores, listing)
-    check_scores(scores, len(arrays), listing)
+    if model.logits:
+        scores = sigmoid(scores, tag_list)
+    check_scores(scores, len(arrays), tag_list)
     return list(scores)
 
 
 def _results(runs: list[Future[np.ndarray]]) -> list[np.ndarray]:
-    """What all of them gave; raises the fault of the one that had one."""
-    for fault in (one.exception() for one in runs if not one.cancelled()):
-        if fault:
-            raise fault
-    return [one.result() for one in runs]
+    """The results of all runs; raises the first exception of one that was not cancelled."""
+    for error in (future.exception() for future in runs if not future.cancelled()):
+        if error:
+            raise error
+    return [future.result() for future in runs]
 
 
-def sigmoid(logits: np.ndarray, listing: TagList) -> np.ndarray:
-    """1 / (1 + exp(-x)); PrepError when all lies in 0 to 1, which logits of a list of tags never do."""
+def sigmoid(logits: np.ndarray, tag_list: TagList) -> np.ndarray:
+    """1 / (1 + exp(-x)); PrepError when all values are from 0 to 1, as logits of many tags never are."""
     import numpy as np
 
     if logits.size and logits.min() >= 0 and logits.max() <= 1:
         raise PrepError(
-            f"{listing.signature} gives probabilities, and models of this form give logits: it is another kind of model.",
-            listing.hint,
+            f"{tag_list.signature} gives probabilities, but models of this format give logits: it is another model.",
+            tag_list.hint,
         )
     return (0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
 
 
 def _batches(arrays: Sequence[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Batches of exactly `size` images, the last one filled up with zeros."""
+    """Batches of exactly `size` images, the last one padded with zeros."""
     import numpy as np
 
     for start in range(0, len(arrays), size):

@@ -1,4 +1,4 @@
-"""From a model's scores, one a tag, to annotations; and what is said when scores and tags do not fit."""
+"""From a model's scores, one per tag, to annotations; and errors when scores and tags do not match."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelTag:
-    """What one output of the model stands for."""
+    """The tag of one output of a model."""
 
-    text: str  # as the model's list spells it, underscores and all; merge spells it
+    text: str  # as the model's list spells it, with underscores; merge changes the spelling
     kind: Kind
     category: str
 
 
 @dataclass(frozen=True, slots=True)
 class TagList:
-    """What a model's outputs stand for, in order, and what to say when they do not fit."""
+    """The tags of a model's outputs, in order, and what errors say when they do not match."""
 
     tags: list[ModelTag]
     file: str  # name of the file that lists them
@@ -37,38 +37,38 @@ class TagList:
         object.__setattr__(self, "ratings", ratings)
 
 
-def check_scores(scores: np.ndarray, images: int, listing: TagList) -> None:
-    """PrepError unless `scores` are probabilities, `images` rows of one a tag."""
+def check_scores(scores: np.ndarray, images: int, tag_list: TagList) -> None:
+    """PrepError unless `scores` are probabilities: `images` rows with one per tag."""
     import numpy as np
 
-    by, tags = listing.signature, len(listing.tags)
+    signature, tags, hint = tag_list.signature, len(tag_list.tags), tag_list.hint
     if scores.ndim != 2 or scores.shape[1] != tags:
-        found = scores.shape[-1] if scores.ndim else 0
+        count = scores.shape[-1] if scores.ndim else 0
         raise PrepError(
-            f"{by} gives {found} scores an image, but {listing.file} lists {tags} tags: they do not match.",
-            listing.hint,
+            f"{signature} gives {count} scores per image, but {tag_list.file} lists {tags} tags: they do not match.",
+            hint,
         )
     if len(scores) != images:
-        raise PrepError(f"{by} was given {images} images and says something about {len(scores)}.", listing.hint)
+        raise PrepError(f"{signature} gives scores of {len(scores)} images for {images}.", hint)
     if not np.isfinite(scores).all():
         raise PrepError(
-            f"{by} gives scores that are not numbers (nan).", f"Its {listing.model} is damaged. {listing.hint}"
+            f"{signature} gives scores that are not numbers (nan).", f"Its {tag_list.model} is damaged. {hint}"
         )
     low, high = float(scores.min(initial=1.0)), float(scores.max(initial=0.0))
     if low < -1e-3 or high > 1 + 1e-3:
-        raise PrepError(f"{by} gives scores from {low:.3g} to {high:.3g}, which are no probabilities.", listing.hint)
+        raise PrepError(f"{signature} gives scores from {low:.3g} to {high:.3g}, which are no probabilities.", hint)
 
 
-def annotate(scores: np.ndarray, listing: TagList, min_score: float) -> list[Annotation]:
-    """One image's annotations, in the list's order: all ratings, and the tags with at least `floor`."""
+def annotate(scores: np.ndarray, tag_list: TagList, min_score: float) -> list[Annotation]:
+    """One image's annotations, in the list's order: all ratings, and the tags with at least `min_score`."""
     import numpy as np
 
-    # Most of 10,000 tags score next to nothing: numpy leaves them out, Python rounds the rest.
-    worth = scores >= min_score - 1e-3
-    worth[list(listing.ratings)] = True
-    rows = [(listing.tags[n], round(min(max(float(scores[n]), 0.0), 1.0), 4)) for n in np.flatnonzero(worth)]
+    # Most of 10,000 tags have almost no score: numpy leaves them out, Python rounds the others.
+    candidates = scores >= min_score - 1e-3
+    candidates[list(tag_list.ratings)] = True
+    rows = [(tag_list.tags[n], round(min(max(float(scores[n]), 0.0), 1.0), 4)) for n in np.flatnonzero(candidates)]
     return [
-        Annotation(tag.text, tag.kind, tag.category, score, listing.signature)
+        Annotation(tag.text, tag.kind, tag.category, score, tag_list.signature)
         for tag, score in rows
         if tag.kind == "rating" or score >= min_score
     ]

@@ -1,4 +1,4 @@
-"""WD14: SmilingWolf's taggers of Danbooru tags and those of cl_tagger's form, as ONNX models with a list of tags."""
+"""WD14: SmilingWolf's taggers of Danbooru tags, and models in cl_tagger's format, as ONNX files."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     import numpy as np
 
 MODEL, TAGS = "model.onnx", "selected_tags.csv"
-SIDE = 448  # pixels: what all of these models were trained with, should the file leave it open
+SIDE = 448  # pixels: what all these models were trained with, where the file leaves it open
 GET = (
-    "Get one, for instance SmilingWolf/wd-vit-tagger-v3: prep models pull wd-vit-tagger-v3. "
-    f"Or copy its {MODEL} and {TAGS} into a folder of the model's name, then: prep tag wd14 --model FOLDER"
+    "Get one, such as SmilingWolf/wd-vit-tagger-v3: prep models pull wd-vit-tagger-v3. "
+    f"Or copy its {MODEL} and {TAGS} into a folder with the model's name, then: prep tag wd14 --model FOLDER"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Wd14Format:
-    """A form in which such models come: its files, and how its images are prepared."""
+    """A format of such models: its files, and how their images are prepared."""
 
-    models: tuple[str, ...]  # the name of the model's file, or what else it may be called
+    models: tuple[str, ...]  # the names that the model's file can have
     tags: str
     read: Callable[[Path, str], list[ModelTag]]
     contract: InputContract
@@ -41,12 +41,21 @@ class Wd14Format:
     preprocess: str  # recorded: a change of it makes tags stale
 
 
+@dataclass(frozen=True, slots=True)
+class Wd14Files:
+    """Where a model is, and in which format."""
+
+    format: Wd14Format
+    model: str  # name of the model's file
+    found: LocalModel
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wd14(ScoringTagger):
-    """Danbooru tags, characters and a rating, from SmilingWolf's WD14 models (v1.4, v3) or cl_tagger, in ONNX form.
+    """Danbooru tags, characters and a rating, by SmilingWolf's WD14 models (v1.4, v3) or cl_tagger, in ONNX format.
 
-    Every score from `floor` up is kept, and all ratings; merge applies the thresholds. Scores are
-    rounded to 4 decimals: what lies below differs between machines.
+    Records every score from --min-score up, and all ratings; prep merge applies the thresholds. Scores are
+    rounded to 4 decimals, as the digits after those differ between machines.
     """
 
     name: ClassVar[str] = "wd14"
@@ -54,45 +63,47 @@ class Wd14(ScoringTagger):
 
     model: str = option(
         "",
-        "Model's name, such as wd-vit-tagger-v3, its hub id, such as SmilingWolf/wd-v1-4-moat-tagger-v2, or a folder "
-        f"with {MODEL} and {TAGS}, or model_optimized.onnx and tag_mapping.json (cl_tagger); a relative path starts "
-        "at the workspace.",
+        "Model: a name such as wd-vit-tagger-v3, a hub id such as SmilingWolf/wd-v1-4-moat-tagger-v2, or a folder "
+        f"with {MODEL} and {TAGS}, or with model_optimized.onnx and tag_mapping.json (cl_tagger). Relative paths "
+        "start at the workspace.",
         cache_key=False,
         metavar="NAME|FOLDER",
     )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        form, file, found = find_wd14(self.model, workspace)
-        return (*model_hashes(found, (file, form.tags)), self.preparation(form.preprocess))
+        files = find_wd14(self.model, workspace)
+        hashes = model_hashes(files.found, (files.model, files.format.tags))
+        return (*hashes, self.preparation(files.format.preprocess))
 
     def load(self, workspace: Workspace) -> PredictFn:
-        form, file, found = find_wd14(self.model, workspace)
-        listing = TagList(form.read(found.folder / form.tags, GET), form.tags, file, self.signature, GET)
-        net = load_tag_model(found.folder / file, listing, form.contract, self.device)
-        return tag_predictor(net, listing, lambda image: form.prepare(image, net.side), self.min_score)
+        files = find_wd14(self.model, workspace)
+        folder, format = files.found.folder, files.format
+        tag_list = TagList(format.read(folder / format.tags, GET), format.tags, files.model, self.signature, GET)
+        model = load_tag_model(folder / files.model, tag_list, format.contract, self.device)
+        return tag_predictor(model, tag_list, lambda image: format.prepare(image, model.side), self.min_score)
 
 
-def find_wd14(model: str, workspace: Workspace) -> tuple[Wd14Format, str, LocalModel]:
-    """The model's form, the name of its model file, and where it is; PrepError unless its files are there."""
+def find_wd14(model: str, workspace: Workspace) -> Wd14Files:
+    """The model's files and format; PrepError unless they exist."""
     if not model:
-        raise PrepError("wd14 needs a model folder, and none is given.", GET)
-    faults: dict[str, PrepError] = {}
-    for form in FORMATS:
-        for file in form.models:
+        raise PrepError("wd14 needs a model: --model is not given.", GET)
+    errors: list[PrepError] = []
+    for format in FORMATS:
+        for file in format.models:
             try:
-                return form, file, find_model(model, workspace, (file, form.tags))
+                return Wd14Files(format, file, find_model(model, workspace, (file, format.tags)))
             except PrepError as error:
-                faults[f"{file} {form.tags}"] = error
-    # A folder that holds a list of tags lacks only the model: that sentence says more than the first.
-    fault = min(faults.values(), key=lambda error: error.wrong.count(" and "))
-    raise PrepError(fault.wrong, fault.hint if "prep models" in fault.hint else GET) from None
+                errors.append(error)
+    # Where a folder has a list of tags, the error that only the model is missing says more than the first one.
+    best = min(errors, key=lambda error: error.wrong.count(" and "))
+    raise PrepError(best.wrong, best.hint if "prep models" in best.hint else GET) from None
 
 
 def prepare_wd14(image: np.ndarray, side: int) -> np.ndarray:
-    """An H x W x 3 uint8 RGB image as the model wants it: side x side x 3 float32, BGR, 0 to 255.
+    """An H x W x 3 uint8 RGB image as the model's input: side x side x 3 float32, BGR, 0 to 255.
 
-    Padded to a square with white, the image in the middle, then resized bicubically whether it is
-    larger or smaller, as in the author's own space (SmilingWolf/wd-tagger, app.py).
+    Padded to a square with white, the image centered, then resized bicubically up or down, as in the author's
+    space (huggingface.co/spaces/SmilingWolf/wd-tagger, app.py, prepare_image).
     """
     import cv2
     import numpy as np
@@ -107,13 +118,12 @@ def prepare_wd14(image: np.ndarray, side: int) -> np.ndarray:
         square[top : top + height, left : left + width] = image
     if longest != side:
         square = np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BICUBIC))
-    # A tenth of the time that numpy takes to turn the channels round.
-    turned: np.ndarray = cv2.cvtColor(square, cv2.COLOR_RGB2BGR)
-    return turned.astype(np.float32)
+    bgr: np.ndarray = cv2.cvtColor(square, cv2.COLOR_RGB2BGR)  # takes a tenth of the time of numpy's [..., ::-1]
+    return bgr.astype(np.float32)
 
 
 def prepare_cl_tagger(image: np.ndarray, side: int) -> np.ndarray:
-    """The same image for models of cl_tagger's form: 3 x side x side float32, BGR, from -1 to 1."""
+    """The same image for models in cl_tagger's format: 3 x side x side float32, BGR, from -1 to 1."""
     import numpy as np
 
     array = prepare_wd14(image, side).transpose(2, 0, 1)
