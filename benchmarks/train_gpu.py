@@ -38,7 +38,7 @@ from training.distributed import DistributedContext
 from training.methods.adapters import inject_adapters, matching, parameters
 from training.methods.block_ranks import RankAlpha
 from training.methods.lora import LORA
-from training.models.architecture_config import PLANS, write_config_folder
+from training.models.architecture_config import write_config_folder
 from training.models.base_model import BaseFiles
 from training.models.loader import BaseModel, empty_part, quiet
 from training.models.sd1 import SD1
@@ -390,7 +390,7 @@ def main() -> None:
                 print(f"{kind} {batch}: left out, the time is up")
                 continue
             folder = Path(home) / kind
-            write_config_folder(folder, (NARROW if given.tiny else PLANS)[kind])
+            write_config_folder(folder, NARROW[kind] if given.tiny else FAMILIES[kind].single_file.architecture)
             setting = Setting(kind, batch, 64 if given.tiny else SIDES[kind], device, folder, given.compile)
             for row in compare(setting, given.rounds, given.seconds):
                 rows.append(row)

@@ -8,29 +8,28 @@ from pathlib import Path
 
 from pipeline.clip_bpe import tokenizer_files
 from training.export.tensor_file import write_tensors
-from training.models.architecture_config import PLANS, ArchitectureConfig, TextEncoderConfig
+from training.models.architecture_config import ArchitectureConfig, TextEncoderConfig
 from training.models.loader import empty_part, published_name
 from training.models.mini import seeded, write_model
+from training.models.sd2 import SD2
+from training.models.sdxl import SDXL
 
 _SIZES = {"vae": (8, 8, 16, 16), "vae_layers": 1}
 
 # One layer a block where a single file tells how many there are: a run builds every module some eight times over.
 NARROW: dict[str, ArchitectureConfig] = {
     "sd1": ArchitectureConfig(unet=(32, 32, 64, 64), unet_layers=1, texts=(TextEncoderConfig(64, 3),), **_SIZES),
-    "sd2": ArchitectureConfig(
-        "sd2",
+    "sd2": replace(
+        SD2.single_file.architecture,
         unet=(32, 32, 64, 64),
         unet_layers=1,
-        unet_heads=0,
         texts=(TextEncoderConfig(64, 3, "gelu", pad="!"),),
         **_SIZES,
     ),
-    "sdxl": ArchitectureConfig(
-        "sdxl",
+    "sdxl": replace(
+        SDXL.single_file.architecture,
         unet=(32, 32, 64),
         depths=(0, 1, 2),
-        unet_heads=0,
-        vae_scale=PLANS["sdxl"].vae_scale,
         texts=(TextEncoderConfig(64, 3), TextEncoderConfig(96, 3, "gelu", projection=32, pad="!")),
         **_SIZES,
     ),
@@ -75,7 +74,6 @@ def _write_sd35(folder: Path) -> None:
 def _sd35_configs() -> dict[str, dict[str, object]]:
     """Stable Diffusion 3.5 medium's configurations (stabilityai/stable-diffusion-3.5-medium) with small numbers."""
     plan = ArchitectureConfig(
-        "sdxl",
         texts=(TextEncoderConfig(64, 3, projection=64), TextEncoderConfig(96, 3, "gelu", projection=32, pad="!")),
     )
     texts = {name: config for name, config in plan.configs().items() if name.startswith("text_encoder")}

@@ -16,7 +16,7 @@ from training.distributed import DistributedContext
 from training.methods.adapters import by_module, drop_out, finalize, inject_adapters, parameters, sizes_of
 from training.methods.block_ranks import RankAlpha
 from training.methods.table import METHODS
-from training.models.architecture_config import PLANS, write_config_folder
+from training.models.architecture_config import write_config_folder
 from training.models.loader import empty_part
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
@@ -328,7 +328,7 @@ def test_what_files_say_of_the_method(model, options, said):
 def real(tmp_path_factory):
     """Stable Diffusion 1.5 in its full size, without weights."""
     folder = tmp_path_factory.mktemp("real")
-    write_config_folder(folder, PLANS["sd1"])
+    write_config_folder(folder, SD1.single_file.architecture)
     return folder
 
 

@@ -7,9 +7,10 @@ import json
 import pytest
 import torch
 
-from training.models.architecture_config import PLANS, ArchitectureConfig, write_config_folder
+from training.models.architecture_config import ArchitectureConfig, write_config_folder
 from training.models.loader import empty_part
 from training.models.mini import MINI
+from training.models.sd2 import SD2
 
 # Parameters of the published models: 860 M, 83.7 M and 123 M in the model card's words.
 PUBLISHED = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
@@ -31,7 +32,7 @@ def test_parts_have_the_published_sizes(skeleton, part):
 
 def test_the_second_generation_has_its_published_sizes(tmp_path):
     """866 M and 340 M parameters; 64 numbers per head, where the first has 8 heads everywhere."""
-    write_config_folder(tmp_path, PLANS["sd2"])
+    write_config_folder(tmp_path, SD2.single_file.architecture)
     with torch.device("meta"):
         parts = {part: empty_part(tmp_path, part) for part in PUBLISHED}
     counts = {part: sum(weight.numel() for weight in model.parameters()) for part, model in parts.items()}

@@ -80,8 +80,8 @@ def test_hub_id_is_a_pulled_model(tmp_path, monkeypatch):
     assert find_base("some-one/tiny-sd@01234567", work) == base
     with pytest.raises(PrepError) as caught:
         find_base("some-one/tiny-sd@89abcdef", work)
-    assert caught.value.wrong == "some-one/tiny-sd is on this machine, but of the commit 0123456789ab, not 89abcdef."
-    assert caught.value.hint == "Get the other one: prep models pull some-one/tiny-sd --revision 89abcdef"
+    assert caught.value.wrong == "some-one/tiny-sd was downloaded at the commit 0123456789ab, not 89abcdef."
+    assert caught.value.hint == "Download that one: prep models pull some-one/tiny-sd --revision 89abcdef"
 
 
 def test_hub_id_that_was_not_pulled_says_what_to_do(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_weights_in_several_files(tmp_path):
     with pytest.raises(PrepError, match=r"has no diffusion_pytorch_model-00002-of-00002.safetensors, which its index"):
         find_base(str(copy), work)
     listed.write_text(json.dumps({"weight_map": {"x": "../../other.safetensors"}}))
-    with pytest.raises(PrepError, match=r"has no other\.safetensors, which its index names"):
+    with pytest.raises(PrepError, match=r"has no other\.safetensors, which its index lists"):
         find_base(str(copy), work)
     listed.write_text("{")
     with pytest.raises(PrepError, match="is damaged"):
@@ -144,5 +144,5 @@ def test_folder_with_pickles_only(tmp_path):
 
 def test_other_files_are_no_models(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"x")
-    with pytest.raises(PrepError, match="is not a model that prep reads"):
+    with pytest.raises(PrepError, match="is not a model file that prep reads"):
         find_base(str(tmp_path / "model.gguf"), workspace(tmp_path / "w"))

@@ -14,10 +14,9 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PrepError
 from tests.method_set import losses, materials, trainee
 from tests.training_options import train_stage
-from tests.training_set import checkpoint, manifest, narrow, placed, workspace
+from tests.training_set import PARTS, checkpoint, manifest, narrow, placed, workspace
 from training.export.artifacts import write_artifact
 from training.export.tensor_file import data_sha256
-from training.models.base_model import PARTS
 from training.models.family import TextSettings
 
 RATE = 1e-3

@@ -119,7 +119,7 @@ def edited(folder, kind, part, change):
 @pytest.mark.parametrize(
     ("kind", "part", "change", "said"),
     [
-        ("sd1", "vae", None, "copy is not a diffusers folder of a whole model: it has no vae/config.json."),
+        ("sd1", "vae", None, "copy is not a diffusers folder of a complete model: it has no vae/config.json."),
         ("sd35", "text_encoder_2", None, "copy is a Stable Diffusion 3.5 model without its text_encoder_2."),
         ("sdxl", "text_encoder_2", None, "copy is a Stable Diffusion XL model without its text_encoder_2."),
         ("sd1", "unet", {"in_channels": 9}, "copy takes 9 channels: an inpainting model."),
@@ -135,7 +135,7 @@ def edited(folder, kind, part, change):
             "sd35",
             "transformer",
             {"_class_name": "FluxTransformer2DModel"},
-            "copy is of no family that prep trains: its denoiser is a FluxTransformer2DModel.",
+            "copy is of no model family that prep trains: its denoiser is a FluxTransformer2DModel.",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_objective_is_the_bases_own(tmp_path, kind):
 def test_latents_are_normalised_as_the_pipelines_decode_them(tmp_path, kind):
     model = opened(tmp_path, narrow(kind))
     config = pipeline(kind).vae.config
-    mean, std = FAMILY[kind].normaliser(model)((torch.tensor([1.5]), torch.tensor([0.5])))
+    mean, std = FAMILY[kind].normalizer(model)((torch.tensor([1.5]), torch.tensor([0.5])))
     shift = config.shift_factor or 0.0
     assert float(mean) == pytest.approx((1.5 - shift) * config.scaling_factor)
     assert float(std) == pytest.approx(0.5 * config.scaling_factor)
@@ -185,7 +185,7 @@ def test_a_vae_that_does_not_say_its_scale_is_the_first_familys(tmp_path):
     copy = shutil.copytree(narrow("sd1"), tmp_path / "copy")
     config = copy / "vae" / "config.json"
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "scaling_factor"}))
-    mean, std = FAMILY["sd1"].normaliser(opened(tmp_path, copy))((torch.tensor([1.0]), torch.tensor([2.0])))
+    mean, std = FAMILY["sd1"].normalizer(opened(tmp_path, copy))((torch.tensor([1.0]), torch.tensor([2.0])))
     assert (float(mean), float(std)) == (pytest.approx(0.18215), pytest.approx(0.3643))
 
 

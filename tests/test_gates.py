@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 
 from tests.adapter_set import inject
 from training.methods.adapters import parameters
-from training.models.architecture_config import PLANS, write_config_folder
+from training.models.architecture_config import write_config_folder
 from training.models.loader import empty_part, quiet
 from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
@@ -77,7 +77,7 @@ def cost(folder, kind: str, targets: str, size: int, again: bool = False) -> Cos
     """Of the full-size model; `again`: with gradient checkpointing."""
     quiet()
     family = FAMILY[kind]
-    write_config_folder(folder, PLANS[kind])
+    write_config_folder(folder, FAMILY[kind].single_file.architecture)
     with torch.device("meta"):
         unet = empty_part(folder, "unet").to(torch.bfloat16).requires_grad_(False)
         noisy, time = torch.empty(1, 4, size // 8, size // 8), torch.empty(1, dtype=torch.long)
@@ -147,7 +147,7 @@ def test_the_large_model(tmp_path):
 
 def test_patterns_are_kohyas_default(tmp_path):
     """All 192 modules, of which 128 are attention's."""
-    write_config_folder(tmp_path, PLANS["sd1"])
+    write_config_folder(tmp_path, SD1.single_file.architecture)
     with torch.device("meta"):
         names = [name for name, _ in empty_part(tmp_path, "unet").named_modules()]
     assert sum(bool(re.fullmatch(FAMILY["sd1"].targets["unet"].linear, name)) for name in names) == 192

@@ -7,13 +7,16 @@ import torch
 from safetensors.torch import load_file
 
 from tests.original import single_tensors
-from tests.training_set import checkpoint, narrow, shared, workspace
+from tests.training_set import PARTS, checkpoint, narrow, shared, workspace
 from training.export.tensor_file import write_tensors
-from training.models.base_model import PARTS
 from training.models.ldm_checkpoint import to_ldm, unet_name, vae_name
 from training.models.loader import quiet
+from training.models.sd1 import SD1
+from training.models.sd2 import SD2
+from training.models.sdxl import SDXL
 
-KINDS = ("sd1", "sd2", "sdxl")
+LAYOUTS = {"sd1": SD1.single_file, "sd2": SD2.single_file, "sdxl": SDXL.single_file}
+KINDS = tuple(LAYOUTS)
 
 
 def parts_of(kind):
@@ -30,7 +33,7 @@ def model(tmp_path_factory):
 
 def made(kind, model):
     parts = parts_of(kind)
-    return to_ldm(kind, parts, {part: model(kind).config(part) for part in parts})
+    return to_ldm(LAYOUTS[kind], parts, {part: model(kind).config(part) for part in parts})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -48,7 +51,7 @@ def test_names_and_values_are_those_of_the_layout(kind, model):
 def test_nothing_large_is_copied(kind, model):
     parts = parts_of(kind)
     places = {value.untyped_storage().data_ptr() for tensors in parts.values() for value in tensors.values()}
-    found = to_ldm(kind, parts, {part: model(kind).config(part) for part in parts})
+    found = to_ldm(LAYOUTS[kind], parts, {part: model(kind).config(part) for part in parts})
     copied = [name for name, value in found.items() if value.untyped_storage().data_ptr() not in places]
     assert all("in_proj" in name or name.endswith("text_projection") or "resblocks.3." in name for name in copied)
 

@@ -143,8 +143,8 @@ def test_vaes_that_do_not_fit(tmp_path, vae, said):
         model.load("vae")
 
 
-def test_survey_of_the_real_sizes():
-    # Shapes published with Stable Diffusion 1.5; only those that the survey looks at.
+def test_architecture_of_the_real_sizes():
+    # Shapes published with Stable Diffusion 1.5; only those that are read.
     widths = [1280] * 6 + [640] * 3 + [320] * 3
     shapes = {
         "model.diffusion_model.input_blocks.0.0.weight": (320, 4, 3, 3),
@@ -158,25 +158,25 @@ def test_survey_of_the_real_sizes():
             shapes[f"first_stage_model.encoder.down.{k}.block.{block}.conv1.weight"] = (width, width, 3, 3)
     for k in range(12):
         shapes[f"cond_stage_model.transformer.text_model.encoder.layers.{k}.self_attn.q_proj.weight"] = (768, 768)
-    blueprint = detect_architecture(shapes, "v1-5.safetensors")
-    assert blueprint.unet == (320, 640, 1280, 1280)
-    assert (blueprint.unet_layers, blueprint.unet_heads) == (2, 8)
-    assert blueprint.vae == (128, 256, 512, 512)
-    assert (blueprint.vae_layers, blueprint.vae_scale) == (2, 0.18215)
-    assert [(text.width, text.layers) for text in blueprint.texts] == [(768, 12)]
-    configs = blueprint.configs()
+    architecture = detect_architecture(shapes, "v1-5.safetensors")
+    assert architecture.unet == (320, 640, 1280, 1280)
+    assert (architecture.unet_layers, architecture.unet_heads) == (2, 8)
+    assert architecture.vae == (128, 256, 512, 512)
+    assert (architecture.vae_layers, architecture.vae_scale) == (2, 0.18215)
+    assert [(text.width, text.layers) for text in architecture.texts] == [(768, 12)]
+    configs = architecture.configs()
     assert (configs["unet/config.json"]["norm_num_groups"], configs["vae/config.json"]["norm_num_groups"]) == (32, 32)
     assert (configs["text_encoder/config.json"]["num_attention_heads"]) == 12
 
 
 FOREIGN = {
-    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": "whole Stable Diffusion XL .* no U-Net",
+    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": "complete Stable Diffusion XL .* no U-Net",
     "conditioner.embedders.0.model.ln_final.weight": "Stable Diffusion XL refiner",
-    "cond_stage_model.model.transformer.resblocks.0.ln_1.weight": "whole Stable Diffusion 2.x .* no U-Net",
+    "cond_stage_model.model.transformer.resblocks.0.ln_1.weight": "complete Stable Diffusion 2.x .* no U-Net",
     "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": "Stable Diffusion 3",
     "double_blocks.0.img_attn.qkv.weight": "Flux",
     "lora_unet_mid_block_attentions_0_proj_in.alpha": "LoRA",
-    "something.else": "not a whole Stable Diffusion 1.x checkpoint: it has no U-Net",
+    "something.else": "not a complete Stable Diffusion 1.x checkpoint: it has no U-Net",
 }
 
 
@@ -235,10 +235,10 @@ class Evil:
 @pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
 def test_code_in_a_model_file_is_never_run(tmp_path, capsys, name):
     (tmp_path / name).write_bytes(pickle.dumps({"state_dict": Evil()}))
-    with pytest.raises(PrepError, match=r"other than tensors|not a whole file of tensors|not a checkpoint"):
+    with pytest.raises(PrepError, match=r"other than tensors|is damaged|not a checkpoint"):
         read_tensors(tmp_path / name)
     torch.save({"state_dict": {"x": Evil()}}, tmp_path / name)
-    with pytest.raises(PrepError, match=r"other than tensors|not a whole file of tensors|not a checkpoint"):
+    with pytest.raises(PrepError, match=r"other than tensors|is damaged|not a checkpoint"):
         read_tensors(tmp_path / name)
     assert capsys.readouterr().out == ""
 
@@ -271,7 +271,7 @@ def test_truncated_checkpoint(tmp_path):
         ("vae", {"latent_channels": 16}, "The VAE makes latents of 16 channels; copy takes 4"),
         ("unet", {"in_channels": 9}, "inpainting"),
         ("unet", {"cross_attention_dim": 768}, "do not belong together"),
-        ("unet", {"_class_name": "SomethingElse"}, "of no family that prep trains: its denoiser is a SomethingElse"),
+        ("unet", {"_class_name": "SomethingElse"}, "of no model family that prep trains: its denoiser is a SomethingElse"),
     ],
 )
 def test_folders_of_other_families_are_refused(tmp_path, part, change, said):

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import PrepError
 from tests.training_options import train_options
 from tests.training_set import sample
-from training.models.architecture_config import PLANS, write_config_folder
+from training.models.architecture_config import write_config_folder
 from training.models.base_model import BaseFiles
 from training.models.loader import BaseModel
 from training.models.sd1 import SD1
@@ -23,7 +23,7 @@ ROOMY = MemoryEstimate(2 * GIB, 0.9 * GIB, 0.3 * GIB)
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sd1")
-    write_config_folder(folder, PLANS["sd1"])
+    write_config_folder(folder, SD1.single_file.architecture)
     return BaseModel(BaseFiles("toy", folder, "", ""), folder)
 
 

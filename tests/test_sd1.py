@@ -48,7 +48,7 @@ def test_what_is_beyond_the_limit_has_no_effect(model):
 
 
 def test_latents_are_scaled_by_the_configuration(model):
-    mean, std = FAMILY.normaliser(model)((torch.tensor([1.0]), torch.tensor([0.5])))
+    mean, std = FAMILY.normalizer(model)((torch.tensor([1.0]), torch.tensor([0.5])))
     assert (float(mean), float(std)) == (2.0, 1.0)  # mini's scaling_factor is 2
 
 

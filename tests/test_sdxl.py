@@ -11,10 +11,10 @@ import torch
 from pipeline.record import CropBox
 from tests.training_set import checkpoint, narrow, sample, workspace
 from training.batch import SourceImage, size_conditioning
-from training.models.architecture_config import PLANS, write_config_folder
+from training.models.architecture_config import write_config_folder
 from training.models.family import TextSettings
 from training.models.loader import empty_part
-from training.models.sdxl import SDXL, original_name
+from training.models.sdxl import SDXL
 
 FAMILY = SDXL()
 
@@ -38,7 +38,6 @@ NAMES = {
 
 @pytest.mark.parametrize(("ours", "theirs"), NAMES.items())
 def test_names_of_the_original_layout(ours, theirs):
-    assert original_name(ours) == theirs
     assert FAMILY.key("unet", ours) == "lora_unet_" + theirs.replace(".", "_")
 
 
@@ -46,7 +45,7 @@ def test_names_of_the_original_layout(ours, theirs):
 def full(tmp_path_factory):
     """The U-Net and the encoders at their real sizes, without weights."""
     folder = tmp_path_factory.mktemp("skeleton")
-    write_config_folder(folder, PLANS["sdxl"])
+    write_config_folder(folder, SDXL.single_file.architecture)
     with torch.device("meta"):
         return {part: empty_part(folder, part) for part in ("unet", "vae", "text_encoder", "text_encoder_2")}
 

@@ -85,7 +85,7 @@ def test_samples_are_as_large_as_the_base_was_made_for(trained):
 
 def test_the_run_is_validated_and_its_file_proven(trained):
     work, stage = trained
-    assert stage.file(work).is_file()
+    assert stage.config.file(work).is_file()
     assert set(pq.read_table(work.runs / "run" / "validation.parquet")["step"].to_pylist()) == {
         0,
         2,

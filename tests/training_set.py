@@ -20,15 +20,17 @@ from tests.make import record
 from tests.narrow import NARROW as MODELS
 from tests.narrow import write_narrow
 from training.batch import TrainingImage
-from training.models.base_model import PARTS, find_base
+from training.models.base_model import find_base
+from training.models.families import base_parts
 from training.models.loader import BaseModel, open_base_model
 from training.models.mini import ensure_mini, mini_folder
 
 # Stable Diffusion 1.x with its eight heads, only narrow and of one layer a block.
 NARROW = MODELS["sd1"]
 
-# The parts of Stable Diffusion 1.x and 2.x, with their files.
-SD1_PARTS = {part: PARTS[part] for part in ("unet", "vae", "text_encoder")}
+# The weight file of each part of a base model, and those of Stable Diffusion 1.x and 2.x.
+PARTS = {name: part.weights for name, part in base_parts().items()}
+SD1_PARTS = {name: PARTS[name] for name in ("unet", "vae", "text_encoder")}
 
 # Several test processes on few cores: torch's threads would wait for each other, spinning.
 torch.set_num_threads(1)

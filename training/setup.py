@@ -91,11 +91,11 @@ def _latents(
     """A function from a draw to its latent's distribution; the VAE is gone again when it is there."""
     config, checkpoint = plan.config, plan.checkpoint
     latents = LatentCache(workspace, plan.family, checkpoint.base.vae, vae_scale_factor(checkpoint))
-    read, normalise = latents.reader(), plan.family.normaliser(checkpoint)
+    read, normalize = latents.reader(), plan.family.normalizer(checkpoint)
     views = [LatentKey(sample) for sample in plan.all]
     views += [LatentKey(sample, True) for sample in plan.samples if config.dataset.random_flip]
     latents.prepare(views, lambda: checkpoint.load("vae").to(device), report)
-    return lambda draw: normalise(read(LatentKey(draw.image, _turned(config, draw))))
+    return lambda draw: normalize(read(LatentKey(draw.image, _turned(config, draw))))
 
 
 def _turned(config: TrainOptions, draw: SampleRef) -> bool:

@@ -13,8 +13,8 @@ from pipeline.errors import PrepError
 from training.export.artifacts import ArtifactFolder
 from training.methods.default_lr import default_learning_rate, width_of
 from training.methods.method import MethodContext, MethodSpec
-from training.models.base_model import PARTS
-from training.models.ldm_checkpoint import LDM_FAMILIES, to_ldm
+from training.models.families import base_parts
+from training.models.ldm_checkpoint import to_ldm
 from training.models.loader import BaseModel, published_name
 from training.optim.optimizers import ParamGroup
 from training.precision import dtype_of, uses_bf16
@@ -86,15 +86,17 @@ class DreamBooth:
     def files(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
         """A diffusers folder, and for the families that are read so, one file in the original layout."""
         found = self.materials
-        parts = [part for part in PARTS if found.checkpoint.config(part)]
+        parts = {name: part for name, part in base_parts().items() if found.checkpoint.config(name)}
         states = {part: functools.partial(self._state, part, dtype) for part in parts}
         files: dict[str, Tensors | ArtifactFolder] = {
-            "": ArtifactFolder({f"{part}/{PARTS[part]}": state for part, state in states.items()}, self._texts(parts))
+            "": ArtifactFolder(
+                {f"{part}/{parts[part].weights}": state for part, state in states.items()}, self._texts(list(parts))
+            )
         }
-        if found.family.name in LDM_FAMILIES:
+        if layout := found.family.single_file:
             configs = {part: found.checkpoint.config(part) for part in parts}
             whole = {part: state() for part, state in states.items()}
-            files[".safetensors"] = to_ldm(LDM_FAMILIES[found.family.name], whole, configs)
+            files[".safetensors"] = to_ldm(layout, whole, configs)
         return files
 
     def finalize(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:

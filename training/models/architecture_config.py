@@ -1,4 +1,4 @@
-"""The parts of a Stable Diffusion 1.x, 2.x or XL model as facts: the configurations that belong to a set of widths."""
+"""The configuration files of Stable Diffusion 1.x, 2.x and XL models, written from the sizes in which they differ."""
 
 from __future__ import annotations
 
@@ -6,59 +6,61 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.clip_bpe import SIZE, tokenizer_files
 from pipeline.workspace import write_atomic
 
-Kind = Literal["sd1", "sd2", "sdxl"]
-_PIPELINES = {"sd1": "StableDiffusionPipeline", "sd2": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
-_TIMES = 256  # numbers that Stable Diffusion XL is told each of its six sizes in
+_SIZE_CHANNELS = 256  # channels of the embedding of each of Stable Diffusion XL's six sizes
 
 
 @dataclass(frozen=True, slots=True)
 class TextEncoderConfig:
-    """A CLIP text encoder; the defaults are that of Stable Diffusion 1.x."""
+    """The sizes of a CLIP text encoder; the defaults are those of Stable Diffusion 1.x."""
 
     width: int = 768
     layers: int = 12
     act: str = "quick_gelu"  # gelu: OpenCLIP's
-    projection: int = 0  # width of the projected summary; 0: the encoder has no projection
-    pad: str = "<|endoftext|>"  # '!' where the model was trained with zeros
+    projection: int = 0  # width of the projected pooled output; 0: the encoder has no projection
+    pad: str = "<|endoftext|>"  # the padding token; '!' has the id 0
 
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureConfig:
-    """The sizes in which models of these families differ; the defaults are Stable Diffusion 1.x itself."""
+    """The sizes in which models of these families differ; the defaults are those of Stable Diffusion 1.x."""
 
-    kind: Kind = "sd1"
     unet: tuple[int, ...] = (320, 640, 1280, 1280)
     unet_layers: int = 2
-    depths: tuple[int, ...] = (1, 1, 1, 0)  # of each level's transformers; 0: it has none
-    unet_heads: int = 8  # of every attention; 0: as many as are 64 wide
+    depths: tuple[int, ...] = (1, 1, 1, 0)  # transformer blocks in each attention, by level; 0: no attention
+    unet_heads: int = 8  # of every attention; 0: heads of 64 channels
+    linear_projection: bool = False  # around the transformer blocks; else 1 x 1 convolutions
+    sample_size: int = 64  # side of the latents that the model was trained with
+    sample_size_v: int = 0  # the same where it predicts v; 0: no difference
+    size_conditioning: bool = False  # by sizes and pooled text, as in Stable Diffusion XL
     vae: tuple[int, ...] = (128, 256, 512, 512)
     vae_layers: int = 2
     vae_scale: float = 0.18215  # brings the latents to unit variance
     texts: tuple[TextEncoderConfig, ...] = (TextEncoderConfig(),)
     prediction: str = "epsilon"  # or v_prediction, or unknown
-    zero_snr: bool = False
+    zero_snr: bool = False  # the noise schedule is rescaled to zero terminal SNR
 
     def configs(self) -> dict[str, dict[str, Any]]:
         """The diffusers configuration of each part, by file name."""
         parts = {f"{part}/config.json": self._text(text) for part, text in zip(_ENCODERS, self.texts, strict=False)}
         return {
             "model_index.json": self._index(),
-            "unet/config.json": self._unet(),
+            "unet/config.json": self.unet_config(),
             "vae/config.json": self._vae(),
             "scheduler/scheduler_config.json": self._schedule(),
             **parts,
         }
 
-    def _unet(self) -> dict[str, Any]:
+    def unet_config(self) -> dict[str, Any]:
+        """The configuration of the U-Net, as diffusers writes it."""
         down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in self.depths]
         config = {
             "_class_name": "UNet2DConditionModel",
-            "sample_size": 64,
+            "sample_size": self._sample_size,
             "in_channels": 4,
             "out_channels": 4,
             "center_input_sample": False,
@@ -74,22 +76,23 @@ class ArchitectureConfig:
             "norm_num_groups": math.gcd(32, *self.unet),
             "norm_eps": 1e-5,
             "cross_attention_dim": sum(text.width for text in self.texts),
-            # diffusers reads it as the number of heads here
+            # a misnomer in diffusers: the number of heads
             "attention_head_dim": self.unet_heads or [max(1, width // 64) for width in self.unet],
         }
-        if self.kind != "sd1":
+        if self.linear_projection:
             config["use_linear_projection"] = True
-        if self.kind == "sd2" and self.prediction == "v_prediction":
-            config["sample_size"] = 96  # latents of 768 pixels
-        if self.kind == "sdxl":
+        if self.size_conditioning:
             config |= {
-                "sample_size": 128,
                 "transformer_layers_per_block": [max(1, depth) for depth in self.depths],
                 "addition_embed_type": "text_time",
-                "addition_time_embed_dim": _TIMES,
-                "projection_class_embeddings_input_dim": self.texts[-1].projection + 6 * _TIMES,
+                "addition_time_embed_dim": _SIZE_CHANNELS,
+                "projection_class_embeddings_input_dim": self.texts[-1].projection + 6 * _SIZE_CHANNELS,
             }
         return config
+
+    @property
+    def _sample_size(self) -> int:
+        return self.sample_size_v if self.sample_size_v and self.prediction == "v_prediction" else self.sample_size
 
     def _vae(self) -> dict[str, Any]:
         levels = len(self.vae)
@@ -107,7 +110,7 @@ class ArchitectureConfig:
             "norm_num_groups": math.gcd(32, *self.vae),
             "scaling_factor": self.vae_scale,
         }
-        return config | ({"sample_size": 1024, "force_upcast": True} if self.kind == "sdxl" else {})
+        return config | ({"sample_size": 1024, "force_upcast": True} if self.size_conditioning else {})
 
     def _text(self, text: TextEncoderConfig) -> dict[str, Any]:
         return {
@@ -151,8 +154,8 @@ class ArchitectureConfig:
         }
         checker = {"requires_safety_checker": False, "safety_checker": [None, None], "feature_extractor": [None, None]}
         return {
-            "_class_name": _PIPELINES[self.kind],
-            **({} if self.kind == "sdxl" else checker),
+            "_class_name": f"StableDiffusion{'XL' if self.size_conditioning else ''}Pipeline",
+            **({} if self.size_conditioning else checker),
             "scheduler": ["diffusers", "PNDMScheduler"],
             "unet": ["diffusers", "UNet2DConditionModel"],
             "vae": ["diffusers", "AutoencoderKL"],
@@ -163,25 +166,22 @@ class ArchitectureConfig:
 _ENCODERS = ("text_encoder", "text_encoder_2")
 _TOKENIZERS = ("tokenizer", "tokenizer_2")
 
-# What the families' published models are built from, but for what a single file shows.
-PLANS: dict[Kind, ArchitectureConfig] = {
-    "sd1": ArchitectureConfig(),
-    "sd2": ArchitectureConfig("sd2", unet_heads=0, texts=(TextEncoderConfig(1024, 23, "gelu", pad="!"),)),
-    "sdxl": ArchitectureConfig(
-        "sdxl",
-        unet=(320, 640, 1280),
-        depths=(0, 2, 10),
-        unet_heads=0,
-        vae_scale=0.13025,
-        texts=(TextEncoderConfig(), TextEncoderConfig(1280, 32, "gelu", projection=1280, pad="!")),
-    ),
-}
+
+@dataclass(frozen=True, slots=True)
+class LdmLayout:
+    """The models of a family in one file, with the names of CompVis' latent-diffusion code."""
+
+    architecture: ArchitectureConfig  # of the published models, where the file does not show it
+    text_prefixes: tuple[str, ...]  # of the names of each text encoder; OpenCLIP's encoders end in 'model.'
+    unused_layer: bool = False  # files have one more layer of the text encoder than the model uses
+    prediction: str = "epsilon"  # where the file does not tell
+    marker: str = ""  # a tensor that only this family has, for messages about incomplete files
 
 
-def write_config_folder(folder: Path, blueprint: ArchitectureConfig) -> None:
-    """Write a diffusers folder that lacks only the weights: configurations and tokenizers."""
-    for name, config in blueprint.configs().items():
+def write_config_folder(folder: Path, architecture: ArchitectureConfig) -> None:
+    """Write a diffusers folder without weights: configurations and tokenizers."""
+    for name, config in architecture.configs().items():
         write_atomic(folder / name, json.dumps(config, indent=2, sort_keys=True).encode())
-    for tokenizer, encoder in zip(_TOKENIZERS, blueprint.texts, strict=False):
+    for tokenizer, encoder in zip(_TOKENIZERS, architecture.texts, strict=False):
         for name, text in tokenizer_files(encoder.pad).items():
             write_atomic(folder / tokenizer / name, text.encode("utf-8"))

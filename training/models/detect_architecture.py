@@ -1,25 +1,30 @@
-"""What model a single file holds, told by the names and shapes of its tensors."""
+"""Which model a single file holds, by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from training.models.architecture_config import PLANS, ArchitectureConfig, Kind, TextEncoderConfig
+from training.models.architecture_config import ArchitectureConfig, LdmLayout, TextEncoderConfig
+from training.models.families import single_file_layouts, titles
+
+if TYPE_CHECKING:
+    from training.models.family import Family
 
 Shapes = dict[str, tuple[int, ...]]
 
-# Names that only other models have, most telling first.
-_FOREIGN = {
-    "lora_": "a LoRA, not a base model",
-    "joint_blocks.": "a Stable Diffusion 3 model in one file",
-    "double_blocks.": "a Flux model",
-    "conditioner.embedders.0.model.": "a Stable Diffusion XL refiner",
-}
-_MEND = {
-    "joint_blocks.": "prep reads these as a diffusers folder, which holds the text encoders too.",
-    "conditioner.embedders.0.model.": "Train on the base model.",
+# Parts of names that only other models have: what the file is, and what to do. More specific ones come first.
+_OTHER_MODELS = {
+    "lora_": ("a LoRA, not a base model", ""),
+    "joint_blocks.": (
+        "a Stable Diffusion 3 model in one file",
+        "prep reads these as a diffusers folder, which contains the text encoders too.",
+    ),
+    "double_blocks.": ("a Flux model", ""),
+    "conditioner.embedders.0.model.": ("a Stable Diffusion XL refiner", "Train on the base model."),
 }
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
@@ -27,78 +32,87 @@ _NEEDED = {
     "U-Net": f"{_UNET}input_blocks.0.0.weight",
     "VAE": f"{_VAE}encoder.conv_in.weight",
 }
-# Where each family's text encoders begin, in the order of their parts; OpenCLIP's layout ends in 'model.'.
-TEXTS: dict[Kind, tuple[str, ...]] = {
-    "sdxl": ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."),
-    "sd2": ("cond_stage_model.model.",),
-    "sd1": ("cond_stage_model.transformer.",),
-}
-# What else tells the family: an embedding that only Stable Diffusion XL has, and how wide its text is.
-_LABEL = f"{_UNET}label_emb.0.0.weight"
 _PREDICTIONS = {"v": "v_prediction", "v_prediction": "v_prediction", "epsilon": "epsilon"}
 
 
-def detect_architecture(shapes: Shapes, file: str, says: str = "") -> ArchitectureConfig:
-    """The blueprint of a Stable Diffusion checkpoint in the original layout.
+def detect_architecture(shapes: Shapes, file: str, prediction: str = "") -> ArchitectureConfig:
+    """The architecture of a Stable Diffusion checkpoint in the layout of CompVis' latent-diffusion code.
 
-    `says` is what the file's metadata or its settings call the prediction; tensors named v_pred
-    and ztsnr tell as well. Without either 1.x and XL predict epsilon; of 2.x it is unknown, as its
-    models of both kinds have the same shapes. PrepError names the family when it is another one,
-    or the part that is missing.
+    `prediction` is the prediction type in the file's metadata or settings; tensors named v_pred and ztsnr count too.
+    PrepError names the model where it is another one, or the part that is missing.
     """
-    for sign, family in _FOREIGN.items():
+    for sign, (model, hint) in _OTHER_MODELS.items():
         if any(sign in name for name in shapes):
-            mend = _MEND.get(sign, "prep trains Stable Diffusion 1.x, 2.x, XL and 3.5.")
-            raise PrepError(f"{file} is {family}.", mend)
-    kind = next((kind for kind, starts in TEXTS.items() if any(name.startswith(starts) for name in shapes)), None)
-    lacking = [part for part, name in _NEEDED.items() if name not in shapes] + ["text encoder"] * (kind is None)
-    if lacking or kind is None:
-        whole = PLANS["sdxl"].kind if _LABEL in shapes else kind
-        title = {"sdxl": "Stable Diffusion XL", "sd2": "Stable Diffusion 2.x"}.get(whole or "", "Stable Diffusion 1.x")
-        raise PrepError(
-            f"{file} is not a whole {title} checkpoint: it has no {lacking[0]}.",
-            "Name a file that holds U-Net, VAE and text encoder, or a diffusers folder.",
-        )
+            raise PrepError(f"{file} is {model}.", hint or f"prep trains {titles()}.")
+    layout = _complete_layout(shapes, file)
     if (channels := shapes[_NEEDED["U-Net"]][1]) != 4:
         raise PrepError(f"{file} takes {channels} channels: an inpainting model.", "Use the model's plain version.")
-    levels = len(PLANS[kind].unet)
-    blocks = _widths(shapes, _UNET + "output_blocks.{}.0.out_layers.3.weight")  # coarsest level first
-    each = max(1, len(blocks) // levels)
-    marked = "v_pred" in shapes
+    published = layout.architecture
+    levels = len(published.unet)
+    blocks = _widths(shapes, _UNET + "output_blocks.{}.0.out_layers.3.weight")  # the coarsest level first
+    per_level = max(1, len(blocks) // levels)
     return replace(
-        PLANS[kind],
-        unet=blocks[::each][::-1],
-        unet_layers=each - 1,  # the way up has one more block per level
-        depths=tuple(_depth(shapes, (levels - 1 - level) * each) for level in range(levels)),
+        published,
+        unet=blocks[::per_level][::-1],
+        unet_layers=per_level - 1,  # the upward path has one more block per level
+        depths=tuple(_depth(shapes, (levels - 1 - level) * per_level) for level in range(levels)),
         vae=_widths(shapes, _VAE + "encoder.down.{}.block.0.conv1.weight"),
         vae_layers=len(_widths(shapes, _VAE + "encoder.down.0.block.{}.conv1.weight")),
-        texts=tuple(_text(shapes, *pair) for pair in zip(TEXTS[kind], PLANS[kind].texts, strict=True)),
-        prediction="v_prediction" if marked else _PREDICTIONS.get(says, "unknown" if kind == "sd2" else "epsilon"),
+        texts=tuple(
+            _text_encoder(shapes, prefix, text, layout)
+            for prefix, text in zip(layout.text_prefixes, published.texts, strict=True)
+        ),
+        prediction="v_prediction" if "v_pred" in shapes else _PREDICTIONS.get(prediction, layout.prediction),
         zero_snr="ztsnr" in shapes,
     )
 
 
+def find_layout(names: Iterable[str]) -> tuple[Family, LdmLayout] | None:
+    """The family to whose text encoders some of the names belong, and its layout."""
+    known = list(names)
+    for family, layout in single_file_layouts():
+        if any(name.startswith(layout.text_prefixes) for name in known):
+            return family, layout
+    return None
+
+
+def _complete_layout(shapes: Shapes, file: str) -> LdmLayout:
+    """The layout of a checkpoint; PrepError when a part is missing."""
+    found = find_layout(shapes)
+    missing = [part for part, name in _NEEDED.items() if name not in shapes] + ["text encoder"] * (found is None)
+    if found is None or missing:
+        layouts = single_file_layouts()
+        family = next((family for family, layout in layouts if layout.marker in shapes), (found or layouts[0])[0])
+        raise PrepError(
+            f"{file} is not a complete {family.title} checkpoint: it has no {missing[0]}.",
+            "Use a file that contains U-Net, VAE and text encoder, or a diffusers folder.",
+        )
+    return found[1]
+
+
 def _depth(shapes: Shapes, block: int) -> int:
-    """Transformer blocks of one attention of the way up."""
-    start = f"{_UNET}output_blocks.{block}.1.transformer_blocks."
-    return len({name.removeprefix(start).split(".")[0] for name in shapes if name.startswith(start)})
+    """The transformer blocks in an attention of the upward path."""
+    prefix = f"{_UNET}output_blocks.{block}.1.transformer_blocks."
+    return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
 
 
-def _text(shapes: Shapes, start: str, plan: TextEncoderConfig) -> TextEncoderConfig:
-    """The width and layers of the text encoder whose names begin with `start`."""
-    inside = {name.removeprefix(start): shape for name, shape in shapes.items() if name.startswith(start)}
-    width = next((shape[1] for name, shape in inside.items() if name.endswith("token_embedding.weight")), plan.width)
+def _text_encoder(shapes: Shapes, prefix: str, published: TextEncoderConfig, layout: LdmLayout) -> TextEncoderConfig:
+    """The width and layers of the text encoder whose names begin with `prefix`."""
+    inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+    widths = (shape[1] for name, shape in inside.items() if name.endswith("token_embedding.weight"))
     numbers = {int(found[1]) for name in inside if (found := re.search(r"(?:layers|resblocks)\.(\d+)\.", name))}
-    layers = len(numbers) or plan.layers
-    # Stable Diffusion 2.x was trained with the last layer but one; diffusers' models leave the last out.
-    unused = start == TEXTS["sd2"][0] and layers != plan.layers
-    projection = inside["text_projection"][1] if plan.projection and "text_projection" in inside else plan.projection
-    return replace(plan, width=width, layers=layers - unused, projection=projection)
+    layers = len(numbers) or published.layers
+    if layout.unused_layer and layers != published.layers:
+        layers -= 1  # diffusers' models leave it out
+    projection = published.projection
+    if projection and "text_projection" in inside:
+        projection = inside["text_projection"][1]
+    return replace(published, width=next(widths, published.width), layers=layers, projection=projection)
 
 
 def _widths(shapes: Shapes, pattern: str) -> tuple[int, ...]:
-    """Output channels of the blocks numbered from 0 in a name."""
-    found: list[int] = []
-    while (name := pattern.format(len(found))) in shapes:
-        found.append(shapes[name][0])
-    return tuple(found)
+    """The output channels of the blocks with the numbers 0, 1, ... in `pattern`."""
+    widths: list[int] = []
+    while (name := pattern.format(len(widths))) in shapes:
+        widths.append(shapes[name][0])
+    return tuple(widths)

@@ -1,4 +1,4 @@
-"""What a model family is: everything the loop must not know about a base model."""
+"""What a model family is: all facts about a kind of base model, so that no other package needs to know any."""
 
 from __future__ import annotations
 
@@ -9,32 +9,51 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     import torch
 
-    from training.models.loader import BaseModel
+    from training.models.architecture_config import LdmLayout
     from training.objective import Objective
     from training.options.objective import ObjectiveOptions
 
-Condition = dict[
-    str, "torch.Tensor"
-]  # what the text gives the model; batch first, so that it can be cached and stacked
+# Encoded prompts by name, such as 'text' and 'pooled'; batch first, so that they can be cached and stacked.
+Condition = dict[str, "torch.Tensor"]
 Moments = tuple["torch.Tensor", "torch.Tensor"]  # mean and standard deviation of latents, each (B, C, h, w)
-Modules = dict[str, Any]  # text encoders, or their tokenizers, by the encoder's part: text_encoder, text_encoder_2
+Modules = dict[str, Any]  # text encoders, or their tokenizers, by part: text_encoder, text_encoder_2
 
 
 @dataclass(frozen=True, slots=True)
 class TextSettings:
-    """How much of a caption the model is told, and from which layer of the text encoder."""
+    """How captions are encoded."""
 
-    tokens: int = 75  # without start and end; encoded in pieces of 75
-    clip_skip: int = 1  # layers from the end; 1: the last
-    weighted: bool = False  # captions may hold weights: (word:1.2)
+    tokens: int = 75  # without start and end token; encoded in chunks of 75
+    clip_skip: int = 1  # which layer of the text encoder, counted from the last, 1
+    weighted: bool = False  # captions may contain weights: (word:1.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a base model: a folder of a diffusers model."""
+
+    classes: tuple[str, ...]  # that it may have: of diffusers, text encoders of transformers
+    weights: str = "diffusion_pytorch_model.safetensors"
+    tokenizer: str = ""  # the class of a text encoder's tokenizer, in transformers
+
+
+UNET_PART = Part(("UNet2DConditionModel",))
+VAE_PART = Part(("AutoencoderKL",))
+CLIP_PART = Part(("CLIPTextModel", "CLIPTextModelWithProjection"), "model.safetensors", "CLIPTokenizer")
+T5_PART = Part(("T5EncoderModel",), "model.safetensors", "T5Tokenizer")
+
+
+def text_encoders(parts: dict[str, Part]) -> tuple[str, ...]:
+    """The names of the parts that are text encoders."""
+    return tuple(name for name, part in parts.items() if part.tokenizer)
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterTargets:
-    """Patterns that match the whole paths of a part's modules that can carry adapters."""
+    """Patterns that match the whole paths of the modules of a part that can have adapters."""
 
-    linear: str  # linear ones and 1 x 1 convolutions: those of LoRA
-    conv: str = r"(?!)"  # what LoCon adds; here nothing
+    linear: str  # linear layers and 1 x 1 convolutions: those of LoRA
+    conv: str = r"(?!)"  # those that LoCon adds; the default matches nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +61,8 @@ class CompiledBlocks:
     """The modules of a denoiser that torch.compile compiles one by one."""
 
     classes: tuple[str, ...]  # names of their classes in diffusers
-    shapes: int = 24  # at most so many different input shapes of one class per image size, in whole and split
-    # batches, with gradients and without: Stable Diffusion 1.x has 5
+    # The most input shapes of one class per image size: of whole and split batches, with gradients and without.
+    shapes: int = 24  # Stable Diffusion 1.x has 5 in a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,63 +74,80 @@ class ActivationMemory:
     pixels: int  # of that image; with memory-efficient attention the memory grows in proportion to them
 
 
-class Family(Protocol):
-    """A kind of base model. Stateless: modules and configurations are handed in."""
+class ModelConfigs(Protocol):
+    """A base model as its configuration files describe it."""
 
-    name: ClassVar[str]  # as in ss_base_model_version
-    title: ClassVar[str]  # as people call it
-    architecture: ClassVar[str]  # as in modelspec.architecture
-    multiple: ClassVar[int]  # of which an image's sides must be
-    denoiser: ClassVar[str]  # the part that learns from noise: unet or transformer
+    @property
+    def name(self) -> str:
+        """What messages call the model."""
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The configuration of a part, or of the scheduler; empty when the model has no such part."""
+
+    def own_vae(self) -> dict[str, Any]:
+        """The configuration of the model's own VAE, also where --vae replaces it."""
+
+
+class Family(Protocol):
+    """A kind of base model. Stateless: modules and configurations are arguments."""
+
+    name: ClassVar[str]  # as ss_base_model_version in kohya's metadata
+    title: ClassVar[str]  # for messages
+    architecture: ClassVar[str]  # as modelspec.architecture of a LoRA
+    kohya_v2: ClassVar[bool]  # as ss_v2 in kohya's metadata
+    multiple: ClassVar[int]  # the sides of images must be multiples of it, in pixels
+    default_size: ClassVar[int]  # side in pixels of the square images that most of its base models are trained with
+    parts: ClassVar[dict[str, Part]]  # without the scheduler
+    denoiser: ClassVar[str]  # the part that is trained: unet or transformer
+    encoders: ClassVar[tuple[str, ...]]  # its text encoders
+    single_file: ClassVar[LdmLayout | None]  # its models in one file; None: only diffusers folders are read
+    targets: ClassVar[dict[str, AdapterTargets]]  # of the parts that can be trained
+    prefixes: ClassVar[dict[str, str]]  # part to the beginning of its keys in adapter files
+    kohya: ClassVar[bool]  # whether adapter files use kohya's keys rather than diffusers'
+    loader: ClassVar[str]  # diffusers' class that loads adapters
+    pipeline: ClassVar[str]  # diffusers' class that generates images
     compiled_blocks: ClassVar[CompiledBlocks]
     activation_memory: ClassVar[ActivationMemory]  # with adapters on all linear modules of attention
-    default_size: ClassVar[int]  # side in pixels of the square images that most of its base models are trained with
-    encoders: ClassVar[tuple[str, ...]]  # its text encoders
-    targets: ClassVar[dict[str, AdapterTargets]]  # of the parts that can learn
-    prefixes: ClassVar[dict[str, str]]  # part to the beginning of its keys in the adapter file
-    kohya: ClassVar[bool]  # whether adapter files have kohya's names; otherwise diffusers'
-    loader: ClassVar[str]  # diffusers' class that loads adapters
-    pipeline: ClassVar[str]  # diffusers' class that paints
 
-    def matches(self, checkpoint: BaseModel) -> bool:
-        """Whether the model is of this family; PrepError when it is, but cannot be trained as it is."""
+    def matches(self, checkpoint: ModelConfigs) -> bool:
+        """Whether a model is of this family; PrepError when it is, but cannot be trained as it is."""
 
-    def objective(self, checkpoint: BaseModel, noise: ObjectiveOptions) -> Objective:
-        """The objective the base model was trained with, where the options do not say otherwise."""
+    def objective(self, checkpoint: ModelConfigs, options: ObjectiveOptions) -> Objective:
+        """The objective that the model was trained with, changed by the options."""
 
     def check_text(self, settings: TextSettings) -> None:
-        """Raise PrepError when this family's text is not encoded so."""
+        """Raise PrepError for settings that the family has no use for."""
 
     def encode_images(self, vae: Any, pixels: torch.Tensor) -> Moments:
         """The latents of images (B, 3, H, W) in -1 to 1."""
 
-    def normaliser(self, checkpoint: BaseModel) -> Callable[[Moments], Moments]:
-        """A function that brings latents as the VAE gives them to unit variance."""
+    def normalizer(self, checkpoint: ModelConfigs) -> Callable[[Moments], Moments]:
+        """A function that scales the VAE's latents to unit variance."""
 
     def encode_text(
         self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
     ) -> Condition:
-        """What the model is told about each caption; what is beyond the limit is cut off."""
+        """The condition of each caption; captions are truncated to the limit of the settings."""
 
     def too_long(self, tokenizers: Modules, caption: str, settings: TextSettings) -> bool:
-        """Whether the end of the caption is beyond the limit."""
+        """Whether a caption is truncated."""
 
     def forward(
-        self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
+        self, model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> Any:
-        """The model's prediction, (B, C, h, w), computed in its own number format; `size` (B, 6) as by `size_of`."""
+        """The denoiser's prediction, (B, C, h, w), in its own dtype; `size` (B, 6) as by `size_conditioning`."""
 
     def key(self, part: str, path: str) -> str:
-        """What adapter files call a module of a part."""
+        """The key of a module of a part in adapter files."""
 
     def probe_output(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
-        """The answer of a part to one small fixed input: tells whether two modules are the same."""
+        """The output of a part for a small fixed input, by which two modules can be compared."""
 
 
 def module_dtype(model: Any) -> torch.dtype:
-    """The number format that a denoiser computes in: that of its first weight, which is never an adapter's.
+    """The dtype that a denoiser computes in: that of its first weight, which is never an adapter's.
 
-    diffusers' own `dtype` goes through all modules each time it is asked: 9 ms of the processor for the mini base.
+    diffusers' `dtype` property visits all modules at each call: 9 ms on the CPU for the mini base model.
     """
-    found: torch.dtype = next(model.parameters()).dtype
-    return found
+    dtype: torch.dtype = next(model.parameters()).dtype
+    return dtype

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from training.models.architecture_config import ArchitectureConfig, LdmLayout
 from training.models.clip_text import last_layers, too_long
 from training.models.family import (
+    CLIP_PART,
+    UNET_PART,
+    VAE_PART,
     ActivationMemory,
     AdapterTargets,
     CompiledBlocks,
+    Part,
     TextSettings,
     module_dtype,
+    text_encoders,
 )
 from training.models.validate import check_complete, check_width, unet_of
 from training.objective import DDPM, ddpm
@@ -19,8 +25,7 @@ from training.objective import DDPM, ddpm
 if TYPE_CHECKING:
     import torch
 
-    from training.models.family import Condition, Modules, Moments
-    from training.models.loader import BaseModel
+    from training.models.family import Condition, ModelConfigs, Modules, Moments
     from training.options.objective import ObjectiveOptions
 
 _ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
@@ -35,24 +40,27 @@ CLIP = AdapterTargets(linear=r".*layers\.\d+\.(?:self_attn\.(?:q|k|v|out)_proj|m
 
 
 class SD1:
-    """Stateless; see Family for what each member is."""
+    """Stateless; `Family` describes the members."""
 
     name: ClassVar[str] = "sd_v1"
     title: ClassVar[str] = "Stable Diffusion 1.x"
     architecture: ClassVar[str] = "stable-diffusion-v1/lora"
+    kohya_v2: ClassVar[bool] = False
     multiple: ClassVar[int] = 8
+    parts: ClassVar[dict[str, Part]] = {"unet": UNET_PART, "vae": VAE_PART, "text_encoder": CLIP_PART}
     denoiser: ClassVar[str] = "unet"
     compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("BasicTransformerBlock", "ResnetBlock2D"))
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(0.86, 0.3, 512 * 512)  # see tests/test_gates.py
     default_size: ClassVar[int] = 512
-    encoders: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    encoders: ClassVar[tuple[str, ...]] = text_encoders(parts)
+    single_file: ClassVar[LdmLayout | None] = LdmLayout(ArchitectureConfig(), ("cond_stage_model.transformer.",))
     targets: ClassVar[dict[str, AdapterTargets]] = {"unet": UNET, "text_encoder": CLIP}
     prefixes: ClassVar[dict[str, str]] = {"unet": "lora_unet", "text_encoder": "lora_te"}
     kohya: ClassVar[bool] = True
     loader: ClassVar[str] = "StableDiffusionLoraLoaderMixin"
     pipeline: ClassVar[str] = "StableDiffusionPipeline"
 
-    def matches(self, checkpoint: BaseModel) -> bool:
+    def matches(self, checkpoint: ModelConfigs) -> bool:
         unet = unet_of(checkpoint)
         other = unet.get("addition_embed_type") or unet.get("use_linear_projection") or is_v2(unet)
         if not unet or other or checkpoint.config("text_encoder_2"):
@@ -61,8 +69,8 @@ class SD1:
         check_width(checkpoint, unet.get("cross_attention_dim"), checkpoint.config("text_encoder").get("hidden_size"))
         return True
 
-    def objective(self, checkpoint: BaseModel, noise: ObjectiveOptions) -> DDPM:
-        return ddpm(checkpoint.config("scheduler"), noise)
+    def objective(self, checkpoint: ModelConfigs, options: ObjectiveOptions) -> DDPM:
+        return ddpm(checkpoint.config("scheduler"), options)
 
     def check_text(self, settings: TextSettings) -> None:
         """Any number of tokens, any layer."""
@@ -71,7 +79,7 @@ class SD1:
         latent = vae.encode(pixels).latent_dist
         return latent.mean, latent.std
 
-    def normaliser(self, checkpoint: BaseModel) -> Callable[[Moments], Moments]:
+    def normalizer(self, checkpoint: ModelConfigs) -> Callable[[Moments], Moments]:
         scale = float(checkpoint.config("vae").get("scaling_factor", 0.18215))
         return lambda moments: (moments[0] * scale, moments[1] * scale)
 
@@ -85,11 +93,11 @@ class SD1:
         return too_long(tokenizers["text_encoder"], caption, settings)
 
     def forward(
-        self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
+        self, model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
         dtype = module_dtype(model)
         text = condition["text"].to(dtype)
-        prediction: torch.Tensor = model(noisy.to(dtype), time, encoder_hidden_states=text, return_dict=False)[0]
+        prediction: torch.Tensor = model(noisy.to(dtype), timesteps, encoder_hidden_states=text, return_dict=False)[0]
         return prediction
 
     def key(self, part: str, path: str) -> str:

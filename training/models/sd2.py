@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from training.models.architecture_config import ArchitectureConfig, LdmLayout, TextEncoderConfig
 from training.models.clip_text import refuse_clip_skip
 from training.models.sd1 import SD1, is_v2
 from training.models.validate import check_complete, check_width, unet_of
 
 if TYPE_CHECKING:
-    from training.models.family import TextSettings
-    from training.models.loader import BaseModel
+    from training.models.family import ModelConfigs, TextSettings
 
 
 class SD2(SD1):
-    """Stateless; see Family for what each member is.
+    """Stateless; `Family` describes the members.
 
     The text encoder's configuration leaves out its last layer, so the last that is left is the
     last but one that the model was trained with.
@@ -23,9 +23,21 @@ class SD2(SD1):
     name: ClassVar[str] = "sd_v2"
     title: ClassVar[str] = "Stable Diffusion 2.x"
     architecture: ClassVar[str] = "stable-diffusion-v2/lora"
+    kohya_v2: ClassVar[bool] = True
+    single_file: ClassVar[LdmLayout | None] = LdmLayout(
+        ArchitectureConfig(
+            unet_heads=0,
+            linear_projection=True,
+            sample_size_v=96,  # latents of 768 pixels
+            texts=(TextEncoderConfig(1024, 23, "gelu", pad="!"),),
+        ),
+        ("cond_stage_model.model.",),
+        unused_layer=True,
+        prediction="unknown",  # its models of both kinds have the same shapes
+    )
     default_size: ClassVar[int] = 768
 
-    def matches(self, checkpoint: BaseModel) -> bool:
+    def matches(self, checkpoint: ModelConfigs) -> bool:
         unet = unet_of(checkpoint)
         if unet.get("addition_embed_type") or not (unet.get("use_linear_projection") or is_v2(unet)):
             return False

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.clip_text import penultimate, refuse_clip_skip, too_long
 from training.models.family import (
+    CLIP_PART,
+    T5_PART,
+    VAE_PART,
     ActivationMemory,
     AdapterTargets,
     CompiledBlocks,
+    Part,
     TextSettings,
     module_dtype,
+    text_encoders,
 )
 from training.models.sd1 import CLIP
 from training.models.validate import check_complete
@@ -20,8 +25,8 @@ from training.objective import FlowMatch, flow_match
 if TYPE_CHECKING:
     import torch
 
-    from training.models.family import Condition, Modules, Moments
-    from training.models.loader import BaseModel
+    from training.models.architecture_config import LdmLayout
+    from training.models.family import Condition, ModelConfigs, Modules, Moments
     from training.options.objective import ObjectiveOptions
 
 _JOINT = r"to_(?:q|k|v|out\.0)|add_(?:q|k|v)_proj|to_add_out"
@@ -29,7 +34,7 @@ _T5_TOKENS = 256  # as diffusers' pipeline
 
 
 class SD35:
-    """Stateless; see Family for what each member is.
+    """Stateless; `Family` describes the members.
 
     Its adapter files have diffusers' names, which ComfyUI reads as well.
     """
@@ -38,13 +43,22 @@ class SD35:
     title: ClassVar[str] = "Stable Diffusion 3.5"
     architecture: ClassVar[str] = "stable-diffusion-3.5/lora"
     multiple: ClassVar[int] = 16  # the transformer takes latents in squares of 2 x 2
+    kohya_v2: ClassVar[bool] = False
+    parts: ClassVar[dict[str, Part]] = {
+        "transformer": Part(("SD3Transformer2DModel",)),
+        "vae": VAE_PART,
+        "text_encoder": CLIP_PART,
+        "text_encoder_2": CLIP_PART,
+        "text_encoder_3": T5_PART,
+    }
     denoiser: ClassVar[str] = "transformer"
     compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("JointTransformerBlock",))
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(
         9.9, 1.2, 1024 * 1024
     )  # from 34.6 GiB that users report for a batch of three
     default_size: ClassVar[int] = 1024
-    encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    encoders: ClassVar[tuple[str, ...]] = text_encoders(parts)
+    single_file: ClassVar[LdmLayout | None] = None  # such files lack the text encoders
     targets: ClassVar[dict[str, AdapterTargets]] = {
         "transformer": AdapterTargets(
             rf".*transformer_blocks\.\d+\.(?:attn2?\.(?:{_JOINT})|ff(?:_context)?\.net\.(?:0\.proj|2))"
@@ -61,14 +75,14 @@ class SD35:
     loader: ClassVar[str] = "SD3LoraLoaderMixin"
     pipeline: ClassVar[str] = "StableDiffusion3Pipeline"
 
-    def matches(self, checkpoint: BaseModel) -> bool:
+    def matches(self, checkpoint: ModelConfigs) -> bool:
         if checkpoint.config("transformer").get("_class_name") != "SD3Transformer2DModel":
             return False
         check_complete(self, checkpoint, 16, optional=("text_encoder_3",))
         return True
 
-    def objective(self, checkpoint: BaseModel, noise: ObjectiveOptions) -> FlowMatch:
-        return flow_match(checkpoint.config("scheduler"), noise)
+    def objective(self, checkpoint: ModelConfigs, options: ObjectiveOptions) -> FlowMatch:
+        return flow_match(checkpoint.config("scheduler"), options)
 
     def check_text(self, settings: TextSettings) -> None:
         refuse_clip_skip(settings, self.title)
@@ -77,7 +91,7 @@ class SD35:
         latent = vae.encode(pixels).latent_dist
         return latent.mean, latent.std
 
-    def normaliser(self, checkpoint: BaseModel) -> Callable[[Moments], Moments]:
+    def normalizer(self, checkpoint: ModelConfigs) -> Callable[[Moments], Moments]:
         config = checkpoint.config("vae")
         scale, shift = float(config.get("scaling_factor", 1.5305)), float(config.get("shift_factor") or 0.0)
         return lambda moments: ((moments[0] - shift) * scale, moments[1] * scale)
@@ -105,7 +119,7 @@ class SD35:
         return too_long(tokenizers["text_encoder"], caption, settings)
 
     def forward(
-        self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
+        self, model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
         import torch
 
@@ -119,7 +133,7 @@ class SD35:
             noisy.to(dtype),
             encoder_hidden_states=text,
             pooled_projections=pooled,
-            timestep=time,
+            timestep=timesteps,
             return_dict=False,
         )[0]
         return prediction

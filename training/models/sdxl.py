@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
+from training.models.architecture_config import ArchitectureConfig, LdmLayout, TextEncoderConfig
 from training.models.clip_text import penultimate, refuse_clip_skip
-from training.models.family import ActivationMemory, AdapterTargets, TextSettings, module_dtype
+from training.models.family import (
+    CLIP_PART,
+    ActivationMemory,
+    AdapterTargets,
+    Part,
+    TextSettings,
+    module_dtype,
+    text_encoders,
+)
+from training.models.ldm_checkpoint import unet_name
 from training.models.sd1 import CLIP, SD1, UNET
 from training.models.validate import check_complete, check_width, unet_of
 
 if TYPE_CHECKING:
     import torch
 
-    from training.models.family import Condition, Modules
-    from training.models.loader import BaseModel
+    from training.models.family import Condition, ModelConfigs, Modules
 
-_LAYERS = 2  # per block of every Stable Diffusion XL
-_INNER = {
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
+_ARCHITECTURE = ArchitectureConfig(
+    unet=(320, 640, 1280),
+    depths=(0, 2, 10),
+    unet_heads=0,
+    linear_projection=True,
+    sample_size=128,
+    size_conditioning=True,
+    vae_scale=0.13025,
+    texts=(TextEncoderConfig(), TextEncoderConfig(1280, 32, "gelu", projection=1280, pad="!")),
+)
+_UNET_CONFIG = _ARCHITECTURE.unet_config()
 
 
 class SDXL(SD1):
-    """Stateless; see Family for what each member is.
+    """Stateless; `Family` describes the members.
 
     Its VAE overflows in half precision: like every VAE here it runs in float32.
     """
@@ -37,7 +49,13 @@ class SDXL(SD1):
     architecture: ClassVar[str] = "stable-diffusion-xl-v1-base/lora"
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(6.3, 0.8, 1024 * 1024)  # see tests/test_gates.py
     default_size: ClassVar[int] = 1024
-    encoders: ClassVar[tuple[str, ...]] = ("text_encoder", "text_encoder_2")
+    parts: ClassVar[dict[str, Part]] = SD1.parts | {"text_encoder_2": CLIP_PART}
+    encoders: ClassVar[tuple[str, ...]] = text_encoders(parts)
+    single_file: ClassVar[LdmLayout | None] = LdmLayout(
+        _ARCHITECTURE,
+        ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."),
+        marker="model.diffusion_model.label_emb.0.0.weight",
+    )
     targets: ClassVar[dict[str, AdapterTargets]] = {"unet": UNET, "text_encoder": CLIP, "text_encoder_2": CLIP}
     prefixes: ClassVar[dict[str, str]] = {
         "unet": "lora_unet",
@@ -47,8 +65,8 @@ class SDXL(SD1):
     loader: ClassVar[str] = "StableDiffusionXLLoraLoaderMixin"
     pipeline: ClassVar[str] = "StableDiffusionXLPipeline"
 
-    def matches(self, checkpoint: BaseModel) -> bool:
-        unet, name = unet_of(checkpoint), checkpoint.base.name
+    def matches(self, checkpoint: ModelConfigs) -> bool:
+        unet, name = unet_of(checkpoint), checkpoint.name
         if unet.get("addition_embed_type") != "text_time":
             return False
         if checkpoint.config("text_encoder_2") and not checkpoint.config("text_encoder"):
@@ -73,19 +91,22 @@ class SDXL(SD1):
         return {"text": torch.cat([text for text, _ in texts], dim=-1), "pooled": texts[1][1]}
 
     def forward(
-        self, model: Any, noisy: torch.Tensor, time: torch.Tensor, condition: Condition, size: torch.Tensor
+        self, model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
         # Sizes stay in float32: bfloat16 knows no 1016.
         dtype = module_dtype(model)
         text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
         added = {"text_embeds": pooled, "time_ids": size}
         prediction: torch.Tensor = model(
-            noisy.to(dtype), time, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False
+            noisy.to(dtype), timesteps, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False
         )[0]
         return prediction
 
     def key(self, part: str, path: str) -> str:
-        return super().key(part, original_name(path) if part == "unet" else path)
+        """kohya names the U-Net's modules as single files do, those of the text encoders as diffusers does."""
+        if part != "unet":
+            return super().key(part, path)
+        return super().key(part, unet_name(f"{path}.weight", _UNET_CONFIG).removesuffix(".weight"))
 
     def probe_output(self, part: str, module: Any, tokenizers: Modules) -> torch.Tensor:
         import torch
@@ -104,25 +125,3 @@ class SDXL(SD1):
             }
             size = torch.tensor([[128.0, 128.0, 0.0, 0.0, 128.0, 128.0]])
             return self.forward(module, noisy, torch.tensor([500]), condition, size)
-
-
-def original_name(path: str) -> str:
-    """A U-Net module's path in the original layout, as kohya names Stable Diffusion XL's modules.
-
-    'down_blocks.1.attentions.0.proj_in' is 'input_blocks.4.1.proj_in': levels are counted through.
-    """
-    head = re.match(r"(down|mid|up)_blocks?\.(?:(\d+)\.)?(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.", path)
-    if head is None:
-        return path
-    side, level, kind, number = head[1], int(head[2] or 0), head[3], int(head[4])
-    rest = path.removeprefix(head[0])
-    inner = _INNER.get(rest, rest) if kind == "resnets" else rest
-    if side == "mid":
-        return f"middle_block.{1 if kind == 'attentions' else 2 * number}.{inner}"
-    if kind == "downsamplers":
-        return f"input_blocks.{(level + 1) * (_LAYERS + 1)}.0.op"
-    if kind == "upsamplers":  # after the attention that both levels with one have
-        return f"output_blocks.{level * (_LAYERS + 1) + _LAYERS}.2.conv"
-    first = level * (_LAYERS + 1) + number
-    place = f"input_blocks.{first + 1}" if side == "down" else f"output_blocks.{first}"
-    return f"{place}.{1 if kind == 'attentions' else 0}.{inner}"
