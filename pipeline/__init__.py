@@ -1,1 +1,1 @@
-"""The core and the application: records, manifests, workspaces, engines, and the command line on top."""
+"""Records, manifests, workspaces and stages; engines that run them; and the commands and their command line."""

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair vocabulary, from the merge table that ships inside open_clip."""
+"""CLIP's byte-pair vocabulary, from the merge table that open_clip ships."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 from pipeline.errors import PrepError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-SIZE = 49408  # entries: 256 bytes, the same ending a word, the merges, start and end
+SIZE = 49408  # 256 bytes, 256 bytes that end a word, the merges, the start and the end token
 MERGES = SIZE - 2 * 256 - 2
 
 
 def merge_table() -> list[str]:
-    """The merges in order of rank, each as two pieces with a space between.
+    """The merges by rank, each as two pieces separated by a space.
 
-    Only the table's file is read: importing open_clip would load torchvision for it.
+    Reads the file only: importing open_clip would load torchvision.
     """
     spec = importlib.util.find_spec("open_clip")
     folders = list(spec.submodule_search_locations or []) if spec else []
     for folder in folders:
         table = Path(folder) / "bpe_simple_vocab_16e6.txt.gz"
         if table.is_file():
-            # The table's first line is a comment, and it holds more merges than CLIP was trained with.
+            # The first line is a comment, and the table has more merges than CLIP was trained with.
             return gzip.decompress(table.read_bytes()).decode("utf-8").split("\n")[1 : MERGES + 1]
     raise PrepError("CLIP's token table was not found.", "Install it: pip install open-clip-torch")
 
 
 def byte_letters() -> list[str]:
-    """The printable letter that stands for each byte, in the vocabulary's order.
+    """The printable character for each byte, in the order of the vocabulary.
 
-    Printable Latin-1 stands for itself and comes first; the other bytes follow in order and take
-    the code points from 256 on, so that no entry holds a space or a control character.
+    Printable Latin-1 characters stand for themselves and come first; the other bytes follow in order
+    with the code points from 256, so that no entry has a space or a control character.
     """
     itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = len(set(range(256)) - set(itself))
@@ -41,14 +41,14 @@ def byte_letters() -> list[str]:
 
 
 def vocabulary(merges: list[str]) -> dict[str, int]:
-    """Every token and its number, as CLIP counts them."""
+    """The id of every token."""
     letters = byte_letters()
     pieces = ["".join(merge.split()) for merge in merges]
     return {token: k for k, token in enumerate([*letters, *(x + "</w>" for x in letters), *pieces, START, END])}
 
 
 def tokenizer_files(pad: str = END) -> dict[str, str]:
-    """A tokenizer folder as transformers reads it: file name to content; short captions are filled up with `pad`."""
+    """The files of a tokenizer folder for transformers, by name; short captions are padded with `pad`."""
     merges = merge_table()
     settings = {
         "tokenizer_class": "CLIPTokenizer",

@@ -1,4 +1,4 @@
-"""CLIP's tokens: into which pieces a caption falls, and how many, as Stable Diffusion's text encoder counts them."""
+"""Splits captions into CLIP's tokens and counts them, as Stable Diffusion's text encoder does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.clip_bpe import END, START, merge_table, vocabulary
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-WINDOW = 75  # tokens of one window of the text encoder, without start and end
-WORD_END = "</w>"  # how a piece that ends a word is written in the vocabulary
-_AT_ONCE = 10_000  # texts taken at a time: their encodings are some 20 MB
-# Where text is cut before the merges, as OpenAI's simple_tokenizer.py cuts it: digits are single, signs stay together.
+WINDOW = 75  # tokens per chunk of the text encoder, without start and end
+WORD_END = "</w>"  # suffix, in the vocabulary, of a piece that ends a word
+_BATCH = 10_000  # texts encoded at a time; their encodings take about 20 MB
+# Splits text before merging as OpenAI's simple_tokenizer.py does: single digits, runs of other signs.
 _CUTS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -27,17 +27,17 @@ class Tokens:
 
     @classmethod
     def load(cls) -> Tokens:
-        """The encoder, built once a process in about a tenth of a second; PrepError without open_clip's table."""
+        """The encoder, built once per process in about 0.1 s; PrepError without open_clip's table."""
         return _load()
 
     def count(self, text: str) -> int:
-        """How many tokens a text has."""
+        """The number of tokens of a text."""
         return len(self.encoder.encode(text, add_special_tokens=False).ids)
 
     def counts(self, texts: list[str]) -> Iterator[int]:
-        """The same for many texts, on all cores; a million captions take some seconds."""
-        for start in range(0, len(texts), _AT_ONCE):
-            batch = self.encoder.encode_batch_fast(texts[start : start + _AT_ONCE], add_special_tokens=False)
+        """The number of tokens of each text, on all cores; a million captions take some seconds."""
+        for start in range(0, len(texts), _BATCH):
+            batch = self.encoder.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
             yield from (len(encoding.ids) for encoding in batch)
 
     def pieces(self, text: str) -> list[str]:
@@ -45,7 +45,7 @@ class Tokens:
         return list(self.encoder.encode(text, add_special_tokens=False).tokens)
 
     def ids(self, text: str) -> list[int]:
-        """The tokens' numbers."""
+        """The ids of the tokens."""
         return list(self.encoder.encode(text, add_special_tokens=False).ids)
 
 

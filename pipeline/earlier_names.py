@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# By stage, tagger or other command: the earlier name and the present one, as prep.toml has them.
+# By stage, tagger, other command, or table of prep.toml: the earlier name and the present one, as prep.toml has them.
 EARLIER_NAMES = {
     "augment": {
         "mirror": "flip",
@@ -35,6 +35,9 @@ EARLIER_NAMES = {
         "strength": "prior_strength",
         "token_limit": "max_tokens",
         "z": "min_z",
+    },
+    "group": {
+        "pictures": "images",
     },
     "plan": {
         "batch": "batch_size",

@@ -1,4 +1,4 @@
-"""What people decided about images: a journal of edits that survives re-tagging, with undo and redo without end."""
+"""The journal of edits that people made to images: it is kept when images are tagged again, and has undo and redo."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pipeline.workspace import Workspace
 
 What = Literal["add", "remove", "replace", "set", "reset", "flag", "unflag", "drop", "restore"]
 JOURNAL = "decisions/edits.jsonl"
-BY_HAND = "dropped by hand"  # the reason in manifests
+BY_HAND = "dropped by hand"  # the reason of a drop in manifests
 _WORDLESS = ("reset", "drop", "restore")
-_PATIENCE = 30.0  # seconds to wait for another prep that is writing the journal; a write takes milliseconds
+_LOCK_TIMEOUT = 30.0  # seconds to wait for another prep that is writing the journal, which takes milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One decision about an image's caption, flags or place in the set.
+    """One edit of an image's caption or flags, or a drop of the image.
 
-    `add`, `remove` and `replace` concern the tag or sentence `text` (`replace` puts `other` in its place); `set`
-    makes `text` the whole caption; `reset` forgets these four; `flag` and `unflag` concern the flag `text`.
+    `add`, `remove` and `replace` apply to the tag or sentence `text` (`replace` puts `other` in its place); `set`
+    makes `text` the whole caption; `reset` discards these four; `flag` and `unflag` apply to the flag `text`.
     """
 
     what: What
@@ -41,22 +41,24 @@ class Edit:
         if self.what not in get_args(What):
             raise PrepError(f"There is no edit {self.what!r}.", f"Known: {', '.join(get_args(What))}.")
         if not self.text.strip() and self.what not in (*_WORDLESS, "set"):
-            raise PrepError(f"{self.what} names nothing.", "Say what, such as 'long hair'.")
+            raise PrepError(f"{self.what} needs a text.", "Name a tag or a flag, such as 'long hair'.")
         if self.what == "replace" and not self.other.strip():
-            raise PrepError(f"replace does not say what comes in place of {self.text!r}.", "Use remove to take it out.")
+            raise PrepError(f"replace needs a text in place of {self.text!r}.", "Use remove to remove it.")
         for text in () if self.what == "set" else (self.text, self.other):  # `set` is verbatim, as imports need it
-            if not text.isprintable():  # captions are one line, and hidden characters train as nobody sees
-                raise PrepError(f"{self.what}: {text!r} is not one plain line.", "Leave out what is escaped.")
+            if not text.isprintable():  # captions are one line; hidden characters would be trained on
+                raise PrepError(
+                    f"{self.what}: {text!r} is not a single line of text.", "Leave out the escaped characters."
+                )
 
     def __str__(self) -> str:
-        """'add long hair', 'replace hat by cap': what the edit does, in words."""
+        """The edit in words: 'add long hair', 'replace hat by cap'."""
         words = (self.what, self.text, f"by {self.other}" if self.other else "")
         return escape_control(" ".join(word for word in words if word))
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One line of the journal: what was decided at once about some images."""
+    """One line of the journal: edits made at once to some images, which are undone at once."""
 
     number: int
     ids: tuple[str, ...]
@@ -64,31 +66,31 @@ class JournalEntry:
 
 
 class Journal:
-    """The journal of a workspace as far as it was read; appending, undoing and redoing write it at once.
+    """The journal of a workspace as far as it was read; append, undo and redo write to it immediately.
 
-    Several processes may write the same journal: each takes turns, and reads what the others wrote first.
+    Several processes may write to the same journal: a lock orders them, and each first reads what others wrote.
     """
 
     def __init__(self) -> None:
-        self._at = 0  # bytes read, up to the end of a whole line
-        self._number = 0  # of the last line
+        self._at = 0  # bytes read, up to the end of a complete line
+        self._number = 0  # number of the last line
         self._entries: dict[int, JournalEntry] = {}
-        self._numbers: dict[str, list[int]] = {}  # entries that concern an id, in order
-        self._done: dict[int, None] = {}  # entries that count, in order: the last is undone first
-        self._undone: list[int] = []  # entries that can come back: the last comes first
+        self._numbers: dict[str, list[int]] = {}  # by id, the entries that apply to it, in order
+        self._done: dict[int, None] = {}  # entries in effect, in order; the last is undone first
+        self._undone: list[int] = []  # entries that can be redone; the last is redone first
 
     @classmethod
     def read(cls, workspace: Workspace) -> Journal:
-        """The journal; empty if there is none. PrepError when a line that is not the last is damaged."""
+        """The journal; empty if there is none. PrepError when a line other than the last is damaged."""
         edits = cls()
         edits.follow(workspace)
         return edits
 
     def of(self, id: str) -> tuple[Edit, ...]:
-        """The edits of a record that still have an effect, in order.
+        """The edits of a record that are in effect, in order.
 
-        An augmented copy 'id-k' has those of its root 'id', then its own. What a later edit made void is gone: all
-        caption edits before `set` and `reset`, flags taken back, drops restored.
+        An augmented copy 'id-k' has those of its root 'id', then its own. Edits that a later one cancels are left out:
+        caption edits before `set` and `reset`, removed flags, restored drops.
         """
         root = root_of(id)
         numbers = [n for owner in dict.fromkeys((root, id)) for n in self._numbers.get(owner, ()) if n in self._done]
@@ -96,38 +98,38 @@ class Journal:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids that edits were made for and still concern, sorted."""
+        """The ids with edits in effect, sorted."""
         return tuple(sorted(id for id in self._numbers if self.of(id)))
 
     @property
     def digest(self) -> str:
-        """sha256 over all that has an effect; empty if nothing has. An edit that was undone leaves no trace."""
-        found = [(id, [(e.what, e.text, e.other) for e in self.of(id)]) for id in self.ids]
-        return hashlib.sha256(json.dumps(found, ensure_ascii=False).encode()).hexdigest() if found else ""
+        """sha256 over all edits in effect; empty if there are none. It does not depend on undone edits."""
+        edits = [(id, [(e.what, e.text, e.other) for e in self.of(id)]) for id in self.ids]
+        return hashlib.sha256(json.dumps(edits, ensure_ascii=False).encode()).hexdigest() if edits else ""
 
     def owners(self, ids: Iterable[str]) -> list[str]:
-        """For whom to write an edit of all these: not for copies that take it over from their root."""
+        """The ids for which to write an edit of all `ids`: without copies that inherit it from their root."""
         ids = dict.fromkeys(ids)
         return [id for id in ids if (root := root_of(id)) == id or root not in ids or self._own(id)]
 
     def copy(self) -> Journal:
-        """The journal as it was read, which later edits leave alone."""
+        """A copy of the journal that later edits do not change."""
         twin = copy.copy(self)
         twin._entries, twin._done, twin._undone = dict(self._entries), dict(self._done), list(self._undone)
         twin._numbers = {id: list(numbers) for id, numbers in self._numbers.items()}
         return twin
 
     def supposing(self, ids: Iterable[str], edits: Iterable[Edit]) -> Journal:
-        """The journal as it would be after an edit; writes nothing."""
+        """The journal as it would be after these edits; writes nothing."""
         after = self.copy()
         after._number += 1
         after._add(JournalEntry(after._number, tuple(ids), tuple(edits)))
         return after
 
     def append(self, workspace: Workspace, ids: Iterable[str], edits: Iterable[Edit]) -> JournalEntry | None:
-        """Decide `edits` for the records `ids`, as one step of undo; on disk when this returns.
+        """Add `edits` of the records `ids` as one step of undo; they are on disk when this returns.
 
-        None, and nothing written, without ids or edits. What was undone before can no longer be redone.
+        Returns None and writes nothing without ids or edits. Edits undone before can no longer be redone.
         """
         ids, edits = list(dict.fromkeys(ids)), tuple(edits)
         if not ids or not edits:
@@ -138,13 +140,13 @@ class Journal:
             return self._entries[self._number]
 
     def append_each(self, workspace: Workspace, decisions: Iterable[tuple[str, Edit]]) -> None:
-        """Decide one edit each for many records, as an import does: one write, a step of undo each."""
+        """Add one edit each for many records, as an import does: one write, but each is its own step of undo."""
         with self._writing(workspace):
             numbered = enumerate(decisions, self._number + 1)
             self._write(workspace, *({"n": n, "ids": [id], "edits": [_plain(edit)]} for n, (id, edit) in numbered))
 
     def undo(self, workspace: Workspace) -> JournalEntry | None:
-        """Take back the last entry that counts, whoever made it; None when there is none."""
+        """Undo the last entry in effect, whichever process made it; None if there is none."""
         with self._writing(workspace):
             if not self._done:
                 return None
@@ -153,7 +155,7 @@ class Journal:
             return self._entries[last]
 
     def redo(self, workspace: Workspace) -> JournalEntry | None:
-        """Bring back what was undone last; None when nothing was undone since the last entry."""
+        """Redo the entry that was undone last; None if nothing was undone since the last entry."""
         with self._writing(workspace):
             if not self._undone:
                 return None
@@ -162,11 +164,11 @@ class Journal:
             return self._entries[last]
 
     def follow(self, workspace: Workspace) -> bool:
-        """Read what was written since the last look; whether there was anything."""
+        """Read what other processes wrote since the last read; returns whether there was anything."""
         path = workspace.path(JOURNAL)
         size = path.stat().st_size if path.is_file() else 0
         if size < self._at:
-            raise PrepError(f"{path} was shortened or deleted while prep used it.", "Start this command again.")
+            raise PrepError(f"{path} was shortened or deleted while prep used it.", "Run this command again.")
         if size == self._at:
             return False
         with path.open("rb") as file:
@@ -177,28 +179,28 @@ class Journal:
         for line in whole.splitlines() if newline else ():
             self._take(line, path)
         self._at += len(whole) + len(newline)
-        if _is_whole(rest):  # as an editor leaves it that ends files without a newline
+        if _is_complete(rest):  # some editors end files without a newline
             self._take(rest, path)
             self._at += len(rest)
         elif rest:
-            logging.getLogger(__name__).warning("%s: its last line was not written whole and is ignored.", JOURNAL)
+            logging.getLogger(__name__).warning("%s: the last line is incomplete and is ignored.", JOURNAL)
         return self._number > before
 
     @contextmanager
     def _writing(self, workspace: Workspace) -> Iterator[None]:
-        """Hold the journal for one write, with everything read that others wrote."""
+        """Lock the journal for one write, after reading what others wrote."""
         from filelock import FileLock, Timeout
 
         workspace.cache.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(workspace.cache / "edits.lock", timeout=_PATIENCE):
+            with FileLock(workspace.cache / "edits.lock", timeout=_LOCK_TIMEOUT):
                 self.follow(workspace)
                 yield
         except Timeout:
-            raise PrepError(f"Another prep keeps {JOURNAL} to itself.", "End it, then try again.") from None
+            raise PrepError(f"Another prep has locked {JOURNAL}.", "Wait until it ends, then try again.") from None
 
     def _write(self, workspace: Workspace, *lines: dict[str, Any]) -> None:
-        """Append whole lines, after cutting off a torn one, and wait until the disk has it."""
+        """Append lines, after removing an incomplete last one, and sync them to disk."""
         path = workspace.path(JOURNAL)
         path.parent.mkdir(parents=True, exist_ok=True)
         data = b"".join(json.dumps(x, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" for x in lines)
@@ -212,7 +214,7 @@ class Journal:
         self.follow(workspace)
 
     def _take(self, line: bytes, path: Path) -> None:
-        """Let one line of the journal count."""
+        """Apply one line of the journal."""
         if not line.strip():
             return
         try:
@@ -231,7 +233,7 @@ class Journal:
         except (ValueError, KeyError, TypeError, AttributeError, PrepError, RecursionError) as error:
             raise PrepError(
                 f"{path}: the line after number {self._number} cannot be read: {escape_control(first_line(error))}.",
-                "Mend that line or delete it; the others stay.",
+                "Correct or delete that line; the others stay valid.",
             ) from None
         self._number = number
 
@@ -240,7 +242,7 @@ class Journal:
 
     def _add(self, entry: JournalEntry) -> None:
         if not all(isinstance(id, str) for id in entry.ids):
-            raise ValueError("an id is no text")
+            raise ValueError("an id is not a text")
         self._entries[entry.number] = entry
         self._done[entry.number] = None
         self._undone.clear()
@@ -248,8 +250,8 @@ class Journal:
             self._numbers.setdefault(id, []).append(entry.number)
 
 
-def _is_whole(line: bytes) -> bool:
-    """Whether a line without its newline was written to its end: no part of a JSON object is one."""
+def _is_complete(line: bytes) -> bool:
+    """Whether a line without newline is complete: a part of a JSON object is not valid JSON."""
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
@@ -257,7 +259,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 def effective(edits: Iterable[Edit]) -> tuple[Edit, ...]:
-    """Of edits in order, those that later ones did not make void: caption edits in order, then flags, then a drop."""
+    """The edits that no later one cancels: caption edits in order, then flags, then a drop."""
     caption: list[Edit] = []
     flags: dict[str, Edit] = {}
     dropped: list[Edit] = []
@@ -275,7 +277,7 @@ def effective(edits: Iterable[Edit]) -> tuple[Edit, ...]:
 
 
 def reworded(caption: str, edits: Iterable[Edit]) -> str:
-    """A caption that was set by hand, after the tags added, removed and replaced since: its parts end at commas."""
+    """A caption set by hand, after later edits that add, remove or replace its comma-separated parts."""
     parts = [part.strip() for part in caption.split(",")]
     for edit in edits:
         old = normalize_tag(edit.text)
@@ -292,9 +294,9 @@ def reworded(caption: str, edits: Iterable[Edit]) -> str:
 
 
 def _with(caption: list[Edit], edit: Edit) -> list[Edit]:
-    """Caption edits with one more: of adding and removing the same tag only the last counts.
+    """Caption edits with one more, which cancels earlier ones of the same tag.
 
-    Not across a `replace` or `set`, which may have used the tag in between.
+    Only back to the last `replace` or `set`, which may have used the tag.
     """
     if edit.what == "replace":
         return [*caption, edit]
@@ -303,5 +305,5 @@ def _with(caption: list[Edit], edit: Edit) -> list[Edit]:
 
 
 def _plain(edit: Edit) -> dict[str, str]:
-    """An edit as the journal has it: only what it says."""
+    """An edit as the journal stores it, without empty fields."""
     return {name: value for name in ("what", "text", "other") if (value := getattr(edit, name))}

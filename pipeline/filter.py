@@ -1,4 +1,4 @@
-"""The language that chooses images: tags, scores, subjects, roles, flags and names with AND, OR, NOT and brackets."""
+"""The filter language, which selects images by tags, scores, roles and names with AND, OR, NOT and parentheses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipeline.filter_terms import WORDS, And, Expr, FilterView, Not, Or, Term
 from pipeline.record import Record, Role
 from pipeline.tag_text import escape_control
 
-_DEPTH = 50  # brackets within brackets
+_MAX_DEPTH = 50  # of nested parentheses
 _ROLES = get_args(Role)
-_KEYS = {  # what may stand before a colon, with an example
+_KEYS = {  # keys before a colon, with an example
     "score": "score:beard<0.5",
     "subject": "subject:smith",
     "class": "class:man",
@@ -33,16 +33,16 @@ _BOUND = re.compile(r"(\S*?)(<=|>=|<|>|=)(\d+(?:\.\d*)?|\.\d+)(?=[\s()]|$)")
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A question about images; without a part it is true of all. Its text, parsed, is the same filter."""
+    """A condition on images; without an expression it matches all. Parsing its text gives the same filter."""
 
     part: Expr | None = None
 
     def matches(self, record: Record) -> bool:
-        """Whether a record is meant; human edits are those that its manifest tells."""
+        """Whether a record matches, with the edits that its manifest records."""
         return self.part is None or self.part(FilterView.of(record))
 
     def sees(self, view: FilterView) -> bool:
-        """The same, where the caller knows better which tags and edits the image has."""
+        """Whether a record matches, with the tags and edits that the caller provides."""
         return self.part is None or self.part(view)
 
     def asks(self, key: str) -> bool:
@@ -54,19 +54,19 @@ class Filter:
 
 
 def parse(text: str) -> Filter:
-    """A filter from what a person wrote; PrepError says what is wrong and where.
+    """Parse a filter; PrepError says what is wrong and where.
 
-    Words side by side mean AND; OR binds less than AND, NOT binds most; in any case of letters.
+    Consecutive words mean AND. NOT binds strongest, then AND, then OR; case does not matter.
     """
     reader = _Reader(text)
     part = None if reader.done else reader.any_of(0)
     if not reader.done:
-        raise reader.error("a closing bracket has no opening one")
+        raise reader.error("a closing parenthesis has no opening one")
     return Filter(part)
 
 
 class _Reader:
-    """Reads a filter's text from left to right."""
+    """A recursive descent parser."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -84,24 +84,24 @@ class _Reader:
         return parts[0] if len(parts) == 1 else Or(tuple(_flat(parts, Or)))
 
     def all_of(self, depth: int) -> Expr:
-        parts = [self.one(depth)]
+        parts = [self.operand(depth)]
         while self._operator("AND") or not (self.done or self._next(")") or self._operator("OR", take=False)):
-            parts.append(self.one(depth))
+            parts.append(self.operand(depth))
         return parts[0] if len(parts) == 1 else And(tuple(_flat(parts, And)))
 
-    def one(self, depth: int) -> Expr:
+    def operand(self, depth: int) -> Expr:
         negated = False
         while self._operator("NOT"):
             negated = not negated
-        if depth > _DEPTH:
-            raise self.error(f"more than {_DEPTH} brackets are open")
+        if depth > _MAX_DEPTH:
+            raise self.error(f"more than {_MAX_DEPTH} parentheses are open")
         if self.done or self._next(")") or any(self._operator(word, take=False) for word in ("AND", "OR")):
             raise self.error("a tag or a condition is missing")
         if self._next("("):
             self._move(1)
             part = self.any_of(depth + 1)
             if not self._next(")"):
-                raise self.error("a bracket is not closed")
+                raise self.error("a parenthesis is not closed")
             self._move(1)
         else:
             part = self.term()
@@ -129,7 +129,7 @@ class _Reader:
         quoted = self._next('"')
         text = "" if self.done else self._quoted() if quoted else self._word()
         if not text:
-            raise self.error(f"{name}: says nothing", f"Such as {_KEYS[name]}.")
+            raise self.error(f"{name}: needs a value", f"For example {_KEYS[name]}.")
         if name == "role" and text.lower() not in _ROLES:
             raise self.error(f"there is no role {text!r}", f"It must be one of: {', '.join(_ROLES)}.")
         return Term(name, text, quoted)
@@ -139,7 +139,7 @@ class _Reader:
         name = self._quoted(skip=False) if self._next('"') else ""
         found = _BOUND.match(self.text, self.at)
         if not found or bool(found[1]) == bool(name) or float(found[3]) > 1:
-            raise self.error("score: needs a tag and a number from 0 to 1", f"Such as {_KEYS['score']}.")
+            raise self.error("score: needs a tag and a number from 0 to 1", f"For example {_KEYS['score']}.")
         self._move(found.end() - self.at)
         return Term("score", name or found[1], bool(name), found[2], round(float(found[3]), 6))
 
@@ -152,11 +152,11 @@ class _Reader:
             self._skip()
         text = re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)
         if not text.strip():
-            raise self.error("there is nothing between the quotes")
+            raise self.error("the quotes are empty")
         return text
 
     def _word(self) -> str:
-        """Up to a space or the bracket that closes a group: cat_(animal) is one word."""
+        """A word ends at a space or at the parenthesis that closes a group; cat_(animal) is one word."""
         start, depth = self.at, 0
         while self.at < len(self.text) and not self.text[self.at].isspace():
             sign = self.text[self.at]
@@ -169,7 +169,7 @@ class _Reader:
         return word
 
     def _operator(self, word: str, take: bool = True) -> bool:
-        """Whether AND, OR or NOT comes next; it ends at a space or a bracket."""
+        """Whether AND, OR or NOT comes next; it ends at a space or a parenthesis."""
         end = self.at + len(word)
         found = self.text[self.at : end].upper() == word and (self.text[end : end + 1] or " ") in "() \t\r\n"
         if found and take:
@@ -187,25 +187,27 @@ class _Reader:
         while self.at < len(self.text) and self.text[self.at].isspace():
             self.at += 1
 
-    def error(self, wrong: str, mend: str = "") -> PrepError:
+    def error(self, wrong: str, hint: str = "") -> PrepError:
         rest = escape_control(self.text[self.at : self.at + 20])
         where = f"before {rest!r}" if rest else "at its end"
-        return PrepError(f"The filter is wrong {where}: {wrong}.", mend or "Such as: beard AND NOT (hat OR role:reg).")
+        return PrepError(
+            f"The filter is wrong {where}: {wrong}.", hint or "For example: beard AND NOT (hat OR role:reg)"
+        )
 
 
 def _flat(parts: Iterable[Expr], kind: type[And] | type[Or]) -> Iterator[Expr]:
-    """The parts, those of the same kind opened up: brackets around them say nothing."""
+    """The parts, with nested ones of the same kind flattened."""
     for part in parts:
         yield from part.parts if isinstance(part, And | Or) and isinstance(part, kind) else (part,)
 
 
 def _terms(part: Expr | None) -> Iterator[Term]:
-    """All conditions of a filter."""
+    """All terms of an expression."""
     match part:
         case Term():
             yield part
         case Not():
             yield from _terms(part.part)
         case And() | Or():
-            for one in part.parts:
-                yield from _terms(one)
+            for inner in part.parts:
+                yield from _terms(inner)

@@ -1,4 +1,4 @@
-"""What a filter asks of an image: conditions on its tags, scores, flags and names, and how they are joined."""
+"""The expressions of a filter: terms on tags, scores, flags and names, joined by And, Or and Not."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.edits import Edit, What, effective, reworded
 from pipeline.record import Record, root_of
 from pipeline.tag_text import escape_control, normalize_tag
 
-CERTAIN = 0.35  # a tag counts from this score on, as wd14's; `score:` asks for any other
-WORDS = ("dropped", "edited")  # conditions without a value
+CERTAIN = 0.35  # score from which a tag counts, wd14's usual threshold; the term `score:` tests any other
+WORDS = ("dropped", "edited")  # terms without a value
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -25,7 +25,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class FilterView:
-    """What a filter looks at: a record, its human edits, its caption and the tags it has in plain form."""
+    """What a filter is evaluated on: a record, its edits, its caption and its normalized tags."""
 
     record: Record
     edits: tuple[Edit, ...]
@@ -34,15 +34,17 @@ class FilterView:
 
     @classmethod
     def of(cls, record: Record, edits: tuple[Edit, ...] | None = None) -> FilterView:
-        """A record with edits of the journal, or with those that merge noted in its manifest."""
+        """A record with edits of the journal or, if None, with those that merge recorded in its annotations."""
         tags = tags_of_caption(record.caption)
         for a in record.annotations:
             if a.kind == "tag" and (a.score is None or a.score >= CERTAIN):
                 tags.add(normalize_tag(a.text))
-        return cls(record, (), record.caption, frozenset(tags)).after(_noted(record) if edits is None else edits)
+        return cls(record, (), record.caption, frozenset(tags)).after(
+            _recorded_edits(record) if edits is None else edits
+        )
 
     def after(self, edits: Iterable[Edit]) -> FilterView:
-        """The same image after edits; a caption that has them already stays as it is."""
+        """The view after edits; a caption that already has them does not change."""
         edits = effective(edits)
         caption, tags = self.caption, set(self.tags)
         for edit in edits:
@@ -58,7 +60,7 @@ class FilterView:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One condition. `quoted` text is meant literally; otherwise * stands for any letters."""
+    """One condition. `quoted` text is literal; otherwise * matches any characters."""
 
     key: str  # 'tag', 'dropped', 'edited', or a word before a colon
     text: str = ""
@@ -70,12 +72,12 @@ class Term:
         return _TERMS[self.key](self, view)
 
     def like(self, text: str) -> bool:
-        """Whether `text` is what the term says, whatever the case."""
+        """Whether `text` matches the term's text, ignoring case."""
         wanted = self.text.casefold()
         return wanted == text.casefold() if self.quoted else _glob(wanted, text.casefold())
 
     def fits_tag(self) -> Callable[[str], bool]:
-        """The question whether a tag in plain form is meant."""
+        """A function that tells whether a normalized tag matches."""
         wanted = normalize_tag(self.text)
         return wanted.__eq__ if self.quoted or "*" not in wanted else lambda tag: _glob(wanted, tag)
 
@@ -95,7 +97,7 @@ class Not:
         return not self.part(view)
 
     def __str__(self) -> str:
-        return f"NOT {_bracketed(self.part)}"
+        return f"NOT {_parenthesized(self.part)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class And:
         return all(part(view) for part in self.parts)
 
     def __str__(self) -> str:
-        return " AND ".join(map(_bracketed, self.parts))
+        return " AND ".join(map(_parenthesized, self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class Or:
         return any(part(view) for part in self.parts)
 
     def __str__(self) -> str:
-        return " OR ".join(map(_bracketed, self.parts))
+        return " OR ".join(map(_parenthesized, self.parts))
 
 
 Expr = Term | Not | And | Or
@@ -132,7 +134,7 @@ def _tag(term: Term, view: FilterView) -> bool:
 
 
 def _score(term: Term, view: FilterView) -> bool:
-    """The highest score that any tagger gives the tag; without a score a tag is certain."""
+    """Compares the highest score of the tag by any tagger; a tag without a score has 1."""
     best: dict[str, float] = {}
     for a in view.record.annotations:
         if a.kind == "tag":
@@ -147,7 +149,7 @@ def _name(term: Term, view: FilterView) -> bool:
 
 
 def _tagger(term: Term, view: FilterView) -> bool:
-    """wd14 is any model of wd14's; wd14:MODEL in quotes is one."""
+    """wd14 matches every model of wd14; "wd14:MODEL" in quotes matches one."""
     by = {a.tagger for a in view.record.annotations if a.kind != "edit"}
     return any(map(term.like, by | {one.partition(":")[0] for one in by}))
 
@@ -169,7 +171,7 @@ _TERMS: dict[str, Callable[[Term, FilterView], bool]] = {
 
 
 def _glob(pattern: str, text: str) -> bool:
-    """Whether a pattern with * fits the whole text; each piece is looked for once, from left to right."""
+    """Whether a pattern with * matches the whole text, in linear time."""
     first, *rest = pattern.split("*")
     if not rest:
         return pattern == text
@@ -185,19 +187,19 @@ def _glob(pattern: str, text: str) -> bool:
 
 
 def tags_of_caption(caption: str) -> set[str]:
-    """The tags of a caption in plain form, brackets unescaped."""
+    """The normalized tags of a caption, with parentheses unescaped."""
     parts = caption.replace("\\(", "(").replace("\\)", ")").split(",")
     return {normalize_tag(part) for part in parts} - {""}
 
 
-def _noted(record: Record) -> Iterator[Edit]:
-    """The edits that merge wrote down in a record; its caption has them already, so a replaced tag is one that left."""
+def _recorded_edits(record: Record) -> Iterator[Edit]:
+    """The edits that merge recorded; the caption already has them, so a replacement counts as a removal."""
     for a in record.annotations:
         if a.kind == "edit" and a.category in get_args(What) and (text := escape_control(a.text)).strip():
             yield Edit("remove" if a.category == "replace" else a.category, text)  # type: ignore[arg-type]
 
 
-def _bracketed(part: Expr) -> str:
+def _parenthesized(part: Expr) -> str:
     return f"({part})" if isinstance(part, And | Or) else str(part)
 
 

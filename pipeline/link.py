@@ -1,4 +1,4 @@
-"""Files put in a second place: hard-linked where the file system can, copied where it cannot, never moved."""
+"""Puts a file at a second path: as a hard link if the file system can, else as a copy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
-_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links here, or two file systems
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)  # no hard links, or two file systems
 
 
 def link(source: Path, target: Path) -> None:
-    """Put the file `source` at `target` too, which must not exist; folders above it are made.
+    """Make the file `source` available at `target`, which must not exist; its parent folders are created.
 
     Raises FileNotFoundError when there is no `source`, FileExistsError when there is a `target`.
     """

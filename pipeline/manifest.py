@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PrepError, first_line
 from pipeline.history import HistoryStep
 from pipeline.record import Record
-from pipeline.schema import Plain, arrow_codec
+from pipeline.schema import Row, arrow_codec
 from pipeline.workspace import whole_file
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def from_arrow(table: pa.Table | pa.RecordBatch) -> list[Record]:
     return list(map(arrow_codec(Record).value, table.to_pylist()))
 
 
-def _table(rows: list[Plain]) -> pa.Table:
+def _table(rows: list[Row]) -> pa.Table:
     import pyarrow as pa
 
     return pa.Table.from_pylist(rows, schema=schema())
@@ -255,7 +255,7 @@ def _digested(records: list[Record], digest: hashlib._Hash) -> pa.Table:
     return _table(rows)
 
 
-def _fingerprint(row: Plain) -> bytes:
+def _fingerprint(row: Row) -> bytes:
     text = json.dumps(arrow_codec(Record).without_undigested(row), ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
 

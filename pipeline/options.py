@@ -37,9 +37,9 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 
 
 def click_options(cls: type[Options]) -> list[click.Option]:
-    """One Click option per option of `cls`; None (or an empty tuple) means not given.
+    """One Click option per option of `cls`; None, or an empty tuple, means not given.
 
-    The default is only shown: what is not given stays in the recipe's hands.
+    The default is only displayed: for an option that is not given, the recipe decides.
     """
     return [_click_option(f.name, kind, f) for f, kind in _typed(cls)]
 
@@ -62,7 +62,7 @@ def build_options(cls: type[T], table: Mapping[str, Any], where: str) -> T:
 
 
 def only_given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what Click parsed, only what the user gave."""
+    """The values that the user gave, without those that Click filled in."""
     return {name: value for name, value in values.items() if value not in (None, ())}
 
 
@@ -128,7 +128,7 @@ def _click_option(name: str, kind: Any, option: Any) -> click.Option:
 
 
 def format_value(value: Any) -> str:
-    """A value of an option as people read it: on, off, none, or the value; lists with commas."""
+    """An option's value for display: on, off, none, or the value; lists with commas."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple):
@@ -137,7 +137,7 @@ def format_value(value: Any) -> str:
 
 
 def _checked(value: Any, kind: Any, where: str) -> Any:
-    """`value` as TOML gave it, as the type of its option."""
+    """A value from TOML in its option's type; PrepError if it cannot be."""
     if typing.get_origin(kind) is tuple:
         if isinstance(value, str) or not isinstance(value, list | tuple):
             raise PrepError(f"{where} is {value!r}.", f"It must be a list: [{value!r}].")

@@ -1,4 +1,4 @@
-"""The one progress bar: on standard error, silent for whatever takes less than a moment."""
+"""The progress bar: on standard error, and only for work that takes longer than a second."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-_PATIENCE = 1.0  # seconds before a bar appears
+_DELAY = 1.0  # seconds before the bar appears
 _PLAIN_EVERY = 15.0  # seconds between lines where standard error is no terminal
 
 
 class Progress:
-    """Shows how far a piece of work is, how fast, and how long it will still take; a call reports.
+    """Shows progress, rate and remaining time; calling it with (done, total) reports progress.
 
-    A timer brings the bar up, so that it is there while the first batch or a model is under way.
+    A timer shows the bar, so that it appears even while the first batch or a model is loading.
     """
 
     def __init__(self, label: str, quiet: bool = False) -> None:
         self.label = label
         self.quiet = quiet
-        self.began = self.told = time.monotonic()
-        self.since, self.first = self.began, 0  # when the present pass began, and with how much done
+        self.started = self.printed = time.monotonic()
+        self.pass_started, self.pass_first = self.started, 0  # when the current pass began, and what was done then
         self.done, self.total = 0, 0
         self.bar: Bar | None = None
         self.lock = threading.Lock()
-        self.timer = threading.Timer(_PATIENCE, self._appear)
+        self.timer = threading.Timer(_DELAY, self._appear)
 
     def __enter__(self) -> Progress:
         if not self.quiet and sys.stderr.isatty():
@@ -48,22 +48,22 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.began
+        return time.monotonic() - self.started
 
     @property
     def rate(self) -> float:
-        """Done in a second since the pass began: batches come in bursts, so a momentary rate says little."""
-        return (self.done - self.first) / max(1e-3, time.monotonic() - self.since)
+        """Items per second since the pass began, as batches finish in bursts."""
+        return (self.done - self.pass_first) / max(1e-3, time.monotonic() - self.pass_started)
 
     def __call__(self, done: int, total: int) -> None:
-        """Report that `done` of `total` are done; the first call of a pass may tell what was done before."""
+        """Report that `done` of `total` are done; the first call of a pass may report earlier work as done."""
         if total != self.total:
-            self.since, self.first = time.monotonic(), done
+            self.pass_started, self.pass_first = time.monotonic(), done
         self.done, self.total = done, total
         if self.bar is not None:
             self._move()
         elif not self.quiet and not sys.stderr.isatty():
-            self._tell()
+            self._print_line()
 
     def _appear(self) -> None:
         with self.lock:
@@ -79,14 +79,14 @@ class Progress:
         assert self.bar is not None
         task = self.bar.tasks[0]
         total = self.total or None
-        if total != task.total:  # a stage of several passes begins the next one
+        if total != task.total:  # the next pass of a stage with several
             self.bar.reset(task.id, total=total)
         self.bar.update(task.id, completed=self.done)
 
-    def _tell(self) -> None:
-        if time.monotonic() - self.told < _PLAIN_EVERY:
+    def _print_line(self) -> None:
+        if time.monotonic() - self.printed < _PLAIN_EVERY:
             return
-        self.told = time.monotonic()
+        self.printed = time.monotonic()
         left = f", {(self.total - self.done) / self.rate:.0f} s left" if self.rate else ""
         print(f"{self.label:<9} {self.done}/{self.total}, {self.rate:.1f}/s{left}", file=sys.stderr, flush=True)
 

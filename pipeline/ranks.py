@@ -1,4 +1,4 @@
-"""Processes that torchrun or accelerate started side by side: which of them this one is, and what several may do."""
+"""Which of several processes that torchrun or accelerate started this one is."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pipeline.errors import PrepError
 
 
 def is_main_process() -> bool:
-    """Whether this process is alone or the first of several: the one that writes and tells."""
+    """Whether this is the only process or rank 0: the one that writes files and prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def world_size() -> int:
-    """How many processes there are, with this one."""
+    """The number of processes, this one included."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def require_single_process(command: str) -> None:
-    """PrepError when several processes were started for a command that only one can do."""
+    """PrepError when several processes were started for a command that runs in one."""
     if world_size() > 1:
         raise PrepError(
-            f"{world_size()} processes were started, but only prep train shares its work among them.",
-            f"Give it alone: prep {command}",
+            f"{world_size()} processes were started, but only prep train runs in several.",
+            f"Run it in one: prep {command}",
         )

@@ -1,4 +1,4 @@
-"""prep.toml: the subjects of a project and the options of every stage."""
+"""prep.toml, the recipe: the subjects of a project and the options of its stages."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from pipeline.options import refuse_unknown
 from pipeline.record import Role
 from pipeline.workspace import RECIPE
 
-GENERATED = "generated"  # the workspace's folder of painted regularization images
+GENERATED = "generated"  # the workspace's folder of generated regularization images
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectTable:
-    """What an adapter learns: a token that stands for it, its class, and the folder of its images."""
+    """A subject to learn: the token that names it, its class, and the folder of its images."""
 
     token: str
     class_name: str
     folder: str
     repeats: int = 10
-    validation: str = ""  # folder of images of it that are held out; empty: none but those that build holds out
+    validation: str = ""  # folder of held-out images; empty: only those that build holds out
 
 
 @dataclass(frozen=True, slots=True)
 class RegularizationTable:
-    """Images of a class without the subject: what the model shall go on knowing."""
+    """Images of a class without the subject, so that the model does not forget the class."""
 
     class_name: str
     folder: str
-    generate: int = 0  # how many `prep generate` paints into the folder; 0: they are the user's
+    generate: int = 0  # how many images `prep generate` makes; 0: the folder is the user's
     prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFolder:
-    """A folder of images: whose they are, and what they are for."""
+    """A folder of images, with their subject, class and role."""
 
     path: str
     token: str  # empty for regularization
@@ -50,14 +50,14 @@ class SourceFolder:
 
 @dataclass(frozen=True, slots=True)
 class GroupTable:
-    """Images that belong together: files by pattern, or ids. Their captions share keywords."""
+    """Images, by file pattern or id, whose captions share keywords."""
 
     images: tuple[str, ...]
     keywords: tuple[str, ...]
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """As merge's option `groups` takes them, one rule a pattern."""
+        """The rules for merge's option `groups`, one per pattern."""
         return tuple(f"{image}={', '.join(self.keywords)}" for image in self.images)
 
 
@@ -65,12 +65,12 @@ class GroupTable:
 class Recipe:
     subjects: tuple[SubjectTable, ...]
     regularization: tuple[RegularizationTable, ...]
-    tables: Mapping[str, Mapping[str, Any]]  # per stage, as TOML gave it; checked when the stage is built
+    tables: Mapping[str, Mapping[str, Any]]  # by stage, as read from TOML; checked when the stage is made
     groups: tuple[GroupTable, ...] = ()
 
     @property
     def folders(self) -> tuple[SourceFolder, ...]:
-        """Where the images lie: those to train on, those held out, then regularization."""
+        """The image folders: those to train on, those held out, then regularization."""
         return (
             *(SourceFolder(s.folder, s.token, s.class_name, "train") for s in self.subjects),
             *(SourceFolder(s.validation, s.token, s.class_name, "val") for s in self.subjects if s.validation),
@@ -83,7 +83,7 @@ class Recipe:
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise PrepError(f"{path} cannot be read: {error}.", "Mend that line.") from None
+            raise PrepError(f"{path} cannot be read: {error}.", "Correct that line.") from None
         refuse_unknown(data, ("subject", "regularization", "group", *stages), RECIPE)
         subjects = tuple(_subject(table, n) for n, table in enumerate(_tables(data, "subject"), 1))
         regularization = tuple(_regularization(table) for table in _tables(data, "regularization"))
@@ -91,28 +91,27 @@ class Recipe:
             raise PrepError(
                 f"{RECIPE} names no subject.", 'Add one: [[subject]] token = "smith", class = "man", folder = "raw"'
             )
-        _refuse_twins([s.token for s in subjects], "token")
+        _refuse_duplicates([s.token for s in subjects], "token")
         for name in stages:
             if not isinstance(data.get(name, {}), dict):
                 raise PrepError(f"{RECIPE}: {name} is {data[name]!r}.", f"It must be a table: [{name}].")
         groups = tuple(_group(table, n) for n, table in enumerate(_tables(data, "group"), 1))
         recipe = cls(subjects, regularization, {name: data[name] for name in stages if name in data}, groups)
-        _refuse_twins([folder.path for folder in recipe.folders], "folder")
+        _refuse_duplicates([folder.path for folder in recipe.folders], "folder")
         return recipe
 
 
 def check_name(text: str, what: str) -> str:
-    """`text` if it can be a part of a folder name on any system and in kohya's layout; PrepError if not."""
+    """`text` if it can be part of a folder name on every system and in kohya's layout; PrepError if not."""
     if not text.strip() or text != text.strip():
-        raise PrepError(
-            f"The {what} {text!r} is empty or begins or ends with a space.", "Write a word, such as 'smith'."
-        )
+        raise PrepError(f"The {what} {text!r} is empty or begins or ends with a space.", "Use a word, such as 'zoe'.")
     if bad := sorted({c for c in text if c in '/\\:*?"<>|' or not c.isprintable()}):
         raise PrepError(
-            f"The {what} {text!r} contains {' '.join(map(repr, bad))}.", "It becomes a folder's name: leave that out."
+            f"The {what} {text!r} contains {' '.join(map(repr, bad))}.",
+            "It becomes part of a folder name: leave that out.",
         )
     if text in (".", "..") or text.endswith("."):
-        raise PrepError(f"The {what} {text!r} cannot be a folder's name.", "Write a word, such as 'smith'.")
+        raise PrepError(f"The {what} {text!r} cannot be part of a folder name.", "Use a word, such as 'zoe'.")
     return text
 
 
@@ -130,8 +129,8 @@ def _subject(table: Mapping[str, Any], number: int) -> SubjectTable:
     repeats = table.get("repeats", 10)
     if type(repeats) is not int or repeats < 1:
         raise PrepError(f"{where}: repeats is {repeats!r}.", "It must be a whole number from 1 up.")
-    held_out = _text(table, "validation", where) if "validation" in table else ""
-    return SubjectTable(check_name(token, "token"), check_name(class_name, "class"), folder, repeats, held_out)
+    validation = _text(table, "validation", where) if "validation" in table else ""
+    return SubjectTable(check_name(token, "token"), check_name(class_name, "class"), folder, repeats, validation)
 
 
 def _regularization(table: Mapping[str, Any]) -> RegularizationTable:
@@ -145,17 +144,17 @@ def _regularization(table: Mapping[str, Any]) -> RegularizationTable:
         raise PrepError(f"{where}: generate is {count!r}.", "It must be the number of images, from 1 up.")
     if "folder" in table:
         raise PrepError(
-            f"{where} has a folder and generate.", f"Leave the folder out: they go to {GENERATED}/{class_name}/."
+            f"{where} has both folder and generate.", f"Leave folder out: images go to {GENERATED}/{class_name}/."
         )
     return RegularizationTable(class_name, f"{GENERATED}/{class_name}", count, prompt)
 
 
 def _group(table: Mapping[str, Any], number: int) -> GroupTable:
     where = f"{RECIPE}: group {number}"
-    refuse_unknown(table, ("images", "keywords"), where)
+    refuse_unknown(table, ("images", "keywords"), where, "group")
     images, keywords = (_texts(table, key, where) for key in ("images", "keywords"))
     if bad := next((image for image in images if "=" in image), None):
-        raise PrepError(f"{where}: {bad!r} has an equals sign.", "Write ? in its place: any character.")
+        raise PrepError(f"{where}: {bad!r} has an equals sign.", "Write ? instead, which matches any character.")
     if bad := next((word for word in keywords if "," in word), None):
         raise PrepError(f"{where}: the keyword {bad!r} has a comma.", "Write it as two keywords.")
     return GroupTable(images, keywords)
@@ -175,7 +174,7 @@ def _text(table: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _refuse_twins(names: list[str], what: str) -> None:
+def _refuse_duplicates(names: list[str], what: str) -> None:
     for name in names:
         if sum(other.casefold() == name.casefold() for other in names) > 1:
             raise PrepError(f"{RECIPE} names the {what} {name!r} twice.", f"Give each subject its own {what}.")

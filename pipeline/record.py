@@ -1,4 +1,4 @@
-"""An image and everything prep knows about it: one frozen value, one manifest row."""
+"""An image and everything prep knows about it: one frozen value, one row of a manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["tag", "caption", "rating", "measure", "edit"]
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One thing a tagger said about an image; never rewritten, only added to."""
+    """A tag, caption or measurement that a tagger or a person added to an image; never changed afterwards."""
 
     text: str
     kind: Kind
@@ -35,7 +35,7 @@ def root_of(id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CropBox:
-    """Where an image was cut out of its upright source, and what became of it.
+    """Where an image was cut out of its upright source, and how it was scaled.
 
     The source is scaled to `scaled_width` x `scaled_height` pixels, then the window of
     `width` x `height` pixels whose upper left corner is `left`, `top` is kept. Whole numbers in
@@ -50,9 +50,9 @@ class CropBox:
     top: int
     width: int
     height: int
-    background: str  # '#rrggbb' under transparent pixels
+    background: str  # '#rrggbb', the color under transparent pixels
     focus: str  # center, saliency, face or box
-    upscale: float  # how much the source was enlarged; 1.0 when it was not
+    upscale: float  # scale factor if the source was enlarged, else 1.0
     cropped_fraction: float  # share of the source's area outside the window, 0 to 1
 
     @property
@@ -66,9 +66,9 @@ class CropBox:
 class Transform:
     """How an augmented copy was made from the cropped image; sizes stay the same.
 
-    Applied in this order: mirror, rotate by `angle` degrees counter-clockwise, then cut the
-    window of relative size `zoom` (1 = the largest upright rectangle that fits) whose center is
-    shifted by `shift_x`, `shift_y` shares of the free margin (-1 to 1), and enlarge it again.
+    Applied in this order: flip horizontally, rotate by `angle` degrees counter-clockwise, then cut
+    the window of relative size `zoom` (1 is the largest upright rectangle that fits) whose center is
+    shifted by `shift_x`, `shift_y` shares of the free margin (-1 to 1), and enlarge it to full size.
     """
 
     kind: str  # mirror, rotate, zoom or jitter
@@ -83,40 +83,40 @@ class Transform:
 class ImageInfo:
     """An image file that a stage wrote."""
 
-    path: str  # relative to the workspace, named by `pixels`
+    path: str  # relative to the workspace; the name is `pixel_sha256`
     width: int
     height: int
-    pixel_sha256: str  # sha256 of size and decoded RGB bytes: the same under any encoder
+    pixel_sha256: str  # sha256 of size and decoded RGB bytes; independent of the encoder
     phash: str  # 64-bit perceptual hash, 16 hex digits
-    file_sha256: str = field(metadata={"digest": False})  # sha256 of the file's bytes: this encoder's
+    file_sha256: str = field(metadata={"digest": False})  # sha256 of the file's bytes; depends on the encoder
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Why an image goes no further."""
+    """Why an image was dropped."""
 
     stage: str
-    reason: str  # a few words, the same for every image of its sort: what is counted
-    detail: str = ""  # the particulars
+    reason: str  # a few words, the same for all images dropped for that reason; counts are by reason
+    detail: str = ""  # what is special about this image
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image on its way to the data set; dropped images stay, with the reason."""
+    """One image on its way to the dataset; a dropped image keeps its record, with the reason."""
 
-    id: str  # first 16 hex digits of `sha256`; a copy made of it is 'id-k'
+    id: str  # first 16 hex digits of `sha256`; an augmented copy is 'id-k'
     source: str  # path of the user's file, relative to the workspace, with forward slashes
     sha256: str  # of the source file's bytes
     subject: str  # the subject's token; empty for regularization images
     class_name: str  # the class: man, cat, style
     role: Role
-    origin: str = ""  # id of the record this copy was made of
+    origin: str = ""  # for an augmented copy, the id of its original
     crop: CropBox | None = None
     transform: Transform | None = None
     image: ImageInfo | None = None
     annotations: tuple[Annotation, ...] = ()
     caption: str = ""
-    dataset_path: str = ""  # path of the image in the data set, relative to the workspace
+    dataset_path: str = ""  # path of the image in the dataset, relative to the workspace
     drop: Drop | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as plain rows and as Arrow types: the schema of a manifest has no second definition."""
+"""Converts frozen dataclasses to rows and Arrow types, so that Record alone defines the schema of a manifest."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Plain = dict[str, Any]
+Row = dict[str, Any]
 
 
 @functools.cache
 def arrow_codec(cls: type) -> ArrowCodec:
-    """The shape of a dataclass, worked out once."""
+    """The codec of a dataclass, made once."""
     return ArrowCodec(cls)
 
 
@@ -39,30 +39,36 @@ class ArrowCodec:
         self.get: Callable[[Any], tuple[Any, ...]] = operator.attrgetter(*self.names)
         self.nested = [(name, _inner(hint), _is_list(hint)) for name, hint in self.hints.items() if _inner(hint)]
         self.tuples = [name for name, hint in self.hints.items() if _is_list(hint) and not _inner(hint)]
-        self.uncounted = [f.name for f in fields if not f.metadata.get("digest", True)]
+        self.undigested = [f.name for f in fields if not f.metadata.get("digest", True)]
 
-    def row(self, value: Any) -> Plain:
-        """A value as a dict of plain values, dicts and lists."""
+    def row(self, value: Any) -> Row:
+        """A value as a dict of scalars, dicts and lists."""
         row = dict(zip(self.names, self.get(value), strict=True))
         for name, inner, several in self.nested:
-            if (found := row[name]) is not None:
-                row[name] = list(map(arrow_codec(inner).row, found)) if several else arrow_codec(inner).row(found)
+            if (inner_value := row[name]) is not None:
+                row[name] = (
+                    list(map(arrow_codec(inner).row, inner_value)) if several else arrow_codec(inner).row(inner_value)
+                )
         return row
 
-    def value(self, row: Plain) -> Any:
-        """The inverse of `row`, which is used up."""
+    def value(self, row: Row) -> Any:
+        """The inverse of `row`; changes the dict `row`."""
         for name, inner, several in self.nested:
-            if (found := row[name]) is not None:
-                row[name] = tuple(map(arrow_codec(inner).value, found)) if several else arrow_codec(inner).value(found)
+            if (inner_value := row[name]) is not None:
+                row[name] = (
+                    tuple(map(arrow_codec(inner).value, inner_value))
+                    if several
+                    else arrow_codec(inner).value(inner_value)
+                )
         for name in self.tuples:
             row[name] = tuple(row[name])
         return self.cls(**row)
 
-    def without_undigested(self, row: Plain) -> Plain:
+    def without_undigested(self, row: Row) -> Row:
         """A row without the fields that are marked `digest: False`, here and one level below."""
-        left = {name: value for name, value in row.items() if name not in self.uncounted}
+        left = {name: value for name, value in row.items() if name not in self.undigested}
         for name, inner, several in self.nested:
-            if arrow_codec(inner).uncounted and not several and left[name] is not None:
+            if arrow_codec(inner).undigested and not several and left[name] is not None:
                 left[name] = arrow_codec(inner).without_undigested(left[name])
         return left
 
@@ -83,7 +89,7 @@ def _arrow(hint: Any) -> Any:
 
 
 def _bare(hint: Any) -> Any:
-    """`X | None` and Literal reduced to the type that is stored."""
+    """The type that is stored for `X | None` and Literal."""
     if typing.get_origin(hint) is typing.Literal:
         return str
     if isinstance(hint, types.UnionType):
@@ -92,7 +98,7 @@ def _bare(hint: Any) -> Any:
 
 
 def _inner(hint: Any) -> Any:
-    """The dataclass inside a hint; None for plain types."""
+    """The dataclass inside a type hint; None for scalar types."""
     inner = typing.get_args(hint)[0] if _is_list(hint) else hint
     return inner if dataclasses.is_dataclass(inner) else None
 

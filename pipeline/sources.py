@@ -1,4 +1,4 @@
-"""The user's folders: finds every image below them, names it by content, accounts for every file."""
+"""Scans the user's folders: every image becomes a record with an id from its content; every file is counted."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from pipeline.record import Drop, Record
 from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, write_atomic
 
-_RACY_NS = 2_000_000_000  # a file changed this shortly before the scan may change again unseen: hash it again next time
+_RACY_NS = 2_000_000_000  # a file changed this shortly before a scan is hashed again by the next one
 _SETS = {"train": "training", "val": "validation", "reg": "regularization"}
-_OWN = ("manifests", "images", "dataset", "decisions", GENERATED, "cache", "runs")  # prep's folders in a workspace
-_JUNK = {"__MACOSX", "@eaDir"}  # folders of copies that archivers and NAS boxes leave behind
+_OWN = ("manifests", "images", "dataset", "decisions", GENERATED, "cache", "runs")  # prep's own folders in a workspace
+_JUNK = {"__MACOSX", "@eaDir"}  # folders that archivers and NAS devices create
 
 
 @dataclass(frozen=True, slots=True)
 class SourceScan:
-    """All images of a recipe, sorted by id, and how many other files lay among them, by extension."""
+    """All images of a recipe, sorted by id, and the number of other files in its folders, by suffix."""
 
     records: list[Record]
     others: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What is known of one file: its stamp (size, mtime, ctime), sha256, and whether it is an image."""
+class _FileInfo:
+    """A file's stamp (size, mtime, ctime), its sha256, and whether it is an image."""
 
     stamp: tuple[int, int, int]
     sha256: str
@@ -43,30 +43,30 @@ class _Seen:
 
 
 def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan:
-    """Every file in the recipe's folders, as records: images to work on, and broken or repeated ones dropped.
+    """Every image in the recipe's folders as a record; unreadable and repeated ones are dropped.
 
-    A file is read once; while its size and times stay, its hash is remembered in the workspace's cache.
+    Hashes are cached in the workspace as long as a file's size and times stay the same.
     """
     owners = recipe.folders
     folders = [workspace.source(owner.path) for owner in owners]
     for owner, folder in zip(owners, folders, strict=True):
         if owner.generated and not folder.is_dir():
-            raise PrepError(f"{owner.path}/ has not been painted yet.", "First: prep generate")
+            raise PrepError(f"{owner.path}/ has not been generated yet.", "First: prep generate")
     found = [
         (owner, path)
         for owner, folder in zip(owners, folders, strict=True)
         for path in _walk(folder, workspace, folders)
     ]
-    seen = identify_files([path for _, path in found], workspace, report)
+    infos = identify_files([path for _, path in found], workspace, report)
     others = Counter[str]()
     records: dict[str, Record] = {}
     copies = Counter[str]()
     for owner, path in found:
-        at = seen[path]
-        if isinstance(at, _Seen) and not at.image:
+        info = infos[path]
+        if isinstance(info, _FileInfo) and not info.image:
             others[path.suffix.lower() or "no extension"] += 1
             continue
-        record = _record(owner, _name(workspace, path), at)
+        record = _record(owner, _name(workspace, path), info)
         if record.id in records:
             first = records[record.id]
             copies[first.id] += 1
@@ -75,14 +75,14 @@ def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan
     return SourceScan([records[key] for key in sorted(records)], dict(sorted(others.items())))
 
 
-def identify_files(paths: list[Path], workspace: Workspace, report: ProgressFn) -> dict[Path, _Seen | str]:
-    """What each file is, or why it cannot be read; hashes in threads what the cache does not know."""
-    memory = workspace.cache / "files.json"
-    known, scanned = _remembered(memory)
+def identify_files(paths: list[Path], workspace: Workspace, report: ProgressFn) -> dict[Path, _FileInfo | str]:
+    """Information on each file, or why it cannot be read; hashes files that are not in the cache, in threads."""
+    cache_file = workspace.cache / "files.json"
+    known, scanned = _read_cache(cache_file)
     now = time.time_ns()
-    result: dict[Path, _Seen | str] = {}
+    result: dict[Path, _FileInfo | str] = {}
     unknown: list[Path] = []
-    doubted: list[_Seen | None] = []
+    doubted: list[_FileInfo | None] = []
     for path in paths:
         try:
             at = path.stat()
@@ -101,13 +101,13 @@ def identify_files(paths: list[Path], workspace: Workspace, report: ProgressFn) 
             result[path] = at_path
             report(done, len(unknown))
     if unknown or len(known) != len(result):
-        keep = {str(path): [*at.stamp, at.sha256, at.image] for path, at in result.items() if isinstance(at, _Seen)}
-        write_atomic(memory, json.dumps({"scanned": now, "files": keep}).encode())
+        keep = {str(path): [*at.stamp, at.sha256, at.image] for path, at in result.items() if isinstance(at, _FileInfo)}
+        write_atomic(cache_file, json.dumps({"scanned": now, "files": keep}).encode())
     return result
 
 
-def _read(path: Path, old: _Seen | None) -> _Seen | str:
-    """What a file is; of one whose bytes proved to be the `old` ones, only the hash is made anew."""
+def _read(path: Path, old: _FileInfo | None) -> _FileInfo | str:
+    """Information on a file, or why it cannot be read; `old` is the cached one, if any."""
     try:
         with path.open("rb") as file:
             at = os.fstat(file.fileno())
@@ -116,27 +116,27 @@ def _read(path: Path, old: _Seen | None) -> _Seen | str:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return error.strerror or "cannot be read"
-    # Formats are told by Pillow, which is not worth loading for what is known.
+    # Pillow, which recognizes formats, is loaded only for files with new content.
     image = old.image if old and old.sha256 == sha256 else looks_like_image(head, path.name)
-    return _Seen((at.st_size, at.st_mtime_ns, at.st_ctime_ns), sha256, image)
+    return _FileInfo((at.st_size, at.st_mtime_ns, at.st_ctime_ns), sha256, image)
 
 
-def _remembered(memory: Path) -> tuple[dict[str, _Seen], int]:
-    """The cache of an earlier scan; an unreadable one is worth no more than none."""
+def _read_cache(path: Path) -> tuple[dict[str, _FileInfo], int]:
+    """The files of an earlier scan by path, and its time in ns; empty if the cache is missing or unreadable."""
     try:
-        plain = json.loads(memory.read_bytes())
-        files = {path: _Seen((s, m, c), sha, image) for path, (s, m, c, sha, image) in plain["files"].items()}
+        plain = json.loads(path.read_bytes())
+        files = {path: _FileInfo((s, m, c), sha, image) for path, (s, m, c, sha, image) in plain["files"].items()}
         return files, plain["scanned"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}, 0
 
 
 def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[Path]:
-    """Files below `folder` in order of their names; folders that have another owner, and prep's own, are left out."""
+    """Files below `folder` by name, without folders of other entries in the recipe and prep's own folders."""
     if not folder.is_dir():
-        raise PrepError(f"The folder {folder} does not exist.", f"Make it, or change 'folder' in {workspace.recipe}.")
+        raise PrepError(f"The folder {folder} does not exist.", f"Create it, or change 'folder' in {workspace.recipe}.")
     own = {workspace.root / name for name in _OWN}
-    painted = workspace.root / GENERATED
+    generated = workspace.root / GENERATED
     visited = set[tuple[int, int]]()
     waiting = [folder]
     while waiting:
@@ -146,10 +146,10 @@ def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[P
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError as error:
             raise PrepError(
-                f"The folder {here} cannot be read: {error.strerror}.", "Give yourself the right to read it."
+                f"The folder {here} cannot be read: {error.strerror}.", "Allow your user to read it."
             ) from None
         if (at.st_dev, at.st_ino) in visited:
-            continue  # a link that leads back
+            continue  # a link to a folder above
         visited.add((at.st_dev, at.st_ino))
         below = []
         for entry in entries:
@@ -157,7 +157,7 @@ def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[P
             if entry.name.startswith(".") or entry.name in _JUNK or path == workspace.recipe:
                 continue
             if not _is_folder(entry):
-                if here.parent != painted or entry.name != f"{GENERATED}.json":
+                if here.parent != generated or entry.name != f"{GENERATED}.json":
                     yield path
             elif path not in own and path not in folders:
                 below.append(path)
@@ -172,22 +172,22 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _name(workspace: Workspace, path: Path) -> str:
-    """The path as manifests store it; bytes that are no UTF-8 are written as escapes."""
+    """The path as manifests store it; bytes that are not UTF-8 are escaped."""
     return workspace.relative(path).encode("utf-8", "backslashreplace").decode()
 
 
-def _record(owner: SourceFolder, source: str, at: _Seen | str) -> Record:
+def _record(owner: SourceFolder, source: str, info: _FileInfo | str) -> Record:
     subject, role = owner.token, owner.role
-    if isinstance(at, str):
+    if isinstance(info, str):
         id = hashlib.sha256(source.encode()).hexdigest()[:16]
-        return Record(id, source, "", subject, owner.class_name, role, drop=Drop("scan", "cannot be read", at))
-    record = Record(at.sha256[:16], source, at.sha256, subject, owner.class_name, role)
+        return Record(id, source, "", subject, owner.class_name, role, drop=Drop("scan", "cannot be read", info))
+    record = Record(info.sha256[:16], source, info.sha256, subject, owner.class_name, role)
     if "\\udc" in source:
         return replace(record, drop=Drop("scan", "name is not UTF-8", "rename the file"))
     return record
 
 
 def _repeated(record: Record, first: Record, copy: int) -> Record:
-    """The same bytes once more: dropped, and in a class of its own when it is in training and regularization."""
+    """A file with the same bytes as an earlier one: dropped, with another reason if their roles differ."""
     reason = "duplicate" if record.role == first.role else f"in {_SETS[first.role]} and {_SETS[record.role]}"
     return replace(record, id=f"{first.id}-same{copy}", drop=Drop("scan", reason, f"the same file as {first.source}"))

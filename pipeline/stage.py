@@ -1,4 +1,4 @@
-"""What a stage is: a frozen value whose fields are its options, and a function that does the work."""
+"""What a stage is: a frozen dataclass whose fields are its options, and a function that does the work."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace
 
-Work = Callable[[list[Record]], list[Record]]
-ProgressFn = Callable[[int, int], None]  # done so far, total: what a progress bar needs
-Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU if any
+Work = Callable[[list[Record]], list[Record]]  # from a batch of kept records to their successors
+ProgressFn = Callable[[int, int], None]  # called with what is done and the total
+Device = Literal["auto", "cpu", "cuda"]  # auto: a GPU if there is one
 
 
 def option(
@@ -30,7 +30,7 @@ def option(
     cache_key: bool = True,
     metavar: str | None = None,
 ) -> Any:
-    """A dataclass field that is also a CLI option, a recipe key and recorded provenance.
+    """A dataclass field that is also a command-line option, a recipe key and recorded in manifests' history.
 
     `low` and `high` bound numbers, both inclusive. `cache_key=False` marks an option that cannot change
     the result (a device, a folder whose content is hashed), so changing it makes nothing stale.
@@ -116,57 +116,57 @@ class Options:
         return own
 
     def params(self) -> dict[str, Any]:
-        """The options that can change the result, by name, as JSON values."""
+        """The options that can change the result, by name, as values for JSON."""
         keyed, values = {option.name for option in self.options() if option.metadata["key"]}, self.values()
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k in keyed}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Options):
-    """Work on one image at a time, which any engine can run.
+    """A stage that works on each image by itself, so that any engine can run it.
 
-    `start` does the heavy imports and loads weights, once per worker, and returns the work: a
-    function from a batch of kept records to their successors. A record that cannot be worked on
-    comes back with `drop` set; only a fault that concerns them all (no disk space) raises.
+    `start` imports heavy libraries and loads weights, once per worker, and returns the work: a
+    function from a batch of kept records to their successors. A record that cannot be processed
+    is returned with `drop` set; only an error that concerns all records (no disk space) raises.
     """
 
-    version: ClassVar[int] = 1  # raise it when the same options give other results
+    version: ClassVar[int] = 1  # raise it when the same options give a different result
     records_per_batch: ClassVar[int] = 16
-    threads: ClassVar[bool] = True  # the work may be called by several threads; False: one worker, as for a model
-    reads: ClassVar[str] = ""  # stage whose manifest it wants; empty: the nearest earlier one
-    writes_images: ClassVar[bool] = False  # the work writes images to images/
-    notes_once: ClassVar[bool] = False  # its notes take work: they are told when its manifest is new, not ever again
-    libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version may change the bytes
+    threads: ClassVar[bool] = True  # several threads may call the work; False: a single worker, as for a model
+    reads: ClassVar[str] = ""  # the stage whose manifest it reads; empty: the nearest earlier one
+    writes_images: ClassVar[bool] = False  # it writes files to images/
+    notes_once: ClassVar[bool] = False  # print notes, which are expensive, only for a new manifest
+    libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version, kept in the history, may change the result
 
     @property
     def label(self) -> str:
-        """What a manifest's history calls the stage; a tagger may stand there several times."""
+        """The stage's name in the history of a manifest; differs for several instances of one tagger."""
         return self.name
 
     def start(self, workspace: Workspace) -> Work:
         raise NotImplementedError
 
     def runs_on(self) -> Device:
-        """Where the work runs; an engine with several machines looks for a GPU for each that wants one."""
+        """Where the work runs; an engine with several workers reserves a GPU for each that needs one."""
         return "cpu"
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        """The models the work will use; their hashes are part of the cache key."""
+        """The models that the work will use; their hashes are part of the cache key."""
         return ()
 
     def inputs(self, workspace: Workspace) -> dict[str, str]:
-        """Digests of what the work reads in the workspace beside its manifest, by name; part of the cache key."""
+        """Digests of what the work reads besides its manifest, by name; part of the cache key."""
         return {}
 
     def own_source(self, workspace: Workspace, report: ProgressFn) -> tuple[list[Record], HistoryStep] | None:
-        """Records that it works on instead of an earlier stage's, and the step that made them; None as a rule."""
+        """Records to work on instead of an earlier stage's, and the step that made them; usually None."""
         return None
 
     def check_input(self, manifest: Manifest) -> None:
-        """Raise PrepError when an option asks for something that the manifest to be read does not hold."""
+        """Raise PrepError when an option needs something that the input manifest does not have."""
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
-        """What a person should know of the manifest that the stage wrote, beside the account; a line each."""
+        """What to print about the manifest that the stage wrote, besides the counts; one line each."""
         return ()
 
     @property
@@ -175,7 +175,7 @@ class Stage(Options):
         return False
 
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
-        """What the stage once wrote and is no longer there, in a few words; empty when all is."""
+        """Which files the stage wrote that no longer exist, in a few words; empty if none is missing."""
         if not self.writes_images or not (gone := manifest.missing_images(workspace)):
             return ""
         return f"{gone:,} images in images/"
@@ -183,8 +183,8 @@ class Stage(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetStage(Stage):
-    """A stage that needs the whole manifest at once and therefore runs in the driver."""
+    """A stage that needs the whole manifest at once and therefore runs in the main process."""
 
     def run(self, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Iterator[list[Record]]:
-        """Yield the successors of all the manifest's records, dropped ones included, sorted by id."""
+        """Yield the successors of all records of the manifest, dropped ones included, sorted by id."""
         raise NotImplementedError

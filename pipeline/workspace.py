@@ -1,4 +1,4 @@
-"""Where things lie: one folder per project, and the lock that keeps two commands from sharing it."""
+"""The workspace: one folder per project, its layout, and the lock against two writing commands."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ RECIPE = "prep.toml"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A project folder. prep writes below `root` and nowhere else."""
+    """A project folder; prep writes nowhere else."""
 
     root: Path
 
     @classmethod
     def find(cls, start: Path) -> Workspace:
-        """The workspace that holds `start`: the nearest folder upwards with a prep.toml."""
+        """The workspace that holds `start`: the nearest folder, from `start` upwards, with a prep.toml."""
         start = start.resolve()
         for folder in (start, *start.parents):
             if (folder / RECIPE).is_file():
                 return cls(folder)
         raise PrepError(
-            f"{start} is not inside a prep workspace.", "Make one: prep init DIR --subject TOKEN CLASS FOLDER"
+            f"{start} is not inside a prep workspace.", "Create one: prep init DIR --subject TOKEN CLASS FOLDER"
         )
 
     @property
@@ -58,23 +58,23 @@ class Workspace:
         return self.root / "manifests" / f"{stage}.parquet"
 
     def path(self, relative: str) -> Path:
-        """A file prep owns, from its path in a manifest; refuses one that leads out of the workspace.
+        """A file of prep's, from its path in a manifest; PrepError if it is outside the workspace.
 
-        Manifests travel between people, so their paths are not trusted.
+        Manifests are shared between people, so their paths are not trusted.
         """
         path = Path(os.path.normpath(self.root / relative))
         if not path.is_relative_to(self.root) or path == self.root:
             raise PrepError(
-                f"The manifest names {relative!r}, which lies outside {self.root}.", "Use a manifest you trust."
+                f"The manifest names {relative!r}, which is outside {self.root}.", "Use a manifest that you trust."
             )
         return path
 
     def source(self, relative: str) -> Path:
-        """The user's file that a record came from; may lie outside the workspace, is only ever read."""
+        """The user's file that a record came from; may be outside the workspace, and is only read."""
         return Path(os.path.normpath(self.root / relative))
 
     def resolve(self, text: str) -> Path:
-        """A path as a user gave it: looked up in the workspace, as prep.toml means it, then in the current folder."""
+        """A path as a user gave it: relative to the workspace, as in prep.toml, else to the current folder."""
         inside = self.root / Path(text).expanduser()
         return inside if inside.exists() else Path.cwd() / Path(text).expanduser()
 
@@ -84,9 +84,9 @@ class Workspace:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the workspace for one writing command; the system lets go of it when prep dies."""
+        """Lock the workspace for one writing command; the system releases the lock if prep is killed."""
         if not is_main_process():
-            yield  # a sibling holds it for all
+            yield  # the main process holds it for all
             return
         from filelock import FileLock, Timeout
 
@@ -96,7 +96,7 @@ class Workspace:
             lock.acquire(timeout=0)
         except Timeout:
             raise PrepError(
-                f"Another prep command is working in {self.root}.", "Wait until it ends, then give the command again."
+                f"Another prep command is working in {self.root}.", "Wait until it ends, then run the command again."
             ) from None
         try:
             yield
@@ -104,7 +104,7 @@ class Workspace:
             lock.release()
 
     def sweep(self) -> None:
-        """Delete the half-written files that a killed prep left behind; only for who holds the lock."""
+        """Delete temporary files of a killed prep; call it only with the lock held."""
         if not is_main_process():
             return
         for pattern in ("images/??/.*.tmp", "manifests/.*.tmp", "manifests/.parts/*/.*.tmp", "cache/**/.*.tmp"):
@@ -114,7 +114,7 @@ class Workspace:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that becomes it at the end, or goes if anything fails: a whole file or none."""
+    """A temporary file next to `path`, renamed to it at the end and deleted on an error: a complete file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     os.close(handle)
@@ -129,7 +129,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
-    """Write a whole file or none. What is too large to hold at once may come in pieces."""
+    """Write a complete file or none; data too large for memory may be given in pieces."""
     with whole_file(path) as draft, draft.open("wb") as file:
         file.writelines([data] if isinstance(data, bytes) else data)
 
@@ -141,8 +141,8 @@ def file_sha256(path: Path) -> str:
 
 
 def safe_name(text: str) -> str:
-    """`text` as a file name that any system and kohya's reader take: lower case a-z, 0-9 and '-'.
+    """`text` as a file name for every system and for kohya's scripts: lower case a-z, 0-9 and '-'.
 
-    Kohya splits paths on '_' to guess a caption's name, so there is none.
+    Without '_', on which kohya's scripts split paths to find a caption.
     """
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

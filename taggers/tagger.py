@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pipeline.engines.ahead import PrefetchingWork
+from pipeline.engines.prefetching import PrefetchingWork
 from pipeline.errors import PrepError
 from pipeline.history import Model
 from pipeline.imaging.decode import DECODE_ERRORS

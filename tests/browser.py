@@ -100,7 +100,7 @@ class Tab:
     def _next(self) -> dict[str, Any]:
         end = time.monotonic() + _PATIENCE
         while b"\0" not in self.waiting:
-            assert select.select([self.read], [], [], max(0.0, end - time.monotonic()))[0], "the browser says nothing"
+            assert select.select([self.read], [], [], max(0.0, end - time.monotonic()))[0], "the browser needs a value"
             more = os.read(self.read, 1 << 20)
             assert more, "the browser has ended"
             self.waiting += more

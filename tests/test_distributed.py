@@ -177,5 +177,5 @@ def test_only_training_is_shared(tmp_path, monkeypatch, command, named):
     (tmp_path / "prep.toml").write_text('[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n')
     found = CliRunner().invoke(cli, ["-C", str(tmp_path), *command])
     assert isinstance(found.exception, PrepError)
-    assert str(found.exception.wrong) == "2 processes were started, but only prep train shares its work among them."
+    assert str(found.exception.wrong) == "2 processes were started, but only prep train runs in several."
     assert found.exception.hint == f"Give it alone: prep {named}"

@@ -58,7 +58,7 @@ def test_all_means_all_that_are_kept_and_counts_what_changes(place):
     done = edit(place, "--all", "--remove", "hammer")
     assert done.stdout.startswith("3 of 6 images changed: remove hammer\n")
     assert len(lines(place, "--undo")) == 3
-    assert edit(place, "--redo").stdout.startswith("3 images changed: again remove hammer\n")
+    assert edit(place, "--redo").stdout.startswith("3 images changed: redid remove hammer\n")
     assert edit(place, "--undo").stdout.startswith("3 images changed: undid remove hammer\n")
     assert edit(place, "--undo", code=1).stderr.startswith("prep: There is nothing to undo.")
 
@@ -85,17 +85,17 @@ def test_reset_restore_and_unflag_take_back(place):
     [
         (["--add", "x"], "edit does not know which images.", "Name one or more by file name or id"),
         (["4.jpg", "--all", "--add", "x"], "edit was told twice which images.", "Name one or more"),
-        (["4.jpg"], "edit needs one thing to do.", "Such as --add hat"),
-        (["4.jpg", "--undo", "--add", "x"], "edit needs one thing to do.", "Such as --add hat"),
+        (["4.jpg"], "edit needs an edit to make.", "For example --add hat"),
+        (["4.jpg", "--undo", "--add", "x"], "edit needs an edit to make.", "For example --add hat"),
         (["4.jgp", "--add", "x"], "No image is called '4.jgp'.", "Close: 4.jpg"),
         (["--filter", "hammr", "--add", "x"], "No image is meant by 'hammr'.", "Close tags: hammer."),
         (
             ["--filter", "(", "--add", "x"],
             "The filter is wrong at its end: a tag or a condition is missing.",
-            "Such as",
+            "For example",
         ),
-        (["4.jpg", "--add", " "], "add names nothing.", "Say what"),
-        (["4.jpg", "--set", "a\nb"], "set: 'a\\nb' is not one plain line.", "Trainers read one line only."),
+        (["4.jpg", "--add", " "], "add needs a text.", "Name a tag"),
+        (["4.jpg", "--set", "a\nb"], "set: 'a\\nb' is not a single line of text.", "Trainers read one line only."),
     ],
 )
 def test_what_cannot_be_is_said(place, args, wrong, mend):

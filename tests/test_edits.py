@@ -160,7 +160,7 @@ def test_a_torn_last_line_is_ignored_with_a_warning_and_cut_off(tmp_path, caplog
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             edits = Journal.read(place)
-        assert caplog.messages == ["decisions/edits.jsonl: its last line was not written whole and is ignored."]
+        assert caplog.messages == ["decisions/edits.jsonl: the last line is incomplete and is ignored."]
         assert said(edits) == ["add hat"]
     edits.append(place, ["a"], [GONE])
     assert [entry["n"] for entry in journal(place)] == [1, 2]
@@ -180,10 +180,10 @@ def test_a_torn_last_line_is_ignored_with_a_warning_and_cut_off(tmp_path, caplog
         ('{"n":1,"undo":1}', "does not follow 1"),
         ('{"n":2,"undo":7}', "7"),
         ('{"n":2,"redo":1}', "not in list"),
-        ('{"n":2,"ids":[3],"edits":[]}', "an id is no text"),
+        ('{"n":2,"ids":[3],"edits":[]}', "an id is not a text"),
         ('{"n":2,"ids":["a"],"edits":[{"what":"burn"}]}', "There is no edit 'burn'."),
         ('{"n":2,"ids":["a"],"edits":[{"what":"add","text":3}]}', "'int' object"),
-        ('{"n":2,"ids":["a"],"edits":[{"what":"add","text":"a\\nb"}]}', "not one plain line"),
+        ('{"n":2,"ids":["a"],"edits":[{"what":"add","text":"a\\nb"}]}', "not a single line of text"),
         ("[" * 5000, "recursion"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_damaged_line_is_named(tmp_path, line, why):
     with pytest.raises(PrepError, match="the line after number 1 cannot be read") as caught:
         Journal.read(place)
     assert why in caught.value.wrong
-    assert caught.value.hint == "Mend that line or delete it; the others stay."
+    assert caught.value.hint == "Correct or delete that line; the others stay valid."
 
 
 def test_a_journal_that_is_taken_away_meanwhile_is_noticed(tmp_path):
@@ -221,10 +221,10 @@ def test_two_readers_follow_each_other(tmp_path):
     ("what", "text", "other", "wrong"),
     [
         ("burn", "hat", "", "There is no edit 'burn'."),
-        ("add", " ", "", "add names nothing."),
-        ("replace", "hat", "", "replace does not say what comes in place of 'hat'."),
-        ("flag", "one\ntwo", "", "flag: 'one\\ntwo' is not one plain line."),
-        ("add", "\x1b[2J", "", "add: '\\x1b[2J' is not one plain line."),
+        ("add", " ", "", "add needs a text."),
+        ("replace", "hat", "", "replace needs a text in place of 'hat'."),
+        ("flag", "one\ntwo", "", "flag: 'one\\ntwo' is not a single line of text."),
+        ("add", "\x1b[2J", "", "add: '\\x1b[2J' is not a single line of text."),
     ],
 )
 def test_an_edit_that_cannot_be(what, text, other, wrong):
@@ -244,10 +244,10 @@ def test_a_caption_set_by_hand_takes_later_edits():
 WRITER = """
 import sys
 from pathlib import Path
-from pipeline.edits import Edit, Edits
+from pipeline.edits import Edit, Journal
 from pipeline.workspace import Workspace
 place = Workspace(Path(sys.argv[1]))
-edits = Edits.read(place)
+edits = Journal.read(place)
 for n in range(int(sys.argv[3])):
     edits.append(place, [sys.argv[2]], [Edit("flag", f"{sys.argv[2]}{n}")])
 """

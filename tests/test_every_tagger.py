@@ -235,7 +235,7 @@ def test_on_ray_each_copy_has_a_gpu_of_its_own(workspace, tmp_path):
     try:
         assert tag(workspace, Gathering(model=model), source, ray_data.run).digest == here
         assert sorted(load.read_text() for load in (workspace.root / "loads").iterdir()) == ["0", "1"]
-        with pytest.raises(PrepError, match=r"^3 workers were asked for, each with a GPU of its own, but Ray has 2\."):
+        with pytest.raises(PrepError, match=r"^3 workers need a GPU each, but Ray finds 2\."):
             tag(workspace, Wd14(model=model), source, ray_data.run, 3)
         # What a copy finds where it runs reaches the user as it was said.
         with pytest.raises(PrepError, match=r"^--device cuda needs a CUDA GPU, and there is none"):
@@ -257,7 +257,7 @@ def test_gpus_are_asked_for_where_the_tagger_takes_one(device, there, workers, w
 
 
 def test_no_gpu_and_one_asked_for_is_said():
-    with pytest.raises(PrepError, match=r"^--device cuda was asked for, but Ray knows of no GPU"):
+    with pytest.raises(PrepError, match=r"^--device cuda is cuda, but Ray finds no GPU"):
         ray_data.gpus_of(Wd14(device="cuda"), 0, 0)
 
 

@@ -114,7 +114,7 @@ def test_two_files_with_one_stem(home, tmp_path):
         ("[tag.wd15]\n", ["'wd15'", "'wd14'"]),
         ("[tag]\nbasic = 3\n", ["basic is 3", "[tag.basic]"]),
         ("[build]\nrepeats = ['smith']\n", ["repeats is 'smith'", "TOKEN=N"]),
-        ("[crop\n", ["cannot be read", "Mend that line"]),
+        ("[crop\n", ["cannot be read", "Correct that line"]),
     ],
 )
 def test_a_recipe_with_a_typo(home, tables, words):

@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(progress, "_PATIENCE", 0.05)
+    monkeypatch.setattr(progress, "_DELAY", 0.05)
     monkeypatch.setattr(progress, "_PLAIN_EVERY", 0.0)
     monkeypatch.setenv("COLUMNS", "100")
 

@@ -7,7 +7,7 @@ import logging
 import click
 import pytest
 
-from pipeline.cli.main import main
+from pipeline.cli import main
 from pipeline.cli.run_options import print_result, settings
 from pipeline.errors import PrepError
 from pipeline.ranks import is_main_process, require_single_process, world_size
@@ -32,8 +32,8 @@ def test_the_second_of_two(second):
     assert not is_main_process() and world_size() == 2
     with pytest.raises(PrepError) as caught:
         require_single_process("crop")
-    assert caught.value.wrong == "2 processes were started, but only prep train shares its work among them."
-    assert caught.value.hint == "Give it alone: prep crop"
+    assert caught.value.wrong == "2 processes were started, but only prep train runs in several."
+    assert caught.value.hint == "Run it in one: prep crop"
 
 
 def test_the_second_says_no_result_and_shows_no_progress(second, capsys):

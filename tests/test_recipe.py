@@ -29,7 +29,7 @@ def test_a_recipe_is_read(tmp_path):
         (SMITH + "[corp]\n", "Did you mean 'crop'"),
         (SMITH.replace("token", "tokn"), "Did you mean 'token'"),
         (SMITH.replace('"smith"', '"a/b"'), "'/'"),
-        (SMITH.replace('"smith"', '".."'), "cannot be a folder"),
+        (SMITH.replace('"smith"', '".."'), "cannot be part of a folder"),
         (SMITH.replace('"smith"', '" "'), "is empty"),
         (SMITH.replace('"smith"', '"a\\nb"'), "leave that out"),
         (SMITH + "repeats = 0\n", "from 1 up"),
@@ -64,7 +64,7 @@ def test_regularization_images_that_prep_paints(tmp_path):
         ("generate = true\nprompt = 'a'", "generate is True"),
         ("prompt = 'a'", "generate is None"),
         ("generate = 3", "has no prompt"),
-        ("generate = 3\nprompt = 'a'\nfolder = 'men'", "has a folder and generate"),
+        ("generate = 3\nprompt = 'a'\nfolder = 'men'", "has both folder and generate"),
         ("", "has no folder"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_subject_with_images_held_out(tmp_path):
 
 
 def test_groups_become_rules_of_merge(tmp_path):
-    text = SMITH + '[[group]]\npictures = ["a*.jpg", "b.jpg"]\nkeywords = ["studio", "full body"]\n'
+    text = SMITH + '[[group]]\nimages = ["a*.jpg", "b.jpg"]\nkeywords = ["studio", "full body"]\n'
     (group,) = read(tmp_path, text).groups
     assert group.rules == ("a*.jpg=studio, full body", "b.jpg=studio, full body")
     assert read(tmp_path, SMITH).groups == ()

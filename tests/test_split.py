@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.split import ImageKey, SplitRule, duplicate_families
+from pipeline.split import ImageKey, SplitRule, duplicate_group_numbers
 from tests.make import record
 
 
@@ -27,9 +27,9 @@ def test_copies_and_near_duplicates_are_one_family_and_what_they_lead_to():
     one, two, copy, three, four = card(1), card(2), card(2), card(3), card(4)
     copy = replace(copy, id=f"{two.id}-1", phash=three.phash)
     two = replace(two, phash=f"{int(one.phash, 16) ^ 0b111:016x}")
-    numbers = duplicate_families([one, two, copy, three, four], 3)
+    numbers = duplicate_group_numbers([one, two, copy, three, four], 3)
     assert len(set(numbers[:4])) == 1 and numbers[4] != numbers[0]
-    assert len(set(duplicate_families([one, two, copy, three, four], 2))) == 3
+    assert len(set(duplicate_group_numbers([one, two, copy, three, four], 2))) == 3
 
 
 @given(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import taggers.tagger
 from pipeline.cli.stages import command
 from pipeline.engines import local
-from pipeline.engines.ahead import PrefetchingWork
+from pipeline.engines.prefetching import PrefetchingWork
 from pipeline.errors import PrepError
 from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest

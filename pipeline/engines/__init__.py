@@ -1,1 +1,1 @@
-"""Ways to run a stage; each file holds one function of the type Engine."""
+"""Engines, which run a stage's work on batches of records."""

@@ -1,4 +1,4 @@
-"""The one type that every engine has."""
+"""The type of an engine."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from pipeline.record import Record
 from pipeline.stage import Stage
 from pipeline.workspace import Workspace
 
-# (stage, batches, workspace, workers) -> the worked batches, in the same order. 0 workers: as many as suit.
+# (stage, batches, workspace, workers) -> the results of the batches, in order. 0 workers: as many as suit the machine.
 Engine = Callable[[Stage, Iterable[list[Record]], Workspace, int], Iterator[list[Record]]]

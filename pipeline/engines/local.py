@@ -1,4 +1,4 @@
-"""Threads of this process: image work releases the GIL, so nothing is pickled and nothing spawned."""
+"""The local engine: threads of this process, which suffice because image libraries release the GIL."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from pipeline.engines.ahead import PrefetchingWork
+from pipeline.engines.prefetching import PrefetchingWork
 from pipeline.record import Record
 from pipeline.stage import Stage
 from pipeline.workspace import Workspace
 
 
 def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, workers: int) -> Iterator[list[Record]]:
-    """Work on the batches with `workers` cores, or one batch after another when the stage wants no threads.
+    """Run the stage on the batches with `workers` cores, or one batch after another if it does not allow threads.
 
-    There is one thread more than workers: threads wait for the interpreter between native calls,
-    and the extra one fills the gap (benchmarks/crop.py: 7 to 9%). At most two batches a worker are
-    under way, so memory does not grow with their number.
+    There is one thread more than workers, as threads wait for the interpreter between native calls
+    (benchmarks/crop.py: 7 to 9% faster). At most two batches per worker are in progress, so memory
+    does not grow with the number of batches.
     """
     workers = workers or os.cpu_count() or 1
     work = stage.start(workspace)
@@ -35,5 +35,5 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
             while pending:
                 yield pending.popleft().result()
         finally:
-            for future in pending:  # an error or Ctrl-C: let what runs end, start nothing more
+            for future in pending:  # after an error or Ctrl-C, start nothing more
                 future.cancel()

@@ -1,4 +1,4 @@
-"""Ray Data: the same stage in actors, on the cores of one machine or of a cluster that shares the workspace."""
+"""The Ray Data engine: actors on one machine, or on a cluster whose machines share the workspace's folder."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 
 class Actor:
-    """Starts the stage once, then works on one batch a call.
+    """Starts the stage once, then processes one batch per call.
 
-    Ray keeps only the text of what an actor raises, so the user's errors travel as values.
+    Ray keeps only the text of an exception, so PrepErrors are returned as values.
     """
 
     def __init__(self, stage: Stage, workspace: Workspace) -> None:
-        self.fault: PrepError | None = None
+        self.error: PrepError | None = None
         try:
             self.work = stage.start(workspace)
         except PrepError as error:
-            self.fault = error
+            self.error = error
 
     def __call__(self, row: pa.Table) -> pa.Table:
         number = row.column("batch")[0].as_py()
         try:
-            if self.fault:
-                raise self.fault
+            if self.error:
+                raise self.error
             return _row(number, self.work(_records(row)))
         except PrepError as error:
             return _row(number, [], json.dumps([error.wrong, error.hint]))
 
 
 def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, workers: int) -> Iterator[list[Record]]:
-    """Work on the batches in `workers` actors; each batch is one row, its number travels with it.
+    """Run the stage on the batches in `workers` actors; each batch is one row, with its number.
 
-    Every actor starts the stage once: of a model each holds a copy, with a GPU of its own where it runs on one.
-    Unless more are asked for there is one, or one a GPU. Batches come back in any order and are put in order here.
-    Raises PrepError when ray is not installed, or has too few GPUs.
+    Every actor starts the stage once, so each holds a copy of its model, on a GPU of its own if it uses one. 0 workers
+    means one actor per core, or for a model one actor or one per GPU. Batches return in any order and are sorted here.
+    Raises PrepError when Ray is not installed or has too few GPUs.
     """
     try:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # prep sends nothing to anybody
@@ -62,9 +62,9 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     rows = [_row(number, batch) for number, batch in enumerate(batches)]
     if not rows:
         return
-    usual = (stage.threads and os.cpu_count()) or 1
+    default = (stage.threads and os.cpu_count()) or 1
     if not ray.is_initialized():
-        cpus = max(workers or usual, 2)
+        cpus = max(workers or default, 2)
         ray.init(num_cpus=cpus, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     gpus = gpus_of(stage, int(ray.cluster_resources().get("GPU", 0)), workers)
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -73,37 +73,37 @@ def run(stage: Stage, batches: Iterable[list[Record]], workspace: Workspace, wor
     done = ray.data.from_arrow(rows).map_batches(
         Actor,
         fn_constructor_args=(stage, workspace),
-        batch_size=1,  # for GPUs Ray wants a number, and one of records would cut the batches anew
+        batch_size=1,  # with GPUs Ray requires a number; a row is one batch of records
         batch_format="pyarrow",
         zero_copy_batch=True,
-        compute=ray.data.ActorPoolStrategy(size=min(workers or gpus or usual, len(rows))),
+        compute=ray.data.ActorPoolStrategy(size=min(workers or gpus or default, len(rows))),
         num_gpus=1 if gpus else None,
-        num_cpus=0 if gpus else None,  # a copy waits for a GPU alone
-        max_restarts=0,  # an actor that dies ends the command; the same command goes on from its parts
+        num_cpus=0 if gpus else None,  # an actor reserves only its GPU
+        max_restarts=0,  # a crashed actor ends the command; the same command continues from its partial results
     )
     yield from _in_order(done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
 
 
-def gpus_of(stage: Stage, there: int, workers: int) -> int:
-    """How many of the cluster's GPUs the stage's copies may have, one each; 0: it runs on CPUs.
+def gpus_of(stage: Stage, available: int, workers: int) -> int:
+    """The number of GPUs for the stage's actors, one each; 0 if it runs on CPUs.
 
-    PrepError when more copies are asked for than there are GPUs: Ray would wait for them without end.
+    PrepError when there are more workers than GPUs, as Ray would wait for GPUs forever.
     """
     device = stage.runs_on()
-    if device == "cpu" or (device == "auto" and not there):
+    if device == "cpu" or (device == "auto" and not available):
         return 0
-    if not there:
-        raise PrepError("--device cuda was asked for, but Ray knows of no GPU.", "Use --device auto or cpu.")
-    if workers > there:
+    if not available:
+        raise PrepError("--device is cuda, but Ray finds no GPU.", "Use --device auto or --device cpu.")
+    if workers > available:
         raise PrepError(
-            f"{workers} workers were asked for, each with a GPU of its own, but Ray has {there}.",
-            f"Give --workers {there} or less, or run on CPUs: --device cpu",
+            f"{workers} workers need a GPU each, but Ray finds {available}.",
+            f"Use --workers {available} or fewer, or --device cpu",
         )
-    return there
+    return available
 
 
 def _row(number: int, records: list[Record], error: str = "") -> pa.Table:
-    """A batch as one row: whatever cuts or joins rows leaves it whole."""
+    """A batch as one row, so that Ray cannot split it."""
     import pyarrow as pa
 
     table = to_arrow(records)
@@ -124,7 +124,7 @@ def _records(row: pa.Table) -> list[Record]:
 def _in_order(blocks: Iterable[Any]) -> Iterator[list[Record]]:
     waiting: list[tuple[int, int, pa.Table]] = []
     wanted = 0
-    rows = (block.slice(place, 1) for block in blocks for place in range(len(block)))
+    rows = (block.slice(index, 1) for block in blocks for index in range(len(block)))
     for arrival, row in enumerate(rows):
         if error := row.column("error")[0].as_py():
             raise PrepError(*json.loads(error))

@@ -1,4 +1,4 @@
-"""Work in two steps: what threads may fetch ahead of time, and what goes one batch after another."""
+"""A stage's work in two steps: threads load the next batch while the current one is processed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pipeline.record import Record
 
 @dataclass(frozen=True, slots=True)
 class PrefetchingWork:
-    """A stage's work whose slow reading needs no order, such as a tagger's.
+    """Work that loads each record in threads and then infers on the batch, as taggers do.
 
-    `fetch` is a function of one record and `finish` of one batch and what was fetched for it, so
-    the results do not depend on how far the one runs ahead of the other.
+    `load` is a function of one record, and `infer` of one batch and what was loaded for it, so the
+    results do not depend on how far loading is ahead.
     """
 
     load: Callable[[Record], Any]
     infer: Callable[[list[Record], Iterable[Any]], list[Record]]
-    readers: int  # threads that fetch
+    readers: int  # threads that load
 
     def __call__(self, records: list[Record]) -> list[Record]:
-        """One batch: its records are still fetched while its first ones are worked on."""
+        """The result of one batch."""
         return next(self.run([records]))
 
     def run(self, batches: Iterable[list[Record]]) -> Iterator[list[Record]]:
-        """Batch after batch; while one is worked on, the next is fetched. At most two are in memory."""
-        pool = ThreadPoolExecutor(self.readers, thread_name_prefix="fetch")
+        """The results of the batches; while one is processed, the next is loaded. At most two are in memory."""
+        pool = ThreadPoolExecutor(self.readers, thread_name_prefix="load")
         waiting: deque[tuple[list[Record], Iterator[Any]]] = deque()
         try:
             for batch in batches:
@@ -39,4 +39,4 @@ class PrefetchingWork:
             while waiting:
                 yield self.infer(*waiting.popleft())
         finally:
-            pool.shutdown(cancel_futures=True)  # an error or Ctrl-C: let what runs end, start nothing more
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, start nothing more
