@@ -119,7 +119,7 @@ def _click_option(name: str, kind: Any, option: Any) -> click.Option:
     return click.Option(
         [f"--{flag}", name],
         type=AnySpellingChoice(choices) if choices else _CLICK[kind],
-        metavar=option.metadata["metavar"] or (None if choices else _METAVARS[kind]),
+        metavar=option.metadata["metavar"] or (f"[{'|'.join(map(str, choices))}]" if choices else _METAVARS[kind]),
         multiple=several,
         default=() if several else None,
         help=about,

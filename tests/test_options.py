@@ -124,3 +124,8 @@ def test_values_are_replaced_by_name():
         found.with_values({"red": -1})
     with pytest.raises(TypeError, match="rad"):
         found.with_values({"rad": 1})
+
+
+def test_choices_are_listed_as_they_are_declared():
+    text = prep("train", "--help").stdout
+    assert "textual-inversion]" in text and "sgd-nesterov8bit" in text

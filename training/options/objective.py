@@ -12,44 +12,56 @@ from pipeline.stage import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveOptions(Options):
-    """What is predicted, which times are drawn, and how errors are measured and weighted."""
+    """What the model predicts, at which timesteps, and how the loss is computed and weighted."""
 
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Noise and loss"
 
     prediction_type: Literal["auto", "epsilon", "v_prediction", "sample"] = option(
-        "auto", "What the base model predicts; auto asks its configuration."
+        "auto", "What the base model predicts; auto: as its configuration says."
     )
     zero_terminal_snr: Literal["auto", "on", "off"] = option(
-        "auto", "Rescale the noise schedule so that nothing of the image is left at its end; auto does as the base."
+        "auto",
+        "Rescale the noise schedule so that the last timestep is pure noise; auto: as the base model does.",
     )
-    noise_offset: float = option(0.0, "Strength of the noise that is constant per channel, usually 0.1.", low=0, high=1)
+    noise_offset: float = option(
+        0.0,
+        "Strength of noise that is constant over each channel, 0 to 1; lets it learn brightness. Usual: 0 to 0.1.",
+        low=0,
+        high=1,
+    )
     input_perturbation: float = option(
-        0.0, "Strength of noise that is mixed in but not to be predicted, usually 0.1.", low=0, high=1
+        0.0, "Strength of noise that is added but not to be predicted, 0 to 1. Usual: 0 to 0.1.", low=0, high=1
     )
-    min_timestep: int = option(0, "Lowest time that is trained, of 1000; 0 is the clean image.", low=0, high=999)
-    max_timestep: int = option(1000, "Time below which training stays; 1000 is pure noise.", low=1, high=1000)
-    min_snr_gamma: float = option(0.0, "Gamma of min-SNR weighting, usually 5; 0 switches it off.", low=0)
-    debiased_estimation: bool = option(False, "Weight errors by debiased estimation: the noisier the image, the more.")
+    min_timestep: int = option(0, "Lowest timestep to train at, of 1000; 0: the clean image.", low=0, high=999)
+    max_timestep: int = option(
+        1000, "Upper bound of the timesteps to train at, not included; 1000: pure noise.", low=1, high=1000
+    )
+    min_snr_gamma: float = option(0.0, "Gamma of min-SNR loss weighting; 0: off. Usual: 5.", low=0)
+    debiased_estimation: bool = option(False, "Weight the loss by debiased estimation: noisier timesteps count more.")
     loss_type: Literal["l2", "huber", "smooth_l1"] = option(
-        "l2", "How an error is measured: squared, or less where it is large."
+        "l2", "Loss function; huber and smooth_l1 are less sensitive to outliers."
     )
-    huber_c: float = option(0.1, "From which error on huber and smooth_l1 grow more slowly.", low=1e-6, high=1)
+    huber_c: float = option(0.1, "Error above which huber and smooth_l1 grow linearly. Usual: 0.1.", low=1e-6, high=1)
     huber_schedule: Literal["snr", "exponential", "constant"] = option(
-        "snr", "How huber_c falls from 1 with the noise."
+        "snr", "How huber_c falls from 1 as the noise grows."
     )
     timestep_sampling: Literal["auto", "uniform", "logit_normal", "mode"] = option(
-        "auto", "How often each time is drawn, of flow-matching bases; auto is logit_normal."
+        "auto", "Distribution of the timesteps, for flow-matching base models; auto: logit_normal."
     )
-    logit_mean: float = option(0.0, "Center of logit_normal: above 0 draws noisier times.", low=-10, high=10)
-    logit_std: float = option(1.0, "Width of logit_normal.", low=0.01, high=10)
-    mode_scale: float = option(1.29, "How much mode prefers the middle times.", low=-1, high=1.75)
+    logit_mean: float = option(0.0, "Mean of logit_normal; above 0: noisier timesteps. Usual: 0.", low=-10, high=10)
+    logit_std: float = option(1.0, "Standard deviation of logit_normal. Usual: 1.", low=0.01, high=10)
+    mode_scale: float = option(
+        1.29, "How much timestep_sampling mode prefers the middle timesteps. Usual: 1.29.", low=-1, high=1.75
+    )
     flow_shift: float = option(
-        0.0, "Shift of a flow-matching base's times towards noise, at 1024 x 1024; 0 takes the base's own.", low=0
+        0.0,
+        "Shift of the timesteps towards noise at 1024 x 1024, for flow-matching base models; 0: the base model's own.",
+        low=0,
     )
-    flow_shift_by_size: bool = option(False, "Let the shift grow with the square root of an image's pixels.")
+    flow_shift_by_size: bool = option(False, "Let the shift grow with the square root of the number of pixels.")
     weighting_scheme: Literal["none", "sigma_sqrt", "cosmap"] = option(
-        "none", "Weight of errors, of flow-matching bases."
+        "none", "Loss weighting, for flow-matching base models."
     )
 
     def check(self) -> None:
@@ -66,7 +78,7 @@ class ObjectiveOptions(Options):
         return [
             (
                 self.zero_terminal_snr == "on" and self.prediction_type == "epsilon",
-                "with zero_terminal_snr the last timestep is pure noise, from which prediction_type epsilon learns nothing.",
+                "with zero_terminal_snr the last timestep is pure noise, which prediction_type epsilon cannot learn.",
                 "Use a v-prediction base model: --prediction-type v_prediction",
             ),
             (
@@ -98,7 +110,7 @@ class ObjectiveOptions(Options):
         ]
 
     def set_of(self, names: tuple[str, ...]) -> list[str]:
-        """Of these options those that differ from their defaults."""
+        """Those of these options that differ from their defaults."""
         return [
             field.name for field in dataclasses.fields(ObjectiveOptions) if field.name in names and self._is_set(field)
         ]
@@ -107,7 +119,7 @@ class ObjectiveOptions(Options):
         return bool(getattr(self, field.name) != field.default)
 
 
-# What only bases of one kind can be trained with: flow matching, and diffusion in steps.
+# Options that only one kind of base model has: flow matching, or diffusion with discrete steps.
 FLOW = (
     "timestep_sampling",
     "logit_mean",
@@ -121,7 +133,7 @@ STEPS = ("prediction_type", "zero_terminal_snr", "min_snr_gamma", "debiased_esti
 
 
 def refuse(noise: ObjectiveOptions, names: tuple[str, ...], base: str) -> None:
-    """PrepError when one of these options is set, which a base of this kind has no use for."""
+    """PrepError when one of these options is set, which has no effect on such a base model."""
     if given := noise.set_of(names):
         raise PrepError(f"train: {_no_effect(given)}: {base}.", "Leave it out.")
 

@@ -13,28 +13,29 @@ OWN_SCHEDULE = "adafactor"  # the LR scheduler with which the optimizer sets the
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerOptions(Options):
-    """How the weights move: steps, rates, optimizer and schedule."""
+    """Length of the training, batch size, learning rates, optimizer and LR scheduler."""
 
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Optimizer and learning rate"
 
-    steps: int = option(0, "Training steps; 0 takes those of the epochs.", low=0)
-    epochs: int = option(10, "Times that the data set, with its repeats, is gone through.", low=1)
-    batch_size: int = option(
-        1, "Images that are shown at once, of all GPUs together; 0 tries out what a GPU trains fastest with.", low=0
+    steps: int = option(0, "Number of training steps; 0: as many as --epochs makes.", low=0)
+    epochs: int = option(
+        10, "Number of epochs: passes through the dataset with its repeats. No effect with --steps.", low=1
     )
+    batch_size: int = option(1, "Images per batch, over all GPUs; 0: find the fastest on this GPU.", low=0)
     gradient_accumulation_steps: int = option(
-        1, "Batches that make one step: as if a batch were that much larger.", low=1
+        1, "Batches per training step; has the effect of a batch that many times as large.", low=1
     )
     learning_rate: float = option(
         -1.0,
-        "Learning rate of the U-Net or transformer; 0 leaves it as it is, -1 is the usual one: 1e-4 of adapters, 2e-6 "
-        "of dreambooth, 1 where the optimizer finds it; in proportion more of a base narrower than Stable Diffusion.",
+        "Learning rate of the U-Net or transformer; 0: it is not trained; -1: the usual rate, which is 1e-4 for "
+        "adapters, 2e-6 for dreambooth and 1 for optimizers that find it themselves, and more for base models narrower "
+        "than Stable Diffusion.",
         low=-1,
     )
-    text_encoder_lr: float = option(0.0, "Learning rate of the text encoder; 0 leaves it as it is.", low=0)
+    text_encoder_lr: float = option(0.0, "Learning rate of the text encoder; 0: it is not trained. Usual: 5e-5.", low=0)
     text_encoder_2_lr: float = option(
-        -1.0, "Learning rate of the second text encoder, where the base has one; -1 is that of the first.", low=-1
+        -1.0, "Learning rate of the second text encoder, if the base model has one; -1: that of the first.", low=-1
     )
     optimizer: Literal[
         "adamw",
@@ -48,37 +49,36 @@ class OptimizerOptions(Options):
         "prodigy",
     ] = option(
         "adamw",
-        "What moves the weights. dadaptation and prodigy find the rate by themselves: give the rate 1; they, and "
-        "adafactor with its own course, make the processor wait for the GPU at every step.",
+        "Optimizer. dadaptation and prodigy find the learning rate themselves (--learning-rate 1); they, and adafactor "
+        "with its own LR scheduler, are slower on a GPU.",
     )
     weight_decay: float = option(
         -1.0,
-        "Share of the weights, times the rate, that a step takes away; -1 is the optimizer's usual one: "
-        "0 of adam, adafactor and sgd-nesterov, else 0.01.",
+        "Weight decay; -1: the optimizer's default, 0 for adam, adafactor and sgd-nesterov, 0.01 for the others.",
         low=-1,
         high=1,
     )
-    beta1: float = option(0.9, "Share of the gradients' running mean that each step keeps.", low=0, high=0.9999)
+    beta1: float = option(0.9, "Adam's beta1, or the momentum of SGD. Usual: 0.9.", low=0, high=0.9999)
     beta2: float = option(
         0.0,
-        "The same of their squares' mean; 0 is the optimizer's usual one: 0.99 of lion, else 0.999.",
+        "Adam's beta2; 0: the optimizer's default, 0.99 for lion, 0.999 for the others.",
         low=0,
         high=0.99999,
     )
-    max_grad_norm: float = option(1.0, "Largest norm of all gradients together; 0 clips none.", low=0)
+    max_grad_norm: float = option(1.0, "Norm to which the gradient is clipped; 0: no clipping. Usual: 1.", low=0)
     ema_decay: float = option(
         0.0,
-        "Decay of a running average of the weights, such as 0.999; the average is what is saved. 0: none.",
+        "Decay of an exponential moving average (EMA) of the weights, which is then exported; 0: no EMA. Usual: 0.999.",
         low=0,
         high=0.99999,
     )
     lr_scheduler: Literal[
         "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial", "adafactor"
-    ] = option("constant", "How the learning rate goes on; adafactor is that optimizer's own course.")
-    lr_warmup: float = option(0.0, "Share of the steps in which the learning rate climbs, 0 to 1.", low=0, high=1)
-    lr_cycles: int = option(1, "Times that cosine_with_restarts falls from the full rate.", low=1)
-    lr_power: float = option(1.0, "Power of the polynomial schedule; 1 is linear.", low=0.01)
-    seed: int = option(42, "Seed of all that is random.", low=0)
+    ] = option("constant", "LR scheduler; adafactor: the rates that this optimizer sets itself.")
+    lr_warmup: float = option(0.0, "Warm-up, as a share of the steps, 0 to 1. Usual: 0.05 to 0.1.", low=0, high=1)
+    lr_cycles: int = option(1, "Number of cycles of cosine_with_restarts.", low=1)
+    lr_power: float = option(1.0, "Power of the polynomial LR scheduler; 1: linear.", low=0.01)
+    seed: int = option(42, "Random seed.", low=0)
 
     def check(self) -> None:
         wrong = next((text for holds, *text in _contradictions(self) if holds), None)
@@ -86,7 +86,7 @@ class OptimizerOptions(Options):
             raise PrepError(f"train: {wrong[0]}", wrong[1])
 
     def rates(self) -> dict[str, float]:
-        """The full rate of each part but the denoiser, whose name depends on the base."""
+        """The learning rates of the text encoders."""
         second = self.text_encoder_lr if self.text_encoder_2_lr < 0 else self.text_encoder_2_lr
         return {"text_encoder": self.text_encoder_lr, "text_encoder_2": second}
 

@@ -12,27 +12,27 @@ from pipeline.stage import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class PerformanceOptions(Options):
-    """How the device is used. None of it changes what is learned, but for rounding."""
+    """Speed and memory. None of them changes the result, except for rounding."""
 
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Performance"
 
     attention: Literal["auto", "sdpa", "xformers"] = option(
-        "auto", "Memory-efficient attention: torch's own, sdpa, or that of xformers; auto is sdpa.", cache_key=False
+        "auto", "Memory-efficient attention: PyTorch's own (sdpa) or that of xformers; auto: sdpa.", cache_key=False
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = option(
         "auto",
-        "Compute parts of the denoiser twice instead of keeping them: a third slower, in a fraction of the memory; "
-        "auto does when the GPU is too small.",
+        "Recompute activations in the backward pass instead of keeping them: about a third slower, with a fraction of "
+        "the memory; auto: if the GPU's memory is too small.",
         cache_key=False,
     )
     compile: Literal["auto", "on", "off"] = option(
         "auto",
-        "Compile the denoiser's blocks; auto tries it in long runs on a GPU and keeps what is faster.",
+        "Compile the denoiser's blocks with torch.compile; auto: in long runs on a GPU, if that is faster.",
         cache_key=False,
     )
     cuda_graphs: Literal["auto", "on", "off"] = option(
-        "auto", "Replay steps as CUDA graphs; auto tries it on a GPU and keeps what is faster.", cache_key=False
+        "auto", "Run training steps as CUDA graphs; auto: on a GPU, if that is faster.", cache_key=False
     )
 
     def check(self) -> None:

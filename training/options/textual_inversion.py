@@ -10,29 +10,33 @@ from pipeline.stage import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class TextualInversionOptions(Options):
-    """What textual inversion learns, and how fast."""
+    """Size, initialization and learning rate of embeddings."""
 
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Textual inversion"
 
     num_vectors: int = option(
         0,
-        "Vectors of an embedding; 0: by the subject's images, 2 for fewer than 20 up to 16 from 150 on.",
+        "Vectors per embedding; 0: by the number of the subject's images, from 2 (below 20 images) to 16 (from 150).",
         low=0,
         high=75,
     )
-    init_text: str = option("", "Words that an embedding begins as, such as 'young man'; else the subject's class.")
-    init_mean: bool = option(False, "Let all vectors begin as the words' mean, instead of one word after the other.")
+    init_text: str = option(
+        "", "Text whose token embeddings are the initial vectors, such as 'young man'. Default: the subject's class."
+    )
+    init_mean: bool = option(
+        False, "Initialize every vector with the mean of the text's token embeddings instead of one token each."
+    )
     embedding_lr: str = option(
         "0.005",
-        "Learning rate of embeddings, also one that changes at given steps, such as '0.05:10, 0.02:20, 0.01:60, "
-        "0.005:200, 0.002:500, 0.001:3000, 0.0005'; usual are 3000 steps and more.",
+        "Learning rate of embeddings: one rate, or rates up to given steps, such as '0.05:10, 0.02:20, 0.01:60, "
+        "0.005:200, 0.002:500, 0.001:3000, 0.0005'.",
         metavar="RATE[:STEP],...",
     )
     max_embedding_norm: float = option(
         1.5,
-        "How long a vector may become, times the usual length of the base's own; 0: as long as it will. "
-        "Too long ones drown the rest of a prompt.",
+        "Largest norm of a vector, as a multiple of the median norm in the base model's vocabulary; 0: no limit. "
+        "Longer vectors make the model ignore the rest of a prompt.",
         low=0,
         high=1000,
     )
