@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["train", "reg", "val"]
+ROLE_NAMES: dict[Role, str] = {"train": "training", "reg": "regularization", "val": "validation"}
 Kind = Literal["tag", "caption", "rating", "measure", "edit"]
 
 

@@ -7,7 +7,7 @@ from textual.widgets import Input, Static, TextArea
 
 from pipeline.edits import Journal
 from pipeline.review.app import ReviewApp
-from pipeline.review.help import Help
+from pipeline.review.help import HelpScreen
 from pipeline.review.image_widget import ImageWidget
 from pipeline.review.prompt import Prompt
 from pipeline.review.state import Review
@@ -16,15 +16,15 @@ from pipeline.review.virtual_list import VirtualList
 from tests.review_set import review_set
 
 
-class Pilot:
-    """The review at work, and what it shows in words."""
+class Hand:
+    """Drives the review, and reads what it shows."""
 
     def __init__(self, app, pilot):
         self.app, self.pilot = app, pilot
 
     async def press(self, *keys):
         await self.pilot.press(*keys)
-        await self.settle()
+        await self.wait()
 
     async def type(self, text):
         await self.press(
@@ -34,7 +34,7 @@ class Pilot:
             )
         )
 
-    async def settle(self):
+    async def wait(self):
         for _ in range(3):
             await self.app.workers.wait_for_complete()
             await self.pilot.pause()
@@ -44,7 +44,7 @@ class Pilot:
 
     def lines(self, id="#images"):
         rows = self.app.query_one(id, VirtualList)
-        return [rows.line(n, 28).plain for n in range(rows.count)]
+        return [rows.render_item(n, 28).plain for n in range(rows.count)]
 
     @property
     def screen(self):
@@ -66,23 +66,23 @@ def drive(folder, script, size=(80, 24), count=6):
         place = review_set(folder, count)
         app = ReviewApp(Review.open(place), TerminalGraphics("blocks"))
         async with app.run_test(size=size) as pilot:
-            hand = Pilot(app, pilot)
-            await hand.settle()
+            hand = Hand(app, pilot)
+            await hand.wait()
             await script(hand)
 
     asyncio.run(main())
 
 
-def test_it_shows_the_image_its_caption_and_what_left_it(tmp_path):
+def test_it_shows_the_image_its_caption_and_what_is_left_out(tmp_path):
     async def script(hand):
-        assert hand.text("#head").split() == ["prep", "review", tmp_path.name, "1", "of", "6"]
+        assert hand.text("#header").split() == ["prep", "review", tmp_path.name, "1", "of", "6"]
         assert len(hand.lines()) == 6 and "  copy 1 of 1.jpg" in hand.lines()[-1] + "".join(hand.lines())
         first = hand.app.review.record
-        assert hand.text("#about").startswith(first.source[4:] + "  smith")
+        assert hand.text("#summary").startswith(first.source[4:] + "  smith")
         assert hand.text("#caption").startswith("smith")
         assert "1boy  beard  listed in absorb" in hand.text("#caption")
-        portrait = hand.app.query_one(ImageWidget)
-        red, blue = portrait.drawing.blocks[0][0], portrait.drawing.blocks[0][-1]
+        image = hand.app.query_one(ImageWidget)
+        red, blue = image.image.blocks[0][0], image.image.blocks[0][-1]
         assert red[0] > 200 and blue[0] == 0
         assert all(len(line) == 80 for line in hand.screen) and len(hand.screen) == 24
 
@@ -90,15 +90,15 @@ def test_it_shows_the_image_its_caption_and_what_left_it(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 10), (200, 60), (112, 30)])
-def test_every_size_has_a_head_a_list_and_a_foot(tmp_path, size):
+def test_every_size_has_a_header_a_list_and_a_status_line(tmp_path, size):
     async def script(hand):
         assert hand.screen[0].startswith(" prep review")
-        assert "? keys" in hand.screen[-1] and hand.screen[-1].startswith(" / filter")
+        assert "? help" in hand.screen[-1] and hand.screen[-1].startswith(" / filter")
         assert hand.app.query_one("#tags").display == (size[0] >= 112)
         await hand.press("question_mark")
-        assert isinstance(hand.app.screen, Help)
+        assert isinstance(hand.app.screen, HelpScreen)
         await hand.press("escape")
-        assert not isinstance(hand.app.screen, Help)
+        assert not isinstance(hand.app.screen, HelpScreen)
 
     drive(tmp_path, script, size)
 
@@ -117,11 +117,11 @@ def test_moving(tmp_path):
             ("pagedown", 5),
         ):
             await hand.press(key)
-            assert review.at == hand.app.query_one("#images", VirtualList).at == at, key
-            assert hand.text("#about").startswith(review.record.source[4:])
+            assert review.position == hand.app.query_one("#images", VirtualList).position == at, key
+            assert hand.text("#summary").startswith(review.record.source[4:])
         await hand.pilot.click("#images", offset=(3, 2))
-        await hand.settle()
-        assert review.at == 2
+        await hand.wait()
+        assert review.position == 2
 
     drive(tmp_path, script)
 
@@ -136,7 +136,7 @@ def test_add_remove_replace_and_write_by_hand(tmp_path):
         await hand.type("bow, long cape")
         await hand.press("enter")
         assert hand.journal() == {"4.jpg": ["add bow", "add long cape"]}, "on disk at once"
-        assert hand.text("#foot") == " add bow; add long cape \u00b7 1 image"
+        assert hand.text("#status") == " add bow; add long cape \u00b7 1 image"
         assert hand.text("#caption").startswith("smith, bow, long cape, apron, hat")
         await hand.press("r")
         await hand.type("hat")
@@ -144,7 +144,7 @@ def test_add_remove_replace_and_write_by_hand(tmp_path):
         await hand.press("p")
         await hand.type("hammer")
         await hand.press("enter")
-        assert hand.screen[-2].startswith(" in place of hammer ")
+        assert hand.screen[-2].startswith(" replace hammer by ")
         await hand.type("axe")
         await hand.press("enter")
         assert hand.journal()["4.jpg"] == ["add bow", "add long cape", "remove hat", "replace hammer by axe"]
@@ -162,25 +162,25 @@ def test_add_remove_replace_and_write_by_hand(tmp_path):
         assert hand.journal() == {}
         for _ in range(5):
             await hand.press("u")
-        assert hand.text("#foot") == " took back: add bow; add long cape \u00b7 1 image"
+        assert hand.text("#status") == " undone: add bow; add long cape \u00b7 1 image"
         await hand.press("u")
-        assert hand.text("#foot") == " There is nothing to undo."
+        assert hand.text("#status") == " There is nothing to undo."
         await hand.press("U", "U")
         assert hand.journal()["4.jpg"] == ["add bow", "add long cape", "remove hat"]
 
     drive(tmp_path, script)
 
 
-def test_a_batch_on_all_that_a_filter_leaves(tmp_path):
+def test_edits_of_all_that_a_filter_matches(tmp_path):
     async def script(hand):
         await hand.press("slash")
         await hand.type("hammer NOT hat")
         await hand.press("enter")
-        assert hand.text("#head").endswith("hammer AND NOT hat   1 of 2 (6 in all)")
+        assert hand.text("#header").endswith("hammer AND NOT hat   1 of 2 (6 in all)")
         shown = {line.split()[0] for line in hand.lines()}
         assert shown == {"2.jpg", "3.jpg"}
         await hand.press("asterisk", "r")
-        assert hand.screen[-2].startswith(" remove from 2 chosen images ")
+        assert hand.screen[-2].startswith(" remove from 2 selected images ")
         await hand.type("ham")
         assert hand.app.query_one("#short", Input)._suggestion == "hammer"
         await hand.press("right", "enter")
@@ -191,20 +191,20 @@ def test_a_batch_on_all_that_a_filter_leaves(tmp_path):
         assert hand.journal() == {name: ["remove hammer", "drop"] for name in shown}
         await hand.press("d", "u", "u")
         await hand.press("escape")
-        assert not hand.app.review.chosen and hand.app.review.wanted.part
+        assert not hand.app.review.selected and hand.app.review.filter.part
         await hand.press("escape")
         assert len(hand.lines()) == 6
 
     drive(tmp_path, script)
 
 
-def test_choosing_one_by_one(tmp_path):
+def test_selecting_one_by_one(tmp_path):
     async def script(hand):
         await hand.press("space", "down", "space")
         assert [line.startswith("\u2713") for line in hand.lines()] == [True, False, True, False, False, False]
-        assert "\u2713 2 chosen" in hand.text("#head")
+        assert "\u2713 2 selected" in hand.text("#header")
         await hand.press("up", "space")
-        assert sorted(hand.app.review.chosen) == [int(hand.app.review.rows[0])]
+        assert sorted(hand.app.review.selected) == [int(hand.app.review.rows[0])]
 
     drive(tmp_path, script)
 
@@ -215,9 +215,9 @@ def test_tags_are_counted_filter_and_offer_themselves(tmp_path):
         await hand.press("t")
         assert hand.app.query_one("#tags").has_focus and not hand.app.query_one("#images").display
         await hand.press("down", "down", "enter")
-        assert str(hand.app.review.wanted) == "apron" and hand.app.review.rows.size == 5
+        assert str(hand.app.review.filter) == "apron" and hand.app.review.rows.size == 5
         await hand.press("enter")
-        assert hand.app.review.wanted.part is None
+        assert hand.app.review.filter.part is None
         await hand.press("r")
         assert hand.app.query_one("#short", Input).value == "apron"
         await hand.press("escape")
@@ -228,15 +228,15 @@ def test_tags_are_counted_filter_and_offer_themselves(tmp_path):
     drive(tmp_path, script)
 
 
-def test_what_is_wrong_is_said_while_it_is_typed_and_nothing_is_lost(tmp_path):
+def test_an_invalid_filter_is_reported_while_it_is_typed_and_nothing_is_lost(tmp_path):
     async def script(hand):
         await hand.press("slash")
         await hand.type("role:boss")
-        assert hand.text("#wrong") == "there is no role 'boss'."
+        assert hand.text("#error") == "there is no role 'boss'."
         await hand.press("enter")
         assert hand.app.query_one(Prompt).display and hand.app.query_one("#short", Input).value == "role:boss"
         await hand.press("escape")
-        assert not hand.app.query_one(Prompt).display and hand.app.review.wanted.part is None
+        assert not hand.app.query_one(Prompt).display and hand.app.review.filter.part is None
         await hand.press("a", "space", "enter")
         assert hand.journal() == {}
         await hand.press("p", "h", "enter", "escape")
@@ -245,12 +245,12 @@ def test_what_is_wrong_is_said_while_it_is_typed_and_nothing_is_lost(tmp_path):
     drive(tmp_path, script)
 
 
-def test_a_filter_that_leaves_nothing(tmp_path):
+def test_a_filter_that_matches_nothing(tmp_path):
     async def script(hand):
         await hand.press("slash")
         await hand.type("nothing")
         await hand.press("enter")
-        assert hand.screen[1].strip().startswith("no image is left")
+        assert hand.screen[1].strip().startswith("no image matches")
         for key in ("a", "x", "f", "d", "e", "space", "asterisk", "down"):
             await hand.press(key)
             await hand.press("escape") if hand.app.query_one(Prompt).display else None
@@ -263,29 +263,29 @@ def test_an_image_whose_file_is_gone(tmp_path):
     async def script(hand):
         path = hand.app.review.workspace.path(hand.app.review.record.image.path)
         path.unlink()
-        hand.app.query_one(ImageWidget).draw.cache_clear()
-        hand.app.look()
-        await hand.settle()
-        assert any("the image's file is gone" in line for line in hand.screen)
+        hand.app.query_one(ImageWidget).render_cached.cache_clear()
+        hand.app.show_current()
+        await hand.wait()
+        assert any("image file missing" in line for line in hand.screen)
         path.write_bytes(b"no image")
-        hand.app.look()
-        await hand.settle()
-        assert hand.app.query_one(ImageWidget).drawing is None
+        hand.app.show_current()
+        await hand.wait()
+        assert hand.app.query_one(ImageWidget).image is None
 
     drive(tmp_path, script)
 
 
-def test_a_graphics_protocol_writes_over_blank_lines_and_gives_way_to_the_help(tmp_path, monkeypatch):
+def test_a_graphics_protocol_draws_over_blank_lines_and_erases_below_the_help(tmp_path, monkeypatch):
     async def main():
         app = ReviewApp(Review.open(review_set(tmp_path)), TerminalGraphics("kitty", (10, 20)))
         sent = []
         async with app.run_test(size=(80, 24)) as pilot:
-            hand = Pilot(app, pilot)
+            hand = Hand(app, pilot)
             monkeypatch.setattr(app.query_one(ImageWidget), "send", sent.append)
             await hand.press("down")
-            portrait = app.query_one(ImageWidget)
-            left, top = portrait.corner
-            place = f"\x1b7\x1b[{portrait.region.y + top + 1};{portrait.region.x + left + 1}H\x1b_G"
+            widget = app.query_one(ImageWidget)
+            left, top = widget.corner
+            place = f"\x1b7\x1b[{widget.region.y + top + 1};{widget.region.x + left + 1}H\x1b_G"
             assert sent[-1].startswith(place) and sent[-1].endswith("\x1b8")
             assert not any("\u2580" in line for line in hand.screen)
             await hand.press("question_mark")
@@ -307,14 +307,14 @@ def test_light_and_dark(tmp_path):
     drive(tmp_path, script)
 
 
-def test_a_list_draws_only_what_is_in_sight(tmp_path):
+def test_a_list_renders_only_visible_lines(tmp_path):
     async def script(hand):
         rows = hand.app.query_one("#images", VirtualList)
         drawn = []
-        line = rows.line
-        rows.line = lambda n, width: drawn.append(n) or line(n, width)
+        line = rows.render_item
+        rows.render_item = lambda n, width: drawn.append(n) or line(n, width)
         rows.line_count = rows.count
         await hand.press("end")
-        assert hand.app.review.at == 300 and len(set(drawn)) <= 2 * 24
+        assert hand.app.review.position == 300 and len(set(drawn)) <= 2 * 24
 
     drive(tmp_path, script, count=301)

@@ -35,7 +35,7 @@ class Terminal:
         size = ("-x", "100", "-y", "30")
         tmux("new-session", "-d", "-s", "review", *size, "-c", str(ROOT), "env", "TERM=tmux-256color", *command)
         self.pid = int(tmux("list-panes", "-t", "review", "-F", "#{pane_pid}"))
-        self.wait("? keys")
+        self.wait("? help")
 
     def type(self, *keys):
         tmux("send-keys", "-t", "review", *keys)
@@ -87,11 +87,11 @@ def test_a_kill_in_mid_edit_loses_nothing_that_was_decided(tmp_path, terminal):
     again.type("/", "flag:unsure", "Enter")
     assert "smith, bow, apron" in again.wait("1 of 1 (6 in all)")
     again.type("u")
-    again.wait("took back: flag unsure")
+    again.wait("undone: flag unsure")
     again.type("u", "u")
     again.wait("There is nothing to undo.")
     again.type("U")
-    again.wait("again: add bow")
+    again.wait("redone: add bow")
     again.type("q")
     while "review" in tmux("list-sessions", check=False):
         time.sleep(0.05)
@@ -105,5 +105,5 @@ def test_without_a_terminal_it_says_what_else_there_is(tmp_path):
     done = prep("-C", place.root, "review", code=1, stdin=subprocess.DEVNULL)
     assert done.stderr.splitlines() == [
         "prep: prep review needs a terminal.",
-        "      For scripts there is prep edit; prep preview prints.",
+        "      In scripts use prep edit to edit and prep preview to print.",
     ]

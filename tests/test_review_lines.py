@@ -3,7 +3,7 @@ from __future__ import annotations
 from pipeline.edits import Edit, JournalEntry
 from pipeline.filter_terms import FilterView
 from pipeline.record import Drop, Transform
-from pipeline.review.lines import GONE, NEW, WARM, about, caption, counted, listed, told
+from pipeline.review.lines import GONE, NEW, WARM, image_summary, caption_text, tag_item, list_item, decision_message
 from stages.merging.compose import ComposedCaption
 from stages.merging.tag_outcomes import TagOutcome
 from tests.make import record, tag
@@ -23,7 +23,7 @@ def test_a_caption_marks_the_unsure_the_new_and_what_left_by_reason():
         TagOutcome(tag("beard", 0.9), "beard", "absorbed", "absorbed by the plan"),
         TagOutcome(tag("hat", 0.9), "hat", "dropped", "removed by hand"),
     )
-    text = caption(ComposedCaption("smith, apron, cat \\(x\\), bow", fates), ())
+    text = caption_text(ComposedCaption("smith, apron, cat \\(x\\), bow", fates), ())
     assert text.plain == (
         "smith, apron, cat \\(x\\)\u00a0.42, bow\n1boy  beard  absorbed by the plan\nhat  removed by hand"
     )
@@ -33,12 +33,12 @@ def test_a_caption_marks_the_unsure_the_new_and_what_left_by_reason():
 
 
 def test_a_caption_by_hand_and_none():
-    assert caption(ComposedCaption("my own", ()), (Edit("set", "my own"),)).plain == "my own\nwritten by hand"
-    assert caption(ComposedCaption("", ()), ()).plain == "no caption"
+    assert caption_text(ComposedCaption("my own", ()), (Edit("set", "my own"),)).plain == "my own\nwritten by hand"
+    assert caption_text(ComposedCaption("", ()), ()).plain == "no caption"
 
 
 def test_hostile_words_stay_words():
-    text = caption(ComposedCaption("\x1b[2Jx", (TagOutcome(tag("\x07", 0.9), "\x07", "dropped", "why"),)), ())
+    text = caption_text(ComposedCaption("\x1b[2Jx", (TagOutcome(tag("\x07", 0.9), "\x07", "dropped", "why"),)), ())
     assert text.plain == "\\x1b[2Jx\n\\x07  why"
 
 
@@ -46,29 +46,29 @@ def test_about_an_image():
     one = record(1, role="reg", subject="", transform=Transform("flip", True))
     view = FilterView.of(one, (Edit("flag", "unsure"), Edit("drop")))
     assert (
-        about(one, view).plain
+        image_summary(one, view).plain
         == "1.jpg  man \u00b7 regularization \u00b7 flip \u00b7 512x512  \u2691 unsure  dropped"
     )
     gone = record(2, drop=Drop("crop", "truncated"))
-    assert about(gone, FilterView.of(gone)).plain == "2.jpg  smith \u00b7 512x512  dropped by crop: truncated"
+    assert image_summary(gone, FilterView.of(gone)).plain == "2.jpg  smith \u00b7 512x512  dropped by crop: truncated"
 
 
 def test_a_line_of_the_list():
     one = record(1)
-    assert listed(FilterView.of(one, ()), False).plain == "  1.jpg"
-    assert listed(FilterView.of(one, (Edit("add", "x"),)), True).plain == "\u2713 1.jpg \u2022"
-    assert listed(FilterView.of(one, (Edit("add", "x"), Edit("flag", "y"))), False).plain == "  1.jpg \u2691"
-    assert "strike" in str(listed(FilterView.of(one, (Edit("drop"),)), False).spans)
-    assert listed(FilterView.of(record(1, id=f"{one.id}-2"), ()), False).plain == "    copy 2 of 1.jpg"
+    assert list_item(FilterView.of(one, ()), False).plain == "  1.jpg"
+    assert list_item(FilterView.of(one, (Edit("add", "x"),)), True).plain == "\u2713 1.jpg \u2022"
+    assert list_item(FilterView.of(one, (Edit("add", "x"), Edit("flag", "y"))), False).plain == "  1.jpg \u2691"
+    assert "strike" in str(list_item(FilterView.of(one, (Edit("drop"),)), False).spans)
+    assert list_item(FilterView.of(record(1, id=f"{one.id}-2"), ()), False).plain == "    copy 2 of 1.jpg"
 
 
 def test_a_tag_and_its_count_fill_the_line():
-    assert counted("long hair", 1234, False, 20).plain == " long hair    1,234 "
-    assert counted("a very long tag indeed", 7, True, 16).plain == " a very long\u2026 7 "
+    assert tag_item("long hair", 1234, False, 20).plain == " long hair    1,234 "
+    assert tag_item("a very long tag indeed", 7, True, 16).plain == " a very long\u2026 7 "
 
 
 def test_what_was_done_in_one_sentence():
     entry = JournalEntry(1, ("a", "b"), (Edit("add", "hat"), Edit("drop")))
-    assert told(entry, "", "no") == "add hat; drop \u00b7 2 images"
-    assert told(JournalEntry(1, ("a",), (Edit("drop"),)), "took back: ", "no") == "took back: drop \u00b7 1 image"
-    assert told(None, "", "There is nothing to undo.") == "There is nothing to undo."
+    assert decision_message(entry, "", "no") == "add hat; drop \u00b7 2 images"
+    assert decision_message(JournalEntry(1, ("a",), (Edit("drop"),)), "undone: ", "no") == "undone: drop \u00b7 1 image"
+    assert decision_message(None, "", "There is nothing to undo.") == "There is nothing to undo."

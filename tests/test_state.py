@@ -5,7 +5,7 @@ import pytest
 from pipeline.edits import Edit, Journal
 from pipeline.errors import PrepError
 from pipeline.filter import parse
-from pipeline.review.state import Review, latest, rows_of
+from pipeline.review.state import Review, latest_reviewable
 from tests.make import record, workspace
 from tests.review_set import review_set
 from tests.shell import prep
@@ -19,11 +19,11 @@ def review(tmp_path):
 def look_at(review, name):
     """Look at the image of a file name, the original, not its copy."""
     at = next(n for n, r in enumerate(review.table.records) if r.source == f"raw/{name}.jpg" and "-" not in r.id)
-    review.at = review.rows.tolist().index(at)
+    review.position = review.rows.tolist().index(at)
 
 
 def show(review, text):
-    review.show(parse(text), rows_of(review.table, parse(text)))
+    review.apply_filter(parse(text))
 
 
 def captions(review):
@@ -48,14 +48,14 @@ def test_the_caption_is_the_one_that_merge_will_write(review):
 
 def test_moving_stays_inside(review):
     review.move(-1)
-    assert review.at == 0
+    assert review.position == 0
     review.move(99)
-    assert review.at == 5
+    assert review.position == 5
     show(review, "no_such_tag")
     assert review.row is None and review.record is None and review.targets == []
     review.move(1)
-    review.toggle()
-    assert review.decide([Edit("drop")]) is None and not review.chosen
+    review.toggle_selected()
+    assert review.decide([Edit("drop")]) is None and not review.selected
 
 
 def test_a_filter_keeps_the_image_in_sight(review):
@@ -69,15 +69,15 @@ def test_a_filter_keeps_the_image_in_sight(review):
 
 def test_decisions_concern_the_chosen_or_else_the_one_in_sight(review):
     assert review.targets == [0]
-    review.toggle()
+    review.toggle_selected()
     review.move(2)
-    review.toggle()
+    review.toggle_selected()
     assert review.targets == [0, 2]
-    review.choose_all()
+    review.select_all()
     assert review.targets == sorted(review.rows.tolist())
-    review.choose_all()
-    assert review.chosen == set()
-    review.choose_all()
+    review.select_all()
+    assert review.selected == set()
+    review.select_all()
     entry = review.decide([Edit("add", "photo")])
     assert len(entry.ids) == 5, "the copy takes it over from its root"
     assert sum("photo" in caption for caption in captions(review).values()) == 6
@@ -99,7 +99,7 @@ def test_undo_and_redo_show_at_once(review):
 def test_flags_and_drops_are_of_all_targets_or_not(review):
     review.decide([Edit("flag", "unsure"), Edit("drop")])
     assert review.flagged("unsure") and review.dropped() and not review.flagged("other")
-    review.choose_all()
+    review.select_all()
     assert not review.flagged("unsure") and not review.dropped()
 
 
@@ -110,9 +110,9 @@ def test_what_an_earlier_merge_noted_gives_way_to_the_journal(tmp_path):
     id = review.record.id
     review.decide([Edit("replace", "hat", "cap"), Edit("flag", "unsure"), Edit("drop")])
     prep("-C", tmp_path, "merge", "-q")
-    assert latest(place).path.stem == "merge"
+    assert latest_reviewable(place).path.stem == "merge"
     again = Review.open(place)
-    row = again.table.rows[id]
+    row = again.table.row_by_id[id]
     assert again.table.view(row).tags >= {"cap"} and "hat" not in again.table.view(row).tags
     assert parse("dropped flag:unsure").sees(again.table.view(row)) and again.total == 6
     again.undo()
@@ -124,14 +124,14 @@ def test_what_an_earlier_merge_noted_gives_way_to_the_journal(tmp_path):
 
 def test_the_latest_manifest_is_the_one_of_the_present_tags(tmp_path):
     place = workspace(tmp_path)
-    with pytest.raises(PrepError, match="no images to look at yet"):
+    with pytest.raises(PrepError, match="no images to review yet"):
         Review.open(place)
     review_set(tmp_path)
-    assert latest(place).path.stem == "tag"
+    assert latest_reviewable(place).path.stem == "tag"
     prep("-C", tmp_path, "merge", "-q")
-    assert latest(place).path.stem == "merge"
+    assert latest_reviewable(place).path.stem == "merge"
     from pipeline.history import HistoryStep
     from pipeline.manifest import write_manifest
 
     write_manifest(place.manifest("tag"), [[record(1)]], (HistoryStep("scan", 1, {}, "new"),))
-    assert latest(place).path.stem == "tag", "merge knows nothing of the new tags"
+    assert latest_reviewable(place).path.stem == "tag", "merge knows nothing of the new tags"

@@ -11,7 +11,7 @@ from pipeline.filter import parse
 from pipeline.filter_terms import FilterView
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation, Drop
-from pipeline.review.table import ReviewTable
+from pipeline.review.load_table import load_table
 from tests.make import record, tag, workspace
 
 FILTERS = (
@@ -65,7 +65,7 @@ changes = st.lists(
 
 
 def table(place, records):
-    return ReviewTable.read(write_manifest(place.manifest("merge"), [sorted(records, key=lambda r: r.id)], ()))
+    return load_table(write_manifest(place.manifest("merge"), [sorted(records, key=lambda r: r.id)], ()))
 
 
 @given(made, changes)
@@ -76,7 +76,7 @@ def test_columns_say_what_filters_say_of_each_image(tmp_path_factory, rows, chan
     edits = Journal.read(place)
     for n, edit in changes:
         edits.append(place, [records[n % len(records)].id], [edit])
-    found.follow(edits, found.concerned(edits.ids))
+    found.apply_edits(edits, found.affected_rows(edits.ids))
     views = [FilterView.of(one, edits.of(one.id)) for one in records]
     for text in FILTERS:
         wanted = parse(text)
@@ -84,7 +84,7 @@ def test_columns_say_what_filters_say_of_each_image(tmp_path_factory, rows, chan
     for n in range(len(records)):
         assert found.view(n).tags == views[n].tags and found.view(n).caption == views[n].caption
         assert found.record(n) == records[n]
-    counts = dict(found.counts(np.arange(len(records))))
+    counts = dict(found.tag_counts(np.arange(len(records))))
     assert counts == {t: sum(t in view.tags for view in views) for view in views for t in view.tags}
 
 
@@ -98,25 +98,25 @@ def test_counts_are_sorted_and_concern_only_the_rows_named(tmp_path):
             record(3, annotations=(tag("bow"),)),
         ],
     )
-    rows = np.array(sorted(found.rows[record(n).id] for n in (1, 2)))
-    assert found.counts(rows) == [("hat", 2), ("beard", 1)]
+    rows = np.array(sorted(found.row_by_id[record(n).id] for n in (1, 2)))
+    assert found.tag_counts(rows) == [("hat", 2), ("beard", 1)]
     edits = Journal.read(place)
     edits.append(place, [record(2).id], [Edit("replace", "hat", "beard"), Edit("add", "new")])
-    found.follow(edits, found.concerned([record(2).id]))
-    assert found.counts(rows) == [("beard", 2), ("hat", 1), ("new", 1)]
-    assert found.counts(rows[:0]) == []
+    found.apply_edits(edits, found.affected_rows([record(2).id]))
+    assert found.tag_counts(rows) == [("beard", 2), ("hat", 1), ("new", 1)]
+    assert found.tag_counts(rows[:0]) == []
     edits.undo(place)
-    found.follow(edits, found.concerned([record(2).id]))
-    assert found.counts(rows) == [("hat", 2), ("beard", 1)] and found.edited == {}
+    found.apply_edits(edits, found.affected_rows([record(2).id]))
+    assert found.tag_counts(rows) == [("hat", 2), ("beard", 1)] and found.edited == {}
 
 
 def test_edits_of_a_root_concern_its_copies(tmp_path):
     place = workspace(tmp_path)
     one = record(1)
     found = table(place, [one, record(1, id=f"{one.id}-1", origin=one.id), record(2)])
-    assert found.concerned([one.id]) == {found.rows[one.id], found.rows[f"{one.id}-1"]}
-    assert found.concerned([f"{one.id}-1"]) == {found.rows[f"{one.id}-1"]}
-    assert found.concerned(["gone", "gone-1"]) == set()
+    assert found.affected_rows([one.id]) == {found.row_by_id[one.id], found.row_by_id[f"{one.id}-1"]}
+    assert found.affected_rows([f"{one.id}-1"]) == {found.row_by_id[f"{one.id}-1"]}
+    assert found.affected_rows(["gone", "gone-1"]) == set()
 
 
 def test_an_empty_manifest_and_a_damaged_one(tmp_path):
@@ -126,4 +126,4 @@ def test_an_empty_manifest_and_a_damaged_one(tmp_path):
     manifest = write_manifest(place.manifest("tag"), [[record(1)]], ())
     manifest.path.write_bytes(b"PAR1 and nothing else")
     with pytest.raises(PrepError, match="is damaged"):
-        ReviewTable.read(manifest)
+        load_table(manifest)

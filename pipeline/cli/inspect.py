@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli import preview_output as preview_command
+from pipeline.cli import preview_output
 from pipeline.cli.output import diff_lines
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands import diff as diff_command
@@ -38,11 +38,11 @@ def preview(stage: str | None, page: int | None, everything: bool) -> None:
     """
     workspace = workspace_here()
     manifest = latest_manifest(workspace, stage)
-    records = (r for r in manifest.records() if everything or r.kept)
+    records = (record for record in manifest.records() if everything or record.kept)
     if sys.stdout.isatty():
-        _pages(list(records), workspace, page, Composer.of(merge_of(manifest, workspace), workspace))
+        _show_pages(list(records), workspace, page, Composer.of(merge_of(manifest, workspace), workspace))
     else:
-        for line in preview_command.lines(records):
+        for line in preview_output.tsv_lines(records):
             click.echo(line)
 
 
@@ -111,21 +111,20 @@ def _verdict_lines(table: dict[ReplayState, list[ReplayResult]], replay: Replay,
     return lines
 
 
-def _pages(records: list[Record], workspace: Workspace, size: int | None, composer: Composer) -> None:
-    """Page through the images: space or right for the next page, b or left for the previous one, q to quit."""
+def _show_pages(records: list[Record], workspace: Workspace, size: int | None, composer: Composer) -> None:
+    """Page through the records: space or right for the next page, b or left for the previous one, q to quit."""
     from rich.console import Console
 
     console = Console()
-    size = size or preview_command.page_size(console.height)
+    size = size or preview_output.page_size(console.height)
     last = max(0, (len(records) - 1) // size)
     at = 0
     while True:
         console.clear()
         shown = records[at * size : (at + 1) * size]
-        console.print(preview_command.page(shown, composer, workspace, (console.width, console.height)))
-        console.print(
-            f"[dim]page {at + 1} of {last + 1}   {len(records):,} images   space: next, b: back, q: quit[/dim]", end=""
-        )
+        console.print(preview_output.page(shown, composer, workspace, (console.width, console.height)))
+        footer = f"page {at + 1} of {last + 1}   {len(records):,} images   space: next, b: back, q: quit"
+        console.print(f"[dim]{footer}[/dim]", end="")
         key = click.getchar()
         if key in ("q", "Q", "\x03", "\x1b"):
             break

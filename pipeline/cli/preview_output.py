@@ -1,4 +1,4 @@
-"""prep preview: images and their captions in the terminal, a page at a time; plain text when piped."""
+"""What `prep preview` prints: images with their captions, one page at a time; one line per image when piped."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.filter_terms import FilterView
 from pipeline.record import Record
-from pipeline.review.lines import about, caption
-from pipeline.review.terminal_image import HALF, TerminalGraphics, painted, render_image
+from pipeline.review.lines import caption_text, image_summary
+from pipeline.review.terminal_image import HALF_BLOCK, TerminalGraphics, half_block_style, render_image
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.merging.compose import Composer
@@ -18,77 +18,75 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-_TAGS = 12  # tags shown under an image that has no caption yet
-_ROWS = 15  # terminal rows that an image likes to have
-_FOOT = 2  # rows below the images
+_TAGS = 12  # tags shown of an image that has no caption yet
+_IMAGE_ROWS = 15  # terminal rows for one image
+_FOOTER_ROWS = 2
 
 
-def lines(records: Iterator[Record]) -> Iterator[str]:
-    """One line an image, tab-separated: id, role, size, fate, source, caption or tags."""
-    for r in records:
-        size = f"{r.image.width}x{r.image.height}" if r.image else ""
-        fate = r.drop.reason if r.drop else "kept"
-        yield "\t".join(
-            (r.id, r.role, size, fate, escape_control(r.source), escape_control(r.caption or ", ".join(_best(r))))
-        )
+def tsv_lines(records: Iterator[Record]) -> Iterator[str]:
+    """One tab-separated line per image: id, role, size, 'kept' or the drop reason, source, caption or tags."""
+    for record in records:
+        size = f"{record.image.width}x{record.image.height}" if record.image else ""
+        state = record.drop.reason if record.drop else "kept"
+        caption = record.caption or ", ".join(_best_tags(record))
+        yield "\t".join((record.id, record.role, size, state, escape_control(record.source), escape_control(caption)))
 
 
 def page_size(rows: int) -> int:
-    """How many images fit into a terminal of so many rows."""
-    return max(1, (rows - _FOOT) // _ROWS)
+    """How many images fit on a terminal with this many rows."""
+    return max(1, (rows - _FOOTER_ROWS) // _IMAGE_ROWS)
 
 
 def page(records: list[Record], composer: Composer, workspace: Workspace, size: tuple[int, int]) -> RenderableType:
-    """Images with what is known of them at their right, in `size`: columns and rows of the terminal.
+    """Images with their details at the right; `size` is the terminal's columns and rows.
 
-    Below a caption stands what it leaves out, struck through, with the reason.
+    Below a caption are the tags that it leaves out, struck through, with the reasons.
     """
     from rich.table import Table
 
     columns, rows = size
     width = max(16, min(40, columns // 3))
-    each = max(4, (rows - _FOOT) // max(1, len(records)) - 1)
+    height = max(4, (rows - _FOOTER_ROWS) // max(1, len(records)) - 1)
     table = Table(box=None, padding=(0, 2, 1, 0), show_header=False, expand=True)
     table.add_column(width=width)
     table.add_column(ratio=1)
     for record in records:
-        table.add_row(_image(record, workspace, width, each), _words(record, composer))
+        table.add_row(_image(record, workspace, width, height), _details(record, composer))
     return table
 
 
-def _words(r: Record, composer: Composer) -> Text:
+def _details(record: Record, composer: Composer) -> Text:
     from rich.text import Text
 
-    text = Text().append_text(about(r, FilterView.of(r)))
-    text.append(f"\n{escape_control(r.source)}  {r.id}\n", style="dim")
-    if r.crop:
-        text.append(
-            f"cut by {r.crop.focus}, {r.crop.cropped_fraction:.0%} lost, enlarged {r.crop.upscale:.2f}x\n", style="dim"
-        )
-    if r.caption:
-        composed = composer.compose(r)
+    text = Text().append_text(image_summary(record, FilterView.of(record)))
+    text.append(f"\n{escape_control(record.source)}  {record.id}\n", style="dim")
+    if crop := record.crop:
+        details = f"cropped by {crop.focus}, {crop.cropped_fraction:.0%} cropped, upscaled {crop.upscale:.2f}x\n"
+        text.append(details, style="dim")
+    if record.caption:
+        composed = composer.compose(record)
         text.append("\n")
-        text.append_text(caption(replace(composed, caption=r.caption), composer.edits.of(r.id)))
-        if composed.caption != r.caption:
-            text.append("\nprep merge would write now: ", style="cyan")
+        text.append_text(caption_text(replace(composed, caption=record.caption), composer.edits.of(record.id)))
+        if composed.caption != record.caption:
+            text.append("\nprep merge would now write: ", style="cyan")
             text.append(escape_control(composed.caption))
-    elif tags := _best(r):
+    elif tags := _best_tags(record):
         text.append("\n" + escape_control(", ".join(tags)), style="cyan")
     return text
 
 
-def _best(r: Record) -> list[str]:
-    tags = sorted(
-        (a for a in r.annotations if a.kind != "rating"), key=lambda a: -(1.0 if a.score is None else a.score)
-    )
-    return [a.text if a.score is None else f"{a.text} {a.score:.2f}" for a in tags[:_TAGS]]
+def _best_tags(record: Record) -> list[str]:
+    """The annotations with the highest scores, as 'beard 0.90'."""
+    annotations = (a for a in record.annotations if a.kind != "rating")
+    best = sorted(annotations, key=lambda a: -(1.0 if a.score is None else a.score))[:_TAGS]
+    return [a.text if a.score is None else f"{a.text} {a.score:.2f}" for a in best]
 
 
-def _image(r: Record, workspace: Workspace, columns: int, rows: int) -> Text:
-    """Half-blocks, as the review draws them: no terminal scrolls those away."""
+def _image(record: Record, workspace: Workspace, columns: int, rows: int) -> Text:
+    """The image in half-blocks, which scroll like text in every terminal."""
     from rich.text import Text
 
-    if r.image is None or not (path := workspace.path(r.image.path)).is_file():
+    if record.image is None or not (path := workspace.path(record.image.path)).is_file():
         return Text("(no image)", style="dim")
     blocks = render_image(path, TerminalGraphics("blocks"), columns, rows).blocks
-    return Text("\n").join(Text.assemble(*((HALF, painted(*pair)) for pair in line)) for line in blocks)
+    return Text("\n").join(Text.assemble(*((HALF_BLOCK, half_block_style(*pair)) for pair in line)) for line in blocks)

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import get_args
 
 import click
 
 from pipeline.cli.run_options import workspace_here
 from pipeline.errors import PrepError
+from pipeline.review.terminal_graphics import detect
+from pipeline.review.terminal_image import Protocol
 
 
 @click.command()
 @click.option(
     "--images",
-    type=click.Choice(["auto", "kitty", "iterm2", "sixel", "blocks"]),
+    type=click.Choice(["auto", *get_args(Protocol)]),
     default="auto",
-    help="How the terminal shows images; auto asks it.  [auto]",
+    help="Graphics protocol of the terminal; auto detects it, blocks works everywhere.  [auto]",
 )
 def review(images: str) -> None:
     """Review images and captions, and edit them.
 
-    A full-screen application, all by keys; ? lists them. Every decision is in decisions/edits.jsonl
-    at once, can be undone without end, and survives tagging anew; prep merge applies it.
+    A full-screen application; press ? for its keys. Every edit is saved at once, in
+    decisions/edits.jsonl, can be undone at any time, and is kept when images are tagged again;
+    prep merge applies the edits to the captions.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise PrepError("prep review needs a terminal.", "In scripts use prep edit to edit and prep preview to print.")
-    from pipeline.review import terminal_image as drawing
+    from pipeline.review.app import ReviewApp
     from pipeline.review.state import Review
 
     state = Review.open(workspace_here())
-    screen = drawing.detect(os.environ) if images == "auto" else drawing.TerminalGraphics(images)  # type: ignore[arg-type]
+    protocol = next((known for known in get_args(Protocol) if known == images), None)
     before = state.edits.digest
-    from pipeline.review.app import ReviewApp
-
-    ReviewApp(state, screen).run()
+    ReviewApp(state, detect(os.environ, protocol)).run()
     if state.edits.digest != before:
         click.echo(f"{len(state.edits.ids):,} images have edits. next: prep merge")

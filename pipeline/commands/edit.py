@@ -11,7 +11,7 @@ from pipeline.edits import Edit, Journal
 from pipeline.errors import PrepError
 from pipeline.filter import Filter, parse
 from pipeline.record import Record
-from pipeline.review.state import Review, rows_of
+from pipeline.review.state import Review, matching_rows
 from pipeline.review.table import ReviewTable
 from pipeline.tag_text import normalize_tag
 
@@ -47,7 +47,7 @@ def select_rows(table: ReviewTable, wanted: EditSelection) -> list[int]:
     """The rows of the images that are meant; PrepError when there are none."""
     if wanted.names:
         return sorted({row for name in wanted.names for row in _named(table, name)})
-    rows: list[int] = rows_of(table, parse(wanted.filter) if wanted.filter else Filter()).tolist()
+    rows: list[int] = matching_rows(table, parse(wanted.filter) if wanted.filter else Filter()).tolist()
     if not rows:
         raise PrepError(f"No image is meant by {wanted.filter!r}.", _close_tag(table, wanted.filter))
     return rows
@@ -73,7 +73,7 @@ def changes(review: Review, rows: list[int], before: Journal, after: Journal) ->
 
 def affected_rows(review: Review, ids: tuple[str, ...]) -> list[int]:
     """The rows that edits of these ids concern, copies included."""
-    return sorted(review.table.concerned(ids))
+    return sorted(review.table.affected_rows(ids))
 
 
 def _notes(old: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def _notes(old: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[str, ...]:
 
 def _named(table: ReviewTable, name: str) -> list[int]:
     """The rows of one name: an id, a root's id with its copies, a path, or a file name with or without its ending."""
-    if found := sorted(table.concerned([name])):
+    if found := sorted(table.affected_rows([name])):
         return found
     rows = [row for row, record in enumerate(table.records) if name in _names(record)]
     if not rows:
@@ -104,5 +104,5 @@ def _names(record: Record) -> tuple[str, ...]:
 
 def _close_tag(table: ReviewTable, text: str) -> str:
     """The tag that was probably meant, where the filter is one word."""
-    close = difflib.get_close_matches(normalize_tag(text.strip('" ')), table.words, n=3)
+    close = difflib.get_close_matches(normalize_tag(text.strip('" ')), table.tag_names, n=3)
     return f"Close tags: {', '.join(close)}." if close else "prep edit --help shows what a filter may say."

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.clip_tokens import WINDOW
 from pipeline.html.document import HtmlPage, check_overwrite, write_page
 from pipeline.manifest import Manifest
+from pipeline.record import ROLE_NAMES
 from pipeline.report.data import ReportData
 from pipeline.report.gallery import DROPPED, GROUPS, Gallery, build_gallery
 from pipeline.report.measure import MeasuredDataset, measure
@@ -17,7 +18,6 @@ from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
 
 COMMAND = "prep report"
-ROLES = {"train": "training", "reg": "regularization", "val": "validation"}
 SORT_KEYS = {  # of the contact sheet: data attribute, with - for descending
     "": "subject",
     "name": "name",
@@ -66,7 +66,7 @@ def report_page(data: ReportData, gallery: Gallery) -> HtmlPage:
             "gallery": gallery,
             "sections": [section for section in SECTIONS if section.has_content(data)],
             "steps": recorded_steps(data.history),
-            "roles": ROLES,
+            "roles": ROLE_NAMES,
             "sort_keys": SORT_KEYS,
             "shown_groups": GROUPS,
             "shown_dropped": DROPPED,

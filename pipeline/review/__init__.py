@@ -1,1 +1,1 @@
-"""The review in the terminal: what it shows of a manifest, what the user decides, and how it is drawn."""
+"""The review: a full-screen terminal application for images and captions, and its state."""

@@ -1,4 +1,4 @@
-"""The page of keys in the review."""
+"""The help screen of the review: all keys and filters."""
 
 from __future__ import annotations
 
@@ -11,74 +11,74 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-KEYS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
-        "Look",
+        "Navigate",
         (
-            ("\u2191 \u2193  j k", "on and back; also page keys, home, end"),
-            ("tab", "from the images to the tags and back"),
-            ("t", "the tags in the place of the images, and back"),
-            ("/", "filter; an empty filter shows all"),
-            ("enter", "on a tag: only images that have it, or all"),
+            ("\u2191 \u2193  j k", "previous and next image; also page up, page down, home, end"),
+            ("tab", "switch between images and tags"),
+            ("t", "show or hide the tags"),
+            ("/", "filter the images; an empty filter shows all"),
+            ("enter", "on a tag: show only images with this tag, or all again"),
+            ("l", "light or dark colors"),
         ),
     ),
     (
-        "Choose",
+        "Select",
         (
-            ("space", "choose or leave the image"),
-            ("*", "choose all that the filter shows, or none"),
-            ("esc", "choose none; then end the filter"),
+            ("space", "select or deselect the image"),
+            ("*", "select or deselect all images that the filter shows"),
+            ("esc", "clear the selection, then the filter"),
         ),
     ),
     (
-        "Decide, about the chosen images or the one you see",
+        "Edit the selected images, or the current one if none is selected",
         (
-            ("a", "add tags, with commas between them"),
-            ("r", "remove tags"),
-            ("p", "put one tag in the place of another"),
-            ("e", "write the whole caption by hand"),
-            ("x", "forget what was written: the caption as prep makes it"),
-            ("f", "flag, or take the flag back"),
-            ("d", "drop, or take back"),
-            ("u   U", "undo; redo; without end, also tomorrow"),
+            ("a", "add tags, separated by commas"),
+            ("r", "remove tags, separated by commas"),
+            ("p", "replace a tag by another"),
+            ("e", "write the whole caption"),
+            ("x", "discard your edits of the caption"),
+            ("f", "flag as unsure, or remove the flag"),
+            ("d", "drop from the dataset, or restore"),
+            ("u   U", "undo, redo; also edits of earlier sessions"),
         ),
     ),
     (
-        "Filter",
+        "Filters",
         (
-            ("beard hat", "both; AND, OR, NOT and brackets join; quotes for spaces"),
-            ("long*", "any tag that begins so"),
-            ("score:beard<0.5", "a tagger gives it less"),
-            ("flag:unsure", "people noted it; also edited and dropped"),
-            ('caption:"a man"', "the caption has these words"),
-            ("name:*.jpg", "the file is called so"),
-            ("subject:smith", "also class:man  role:reg  tagger:wd14  id:0a1b*"),
+            ("beard hat", "both tags; combine with AND, OR, NOT and parentheses; quote spaces"),
+            ("long*", "any tag that starts with 'long'"),
+            ("score:beard<0.5", "a tagger scores the tag below 0.5"),
+            ("flag:unsure", "images with this flag; also: edited, dropped"),
+            ('caption:"a man"', "captions that contain these words"),
+            ("name:*.jpg", "file names"),
+            ("subject:smith", "also class:man, role:reg, tagger:wd14, id:0a1b*"),
         ),
     ),
 )
 
 
-class Help(ModalScreen[None]):
-    """All keys; any of esc, q, ? and enter closes it."""
+class HelpScreen(ModalScreen[None]):
+    """All keys; escape, q, ? or enter closes it."""
 
     BINDINGS = [Binding("escape,q,question_mark,enter", "dismiss", "close")]
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):
-            yield Static(_keys())
+            yield Static(_sections())
 
 
-def _keys() -> Group:
-    """All sections, keys at the left in one column."""
-    width = max(len(key) for _, rows in KEYS for key, _ in rows)
+def _sections() -> Group:
+    """All sections, with the keys of all in one column."""
+    width = max(len(key) for _, rows in SECTIONS for key, _ in rows)
     shown: list[RenderableType] = []
-    for title, rows in KEYS:
+    for title, rows in SECTIONS:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(width=width, no_wrap=True)
         table.add_column()
-        for key, about in rows:
-            table.add_row(Text(key), Text(about, style="dim"))
+        for key, effect in rows:
+            table.add_row(Text(key), Text(effect, style="dim"))
         shown += [Text(title, style="bold"), table, Text()]
-    return Group(
-        *shown, Text("Every decision is in decisions/edits.jsonl at once; prep merge applies it.", style="dim")
-    )
+    saved = "Every edit is saved at once, in decisions/edits.jsonl; prep merge applies it to the captions."
+    return Group(*shown, Text(saved, style="dim"))

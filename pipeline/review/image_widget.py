@@ -1,4 +1,4 @@
-"""The image in the review: half-blocks are lines of text; a graphics protocol writes over blank ones."""
+"""Shows one image in the review: half-blocks as lines of text, or a graphics protocol over blank lines."""
 
 from __future__ import annotations
 
@@ -12,24 +12,31 @@ from textual import work
 from textual.strip import Strip
 from textual.widget import Widget
 
-from pipeline.review.terminal_image import HALF, TerminalGraphics, TerminalImage, erase, painted, render_image
+from pipeline.review.terminal_image import (
+    HALF_BLOCK,
+    TerminalGraphics,
+    TerminalImage,
+    erase,
+    half_block_style,
+    render_image,
+)
 
-_PAUSE = 0.03  # seconds without another image before one is drawn: who runs through the list waits for none
-_HELD = 64  # drawings kept, of some 100 kB each
+_DELAY = 0.03  # seconds before an image is drawn: moving fast through the list draws none of those passed
+_CACHED = 64  # encoded images kept, about 100 kB each
 
 
 class ImageWidget(Widget):
-    """One image, fitted and centered; decoded off the thread that answers keys."""
+    """One image, scaled to fit and centered; encoded in a thread, so that keys never wait for it."""
 
     def __init__(self, terminal: TerminalGraphics, id: str) -> None:
         super().__init__(id=id)
         self.terminal = terminal
-        self.drawing: TerminalImage | None = None
+        self.image: TerminalImage | None = None
         self.path: Path | None = None
-        self.draw = functools.lru_cache(_HELD)(render_image)
+        self.render_cached = functools.lru_cache(_CACHED)(render_image)
 
     def show(self, path: Path | None) -> None:
-        """Show an image file; None shows that there is none."""
+        """Show an image file; None if there is none."""
         self.path = path
         self.load()
 
@@ -41,50 +48,51 @@ class ImageWidget(Widget):
 
     @work(exclusive=True)
     async def load(self) -> None:
-        """Draw in a thread; a newer call ends an older one."""
-        await asyncio.sleep(_PAUSE)
+        """Encode the image in a thread; a newer call cancels an older one."""
+        await asyncio.sleep(_DELAY)
         path, (columns, rows) = self.path, self.size
-        self.drawing = None
+        self.image = None
         self.send(erase(self.terminal))
         if path is not None and path.is_file() and columns > 1 and rows > 1:
             try:
-                self.drawing = await asyncio.to_thread(self.draw, path, self.terminal, columns, rows)
-            except OSError:  # a broken file is shown as none; `prep status` tells of it
-                self.drawing = None
+                self.image = await asyncio.to_thread(self.render_cached, path, self.terminal, columns, rows)
+            except OSError:  # a damaged file is shown as none; `prep status` reports it
+                self.image = None
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
         width, height = self.size
         base = self.rich_style
-        if self.drawing is None:
-            text = "" if self.path is None or y != height // 2 or self.path.is_file() else "the image's file is gone"
+        if self.image is None:
+            missing = self.path is not None and not self.path.is_file()
+            text = "image file missing" if missing and y == height // 2 else ""
             return Strip([Segment(text.center(width), base + Style(dim=True))], width)
         left, top = self.corner
-        if y == 0 and self.drawing.data:
-            self.call_after_refresh(self.paint)
+        if y == 0 and self.image.escape_sequence:
+            self.call_after_refresh(self.send_image)
         line = y - top
-        if not 0 <= line < self.drawing.rows or not self.drawing.blocks:
+        if not 0 <= line < self.image.rows or not self.image.blocks:
             return Strip.blank(width, base)
-        cells = [Segment(HALF, painted(*pair)) for pair in self.drawing.blocks[line]]
+        cells = [Segment(HALF_BLOCK, half_block_style(*pair)) for pair in self.image.blocks[line]]
         return Strip([Segment(" " * left, base), *cells], left + len(cells)).adjust_cell_length(width, base)
 
     @property
     def corner(self) -> tuple[int, int]:
-        """Where the drawing begins inside the widget: column and line."""
-        if self.drawing is None:
+        """The column and line of the image's upper left corner inside the widget."""
+        if self.image is None:
             return 0, 0
-        return (self.size.width - self.drawing.columns) // 2, (self.size.height - self.drawing.rows) // 2
+        return (self.size.width - self.image.columns) // 2, (self.size.height - self.image.rows) // 2
 
-    def paint(self) -> None:
-        """Write the image over the blank lines, unless something lies over them."""
-        if self.app.screen is not self.screen or self.drawing is None:
+    def send_image(self) -> None:
+        """Send the image to the terminal, over the blank lines, unless another screen covers them."""
+        if self.app.screen is not self.screen or self.image is None:
             return
         left, top = self.corner
         x, y = self.region.x + left + 1, self.region.y + top + 1
-        self.send(f"\x1b7\x1b[{y};{x}H{self.drawing.data}\x1b8")
+        self.send(f"\x1b7\x1b[{y};{x}H{self.image.escape_sequence}\x1b8")
 
     def send(self, data: str) -> None:
-        """Write to the terminal past textual, which knows no images."""
+        """Write to the terminal through textual's driver, whose thread does all the writing."""
         driver = self.app._driver
         if data and driver is not None:
             driver.write(data)

@@ -1,4 +1,4 @@
-"""The lines of the review: an image's caption with what left it and why, its place in the list, tags and counts."""
+"""Formats the review's lines: captions, image summaries, list items and messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.edits import Edit, JournalEntry
 from pipeline.filter_terms import FilterView
-from pipeline.record import Record
+from pipeline.record import ROLE_NAMES, Record
 from pipeline.tag_text import escape_control, normalize_tag
 
 if TYPE_CHECKING:
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from stages.merging.compose import ComposedCaption
     from stages.merging.tag_outcomes import TagOutcome
 
-UNSURE = 0.5  # a tag below this score is marked with it
-CHOSEN, EDITED, FLAGGED = "\u2713", "\u2022", "\u2691"
+UNSURE = 0.5  # tags with a lower score are marked, with their score
+SELECTED, EDITED, FLAGGED = "\u2713", "\u2022", "\u2691"
 QUIET, WARM, NEW, GONE = "dim", "#d9a860", "#8fc99b", "#d98a8a"
 
 
-def caption(composed: ComposedCaption, edits: tuple[Edit, ...]) -> Text:
-    """The caption as it will be; below it, struck through and by reason, the tags that left it."""
+def caption_text(composed: ComposedCaption, edits: tuple[Edit, ...]) -> Text:
+    """The caption; below it, struck through, the tags that it leaves out, grouped by reason."""
     from rich.text import Text
 
-    kept = {normalize_tag(fate.text): fate for fate in composed.outcomes if fate.kept}
+    kept = {normalize_tag(outcome.text): outcome for outcome in composed.outcomes if outcome.kept}
     text = Text()
     for number, part in enumerate(composed.caption.split(", ")):
         text.append(", " if number else "", style=QUIET)
@@ -34,38 +34,37 @@ def caption(composed: ComposedCaption, edits: tuple[Edit, ...]) -> Text:
     if any(edit.what == "set" for edit in edits):
         text.append("\nwritten by hand", style=QUIET)
     reasons: dict[str, list[TagOutcome]] = {}
-    for fate in composed.outcomes:
-        if not fate.kept:
-            reasons.setdefault(fate.reason, []).append(fate)
-    for reason, fates in reasons.items():
+    for outcome in composed.outcomes:
+        if not outcome.kept:
+            reasons.setdefault(outcome.reason, []).append(outcome)
+    for reason, outcomes in reasons.items():
         text.append("\n")
-        for fate in fates:
-            text.append(escape_control(fate.text), style=f"strike {GONE if 'hand' in reason else QUIET}")
+        for outcome in outcomes:
+            text.append(escape_control(outcome.text), style=f"strike {GONE if 'hand' in reason else QUIET}")
             text.append("  ")
         text.append(reason, style=f"italic {QUIET}")
     return text
 
 
-def _part(part: str, fate: TagOutcome | None, first: bool) -> Text:
+def _part(part: str, outcome: TagOutcome | None, first: bool) -> Text:
     from rich.text import Text
 
-    if fate is None:  # trigger, sentence or keyword
+    if outcome is None:  # the trigger, a sentence or a keyword
         return Text(escape_control(part), style="bold" if first else "")
-    if fate.annotation.tagger == "human":
+    if outcome.annotation.tagger == "human":
         return Text(escape_control(part), style=NEW)
-    if fate.score < UNSURE:
-        return Text.assemble(
-            (escape_control(part), WARM), (f"\u00a0{fate.score:.2f}".replace("0.", "."), f"{WARM} {QUIET}")
-        )
+    if outcome.score < UNSURE:
+        score = f"\u00a0{outcome.score:.2f}".replace("0.", ".")
+        return Text.assemble((escape_control(part), WARM), (score, f"{WARM} {QUIET}"))
     return Text(escape_control(part))
 
 
-def about(record: Record, view: FilterView) -> Text:
-    """One line on an image: its file, whose it is, its size, what people noted."""
+def image_summary(record: Record, view: FilterView) -> Text:
+    """One line on an image: file name, subject, role, size, flags and why it was dropped."""
     from rich.text import Text
 
     text = Text(escape_control(record.source.rpartition("/")[2]), style="bold", no_wrap=True, overflow="ellipsis")
-    facts = [record.subject or record.class_name, *([] if record.role == "train" else [_ROLES[record.role]])]
+    facts = [record.subject or record.class_name, *([] if record.role == "train" else [ROLE_NAMES[record.role]])]
     facts += [record.transform.kind] if record.transform else []
     facts += [f"{record.image.width}x{record.image.height}"] if record.image else []
     text.append("  " + " \u00b7 ".join(map(escape_control, facts)), style=QUIET)
@@ -79,44 +78,40 @@ def about(record: Record, view: FilterView) -> Text:
     return text
 
 
-_ROLES = {"reg": "regularization", "val": "validation"}
-
-
-def listed(view: FilterView, chosen: bool) -> Text:
-    """An image in the list."""
+def list_item(view: FilterView, selected: bool) -> Text:
+    """An image in the list: a mark if it is selected, its name, and a mark if it has flags or edits."""
     from rich.text import Text
 
-    whats = {edit.what for edit in view.edits}
-    gone = "drop" in whats or view.record.drop is not None
+    kinds = {edit.what for edit in view.edits}
+    dropped = "drop" in kinds or view.record.drop is not None
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{CHOSEN if chosen else ' '} ", style=NEW)
+    text.append(f"{SELECTED if selected else ' '} ", style=NEW)
     _, _, copy = view.record.id.partition("-")
     source = escape_control(view.record.source.rpartition("/")[2])
-    text.append(
-        f"  copy {copy} of {source}" if copy else source, style=f"strike {QUIET}" if gone else QUIET if copy else ""
-    )
-    if "flag" in whats:
+    style = f"strike {QUIET}" if dropped else QUIET if copy else ""
+    text.append(f"  copy {copy} of {source}" if copy else source, style=style)
+    if "flag" in kinds:
         text.append(f" {FLAGGED}", style=WARM)
-    elif whats - {"drop"}:
+    elif kinds - {"drop"}:
         text.append(f" {EDITED}", style=NEW)
     return text
 
 
-def counted(tag: str, count: int, present: bool, width: int) -> Text:
-    """A tag with the number of images that have it, at the right."""
+def tag_item(tag: str, count: int, on_image: bool, width: int) -> Text:
+    """A tag in the list, bold if the current image has it, with its number of images at the right."""
     from rich.text import Text
 
     number = f"{count:,}"
-    text = Text(" ", no_wrap=True).append(escape_control(tag), style="bold" if present else "")
+    text = Text(" ", no_wrap=True).append(escape_control(tag), style="bold" if on_image else "")
     text.truncate(max(1, width - len(number) - 2), overflow="ellipsis", pad=True)
     text.append(f" {number} ", style=QUIET)
     return text
 
 
-def told(entry: JournalEntry | None, what: str, nothing: str) -> str:
-    """What a decision, an undo or a redo did, in one sentence."""
+def decision_message(entry: JournalEntry | None, prefix: str, if_none: str) -> str:
+    """What a decision, an undo or a redo did: 'undone: add hat; drop · 2 images'."""
     if entry is None:
-        return nothing
+        return if_none
     edits = "; ".join(str(edit) for edit in entry.edits)
     count = len(entry.ids)
-    return f"{what}{edits} \u00b7 {count:,} image{'s' if count > 1 else ''}"
+    return f"{prefix}{edits} \u00b7 {count:,} image{'s' if count > 1 else ''}"

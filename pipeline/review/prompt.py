@@ -1,4 +1,4 @@
-"""The line at the foot that asks: for a filter, a tag or a caption, with what it knows to complete."""
+"""The input line at the bottom of the review: asks for a filter, tags or a caption, with completions."""
 
 from __future__ import annotations
 
@@ -19,124 +19,124 @@ from pipeline.errors import PrepError
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to ask, and what to do with the answer."""
+    """What the prompt asks, and what happens with the answer."""
 
     label: str
-    text: str  # what stands there already
+    initial: str  # text in the input at first
     answer: Callable[[str], object]
-    words: Iterable[str] = ()  # that complete what was begun; the most likely first
-    check: Callable[[str], object] | None = None  # raises PrepError while the answer cannot be
-    long: bool = False  # an answer of several lines on the screen, still one line
+    completions: Iterable[str] = ()  # the most likely first
+    check: Callable[[str], object] | None = None  # raises PrepError if the answer is invalid
+    multiline: bool = False  # a text area that wraps; the answer is still one line
 
 
 class Prompt(Horizontal):
-    """Hidden until it asks; enter answers, esc leaves everything as it is."""
+    """Hidden until it asks; enter answers, escape cancels."""
 
-    BINDINGS = [Binding("escape", "close", "leave", priority=True)]
+    BINDINGS = [Binding("escape", "close", "cancel", priority=True)]
 
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.question: Question | None = None
-        self.back: Widget | None = None  # who had the focus
+        self.previous_focus: Widget | None = None
         self.display = False
 
     def compose(self) -> ComposeResult:
         yield Static(id="label")
-        yield Line(id="short", compact=True, select_on_focus=False)
-        yield Lines(id="long", soft_wrap=True, compact=True)
-        yield Static(id="wrong")
+        yield ShortAnswer(id="short", compact=True, select_on_focus=False)
+        yield LongAnswer(id="long", soft_wrap=True, compact=True)
+        yield Static(id="error")
 
     def ask(self, question: Question) -> None:
-        """Show a question; its answer is called when the user gives one."""
+        """Show a question; its `answer` is called with what the user enters."""
         if self.question is None:
-            self.back = self.screen.focused
+            self.previous_focus = self.screen.focused
         self.question = question
         self.display = True
         self.query_one("#label", Static).update(Text(f" {question.label} "))
-        self.query_one("#wrong", Static).update("")
+        self.query_one("#error", Static).update("")
         short, long = self.query_one("#short", Input), self.query_one("#long", TextArea)
-        short.display, long.display = not question.long, question.long
-        if question.long:
-            long.text = question.text
+        short.display, long.display = not question.multiline, question.multiline
+        if question.multiline:
+            long.text = question.initial
             long.move_cursor(long.document.end)
-            self.screen.set_focus(long)  # at once: the next key may be here already
+            self.screen.set_focus(long)  # synchronously: the next key may have been pressed already
         else:
-            short.suggester = _Completion(list(question.words))
-            short.value = question.text
-            short.cursor_position = len(question.text)
+            short.suggester = _Completion(list(question.completions))
+            short.value = question.initial
+            short.cursor_position = len(question.initial)
             self.screen.set_focus(short)
 
     @on(Input.Changed)
-    def changed(self, event: Input.Changed) -> None:
-        """Say at once what is wrong with it."""
-        wrong = ""
+    def on_short_changed(self, event: Input.Changed) -> None:
+        """Show what is invalid while the user types."""
+        message = ""
         if self.question and self.question.check:
             try:
                 self.question.check(event.value)
             except PrepError as error:
-                wrong = error.wrong.partition(": ")[2]
-        self.say(wrong)
+                message = error.wrong.partition(": ")[2]
+        self.show_error(message)
 
-    def take(self) -> None:
-        """Close and hand the answer over; stay open while it cannot be."""
+    def submit(self) -> None:
+        """Close and pass the answer on; stay open if it is invalid."""
         question = self.question
         if question is None:
             return
         text = self.query_one("#short", Input).value
-        if question.long:
+        if question.multiline:
             text = " ".join(self.query_one("#long", TextArea).text.split())
         try:
             if question.check:
                 question.check(text)
             self.action_close()
-            if text.strip() or question.check or question.long:
+            if text.strip() or question.check or question.multiline:
                 question.answer(text)
         except PrepError as error:
-            self.ask(replace(question, text=text))
-            self.say(error.wrong)
+            self.ask(replace(question, initial=text))
+            self.show_error(error.wrong)
 
     def action_close(self) -> None:
         self.display, self.question = False, None
-        self.screen.set_focus(self.back)
+        self.screen.set_focus(self.previous_focus)
 
-    def say(self, wrong: str) -> None:
-        self.query_one("#wrong", Static).update(Text(wrong, style="#d98a8a", no_wrap=True, overflow="ellipsis"))
-
-
-class Line(Input):
-    """One line; enter answers in its turn, after the letters before it."""
-
-    async def action_submit(self) -> None:
-        _prompt(self).take()
+    def show_error(self, message: str) -> None:
+        self.query_one("#error", Static).update(Text(message, style="#d98a8a", no_wrap=True, overflow="ellipsis"))
 
 
-class Lines(TextArea):
-    """A caption on several lines of the screen; it has none of its own, so enter answers here too."""
+class ShortAnswer(Input):
+    """An input of one line."""
+
+    async def action_submit(self) -> None:  # an action, so that enter comes after the characters typed before it
+        _prompt(self).submit()
+
+
+class LongAnswer(TextArea):
+    """A text area for a caption; a caption has no line breaks, so enter submits it."""
 
     def on_key(self, event: events.Key) -> None:
         if event.key == "enter":
             event.prevent_default().stop()
-            _prompt(self).take()
+            _prompt(self).submit()
 
 
-def _prompt(part: Widget) -> Prompt:
-    prompt = part.parent
+def _prompt(child: Widget) -> Prompt:
+    prompt = child.parent
     assert isinstance(prompt, Prompt)
     return prompt
 
 
 class _Completion(Suggester):
-    """Completes the last word of an answer, after a comma, a bracket or an operator."""
+    """Completes the last tag of an answer, after a comma, a parenthesis or an operator."""
 
     def __init__(self, words: list[str]) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self.words = words
 
     async def get_suggestion(self, value: str) -> str | None:
-        begun = value
-        for sign in (",", "(", "AND ", "OR ", "NOT "):
-            begun = begun.rpartition(sign)[2]
-        begun = begun.lstrip()
-        if len(begun) < 2:
+        start = value
+        for separator in (",", "(", "AND ", "OR ", "NOT "):
+            start = start.rpartition(separator)[2]
+        start = start.lstrip()
+        if len(start) < 2:
             return None
-        return next((value + word[len(begun) :] for word in self.words if word.startswith(begun.lower())), None)
+        return next((value + word[len(start) :] for word in self.words if word.startswith(start.lower())), None)

@@ -1,4 +1,4 @@
-"""A review under way: the images a filter leaves, those chosen among them, and every decision on disk at once."""
+"""The state of a review: the images that the filter matches, the selection, and edits, saved at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pipeline.filter import Filter
 from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.registry import read_recipe, stage_plan
+from pipeline.review.load_table import load_table
 from pipeline.review.table import ReviewTable
 from pipeline.workspace import Workspace
 from stages.merge import Merge
@@ -23,103 +24,109 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Review:
-    """What a person sees and decides; knows no terminal."""
+    """What the user sees and edits; independent of the terminal."""
 
     workspace: Workspace
     table: ReviewTable
     edits: Journal
     composer: Composer
-    rows: ndarray  # of the table, that the filter leaves
-    wanted: Filter = field(default_factory=Filter)
-    at: int = 0  # which of `rows` is looked at
-    chosen: set[int] = field(default_factory=set)  # rows of the table
+    rows: ndarray  # rows of the table that the filter matches
+    filter: Filter = field(default_factory=Filter)
+    position: int = 0  # of the current image in `rows`
+    selected: set[int] = field(default_factory=set)  # rows of the table
 
     @classmethod
     def open(cls, workspace: Workspace) -> Review:
-        """Read the latest manifest and the journal; PrepError when nothing was cropped yet."""
+        """Read the latest manifest and the edits; PrepError if nothing has been cropped yet."""
         merge = stage_plan("merge", read_recipe(workspace), {}).stages[0]
         assert isinstance(merge, Merge)
         composer = Composer.of(merge, workspace)
-        table = ReviewTable.read(latest(workspace))
-        bare = replace(composer, edits=Journal())
-        table.forget_noted(lambda record: bare.compose(record).caption)
+        table = load_table(latest_reviewable(workspace))
+        unedited = replace(composer, edits=Journal())
+        table.discard_recorded_edits(lambda record: unedited.compose(record).caption)
         edits = composer.edits
-        table.follow(edits, table.concerned(edits.ids))
-        return cls(workspace, table, edits, composer, rows_of(table, Filter()))
+        table.apply_edits(edits, table.affected_rows(edits.ids))
+        return cls(workspace, table, edits, composer, matching_rows(table, Filter()))
 
     @property
     def total(self) -> int:
-        """How many images there are without a filter."""
-        return len(rows_of(self.table, Filter()))
+        """The number of images without a filter."""
+        return len(matching_rows(self.table, Filter()))
 
     @property
     def row(self) -> int | None:
-        """The row of the image that is looked at; None when the filter leaves none."""
-        return int(self.rows[self.at]) if len(self.rows) else None
+        """The row of the current image; None if the filter matches none."""
+        return int(self.rows[self.position]) if len(self.rows) else None
 
     @property
     def record(self) -> Record | None:
+        """The current image."""
         return None if self.row is None else self.table.record(self.row)
 
     @property
     def targets(self) -> list[int]:
-        """The rows that a decision concerns: the chosen ones, else the one looked at."""
-        return sorted(self.chosen) or ([] if self.row is None else [self.row])
+        """The rows that an edit applies to: the selected ones, or the current one if none is selected."""
+        return sorted(self.selected) or ([] if self.row is None else [self.row])
 
     def composed(self, record: Record) -> ComposedCaption:
-        """The caption as merge will write it, with the edits of this moment."""
+        """The caption as merge would write it now, with all edits."""
         return self.composer.compose(record)
 
-    def show(self, wanted: Filter, rows: ndarray) -> None:
-        """Show other images; the one looked at stays in sight if it is among them."""
+    def apply_filter(self, wanted: Filter) -> None:
+        """Show the images that a filter matches; the current one stays current if it is among them."""
         import numpy as np
 
         before = self.row
-        self.wanted, self.rows = wanted, rows
-        self.at = 0 if before is None else min(int(np.searchsorted(rows, before)), max(0, len(rows) - 1))
+        self.filter, self.rows = wanted, matching_rows(self.table, wanted)
+        last = max(0, len(self.rows) - 1)
+        self.position = 0 if before is None else min(int(np.searchsorted(self.rows, before)), last)
 
     def move(self, by: int) -> None:
-        self.at = max(0, min(self.at + by, len(self.rows) - 1))
+        """Make the image `by` places further on the current one."""
+        self.position = max(0, min(self.position + by, len(self.rows) - 1))
 
-    def toggle(self) -> None:
+    def toggle_selected(self) -> None:
+        """Select or deselect the current image."""
         if self.row is not None:
-            self.chosen ^= {self.row}
+            self.selected ^= {self.row}
 
-    def choose_all(self) -> None:
-        """Choose all that the filter leaves; when they all are, none."""
+    def select_all(self) -> None:
+        """Select all images that the filter matches; deselect them if all are selected."""
         shown = set(self.rows.tolist())
-        self.chosen = self.chosen - shown if shown <= self.chosen else self.chosen | shown
+        self.selected = self.selected - shown if shown <= self.selected else self.selected | shown
 
     def decide(self, edits: Iterable[Edit]) -> JournalEntry | None:
-        """Write edits of the targets; on disk when this returns. None when there is nothing to decide about."""
+        """Apply edits to the targets and save them; None if there is no target."""
         ids = self.edits.owners(self.table.ids[row] for row in self.targets)
-        return self._follow(self.edits.append(self.workspace, ids, edits))
+        return self._applied(self.edits.append(self.workspace, ids, edits))
 
     def undo(self) -> JournalEntry | None:
-        return self._follow(self.edits.undo(self.workspace))
+        """Undo the latest entry of the journal; None if there is none."""
+        return self._applied(self.edits.undo(self.workspace))
 
     def redo(self) -> JournalEntry | None:
-        return self._follow(self.edits.redo(self.workspace))
+        """Redo the entry undone last; None if there is none."""
+        return self._applied(self.edits.redo(self.workspace))
 
     def flagged(self, flag: str) -> bool:
         """Whether all targets have a flag."""
         return all(any(e.what == "flag" and e.text == flag for e in self._edits(row)) for row in self.targets)
 
     def dropped(self) -> bool:
-        """Whether all targets were dropped by hand."""
+        """Whether the user dropped all targets."""
         return all(any(e.what == "drop" for e in self._edits(row)) for row in self.targets)
 
     def _edits(self, row: int) -> tuple[Edit, ...]:
         return self.edits.of(self.table.ids[row])
 
-    def _follow(self, entry: JournalEntry | None) -> JournalEntry | None:
+    def _applied(self, entry: JournalEntry | None) -> JournalEntry | None:
         if entry is not None:
-            self.table.follow(self.edits, self.table.concerned(entry.ids))
+            self.table.apply_edits(self.edits, self.table.affected_rows(entry.ids))
         return entry
 
 
-def rows_of(table: ReviewTable, wanted: Filter) -> ndarray:
-    """The rows that a filter means; images that a stage dropped only where it asks for dropped ones."""
+def matching_rows(table: ReviewTable, wanted: Filter) -> ndarray:
+    """The rows that a filter matches; images that a stage dropped only if it asks for dropped ones."""
     import numpy as np
 
     mask = table.mask(wanted)
@@ -128,14 +135,14 @@ def rows_of(table: ReviewTable, wanted: Filter) -> ndarray:
     return np.flatnonzero(mask)
 
 
-def latest(workspace: Workspace) -> Manifest:
-    """The manifest that knows most: merge's if it was made of the present tags, else the latest one before."""
-    found = [workspace.manifest(name) for name in ("tag", "augment", "crop")]
-    there = [path for path in found if path.is_file()]
-    if not there:
-        raise PrepError("There are no images to look at yet.", "First: prep crop, then prep tag")
-    before = Manifest.read(there[0])
+def latest_reviewable(workspace: Workspace) -> Manifest:
+    """The manifest of merge if it was made from the current tags, else of the latest stage before it."""
+    paths = [workspace.manifest(name) for name in ("tag", "augment", "crop")]
+    existing = [path for path in paths if path.is_file()]
+    if not existing:
+        raise PrepError("There are no images to review yet.", "First: prep crop, then prep tag")
+    latest = Manifest.read(existing[0])
     merged = workspace.manifest("merge")
-    if merged.is_file() and (manifest := Manifest.read(merged)).history[:-1] == before.history:
+    if merged.is_file() and (manifest := Manifest.read(merged)).history[:-1] == latest.history:
         return manifest
-    return before
+    return latest

@@ -1,4 +1,4 @@
-"""Colors and layout of the review: one calm dark theme, one light."""
+"""Colors and layout of the review: a dark and a light theme."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAPER = Theme(
 )
 CSS = """
 Screen { background: $background; color: $foreground; layers: base; }
-#head { height: 1; background: $panel; }
+#header { height: 1; background: $panel; }
 #body { height: 1fr; }
 #images { width: 28; background: $surface; }
 #middle { width: 1fr; }
@@ -45,20 +45,20 @@ Screen { background: $background; color: $foreground; layers: base; }
 .tags #tags { display: block; dock: left; }
 .wide.tags #tags { dock: none; }
 .wide.tags #images { display: block; }
-#portrait { height: 1fr; margin: 1 1 0 1; }
-#about { height: 1; margin: 1 2 0 2; }
+#image { height: 1fr; margin: 1 1 0 1; }
+#summary { height: 1; margin: 1 2 0 2; }
 #caption { height: auto; max-height: 45%; margin: 0 2 1 2; }
-#foot { height: 1; background: $panel; }
+#status { height: 1; background: $panel; }
 VirtualList { scrollbar-color: $panel; scrollbar-background: $surface; scrollbar-color-hover: $primary; }
-VirtualList > .rows--line { background: $surface; }
-VirtualList > .rows--at { background: $panel; }
-VirtualList > .rows--at-focus { background: $primary 25%; }
+VirtualList > .list--item { background: $surface; }
+VirtualList > .list--current { background: $panel; }
+VirtualList > .list--current-focus { background: $primary 25%; }
 #prompt { height: auto; max-height: 8; background: $panel; }
 #label { width: auto; color: $primary; }
 #short { width: 1fr; background: $surface; }
 #long { width: 1fr; height: auto; max-height: 8; background: $surface; }
-#wrong { width: auto; max-width: 50%; padding: 0 1; }
-Help { align: center middle; background: $background 60%; }
+#error { width: auto; max-width: 50%; padding: 0 1; }
+HelpScreen { align: center middle; background: $background 60%; }
 #help { width: 84; max-width: 96%; height: auto; max-height: 92%; background: $panel; padding: 1 2; }
 #help { scrollbar-size-vertical: 1; scrollbar-color: $primary 40%; scrollbar-background: $panel; }
 """

@@ -1,4 +1,4 @@
-"""A list that draws only the lines in sight, however many there are."""
+"""A list widget that renders only the visible lines, however many there are."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-Line = Callable[[int, int], Text]  # number and width in columns to a line
+RenderItem = Callable[[int, int], Text]  # from the number of an item and the width in columns
 
 
 class VirtualList(ScrollView, can_focus=True):
-    """Lines by number, one of them the present one; moves by keys and mouse."""
+    """Numbered items, one of them the current one; navigated by keys and mouse."""
 
     DEFAULT_CSS = """
     VirtualList { scrollbar-size-vertical: 1; overflow-x: hidden; }
     """
-    COMPONENT_CLASSES = {"rows--line", "rows--at", "rows--at-focus"}
-    # With priority: each key has its effect before the next one is looked at, however fast they come.
+    COMPONENT_CLASSES = {"list--item", "list--current", "list--current-focus"}
+    # Priority bindings act at once; others wait in the message queue, so that keys pressed fast could overtake them.
     BINDINGS = [
         Binding("up,k", "move(-1)", "up", show=False, priority=True),
         Binding("down,j", "move(1)", "down", show=False, priority=True),
@@ -31,43 +31,43 @@ class VirtualList(ScrollView, can_focus=True):
         Binding("end,G", "edge(1)", "last", show=False, priority=True),
     ]
 
-    def __init__(self, line: Line, moved: Callable[[int], None], empty: str, id: str) -> None:
+    def __init__(self, render_item: RenderItem, moved: Callable[[int], None], empty_text: str, id: str) -> None:
         super().__init__(id=id)
-        self.line = line
+        self.render_item = render_item
         self.moved = moved
-        self.empty = empty
+        self.empty_text = empty_text
         self.count = 0
-        self.at = 0
+        self.position = 0
 
-    def fill(self, count: int, at: int) -> None:
-        """Show so many lines, `at` the present one."""
-        self.count, self.at = count, max(0, min(at, count - 1))
+    def fill(self, count: int, position: int) -> None:
+        """Show `count` items, of which the one at `position` is the current one."""
+        self.count, self.position = count, max(0, min(position, count - 1))
         self.virtual_size = Size(0, count)
         self._reveal()
         self.refresh()
 
-    def go(self, at: int) -> None:
-        """Make another line the present one."""
-        at = max(0, min(at, self.count - 1))
-        if self.count and at != self.at:
-            self.at = at
+    def move_to(self, position: int) -> None:
+        """Make another item the current one."""
+        position = max(0, min(position, self.count - 1))
+        if self.count and position != self.position:
+            self.position = position
             self._reveal()
             self.refresh()
-            self.moved(at)
+            self.moved(position)
 
     def action_move(self, by: int) -> None:
-        self.go(self.at + by)
+        self.move_to(self.position + by)
 
     def action_page(self, by: int) -> None:
-        self.go(self.at + by * max(1, self.size.height - 1))
+        self.move_to(self.position + by * max(1, self.size.height - 1))
 
     def action_edge(self, end: int) -> None:
-        self.go(end * self.count)
+        self.move_to(end * self.count)
 
     def on_click(self, event: events.Click) -> None:
-        line = event.get_content_offset(self)
-        if line is not None and line.y + self.scroll_offset.y < self.count:
-            self.go(line.y + int(self.scroll_offset.y))
+        offset = event.get_content_offset(self)
+        if offset is not None and offset.y + self.scroll_offset.y < self.count:
+            self.move_to(offset.y + int(self.scroll_offset.y))
 
     def on_resize(self) -> None:
         self._reveal()
@@ -80,21 +80,22 @@ class VirtualList(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         number, width = y + int(self.scroll_offset.y), self.scrollable_content_region.width
-        style = self.get_component_rich_style("rows--line")
+        style = self.get_component_rich_style("list--item")
         if not self.count and y == 0:
-            text = Text(f" {self.empty}", style="dim")
+            text = Text(f" {self.empty_text}", style="dim")
         elif number >= self.count:
             return Strip.blank(width, style)
         else:
-            text = self.line(number, width)
-        if number == self.at and self.count:
-            style = self.get_component_rich_style("rows--at-focus" if self.has_focus else "rows--at")
+            text = self.render_item(number, width)
+        if number == self.position and self.count:
+            style = self.get_component_rich_style("list--current-focus" if self.has_focus else "list--current")
         text.truncate(width, overflow="ellipsis")
         strip = Strip(text.render(self.app.console), text.cell_len)
         return strip.adjust_cell_length(width).apply_style(style)
 
     def _reveal(self) -> None:
-        """Scroll as little as is needed to have the present line in sight."""
+        """Scroll as little as needed to show the current item."""
         height, top = self.size.height, int(self.scroll_offset.y)
-        if height and not top <= self.at < top + height:
-            self.scroll_to(y=self.at if self.at < top else self.at - height + 1, animate=False, immediate=True)
+        if height and not top <= self.position < top + height:
+            y = self.position if self.position < top else self.position - height + 1
+            self.scroll_to(y=y, animate=False, immediate=True)
