@@ -93,8 +93,13 @@ def comparable(text: str) -> str:
 class AnySpellingChoice(click.Choice[str]):
     """A choice whose values may be written in any case, with '-' or '_'; the value is the declared one."""
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        meant = (choice for choice in self.choices if comparable(str(choice)) == comparable(str(value)))
+        return next(meant, None) or super().convert(value, param, ctx)
+
     def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
-        return comparable(str(choice))
+        """The choice as the help and error messages show it: as declared."""
+        return str(choice)
 
 
 def _typed(cls: type[Options]) -> list[tuple[Any, Any]]:

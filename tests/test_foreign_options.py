@@ -115,6 +115,14 @@ def test_values_are_read_in_any_spelling(name, text, value):
     assert option.type.convert(text, option, None) == value
 
 
+def test_the_help_shows_values_as_they_are_declared():
+    command = click.Command("toy", params=click_options(Toy))
+    text = command.get_help(click.Context(command))
+    assert "[adamw8bit|sgd-nesterov]" in text
+    with pytest.raises(click.BadParameter, match="'sgd-nesterov'"):
+        command.main(["--optimizer", "rprop"], standalone_mode=False)
+
+
 def test_an_on_or_off_option_may_stand_without_a_value():
     assert build_options(Toy, {"compile": True}, "x").compile == "on"
     seen = {}
