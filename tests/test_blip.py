@@ -15,13 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import taggers.captioners.blip
-import taggers.captioners.captioner
+import taggers.captioners.model_folder
 from pipeline.errors import PrepError
 from pipeline.models.store import LocalModel
 from pipeline.workspace import Workspace
 from taggers.captioners.blip import Blip, image_token, load_blip
-from taggers.captioners.captioner import load_image_processor
 from taggers.captioners.generate import detokenize, image_seed, nucleus_sampler
+from taggers.captioners.model_folder import load_image_processor
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 
@@ -82,7 +82,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, monkeypatch):
     images = [photo(*shape) for shape in SHAPES]
     blip, seen = Blip(model=str(folder), device="cpu"), []
     net = load_blip(blip, workspace)
-    monkeypatch.setattr(taggers.captioners.blip, "open_net", lambda *_: net)
+    monkeypatch.setattr(taggers.captioners.blip, "load_blip", lambda *_: net)
     net.model.vision_model.register_forward_pre_hook(lambda m, a, k: seen.append(k["pixel_values"]), with_kwargs=True)
     blip.load(workspace)(images)
     assert np.abs(torch.cat(seen).numpy() - np.stack([squashed(p, 32) for p in images])).max() < 1e-5
@@ -171,7 +171,7 @@ def test_drawing_has_the_nucleus_probabilities():
 def test_a_caption_that_the_limit_ends_is_said(workspace, folder, caplog):
     with caplog.at_level(logging.WARNING, "prep"):
         say(workspace, folder, [photo(*shape) for shape in SHAPES], max_tokens=1)
-    assert any("blip:tiny-blip: 6 of 6 captions were cut at 1 tokens." in r.message for r in caplog.records)
+    assert any("blip:tiny-blip: 6 of 6 captions were cut at 1 tokens" in r.message for r in caplog.records)
 
 
 def test_a_model_that_says_nothing_gives_no_caption(workspace, tmp_path, caplog):
@@ -293,7 +293,7 @@ def outside(folder):
 
 
 BAD = {
-    "only a pickle": (only_pickle, "pytorch_model.bin, a pickle, which could run any program"),
+    "only a pickle": (only_pickle, "pytorch_model.bin, a pickle, which could run any code"),
     "no weights": (without("model.safetensors"), "lacks model.safetensors"),
     "no configuration": (without("config.json"), "lacks config.json"),
     "no tokenizer": (
@@ -301,18 +301,18 @@ BAD = {
         "",
     ),
     "no processor": (without("preprocessor_config.json"), "cannot be loaded"),
-    "half a file": (cut, "is cut or damaged"),
+    "half a file": (cut, "is incomplete or damaged"),
     "half the shards": (half_the_shards, "lacks model-00002-of-00002.safetensors"),
-    "shards outside": (outside, "does not list the files of the model"),
+    "shards outside": (outside, "does not list the model's files"),
     "pointer": (put("model.safetensors", "version https://git-lfs.github.com/spec/v1\n"), "git-lfs pointer"),
-    "text as weights": (put("model.safetensors", "Not Found"), "is cut or damaged"),
-    "broken configuration": (put("config.json", "{"), "is no JSON object"),
-    "a list as configuration": (put("config.json", "[]"), "is no JSON object"),
+    "text as weights": (put("model.safetensors", "Not Found"), "is incomplete or damaged"),
+    "broken configuration": (put("config.json", "{"), "is not a JSON object"),
+    "a list as configuration": (put("config.json", "[]"), "is not a JSON object"),
     "a question answerer": (
         config(architectures=["BlipForQuestionAnswering"]),
-        "of another kind (BlipForQuestionAnswering",
+        "another type of model (BlipForQuestionAnswering",
     ),
-    "no class": (config(architectures=None), "of another kind (no class, type blip)"),
+    "no class": (config(architectures=None), "another type of model (no class, type blip)"),
     "wrong types": (config(text_config={"hidden_size": "many"}), ""),
     "other sizes": (edited(shorter), "text_decoder.cls.predictions.bias has another size than config.json says"),
     "weights missing": (edited(fewer), "lacks the weights vision_model.post_layernorm.bias and 1 more"),
@@ -335,7 +335,7 @@ def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, tmp_path
 
 
 def test_a_model_of_another_family_and_none_at_all(workspace, tmp_path):
-    with pytest.raises(PrepError, match=r"another kind \(GitForCausalLM, type git\)"):
+    with pytest.raises(PrepError, match=r"another type of model \(GitForCausalLM, type git\)"):
         say(workspace, write_git(tmp_path / "git"), [photo(9, 9)])
     with pytest.raises(PrepError, match="is not on this machine"):
         Blip().models(workspace)
@@ -370,15 +370,15 @@ def test_full_memory_halves_the_batch_says_so_and_goes_on(workspace, folder, mon
 
     monkeypatch.setattr(BlipForConditionalGeneration, "generate", small)
     assert say(workspace, folder, images, max_tokens=5) == expected
-    assert tried == [6, 3, 1, 1, 1, 1, 1, 1]
+    assert tried == [6, 3, 2, 2, 2]
     said = [record.message for record in caplog.records if "memory" in record.message]
-    assert len(said) == 2 and "6 images at once" in said[0]
+    assert len(said) == 2 and "batch of 6" in said[0]
 
 
 def test_options_that_exclude_each_other():
-    with pytest.raises(PrepError, match="sample and beams exclude each other"):
+    with pytest.raises(PrepError, match="sample and num-beams exclude each other"):
         Blip(sample=True, num_beams=2)
-    with pytest.raises(PrepError, match="min_tokens 9 is more than max_tokens 5"):
+    with pytest.raises(PrepError, match="min-tokens is 9, more than max-tokens, 5"):
         Blip(min_tokens=9, max_tokens=5)
 
 

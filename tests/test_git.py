@@ -16,9 +16,10 @@ import taggers.captioners.git
 from pipeline.errors import PrepError
 from pipeline.models.store import LocalModel
 from pipeline.workspace import Workspace
-from taggers.captioners.captioner import PredictedCaption, load_image_processor
+from taggers.captioners.captioner import PredictedCaption
 from taggers.captioners.generate import detokenize
 from taggers.captioners.git import Git, letterbox, load_git, remove_writing
+from taggers.captioners.model_folder import load_image_processor
 from tests.fake import cropped
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_git, write_processor  # noqa: F401
 
@@ -106,7 +107,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, pad, monkeypatch):
     net = load_git(git, workspace)
     encoder = net.model.git.image_encoder
     encoder.register_forward_pre_hook(lambda m, a, k: seen.append(k.get("pixel_values", *a)), with_kwargs=True)
-    monkeypatch.setattr(taggers.captioners.git, "open_net", lambda *_: net)
+    monkeypatch.setattr(taggers.captioners.git, "load_git", lambda *_: net)
     git.load(workspace)(images)
     expected = [cut_out(p if pad == "crop" else framed(p, pad), 24) for p in images]
     assert np.abs(seen[0].numpy() - np.stack(expected)).max() < 1e-5
@@ -239,12 +240,13 @@ def test_a_caption_without_such_words_is_never_changed(caption):
 
 def test_cleaning_is_for_textcaps_unless_told_otherwise():
     assert Git(model="microsoft/git-base-textcaps").removes_words and not Git().removes_words
-    assert Git(remove_words="on").removes_words and not Git(model="microsoft/git-large-textcaps", remove_words="off").removes_words
+    assert Git(remove_words="on").removes_words
+    assert not Git(model="microsoft/git-large-textcaps", remove_words="off").removes_words
 
 
 def test_cleaned_captions_reach_the_record(workspace, folder, monkeypatch):
     said = [PredictedCaption('a man with the words "hello" on his hat', 0.5, False)]
-    monkeypatch.setattr(taggers.captioners.git, "captions", lambda net, style, ready: said * len(ready))
+    monkeypatch.setattr(taggers.captioners.git, "generate_captions", lambda net, style, ready: said * len(ready))
     assert say(workspace, folder, [photo(9, 9)], remove_words="on")[0].text == "a man"
     assert say(workspace, folder, [photo(9, 9)])[0].text == said[0].text
 
@@ -253,12 +255,12 @@ def test_cleaned_captions_reach_the_record(workspace, folder, monkeypatch):
 
 
 def test_bad_folders_are_one_sentence(workspace, folder, tmp_path):
-    with pytest.raises(PrepError, match=r"another kind \(BlipForConditionalGeneration, type blip\)"):
+    with pytest.raises(PrepError, match=r"another type of model \(BlipForConditionalGeneration, type blip\)"):
         say(workspace, write_blip(tmp_path / "blip"), [photo(9, 9)])
     films = shutil.copytree(folder, tmp_path / "films")
     plain = json.loads((films / "config.json").read_text())
     (films / "config.json").write_text(json.dumps({**plain, "num_image_with_embedding": 6}))
-    with pytest.raises(PrepError, match="captions films, not images"):
+    with pytest.raises(PrepError, match="captions videos, not images"):
         say(workspace, films, [photo(9, 9)])
     broken = shutil.copytree(folder, tmp_path / "broken")
     tensors = load_file(broken / "model.safetensors")

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 import taggers.captioners.vlm
 from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
-from taggers.captioners.vlm import CHAT_PROMPT, Vlm, answer_text, fill_prompt, load_vlm
+from taggers.captioners.vlm import Vlm, load_vlm
+from taggers.captioners.vlm_prompt import CHAT_PROMPT, answer_text, chat_text, fill_prompt
 from tests.fake import cropped
 from tests.tiny import one_thread, photo  # noqa: F401
 from tests.tiny_chat import JOY_CHAT, write_florence, write_joy, write_qwen
@@ -118,7 +119,7 @@ def test_answers_are_those_of_the_models_own_recipe_and_alike_in_any_batch(works
 def test_the_question_has_one_start_and_one_image(workspace, models):
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK)
     net = load_vlm(vlm, workspace)
-    ids = taggers.captioners.vlm.prepare_inputs(net, vlm, ASK, photo(30, 50))["input_ids"][0].tolist()
+    ids = taggers.captioners.vlm.prepare_inputs(vlm, net, ASK, photo(30, 50))["input_ids"][0].tolist()
     assert ids.count(1) == 1 and ids[0] == 1 and ids.count(3) == 16
 
 
@@ -127,7 +128,7 @@ def test_a_model_without_an_end_of_its_own_takes_the_tokenizers(workspace, model
     (folder / "generation_config.json").write_text('{"pad_token_id": 0}')
     vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, max_tokens=9)
     net = load_vlm(vlm, workspace)
-    assert net.token_format.end_tokens == (2,) and taggers.captioners.vlm.greedy_settings(net, vlm).eos_token_id == [2]
+    assert net.token_format.end_tokens == (2,) and taggers.captioners.vlm.greedy_settings(vlm, net).eos_token_id == [2]
     assert load_vlm(Vlm(model=str(models["qwen"]), device="cpu"), workspace).token_format.end_tokens == (2, 0)
 
 
@@ -136,7 +137,7 @@ def test_the_score_is_the_mean_probability_of_the_tokens(workspace, models):
     vlm = Vlm(model=str(models["joy"]), device="cpu", prompt=ASK, max_tokens=25)
     net = load_vlm(vlm, workspace)
     (one,) = say(workspace, models["joy"], [photo(40, 40)], prompt=ASK, max_tokens=25)
-    given = taggers.captioners.vlm.prepare_inputs(net, vlm, ASK, photo(40, 40))
+    given = taggers.captioners.vlm.prepare_inputs(vlm, net, ASK, photo(40, 40))
     row = net.model.generate(**given, max_new_tokens=25, do_sample=False)
     start = given["input_ids"].shape[1]
     with torch.inference_mode():
@@ -159,7 +160,7 @@ def test_each_record_is_asked_about_its_own_subject_and_order_stays(workspace, m
         return inputs(net, vlm, text, image)
 
     work = vlm.start(workspace)
-    monkeypatch.setattr(taggers.captioners.vlm, "inputs", spy)
+    monkeypatch.setattr(taggers.captioners.vlm, "prepare_inputs", spy)
     done = work(records)
     assert asked == {
         "Describe. Call the man smith. Do not mention long beard, hat.": 1,
@@ -204,7 +205,7 @@ def test_filling_in_never_fails_and_leaves_plain_text_alone(prompt, token):
 
 
 def test_an_unknown_name_in_the_prompt_is_said():
-    with pytest.raises(PrepError, match=r"unknown name \{subject\}"):
+    with pytest.raises(PrepError, match=r"the prompt has \{subject\}"):
         Vlm(prompt="Describe {subject}.")
 
 
@@ -244,7 +245,7 @@ def test_templates_of_any_kind_give_the_image_one_place(workspace, models, tmp_p
     folder = shutil.copytree(models["joy"], tmp_path / "x")
     (folder / "chat_template.jinja").write_text(chat)
     vlm = Vlm(model=str(folder), device="cpu", prompt=ASK, system_prompt="You caption.")
-    written = taggers.captioners.vlm.chat_text(load_vlm(vlm, workspace).processor, vlm.system_prompt, ASK)
+    written = chat_text(load_vlm(vlm, workspace).processor, vlm.system_prompt, ASK)
     written = written.replace("<image>\n", "<image>")
     assert written == f"<s><|system|>You caption.<|end|><|user|><image>{ASK}<|end|><|assistant|>"
 
@@ -276,20 +277,20 @@ def only_pickle(folder):
 
 
 BAD = {
-    "no images": (config(model_type="bert"), "of another kind (type bert)"),
-    "a captioner": (config(model_type="blip"), "a captioner that answers no questions (type blip)"),
+    "no images": (config(model_type="bert"), "another type of model (type bert)"),
+    "a captioner": (config(model_type="blip"), "a captioner that takes no questions (type blip)"),
     "own program": (
         config(model_type="own", auto_map={"AutoConfig": "own.Own"}),
-        "type own, with a program of its own, which prep does not run",
+        "type own, with its own code, which prep does not run",
     ),
     "nan": (nan, "gives scores that are not numbers (nan)"),
     "no place for the image": (no_place, "no place for an image"),
     "no processor": (no_processor, "cannot be loaded"),
-    "pickle": (only_pickle, "a pickle, which could run any program"),
+    "pickle": (only_pickle, "a pickle, which could run any code"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "lacks tokenizer.json"),
     "half a file": (
         lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:999]),
-        "is cut or damaged",
+        "is incomplete or damaged",
     ),
 }
 

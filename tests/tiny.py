@@ -11,7 +11,7 @@ import pytest
 
 TEXT = (
     "a an the man woman cat dog hat beard street sign word words letter with on in of and is says red blue old young "
-    "sitting standing holding wearing looking photo image his her smile coat door tree ' s . , \" ##s ##ing"
+    "sitting standing holding wearing looking photo picture his her smile coat door tree ' s . , \" ##s ##ing"
 )
 WORDS = tuple(TEXT.split())
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -1,1 +1,1 @@
-"""Captioners: models that write a sentence about each image."""
+"""Captioners: taggers that write a caption about each image with a model of transformers."""

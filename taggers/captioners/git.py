@@ -1,4 +1,4 @@
-"""GIT: a sentence about each image from Microsoft's GIT, without the writing that it imagines."""
+"""GIT: captions by Microsoft's GIT, without the phrases about writing that its textcaps models imagine."""
 
 from __future__ import annotations
 
@@ -14,35 +14,31 @@ from pipeline.models.catalog import short_name
 from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.workspace import Workspace
-from taggers.captioners.captioner import (
-    CONFIG,
-    BeamCaptioner,
-    check_model_class,
-    find_model_folder,
-    load_parts,
-    read_json,
-)
+from taggers.captioners.captioner import BeamCaptioner
 from taggers.captioners.generate import (
     GenerationOptions,
     LoadedCaptioner,
     PreparedImage,
+    PromptTokens,
     TokenFormat,
     detokenize,
     generate_captions,
 )
+from taggers.captioners.model_folder import CONFIG, check_model_class, find_model_folder, load_parts, read_json
 from taggers.tagger import PredictFn, PreparedPredictor
 
 if TYPE_CHECKING:
     import numpy as np
 
 GIT = "GitForCausalLM"
+Padding = Literal["crop", "edge", "white"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Git(BeamCaptioner):
-    """A sentence about each image from Microsoft's GIT (base, large; coco, textcaps), the same each time.
+    """Captions by Microsoft's GIT (base, large; coco, textcaps), one sentence per image; deterministic.
 
-    The score is the geometric mean of the probabilities of the caption's tokens, before anything is removed.
+    The score is the geometric mean of the probabilities of the caption's tokens, before words are removed.
     """
 
     name: ClassVar[str] = "git"
@@ -50,24 +46,26 @@ class Git(BeamCaptioner):
     model: str = option(
         "microsoft/git-large-coco",
         "Model: a name from 'prep models list', a hub id such as microsoft/git-base-coco or "
-        "microsoft/git-large-textcaps, or a folder with its files; a relative path starts at the workspace.",
+        "microsoft/git-large-textcaps, or a folder with its files. Relative paths start at the workspace.",
         cache_key=False,
         metavar="MODEL",
     )
-    pad: Literal["crop", "edge", "white"] = option(
+    pad: Padding = option(
         "crop",
-        "What happens to an image that is not square: its middle is cut out, as GIT was trained, or it is shown "
-        "whole with margins in the color of its edges or in white.",
+        "How images become square: crop, their center, as in GIT's training; edge or white, whole with margins in the "
+        "color of their edges or in white.",
     )
     remove_words: Literal["auto", "on", "off"] = option(
-        "auto", "Remove phrases such as 'with the words ... on it', which textcaps models imagine; auto: for those."
+        "auto",
+        "Remove phrases such as 'with the words ... on it', as kohya's --remove_words; auto: of textcaps models.",
     )
 
     def load(self, workspace: Workspace) -> PredictFn:
-        net = load_git(self, workspace)
+        captioner = load_git(self, workspace)
+        batcher = AdaptiveBatcher(self.inference_batch_size, self.signature)
         return PreparedPredictor(
-            partial(prepare_image, net.image_processor, self.pad),
-            partial(caption_images, AdaptiveBatcher(self.inference_batch_size, self.signature), net, self),
+            partial(prepare_image, captioner.image_processor, self.pad),
+            partial(caption_images, self, captioner, batcher),
         )
 
     @property
@@ -76,38 +74,38 @@ class Git(BeamCaptioner):
 
 
 def load_git(git: Git, workspace: Workspace) -> LoadedCaptioner:
-    """Load the model; PrepError when the folder holds none that captions single images."""
+    """Load the model; PrepError when the folder has none that captions single images."""
     found = find_model_folder(git.model, workspace)
     check_model_class(found, (GIT,), "git")
     if read_json(found, CONFIG).get("num_image_with_embedding"):
-        raise PrepError(f"{found.name} captions films, not images.", "Take microsoft/git-large-coco, for instance.")
-    parts = load_parts(found, GIT, git, {})
+        raise PrepError(
+            f"{found.name} captions videos, not images.", "Use one for images: prep models pull git-large-coco"
+        )
+    parts = load_parts(found, GIT, git.device, git.precision, {})
     config = parts.model.config
-    form = TokenFormat(parts.tokenizer, (config.eos_token_id,), git.signature, detokenize)
-    return LoadedCaptioner(parts.model, parts.image_processor, form, (config.bos_token_id,), 1)
+    prompt = PromptTokens((config.bos_token_id,), 1, (config.eos_token_id,))
+    token_format = TokenFormat(parts.tokenizer, prompt.end_tokens, git.signature, detokenize)
+    return LoadedCaptioner(parts.model, parts.image_processor, token_format, prompt)
 
 
-def prepare_image(
-    eye: Callable[[list[np.ndarray]], Any], pad: Literal["crop", "edge", "white"], image: np.ndarray
-) -> PreparedImage:
-    """An image through the model's eye, whole or its middle."""
-    return PreparedImage(eye([image if pad == "crop" else letterbox(image, pad)])[0], 0)
+def prepare_image(image_processor: Callable[[list[np.ndarray]], Any], pad: Padding, image: np.ndarray) -> PreparedImage:
+    """The model's input for an image: its center, or the whole image with margins."""
+    return PreparedImage(image_processor([image if pad == "crop" else letterbox(image, pad)])[0], 0)
 
 
 def caption_images(
-    pieces: AdaptiveBatcher, net: LoadedCaptioner, git: Git, ready: list[PreparedImage]
+    git: Git, captioner: LoadedCaptioner, batcher: AdaptiveBatcher, images: list[PreparedImage]
 ) -> list[list[Annotation]]:
     """A caption of each image."""
-    said = pieces.run(
-        partial(generate_captions, net, GenerationOptions(git.max_tokens, num_beams=git.num_beams)), ready
-    )
+    options = GenerationOptions(git.max_tokens, num_beams=git.num_beams)
+    captions = batcher.run(partial(generate_captions, captioner, options), images)
     if git.removes_words:
-        said = [replace(one, text=remove_writing(one.text)) for one in said]
-    return git.caption_annotations(said)
+        captions = [replace(caption, text=remove_writing(caption.text)) for caption in captions]
+    return git.caption_annotations(captions)
 
 
 def letterbox(image: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
-    """The image in the middle of a square, each margin in white or in the median color of the edge it touches."""
+    """The image centered in a square, each margin in white or in the median color of the edge next to it."""
     import numpy as np
 
     height, width = image.shape[:2]
@@ -123,8 +121,8 @@ def letterbox(image: np.ndarray, fill: Literal["edge", "white"]) -> np.ndarray:
     return square
 
 
-# The phrases in which textcaps models imagine writing, in parts. A writing is quoted (an open quote
-# goes on to the end), or a few words before the place where it stands or the end, or one word.
+# The phrases in which textcaps models imagine writing, in parts. The writing is quoted (an open quote goes to the
+# end), or a few words before the place that has it or before the end, or one word.
 _NOUN = r"(?:words?|letters?|names?|numbers?|text|phrase)(?:'s)?\b"
 _QUOTED = r"""(?:"[^"]*(?:"|$)|'(?:[^']|'(?=\w))*(?:'|$))"""
 _QUOTES = rf"\s*{_QUOTED}(?:(?: and|,(?: and)?) ?{_QUOTED})*"
@@ -143,7 +141,7 @@ PHRASES = tuple(
     for pattern in (
         rf"(?:\bwith a sign )?\bthat says\b(?:\s*['\"]?\s*the {_NOUN})?{_WRITING}?",
         rf"\bwith the {_NOUN}{_WRITING}?",
-        # After these two a letter can be one on paper: only with what makes it writing.
+        # After these two a letter can be one of paper: only with words that make it writing.
         rf"\b(?:has|and) the {_NOUN}(?:{_QUOTES}{_PLACE}?|{_WORD}{{0,6}}?{_PLACE}|\s*$)",
         rf"\b(?:(?:the|a) )?words?(?:{_QUOTES}|{_WORD}) on it\b",
     )
@@ -153,7 +151,7 @@ PHRASES = tuple(
 def remove_writing(caption: str) -> str:
     """The caption without phrases about writing, such as 'with the words "..." on it' or 'that says stop'.
 
-    A caption that has none comes back as it is.
+    A caption without any is returned unchanged.
     """
     rest = caption
     for phrase in PHRASES:
