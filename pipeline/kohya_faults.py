@@ -91,7 +91,7 @@ FAULTS: dict[str, FaultText] = {
     ),
     "image not read": FaultText(
         "warning",
-        "The image is not read: its extension is none of .png .jpg .jpeg .webp .bmp in all small or all capital letters.",
+        "The image is not read: its extension is not .png, .jpg, .jpeg, .webp or .bmp, in all small or all capitals.",
         "Rename or convert it.",
     ),
     "same name": FaultText(

@@ -17,7 +17,7 @@ def test_too_few_images_for_a_batch(tmp_path):
     aims = TrainingTargets(batch_size=4, repeats={TOKEN: 2})
     told = found(tmp_path, records, aims)["too few images for a batch"]
     assert (told.count, set(told.images), told.severity) == (2, {"raw/12.jpg", "raw/20.jpg"}, "warning")
-    assert told.message.startswith("An epoch shows 3 images of 640 x 384, and a batch holds 4: ")
+    assert told.message.startswith("640 x 384 has 3 images per epoch")
     assert found(tmp_path, records, TrainingTargets(batch_size=3, repeats={TOKEN: 2})) == {}
     assert found(tmp_path, records, TrainingTargets(batch_size=1)) == {}
 

@@ -66,7 +66,7 @@ def test_a_phrase_is_found_as_pythons_regular_expressions_find_it(phrase, pieces
 
 
 def test_a_cutter_forgets_when_it_knows_too_much(monkeypatch):
-    monkeypatch.setattr("pipeline.checks.caption_parts._KNOWN", 2)
+    monkeypatch.setattr("pipeline.checks.caption_parts._CACHED_WORDS", 2)
     cutter = CaptionSplitter()
     for letters in ("abc", "def", "ghi"):
         assert cutter(pa.array([", ".join(letters)])).tokens.tolist() == [5]

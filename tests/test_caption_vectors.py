@@ -64,7 +64,7 @@ def test_vectors_are_the_models_own_and_made_once(tmp_path, tiny, monkeypatch):
     rows, places = store.gather([caption_key(caption) for caption in captions])
     assert len(places) == len(WORDS) and np.abs(rows - theirs(tiny, captions)).max() < 1e-6
     assert told == [len(WORDS)], "each once; not the empty one, not regularization's"
-    monkeypatch.setattr(caption_vectors, "load_net", None)  # a second look loads no model
+    monkeypatch.setattr(caption_vectors, "load_clip", None)  # a second look loads no model
     keep(manifest, workspace, tiny)
     monkeypatch.undo()
     keep(written(workspace, tiny, [*records, good(30, caption="smthx, new")]), workspace, tiny, told)
@@ -80,7 +80,7 @@ def test_another_model_is_refused(tmp_path, tiny):
     with pytest.raises(PrepError, match="other-clip is not the model that prep tag clip used"):
         keep(manifest, workspace, other)
     bare = write_manifest(workspace.manifest("merge"), [], (HistoryStep("merge", 1, {}, "y"),))
-    with pytest.raises(PrepError, match="no vectors of the images are stored") as error:
+    with pytest.raises(PrepError, match="no CLIP vectors of the images") as error:
         keep(bare, workspace, tiny)
     assert error.value.hint == f"First: prep tag clip --model {tiny}; then: prep merge"
 
@@ -90,7 +90,7 @@ def test_numbers_that_are_none_are_never_kept(tmp_path, tiny):
     tensors = load_file(broken / "open_clip_model.safetensors")
     tensors["text_projection"][0, 0] = np.nan
     save_file(tensors, broken / "open_clip_model.safetensors")
-    with pytest.raises(PrepError, match="not numbers"):
+    with pytest.raises(PrepError, match="not finite"):
         keep(written(workspace, broken, [good(0)]), workspace, broken)
     assert not list(workspace.cache.rglob("*.safetensors"))
 

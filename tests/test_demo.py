@@ -19,7 +19,7 @@ def shown(tmp_path_factory):
     """A demo that trains for two steps: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "_LEARNED", {"steps": 2, "sample_steps": 2})
+        patch.setattr(demo, "_TRAINING", {"steps": 2, "sample_steps": 2})
         done = CliRunner().invoke(cli, ["demo", str(folder)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return folder, done.output
@@ -35,8 +35,8 @@ def test_every_stage_accounts_for_every_file(shown):
 
 def test_the_captions_are_the_triggers_and_what_else_is_seen(shown):
     folder, _ = shown
-    texts = [path.read_text("utf-8") for path in sorted((folder / "dataset").glob("*/*smith man/*.txt"))]
-    assert len(texts) > 20 and all(text.startswith("smith, ") for text in texts)
+    texts = [path.read_text("utf-8") for path in sorted((folder / "dataset").glob("*/*zmith man/*.txt"))]
+    assert len(texts) > 20 and all(text.startswith("zmith, ") for text in texts)
     said = {tag for text in texts for tag in text.split(", ")}
     assert {"forge", "flat color", "smile"} & said and not {"beard", "apron", "blue shirt"} & said
 
@@ -55,7 +55,7 @@ def test_it_ends_with_a_table_of_samples_and_where_everything_is(shown):
 def test_its_recipe_is_whole_and_an_earlier_demo_goes_on(shown):
     folder, _ = shown
     recipe = Recipe.read(folder / "prep.toml", ("crop", "augment", "tag", "merge", "build", "train"))
-    assert [subject.token for subject in recipe.subjects] == ["smith"]
+    assert [subject.token for subject in recipe.subjects] == ["zmith"]
     assert demo.create_demo(folder).root == folder.resolve()
 
 

@@ -171,7 +171,7 @@ def test_what_the_reader_does_to_pixels(made):
     for rule, name in names.items():
         assert found[rule].images == (f"10_smthx man/{name}",), rule
     assert found["image unreadable"].severity == "error"
-    assert set(found) - set(names) <= {"near-identical images"}
+    assert set(found) - set(names) <= {"near-duplicates"}
 
 
 def test_blurred_and_tiny_images(made):

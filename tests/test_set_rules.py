@@ -36,16 +36,14 @@ def test_a_copy_in_another_set_is_the_same_image(tmp_path, role):
 
 def test_near_duplicates_in_two_sets_and_in_one(tmp_path):
     told = found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=6)])
-    assert set(told) == {"near-identical in two sets"}
-    assert set(told["near-identical in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
+    assert set(told) == {"near-duplicates in two sets"}
+    assert set(told["near-duplicates in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
     assert found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=7)]) == {}
     told = found(tmp_path, [*SET, like(good(30, role="val"), SET[3])])
-    assert told["near-identical in two sets"].message == (
-        "An image in the training set looks like one in the validation set."
-    )
+    assert "validation set" in told["near-duplicates in two sets"].message
     told = found(tmp_path, [*SET, like(good(30), SET[3], bits=4)])
-    assert set(told) == {"near-identical images"}
-    assert set(told["near-identical images"].images) == {"raw/3.jpg", "raw/30.jpg"}
+    assert set(told) == {"near-duplicates"}
+    assert set(told["near-duplicates"].images) == {"raw/3.jpg", "raw/30.jpg"}
 
 
 def test_copies_of_an_image_are_no_duplicates_of_it(tmp_path):
@@ -58,15 +56,14 @@ def test_images_of_two_subjects_may_look_alike(tmp_path):
     assert found(tmp_path, [*SET, other, *more]) == {}
 
 
-def test_very_large_sets_say_what_was_not_looked_for(tmp_path, monkeypatch):
+def test_very_large_datasets_say_what_was_not_searched_for(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_arrays, "NEAR", ((5, 6), (20, 2)))
     monkeypatch.setattr("pipeline.checks.set_rules.NEAR", ((5, 6), (20, 2)))
     told = found(tmp_path, [*SET, like(good(30), SET[3], bits=3)])
-    assert [told[rule].message for rule in told] == [
-        "The set is large: images that differ in up to 2 bits were looked for as near-identical."
-    ]
+    assert set(told) == {"near-duplicates not searched"}
+    assert "more than 2 different bits" in told["near-duplicates not searched"].message
     told = found(tmp_path, [*SET, *(good(n) for n in range(12, 30))])
-    assert [told[rule].message for rule in told] == ["The set is large: no image was looked for as near-identical."]
+    assert "near-duplicates at all" in told["near-duplicates not searched"].message
 
 
 def test_captions_that_several_images_share(tmp_path):
@@ -83,9 +80,7 @@ def test_classes_of_both_sets(tmp_path):
     told = found(tmp_path, [*SET, *REG, prior(30, class_name="cat", caption="cat")])
     assert (told["class mismatch"].severity, told["class mismatch"].images) == ("error", ("raw/30.jpg",))
     told = found(tmp_path, [*(replace(one, class_name="woman") for one in SET[:6]), *SET[6:], *REG])
-    assert told["class without regularization"].message == (
-        "The class 'woman' has no regularization images, while others have."
-    )
+    assert "'woman'" in told["class without regularization"].message
     assert found(tmp_path, SET) == {}
 
 

@@ -27,9 +27,6 @@ def test_triggers(tmp_path, token, rules):
 
 def test_messages_explain(tmp_path):
     records = [replace(good(n), subject="smith", caption=f"smith, street {n}") for n in range(8)]
-    assert found(tmp_path, records)["trigger is a common word"].message == (
-        "'smith' is a whole word of CLIP's vocabulary (number 2,915 of 49,408 by how common): the model has an image "
-        "of it already, and training must overwrite that first."
-    )
+    assert "(number 2,915 of 49,408 by frequency)" in found(tmp_path, records)["trigger is a common word"].message
     records = [replace(good(n), subject="x7q9k2", caption=f"x7q9k2, street {n}") for n in range(8)]
-    assert "falls into 6 CLIP tokens (x, 7, q, 9, k, 2)" in found(tmp_path, records)["trigger splits badly"].message
+    assert "6 CLIP tokens (x, 7, q, 9, k, 2)" in found(tmp_path, records)["trigger splits badly"].message

@@ -1,1 +1,1 @@
-"""What can be wrong with a data set: rules that look, and findings that say so with the images and the fix."""
+"""Rules that find what is wrong with a dataset, and the findings that name the images and what to do."""

@@ -1,4 +1,4 @@
-"""The images that would be trained on, as Arrow columns: a page of rows at a time, whatever their number."""
+"""Reads a manifest's kept images as Arrow columns, a page of rows at a time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 
     from pipeline.manifest import Manifest
 
-_WANTED = (
+_COLUMNS = (
     "id", "subject", "class_name", "role", "caption", "dataset_path", "drop.reason",
-    "crop.upscale", "crop.cropped_fraction", "image.path", "image.width", "image.height", "image.pixel_sha256", "image.phash",
+    "crop.upscale", "crop.cropped_fraction", "image.path", "image.width", "image.height", "image.pixel_sha256",
+    "image.phash",
     "annotations.list.element.text", "annotations.list.element.kind", "annotations.list.element.score",
 )  # fmt: skip
-_FEW_WORDS = (  # columns whose words repeat: read as numbers and a list of the words
+_CATEGORICAL = (  # columns of few distinct words, read as Arrow dictionaries
     "subject", "class_name", "role", "annotations.list.element.text", "annotations.list.element.kind",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class RowPage:
-    """Some kept images of a set, column by column."""
+    """Some kept images of a dataset, as columns."""
 
-    rows: np.ndarray  # int64: where each stands in the set
+    rows: np.ndarray  # int64: their rows in the manifest
     batch: pa.RecordBatch
 
     def __len__(self) -> int:
@@ -52,18 +53,18 @@ class RowPage:
         return values
 
     def words(self, name: str) -> tuple[np.ndarray, list[str]]:
-        """A column of repeating words: the number of each row's word, and the words."""
+        """A categorical column: the index of each row's word, and the words."""
         return dictionary_codes(self.column(name))
 
     def equal(self, name: str, word: str) -> np.ndarray:
-        """Which rows of a column hold a word."""
-        numbers, words = self.words(name)
-        found: np.ndarray = numbers == (words.index(word) if word in words else -2)
-        return found
+        """The mask of rows whose value is a word."""
+        codes, words = self.words(name)
+        mask: np.ndarray = codes == (words.index(word) if word in words else -2)
+        return mask
 
 
 def read_pages(manifest: Manifest) -> Iterator[RowPage]:
-    """The kept images of a manifest; of build's those that it placed, which are all that is trained on.
+    """The kept images of a manifest; of build's manifest only those in the dataset.
 
     PrepError when the file is damaged.
     """
@@ -72,16 +73,16 @@ def read_pages(manifest: Manifest) -> Iterator[RowPage]:
 
     placed = any(step.stage == "build" for step in manifest.history)
     try:
-        with pq.ParquetFile(manifest.path, read_dictionary=list(_FEW_WORDS), pre_buffer=False) as file:
+        with pq.ParquetFile(manifest.path, read_dictionary=list(_CATEGORICAL), pre_buffer=False) as file:
             # Group by group: Arrow cannot yet join nested dictionaries of several groups in one batch.
-            groups = (file.read_row_group(n, columns=list(_WANTED)) for n in range(file.num_row_groups))
+            groups = (file.read_row_group(n, columns=list(_COLUMNS)) for n in range(file.num_row_groups))
             yield from kept_pages((batch for table in groups for batch in table.to_batches()), placed)
     except (pa.ArrowException, OSError) as error:
-        raise PrepError(f"{manifest.path} is damaged: {first_line(error)}.", "Delete it and run its stage again.") from None
+        raise PrepError(f"{manifest.path} is damaged: {first_line(error)}.", "Delete it, then: prep run") from None
 
 
 def kept_pages(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[RowPage]:
-    """Pages of the kept images in batches of records; only those with a place in the set if `placed`."""
+    """Pages of the kept images in batches of records; if `placed`, only those with a path in the dataset."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -98,18 +99,18 @@ def kept_pages(batches: Iterable[pa.RecordBatch], placed: bool) -> Iterator[RowP
 
 
 def read_columns(manifest: Manifest, rows: np.ndarray, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """What some columns say of the kept images in some rows, in ascending order."""
+    """The values of some columns for the kept images in some rows, in ascending order."""
     import numpy as np
 
-    found: list[tuple[str, ...]] = []
+    values: list[tuple[str, ...]] = []
     for page in read_pages(manifest):
         inside = np.flatnonzero(np.isin(page.rows, rows))
-        found += zip(*(page.column(name).take(inside).to_pylist() for name in columns), strict=True)
-    return found
+        values += zip(*(page.column(name).take(inside).to_pylist() for name in columns), strict=True)
+    return values
 
 
 def dictionary_codes(array: Any) -> tuple[np.ndarray, list[str]]:
-    """An Arrow array of words as numbers and the list of the words; null is the empty word."""
+    """An Arrow array of words as indices and the list of words; null is the empty word."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -120,10 +121,10 @@ def dictionary_codes(array: Any) -> tuple[np.ndarray, list[str]]:
 
 
 def image_names(manifest: Manifest, rows: list[int]) -> list[str]:
-    """What to call the records in some rows, in ascending order; reads only the row groups that hold them."""
+    """The names that findings give the images in some rows, in ascending order; reads only their row groups."""
     import pyarrow.parquet as pq
 
-    found: list[str] = []
+    names: list[str] = []
     with pq.ParquetFile(manifest.path) as file:
         start = 0
         for group in range(file.metadata.num_row_groups):
@@ -131,12 +132,12 @@ def image_names(manifest: Manifest, rows: list[int]) -> list[str]:
             inside = rows[bisect_left(rows, start) : bisect_left(rows, end)]
             if inside:
                 table = file.read_row_group(group, columns=["id", "source", "transform.kind"])
-                found += [_called(row) for row in table.take([at - start for at in inside]).to_pylist()]
+                names += [_image_name(row) for row in table.take([at - start for at in inside]).to_pylist()]
             start = end
-    return found
+    return names
 
 
-def _called(row: dict[str, Any]) -> str:
-    """An image by its source's path; a piece of a split source by its id as well, a copy of augment's not."""
+def _image_name(row: dict[str, Any]) -> str:
+    """The source's path, and for a piece of a split source its id; an augmented copy has its image's name."""
     piece = "-" in row["id"] and row["transform"] is None
     return f"{row['source']} ({row['id']})" if piece else str(row["source"])

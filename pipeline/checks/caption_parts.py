@@ -1,4 +1,4 @@
-"""Captions cut at their commas: each distinct piece is looked at once, however many captions have it."""
+"""Splits captions at commas, so that each distinct part is examined once, however many captions have it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-_KNOWN = 200_000  # words whose tokens are remembered from page to page: some 30 MB
-# Where CLIP's tokens end in any case. A digit is a token of its own, so numbers need not be remembered as words.
+_CACHED_WORDS = 200_000  # words whose token counts are cached: about 30 MB
+# Where CLIP's tokens always end. Each digit is one token, so numbers need not be cached as words.
 _BREAKS = r"[\s\p{Z}0-9]+"
-_SIGN_LAST = r"[^\s\p{Z}\p{L}\p{N}]$"
+_ENDS_WITH_PUNCTUATION = r"[^\s\p{Z}\p{L}\p{N}]$"
 _WORD = re.compile(r"\w+")
 _PEOPLE = r"^((?:[2-9]|1\d)\+?(?:girls|boys|others)|multiple .*|couple|crowd|everyone|group image)$"
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionParts:
-    """The pieces of a page's captions: one entry of `rows` and `codes` for each piece of each caption."""
+    """The parts of a page's captions: one entry of `rows` and `codes` for each part of each caption."""
 
     rows: np.ndarray  # int64, ascending: which caption of the page
-    codes: np.ndarray  # which of `plains`
-    tokens: np.ndarray  # int64: CLIP's of each caption
-    texts: pa.Array  # the distinct pieces, as `plain` spells them
+    codes: np.ndarray  # which of `texts`
+    tokens: np.ndarray  # int64: number of CLIP tokens of each caption
+    texts: pa.Array  # the distinct parts, as pipeline.tag_text.normalize_tag spells them
 
     def contains(self, phrase: str) -> np.ndarray:
-        """For each distinct piece whether it holds a phrase: all of it, as whole words."""
+        """For each distinct part whether it contains a phrase, as whole words."""
         import numpy as np
         import pyarrow.compute as pc
 
         wanted = normalize_tag(phrase)
-        if not _WORD.search(wanted):  # a face such as ^_^ has no words: only the piece itself is it
+        if not _WORD.search(wanted):  # a kaomoji such as ^_^ has no words: the part must equal it
             found: np.ndarray = pc.equal(self.texts, wanted).to_numpy(zero_copy_only=False)
             return found
         found = pc.match_substring(self.texts, wanted).to_numpy(zero_copy_only=False)
@@ -47,14 +47,14 @@ class CaptionParts:
         return found
 
     def several_people(self) -> np.ndarray:
-        """For each distinct piece whether it says that there are several people."""
+        """For each distinct part whether it names several people."""
         import pyarrow.compute as pc
 
         found: np.ndarray = pc.match_substring_regex(self.texts, _PEOPLE).to_numpy(zero_copy_only=False)
         return found
 
     def captions_with(self, chosen: np.ndarray, count: int) -> np.ndarray:
-        """For each of `count` captions whether it has one of the chosen distinct pieces."""
+        """For each of `count` captions whether it has one of the chosen distinct parts."""
         import numpy as np
 
         found = np.zeros(count, bool)
@@ -62,7 +62,7 @@ class CaptionParts:
         return found
 
     def pairs(self) -> np.ndarray:
-        """Each piece of each caption as one number, row * len(plains) + code, in ascending order; repeated as it is."""
+        """Each part of each caption as one integer, row * len(texts) + code, ascending and with repeats."""
         import numpy as np
 
         return np.sort(self.rows * len(self.texts) + self.codes)
@@ -70,15 +70,15 @@ class CaptionParts:
 
 @dataclass(slots=True)
 class CaptionSplitter:
-    """Cuts captions into pieces, and remembers how many tokens words have."""
+    """Splits captions into parts; caches the token counts of words."""
 
     lengths: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, captions: pa.Array) -> CaptionParts:
-        """The pieces of some captions, at ', '."""
+        """The parts of some captions, split at ', '."""
         import pyarrow.compute as pc
 
-        if len(self.lengths) > _KNOWN:
+        if len(self.lengths) > _CACHED_WORDS:
             self.lengths.clear()
         lists = pc.split_pattern(pc.fill_null(captions, ""), ", ")
         encoded = pc.dictionary_encode(pc.list_flatten(lists))
@@ -88,23 +88,23 @@ class CaptionSplitter:
         tokens = self._tokens(encoded.dictionary, rows, codes, len(captions))
         return CaptionParts(rows, spelled.indices.to_numpy(zero_copy_only=False)[codes], tokens, spelled.dictionary)
 
-    def _tokens(self, pieces: pa.Array, rows: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
-        """CLIP's tokens of each of `count` captions: those of its pieces, each but the last with its comma.
+    def _tokens(self, parts: pa.Array, rows: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+        """The number of CLIP tokens of each of `count` captions: those of its parts, all but the last with a comma.
 
-        The comma is one token more, unless the piece ends with a sign that it may merge with.
+        A comma is one more token, unless the part ends with punctuation that it may merge with.
         """
         import numpy as np
         import pyarrow.compute as pc
 
-        alone = self._counts(pieces)
+        alone = self._counts(parts)
         before = alone + 1
-        signs = np.flatnonzero(pc.match_substring_regex(pieces, _SIGN_LAST).to_numpy(zero_copy_only=False))
-        before[signs] = self._counts(pc.binary_join_element_wise(pieces.take(signs), ",", ""))
+        signs = np.flatnonzero(pc.match_substring_regex(parts, _ENDS_WITH_PUNCTUATION).to_numpy(zero_copy_only=False))
+        before[signs] = self._counts(pc.binary_join_element_wise(parts.take(signs), ",", ""))
         last = np.append(rows[1:] != rows[:-1], True) if len(rows) else np.zeros(0, bool)
         return np.bincount(rows, np.where(last, alone[codes], before[codes]), count).astype(np.int64)
 
     def _counts(self, texts: pa.Array) -> np.ndarray:
-        """CLIP's tokens of each text: its digits, and those of the words between; words are few, sentences are not."""
+        """The number of CLIP tokens of each text: its digits, and those of its words."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -122,5 +122,5 @@ class CaptionSplitter:
 
 
 def _escaped(text: str) -> str:
-    """`text` as RE2 reads it literally; re.escape also escapes what RE2 then refuses, such as a space."""
+    """`text` as a literal for RE2, which refuses some of re.escape's escapes, such as that of a space."""
     return "".join(f"\\{sign}" if sign in r"\.+*?()|[]{}^$" else sign for sign in text)

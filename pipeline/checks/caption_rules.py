@@ -1,7 +1,8 @@
-"""What is wrong with captions, one at a time: empty, without the trigger, too long, misread."""
+"""Rules about single captions: empty, without the trigger, too long, misread by the trainer."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -12,112 +13,129 @@ from pipeline.tag_text import escape_control
 if TYPE_CHECKING:
     import numpy as np
 
+_LONGEST_PROMPT = 225  # tokens that prep train can read, in three windows of CLIP
+
 
 def empty(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
-    """Captions of nothing but spaces."""
+    """Captions without a visible character."""
     import pyarrow.compute as pc
 
-    bare = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(page.columns.column("caption"), "")), "")
+    trimmed = pc.utf8_trim_whitespace(pc.fill_null(page.columns.column("caption"), ""))
     yield RawFinding(
         "error",
         "empty caption",
-        "The caption is empty: kohya's trainer stops at it, prep's shows the folder's name to the model instead.",
+        "The caption is empty: prep train uses the folder's name instead, kohya's trainer no text at all.",
         'Write one: prep edit NAME --set "..."; or leave the image out: prep edit NAME --drop',
-        page.columns.rows[bare.to_numpy(zero_copy_only=False)],
+        page.columns.rows[pc.equal(trimmed, "").to_numpy(zero_copy_only=False)],
     )
 
 
 def trigger_missing(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
     """Captions of a subject's images that do not name it."""
     subjects, tokens = page.columns.words("subject")
-    shown = ~page.columns.equal("role", "reg")
+    trained = ~page.columns.equal("role", "reg")
     for number, token in enumerate(tokens):
         if token and context.expects_trigger:
-            mine = shown & (subjects == number)
+            own = trained & (subjects == number)
+            where = f"subject:{_term(token)} NOT role:reg NOT caption:{_term(token)}"
             yield RawFinding(
                 "error",
                 "trigger missing",
-                f"The caption does not name {escape_control(token)!r}, so what the image shows is bound to other words.",
-                f'prep edit NAME --add "{escape_control(token)}"',
-                page.columns.rows[mine & ~_naming(page, token)],
+                f"The caption does not contain the trigger {escape_control(token)!r}, so the model learns the subject "
+                "with other words.",
+                f"prep edit --filter {_shell(where)} --add {_shell(token)}",
+                page.columns.rows[own & ~_captions_naming(page, token)],
             )
 
 
 def subject_in_regularization(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
-    """Regularization captions that name a subject: they teach the model that anybody is the subject."""
-    prior = page.columns.equal("role", "reg")
-    for token in sorted(context.subjects) if prior.any() else ():
+    """Regularization captions that name a subject."""
+    regularization = page.columns.equal("role", "reg")
+    for token in sorted(context.subjects) if regularization.any() else ():
         yield RawFinding(
             "error",
             "subject in regularization",
-            f"A regularization image's caption names {escape_control(token)!r}: the model would learn that others are it.",
-            f'prep edit NAME --remove "{escape_control(token)}", or take the image out of the folder',
-            page.columns.rows[prior & _naming(page, token)],
+            f"The caption of a regularization image contains the trigger {escape_control(token)!r}: the model learns "
+            "that other members of the class are the subject.",
+            f"prep edit --filter {_shell(f'role:reg caption:{_term(token)}')} --remove {_shell(token)}",
+            page.columns.rows[regularization & _captions_naming(page, token)],
         )
 
 
 def class_missing(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
-    """Regularization captions without the class that they should keep."""
-    prior = page.columns.equal("role", "reg")
+    """Regularization captions without their class."""
+    regularization = page.columns.equal("role", "reg")
     classes, names = page.columns.words("class_name")
-    for number, name in enumerate(names) if prior.any() else ():
+    for number, name in enumerate(names) if regularization.any() else ():
         if name:
+            where = f"role:reg class:{_term(name)} NOT caption:{_term(name)}"
             yield RawFinding(
                 "warning",
                 "class missing",
-                f"A regularization image's caption does not name its class, {escape_control(name)!r}: "
-                "it keeps the model from forgetting something else.",
-                f'prep edit NAME --add "{escape_control(name)}"',
-                page.columns.rows[prior & (classes == number) & ~_naming(page, name)],
+                f"The caption of a regularization image does not contain its class {escape_control(name)!r}: it "
+                "preserves something else.",
+                f"prep edit --filter {_shell(where)} --add {_shell(name)}",
+                page.columns.rows[regularization & (classes == number) & ~_captions_naming(page, name)],
             )
 
 
 def too_long(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
-    """Captions of more tokens than the model is told."""
+    """Captions of more tokens than the text encoder is given."""
     limit = context.targets.max_tokens
-    longer = "" if limit >= 225 else f"; or let training read more: --max-token-length {limit + 75}"
+    longer = "" if limit >= _LONGEST_PROMPT else f"; or train with a longer prompt: --max-token-length {limit + 75}"
     yield RawFinding(
         "warning",
         "caption too long",
-        f"The caption has more than {limit} CLIP tokens; the model never sees its end.",
+        f"The caption has more than {limit} CLIP tokens; training cuts off the rest.",
         f"prep merge --max-tokens {limit}{longer}",
         page.columns.rows[page.parts.tokens > limit],
     )
 
 
 def absorbed_still_there(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
-    """Captions that say what the trigger alone shall stand for."""
+    """Captions that contain a tag that the trigger absorbs."""
     subjects, tokens = page.columns.words("subject")
     for number, token in enumerate(tokens):
-        mine = subjects == number
+        own = subjects == number
         for tag in sorted(context.absorbed.get(token, ())):
-            said = page.parts.captions_with(page.parts.contains(tag), len(page.columns))
+            named = page.parts.captions_with(page.parts.contains(tag), len(page.columns))
+            where = f"subject:{_term(token)} caption:{_term(tag)}"
             yield RawFinding(
                 "warning",
                 "absorbed tag still there",
-                f"{escape_control(tag)!r} is absorbed into {escape_control(token)!r}, and yet the caption says it: "
-                "the feature stays bound to the word.",
-                f"A sentence or an edit brought it in: prep edit NAME --replace {_quoted(tag)} '...'",
-                page.columns.rows[mine & said],
+                f"The caption contains {escape_control(tag)!r}, which {escape_control(token)!r} absorbs: the model "
+                "learns the feature with that tag instead of the trigger.",
+                "A sentence or an edit added it. To reword: "
+                f"prep edit --filter {_shell(where)} --replace {_shell(tag)} NEW",
+                page.columns.rows[own & named],
             )
 
 
-def second_line(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
-    """Captions of several lines, or with signs that nobody sees."""
+def misread(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
+    """Captions of several lines, with invisible characters, or with an unused keep-tokens separator."""
     import pyarrow.compute as pc
 
     caption = page.columns.column("caption")
     for pattern, message in (
-        (r"[^\s][\r\n]+\s*[^\s]", "The caption has a second line: kohya's reader ignores it."),
+        (
+            r"[^\s][\r\n]+\s*[^\s]",
+            "The caption has more than one line: only the first is trained on, unless wildcards are on.",
+        ),
         (
             r"[\x{feff}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}\x00-\x08\x0e-\x1f\x7f]",
-            "The caption holds signs that nobody sees (a byte order mark, zero-width or control characters): "
-            "the model reads them as tokens.",
+            "The caption has invisible characters (a byte order mark, zero-width or control characters), which the "
+            "model reads as tokens.",
         ),
-        (r"\|\|\|", "The caption holds '|||', and training is not told that this ends the part that stays in place."),
+        (
+            r"\|\|\|",
+            "The caption contains '|||', but training is not told to end the fixed tags there: "
+            'set keep_separator = "|||" under [train] in prep.toml.',
+        ),
     )[: 2 if context.targets.keep_separator == "|||" else 3]:
-        found = pc.fill_null(pc.match_substring_regex(caption, pattern), False).to_numpy(zero_copy_only=False)
-        yield RawFinding("warning", "caption misread", message, 'prep edit NAME --set "..."', page.columns.rows[found])
+        matches = pc.fill_null(pc.match_substring_regex(caption, pattern), False).to_numpy(zero_copy_only=False)
+        yield RawFinding(
+            "warning", "caption misread", message, 'prep edit NAME --set "..."', page.columns.rows[matches]
+        )
 
 
 def untidy(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
@@ -125,40 +143,46 @@ def untidy(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
     import numpy as np
     import pyarrow.compute as pc
 
-    chunks, count = page.parts, len(page.columns)
-    some = np.bincount(chunks.rows, minlength=count) > 1
-    bare = pc.equal(pc.ascii_trim(chunks.texts, ","), "").to_numpy(zero_copy_only=False)
-    hollow = chunks.captions_with(bare, count)
-    pairs = chunks.pairs()
-    twice = np.zeros(count, bool)
-    twice[pairs[1:][pairs[1:] == pairs[:-1]] // max(1, len(chunks.texts))] = True
+    parts, count = page.parts, len(page.columns)
+    several_tags = np.bincount(parts.rows, minlength=count) > 1
+    empty_parts = pc.equal(pc.ascii_trim(parts.texts, ","), "").to_numpy(zero_copy_only=False)
+    with_empty = parts.captions_with(empty_parts, count)
+    pairs = parts.pairs()
+    repeated = np.zeros(count, bool)
+    repeated[pairs[1:][pairs[1:] == pairs[:-1]] // max(1, len(parts.texts))] = True
     for rows, message in (
-        (hollow & some, "The caption has an empty tag: two commas with nothing between, or one at an end."),
-        (twice & ~hollow, "The caption says the same tag twice."),
+        (with_empty & several_tags, "The caption has an empty tag: two commas in a row, or one at an end."),
+        (repeated & ~with_empty, "The caption has the same tag twice."),
     ):
         yield RawFinding("note", "untidy caption", message, 'prep edit NAME --set "..."', page.columns.rows[rows])
 
 
-def _naming(page: CaptionPage, phrase: str) -> np.ndarray:
-    """Which captions hold a phrase as whole words."""
+def _captions_naming(page: CaptionPage, phrase: str) -> np.ndarray:
+    """Which captions contain a phrase as whole words."""
     import pyarrow.compute as pc
 
     if "," not in phrase:
         return page.parts.captions_with(page.parts.contains(phrase), len(page.columns))
-    found = pc.match_substring(page.columns.column("caption"), phrase, ignore_case=True)  # it lies in several pieces
-    result: np.ndarray = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    matches = pc.match_substring(page.columns.column("caption"), phrase, ignore_case=True)  # it spans several parts
+    result: np.ndarray = pc.fill_null(matches, False).to_numpy(zero_copy_only=False)
     return result
 
 
-def _quoted(text: str) -> str:
-    return "'" + escape_control(text).replace("'", "") + "'"
+def _term(text: str) -> str:
+    """A text as a filter reads it after a colon."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return text if text.isalnum() else f'"{escaped}"'
+
+
+def _shell(text: str) -> str:
+    return escape_control(shlex.quote(text))
 
 
 RULES: tuple[Callable[[CaptionPage, RuleContext], Iterator[RawFinding]], ...] = (
     empty,
     trigger_missing,
     subject_in_regularization,
-    second_line,
+    misread,
     class_missing,
     absorbed_still_there,
     too_long,

@@ -1,4 +1,4 @@
-"""All rules over one set: a single pass over its manifest, then over its arrays; findings come worst first."""
+"""Applies all rules to a dataset: to captions while its manifest is read, then to the arrays; findings worst first."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("prep")
 
-CAPTION_RULES = caption_rules.RULES  # about one caption each
-SET_RULES = (  # about the set as a whole, in the order in which people should hear of it
+CAPTION_RULES = (*caption_rules.RULES,)  # about one caption each
+SET_RULES = (  # about the dataset as a whole, in the order in which findings of one severity are shown
     *set_rules.RULES,
     *contradiction_rules.RULES,
     *trigger_rules.RULES,
@@ -45,21 +45,21 @@ SET_RULES = (  # about the set as a whole, in the order in which people should h
 def check(
     manifest: Manifest, workspace: Workspace, targets: TrainingTargets | None = None, report: ProgressFn | None = None
 ) -> Iterator[Finding]:
-    """What is wrong with what a manifest would have trained, worst first.
+    """What is wrong with the dataset of a manifest, worst first.
 
-    With `report`, images that no tagger measured are opened and measured once, which is remembered; without it
-    only what is recorded counts. Vectors that CLIP gave are read where they are stored, never made. PrepError when
-    the manifest or the merge plan is damaged.
+    With `report`, images that no tagger measured are opened and measured, and the measures cached; without it,
+    only recorded measures count. Stored CLIP vectors are read; none are computed. PrepError when the manifest or the
+    merge plan is damaged.
     """
     context, collector = build_context(manifest, workspace, targets or TrainingTargets()), FindingCollector()
     arrays = load_arrays(apply_caption_rules(read_pages(manifest), context, collector), context.targets.repeats)
     if arrays is None:
         collector.add(
-            [RawFinding("error", "no images", "There is no image to train on.", "prep status says what is to do")]
+            [RawFinding("error", "no images", "There is no image to train on.", "See what is to do: prep status")]
         )
     else:
         if report is not None:
-            collector.add(_gone(manifest, workspace))
+            collector.add(_missing_images(manifest, workspace))
             arrays = measure_missing(arrays, manifest, workspace, report)
         collector.add(apply_set_rules(arrays, context))
         collector.add(vector_rules.apply_vector_rules(arrays, manifest, workspace))
@@ -67,22 +67,23 @@ def check(
 
 
 def raise_on_errors(findings: Iterable[Finding]) -> None:
-    """Raise PrepError when there are errors; say on standard error that there are warnings."""
-    found = list(findings)
-    errors = [finding for finding in found if finding.severity == "error"]
+    """Raise PrepError when there are errors; log how many warnings there are."""
+    findings = list(findings)
+    errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
-        told = ", ".join(f"{one.rule} ({one.count:,})" if one.count else one.rule for one in errors)
+        rules = ", ".join(f"{error.rule} ({error.count:,})" if error.count else error.rule for error in errors)
         raise PrepError(
-            f"The data set should not be trained on: {told}.", "See: prep check; or train all the same: --skip-checks"
+            f"The dataset should not be trained on: {rules}.",
+            "See them: prep check; to train anyway, add: --skip-checks",
         )
-    if warned := sum(finding.severity == "warning" for finding in found):
-        log.warning("prep check has %d warning%s about the data set", warned, "s" if warned > 1 else "")
+    if warnings := sum(finding.severity == "warning" for finding in findings):
+        log.warning("prep check has %d warning%s about the dataset", warnings, "s" if warnings > 1 else "")
 
 
 def apply_caption_rules(
     pages: Iterable[RowPage], context: RuleContext, collector: FindingCollector
 ) -> Iterator[tuple[CaptionPage, np.ndarray]]:
-    """Pages and what their captions say of features, after the rules about captions have seen them."""
+    """Apply the rules about captions; yields each page with the values that its captions name."""
     split = CaptionSplitter()
     for columns in pages:
         page = CaptionPage(columns, split(columns.column("caption")))
@@ -92,12 +93,14 @@ def apply_caption_rules(
 
 
 def apply_set_rules(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """What the rules about the whole set say."""
+    """The findings of the rules about the dataset as a whole."""
     for rule in SET_RULES:
         yield from rule(arrays, context)
 
 
-def _gone(manifest: Manifest, workspace: Workspace) -> Iterator[RawFinding]:
+def _missing_images(manifest: Manifest, workspace: Workspace) -> Iterator[RawFinding]:
     if count := manifest.missing_images(workspace):
-        word = "image" if count == 1 else "images"
-        yield RawFinding("error", "images gone", f"{count:,} {word} of the set not found in images/.", "prep run")
+        what = "image is" if count == 1 else "images are"
+        yield RawFinding(
+            "error", "images missing", f"{count:,} {what} missing in images/.", "Make them again: prep run"
+        )

@@ -1,4 +1,4 @@
-"""What captions contradict: two hair colors in one, or different ones under images that look the same."""
+"""Rules about contradictions: two hair colors in one caption, or different ones for near-duplicate images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SEVERAL = -1  # the caption names more than one value
 
 @functools.cache
 def exclusive_groups() -> Mapping[str, Mapping[str, int]]:
-    """By exclusive group the number, from 1, of each value; one that implies another, as very long hair, shares it."""
-    kinds = read_taxonomy()
-    return {group: _numbered(sorted(values), kinds) for group, values in sorted(kinds.exclusive.items())}
+    """By exclusive group the number, from 1, of each value; values that imply each other share one."""
+    taxonomy = read_taxonomy()
+    return {group: _numbered(sorted(values), taxonomy) for group, values in sorted(taxonomy.exclusive.items())}
 
 
 def named_values(page: CaptionPage) -> np.ndarray:
@@ -34,48 +34,48 @@ def named_values(page: CaptionPage) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    chunks, count = page.parts, len(page.columns)
+    parts, count = page.parts, len(page.columns)
     found = np.zeros((count, len(exclusive_groups())), np.int8)
     tags, places = _values()
-    at = pc.fill_null(pc.index_in(chunks.texts, pa.array(tags)), len(tags)).to_numpy(zero_copy_only=False)
-    named = np.flatnonzero((at < len(tags))[chunks.codes])
-    rows, (columns, numbers) = chunks.rows[named], places[at[chunks.codes[named]]].T
+    at = pc.fill_null(pc.index_in(parts.texts, pa.array(tags)), len(tags)).to_numpy(zero_copy_only=False)
+    named = np.flatnonzero((at < len(tags))[parts.codes])
+    rows, (columns, numbers) = parts.rows[named], places[at[parts.codes[named]]].T
     for column in range(found.shape[1]):
         mine, values = rows[columns == column], numbers[columns == column]
         found[mine, column] = values
         found[mine[found[mine, column] != values], column] = SEVERAL  # another value was written over this one
-    found[chunks.captions_with(chunks.several_people(), count)] = 0
+    found[parts.captions_with(parts.several_people(), count)] = 0
     return found
 
 
 def in_one_caption(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Captions of one person that name two values of what one person has once."""
+    """Captions of one person that name two values of an exclusive group, such as two hair colors."""
     for column, group in enumerate(exclusive_groups()):
         yield RawFinding(
             "warning",
             "contradiction",
             f"The caption names more than one {group}.",
-            "Take out what the image does not show: prep edit NAME --remove TAG",
+            "Remove what the image does not show: prep edit NAME --remove TAG",
             arrays.rows[arrays.named_values[:, column] == SEVERAL],
         )
 
 
 def between_images(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Near-identical images, and copies of one, whose captions name different values."""
+    """Near-duplicates, and copies of one image, whose captions name different values."""
     import numpy as np
 
     chosen = ~arrays.with_role("reg")
     for column, group in enumerate(exclusive_groups()):
-        said = np.flatnonzero(chosen & (arrays.named_values[:, column] > 0))
-        differing = np.zeros(len(said), bool)
-        for kin in (arrays.duplicate_group[said], arrays.root_hash[said]):
-            differing |= mixed_keys(kin, arrays.named_values[said, column])
+        naming = np.flatnonzero(chosen & (arrays.named_values[:, column] > 0))
+        differing = np.zeros(len(naming), bool)
+        for key in (arrays.duplicate_group[naming], arrays.root_hash[naming]):
+            differing |= mixed_keys(key, arrays.named_values[naming, column])
         yield RawFinding(
             "warning",
             "contradiction",
-            f"The captions of near-identical images, or of one and its copies, name a different {group}.",
-            "See which is right and mend the others: prep edit NAME --replace WRONG RIGHT",
-            arrays.rows[said[differing]],
+            f"The captions of near-duplicates, or of an image and its copies, name a different {group}.",
+            "See which is right, and correct the others: prep edit NAME --replace WRONG RIGHT",
+            arrays.rows[naming[differing]],
         )
 
 
@@ -90,13 +90,15 @@ def _values() -> tuple[list[str], np.ndarray]:
     return list(known), np.array(list(known.values()), np.int8)
 
 
-def _numbered(values: list[str], kinds: TagTaxonomy) -> dict[str, int]:
+def _numbered(values: list[str], taxonomy: TagTaxonomy) -> dict[str, int]:
     """Values linked by an implication get the number of the first of them."""
     numbers: dict[str, int] = {}
     for number, value in enumerate(values, 1):
-        kin = {value} | {other for other in values if value in kinds.parents(other) or other in kinds.parents(value)}
-        known = [numbers[other] for other in values if other in kin and other in numbers]
-        numbers |= dict.fromkeys(kin, min(known, default=number))
+        related = {value} | {
+            other for other in values if value in taxonomy.parents(other) or other in taxonomy.parents(value)
+        }
+        known = [numbers[other] for other in values if other in related and other in numbers]
+        numbers |= dict.fromkeys(related, min(known, default=number))
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""Sharpness and backgrounds of images that no tagger measured: opened once in threads, remembered by content."""
+"""Measures sharpness and background of images that no tagger measured; caches the measures by pixel content."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from taggers.basic import background_tags, color_table, measured_image, sharpnes
 if TYPE_CHECKING:
     import numpy as np
 
-_AT_ONCE = 64  # images in work
-_SAVE_EVERY = 2_000  # images whose measures a crash may lose
+_BATCH = 64  # images in work
+_SAVE_EVERY = 2_000  # images; a crash loses at most the measures of these
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMeasure:
-    """What was measured of one image."""
+    """The measures of one image."""
 
-    sharpness: float | None  # 0 to 1; None: without contrast there is nothing to measure
-    background: str = ""  # 'white background', where the background is plain
+    sharpness: float | None  # 0 to 1; None for an image without contrast
+    background: str = ""  # such as 'white background'; empty unless it is plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +44,33 @@ class CachedMeasure:
     background: str
 
 
-def measure_missing(arrays: DatasetArrays, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> DatasetArrays:
-    """The arrays with the measures of all images that had none; those that cannot be opened go without."""
+def measure_missing(
+    arrays: DatasetArrays, manifest: Manifest, workspace: Workspace, report: ProgressFn
+) -> DatasetArrays:
+    """The arrays with the measures of all images that had none, except those that cannot be opened."""
     import numpy as np
 
     unknown = np.isnan(arrays.sharpness)
     if not unknown.any():
         return arrays
-    known = _remembered(_memory(workspace))
+    known = _read_cache(_cache_file(workspace))
     places = read_columns(manifest, arrays.rows[unknown], ("image.path", "image.pixel_sha256"))
     missing = {pixels: path for path, pixels in places if pixels not in known}
     for done, (pixels, measure) in enumerate(_measured(missing, workspace), 1):
         known[pixels] = measure
         report(done, len(missing))
         if done % _SAVE_EVERY == 0:
-            _remember(_memory(workspace), known)
+            _write_cache(_cache_file(workspace), known)
     if missing:
-        _remember(_memory(workspace), known)
-    found = [known.get(pixels, ImageMeasure(None)) for _, pixels in places]
+        _write_cache(_cache_file(workspace), known)
+    measures = [known.get(pixels, ImageMeasure(None)) for _, pixels in places]
     sharp, scenes = arrays.sharpness.copy(), Counter(arrays.backgrounds)
-    sharp[unknown] = [np.nan if one.sharpness is None else one.sharpness for one in found]
-    said = {who for who, _ in arrays.backgrounds}  # subjects whose backgrounds a tagger has named
+    sharp[unknown] = [np.nan if one.sharpness is None else one.sharpness for one in measures]
+    tagged = {subject for subject, _ in arrays.backgrounds}  # subjects whose backgrounds a tagger named
     scenes.update(
-        (int(who), one.background)
-        for who, one in zip(arrays.subject[unknown], found, strict=True)
-        if one.background and int(who) not in said
+        (int(subject), one.background)
+        for subject, one in zip(arrays.subject[unknown], measures, strict=True)
+        if one.background and int(subject) not in tagged
     )
     return replace(arrays, sharpness=sharp, backgrounds=dict(scenes))
 
@@ -81,26 +83,26 @@ def measure(rgb: np.ndarray, table: np.ndarray) -> ImageMeasure:
 
 
 def _measured(missing: dict[str, str], workspace: Workspace) -> Iterator[tuple[str, ImageMeasure]]:
-    """Each image's measures, some at a time; an image that cannot be opened is left out."""
+    """The measures of each image that can be opened."""
     table, waiting = color_table(), iter(missing.items())
 
     def work(entry: tuple[str, str]) -> tuple[str, ImageMeasure] | None:
         try:
             return entry[0], measure(load_rgb(workspace.path(entry[1])), table)
-        except OSError:  # gone or damaged: the rule about images that are gone says so
+        except OSError:  # missing or damaged: another rule reports it
             return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while some := list(itertools.islice(waiting, _AT_ONCE)):
-            yield from filter(None, pool.map(work, some))
+        while batch := list(itertools.islice(waiting, _BATCH)):
+            yield from filter(None, pool.map(work, batch))
 
 
-def _memory(workspace: Workspace) -> Path:
+def _cache_file(workspace: Workspace) -> Path:
     return workspace.cache / "measures.parquet"
 
 
-def _remembered(path: Path) -> dict[str, ImageMeasure]:
-    """What earlier checks measured; an unreadable file is worth no more than none."""
+def _read_cache(path: Path) -> dict[str, ImageMeasure]:
+    """The measures of earlier checks; none if the cache cannot be read."""
     import pyarrow as pa
 
     try:
@@ -110,5 +112,5 @@ def _remembered(path: Path) -> dict[str, ImageMeasure]:
     return {row.pixel_sha256: ImageMeasure(row.sharpness, row.background) for row in rows}
 
 
-def _remember(path: Path, known: dict[str, ImageMeasure]) -> None:
+def _write_cache(path: Path, known: dict[str, ImageMeasure]) -> None:
     write_rows(path, [CachedMeasure(key, one.sharpness, one.background) for key, one in known.items()], CachedMeasure)

@@ -1,4 +1,4 @@
-"""What is wrong with images: cut hard, enlarged, blurred, tiny, always before the same background; gone."""
+"""Rules about images: cropped hard, enlarged, blurred, tiny, always with the same background."""
 
 from __future__ import annotations
 
@@ -9,77 +9,78 @@ from pipeline.checks.finding import RawFinding
 from pipeline.checks.rule_context import RuleContext
 from pipeline.tag_text import escape_control
 
-LOST = 0.4  # share of an image cut away from which on what it showed may be gone; a square of 3:2 costs 0.33
-ENLARGED = 1.25  # times from which on enlarging is seen as softness
-BLURRED = 0.5  # sharpness as taggers/basic.py defines it: photographs in focus have 0.9, blurred ones less than this
+LOST = 0.4  # cropped fraction above which the subject may be cut off; a square crop of 3:2 costs 0.33
+ENLARGED = 1.25  # upscale factor above which the softness is visible
+BLURRED = 0.5  # sharpness as taggers/basic.py measures it: 0.9 in focus, less than this when blurred
 TINY = 256  # pixels of the shorter side; Stable Diffusion 1.x was made for 512
-ALWAYS = 0.9  # share of a subject's images with one background from which on it is learned with the subject
-ENOUGH = 5  # images of which it makes sense to ask that
+ALWAYS = 0.9  # share of a subject's images with one background from which it is learned with the subject
+ENOUGH = 5  # images below which that share says nothing
 
 
-def cut_hard(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Images of which much was cut away."""
+def heavy_crop(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
+    """Images of which a large part was cropped."""
     yield RawFinding(
         "warning",
         "heavy crop loss",
-        f"More than {LOST:.0%} of the image was cut away.",
-        "Look at it (prep preview crop); choose the part yourself: prep crop --box NAME=L,T,W,H, or allow more shapes",
+        f"More than {LOST:.0%} of the image was cropped.",
+        "See it: prep preview crop; choose the crop box: prep crop --box NAME=LEFT,TOP,WIDTH,HEIGHT",
         arrays.rows[arrays.cropped_fraction > LOST],
     )
 
 
 def enlarged(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Images that were too small for their size."""
+    """Images that were upscaled to their size."""
     yield RawFinding(
         "warning",
         "enlarged",
         f"The image was enlarged more than {ENLARGED:g} times: the model learns its softness.",
-        "Find a larger one; lower --max-upscale, or train at a smaller --resolution",
+        "Use a larger image, or crop to a smaller size: prep crop --resolution 512",
         arrays.rows[arrays.upscale > ENLARGED],
     )
 
 
 def tiny(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Images with hardly a pixel."""
+    """Images of very few pixels."""
     import numpy as np
 
     side = np.minimum(arrays.width, arrays.height)
     yield RawFinding(
         "warning",
         "tiny image",
-        f"The image's shorter side has less than {TINY} pixels; Stable Diffusion was made for 512.",
-        "Find a larger one, or crop at a higher --resolution",
+        f"The image's shorter side has fewer than {TINY} pixels; Stable Diffusion 1.x was trained at 512.",
+        "Use a larger image, or crop to a larger size: prep crop --resolution 512",
         arrays.rows[(side > 0) & (side < TINY)],
     )
 
 
 def blurred(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Images whose sharpest parts are soft; what nobody measured is not judged."""
+    """Images whose sharpest parts are soft, among those that were measured."""
     yield RawFinding(
         "warning",
         "blurred image",
-        "The image is blurred, even where it is sharpest.",
+        "The image is blurred even where it is sharpest.",
         "Leave it out: prep edit NAME --drop",
         arrays.rows[arrays.sharpness < BLURRED],
     )
 
 
 def one_background(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Subjects that stand before the same background in nearly all images."""
+    """Subjects that have the same background in nearly all images."""
     for (number, scene), count in sorted(arrays.backgrounds.items()):
-        mine = arrays.with_role("train") & (arrays.subject == number)
-        if (shown := int(mine.sum())) >= ENOUGH and arrays.subjects[number] and count >= ALWAYS * shown:
+        images = int((arrays.with_role("train") & (arrays.subject == number)).sum())
+        if images >= ENOUGH and arrays.subjects[number] and count >= ALWAYS * images:
             who = escape_control(arrays.subjects[number])
             yield RawFinding(
                 "warning",
                 "one background",
-                f"{count} of {shown} images of {who} have a {escape_control(scene)}: it will come with {who!r} wherever.",
-                "Add images in other places; keep the background in the captions, so that prompts can change it",
+                f"{count} of {images} images of {who} have a {escape_control(scene)}: "
+                "the model learns it with the trigger.",
+                "Add images with other backgrounds, and keep backgrounds in captions so that prompts can change them.",
             )
 
 
 RULES: tuple[Callable[[DatasetArrays, RuleContext], Iterator[RawFinding]], ...] = (
-    cut_hard,
+    heavy_crop,
     enlarged,
     tiny,
     blurred,

@@ -1,4 +1,4 @@
-"""What rules know beside the images: what merge absorbed, what training will ask for."""
+"""What rules know besides the images: what merge absorbed, and how the dataset will be trained on."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from stages.merging.plan import MergePlan, read_plan, split_rule
 
 @dataclass(frozen=True, slots=True)
 class TrainingTargets:
-    """What will be trained, as far as rules must know it."""
+    """How the dataset will be trained on, as far as rules need it."""
 
     batch_size: int = 1  # images per step
-    max_tokens: int = WINDOW  # of a caption that the model is told
-    keep_separator: str = ""  # what ends the part of a caption that stays in place
-    repeats: Mapping[str, int] = field(default_factory=dict)  # by subject, for images that have no folder yet
+    max_tokens: int = WINDOW  # CLIP tokens of a caption that the text encoder is given
+    keep_separator: str = ""  # text that ends the fixed tags of a caption
+    repeats: Mapping[str, int] = field(default_factory=dict)  # by subject, for images without a folder
 
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """All that rules know beside the images themselves."""
+    """All that rules know besides the images."""
 
     targets: TrainingTargets
-    subjects: frozenset[str]  # the tokens of the set
-    absorbed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by subject: tags that merge left out
-    expects_trigger: bool = True  # whether captions are meant to name their subject
-    external: bool = False  # whether others laid the folders out
+    subjects: frozenset[str]  # the tokens of the dataset
+    absorbed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by subject: tags that its trigger replaces
+    expects_trigger: bool = True  # whether captions contain their subject's token
+    external: bool = False  # whether prep did not build the folders
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionPage:
-    """Some images and their captions' pieces: what a rule about captions looks at."""
+    """Some images and the parts of their captions, for a rule about captions."""
 
     columns: RowPage
     parts: CaptionParts
 
 
 def build_context(manifest: Manifest, workspace: Workspace, targets: TrainingTargets) -> RuleContext:
-    """What a manifest's history and the accepted plan say; PrepError when the plan is damaged."""
+    """The context that a manifest's history and the accepted merge plan give; PrepError when the plan is damaged."""
     subjects = frozenset(manifest.distinct("subject") - {""})
     merged = next((step.params for step in manifest.history if step.stage == "merge"), {})
     plan = read_plan(workspace) or MergePlan(())

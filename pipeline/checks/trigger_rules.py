@@ -1,4 +1,4 @@
-"""What is wrong with a trigger: a word that the model knows, one that falls into many pieces, the class itself."""
+"""Rules about triggers: a word that the model knows, one of many CLIP tokens, the class itself."""
 
 from __future__ import annotations
 
@@ -10,44 +10,45 @@ from pipeline.checks.rule_context import RuleContext
 from pipeline.clip_tokens import WORD_END, Tokens
 from pipeline.tag_text import escape_control, normalize_tag
 
-# CLIP numbers its words by how common they are: 'man' is 786, 'apron' 29502, 'sks' 48136.
-KNOWN_WELL = 40_000
-MANY = 3  # pieces of a trigger from which on it is hard to learn and long to write
+# CLIP numbers its tokens by frequency: 'man' is 786, 'apron' 29502, 'sks' 48136.
+COMMON_BELOW = 40_000
+MOST_TOKENS = 3  # CLIP tokens of a trigger that is easy to learn
 
 
 def trigger_is_a_word(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Triggers that are whole words of CLIP's vocabulary, and common ones."""
+    """Triggers that are common whole words of CLIP's vocabulary."""
     tokens = Tokens.load()
     for token in sorted(context.subjects):
         pieces, ids = tokens.pieces(token), tokens.ids(token)
         if (
             pieces
             and all(piece.endswith(WORD_END) and piece[0].isalpha() for piece in pieces)
-            and max(ids) < KNOWN_WELL
+            and max(ids) < COMMON_BELOW
         ):
-            word = f"{escape_control(token)!r} is a whole word of CLIP's vocabulary (number {ids[0]:,} of 49,408 by how common)"
-            words = f"{escape_control(token)!r} is made of whole words of CLIP's vocabulary"
+            shown = repr(escape_control(token))
+            word = f"{shown} is a whole word of CLIP's vocabulary (number {ids[0]:,} of 49,408 by frequency)"
+            words = f"{shown} consists of whole words of CLIP's vocabulary"
             yield RawFinding(
                 "warning",
                 "trigger is a common word",
-                f"{word if len(pieces) == 1 else words}: the model has an image of it already, "
-                "and training must overwrite that first.",
-                "Take a rare name as the token in prep.toml, such as one that falls into two pieces: 'smthx'",
+                f"{word if len(pieces) == 1 else words}: the model already associates it with "
+                "something, which training has to overwrite.",
+                "Use a rare word as the token in prep.toml, such as 'ohwx'.",
             )
 
 
 def trigger_splits(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
-    """Triggers that CLIP cuts into many pieces."""
+    """Triggers that CLIP splits into many tokens."""
     for token in sorted(context.subjects):
         pieces = Tokens.load().pieces(token)
-        if len(pieces) > MANY:
+        if len(pieces) > MOST_TOKENS:
             shown = ", ".join(escape_control(piece.removesuffix(WORD_END)) for piece in pieces)
             yield RawFinding(
                 "warning",
                 "trigger splits badly",
-                f"{escape_control(token)!r} falls into {len(pieces)} CLIP tokens ({shown}): each means something else "
-                "to the model, and every caption is that much longer.",
-                f"Take a token of at most {MANY} pieces; digits and signs are a piece each",
+                f"{escape_control(token)!r} is split into {len(pieces)} CLIP tokens ({shown}): each has a meaning "
+                "of its own, and every caption is longer.",
+                f"Use a word of at most {MOST_TOKENS} CLIP tokens; each digit or punctuation mark is one.",
             )
 
 
@@ -57,10 +58,10 @@ def trigger_is_the_class(arrays: DatasetArrays, context: RuleContext) -> Iterato
     for token in sorted(context.subjects):
         if normalize_tag(token) in classes:
             yield RawFinding(
-                "warning",  # row A7 knows such sets: '10_1girl'
+                "warning",  # not an error: sets of a style or a class are laid out so, as '10_1girl'
                 "trigger is the class",
-                f"{escape_control(token)!r} is the subject's token and a class: the subject cannot be told from its class.",
-                "Give the subject a token of its own in prep.toml",
+                f"{escape_control(token)!r} is a subject's token and a class: prompts cannot tell the two apart.",
+                "Give the subject another token in prep.toml, such as 'ohwx'.",
             )
 
 

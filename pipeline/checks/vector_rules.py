@@ -1,4 +1,4 @@
-"""What stored vectors say of each subject's images: one scene several times, odd images, captions that miss."""
+"""Rules about CLIP embeddings of each subject's images: one scene several times, outliers, captions that fit badly."""
 
 from __future__ import annotations
 
@@ -26,68 +26,65 @@ from pipeline.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
 
-# Cosine from which on two images of a subject are taken for one scene: fastdup's bound for "nearly identical".
+# Cosine from which two images of a subject are taken for one scene: fastdup's threshold for near-duplicates.
 ALIKE = 0.98
-# Models differ in how alike any two images are to them, so bounds also go by how far apart a subject's lie.
-CLOSER = 4  # times as near as far pairs: what images of one scene must be as well
-FARTHER = 8  # an odd image is farther out than the usual one by at least the distance of far pairs over this
-CLEAR = 0.01  # of cosine, and at least by so much: less than a new encoding of the same image may make
-ODD = 3.5  # robust standard deviations from which on a value is odd, as Iglewicz and Hoaglin advise
-ENOUGH = 8  # images of which it makes sense to call one odd
-MOST = 20_000  # images of a subject that are compared: all pairs take some 11 s of one core
+# Models differ in the cosine of any two images, so limits also depend on the spread of a subject's images.
+CLOSER = 4  # images of one scene are also this many times as close as far pairs
+FARTHER = 8  # an outlier is farther out than the median by at least the distance of far pairs over this
+CLEAR = 0.01  # and by at least this much cosine; recompressing an image may change it by less
+ODD = 3.5  # robust standard deviations of an outlier (Iglewicz and Hoaglin, 1993)
+ENOUGH = 8  # images below which none is called an outlier
+MOST = 20_000  # images of a subject that are compared: all pairs take about 11 s on one core
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectVectors:
-    """One subject's images of which a vector is stored, one image a source; an entry each in every array."""
+    """One subject's images that have a stored vector, one per source; an entry each in every array."""
 
-    subject: int  # its number in Cards.subjects
-    sources: int  # of its images, with a vector or without
-    spread: float  # 1 - cosine of its far pairs
-    indices: np.ndarray  # int64: which arrays they are
-    scene: np.ndarray  # int64: images that show nearly the same share one
-    outlier_score: np.ndarray  # float32: how far each is from the others, as pipeline.vectors.strangeness has it
-    clip_scores: np.ndarray  # float32: how well its caption fits it; NaN where the caption has no vector
+    subject: int  # its number in DatasetArrays.subjects
+    sources: int  # of all its images, with or without a vector
+    spread: float  # 1 - cosine of its far pairs, as pipeline.vectors.pairwise_spread
+    indices: np.ndarray  # int64: their entries in DatasetArrays
+    scene: np.ndarray  # int64: images of one scene share a number
+    outlier_score: np.ndarray  # float32: as pipeline.vectors.knn_outlier_score
+    clip_scores: np.ndarray  # float32: how well each caption fits; NaN where the caption has no vector
 
     def coverage(self, arrays: DatasetArrays) -> str:
-        """'22 of 24 images of smith': of how many a finding speaks."""
-        who = escape_control(arrays.subjects[self.subject]) or "the set"
+        """'22 of 24 images of zmith': how many were compared."""
+        who = escape_control(arrays.subjects[self.subject]) or "the dataset"
         return f"{len(self.indices):,} of {self.sources:,} images of {who}"
 
 
 def apply_vector_rules(arrays: DatasetArrays, manifest: Manifest, workspace: Workspace) -> Iterator[RawFinding]:
-    """What the rules of this file say; nothing without vectors. No model is loaded."""
-    for seen in load_vectors(arrays, manifest, workspace):
+    """The findings of all rules about vectors; none without vectors. No model is loaded."""
+    for vectors in load_vectors(arrays, manifest, workspace):
         for rule in RULES:
-            yield from rule(arrays, seen)
+            yield from rule(arrays, vectors)
 
 
 def load_vectors(arrays: DatasetArrays, manifest: Manifest, workspace: Workspace) -> Iterator[SubjectVectors]:
-    """Subject by subject what the vectors that a manifest's history names say of its images."""
+    """The stored vectors of each subject's images, as the manifest's history names them."""
     import numpy as np
 
     store = VectorStore.recorded(workspace, manifest.history)
     if store is None or not store.folder.is_dir():
         return
-    chosen = [(number, *_sources(arrays, number)) for number in range(len(arrays.subjects))]
-    places = np.sort(np.concatenate([some for _, some, _ in chosen]))
-    said = dict(
-        zip(
-            places.tolist(), read_columns(manifest, arrays.rows[places], ("image.pixel_sha256", "caption")), strict=True
-        )
-    )
-    for number, some, sources in chosen:
-        rows, known = store.gather([said[place][0] for place in some.tolist()])
+    chosen = [(subject, *_one_per_source(arrays, subject)) for subject in range(len(arrays.subjects))]
+    wanted = np.sort(np.concatenate([indices for _, indices, _ in chosen]))
+    columns = read_columns(manifest, arrays.rows[wanted], ("image.pixel_sha256", "caption"))
+    by_index = dict(zip(wanted.tolist(), columns, strict=True))
+    for subject, indices, sources in chosen:
+        rows, known = store.gather([by_index[index][0] for index in indices.tolist()])
         if len(known):
-            some = some[known]
-            far = pairwise_spread(rows)
-            scenes = near_groups(rows, max(ALIKE, 1 - far / CLOSER))
-            fits = _fits(store, rows, [said[place][1] for place in some.tolist()])
-            yield SubjectVectors(number, sources, far, some, scenes, knn_outlier_score(rows), fits)
+            indices = indices[known]
+            spread = pairwise_spread(rows)
+            scenes = near_groups(rows, max(ALIKE, 1 - spread / CLOSER))
+            scores = _clip_scores(store, rows, [by_index[index][1] for index in indices.tolist()])
+            yield SubjectVectors(subject, sources, spread, indices, scenes, knn_outlier_score(rows), scores)
 
 
 def outliers(values: np.ndarray, clear: float) -> np.ndarray:
-    """Which values are far above the others: ODD robust deviations, and at least `clear`; of fewer than ENOUGH none."""
+    """Which values are more than ODD robust deviations, and `clear`, above the median; none of fewer than ENOUGH."""
     import numpy as np
 
     if len(values) < ENOUGH:
@@ -95,92 +92,92 @@ def outliers(values: np.ndarray, clear: float) -> np.ndarray:
     return np.asarray((deviations(values) > ODD) & (values - np.median(values) > clear))
 
 
-def hidden_scenes(arrays: DatasetArrays, seen: SubjectVectors) -> np.ndarray:
-    """Which images show nearly the same as another one, though no chain of near perceptual hashes joins the two."""
+def hidden_scenes(arrays: DatasetArrays, vectors: SubjectVectors) -> np.ndarray:
+    """Which images show the scene of another image that is no near-duplicate by perceptual hash."""
     import numpy as np
 
-    kinds = np.unique(np.stack([seen.scene, arrays.duplicate_group[seen.indices]]), axis=1)[0]
-    return np.asarray(np.bincount(kinds, minlength=len(seen.scene))[seen.scene] > 1)
+    kinds = np.unique(np.stack([vectors.scene, arrays.duplicate_group[vectors.indices]]), axis=1)[0]
+    return np.asarray(np.bincount(kinds, minlength=len(vectors.scene))[vectors.scene] > 1)
 
 
-def sorted_outliers(seen: SubjectVectors) -> np.ndarray:
-    """Which images are far from the others, by their place in `seen`, the farthest first."""
+def sorted_outliers(vectors: SubjectVectors) -> np.ndarray:
+    """The outliers among a subject's images as indices into `vectors`, the farthest first."""
     import numpy as np
 
-    found = np.flatnonzero(outliers(seen.outlier_score, max(CLEAR, seen.spread / FARTHER)))
-    return found[np.argsort(-seen.outlier_score[found], kind="stable")]
+    found = np.flatnonzero(outliers(vectors.outlier_score, max(CLEAR, vectors.spread / FARTHER)))
+    return found[np.argsort(-vectors.outlier_score[found], kind="stable")]
 
 
-def one_scene(arrays: DatasetArrays, seen: SubjectVectors) -> Iterator[RawFinding]:
-    """Images that show nearly the same without looking so to their hashes: in two roles, or in one."""
+def same_scene(arrays: DatasetArrays, vectors: SubjectVectors) -> Iterator[RawFinding]:
+    """Images of one scene that are no near-duplicates by hash: in two roles, or in one."""
     import numpy as np
 
-    hidden, role = hidden_scenes(arrays, seen), arrays.role[seen.indices]
-    kinds = np.unique(np.stack([seen.scene, role]), axis=1)[0]
-    across = hidden & (np.bincount(kinds, minlength=len(role))[seen.scene] > 1)
-    told = f"{seen.coverage(arrays)} compared by CLIP"
-    side_by_side = "prep report shows them side by side"
+    hidden, role = hidden_scenes(arrays, vectors), arrays.role[vectors.indices]
+    kinds = np.unique(np.stack([vectors.scene, role]), axis=1)[0]
+    across = hidden & (np.bincount(kinds, minlength=len(role))[vectors.scene] > 1)
+    compared = f"{vectors.coverage(arrays)} compared by CLIP"
+    see = "See them side by side: prep report"
     yield RawFinding(
         "warning",
         "same scene in two sets",
-        f"An image in the training set and one in the validation set show nearly the same; {told}.",
-        f"{side_by_side}; leave one out: prep edit NAME --drop",
-        arrays.rows[seen.indices[across]],
+        f"An image in the training set and one in the validation set show the same scene; {compared}.",
+        f"{see}; leave one out: prep edit NAME --drop",
+        arrays.rows[vectors.indices[across]],
     )
     yield RawFinding(
         "note",
         "same scene",
-        f"Images of one scene, though their hashes differ: together they count as many times as they are; {told}.",
-        f"{side_by_side}; keep the best: prep edit NAME --drop",
-        arrays.rows[seen.indices[hidden & ~across]],
+        f"Images show the same scene, which is trained on several times; {compared}.",
+        f"{see}; leave out all but the best: prep edit NAME --drop",
+        arrays.rows[vectors.indices[hidden & ~across]],
     )
 
 
-def unlike_the_rest(arrays: DatasetArrays, seen: SubjectVectors) -> Iterator[RawFinding]:
-    """Images far from the others of their subject, the farthest first."""
+def image_outliers(arrays: DatasetArrays, vectors: SubjectVectors) -> Iterator[RawFinding]:
+    """Outliers among the images of a subject, the farthest first."""
     yield RawFinding(
         "note",
-        "unlike the rest",
-        f"The image is unlike the rest of its subject; {seen.coverage(arrays)} compared by CLIP.",
-        "Look whether it shows the subject, and is meant to; if not, leave it out: prep edit NAME --drop",
-        arrays.rows[seen.indices[sorted_outliers(seen)]],
+        "outlier",
+        f"The image is an outlier among those of its subject; {vectors.coverage(arrays)} compared by CLIP.",
+        "If it does not show the subject, leave it out: prep edit NAME --drop",
+        arrays.rows[vectors.indices[sorted_outliers(vectors)]],
     )
 
 
-def poor_captions(arrays: DatasetArrays, seen: SubjectVectors) -> Iterator[RawFinding]:
-    """Captions that fit their images far less than the others do, the worst first."""
+def poor_captions(arrays: DatasetArrays, vectors: SubjectVectors) -> Iterator[RawFinding]:
+    """Captions that fit their images much worse than others do, the worst first."""
     import numpy as np
 
-    known = np.flatnonzero(~np.isnan(seen.clip_scores))
-    found = known[outliers(-seen.clip_scores[known], 2.5 * CLEAR)]
-    found = found[np.argsort(seen.clip_scores[found], kind="stable")]
-    who = escape_control(arrays.subjects[seen.subject]) or "the set"
+    known = np.flatnonzero(~np.isnan(vectors.clip_scores))
+    found = known[outliers(-vectors.clip_scores[known], 2.5 * CLEAR)]
+    found = found[np.argsort(vectors.clip_scores[found], kind="stable")]
+    who = escape_control(arrays.subjects[vectors.subject]) or "the dataset"
     yield RawFinding(
         "note",
         "caption fits badly",
-        f"The caption fits its image far less than others do; {len(known):,} captions of {who} compared by CLIP.",
-        'Read it beside its image: prep edit NAME --set "..."',
-        arrays.rows[seen.indices[found]],
+        f"The caption fits its image much worse than others do; {len(known):,} captions of {who} compared by CLIP.",
+        'Compare it with its image: prep review; rewrite it: prep edit NAME --set "..."',
+        arrays.rows[vectors.indices[found]],
     )
 
 
-def _sources(arrays: DatasetArrays, number: int) -> tuple[np.ndarray, int]:
-    """One image of each source that a subject is trained or judged on, MOST at most, and how many sources it has.
+def _one_per_source(arrays: DatasetArrays, number: int) -> tuple[np.ndarray, int]:
+    """One training or validation image of each of a subject's sources, MOST at most, and how many sources it has.
 
-    Copies of an image stand behind it, so that the image is taken; ids are hashes, so that evenly spread ones are
-    a fair sample.
+    Copies of an image come after it, so the image itself is taken; ids are hashes, so evenly spaced ones are a
+    fair sample.
     """
     import numpy as np
 
-    mine = (arrays.subject == number) & (arrays.with_role("train") | arrays.with_role("val"))
-    first = np.flatnonzero(is_in(mine, first_index(arrays.root_hash[mine])))
+    own = (arrays.subject == number) & (arrays.with_role("train") | arrays.with_role("val"))
+    first = np.flatnonzero(is_in(own, first_index(arrays.root_hash[own])))
     if len(first) <= MOST:
         return first, len(first)
     return first[np.linspace(0, len(first) - 1, MOST).astype(np.int64)], len(first)
 
 
-def _fits(store: VectorStore, rows: np.ndarray, captions: list[str]) -> np.ndarray:
-    """How well captions fit images; NaN where the caption has no vector."""
+def _clip_scores(store: VectorStore, rows: np.ndarray, captions: list[str]) -> np.ndarray:
+    """The CLIP score of each caption; NaN where the caption has no vector."""
     import numpy as np
 
     scores = np.full(len(rows), np.nan, np.float32)
@@ -191,7 +188,7 @@ def _fits(store: VectorStore, rows: np.ndarray, captions: list[str]) -> np.ndarr
 
 
 RULES: tuple[Callable[[DatasetArrays, SubjectVectors], Iterator[RawFinding]], ...] = (
-    one_scene,
-    unlike_the_rest,
+    same_scene,
+    image_outliers,
     poor_captions,
 )

@@ -1,4 +1,4 @@
-"""prep demo: a workspace on the drawn world that comes with prep, and on the small models that know it."""
+"""prep demo: a workspace with the drawn photographs and the small models that come with prep."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ from pipeline.errors import PrepError
 from pipeline.registry import tables
 from pipeline.workspace import Workspace, write_atomic
 
-_PROMPTS = "prompts.txt"
-# The trigger alone, then beside what the images do not show together, and what must stay as it was: other men.
-_ASKED = ("smith", "smith, kitchen, reading", "smith, forest, night, snow", "smith, red shirt, street", "man", "woman")
-_SIDE = 64  # pixels: what the embedded base was made for
-_LEARNED = {"method": "locon", "rank": 8, "steps": 300, "batch_size": 4, "learning_rate": 2e-3}
-_OWN = ("apron", "beard", "facial hair", "mustache", "blue shirt", "brown hair", "short hair")
+TOKEN = "zmith"  # a rare token, which prep check does not warn about: CLIP splits it into two
+_PROMPTS_FILE = "prompts.txt"
+# The trigger alone, with what the photographs do not show together, and the class, which must not change.
+_PROMPTS = (
+    TOKEN,
+    f"{TOKEN}, kitchen, reading",
+    f"{TOKEN}, forest, night, snow",
+    f"{TOKEN}, red shirt, street",
+    "man",
+    "woman",
+)
+_SIDE = 64  # pixels: what the embedded base model was made for
+_TRAINING = {"method": "locon", "rank": 8, "steps": 300, "batch_size": 4, "learning_rate": 2e-3}
+_ABSORBED = ("apron", "beard", "facial hair", "mustache", "blue shirt", "brown hair", "short hair")
 
 
 def create_demo(folder: Path) -> Workspace:
-    """The demo's workspace, new or as an earlier demo left it; images and models stay where prep is installed."""
+    """The demo's workspace, new or as an earlier demo left it; images and models stay in prep's installation."""
     if (folder / "prep.toml").is_file():
         return Workspace(folder.resolve())
     if folder.exists() and any(folder.iterdir()):
@@ -31,35 +39,32 @@ def create_demo(folder: Path) -> Workspace:
         "crop": {"resolution": _SIDE, "focus": "center"},
         "augment": {"flip": True},
         "tag.wd14": {"model": str(samples / "models" / "mini-tagger")},
-        "merge": {"absorb": list(_OWN)},
+        "merge": {"absorb": list(_ABSORBED)},
         "train": {
             "base": str(samples / "models" / "mini-diffusion"),
-            "sample_prompts": _PROMPTS,
+            "sample_prompts": _PROMPTS_FILE,
             "output": "demo",
         }
-        | _LEARNED,
+        | _TRAINING,
     }
-    beginning = InitOptions((("smith", "man", str(samples / "smith")),), (("man", str(samples / "man")),), options)
-    workspace = init(folder, beginning, tables(("wd14",)))
-    write_atomic(workspace.root / _PROMPTS, "".join(f"{text} --l 4\n" for text in _ASKED).encode())
+    new = InitOptions(((TOKEN, "man", str(samples / "smith")),), (("man", str(samples / "man")),), options)
+    workspace = init(folder, new, tables(("wd14",)))
+    write_atomic(workspace.root / _PROMPTS_FILE, "".join(f"{text} --l 4\n" for text in _PROMPTS).encode())
     return workspace
 
 
 def next_steps(workspace: Workspace) -> Iterator[str]:
-    """Where everything is."""
-    places = {
+    """Where the demo's files are, and the commands that show them."""
+    paths = {
         "recipe": workspace.recipe,
         "manifests": workspace.manifest("build").parent,
-        "data set": workspace.dataset,
-        # Its folder is named as it is; files of checkpoints have longer names.
-        "adapter": next(
-            (f for f in sorted(workspace.runs.glob("*/*.safetensors")) if f.stem == f.parent.name), workspace.runs
-        ),
+        "dataset": workspace.dataset,
+        "adapter": workspace.runs / "demo" / "demo.safetensors",
         "samples": workspace.runs / "demo" / "samples" / "all.png",
     }
     yield ""
-    yield from (f"{what:<10} {path}" for what, path in places.items())
+    yield from (f"{name:<10} {path}" for name, path in paths.items())
     yield ""
-    yield f"look at it:   prep -C {workspace.root} review"
-    yield f"as a page:    prep -C {workspace.root} report"
-    yield f"replay it:    prep rebuild {workspace.manifest('build')} {workspace.root}-again"
+    yield f"see the images and captions:  prep -C {workspace.root} review"
+    yield f"as a web page:                prep -C {workspace.root} report"
+    yield f"rebuild the dataset:          prep rebuild {workspace.manifest('build')} {workspace.root}-again"
