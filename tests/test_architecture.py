@@ -240,3 +240,10 @@ def test_a_stage_command_imports_no_training_loop():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     assert not loaded & {"training.trainer", "training.setup", "training.run", "pipeline.checks.check"}
+
+
+def test_a_command_is_found_in_the_module_of_its_name():
+    """But for those made from the fields of their stages, which are all in `stages`."""
+    for entry in (entry for entries in COMMANDS.values() for entry in entries):
+        module, _, name = entry.target.partition(":")
+        assert module.rstrip("_") == (entry.name if name != "command" or module != "stages" else "stages"), entry

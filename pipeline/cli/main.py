@@ -17,10 +17,10 @@ from pipeline.ranks import is_main_process
 
 COMMANDS = {
     "Start": (
-        CommandEntry("demo", "workspace:demo", "Run the whole pipeline on sample images."),
-        CommandEntry("init", "workspace:init", "Create a workspace with a commented prep.toml."),
-        CommandEntry("run", "workspace:run", "Bring all stages up to date, from crop to train."),
-        CommandEntry("status", "workspace:status", "Show which stages are done or stale, and why."),
+        CommandEntry("demo", "demo:demo", "Run the whole pipeline on sample images."),
+        CommandEntry("init", "init:init", "Create a workspace with a commented prep.toml."),
+        CommandEntry("run", "run:run", "Bring all stages up to date, from crop to train."),
+        CommandEntry("status", "status:status", "Show which stages are done or stale, and why."),
     ),
     "Stages": (
         CommandEntry("generate", "generate:command", "Generate regularization images with the base model."),
@@ -39,17 +39,17 @@ COMMANDS = {
         CommandEntry("models", "models:models", "List, download and verify the models that taggers and training use."),
     ),
     "Exchange": (
-        CommandEntry("export", "exchange:export", "Write the dataset in the layout of another tool."),
-        CommandEntry("import", "exchange:import_", "Create a workspace from another tool's dataset."),
+        CommandEntry("export", "export:export", "Write the dataset in the layout of another tool."),
+        CommandEntry("import", "import_:import_", "Create a workspace from another tool's dataset."),
     ),
     "Inspect": (
         CommandEntry("check", "check:check", "Find problems in the dataset before training."),
         CommandEntry("plan", "plan:plan", "Show what training will do, and usual settings for this dataset."),
-        CommandEntry("preview", "inspect:preview", "Show images and captions, page by page."),
+        CommandEntry("preview", "preview:preview", "Show images and captions, page by page."),
         CommandEntry("report", "report:report", "Write an HTML report on the dataset."),
         CommandEntry("compare", "compare:compare", "Compare what several taggers predict."),
-        CommandEntry("diff", "inspect:diff", "Show what changed between two manifests."),
-        CommandEntry("rebuild", "inspect:rebuild", "Rebuild a dataset from its manifest, without any model."),
+        CommandEntry("diff", "diff:diff", "Show what changed between two manifests."),
+        CommandEntry("rebuild", "rebuild:rebuild", "Rebuild a dataset from its manifest, without any model."),
     ),
 }
 _LATER = 5.0  # seconds: an error that the main process has too ends all processes by then

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.commands.diff import ManifestChange, ManifestDiff
 from pipeline.manifest import ImageCounts
-from pipeline.options import format_value
 from pipeline.run import StageResult
 from pipeline.staleness import StageStatus
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
-
-_MAX_ROWS = 20  # rows of a list shown to people; --json has all
 
 
 def account(counts: ImageCounts, before: ImageCounts | None = None) -> str:
@@ -76,28 +72,3 @@ def status_json(status: StageStatus) -> dict[str, Any]:
     manifest = status.manifest
     counts = {} if manifest is None else {"digest": manifest.digest} | counts_json(manifest.counts)
     return {"stage": status.name, "up_to_date": not status.to_do, "to_do": status.to_do} | counts
-
-
-def diff_lines(diff: ManifestDiff) -> Iterable[str]:
-    """Changed options first, then for each kind of change how many images have it and which."""
-    if diff.same:
-        yield "No difference: the same options, images, crops, tags and captions."
-        return
-    for stage, option, before, after in diff.options:
-        yield f"{stage:<9}{option}: {format_value(before)} -> {format_value(after)}"
-    kinds: dict[str, list[ManifestChange]] = {}
-    for change in diff.changes:
-        kinds.setdefault(change.what, []).append(change)
-    for what, changes in kinds.items():
-        yield f"{what}: {len(changes):,} images"
-        for change in changes[:_MAX_ROWS]:
-            yield f"  {change.id:<20} {escape_control(change.source)}"
-            if change.before or change.after:
-                yield f"    - {_short(change.before)}"
-                yield f"    + {_short(change.after)}"
-        if len(changes) > _MAX_ROWS:
-            yield f"  and {len(changes) - _MAX_ROWS:,} more; --json lists all"
-
-
-def _short(text: str) -> str:
-    return escape_control(text) or "(nothing)"

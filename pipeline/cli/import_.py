@@ -1,4 +1,4 @@
-"""The commands export and import."""
+"""The command import."""
 
 from __future__ import annotations
 
@@ -6,49 +6,12 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands import export as export_command
+from pipeline.cli.run_options import print_result
 from pipeline.commands import import_ as import_command
-from pipeline.exchange.layouts import LAYOUTS
 from pipeline.progress import Progress
 from pipeline.tag_text import escape_control
 
 _SETS = {"train": "training", "val": "validation", "reg": "regularization"}
-_ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout in LAYOUTS.items())))
-
-
-@click.command(
-    help=f"""Write the dataset in the layout of another tool.
-
-    Writes the images and captions of prep build to TARGET, which must not exist. Images are
-    hard-linked or copied, never moved. LAYOUT is one of:
-
-    {_ABOUT}
-    """.replace("\n    ", "\n")
-)
-@click.argument("layout", type=click.Choice(list(LAYOUTS)), metavar="LAYOUT")
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option(
-    "--shard-size",
-    type=click.IntRange(1),
-    default=256,
-    metavar="MB",
-    help="Maximum size of a tar shard in MiB.  [256]",
-)
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: bool) -> None:
-    workspace, chosen = workspace_here(), LAYOUTS[layout]
-    with workspace.lock(), Progress("export", quiet) as progress:
-        done = export_command.export(workspace, chosen, target, shard_size << 20, progress)
-        seconds = progress.seconds
-    total = done.images.total()
-    lines = [f"{'export':<9}{seconds:7.1f} s   {total:,} images to {escape_control(str(target))}"]
-    lines += [f"{'':<22}{escape_control(folder)}  {count:,}" for folder, count in sorted(done.images.items())]
-    lines += [f"{'':<22}{note}" for note in done.notes]
-    lines.append(f"next: {chosen.next_step.format(target=escape_control(str(target)), extension=done.extension)}")
-    plain = {"target": str(target), "images": total, "folders": dict(done.images), "notes": done.notes}
-    print_result("\n".join(lines), plain, as_json, quiet)
 
 
 @click.command(name="import")

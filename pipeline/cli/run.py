@@ -1,0 +1,34 @@
+"""The command run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import click
+
+from pipeline.cli.output import result_json, result_line
+from pipeline.cli.run_options import print_result, with_engine, workspace_here
+from pipeline.execution import RunSettings
+from pipeline.ranks import require_single_process
+from pipeline.registry import read_recipe
+from pipeline.run import run_all
+from pipeline.workspace import Workspace
+
+
+@click.command()
+@click.option("--skip-checks", is_flag=True, help="Train even if prep check finds errors.")
+@with_engine
+def run(settings: RunSettings, as_json: bool, skip_checks: bool) -> None:
+    """Bring all stages up to date, from crop to train.
+
+    Stages that are up to date are skipped. augment and train run if prep.toml has their table.
+    """
+    run_and_print(workspace_here(), replace(settings, skip_checks=skip_checks), as_json)
+
+
+def run_and_print(workspace: Workspace, settings: RunSettings, as_json: bool) -> None:
+    """Bring all stages of a workspace up to date and print the result of each."""
+    require_single_process("run")
+    with workspace.lock():
+        for result in run_all(workspace, read_recipe(workspace), settings):
+            print_result(result_line(result), result_json(result, workspace), as_json, settings.quiet)
