@@ -1,4 +1,4 @@
-"""Basic: what classical vision can honestly measure, without any weights."""
+"""Basic: colors, lightness, sharpness, backgrounds and faces by classical vision, without a model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from taggers.tagger import PredictFn, Tagger
 if TYPE_CHECKING:
     import numpy as np
 
-SIDE = 512  # pixels: larger images are measured at this longest side, so sharpness means the same
+SIDE = 512  # longest side in pixels at which images are measured, so that sharpness is comparable
 
-# CIE Lab (D65) of what people call these colors; a color belongs to the nearest, with lightness
-# counted half: a color in the shade keeps its name. Several rows make one name reach further.
+# CIE Lab (D65) coordinates of color names; a color has the name of the nearest, with lightness at half weight, so
+# that colors in the shade keep their names. A name can have several rows.
 COLORS: tuple[tuple[str, float, float, float], ...] = (
     ("black", 0, 0, 0),
     ("black", 12, 0, 0),
@@ -62,17 +62,17 @@ COLORS: tuple[tuple[str, float, float, float], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class MeasuredImage:
-    """One image, at most 512 pixels a side, as the measures want it."""
+    """One image, at most 512 pixels a side, in the color spaces that the measures use."""
 
     rgb: np.ndarray  # uint8
     lab: np.ndarray  # float32: L 0 to 100, a and b about -100 to 100
     grey: np.ndarray  # uint8
-    names: np.ndarray  # uint8: the number of each pixel's color name
+    names: np.ndarray  # uint8: the row of each pixel's name in COLORS
 
 
 @dataclass(frozen=True, slots=True)
 class BasicTag:
-    """One finding before it is signed."""
+    """One tag or measure, before it has a signature."""
 
     text: str
     kind: Kind
@@ -82,18 +82,19 @@ class BasicTag:
 
 @dataclass(frozen=True, kw_only=True)
 class Basic(Tagger):
-    """Colors, plain backgrounds, greyscale, dark, bright, blurry, faces: no model, no guesses.
+    """Colors, plain backgrounds, greyscale, dark, bright, blurry, and faces, measured without a model.
 
-    Tags are spelled as Danbooru's where it has them, and given only where their measure passes a
-    limit; each score is a measure from 0 to 1, told at the function that takes it. What belongs in
-    no caption (orientation, sharpness, lightness) is recorded as a `measure`.
+    Tags are Danbooru's where it has them, and given where their measure passes a limit; scores are measures from
+    0 to 1. What does not belong in captions (orientation, sharpness, lightness) is recorded as a `measure`.
     """
 
     name: ClassVar[str] = "basic"
     decode_threads: ClassVar[int] = 1  # engines run several of these at once
     libraries: ClassVar[tuple[str, ...]] = ("opencv-python-headless",)
 
-    min_share: float = option(0.1, "Smallest share of an image's area at which a color is recorded.", low=0.01, high=1)
+    min_share: float = option(
+        0.1, "Smallest share of the image's area at which a color is recorded, usually 0.05 to 0.2.", low=0.01, high=1
+    )
     faces: bool = option(True, "Count faces, which takes most of the time.")
 
     def load(self, workspace: Workspace) -> PredictFn:
@@ -101,7 +102,7 @@ class Basic(Tagger):
 
 
 def predict(tagger: Basic, table: np.ndarray, images: list[np.ndarray]) -> list[list[Annotation]]:
-    """What is measured in each image, signed."""
+    """The annotations of each image."""
     return [
         [Annotation(f.text, f.kind, f.category, f.score, tagger.signature) for f in measure_tags(tagger, table, image)]
         for image in images
@@ -109,7 +110,7 @@ def predict(tagger: Basic, table: np.ndarray, images: list[np.ndarray]) -> list[
 
 
 def measure_tags(tagger: Basic, table: np.ndarray, image: np.ndarray) -> list[BasicTag]:
-    """All findings in one H x W x 3 uint8 RGB image."""
+    """All tags and measures of one H x W x 3 uint8 RGB image."""
     views = measured_image(image, table)
     found = [
         orientation_measure(*image.shape[:2]),
@@ -122,7 +123,7 @@ def measure_tags(tagger: Basic, table: np.ndarray, image: np.ndarray) -> list[Ba
 
 
 def measured_image(image: np.ndarray, table: np.ndarray) -> MeasuredImage:
-    """The image as its measures want it, at most 512 pixels a side."""
+    """The image at most 512 pixels a side, in the color spaces that the measures use."""
     import cv2
     import numpy as np
 
@@ -137,7 +138,7 @@ def measured_image(image: np.ndarray, table: np.ndarray) -> MeasuredImage:
 
 
 def color_table() -> np.ndarray:
-    """For each color of 5 bits a channel, the row of COLORS whose name it has: 32 x 32 x 32, uint8."""
+    """The row in COLORS of the name of each color with 5 bits per channel: 32 x 32 x 32, uint8."""
     import cv2
     import numpy as np
 
@@ -174,9 +175,9 @@ def sharpness_tags(views: MeasuredImage) -> list[BasicTag]:
 
     The variance of the Laplacian (Pech-Pacheco, ICPR 2000) grows with contrast too, so it is divided
     by the variance of the image, in 4 x 4 tiles: r. The tile at the 90th percentile counts, since
-    a soft background is no fault. blur = 1 / (1 + r / 0.04): photographs in focus at 512 pixels have
+    a soft background is not blur. blur = 1 / (1 + r / 0.04): photographs in focus at 512 pixels have
     r from 0.3 up; after a Gaussian of 1.5 pixels they have 0.04 or less, which makes blur 0.5 or more.
-    Tiles without contrast do not count; without any, nothing is said. Grain passes for sharpness.
+    Tiles without contrast are ignored; an image of such tiles gets no measure. Grain counts as sharpness.
     """
     import cv2
     import numpy as np
@@ -200,8 +201,8 @@ def color_tags(views: MeasuredImage, least: float) -> list[BasicTag]:
     """Greyscale, monochrome, or the colors that fill at least the share `least` of the image.
 
     greyscale: the share of pixels with a chroma below 5. monochrome: the share within 6 of one hue's
-    line through neutral grey in the a, b plane, and with less than twice the mean chroma plus 10: a
-    red spot on grey is no tint. Both from 0.99 up. A color's score is its share.
+    line through neutral grey in the a, b plane, and with less than twice the mean chroma plus 10, so that a
+    red spot on grey is not monochrome. Both are tagged from 0.99 up. A color's score is its share.
     """
     import numpy as np
 
@@ -220,11 +221,11 @@ def color_tags(views: MeasuredImage, least: float) -> list[BasicTag]:
 
 
 def background_tags(views: MeasuredImage) -> list[BasicTag]:
-    """'simple_background' and its color where the border is plain; the score of both is how plain.
+    """'simple_background' and its color where the border is plain; their score is the share of plain pixels.
 
-    Looked at is a border of 1/20 of the shorter side: the whole upper edge and the upper half of the
-    left and right ones, because people stand on the lower edge. Plain is the share of its pixels
-    within 10 (CIE 1976 difference) of its median color, from 0.9 up.
+    The border is 1/20 of the shorter side: the whole top edge and the upper halves of the left and right ones,
+    as people reach the bottom edge. Plain pixels are within 10 (CIE 1976 difference) of the border's median color;
+    tagged from a share of 0.9 up.
     """
     import numpy as np
 
@@ -242,7 +243,7 @@ def background_tags(views: MeasuredImage) -> list[BasicTag]:
 
 
 def face_tags(faces: list[Box], shape: tuple[int, ...]) -> list[BasicTag]:
-    """'face' or '2_faces' without a score, since a count is not a degree; 'close-up' for a large one.
+    """'face' or '2_faces' without a score, as a count has none; 'close-up' for a large one.
 
     A close-up's score is the largest face's box, eyebrows to chin, as a share of the image's
     shorter side, from 0.65 up; a head and shoulders have 0.4 to 0.6.

@@ -168,12 +168,12 @@ ENCODED = {
 REFUSED = {
     "UTF-16 LE": ("béret, hat".encode("utf-16"), "is UTF-16, not UTF-8"),
     "UTF-16 BE": (b"\xfe\xff" + "béret, hat".encode("utf-16-be"), "is UTF-16, not UTF-8"),
-    "UTF-16 unmarked": ("beret, hat".encode("utf-16-le"), "holds zero bytes, as UTF-16 without"),
+    "UTF-16 unmarked": ("beret, hat".encode("utf-16-le"), "has zero bytes, as UTF-16 without"),
     "UTF-32": ("béret, hat".encode("utf-32"), "is UTF-32, not UTF-8"),
     "Latin-1": ("hat, béret".encode("latin-1"), "is not UTF-8: byte 0xe9 at 6"),
     "Shift-JIS": ("帽子".encode("shift-jis"), "is not UTF-8: byte 0x96 at 0"),
     "large": (b"a, " * 400_000, "is too large for captions: 1,200,000 bytes"),
-    "endless": (b",".join(b"t%d" % n for n in range(3000)), "says 3,000 things of one image"),
+    "endless": (b",".join(b"t%d" % n for n in range(3000)), "has 3,000 tags and captions of one image"),
     "binary": (bytes(range(128, 256)), "is not UTF-8"),
 }
 
@@ -212,7 +212,7 @@ def test_what_is_no_ordinary_file_is_told_and_never_waited_for(workspace, raw):
     (raw / "1.jpg.txt").mkdir()
     kinds, texts = zip(*said(workspace, "1.jpg"), strict=True)
     assert set(kinds) == {"measure"} and len(texts) == 3
-    assert texts[0] == "1.txt is no ordinary file"
+    assert texts[0] == "1.txt is not a regular file"
     assert all("cannot be read" in text for text in texts[1:])
 
 
@@ -309,9 +309,9 @@ BAD_JSON = {
     "[" * 100_000: "is nested too deeply",
     '{"a": ' * 100_000: "is nested too deeply",
     "1" * 10_000: "a number that is too long",
-    '{"size": 3}': "holds no caption and no tags",
-    "null": "holds no caption and no tags",
-    "7": "holds no caption and no tags",
+    '{"size": 3}': "has no caption and no tags",
+    "null": "has no caption and no tags",
+    "7": "has no caption and no tags",
 }
 
 

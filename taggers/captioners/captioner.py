@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pipeline.history import Model
 from pipeline.models.file_hashes import model_hashes
 from pipeline.record import Annotation
 from pipeline.stage import option
 from pipeline.workspace import Workspace
-from taggers.captioners.model_folder import Precision, find_model_folder, model_files
+from taggers.captioners.model_folder import find_model_folder, model_files
 from taggers.tagger import ModelTagger
 
 log = logging.getLogger("prep")
@@ -37,7 +37,7 @@ class Captioner(ModelTagger):
     max_tokens: int = option(
         120, "Most tokens of a caption; a token is about three quarters of a word. Most captions are shorter.", low=1
     )
-    precision: Precision = option(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "dtype of the model on a GPU; auto: what its authors use. On a CPU auto is float32."
     )
 

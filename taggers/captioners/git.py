@@ -50,7 +50,7 @@ class Git(BeamCaptioner):
         cache_key=False,
         metavar="MODEL",
     )
-    pad: Padding = option(
+    pad: Literal["crop", "edge", "white"] = option(
         "crop",
         "How images become square: crop, their center, as in GIT's training; edge or white, whole with margins in the "
         "color of their edges or in white.",

@@ -1,1 +1,1 @@
-"""What people and other tools wrote beside the images already."""
+"""The tagger that reads captions and tags from files next to the images."""

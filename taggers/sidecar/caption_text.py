@@ -1,4 +1,4 @@
-"""What caption files say: text and JSON as tags and sentences; what cannot be read is a fault with its reason."""
+"""From the text or JSON of caption files to tags and captions."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.tag_text import normalize_tag
 
 CaptionFormat = Literal["auto", "tags", "caption"]
 SIGNATURE = "files"
-MAX_ANNOTATIONS = 2000  # things said of one image; a file that says more is not a caption
-# Words that sentences are full of and lists of tags are not.
+MAX_ANNOTATIONS = 2000  # of one image; a file with more is no caption file
+# Words that are common in sentences but not in lists of tags.
 _LITTLE = frozenset("a an the is are was were has have his her their its there it he she they while".split())  # noqa: SIM905
-_END = re.compile(r"\w\.[\"')\u201d\u2019]*$|\u3002$")  # the second where words have no spaces between them
-_SPLIT = re.compile(r"\|\|\||[,\uff0c\n]")  # ||| fixes kohya's first tokens; the other is the full-width comma
+_END = re.compile(r"\w\.[\"')\u201d\u2019]*$|\u3002$")  # the second is the full stop of Chinese and Japanese
+_SPLIT = re.compile(r"\|\|\||[,\uff0c\n]")  # ||| is kohya's keep_tokens_separator; the other is the full-width comma
 _CATEGORIES = ("general", "character", "copyright", "artist", "meta", "species")
-# Keys of JSON objects that hold tags, and the tags' category. Those that name one stand first: 'tags' repeats them.
+# Keys of tags in JSON objects, and their category. Those with a category come first, as 'tags' repeats them.
 _TAG_KEYS = {
     **{f"tag_string_{category}": category for category in _CATEGORIES},  # Danbooru
     **{f"tags_{category}": category for category in _CATEGORIES},  # gallery-dl
@@ -28,15 +28,15 @@ _TAG_KEYS = {
     "tags": "general",
 }
 _CAPTION_KEYS = ("caption", "captions", "description")
-_TEXT_KEYS = ("text", "prompt")  # may hold either: the rule decides
+_TEXT_KEYS = ("text", "prompt")  # tags or a caption, as is_sentence decides
 
 
 class CaptionFault(Exception):
-    """Why a file says nothing, in words that follow its name."""
+    """Why a file cannot be read; the message follows the file's name."""
 
 
 def decode(data: bytes) -> str:
-    """A file's text, which must be UTF-8, with or without a byte order mark; a Fault names what it is instead."""
+    """A file's text, which must be UTF-8, with or without a byte order mark; CaptionFault says what it is instead."""
     for mark, name in (
         (b"\xff\xfe\0\0", "UTF-32"),
         (b"\0\0\xfe\xff", "UTF-32"),
@@ -50,49 +50,49 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         raise CaptionFault(f"is not UTF-8: byte 0x{data[error.start]:02x} at {error.start}") from None
     if "\0" in text:
-        raise CaptionFault("holds zero bytes, as UTF-16 without a byte order mark does")
+        raise CaptionFault("has zero bytes, as UTF-16 without a byte order mark")
     return text
 
 
-def from_text(text: str, form: CaptionFormat) -> list[Annotation]:
-    """What a text file says, line by line: a list of tags, or a caption."""
-    return unique_annotations(one for line in text.splitlines() for one in _line(line, form))
+def from_text(text: str, format: CaptionFormat) -> list[Annotation]:
+    """The tags and captions of a text file, line by line."""
+    return unique_annotations(annotation for line in text.splitlines() for annotation in _line(line, format))
 
 
-def from_json(text: str, form: CaptionFormat) -> list[Annotation]:
-    """What a JSON file beside one image says."""
-    return from_value(parse_json(text), form)
+def from_json(text: str, format: CaptionFormat) -> list[Annotation]:
+    """The tags and captions in the JSON file of one image."""
+    return from_value(parse_json(text), format)
 
 
-def from_value(value: Any, form: CaptionFormat) -> list[Annotation]:
-    """What a JSON value says of one image: a text, a list, or an object with keys that captions have."""
+def from_value(value: Any, format: CaptionFormat) -> list[Annotation]:
+    """The tags and captions in a JSON value: a text, a list, or an object with the usual keys."""
     if isinstance(value, str):
-        return from_text(value, form)
+        return from_text(value, format)
     if isinstance(value, list):
         texts = [item for item in value if isinstance(item, str)]
-        sentences = form == "caption" or (form == "auto" and is_sentence(", ".join(map(clean, texts))))
+        sentences = format == "caption" or (format == "auto" and is_sentence(", ".join(map(clean, texts))))
         return unique_annotations(map(_caption, texts) if sentences else _tags(value, "general"))
     if not isinstance(value, dict):
         return []
-    said: list[Annotation] = []
+    annotations: list[Annotation] = []
     for key in _CAPTION_KEYS:
         inner = value.get(key)
         for item in inner if isinstance(inner, list) else [inner]:
             if isinstance(item, str):
-                said += from_text(item, "caption" if form == "auto" else form)
+                annotations += from_text(item, "caption" if format == "auto" else format)
     for key in _TEXT_KEYS:
         if isinstance(value.get(key), str | list):
-            said += from_value(value[key], form)
+            annotations += from_value(value[key], format)
     for key, category in _TAG_KEYS.items():
-        if form == "caption" and isinstance(value.get(key), str):
-            said += from_text(value[key], form)
+        if format == "caption" and isinstance(value.get(key), str):
+            annotations += from_text(value[key], format)
         else:
-            said += _tags(value.get(key), category)
-    return unique_annotations(said)
+            annotations += _tags(value.get(key), category)
+    return unique_annotations(annotations)
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value; a Fault for anything that is none, or that is built to break its reader."""
+    """A JSON value; CaptionFault for anything else, and for JSON that is nested too deeply for a parser."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -100,16 +100,15 @@ def parse_json(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise CaptionFault(f"is not JSON: {error.msg}, line {error.lineno}") from None
     except ValueError:  # a number of thousands of digits
-        raise CaptionFault("holds a number that is too long") from None
+        raise CaptionFault("has a number that is too long") from None
 
 
 def is_sentence(line: str) -> bool:
     """Whether a line is a caption rather than a list of tags.
 
-    A line without a comma is one from four words up, or if it begins with an article. A line with
-    commas is one if it ends a sentence with a full stop after four words or more, if a part of more
-    than six words holds two thirds of its words, or if half of its parts or more hold words such as
-    'a', 'the', 'is' and they have three words on average.
+    A line without commas is a caption if it has four words or begins with an article. A line with commas is one if
+    it has four words and ends with a full stop, if a part of more than six words has two thirds of all words, or
+    if at least half of its parts have words such as 'a', 'the' or 'is' and parts have three words on average.
     """
     parts = [words for part in _SPLIT.split(line) if (words := part.split())]
     if not parts:
@@ -125,25 +124,26 @@ def is_sentence(line: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """A text on one line, without control characters and halves of characters, which no file may hold."""
+    """A text on one line, without control characters and surrogates, which UTF-8 cannot encode."""
     kept = (" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
     return " ".join("".join(kept).replace("\ufeff", "").split())
 
 
-def unique_annotations(said: Iterable[Annotation]) -> list[Annotation]:
-    """Each thing once, as it was said first; a Fault when there are too many."""
+def unique_annotations(annotations: Iterable[Annotation]) -> list[Annotation]:
+    """Each tag and caption once, the first of equal ones; CaptionFault when there are too many."""
     kept: dict[tuple[str, str], Annotation] = {}
-    for one in said:
-        if one.text:
-            kept.setdefault((one.kind, normalize_tag(one.text) if one.kind == "tag" else one.text), one)
+    for annotation in annotations:
+        if annotation.text:
+            text = normalize_tag(annotation.text) if annotation.kind == "tag" else annotation.text
+            kept.setdefault((annotation.kind, text), annotation)
     if len(kept) > MAX_ANNOTATIONS:
-        raise CaptionFault(f"says {len(kept):,} things of one image; {MAX_ANNOTATIONS:,} are taken at most")
+        raise CaptionFault(f"has {len(kept):,} tags and captions of one image; the limit is {MAX_ANNOTATIONS:,}")
     return list(kept.values())
 
 
-def _line(line: str, form: CaptionFormat) -> Iterator[Annotation]:
+def _line(line: str, format: CaptionFormat) -> Iterator[Annotation]:
     line = clean(line)
-    if form == "caption" or (form == "auto" and is_sentence(line)):
+    if format == "caption" or (format == "auto" and is_sentence(line)):
         yield _caption(line)
     else:
         for part in _SPLIT.split(line):
@@ -151,10 +151,12 @@ def _line(line: str, form: CaptionFormat) -> Iterator[Annotation]:
 
 
 def _tags(value: Any, category: str, deep: bool = True) -> Iterator[Annotation]:
-    """Tags in any form that tools write: a text, a list, tags with scores, or those by category, one level deep."""
+    """Tags in the formats of other tools: a text, a list, tags with scores, or tags by category."""
     if isinstance(value, str):
         words = value.split()
-        spaced = "," not in value and (len(words) > 3 or any("_" in word for word in words))  # as Danbooru writes them
+        spaced = "," not in value and (
+            len(words) > 3 or any("_" in word for word in words)
+        )  # as in Danbooru's tag_string
         yield from (_tag(part, category, None) for part in (words if spaced else _SPLIT.split(value)))
     elif isinstance(value, list):
         for item in value:
@@ -173,7 +175,7 @@ def _tags(value: Any, category: str, deep: bool = True) -> Iterator[Annotation]:
 
 
 def _tag(text: str, category: str, score: Any) -> Annotation:
-    """A tag without the backslashes that weighted prompts need before brackets."""
+    """A tag, without the backslashes that prompts with weights need before parentheses."""
     usable = type(score) in (int, float) and math.isfinite(score) and 0 <= score <= 1
     text = re.sub(r"\\([()\\])", r"\1", clean(text))
     return Annotation(text, "tag", category, round(float(score), 4) if usable else None, SIGNATURE)

@@ -1,4 +1,4 @@
-"""Files: captions and tags that lie beside the user's images already, as other tools and people wrote them."""
+"""Files: captions and tags from files next to the images, as people and other tools write them."""
 
 from __future__ import annotations
 
@@ -34,19 +34,26 @@ from taggers.tagger import Tagger, with_annotations
 
 READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one image
 _TABLES = (".json", ".jsonl")  # files of many images
-_ABOVE = re.compile(r"meta.*\.jsonl?", re.IGNORECASE)  # tables that are also looked for in folders above
-_LEVELS = 2  # folders above an image's own
+_ABOVE = re.compile(r"meta.*\.jsonl?", re.IGNORECASE)  # tables that are also read from parent folders
+_LEVELS = 2  # parent folders of an image's folder
 _LARGEST, _LARGEST_TABLE = 2**20, 2**29  # bytes
-_NAME_KEYS = ("file_name", "file", "filename", "image", "image_path", "path")  # how lines of a table name their image
+_NAME_KEYS = (
+    "file_name",
+    "file",
+    "filename",
+    "image",
+    "image_path",
+    "path",
+)  # keys for the image's name in a table's entries
 
-_TOLD = 3  # bad lines of one table that are told; the rest will be of the same sort
+_MAX_FAULTS = 3  # unreadable lines of one table that are reported; others are usually alike
 
-Entries = dict[str, list[tuple[tuple[str, ...], Any]]]  # by last part of the name: all parts, what is said
+Entries = dict[str, list[tuple[tuple[str, ...], Any]]]  # by the last part of a name: all its parts, and the entry
 
 
 @dataclass(frozen=True, slots=True)
 class TagTableFile:
-    """What one file says about many images."""
+    """One file with the captions of many images."""
 
     path: Path
     entries: Entries = field(default_factory=dict)
@@ -55,7 +62,7 @@ class TagTableFile:
 
 @dataclass(frozen=True, slots=True)
 class SidecarFolder:
-    """A folder's caption files: by the name they belong to, and those about many images."""
+    """A folder's caption files: those of single images by name, and those of many images."""
 
     sidecars: dict[str, tuple[Path, ...]]
     tables: tuple[TagTableFile, ...]
@@ -63,23 +70,23 @@ class SidecarFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Files(Tagger):
-    """Captions and tags from files beside your images.
+    """Captions and tags from files next to your images.
 
-    Found by name, with or without the image's own ending: .txt, .caption and .json; also kohya's
-    metadata JSON and Hugging Face's metadata.jsonl, in the image's folder or two above. A list
-    with commas becomes tags, a sentence a caption, several lines several of them. A file that
-    cannot be read is told in the image's row, and the others go on.
+    Reads .txt, .caption and .json files with the image's name, with or without its extension; also kohya's metadata
+    JSON and Hugging Face's metadata.jsonl, in the image's folder or up to two levels above. A list with commas
+    becomes tags, a sentence a caption; each line is read on its own. A file that cannot be read is recorded with
+    the image, and the others are used.
     """
 
     name: ClassVar[str] = SIGNATURE
     records_per_batch: ClassVar[int] = 256
 
     format: Literal["auto", "tags", "caption"] = option(
-        "auto", "Take every text as tags or as a caption; auto looks at each line."
+        "auto", "How text is read: as tags, as a caption, or auto, which decides line by line."
     )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
-        """One hash over all caption files: a changed one makes the annotations stale."""
+        """One hash over all caption files, so that a change of one makes the annotations stale."""
         if not workspace.manifest("sources").is_file():
             return ()
         sources = Manifest.read(workspace.manifest("sources")).table(["source"]).column("source").to_pylist()
@@ -95,67 +102,71 @@ class Files(Tagger):
         return (Model("caption files", digest.hexdigest()),)
 
     def start(self, workspace: Workspace) -> Work:
-        shelf = functools.cache(index_folder)
+        index = functools.cache(index_folder)
         above, table = functools.cache(_tables_above), functools.cache(read_table)
 
         def look_up(record: Record) -> Record:
             path = workspace.source(record.source)
-            tables = [*shelf(path.parent).tables]
+            tables = [*index(path.parent).tables]
             for folder in path.parent.parents[:_LEVELS]:
                 tables += map(table, above(folder))
-            said = captions_for(path, shelf(path.parent), tables, self.format)
-            return with_annotations(record, self.signature, [replace(one, tagger=self.signature) for one in said])
+            predicted = captions_for(path, index(path.parent), tables, self.format)
+            return with_annotations(
+                record, self.signature, [replace(annotation, tagger=self.signature) for annotation in predicted]
+            )
 
         return partial(_each, look_up)
 
 
 def captions_for(
-    path: Path, shelf: SidecarFolder, tables: list[TagTableFile], form: CaptionFormat
+    path: Path, folder: SidecarFolder, tables: list[TagTableFile], format: CaptionFormat
 ) -> Iterator[Annotation]:
-    """What the files say of one image, each thing once, then what could not be read."""
-    said: list[Annotation] = []
+    """The annotations of one image in its files, each once, then a measure for each file that could not be read."""
+    annotations: list[Annotation] = []
     faults: list[str] = []
     names = dict.fromkeys((_nfc(path.stem), _nfc(path.name)))
-    for sidecar in (file for name in names for file in shelf.sidecars.get(name, ())):
+    for sidecar in (file for name in names for file in folder.sidecars.get(name, ())):
         try:
-            found = READERS[sidecar.suffix.lower()](decode(_bytes(sidecar, _LARGEST)), form)
-            said += found
+            found = READERS[sidecar.suffix.lower()](decode(_bytes(sidecar, _LARGEST)), format)
+            annotations += found
             if not found and sidecar.suffix.lower() == ".json":
-                raise CaptionFault("holds no caption and no tags")
+                raise CaptionFault("has no caption and no tags")
         except CaptionFault as fault:
             faults.append(f"{sidecar.name} {fault}")
     for table in tables:
         try:
             entry = find_entry(table, path)
-            said += from_value(entry, form) if entry is not None else []
+            annotations += from_value(entry, format) if entry is not None else []
         except CaptionFault as fault:
             faults.append(f"{table.path.name}: the entry of {path.name} {fault}")
         else:
             faults += table.faults if entry is None else ()
     try:
-        said = unique_annotations(said)
+        annotations = unique_annotations(annotations)
     except CaptionFault as fault:
-        said, faults = [], [*faults, f"all files together {fault}"]
-    yield from said
+        annotations, faults = [], [*faults, f"all files together: {fault}"]
+    yield from annotations
     yield from (Annotation(_shown(fault), "measure", "unreadable captions", None, SIGNATURE) for fault in faults)
 
 
 def index_folder(folder: Path) -> SidecarFolder:
-    """A folder's caption files; a JSON file that bears no other file's name is about many images."""
+    """A folder's caption files; a JSON file without another file's name is a table of many images."""
     files = _names(folder)
     owners = {
         name for file in files if file.suffix.lower() not in (*READERS, *_TABLES) for name in (file.stem, file.name)
     }
-    order = list(READERS)
+    extensions = list(READERS)
     sidecars: dict[str, tuple[Path, ...]] = {}
-    for file in sorted((f for f in files if f.suffix.lower() in READERS), key=lambda f: order.index(f.suffix.lower())):
+    for file in sorted(
+        (f for f in files if f.suffix.lower() in READERS), key=lambda f: extensions.index(f.suffix.lower())
+    ):
         sidecars[_nfc(file.stem)] = (*sidecars.get(_nfc(file.stem), ()), file)
     tables = [file for file in files if file.suffix.lower() in _TABLES and file.stem not in owners]
     return SidecarFolder(sidecars, tuple(map(read_table, tables)))
 
 
 def read_table(path: Path) -> TagTableFile:
-    """A table of kohya's form (name: entry), of Hugging Face's (lines with file_name), or a list of such objects."""
+    """A table in kohya's format (name: entry), Hugging Face's (lines with file_name), or a list of such objects."""
     try:
         text = decode(_bytes(path, _LARGEST_TABLE))
         rows, faults = _lines(text) if path.suffix.lower() == ".jsonl" else (list(_rows(parse_json(text))), [])
@@ -169,19 +180,19 @@ def read_table(path: Path) -> TagTableFile:
 
 
 def find_entry(table: TagTableFile, path: Path) -> Any:
-    """The entry that names this image; None if none does.
+    """The entry for this image, by full name or stem; None if there is none.
 
-    By full name or stem. Where an entry names folders too, those of a relative name must all be
-    the image's; an absolute one may come from another machine, and the longest match wins.
+    Where an entry has folders, all those of a relative name must match. An absolute one can come from another
+    machine: the longest match wins.
     """
-    where = _parts(path.as_posix())
-    # Hugging Face's names begin at the table, so a bare one means its own folder; kohya's stems know no folders.
+    target = _parts(path.as_posix())
+    # Hugging Face's names are relative to the table, so one without folders is in its folder; kohya's have no folders.
     least = 2 if table.path.suffix.lower() == ".jsonl" and table.path.parent != path.parent else 1
     best, found = 0, None
     for last in dict.fromkeys((_nfc(path.name), _nfc(path.stem))):
         for parts, entry in table.entries.get(last, ()):
             alike = 1
-            while alike < min(len(parts), len(where)) and parts[-1 - alike] == where[-1 - alike]:
+            while alike < min(len(parts), len(target)) and parts[-1 - alike] == target[-1 - alike]:
                 alike += 1
             if alike > best and ((alike == len(parts) and alike >= least) or _absolute(parts)):
                 best, found = alike, entry
@@ -201,7 +212,7 @@ def _rows(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _lines(text: str) -> tuple[list[tuple[str, Any]], list[str]]:
-    """The lines of a table that can be read, and what is wrong with the others."""
+    """The readable lines of a table, and what is wrong with the first others."""
     rows: list[tuple[str, Any]] = []
     faults: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -209,7 +220,7 @@ def _lines(text: str) -> tuple[list[tuple[str, Any]], list[str]]:
             rows += _named(parse_json(line)) if line.strip() else ()
         except CaptionFault as fault:
             faults.append(f"in line {number} {fault}")
-    return rows, faults[:_TOLD]
+    return rows, faults[:_MAX_FAULTS]
 
 
 def _named(item: Any) -> Iterator[tuple[str, Any]]:
@@ -220,7 +231,7 @@ def _named(item: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parts(name: str) -> tuple[str, ...]:
-    """A file name of either system as its parts."""
+    """The parts of a POSIX or Windows path."""
     return tuple(part for part in PurePosixPath(_nfc(name).replace("\\", "/")).parts if part != ".")
 
 
@@ -239,7 +250,7 @@ def _tables_above(folder: Path) -> tuple[Path, ...]:
 
 
 def _names(folder: Path) -> list[Path]:
-    """The files of a folder in order of their names; none of a folder that cannot be read."""
+    """The files of a folder, sorted by name; none of a folder that cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return [Path(path) for path in sorted(e.path for e in entries if not e.is_dir(follow_symlinks=False))]
@@ -248,11 +259,11 @@ def _names(folder: Path) -> list[Path]:
 
 
 def _bytes(path: Path, limit: int) -> bytes:
-    """A file's content; a Fault when it cannot be read, is no ordinary file, or is larger than a caption can be."""
+    """A file's content; CaptionFault when it cannot be read, is no regular file, or is larger than `limit` bytes."""
     try:
         at = path.stat()
         if not stat.S_ISREG(at.st_mode):
-            raise CaptionFault("is no ordinary file")
+            raise CaptionFault("is not a regular file")
         if at.st_size > limit:
             raise CaptionFault(f"is too large for captions: {at.st_size:,} bytes")
         return path.read_bytes()
@@ -261,10 +272,10 @@ def _bytes(path: Path, limit: int) -> bytes:
 
 
 def _nfc(name: str) -> str:
-    """Names as most systems write them; macOS takes letters and their accents apart."""
+    """Unicode's composed form; macOS decomposes letters and their accents."""
     return unicodedata.normalize("NFC", name)
 
 
 def _shown(text: str) -> str:
-    """File names may hold bytes that are no text; a manifest may not."""
+    """File names can have bytes that are not UTF-8; a manifest cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
