@@ -47,7 +47,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Filters",
         (
-            ("beard hat", "both tags; combine with AND, OR, NOT and parentheses; quote spaces"),
+            ("beard hat", "both tags; AND, OR, NOT and parentheses; quotes for spaces"),
             ("long*", "any tag that starts with 'long'"),
             ("score:beard<0.5", "a tagger scores the tag below 0.5"),
             ("flag:unsure", "images with this flag; also: edited, dropped"),
@@ -80,5 +80,5 @@ def _sections() -> Group:
         for key, effect in rows:
             table.add_row(Text(key), Text(effect, style="dim"))
         shown += [Text(title, style="bold"), table, Text()]
-    saved = "Every edit is saved at once, in decisions/edits.jsonl; prep merge applies it to the captions."
+    saved = "Edits are saved at once in decisions/edits.jsonl; prep merge applies them."
     return Group(*shown, Text(saved, style="dim"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline.edits import Edit, JournalEntry
 from pipeline.filter_terms import FilterView
 from pipeline.record import ROLE_NAMES, Record
-from pipeline.tag_text import escape_control, normalize_tag
+from pipeline.tag_text import escape_control, format_tag, normalize_tag
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -40,7 +40,7 @@ def caption_text(composed: ComposedCaption, edits: tuple[Edit, ...]) -> Text:
     for reason, outcomes in reasons.items():
         text.append("\n")
         for outcome in outcomes:
-            text.append(escape_control(outcome.text), style=f"strike {GONE if 'hand' in reason else QUIET}")
+            text.append(escape_control(format_tag(outcome.text)), style=f"strike {GONE if 'hand' in reason else QUIET}")
             text.append("  ")
         text.append(reason, style=f"italic {QUIET}")
     return text
