@@ -12,7 +12,7 @@ from pipeline.checks.check import check, raise_on_errors
 from pipeline.checks.finding import Finding
 from pipeline.checks.rule_context import TrainingTargets
 from pipeline.cli.check import check as command
-from pipeline.commands.check import lines, summary
+from pipeline.cli.check_output import finding_lines, summary_line
 from pipeline.errors import PrepError
 from pipeline.filter import parse
 from pipeline.manifest import Manifest
@@ -86,18 +86,18 @@ def test_nothing_to_check_yet(tmp_path):
 
 def test_what_others_wrote_commands_no_terminal():
     found = [Finding("error", "r", "m", 1, ("a\x1b[31mb\n.png",), "f")]
-    text = "\n".join(lines(found, 80))
+    text = "\n".join(finding_lines(found, 80))
     assert "\x1b[31mb" not in text and "a\\x1b[31mb\\n.png" in text
 
 
 def test_lines_fit_and_names_hold_together():
     names = tuple(f"../../images of mine/smith/a name with spaces {n}.jpg" for n in range(20))
     found = [Finding("warning", "rule", "A message. " * 12, 25, names, "prep edit NAME " * 9)]
-    shown = list(lines(found, 60))
-    assert shown[0] == "Images are named from ../../images of mine/smith/ on."
+    shown = list(finding_lines(found, 60))
+    assert shown[0] == "Images are named relative to ../../images of mine/smith/"
     assert max(map(len, shown[2:])) <= 60 + len("\x1b[2m\x1b[0m")
     assert all(f"a name with spaces {n}.jpg" in "\n".join(shown) for n in range(20))
-    assert summary(found, "x") == "1 warning in x"
+    assert summary_line(found, "x") == "1 warning in x"
 
 
 def test_training_is_refused_on_errors_alone(tmp_path, caplog):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.cli.plan import plan as command
-from pipeline.commands.plan import balanced, lines, make_plan
+from pipeline.cli.plan_output import plan_lines
+from pipeline.commands.plan import balance_repeats, make_plan
 from pipeline.errors import PrepError
 from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, write_manifest
@@ -97,7 +98,10 @@ def test_what_is_usual(workspace):
     assert (by_token["smith"].dreambooth_steps, by_token["smith"].dreambooth_rate) == (1500, "1e-6 to 2e-6")
     assert (by_token["mug"].dreambooth_steps, by_token["mug"].dreambooth_rate) == (400, "2e-6")
     assert (by_token["smith"].lora_steps, by_token["smith"].vectors) == (500, (2, 2))
-    assert (by_token["smith"].balanced_repeats, by_token["mug"].balanced_repeats) == (3, 8)  # 15 to 16, nearest to 26 in all
+    assert (by_token["smith"].balanced_repeats, by_token["mug"].balanced_repeats) == (
+        3,
+        8,
+    )  # 15 to 16, nearest to 26 in all
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,7 @@ sets = st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 300), s
 def test_suggested_repeats_are_never_more_uneven(subjects):
     images = {token: count for token, (count, _) in subjects.items()}
     repeats = {token: times for token, (_, times) in subjects.items()}
-    even = balanced(images, repeats)
+    even = balance_repeats(images, repeats)
 
     def uneven(choice):
         shown = [images[token] * choice[token] for token in images]
@@ -128,14 +132,14 @@ def test_suggested_repeats_are_never_more_uneven(subjects):
 
 
 def test_the_text(workspace):
-    text = list(lines(planned(workspace, train_stage(batch_size=3, epochs=2))))
+    text = list(plan_lines(planned(workspace, train_stage(batch_size=3, epochs=2))))
     assert text[:4] == [
-        "subject  class  images  repeats  an epoch  balanced",
-        "mug      cup         2        3         6         8",
-        "smith    man         5        4        20         3",
-        "         man         3                 20     prior",
+        "subject  class  images  repeats  per epoch  balanced repeats",
+        "mug      cup         2        3          6                 8",
+        "smith    man         5        4         20                 3",
+        "         man         3                  20               reg",
     ]
-    assert "16 steps an epoch, 2 epochs: 32 steps in all; 1 image held out for validation" in text
+    assert "16 steps per epoch, 2 epochs: 32 steps; 1 image held out for validation" in text
     assert text[-1].endswith("in prep.toml: mug repeats = 8, smith repeats = 3")
 
 
@@ -148,7 +152,7 @@ def test_the_command(workspace):
 def test_nothing_to_plan(tmp_path):
     with pytest.raises(PrepError) as error:
         planned(Workspace(tmp_path), train_stage())
-    assert error.value.wrong == "There are no captions yet, and so no data set to plan for."
+    assert error.value.wrong == "There are no captions yet, and so no dataset to plan for."
     assert error.value.hint.startswith("First: prep crop, then prep tag, then prep merge; or plan for a folder")
     written(tmp_path, "crop", mixed())
     with pytest.raises(PrepError) as error:
@@ -171,10 +175,12 @@ def test_before_build_the_plan_is_that_of_the_set_that_build_lays_out(tmp_path):
     placed = [one for some in options.place_records(merged, home) for one in some]
     write_manifest(home.manifest("build"), [placed], (*merged.history, HistoryStep("build", 1, {}, "z")))
     late = planned(home, train_stage(batch_size=2), options)
-    assert late == replace(early, origin="manifests/build.parquet")
+    assert late == replace(early, source="manifests/build.parquet")
     assert [(s.token, s.images, s.repeats) for s in late.subjects] == [("smith", 5, 4.0)] and late.validation == 1
     newer = written(home.root, "merge", records[:5] + records[6:], HistoryStep("merge", 1, {"a": 1}, "y"))
-    assert planned(home, train_stage(), options).source.startswith("manifests/merge.parquet") and newer.counts.found == 8
+    assert (
+        planned(home, train_stage(), options).source.startswith("manifests/merge.parquet") and newer.counts.found == 8
+    )
 
 
 def test_a_plan_for_a_folder_of_kohyas(tmp_path):
@@ -187,5 +193,5 @@ def test_a_plan_for_a_folder_of_kohyas(tmp_path):
         command, ["--data", str(tmp_path / "img"), "--batch-size", "4", "--json"], obj=home.root, catch_exceptions=False
     )
     told = json.loads(done.stdout.splitlines()[-1])
-    assert [(s["token"], s["images"], s["shown"]) for s in told["subjects"]] == [("anna", 1, 3), ("sks", 2, 20)]
-    assert told["steps_per_epoch"] == 6 and told["origin"] == str(tmp_path / "img")
+    assert [(s["token"], s["images"], s["per_epoch"]) for s in told["subjects"]] == [("anna", 1, 3), ("sks", 2, 20)]
+    assert told["steps_per_epoch"] == 6 and told["source"] == str(tmp_path / "img")

@@ -1,4 +1,4 @@
-"""The whole set in small: a few numbers an image, so that ten million of them fit in memory."""
+"""The images of a dataset as arrays of a few numbers each, so that ten million fit in memory."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from pipeline.tag_text import normalize_tag
 if TYPE_CHECKING:
     import numpy as np
 
-# How many bits of their perceptual hashes near-identical images may differ in, up to how many images. Comparing
+# By the number of images, how many bits the perceptual hashes of near-duplicates may differ in. Comparing
 # a million at 6 bits takes minutes, at 2 bits seconds.
 NEAR = ((100_000, 6), (1_500_000, 2))
 ROLES = ("train", "reg", "val")
-_RESERVED = 100_000  # images that the arrays' arrays have room for at first
-_BROAD = {"simple background", "blurry background", "background"}  # say little about what is behind the subject
+_RESERVED = 100_000  # images that the arrays have room for at first
+_BROAD = {"simple background", "blurry background", "background"}  # tags that name no background in particular
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetArrays:
-    """One entry per image in every array; `subject` and `class_name` number the words of the lists."""
+    """One entry per image in every array; `subject` and `class_name` are indices into the lists."""
 
-    rows: np.ndarray  # int32: where it stands in the set
-    root_hash: np.ndarray  # uint64: its source image, shared by all copies of it
-    pixel_hash: np.ndarray  # uint64: its content
-    caption_hash: np.ndarray  # uint64: its caption
-    role: np.ndarray  # int8: number in ROLES
+    rows: np.ndarray  # int32: its row in the manifest
+    root_hash: np.ndarray  # uint64: of its source image, shared by all its copies
+    pixel_hash: np.ndarray  # uint64: of its pixels
+    caption_hash: np.ndarray  # uint64: of its caption; 0 for none
+    role: np.ndarray  # int8: index into ROLES
     subject: np.ndarray  # int16
     class_name: np.ndarray  # int16
     repeats: np.ndarray  # int32: how often an epoch shows it
     width: np.ndarray  # int32
     height: np.ndarray  # int32
-    cropped_fraction: np.ndarray  # float32: share of the source cut away
-    upscale: np.ndarray  # float32: how much the source was enlarged
-    sharpness: np.ndarray  # float32, 0 to 1; NaN where nobody measured it
-    named_values: np.ndarray  # int8, a column per exclusive group: the value that the caption names
-    duplicate_group: np.ndarray  # int32: near-identical images share one
-    duplicate_bits: int  # bits of the hashes in which those may differ; -1: nobody looked
+    cropped_fraction: np.ndarray  # float32: share of the source that was cropped
+    upscale: np.ndarray  # float32: factor by which the source was enlarged
+    sharpness: np.ndarray  # float32, 0 to 1; NaN where it was not measured
+    named_values: np.ndarray  # int8, a column per exclusive group: the value in the caption
+    duplicate_group: np.ndarray  # int32: near-duplicates share a number
+    duplicate_bits: int  # bits in which their hashes may differ; -1: not searched
     subjects: list[str]
     classes: list[str]
-    backgrounds: dict[tuple[int, str], int]  # subject and background tag: images that have it
+    backgrounds: dict[tuple[int, str], int]  # images by subject and background tag
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def with_role(self, role: str) -> np.ndarray:
-        """Which images have a role."""
-        found: np.ndarray = self.role == ROLES.index(role)
-        return found
+        """The mask of images of a role."""
+        mask: np.ndarray = self.role == ROLES.index(role)
+        return mask
 
 
 @dataclass(slots=True)
 class _Words:
-    """Words numbered in the order in which they come."""
+    """Distinct words, numbered in order of appearance."""
 
     numbers: dict[str, int] = field(default_factory=dict)
 
@@ -75,9 +75,9 @@ class _Words:
 
 @dataclass(slots=True)
 class _Columns:
-    """Arrays that grow at their ends, each as one piece: thousands of pieces would leave holes when they are joined.
+    """Growing arrays, each one block: joining thousands of pieces would fragment the memory.
 
-    What is reserved beyond the end costs no memory until it is written.
+    What is reserved beyond the end takes no memory until it is written.
     """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
@@ -102,9 +102,9 @@ class _Columns:
 
 
 def load_arrays(pages: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mapping[str, int]) -> DatasetArrays | None:
-    """The arrays of all images, from pages and the features that their captions name; None when there is none.
+    """The arrays of all images, from pages and the exclusive values in their captions; None without images.
 
-    `repeats` by subject count where an image has no folder yet.
+    `repeats` by subject are those of images that have no folder.
     """
     import numpy as np
 
@@ -142,7 +142,7 @@ def load_arrays(pages: Iterable[tuple[CaptionPage, np.ndarray]], repeats: Mappin
 
 
 def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
-    """Groups of near-identical images, and the bits they were compared at; -1 where there are too many to compare."""
+    """Groups of near-duplicates, and in how many bits they may differ; -1 where there are too many to compare."""
     import numpy as np
 
     alone = np.arange(len(phash), dtype=np.int32)
@@ -163,7 +163,7 @@ def _hashed(texts: Iterable[str | None]) -> np.ndarray:
 
 
 def _digits(column: Any) -> np.ndarray:
-    """16 hex digits as a number; 0 for what is none."""
+    """16 hex digits as a number; 0 for anything else."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -186,7 +186,7 @@ def _roles(page: RowPage) -> np.ndarray:
 
 
 def _repeats(page: RowPage, repeats: Mapping[str, int]) -> np.ndarray:
-    """The number in front of the folder's name; without a folder the subject's repeats, and 1 for the others."""
+    """The repeats in the folder's name; without a folder the subject's, or 1."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -201,7 +201,7 @@ def _repeats(page: RowPage, repeats: Mapping[str, int]) -> np.ndarray:
 
 
 def _annotated(page: RowPage, subject: np.ndarray, scenes: Counter[tuple[int, str]]) -> np.ndarray:
-    """The sharpness that a tagger measured; counts the background tags of each subject on the way."""
+    """The sharpness that a tagger measured; also counts the background tags of each subject."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -216,7 +216,7 @@ def _annotated(page: RowPage, subject: np.ndarray, scenes: Counter[tuple[int, st
     sharpness[rows[measured]] = scores[measured]
     shown = _where(text, pc.ends_with(pc.ascii_lower(text.dictionary), "background"))
     shown = shown[_among(kind, pc.equal(kind.dictionary, "tag"), shown) & (scores[shown] >= 0.5)]
-    # An image that two taggers agree about counts once.
+    # An image with the same tag from two taggers counts once.
     codes = _numbers(text)[shown]
     pairs = np.unique(np.stack([rows[shown], codes], axis=1), axis=0) if len(shown) else np.zeros((0, 2), int)
     for (who, word), count in Counter(zip(subject[pairs[:, 0]].tolist(), pairs[:, 1].tolist(), strict=True)).items():
@@ -227,13 +227,13 @@ def _annotated(page: RowPage, subject: np.ndarray, scenes: Counter[tuple[int, st
 
 @functools.lru_cache(100_000)
 def background_tag(tag: str) -> str:
-    """A tag as the background it names, such as 'white background'; empty if it names none in particular."""
+    """The normalized tag if it names a background, such as 'white background'; else empty."""
     shown = normalize_tag(tag)
     return shown if shown.endswith(" background") and shown not in _BROAD else ""
 
 
 def _encoded(array: Any) -> Any:
-    """Words as an Arrow dictionary, of which sentences may be most: they never become Python strings."""
+    """Texts as an Arrow dictionary; most may be sentences, which never become Python strings."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -245,7 +245,7 @@ def _numbers(words: Any) -> np.ndarray:
 
 
 def _where(words: Any, wanted: Any) -> np.ndarray:
-    """The places of the wanted ones of a dictionary's words."""
+    """The indices of texts whose dictionary entries are wanted."""
     import numpy as np
 
     mask = wanted.to_numpy(zero_copy_only=False)
@@ -253,6 +253,6 @@ def _where(words: Any, wanted: Any) -> np.ndarray:
 
 
 def _among(words: Any, wanted: Any, places: np.ndarray) -> np.ndarray:
-    """Whether the words in some places are among the wanted."""
+    """Whether the texts at some indices are wanted."""
     found: np.ndarray = wanted.to_numpy(zero_copy_only=False)[_numbers(words)[places]]
     return found

@@ -13,8 +13,9 @@ from pipeline.checks.check import check as check_manifest
 from pipeline.checks.external_folders import check_folder
 from pipeline.checks.finding import exit_code
 from pipeline.checks.rule_context import TrainingTargets
+from pipeline.cli.check_output import finding_lines, summary_line
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands.check import latest_manifest, lines, score_captions, summary
+from pipeline.commands.check import latest_manifest, score_captions
 from pipeline.errors import PrepError
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
@@ -71,7 +72,7 @@ def check(
         print_result("", dataclasses.asdict(finding), True)
     if not as_json:
         width = min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 24)).columns)
-        click.echo("\n".join([*lines(found, width), summary(found, what)]))
+        click.echo("\n".join([*finding_lines(found, width), summary_line(found, what)]))
         if folder is not None and found:
             click.echo(f"prep import {folder} DIR creates a workspace from it, for prep edit and the others.")
     sys.exit(exit_code(found, strict))

@@ -6,8 +6,9 @@ import dataclasses
 
 import click
 
+from pipeline.cli.plan_output import plan_lines
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands import plan as plan_command
+from pipeline.commands.plan import make_plan
 from pipeline.options import only_given
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe, stage_plan
@@ -34,5 +35,5 @@ def plan(batch_size: int | None, epochs: int | None, data: str | None, reg_data:
     train, build = stage_plan("train", recipe, asked).stages[0], stage_plan("build", recipe, {}).stages[0]
     assert isinstance(train, Train) and isinstance(build, Build)
     with Progress("plan") as progress:
-        found = plan_command.make_plan(workspace, train, build, progress)
-    print_result("\n".join(plan_command.lines(found)), dataclasses.asdict(found), as_json)
+        training_plan = make_plan(workspace, train, build, progress)
+    print_result("\n".join(plan_lines(training_plan)), dataclasses.asdict(training_plan), as_json)

@@ -21,6 +21,7 @@ from pipeline.exchange.layouts import find_reader
 from pipeline.imaging.image_file import Unreadable, upright_size
 from pipeline.kohya_faults import ReaderFault, summarize
 from pipeline.kohya_folders import DatasetFolder, distinct_tokens
+from pipeline.plural import counted
 from pipeline.recipe import Recipe
 from pipeline.record import Record
 from pipeline.registry import ORDER, tables
@@ -226,14 +227,10 @@ def _write_captions(workspace: Workspace, dataset: _ImportedSet, layout: str, re
 
 def _notes(pairs: list[tuple[Record, DatasetItem]], others: int) -> Iterator[str]:
     for reason, count in Counter(record.drop.reason for record, _ in pairs if record.drop).items():
-        yield f"{_counted(count, 'image')} left out: {reason}"
+        yield f"{counted(count, 'image')} left out: {reason}"
     if without := sum(item.caption is None for record, item in pairs if record.kept):
-        yield f"{_counted(without, 'image')} without a caption: prep tag and prep merge write one"
+        yield f"{counted(without, 'image')} without a caption: prep tag and prep merge write one"
     if multiline := sum(len((item.caption or "").splitlines()) > 1 for record, item in pairs if record.kept):
-        yield f"{_counted(multiline, 'caption')} of several lines, kept as written"
+        yield f"{counted(multiline, 'caption')} of several lines, kept as written"
     if others:
-        yield f"{_counted(others, 'more image')} in the folders dropped: to keep one, prep edit NAME --restore"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+        yield f"{counted(others, 'more image')} in the folders dropped: to keep one, prep edit NAME --restore"

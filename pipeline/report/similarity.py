@@ -31,7 +31,8 @@ def near_duplicates(arrays: DatasetArrays, originals: np.ndarray, refs: ImageRef
     members = np.split(chosen, np.flatnonzero(np.diff(arrays.duplicate_group[chosen])) + 1)
     groups = [group for group in members if len(group) > 1 and len(np.unique(arrays.root_hash[group])) > 1]
     across_roles = sum(len(np.unique(arrays.role[group])) > 1 for group in groups)
-    return NearDuplicates(arrays.duplicate_bits, len(groups), sum(map(len, groups)), across_roles, _listed(groups, arrays, refs))
+    listed = _listed(groups, arrays, refs)
+    return NearDuplicates(arrays.duplicate_bits, len(groups), sum(map(len, groups)), across_roles, listed)
 
 
 def clip_similarity(
@@ -49,7 +50,8 @@ def clip_similarity(
         hidden = hidden[np.argsort(vectors.scene[hidden], kind="stable")]
         groups = np.split(vectors.indices[hidden], np.flatnonzero(np.diff(vectors.scene[hidden])) + 1)
         scenes += [group for group in groups if len(group)]
-        outliers += [(float(vectors.outlier_score[at]), int(arrays.rows[vectors.indices[at]])) for at in sorted_outliers(vectors)]
+        for at in sorted_outliers(vectors):
+            outliers.append((float(vectors.outlier_score[at]), int(arrays.rows[vectors.indices[at]])))
     if not compared:
         return None
     farthest = sorted(outliers, reverse=True)[:_OUTLIERS]
