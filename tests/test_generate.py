@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.commands.generate import Generate, GeneratedSet, generate, read_record
+from pipeline.commands.generate import Generate, GeneratedSet, generate, read_generated
 from pipeline.errors import PrepError
 from pipeline.recipe import Recipe
 from pipeline.registry import ORDER
@@ -18,22 +18,22 @@ MEN = '\n[[regularization]]\nclass = "man"\ngenerate = 5\nprompt = "photo of a m
 
 
 def fake(asked, stop=99):
-    """A painter that fills each image with its seed, and dies after `stop` of them."""
+    """A generator that fills each image with its seed, and stops after `stop` of them."""
 
-    def paint(base, paintings, home, report, at_once):
-        for number, painting in enumerate(paintings):
+    def generate_images(base, requests, home, report, batch_size):
+        for number, request in enumerate(requests):
             if number == stop:
                 raise KeyboardInterrupt
-            asked.append(painting)
-            yield Image.fromarray(np.full((painting.height, painting.width, 3), painting.seed, np.uint8))
-            report(number + 1, len(paintings))
+            asked.append(request)
+            yield Image.fromarray(np.full((request.height, request.width, 3), request.seed, np.uint8))
+            report(number + 1, len(requests))
 
-    return paint
+    return generate_images
 
 
-def go(home, paint, **options):
+def go(home, generate_images, **options):
     recipe = Recipe.read(home.recipe, ORDER)
-    return list(generate(home, recipe, Generate(**options), paint, lambda done, total: None))
+    return list(generate(home, recipe, Generate(**options), generate_images, lambda done, total: None))
 
 
 def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):
@@ -51,7 +51,7 @@ def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):
         "width": 64,
         "height": 64,
         "steps": 25,
-        "scale": 7.0,
+        "guidance_scale": 7.0,
         "seed": 9,
         "sampler": "auto",
         "base": "mini",
@@ -59,11 +59,11 @@ def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):
     assert np.asarray(Image.open(home.root / "generated/man/00002.png"))[0, 0].tolist() == [9, 9, 9]
 
 
-def test_after_a_stop_it_goes_on_where_it_was(tmp_path):
+def test_after_a_stop_it_continues(tmp_path):
     home, other = workspace(tmp_path / "a", MEN), workspace(tmp_path / "b", MEN)
     with pytest.raises(KeyboardInterrupt):
         go(home, fake([], stop=2))
-    assert len(read_record(home.root / "generated/man")) == 2
+    assert len(read_generated(home.root / "generated/man")) == 2
     asked = []
     assert go(home, fake(asked)) == [GeneratedSet("generated/man", 3, 5)]
     assert [p.seed for p in asked] == [2, 3, 4]
@@ -71,7 +71,7 @@ def test_after_a_stop_it_goes_on_where_it_was(tmp_path):
     assert files(home.root / "generated") == files(other.root / "generated")
 
 
-def test_nothing_is_painted_twice_not_even_what_was_deleted(tmp_path):
+def test_no_image_is_generated_twice_even_if_it_was_deleted(tmp_path):
     home = workspace(tmp_path, MEN)
     go(home, fake([]))
     (home.root / "generated/man/00001.png").unlink()
@@ -83,7 +83,7 @@ def test_nothing_is_painted_twice_not_even_what_was_deleted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "told"),
+    ("change", "options", "wrong"),
     [
         (("photo of", "drawing of"), {}, "another prompt: photo of a man"),
         (("64", "128"), {}, "another width: 64"),
@@ -91,21 +91,26 @@ def test_nothing_is_painted_twice_not_even_what_was_deleted(tmp_path):
         (("a", "a"), {"sampler": "ddim"}, "another sampler: auto"),
     ],
 )
-def test_images_made_otherwise_are_not_mixed_and_never_deleted(tmp_path, change, options, told):
+def test_images_made_otherwise_are_not_mixed_and_never_deleted(tmp_path, change, options, wrong):
     home = workspace(tmp_path, MEN)
     go(home, fake([]))
     before = files(home.root / "generated")
     head, _, tail = home.recipe.read_text().partition("[[reg")
     home.recipe.write_text(head + "[[reg" + tail.replace(*change))
-    with pytest.raises(PrepError, match=told):
+    with pytest.raises(PrepError, match=wrong):
         go(home, fake(None), **options)
     assert files(home.root / "generated") == before
 
 
-def test_without_a_wish_and_with_a_damaged_record(tmp_path):
+def test_without_a_table_and_with_a_damaged_record(tmp_path):
     home = workspace(tmp_path)
-    with pytest.raises(PrepError, match="asks for no painted images"):
+    with pytest.raises(PrepError, match="does not ask for generated images"):
         go(home, fake(None))
     write_atomic(tmp_path / "x" / "generated.json", b'{"a": ')
     with pytest.raises(PrepError, match="is damaged"):
-        read_record(tmp_path / "x")
+        read_generated(tmp_path / "x")
+
+
+def test_a_record_of_an_earlier_prep_is_read(tmp_path):
+    write_atomic(tmp_path / "generated.json", b'{"00000.png": {"scale": 7.0, "seed": 3}}')
+    assert read_generated(tmp_path) == {"00000.png": {"guidance_scale": 7.0, "seed": 3}}
