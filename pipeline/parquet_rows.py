@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.schema import arrow_codec
 from pipeline.workspace import write_atomic
@@ -42,6 +42,14 @@ def read_rows(path: Path, cls: type[T]) -> list[T]:
     row_type: type = cls
     codec = arrow_codec(row_type)
     return [codec.value(row) for row in pq.read_table(path, columns=list(codec.names)).to_pylist()]
+
+
+def read_columns(path: Path, names: Sequence[str]) -> list[list[Any]]:
+    """Some columns of a file, as lists of plain values."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=list(names))
+    return [table[name].to_pylist() for name in names]
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -54,7 +54,7 @@ def done(tmp_path_factory):
 
 def test_held_images_are_measured_and_never_trained_on(done):
     work, made, stage = done
-    folder = stage.file(work).parent
+    folder = stage.config.file(work).parent
     seen = pq.read_table(folder / "samples_log.parquet")
     val = {record.id for record in made.records() if record.role == "val"}
     assert not val & set(seen["id"].to_pylist())
@@ -67,10 +67,10 @@ def test_held_images_are_measured_and_never_trained_on(done):
 
 def test_verdicts_reach_run_json_and_the_notes(done):
     work, made, stage = done
-    found = json.loads(stage.file(work).with_name("run.json").read_text())["validation"]
+    found = json.loads(stage.config.file(work).with_name("run.json").read_text())["validation"]
     assert [one["step"] for one in found] == [0, 2, 4]
     assert {one["verdict"] for one in found[1:]} <= {"underfit", "good", "overfit"}
-    rows = pq.read_table(stage.file(work).with_name("validation.parquet")).to_pylist()
+    rows = pq.read_table(stage.config.file(work).with_name("validation.parquet")).to_pylist()
     losses = {(row["step"], row["set"], row["id"], row["timestep"]): row["loss"] for row in rows}
     for one in found:
         for name in ("train", "validation", "reg"):
@@ -91,14 +91,14 @@ def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
     work, made = data(tmp_path)
     how = {"save_every_steps": 4, "save_total_limit": 1, "save_every_epochs": 0, "save_precision": "fp32"}
     stage = run(work, made, **how, keep_weights="last")
-    seen = (stage.file(work).parent / "samples_log.parquet").read_bytes()
-    last = load_file(stage.file(work))
+    seen = (stage.config.file(work).parent / "samples_log.parquet").read_bytes()
+    last = load_file(stage.config.file(work))
     best = run(work, made, **how, keep_weights="best")
-    found = load_file(best.file(work))
-    assert best.key(made, work) == stage.key(made, work)
-    assert (stage.file(work).parent / "samples_log.parquet").read_bytes() == seen
-    assert json.loads(best.file(work).with_name("run.json").read_text())["metadata"]["ss_steps"] == "2"
-    short = load_file(run(work, made, **how | {"steps": 2, "output": "short"}).file(work))
+    found = load_file(best.config.file(work))
+    assert run_key(best.config, made, work) == run_key(stage.config, made, work)
+    assert (stage.config.file(work).parent / "samples_log.parquet").read_bytes() == seen
+    assert json.loads(best.config.file(work).with_name("run.json").read_text())["metadata"]["ss_steps"] == "2"
+    short = load_file(run(work, made, **how | {"steps": 2, "output": "short"}).config.file(work))
     assert all(torch.equal(found[name], short[name]) for name in short) and found.keys() == short.keys()
     assert not all(torch.equal(found[name], last[name]) for name in last)
 
@@ -106,12 +106,12 @@ def test_the_best_becomes_the_file_when_asked(tmp_path, monkeypatch):
 def test_what_is_left_out_by_chance_is_the_same_after_a_stop(tmp_path):
     how = {"network_dropout": 0.4, "save_every_steps": 2, "save_total_limit": 9, "export_checkpoints": "off"}
     (work, made), (other, again) = data(tmp_path / "whole"), data(tmp_path / "halved")
-    whole = load_file(run(work, made, **how).file(work))
+    whole = load_file(run(work, made, **how).config.file(work))
     run_training(train_stage(**QUICK | how).config, again, other, nothing, StepTimer(stop_at=3))
     assert not train_stage(**QUICK | how).config.file(other).exists()
-    halved = load_file(run(other, again, **how).file(other))
+    halved = load_file(run(other, again, **how).config.file(other))
     assert all(torch.equal(whole[name], halved[name]) for name in whole) and whole.keys() == halved.keys()
-    without = load_file(run(other, again, **how | {"network_dropout": 0.0, "output": "without"}).file(other))
+    without = load_file(run(other, again, **how | {"network_dropout": 0.0, "output": "without"}).config.file(other))
     assert not all(torch.equal(whole[name], without[name]) for name in whole)
 
 
@@ -126,7 +126,7 @@ def test_a_leak_ends_the_run_before_it_begins(tmp_path):
 
 def test_course_does_not_depend_on_how_it_is_watched(done):
     work, made, stage = done
-    key = stage.key(made, work)
+    key = run_key(stage.config, made, work)
     for options in ({"patience": 3}, {"keep_weights": "best"}, {"validate_every_steps": 9}, {"sample_every_steps": 3}):
         assert run_key(train_stage(**QUICK | options).config, made, work) == key
     for options in ({"validation_timesteps": 3}, {"validation_share": 0.1}, {"validation_images": 2}):
@@ -157,7 +157,7 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
         ({"keep_weights": "best"}, "result best goes by the validation error, and no images are held out"),
         ({"block_ranks": "down.9=4"}, "down.9"),
         ({"optimizer": "prodigy", "learning_rate": 1.0, "loraplus_lr_ratio": 4.0}, "prodigy finds one rate"),
-        ({"batch_size": 0}, "batch 0 tries batches out on a GPU"),
+        ({"batch_size": 0}, "batch_size 0 "),
         ({"attention": "xformers"}, "xformers"),
     ],
     ids=str,

@@ -25,7 +25,7 @@ def plain(number: int, **changes: object):
 
 
 def test_what_build_held_out_is_taken():
-    samples = [plain(1), plain(2, held=True), plain(3, reg=True, subject="")]
+    samples = [plain(1), plain(2, held_out=True), plain(3, reg=True, subject="")]
     found = split_validation(samples, ValidationOptions(), 0)
     assert (found.train, found.validation) == ([samples[0], samples[2]], [samples[1]])
 
@@ -47,7 +47,7 @@ def test_without_any_and_unasked_all_is_trained_on():
 )
 @pytest.mark.parametrize("reg", [False, True])
 def test_a_leak_is_refused(twin, how, reg):
-    held = plain(9, held=True, path="images/held.png", **twin)
+    held = plain(9, held_out=True, path="images/held.png", **twin)
     with pytest.raises(PrepError) as caught:
         split_validation([plain(1, reg=reg), plain(2), held], ValidationOptions(), 0)
     assert caught.value.wrong == (
@@ -56,7 +56,7 @@ def test_a_leak_is_refused(twin, how, reg):
 
 
 def test_one_bit_further_is_another_image():
-    held = plain(9, held=True, **look(1, "0123456"))
+    held = plain(9, held_out=True, **look(1, "0123456"))
     assert split_validation([plain(1), held], ValidationOptions(), 0).validation == [held]
     with pytest.raises(PrepError):
         split_validation([plain(1), held], ValidationOptions(near_duplicate_bits=7), 0)
@@ -87,7 +87,7 @@ def test_a_share_leaves_regularization_alone():
 
 def test_a_share_of_a_set_that_has_its_own_is_refused():
     with pytest.raises(PrepError, match="has no effect on a data set that has validation images of its own"):
-        split_validation([plain(1), plain(2, held=True)], ValidationOptions(validation_share=0.1), 0)
+        split_validation([plain(1), plain(2, held_out=True)], ValidationOptions(validation_share=0.1), 0)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_a_share_of_a_set_that_has_its_own_is_refused():
 def test_what_goes_by_validation_needs_images(options, wish):
     with pytest.raises(PrepError, match=f"{wish} goes by the validation error, and no images are held out"):
         split_validation([plain(1), plain(2)], ValidationOptions(**options), 0)
-    split_validation([plain(1), plain(2, held=True)], ValidationOptions(**options), 0)
+    split_validation([plain(1), plain(2, held_out=True)], ValidationOptions(**options), 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.batch import StepCallback, TrainingStep
-from training.evaluation.loss_curves import draw_curves
+from training.evaluation.loss_curves import draw_loss_curves
 from training.evaluation.outliers import find_outliers
 from training.evaluation.tensorboard import TensorBoardLogger
 from training.evaluation.validation import ValidationSet, Validator, summarize_evaluations
@@ -58,7 +58,7 @@ class Callbacks:
         """Write the evaluation's files, and return its part of run.json. The log's files must be written already."""
         self.validator.finish(self.folder)
         verdicts, evaluations = self.validator.verdicts(), self.validator.evaluations
-        draw_curves(self.folder, evaluations, verdicts)
+        draw_loss_curves(self.folder, evaluations, verdicts)
         outliers = find_outliers(self.folder, self.run.plan.all, self.validator.readings)
         if self.tensorboard:
             self.tensorboard.close()
