@@ -16,7 +16,7 @@ from pipeline.workspace import Workspace
 from tests.training_set import checkpoint, manifest, placed, sample, workspace
 from training.batch import SourceImage
 from training.data.dataset import read_samples
-from training.data.latent_cache import _AT_ONCE, LatentCache, LatentKey, read_pixels
+from training.data.latent_cache import _BATCH_PIXELS, LatentCache, LatentKey, read_pixels
 from training.models.sd1 import SD1
 
 
@@ -117,7 +117,7 @@ def test_latents_that_are_not_finite_name_the_record(ready):
     latents, samples, load_vae, _ = ready
     broken = load_vae()
     broken.encoder.conv_in.bias.data.fill_(float("nan"))
-    with pytest.raises(PrepError, match=f"no finite latent .*{samples[0].sample.id}"):
+    with pytest.raises(PrepError, match=f"{samples[0].sample.id}.* is not finite"):
         latents.prepare(samples, lambda: broken, nothing)
     assert not list((latents.workspace.cache / "latents").rglob("*.safetensors"))
 
@@ -139,7 +139,7 @@ def test_several_at_once_are_the_same_as_one_by_one(ready, monkeypatch):
     single = [latents.read(view) for view in samples]
     for view in samples:
         latents.path(view).unlink()
-    monkeypatch.setitem(_AT_ONCE, "cpu", 2 * 64 * 64)
+    monkeypatch.setitem(_BATCH_PIXELS, "cpu", 2 * 64 * 64)
     told = []
     latents.prepare(samples, load_vae, lambda done, total: told.append((done, total)))
     assert told == [(2, 3), (3, 3)]  # the two of one size go together
@@ -154,7 +154,7 @@ def test_damage_is_told(ready, caplog):
     assert not caplog.messages
     latents.path(samples[0]).write_bytes(b"")
     latents.prepare(samples, load_vae, nothing)
-    assert caplog.messages == ["The latent cache had damaged entries, which are made again: 1"]
+    assert caplog.messages == ["Recomputing 1 damaged entries of the latent cache"]
 
 
 @pytest.fixture
@@ -202,5 +202,5 @@ def test_an_image_of_others_is_turned_upright_and_put_on_white(tmp_path):
     found = read_pixels(theirs, Workspace(tmp_path))
     assert found[0, :, :, 0].T.tolist() == [[1.0, 1.0, 1.0], [1.0, -1.0, -1.0]]
     image.rotate(180).save(tmp_path / "theirs.png", exif=exif)
-    with pytest.raises(PrepError, match="was changed while training"):
+    with pytest.raises(PrepError, match="was changed during training"):
         read_pixels(theirs, Workspace(tmp_path))

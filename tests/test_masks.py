@@ -122,8 +122,8 @@ def test_masks_of_a_set_by_alpha(tmp_path, caplog):
     assert first.shape == (8, 8) and first.dtype == np.uint8 and first.max() == 255 and first.min() == 0
     assert np.abs(found["mirrored"].astype(int) - first[:, ::-1]).max() <= 1
     assert caplog.messages == [
-        "1 of 4 images have no mask and count whole",
-        "1 masks leave nothing that counts, that of images/12.png first",
+        "1 of 4 images have no mask and are not masked",
+        "1 masks are black everywhere, first that of images/12.png",
     ]
 
 

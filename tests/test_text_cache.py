@@ -60,18 +60,18 @@ def test_damaged_entries_are_made_again_and_told(tmp_path, encoder, caplog, dama
     texts.prepare(["a"], load, nothing)
     whole = texts.path("a").read_bytes()
     texts.path("a").write_bytes(damage)
-    with pytest.raises(PrepError, match="damaged while training"):
+    with pytest.raises(PrepError, match="damaged during training"):
         texts.reader()(["a"])
     assert caplog.messages == []
     texts.prepare(["a"], load, nothing)
     assert texts.path("a").read_bytes() == whole and len(asked) == 2
-    assert caplog.messages == ["The text cache had damaged entries, which are made again: 1"]
+    assert caplog.messages == ["Recomputing 1 damaged entries of the text embedding cache"]
 
 
 def test_what_is_not_finite_is_refused(tmp_path):
     def broken():
         return lambda prompts: {"text": torch.full((1, 2), float("nan"))}
 
-    with pytest.raises(PrepError, match="no finite output of the caption 'x'"):
+    with pytest.raises(PrepError, match="output for the caption 'x' is not finite"):
         TextEmbeddingCache(tmp_path, "key").prepare(["x"], broken, nothing)
     assert not list(tmp_path.rglob("*.safetensors"))

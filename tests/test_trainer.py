@@ -43,7 +43,7 @@ def test_loss_is_the_published_formula(prediction, min_snr_gamma):
     alphas = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
     for k, draw in enumerate(batch):
         mean, std = (x.numpy().astype(float) for x in made.latent(draw))
-        luck = draw_noise(draw, made.objective, mean.shape[1:], (42, made.config.objective))
+        luck = draw_noise(draw, made.objective, mean.shape[1:], 42, made.config.objective)
         noise, time = luck.noise.numpy().astype(float), int(luck.timestep)
         clean = mean + std * luck.posterior.numpy()
         a = alphas[time]

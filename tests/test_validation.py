@@ -289,5 +289,5 @@ def test_a_loss_that_is_not_finite_is_no_best(tmp_path):
 
 
 def test_patience_without_validations_is_refused():
-    with pytest.raises(PrepError, match="patience counts validations, and there is only one, at the end"):
+    with pytest.raises(PrepError, match="patience counts validations, but the only one is at the end"):
         train_options(patience=2, validate_every_epochs=0)

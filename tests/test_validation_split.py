@@ -40,9 +40,9 @@ def test_without_any_and_unasked_all_is_trained_on():
     [
         ({"pixel_sha256": f"{1:064x}"}, "the same image as"),
         ({"id": f"{1:016x}-2"}, "the same image as"),
-        (look(1), "nearly the same image as"),
-        (look(1, "057"), "nearly the same image as"),
-        (look(1, "012345"), "nearly the same image as"),
+        (look(1), "a near-duplicate of"),
+        (look(1, "057"), "a near-duplicate of"),
+        (look(1, "012345"), "a near-duplicate of"),
     ],
 )
 @pytest.mark.parametrize("reg", [False, True])
@@ -86,14 +86,14 @@ def test_a_share_leaves_regularization_alone():
 
 
 def test_a_share_of_a_set_that_has_its_own_is_refused():
-    with pytest.raises(PrepError, match="has no effect on a data set that has validation images of its own"):
+    with pytest.raises(PrepError, match="has no effect on a dataset that already has validation images"):
         split_validation([plain(1), plain(2, held_out=True)], ValidationOptions(validation_share=0.1), 0)
 
 
 @pytest.mark.parametrize(
-    ("options", "wish"), [({"patience": 2}, "patience"), ({"keep_weights": "best"}, "result best")]
+    ("options", "option"), [({"patience": 2}, "patience 2"), ({"keep_weights": "best"}, "keep_weights best")]
 )
-def test_what_goes_by_validation_needs_images(options, wish):
-    with pytest.raises(PrepError, match=f"{wish} goes by the validation error, and no images are held out"):
+def test_what_goes_by_validation_needs_images(options, option):
+    with pytest.raises(PrepError, match=f"{option} needs validation images, and there are none"):
         split_validation([plain(1), plain(2)], ValidationOptions(**options), 0)
     split_validation([plain(1), plain(2, held_out=True)], ValidationOptions(**options), 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.batch import RunConfig, SampleRef, TrainingJob
 from training.data.captions import build_prompt, fixed_prompt, text_settings
-from training.data.conditioning import build_text_conditioning
+from training.data.conditioning import PromptEncoding, build_text_conditioning
 from training.data.latent_cache import LatentCache, LatentKey
 from training.data.masks import Masks, mask_tensor
 from training.data.sampler import is_flipped
@@ -55,7 +55,9 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
     latent = _latents(plan, device, workspace, report)
     mask = _masks(plan, workspace, report)
     tokenizers = checkpoint.tokenizers()
-    told = build_text_conditioning(plan, tokenizers, device, (workspace, report), not rates.keys() <= {family.denoiser})
+    told = build_text_conditioning(
+        PromptEncoding(plan, tokenizers, device), not rates.keys() <= {family.denoiser}, workspace, report
+    )
     dtype = torch.bfloat16 if uses_bf16(config.model, device) and not method.keeps_fp32 else torch.float32
     modules = told.trained_encoders | {family.denoiser: checkpoint.load(family.denoiser).to(device, dtype)}
     learning = {part: modules[part] for part in rates}

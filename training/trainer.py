@@ -106,7 +106,7 @@ def make_batch(job: TrainingJob, samples: list[SampleRef]) -> Batch:
     config = job.config
     moments = [job.latent(sample) for sample in samples]
     shape = tuple(moments[0][0].shape[1:])
-    noises = [draw_noise(sample, job.objective, shape, (config.optimizer.seed, config.objective)) for sample in samples]
+    noises = [draw_noise(sample, job.objective, shape, config.optimizer.seed, config.objective) for sample in samples]
     latents = [mean + std * noise.posterior for (mean, std), noise in zip(moments, noises, strict=True)]
     masks = [job.mask(sample) for sample in samples]
     unmasked = torch.ones(1, 1, *shape[1:])

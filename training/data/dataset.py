@@ -1,4 +1,4 @@
-"""The images of a data set, as far as training needs them."""
+"""The images to train on, read from the manifest of the dataset."""
 
 from __future__ import annotations
 
@@ -14,63 +14,61 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.record import Record
 
+_FOLDER = re.compile(r"(?:(\d+)(?:_|$))?(.*)", re.DOTALL)  # repeats and caption, as in '10_smith man'
+
 
 def read_samples(manifest: Manifest) -> list[TrainingImage]:
-    """The images to train on that the manifest has placed in the data set, in its order.
-
-    An image without caption is captioned with the text of its folder, as kohya does.
-    """
-    return [sample for sample in read_all(manifest) if not sample.held_out]
+    """The images of the dataset that are trained on, in the manifest's order."""
+    return [image for image in read_all(manifest) if not image.held_out]
 
 
 def read_all(manifest: Manifest) -> list[TrainingImage]:
-    """The same with those that are held out for validation, which are never trained on."""
+    """All images of the dataset, with those that are held out for validation."""
     return samples_of(manifest.batches())
 
 
 def samples_of(batches: Iterable[list[Record]]) -> list[TrainingImage]:
-    """The same of records that no manifest holds yet."""
-    found = []
-    for batch in batches:
-        for record in batch:
-            if not record.kept or not record.dataset_path or record.image is None:
-                continue
-            folder = PurePosixPath(record.dataset_path).parent.name
-            repeats, text = re.fullmatch(r"(?:(\d+)(?:_|$))?(.*)", folder, re.DOTALL).groups()  # type: ignore[union-attr]
-            found.append(
-                TrainingImage(
-                    id=record.id,
-                    path=record.image.path,
-                    pixel_sha256=record.image.pixel_sha256,
-                    width=record.image.width,
-                    height=record.image.height,
-                    caption=record.caption or text,
-                    subject=record.subject,
-                    class_name=record.class_name,
-                    reg=record.role == "reg",
-                    folder=folder,
-                    repeats=int(repeats or 1),
-                    source=SourceImage(record.source, record.crop, record.transform) if record.crop else None,
-                    phash=record.image.phash,
-                    held_out=record.role == "val",
-                )
-            )
-    return found
+    """The images of all records that have a place in the dataset."""
+    records = (record for batch in batches for record in batch)
+    return [_training_image(record) for record in records if record.kept and record.dataset_path and record.image]
 
 
-def check_samples(samples: list[TrainingImage], factor: int) -> None:
-    """Raise PrepError when there is nothing to train on, or something that cannot be trained on."""
-    if not any(sample.repeats for sample in samples if not sample.reg):
-        raise PrepError("The data set has no images to train on.", "Fill it first: prep build")
-    for sample in samples:
-        if sample.width % factor or sample.height % factor:
+def _training_image(record: Record) -> TrainingImage:
+    """The image of a record. Without a caption it gets the text of its folder, as in kohya's scripts."""
+    assert record.image is not None
+    folder = PurePosixPath(record.dataset_path).parent.name
+    repeats, text = _FOLDER.fullmatch(folder).groups()  # type: ignore[union-attr]  # it matches any name
+    return TrainingImage(
+        id=record.id,
+        path=record.image.path,
+        pixel_sha256=record.image.pixel_sha256,
+        width=record.image.width,
+        height=record.image.height,
+        caption=record.caption or text,
+        subject=record.subject,
+        class_name=record.class_name,
+        reg=record.role == "reg",
+        folder=folder,
+        repeats=int(repeats or 1),
+        source=SourceImage(record.source, record.crop, record.transform) if record.crop else None,
+        phash=record.image.phash,
+        held_out=record.role == "val",
+    )
+
+
+def check_samples(images: list[TrainingImage], multiple: int) -> None:
+    """Raise PrepError if there is nothing to train on, or if a side is no multiple of `multiple` pixels."""
+    if not any(image.repeats for image in images if not image.reg):
+        raise PrepError("The dataset has no images to train on.", "Fill it first: prep build")
+    for image in images:
+        if image.width % multiple or image.height % multiple:
             raise PrepError(
-                f"{sample.name} is {sample.width} x {sample.height} pixels; the sides must be multiples of {factor}.",
-                "Crop anew with --step 64; a folder of others becomes a workspace that crops it with: prep import",
+                f"{image.name} is {image.width} x {image.height} pixels; the sides must be multiples of {multiple}.",
+                "Crop again with --step 64; to crop a folder of --data, make it a workspace: prep import",
             )
-    lonely = {s.class_name for s in samples if s.reg} - {s.class_name for s in samples if not s.reg}
-    if lonely:
+    unused = {image.class_name for image in images if image.reg} - {i.class_name for i in images if not i.reg}
+    if unused:
         raise PrepError(
-            f"There are regularization images of the class {min(lonely)!r}, but no subject of that class.",
-            "Give them the class of a subject, or switch them off: --prior-loss-weight 0",
+            f"There are regularization images of the class {min(unused)!r}, but no subject of that class.",
+            "Give them the class of a subject, or leave them out: --prior-loss-weight 0",
         )

@@ -1,4 +1,4 @@
-"""Latents of the data set's images, computed once and kept outside of it."""
+"""A disk cache of the latents of the dataset's images."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LAYOUT = 2  # raise it when entries of the same name would hold something else
+_LAYOUT = 2  # raise it when entries change without changing their names
 _IN_MEMORY = 2048  # latents: 0.26 GB at 512 x 512 pixels
-_AHEAD = 8  # images read while others are encoded
-# Pixels of a batch that the VAE encodes at once. On the CPU one image at a time is as fast, and its
-# entry does not depend on which images were missing beside it.
-_AT_ONCE = {"cuda": 4 * 1024 * 1024, "cpu": 1}
-_MOST = 1024  # images of a batch
+_READ_AHEAD = 8  # images read while others are encoded
+# Pixels of a batch for the VAE. On the CPU one image at a time is as fast, and its entry does not
+# depend on which other images were missing.
+_BATCH_PIXELS = {"cuda": 4 * 1024 * 1024, "cpu": 1}
+_MAX_BATCH = 1024  # images of a batch
 
 
 @dataclass(frozen=True, slots=True)
 class LatentKey:
-    """An image as a draw shows it: as it is, or mirrored."""
+    """An image as it is trained on: as it is, or flipped."""
 
     sample: TrainingImage
     flipped: bool = False
@@ -48,9 +48,9 @@ class LatentKey:
 
 @dataclass(frozen=True, slots=True)
 class LatentCache:
-    """A folder of latents' distributions, each named after the image's pixels, the view and the VAE.
+    """A folder of latent distributions, each named by a hash of the image's pixels, the flip and the VAE.
 
-    Mean and deviation are kept, not one sample of them: every draw samples anew.
+    Mean and standard deviation are stored; every use of an image samples from them again.
     """
 
     workspace: Workspace
@@ -59,29 +59,29 @@ class LatentCache:
     factor: int = 8  # pixels per latent, each way
 
     def prepare(self, keys: list[LatentKey], load_vae: Callable[[], Any], report: ProgressFn) -> None:
-        """Compute what is missing or damaged. The VAE is loaded only if something is."""
-        distinct = {self.path(view): view for view in keys}
-        missing = {path: view for path, view in distinct.items() if self.read(view) is None}
+        """Encode the images that are missing or damaged; the VAE is loaded only if there are any."""
+        distinct = {self.path(key): key for key in keys}
+        missing = {path: key for path, key in distinct.items() if self.read(key) is None}
         if not missing:
             return
         if damaged := sum(1 for path in missing if path.exists()):
-            log.warning("The latent cache had damaged entries, which are made again: %d", damaged)
+            log.warning("Recomputing %d damaged entries of the latent cache", damaged)
         vae = load_vae()
-        done, portions = 0, AdaptiveBatcher(_MOST, "Encoding images")
-        for batch in self._batches(list(missing.values()), _AT_ONCE.get(vae.device.type, 1)):
-            self._write(batch, vae, portions)
+        done, batcher = 0, AdaptiveBatcher(_MAX_BATCH, "Encoding images")
+        for batch in self._batches(list(missing.values()), _BATCH_PIXELS.get(vae.device.type, 1)):
+            self._write(batch, vae, batcher)
             done += len(batch)
             report(done, len(missing))
 
     def reader(self) -> Callable[[LatentKey], Moments]:
-        """A function from a view to mean and deviation, (1, C, h, w) float32, that remembers the latest."""
+        """A function from a key to mean and deviation, (1, C, h, w) float32, that keeps the latest in memory."""
 
         @functools.lru_cache(_IN_MEMORY)
-        def read(view: LatentKey) -> Moments:
-            found = self.read(view)
-            if found is None:
-                raise PrepError(f"{self.path(view)} was damaged while training.", "Give the command again.")
-            return found
+        def read(key: LatentKey) -> Moments:
+            moments = self.read(key)
+            if moments is None:
+                raise PrepError(f"{self.path(key)} was damaged during training.", "Run the command again.")
+            return moments
 
         return read
 
@@ -91,42 +91,42 @@ class LatentCache:
         return self.workspace.cache / "latents" / name[:2] / f"{name}.safetensors"
 
     def read(self, key: LatentKey) -> Moments | None:
-        """Mean and deviation, or None when there is no whole, finite entry of the right shape."""
+        """Mean and deviation; None if there is no complete, finite entry of the right shape."""
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            found = load_file(self.path(key))
+            tensors = load_file(self.path(key))
         except (OSError, SafetensorError):
             return None
-        if found.keys() != {"mean", "std"}:
+        if tensors.keys() != {"mean", "std"}:
             return None
-        mean, std = found["mean"], found["std"]
+        mean, std = tensors["mean"], tensors["std"]
         shape = (key.sample.height // self.factor, key.sample.width // self.factor)
         if mean.shape != std.shape or mean.dim() != 4 or mean.shape[2:] != shape:
             return None
         return (mean, std) if bool(torch.isfinite(mean + std).all()) else None
 
-    def _batches(self, views: list[LatentKey], pixels: int) -> Iterator[list[tuple[LatentKey, torch.Tensor]]]:
-        """Views with their pixels, of one size in a batch; threads read ahead of the VAE."""
-        views.sort(key=lambda view: (view.sample.width, view.sample.height))
+    def _batches(self, keys: list[LatentKey], pixels: int) -> Iterator[list[tuple[LatentKey, torch.Tensor]]]:
+        """Batches of keys with their pixels, of one size each; threads read ahead of the VAE."""
+        keys.sort(key=lambda key: (key.sample.width, key.sample.height))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for (width, height), group in itertools.groupby(views, lambda v: (v.sample.width, v.sample.height)):
+            for (width, height), group in itertools.groupby(keys, lambda k: (k.sample.width, k.sample.height)):
                 size = max(1, pixels // (width * height))
                 waiting = list(group)
-                ahead = max(_AHEAD, 2 * size)
+                ahead = max(_READ_AHEAD, 2 * size)
                 for at in range(0, len(waiting), ahead):
                     some = waiting[at : at + ahead]
-                    read = zip(some, pool.map(self._pixels, some), strict=True)
-                    while batch := list(itertools.islice(read, size)):
+                    pairs = zip(some, pool.map(self._pixels, some), strict=True)
+                    while batch := list(itertools.islice(pairs, size)):
                         yield batch
 
-    def _pixels(self, view: LatentKey) -> torch.Tensor:
-        pixels = read_pixels(view.sample, self.workspace)
-        return pixels.flip(3) if view.flipped else pixels
+    def _pixels(self, key: LatentKey) -> torch.Tensor:
+        pixels = read_pixels(key.sample, self.workspace)
+        return pixels.flip(3) if key.flipped else pixels
 
-    def _write(self, batch: list[tuple[LatentKey, torch.Tensor]], vae: Any, portions: AdaptiveBatcher) -> None:
+    def _write(self, batch: list[tuple[LatentKey, torch.Tensor]], vae: Any, batcher: AdaptiveBatcher) -> None:
         import torch
 
         pixels = torch.cat([pixels for _, pixels in batch])
@@ -136,18 +136,18 @@ class LatentCache:
             return list(zip(torch.split(mean.float().cpu(), 1), torch.split(std.float().cpu(), 1), strict=True))
 
         with torch.no_grad():
-            moments = portions.run(encode, range(len(batch)))
-        for (view, _), (mean, std) in zip(batch, moments, strict=True):
+            moments = batcher.run(encode, range(len(batch)))
+        for (key, _), (mean, std) in zip(batch, moments, strict=True):
             if not bool(torch.isfinite(mean + std).all()):
                 raise PrepError(
-                    f"The VAE makes no finite latent of {view.sample.name} (record {view.sample.id}).",
-                    "Drop the image, or use a base model with a sound VAE: --vae",
+                    f"The VAE's latent of {key.sample.name} (record {key.sample.id}) is not finite.",
+                    "Drop the image with prep review, or use another VAE: --vae PATH",
                 )
-            write_tensors(self.path(view), {"mean": mean, "std": std}, {"record": view.sample.id, "vae": self.vae})
+            write_tensors(self.path(key), {"mean": mean, "std": std}, {"record": key.sample.id, "vae": self.vae})
 
 
 def read_pixels(sample: TrainingImage, workspace: Workspace) -> torch.Tensor:
-    """A sample's image as (1, 3, H, W) float32 in -1 to 1."""
+    """The pixels of an image as (1, 3, H, W) float32 in -1 to 1."""
     import torch
 
     array = _from_images(workspace.path(sample.path)) if sample.path else _from_source(sample, workspace)
@@ -156,11 +156,11 @@ def read_pixels(sample: TrainingImage, workspace: Workspace) -> torch.Tensor:
     return torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-_AGAIN = "Make it again: prep build"
+_AGAIN = "Build the dataset again: prep build"
 
 
 def _from_images(path: Path) -> Any:
-    """An image that prep wrote, as it stands."""
+    """The pixels of an image that prep wrote."""
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
@@ -174,13 +174,13 @@ def _from_images(path: Path) -> Any:
 
 
 def _from_source(sample: TrainingImage, workspace: Workspace) -> Any:
-    """An image of a folder that others laid out: upright, in sRGB, on white."""
+    """The pixels of an image in a folder given with --data: upright, in sRGB, on white."""
     assert sample.source is not None
     path = workspace.source(sample.source.path)
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != sample.pixel_sha256:
-            raise PrepError(f"The image {path} was changed while training.", "Give the command again.")
+            raise PrepError(f"The image {path} was changed during training.", "Run the command again.")
         return render(data, sample.source.crop)
     except (OSError, Unreadable) as error:
-        raise PrepError(f"The image {path} cannot be read: {error}", "Mend or remove it.") from None
+        raise PrepError(f"The image {path} cannot be read: {error}", "Repair or delete it.") from None

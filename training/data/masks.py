@@ -1,4 +1,4 @@
-"""Masks: which part of an image counts in the loss, from its alpha channel or from a file beside it."""
+"""Masked loss: which parts of an image count, from its alpha channel or from a mask file."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ALPHA = "alpha"  # what the option says for the source's own transparency
-_AT_ONCE = 64  # images whose masks are read at a time
+ALPHA = "alpha"  # value of --masks for the alpha channel of the source images
+_BATCH = 64  # images whose masks are read at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Where masks come from: the sources' alpha channels, or a folder of files named as they are."""
+    """Reads masks from the alpha channels of the sources, or from a folder of files with the same names."""
 
     location: str  # 'alpha' or a folder
     workspace: Workspace
     factor: int  # pixels per latent, each way
 
     def digest(self) -> str:
-        """What the masks depend on beside the sources: the folder's files by name and content."""
+        """A hash of the folder's files by name and content; 'alpha' where masks depend on the sources alone."""
         if self.location == ALPHA:
             return ALPHA
         listing = hashlib.sha256()
@@ -50,27 +50,28 @@ class Masks:
         return listing.hexdigest()
 
     def read(self, samples: list[TrainingImage], report: ProgressFn) -> dict[str, ndarray]:
-        """The mask of each sample that has one, by id: uint8 (h, w) at the size of the latents, 4 KB at 512 pixels.
+        """The mask of each image that has one, by id: uint8 (h, w) at the size of the latents, 4 KB at 512 pixels.
 
-        Regularization images have none: they show what shall stay as it is, all of it.
+        Regularization images have none: they preserve the class as a whole.
         """
         files = {} if self.location == ALPHA else self._files()
-        wanted = [sample for sample in samples if not sample.reg and sample.source is not None]
-        found: dict[str, ndarray] = {}
+        maskable = [sample for sample in samples if not sample.reg and sample.source is not None]
+        masks: dict[str, ndarray] = {}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for at in range(0, len(wanted), _AT_ONCE):
-                some = wanted[at : at + _AT_ONCE]
-                masks = pool.map(lambda sample: self._mask(sample, files), some)
-                found |= {s.id: mask for s, mask in zip(some, masks, strict=True) if mask is not None}
-                report(at + len(some), len(wanted))
-        self._warn(wanted, found)
-        return found
+            for start in range(0, len(maskable), _BATCH):
+                batch = maskable[start : start + _BATCH]
+                read = pool.map(lambda sample: self._mask(sample, files), batch)
+                masks |= {sample.id: mask for sample, mask in zip(batch, read, strict=True) if mask is not None}
+                report(start + len(batch), len(maskable))
+        _warn(maskable, masks)
+        return masks
 
     def _files(self) -> dict[str, Path]:
         folder = self.workspace.resolve(self.location)
         if not folder.is_dir():
             raise PrepError(
-                f"The folder of masks {folder} does not exist.", "Name one, or take the sources' transparency: alpha"
+                f"The folder of masks {folder} does not exist.",
+                "Use an existing one, or the alpha channel: --masks alpha",
             )
         return {path.stem: path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_name(path.name)}
 
@@ -84,28 +85,30 @@ class Masks:
             mask = (read_alpha if self.location == ALPHA else read_gray)(path.read_bytes())
             if mask is None:
                 return None
-            whole = transform_mask(mask, sample.source.crop, sample.source.transform)
+            transformed = transform_mask(mask, sample.source.crop, sample.source.transform)
         except (OSError, Unreadable) as error:
-            raise PrepError(f"The mask {path} cannot be read: {error}", "Mend or remove it.") from None
-        return downscale_mask(whole, self.factor)
+            raise PrepError(f"The mask {path} cannot be read: {error}", "Repair or delete it.") from None
+        return downscale_mask(transformed, self.factor)
 
-    def _warn(self, wanted: list[TrainingImage], found: dict[str, ndarray]) -> None:
-        if len(found) < len(wanted):
-            log.warning("%d of %d images have no mask and count whole", len(wanted) - len(found), len(wanted))
-        if empty := [sample.name for sample in wanted if sample.id in found and not found[sample.id].any()]:
-            log.warning("%d masks leave nothing that counts, that of %s first", len(empty), escape_control(empty[0]))
+
+def _warn(images: list[TrainingImage], masks: dict[str, ndarray]) -> None:
+    """Log how many images have no mask, and how many masks are empty."""
+    if len(masks) < len(images):
+        log.warning("%d of %d images have no mask and are not masked", len(images) - len(masks), len(images))
+    if empty := [image.name for image in images if image.id in masks and not masks[image.id].any()]:
+        log.warning("%d masks are black everywhere, first that of %s", len(empty), escape_control(empty[0]))
 
 
 def mask_tensor(mask: ndarray, minimum: float, flipped: bool) -> torch.Tensor:
-    """A mask at the size of the latents as (1, 1, h, w) float32, at least `floor` everywhere."""
+    """A mask at the size of the latents as (1, 1, h, w) float32, at least `minimum` everywhere."""
     import torch
 
-    grey = torch.from_numpy(mask.copy())[None, None].float() / 255
-    return (grey.flip(3) if flipped else grey).clamp(min=minimum)
+    weights = torch.from_numpy(mask.copy())[None, None].float() / 255
+    return (weights.flip(3) if flipped else weights).clamp(min=minimum)
 
 
 def read_alpha(data: bytes) -> ndarray | None:
-    """The alpha channel of an image file, upright, uint8 (height, width); None when all of it is opaque.
+    """The alpha channel of an image file, upright, uint8 (height, width); None if it is opaque everywhere.
 
     Raises Unreadable.
     """
@@ -122,29 +125,29 @@ def read_alpha(data: bytes) -> ndarray | None:
 
 
 def read_gray(data: bytes) -> ndarray:
-    """A mask file as uint8 (height, width), upright: white counts, black does not. Raises Unreadable."""
+    """A mask file as uint8 (height, width), upright: 255 counts, 0 does not. Raises Unreadable."""
     import numpy as np
 
     opened = open_image(data)
     try:
-        grey = np.asarray(opened.image.convert("L"))
+        gray = np.asarray(opened.image.convert("L"))
     except DECODE_ERRORS as fault:
         raise damaged(fault) from None
-    return _upright(grey, opened.orientation)
+    return _upright(gray, opened.orientation)
 
 
 def transform_mask(mask: ndarray, crop: CropBox, change: Transform | None) -> ndarray:
-    """A mask of the whole upright source as the record's image shows it: cut, turned and scaled with it.
+    """Crop and transform a mask of the whole upright source like its image: uint8, (crop.height, crop.width).
 
-    uint8, (crop.height, crop.width). The mask may be larger or smaller than the source; a crop is
-    kept in pixels of the scaled image, so only the aspect must be the source's.
+    The mask may be larger or smaller than the source; a crop box is in pixels of the scaled image, so
+    only the aspect ratio must be the source's.
     """
     import numpy as np
 
     height, width = mask.shape
     cut = render(_png(mask), replace(crop, source_width=width, source_height=height))
-    whole: ndarray = np.asarray(transform(cut, change) if change else cut)[:, :, 0]
-    return whole
+    transformed: ndarray = np.asarray(transform(cut, change) if change else cut)[:, :, 0]
+    return transformed
 
 
 def downscale_mask(mask: ndarray, factor: int) -> ndarray:
@@ -158,16 +161,16 @@ def downscale_mask(mask: ndarray, factor: int) -> ndarray:
 
 
 def masked_mean(error: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mean error of each image (B, C, h, w) over what its mask (B, 1, h, w) lets count: (B,).
+    """The mean error of each image (B, C, h, w), weighted by its mask (B, 1, h, w): (B,).
 
-    Divided by the mask's area, so that a small subject teaches as much as a large one; over all
-    pixels, as kohya divides, it would teach less the smaller it is.
+    Divided by the mask's area, so that a small subject counts as much as a large one; kohya's scripts
+    divide by all pixels, where it counts less the smaller it is.
     """
     if mask is None:
         return error.mean((1, 2, 3))
     counted = (error * mask).mean(1).sum((1, 2))
     area: torch.Tensor = mask.sum((1, 2, 3))
-    # A mask that leaves nothing gives zero over zero: no error rather than no number.
+    # An empty mask gives 0 / 0: no error rather than NaN.
     return counted / area.clamp(min=1e-6)
 
 
@@ -175,13 +178,13 @@ def _upright(stored: ndarray, orientation: int) -> ndarray:
     import numpy as np
 
     swap, flip_x, flip_y = EXIF_TRANSFORMS[orientation]
-    turned = stored.T if swap else stored
-    return np.ascontiguousarray(turned[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+    swapped = stored.T if swap else stored
+    return np.ascontiguousarray(swapped[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
 
-def _png(grey: ndarray) -> bytes:
+def _png(gray: ndarray) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(grey).save(file, "PNG", compress_level=1)
+    Image.fromarray(gray).save(file, "PNG", compress_level=1)
     return file.getvalue()

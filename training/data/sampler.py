@@ -1,4 +1,4 @@
-"""Which images are seen when: the batches of an epoch, and all that is random about an image's turn."""
+"""The batches of each epoch, and the randomness of each sample: functions of the seed, the record id and the repeat."""
 
 from __future__ import annotations
 
@@ -25,115 +25,105 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def is_flipped(draw: SampleRef, seed: int) -> bool:
-    """Whether this draw shows its image mirrored, where half of them shall: by a coin of its own."""
-    return bool(seed_of(seed, "mirror", draw.image.id, draw.repeat) & 1)
+def is_flipped(sample: SampleRef, seed: int) -> bool:
+    """Whether random flipping flips this sample: true for half of them."""
+    return bool(seed_of(seed, "mirror", sample.image.id, sample.repeat) & 1)
 
 
 def epoch_batches(
-    samples: list[TrainingImage], epoch: int, batch_size: int, seed: int, incomplete_batch: IncompleteBatch = "keep"
+    images: list[TrainingImage], epoch: int, batch_size: int, seed: int, incomplete_batch: IncompleteBatch = "keep"
 ) -> list[list[SampleRef]]:
-    """The batches of one epoch in random order; none mixes sizes, and every image comes as often as planned.
+    """The batches of an epoch, counted from 0, in random order; all images of a batch have one size.
 
-    What is left of a size and does not fill a batch makes a smaller one, or is filled up with
-    images of its size drawn once more, or is dropped; the order is another in every epoch, and so
-    is what is dropped.
+    Every image occurs as often as its repeats say. The last, incomplete batch of a size is kept
+    smaller, filled with repeated images, or dropped; which images these are differs from epoch to epoch.
     """
-    order = random.Random(seed_of(seed, "epoch", epoch))
-    drawn = [*_subject_draws(samples, epoch), *_reg_draws(samples, epoch, seed)]
-    order.shuffle(drawn)
+    rng = random.Random(seed_of(seed, "epoch", epoch))
+    samples = [*_subject_samples(images, epoch), *_reg_samples(images, epoch, seed)]
+    rng.shuffle(samples)
     sizes: dict[tuple[int, int], list[SampleRef]] = defaultdict(list)
-    for draw in drawn:
-        sizes[draw.image.width, draw.image.height].append(draw)
+    for sample in samples:
+        sizes[sample.image.width, sample.image.height].append(sample)
     if batch_size > 1:
         sizes = {size: _INCOMPLETE[incomplete_batch](group, batch_size) for size, group in sizes.items()}
-    batches = [group[at : at + batch_size] for group in sizes.values() for at in range(0, len(group), batch_size)]
-    _check_counts(drawn, batches, incomplete_batch)
-    order.shuffle(batches)
+    batches = [
+        group[start : start + batch_size] for group in sizes.values() for start in range(0, len(group), batch_size)
+    ]
+    _check_counts(samples, batches, incomplete_batch)
+    rng.shuffle(batches)
     return batches
 
 
 def _check_counts(planned: list[SampleRef], batches: list[list[SampleRef]], incomplete_batch: IncompleteBatch) -> None:
-    """AssertionError when an image is not seen as often as planned, but for what the policy adds or drops."""
-    plan = Counter(draw.image.id for draw in planned)
-    shown = Counter(draw.image.id for batch in batches for draw in batch)
-    missed, more = plan - shown, shown - plan
-    if (missed and incomplete_batch != "drop") or (more and incomplete_batch != "fill"):
-        id = min(missed or more)
-        raise AssertionError(f"the record {id} is shown {shown[id]} times an epoch, not the planned {plan[id]}")
+    """AssertionError if an image does not occur as often as planned, apart from what `incomplete_batch` changes."""
+    plan = Counter(sample.image.id for sample in planned)
+    counts = Counter(sample.image.id for batch in batches for sample in batch)
+    missing, extra = plan - counts, counts - plan
+    if (missing and incomplete_batch != "drop") or (extra and incomplete_batch != "fill"):
+        id = min(missing or extra)
+        raise AssertionError(f"the record {id} occurs {counts[id]} times per epoch instead of {plan[id]}")
 
 
-def all_batches(
-    samples: list[TrainingImage], batch_size: int, seed: int, incomplete_batch: IncompleteBatch = "keep"
-) -> Iterator[tuple[int, list[SampleRef]]]:
-    """Epoch after epoch without end: the epoch's number from 0, and a batch."""
-    epoch = 0
-    while True:
-        for drawn in epoch_batches(samples, epoch, batch_size, seed, incomplete_batch):
-            yield epoch, drawn
-        epoch += 1
+def _fill_up(group: list[SampleRef], batch_size: int) -> list[SampleRef]:
+    """Repeat the first samples of a group until it fills its batches; repeated ones have randomness of their own."""
+    missing = -len(group) % batch_size
+    fillers = itertools.islice(itertools.cycle(group), missing)
+    return [*group, *(replace(one, repeat=-1 - one.repeat - k * _FILLER_OFFSET) for k, one in enumerate(fillers))]
 
 
-def _fill_up(group: list[SampleRef], batch: int) -> list[SampleRef]:
-    """A whole number of batches: the first of the group come once more, with chances of their own."""
-    lack = -len(group) % batch
-    again = itertools.islice(itertools.cycle(group), lack)
-    return [*group, *(replace(draw, repeat=-1 - draw.repeat - k * _FILLER_OFFSET) for k, draw in enumerate(again))]
+def _drop_rest(group: list[SampleRef], batch_size: int) -> list[SampleRef]:
+    return group[: len(group) - len(group) % batch_size]
 
 
-def _drop_rest(group: list[SampleRef], batch: int) -> list[SampleRef]:
-    return group[: len(group) - len(group) % batch]
-
-
-_FILLER_OFFSET = 1 << 32  # more than a run has turns: keeps a filler's chance apart from all others
+_FILLER_OFFSET = 1 << 32  # more than the repeats of any run, so that fillers share no seed with other samples
 _INCOMPLETE: dict[IncompleteBatch, Callable[[list[SampleRef], int], list[SampleRef]]] = {
-    "keep": lambda group, batch: group,
+    "keep": lambda group, batch_size: group,
     "fill": _fill_up,
     "drop": _drop_rest,
 }
 
 
-def _subject_draws(samples: list[TrainingImage], epoch: int) -> Iterator[SampleRef]:
-    for sample in samples:
-        if not sample.reg:
-            for turn in range(sample.repeats):
-                yield SampleRef(sample, epoch * sample.repeats + turn, epoch)
+def _subject_samples(images: list[TrainingImage], epoch: int) -> Iterator[SampleRef]:
+    for image in images:
+        if not image.reg:
+            for repeat in range(image.repeats):
+                yield SampleRef(image, epoch * image.repeats + repeat, epoch)
 
 
-def _reg_draws(samples: list[TrainingImage], epoch: int, seed: int) -> Iterator[SampleRef]:
-    """For each class as many regularization draws as subject draws, going round through all its images."""
-    need: dict[str, int] = defaultdict(int)
+def _reg_samples(images: list[TrainingImage], epoch: int, seed: int) -> Iterator[SampleRef]:
+    """As many regularization samples of each class as subject samples, cycling through its images over the epochs."""
+    needed: dict[str, int] = defaultdict(int)
     pool: dict[str, list[TrainingImage]] = defaultdict(list)
-    for sample in samples:
-        if sample.reg:
-            pool[sample.class_name].append(sample)
+    for image in images:
+        if image.reg:
+            pool[image.class_name].append(image)
         else:
-            need[sample.class_name] += sample.repeats
-    for name, images in pool.items():
-        images.sort(key=lambda sample: seed_of(seed, "prior", sample.id))
-        for position in range(epoch * need[name], (epoch + 1) * need[name]):
-            yield SampleRef(images[position % len(images)], position // len(images), epoch)
+            needed[image.class_name] += image.repeats
+    for name, own in pool.items():
+        own.sort(key=lambda image: seed_of(seed, "prior", image.id))
+        for position in range(epoch * needed[name], (epoch + 1) * needed[name]):
+            yield SampleRef(own[position % len(own)], position // len(own), epoch)
 
 
 def draw_noise(
-    draw: SampleRef, objective: Objective, shape: tuple[int, ...], settings: tuple[int, ObjectiveOptions]
+    sample: SampleRef, objective: Objective, shape: tuple[int, ...], seed: int, options: ObjectiveOptions
 ) -> NoiseSample:
-    """Time and noise of a draw: the same for the same (seed, record id, number), whatever is drawn beside it.
+    """The timestep and the noise of a sample, for a latent of `shape` (C, h, w).
 
-    `settings` are the seed and the options. The noise offset is a constant per channel that lets the
-    model learn overall brightness (https://www.crosslabs.org/blog/diffusion-with-offset-noise); input
-    perturbation is noise that is not to be predicted (https://arxiv.org/abs/2301.11706).
+    The same for the same seed, record id and repeat, whatever else is in the batch. The noise offset is a
+    constant per channel, from which the model learns overall brightness
+    (https://www.crosslabs.org/blog/diffusion-with-offset-noise); input perturbation is noise that is added
+    but not predicted (https://arxiv.org/abs/2301.11706).
     """
     import torch
 
-    seed, config = settings
-    stream = torch.Generator().manual_seed(seed_of(seed, draw.image.id, draw.repeat))
-    time = objective.sample_timesteps(stream, shape)
-    noise = torch.randn(1, *shape, generator=stream)
-    posterior = torch.randn(1, *shape, generator=stream)
-    if config.noise_offset:
-        noise = noise + config.noise_offset * torch.randn(1, shape[0], 1, 1, generator=stream)
-    mixed = noise
-    if config.input_perturbation:
-        mixed = noise + config.input_perturbation * torch.randn(1, *shape, generator=stream)
-    return NoiseSample(time, noise, mixed, posterior)
+    generator = torch.Generator().manual_seed(seed_of(seed, sample.image.id, sample.repeat))
+    timestep = objective.sample_timesteps(generator, shape)
+    noise = torch.randn(1, *shape, generator=generator)
+    posterior = torch.randn(1, *shape, generator=generator)
+    if options.noise_offset:
+        noise = noise + options.noise_offset * torch.randn(1, shape[0], 1, 1, generator=generator)
+    added_noise = noise
+    if options.input_perturbation:
+        added_noise = noise + options.input_perturbation * torch.randn(1, *shape, generator=generator)
+    return NoiseSample(timestep, noise, added_noise, posterior)

@@ -1,4 +1,4 @@
-"""What the text encoders say of each prompt, computed once and kept on disk, where they do not learn."""
+"""A disk cache of prompts' text embeddings, for text encoders that are not trained."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ log = logging.getLogger(__name__)
 
 Encode = Callable[[list[str]], "Condition"]
 
-_LAYOUT = 1  # raise it when entries of the same name would hold something else
-_IN_MEMORY = 1024  # prompts: 0.24 GB of Stable Diffusion 1.x's, 0.66 GB of SDXL's
+_LAYOUT = 1  # raise it when entries change without changing their names
+_IN_MEMORY = 1024  # prompts: 0.24 GB with Stable Diffusion 1.x, 0.66 GB with SDXL
 
 
 @dataclass(frozen=True, slots=True)
 class TextEmbeddingCache:
-    """A folder of text encoders' outputs, each named after the prompt and all that made it."""
+    """A folder of text encoders' outputs, each named by a hash of the prompt and of everything that produced it."""
 
     folder: Path
-    key: str  # hash of the encoders, and how they were asked
+    key: str  # identifies the encoders and their settings
 
     def prepare(self, prompts: list[str], encode: Callable[[], Encode], report: ProgressFn) -> None:
-        """Compute what is missing or damaged. The encoders are loaded only if something is.
+        """Encode the prompts that are missing or damaged; `encode` loads the encoders, if there are any such prompts.
 
-        One prompt at a time, so that an entry does not depend on which others were missing.
+        Prompts are encoded one by one, so that an entry does not depend on which others were missing.
         """
         import torch
 
@@ -43,29 +43,29 @@ class TextEmbeddingCache:
         if not missing:
             return
         if damaged := sum(1 for prompt in missing if self.path(prompt).exists()):
-            log.warning("The text cache had damaged entries, which are made again: %d", damaged)
-        ask = encode()
+            log.warning("Recomputing %d damaged entries of the text embedding cache", damaged)
+        encode_prompts = encode()
         for done, prompt in enumerate(missing, 1):
             with torch.no_grad():
-                said = {name: value[0].float().cpu() for name, value in ask([prompt]).items()}
-            if not all(bool(torch.isfinite(value).all()) for value in said.values()):
+                outputs = {name: value[0].float().cpu() for name, value in encode_prompts([prompt]).items()}
+            if not all(bool(torch.isfinite(value).all()) for value in outputs.values()):
                 raise PrepError(
-                    f"The text encoder makes no finite output of the caption {prompt!r}.",
-                    "Mend the caption, or use a base model with a sound text encoder.",
+                    f"The text encoder's output for the caption {prompt!r} is not finite.",
+                    "Change the caption with prep review, or use another base model.",
                 )
-            write_tensors(self.path(prompt), said, {})
+            write_tensors(self.path(prompt), outputs, {})
             report(done, len(missing))
 
     def reader(self) -> Encode:
-        """A function from prompts to their outputs, stacked, that remembers the latest."""
+        """A function from prompts to their outputs, stacked, that keeps the latest in memory."""
         import torch
 
         @functools.lru_cache(_IN_MEMORY)
         def read(prompt: str) -> Condition:
-            found = self.read(prompt)
-            if found is None:
-                raise PrepError(f"{self.path(prompt)} was damaged while training.", "Give the command again.")
-            return found
+            outputs = self.read(prompt)
+            if outputs is None:
+                raise PrepError(f"{self.path(prompt)} was damaged during training.", "Run the command again.")
+            return outputs
 
         def stacked(prompts: list[str]) -> Condition:
             rows = [read(prompt) for prompt in prompts]
@@ -78,14 +78,14 @@ class TextEmbeddingCache:
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def read(self, prompt: str) -> Condition | None:
-        """The outputs by name without the batch's axis; None when there is no whole, finite entry."""
+        """The outputs by name, without batch dimension; None if there is no complete, finite entry."""
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            found = load_file(self.path(prompt))
+            outputs = load_file(self.path(prompt))
         except (OSError, SafetensorError):
             return None
-        whole = found and all(bool(torch.isfinite(value).all()) for value in found.values())
-        return dict(found) if whole else None
+        valid = outputs and all(bool(torch.isfinite(value).all()) for value in outputs.values())
+        return dict(outputs) if valid else None

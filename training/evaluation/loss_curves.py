@@ -60,7 +60,7 @@ def draw_loss_curves(folder: Path, evaluations: list[Evaluation], verdicts: list
 
 
 def loss_figure(metrics: StepMetrics, evaluations: list[Evaluation], verdicts: list[Verdict]) -> Figure:
-    """The figure: one panel for the errors, if there are evaluations, one for the loss and one for the learning rate."""
+    """The figure: a panel for the errors, if there are evaluations, one for the loss and one for the learning rate."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

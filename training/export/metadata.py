@@ -104,7 +104,7 @@ def _image_keys(samples: list[TrainingImage], config: TrainOptions) -> dict[str,
 
 
 def provenance(manifest: Manifest, objective: Objective, sha256: str) -> dict[str, str]:
-    """The dataset's digest, the prediction type, and the hash of the file's tensors, if any, by which WebUI knows it."""
+    """The dataset's digest, the prediction type, and the hash of the file's tensors, if there is one."""
     keys = {
         "prep_dataset": manifest.digest,
         "modelspec.prediction_type": {"v_prediction": "v"}.get(objective.prediction, objective.prediction),
