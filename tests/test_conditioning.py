@@ -43,7 +43,7 @@ def test_standby_encoders_leave_once():
     assert one.moves == other.moves == ["cpu"]
 
 
-def test_prompts_that_do_not_fit_are_read_by_the_processor(caplog):
+def test_without_enough_memory_prompts_are_encoded_on_the_cpu(caplog):
     encoder = Fake()
 
     def encode(prompts):
@@ -54,7 +54,7 @@ def test_prompts_that_do_not_fit_are_read_by_the_processor(caplog):
     standby = OffloadableEncoders({"text_encoder": encoder}, encode)
     assert standby.encode_prompts(["a", "b"])["text"].tolist() == [1, 1]
     assert caplog.messages == [
-        "The GPU's memory is too small for the text encoders: going on with them on the processor."
+        "Out of GPU memory for the text encoders: continuing with them on the CPU."
     ]
     encoder.weight = torch.empty(1)
     with pytest.raises(torch.OutOfMemoryError):
