@@ -12,6 +12,7 @@ spread over the rounds. Seconds of the processor, not of the clock, because they
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -80,20 +81,21 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     import torch
 
     from training.checkpoints.training_log import TrainingLog
-    from training.data.sampler import all_batches
+    from training.data.sampler import epoch_batches
     from training.distributed import DistributedContext
     from training.optim.train_state import make_train_state
     from training.trainer import make_batch
 
     job = make(home, (rounds + 1) * steps).job
     learner, ledger = (
-        make_train_state(job.param_groups, job.config, DistributedContext()),
+        make_train_state(job.param_groups, job.config.optimizer, DistributedContext()),
         TrainingLog(home / "ledger", job.prompt, DistributedContext()),
     )
     weights = [weight for group in job.param_groups for weight in group.weights.values()]
     optimizer = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.01, fused=True)
-    draws = all_batches(job.samples, job.config.optimizer.batch_size, job.config.optimizer.seed)
-    ready = [make_batch(job, batch) for _, (_, batch) in zip(range(steps), draws, strict=False)]
+    options = job.config.optimizer
+    epochs = (epoch_batches(job.samples, epoch, options.batch_size, options.seed) for epoch in itertools.count())
+    ready = [make_batch(job, batch) for batch in itertools.islice(itertools.chain.from_iterable(epochs), steps)]
     found = []
     for turn in range(rounds + 1):
         contenders = [

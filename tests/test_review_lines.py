@@ -3,7 +3,7 @@ from __future__ import annotations
 from pipeline.edits import Edit, JournalEntry
 from pipeline.filter_terms import FilterView
 from pipeline.record import Drop, Transform
-from pipeline.review.lines import GONE, NEW, WARM, image_summary, caption_text, tag_item, list_item, decision_message
+from pipeline.review.lines import GONE, NEW, WARM, caption_text, decision_message, image_summary, list_item, tag_item
 from stages.merging.compose import ComposedCaption
 from stages.merging.tag_outcomes import TagOutcome
 from tests.make import record, tag

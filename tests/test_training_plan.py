@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 
@@ -24,7 +23,7 @@ from tests.make import record
 from tests.make import workspace as make_workspace
 from tests.training_options import train_stage
 from training.data.dataset import read_samples
-from training.data.sampler import all_batches
+from training.data.sampler import epoch_batches
 from training.methods.textual_inversion import usual_vectors
 
 
@@ -84,8 +83,8 @@ def test_the_steps_are_the_trainers(workspace):
     train = train_stage(batch_size=4, epochs=3, seed=5)
     found = planned(workspace, train)
     samples = read_samples(Manifest.read(workspace.manifest("build")))
-    epochs = [epoch for epoch, _ in itertools.takewhile(lambda pair: pair[0] < 3, all_batches(samples, 4, 5))]
-    assert found.steps == len(epochs) and found.steps_per_epoch == epochs.count(0)
+    steps = [len(epoch_batches(samples, epoch, 4, 5)) for epoch in range(3)]
+    assert found.steps == sum(steps) and found.steps_per_epoch == steps[0]
 
 
 def test_regularization_can_be_off_and_steps_given(workspace):

@@ -157,7 +157,7 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
         ({"keep_weights": "best"}, "keep_weights best needs validation images, and there are none"),
         ({"block_ranks": "down.9=4"}, "down.9"),
         ({"optimizer": "prodigy", "learning_rate": 1.0, "loraplus_lr_ratio": 4.0}, "prodigy finds one rate"),
-        ({"batch_size": 0}, "batch_size 0 "),
+        ({"batch_size": 0}, "--batch-size 0 measures which batch size is fastest"),
         ({"attention": "xformers"}, "xformers"),
     ],
     ids=str,
@@ -181,7 +181,7 @@ def test_what_is_wrong_is_found_before_anything_loads(tmp_path, monkeypatch, opt
     ("options", "said"),
     [
         ({"masks": "none"}, "The folder of masks .*none does not exist"),
-        ({"init_from": "none.safetensors"}, "there is no file none.safetensors to train on"),
+        ({"init_from": "none.safetensors"}, "there is no file none.safetensors"),
     ],
     ids=str,
 )
