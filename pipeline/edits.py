@@ -177,10 +177,10 @@ class Journal:
         whole, newline, rest = data.rpartition(b"\n")
         before = self._number
         for line in whole.splitlines() if newline else ():
-            self._take(line, path)
+            self._apply(line, path)
         self._at += len(whole) + len(newline)
         if _is_complete(rest):  # some editors end files without a newline
-            self._take(rest, path)
+            self._apply(rest, path)
             self._at += len(rest)
         elif rest:
             logging.getLogger(__name__).warning("%s: the last line is incomplete and is ignored.", JOURNAL)
@@ -213,7 +213,7 @@ class Journal:
             os.fsync(file.fileno())
         self.follow(workspace)
 
-    def _take(self, line: bytes, path: Path) -> None:
+    def _apply(self, line: bytes, path: Path) -> None:
         """Apply one line of the journal."""
         if not line.strip():
             return

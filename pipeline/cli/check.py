@@ -15,7 +15,7 @@ from pipeline.checks.finding import exit_code
 from pipeline.checks.rule_context import TrainingTargets
 from pipeline.cli.check_output import finding_lines, summary_line
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands.check import latest_manifest, score_captions
+from pipeline.commands.check import manifest_to_check, score_captions
 from pipeline.errors import PrepError
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
@@ -65,9 +65,9 @@ def check(
             workspace = workspace_here()
             asked = training_targets(read_recipe(workspace))
             if model:
-                score_captions(latest_manifest(workspace), workspace, model, progress)
-            found = list(check_manifest(latest_manifest(workspace), workspace, asked, progress if measure else None))
-    what = str(folder) if folder is not None else workspace.relative(latest_manifest(workspace).path)
+                score_captions(manifest_to_check(workspace), workspace, model, progress)
+            found = list(check_manifest(manifest_to_check(workspace), workspace, asked, progress if measure else None))
+    what = str(folder) if folder is not None else workspace.relative(manifest_to_check(workspace).path)
     for finding in found if as_json else ():
         print_result("", dataclasses.asdict(finding), True)
     if not as_json:

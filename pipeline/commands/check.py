@@ -10,8 +10,8 @@ from pipeline.workspace import Workspace
 _LATEST = ("build", "merge")
 
 
-def latest_manifest(workspace: Workspace) -> Manifest:
-    """What would be trained on: build's manifest, or else merge's; PrepError when there is neither."""
+def manifest_to_check(workspace: Workspace) -> Manifest:
+    """The manifest of build or, before that, of merge; PrepError when there is neither."""
     for stage in _LATEST:
         if workspace.manifest(stage).is_file():
             return Manifest.read(workspace.manifest(stage))

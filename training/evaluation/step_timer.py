@@ -44,13 +44,13 @@ class StepTimer:
     def wrap_progress(self, report: ProgressFn) -> ProgressFn:
         """`report`, which is called when a step is saved and all: there the next one begins."""
 
-        def told(done: int, total: int) -> None:
+        def report_and_time(done: int, total: int) -> None:
             if self.callbacks_end is not None:
                 self.seconds["save"].append(self.clock() - self.callbacks_end)
             self.step_start = self.clock()
             report(done, total)
 
-        return told
+        return report_and_time
 
     def _begin(self, step: TrainingStep) -> bool:
         if self.synchronize:

@@ -37,7 +37,7 @@ class TensorBoardLogger:
         self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
         if done:
             self.last_step = done
-        self._tell(evaluations)
+        self._write_evaluations(evaluations)
 
     def log_step(self, row: StepRow) -> None:
         """Take a step of the ledger down."""
@@ -48,13 +48,13 @@ class TensorBoardLogger:
 
     def on_step_end(self, step: TrainingStep, evaluations: list[Evaluation]) -> bool:
         """Take new evaluations down; never ends the run."""
-        self._tell(evaluations)
+        self._write_evaluations(evaluations)
         return False
 
     def close(self) -> None:
         self.writer.close()
 
-    def _tell(self, evaluations: list[Evaluation]) -> None:
+    def _write_evaluations(self, evaluations: list[Evaluation]) -> None:
         for one in evaluations:
             if one.step > self.last_step:
                 for name in SUBSETS:
