@@ -1,4 +1,4 @@
-"""A real browser for tests: Debian's chromium without a window, spoken to over pipes in its own protocol."""
+"""A headless Chromium for tests, driven over pipes by the Chrome DevTools Protocol."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _QUIET = (
     "--disable-extensions",
     "--remote-debugging-pipe",
 )
-_PATIENCE = 60.0  # seconds for one answer
+_TIMEOUT = 60.0  # seconds for one answer
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Tab:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send one command and wait for its answer; what else comes is kept in `events`."""
+        """Send a command and wait for its result; events that arrive before it are kept in `events`."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params}
         if self.session:
@@ -57,48 +57,48 @@ class Tab:
         return found["result"]
 
     def open(self, path: Path) -> None:
-        """Load a page from disk and wait until it is there; forgets what was heard of the page before."""
+        """Load a page from disk and wait until it has loaded; clears the events of the page before."""
         self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
 
-    def ask(self, script: str) -> Any:
+    def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression in the page."""
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def press(self, key: str) -> None:
-        """One key, as a user presses it."""
+        """Press and release one key."""
         text = {"text": "\r" if key == "Enter" else key} if len(key) == 1 or key == "Enter" else {}
         code = {"windowsVirtualKeyCode": {"Enter": 13, "Tab": 9}[key]} if key in ("Enter", "Tab") else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text, **code)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, **code)
 
-    def look(self, width: int, height: int, dark: bool = False) -> None:
-        """The size of the window in CSS pixels, and the colors that the user's system asks for."""
+    def resize(self, width: int, height: int, dark: bool = False) -> None:
+        """Set the size of the window in CSS pixels, and the color scheme that the system prefers."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def shot(self, path: Path) -> None:
-        """What the window shows, as a PNG."""
+    def screenshot(self, path: Path) -> None:
+        """Save what the window shows as a PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
-    def complaints(self) -> list[str]:
-        """What the console would say: errors, refusals of the page's policy, failed scripts."""
-        self.ask("0")
+    def console_messages(self) -> list[str]:
+        """Everything in the console: errors, violations of the page's policy, exceptions."""
+        self.evaluate("0")
         kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
         return [json.dumps(event["params"]) for event in self.events if event.get("method") in kinds]
 
-    def loaded(self) -> set[str]:
-        """The schemes of all that the page asked for."""
-        asked = [event["params"]["request"]["url"] for event in self.events if event.get("method") == _ASKED]
-        return {url.partition(":")[0] for url in asked}
+    def requested_schemes(self) -> set[str]:
+        """The URL schemes of all requests of the page."""
+        urls = [event["params"]["request"]["url"] for event in self.events if event.get("method") == _REQUEST]
+        return {url.partition(":")[0] for url in urls}
 
     def _next(self) -> dict[str, Any]:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while b"\0" not in self.waiting:
             assert select.select([self.read], [], [], max(0.0, end - time.monotonic()))[0], "the browser needs a value"
             more = os.read(self.read, 1 << 20)
@@ -111,12 +111,12 @@ class Tab:
 _START = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 )
-_ASKED = "Network.requestWillBeSent"
+_REQUEST = "Network.requestWillBeSent"
 
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Tab]:
-    """A browser of its own with one empty tab; its user data lie in `folder`."""
+    """A new browser with one empty tab; `folder` holds its user data."""
     inward, outward = os.pipe(), os.pipe()  # its file descriptors 3 and 4
     ends = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (inward[0], outward[1])]
     command = [sys.executable, "-c", _START, *map(str, ends), CHROMIUM, *_QUIET, f"--user-data-dir={folder}"]

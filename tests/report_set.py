@@ -1,4 +1,4 @@
-"""A small set with all that a report tells of: copies, look-alikes, drops, hostile words, subjects and roles."""
+"""A small dataset with everything a report shows: copies, near-duplicates, dropped images, hostile names, roles."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TAGS = ("beard", "hat", "long_hair", "smile_(object)", "outdoors", "sea")
 def make_set(
     folder: Path, count: int = 40, seed: int = 0, history: tuple[HistoryStep, ...] = HISTORY
 ) -> tuple[Workspace, Manifest]:
-    """A workspace with merge's manifest of `count` sources; images are named but do not lie on disk."""
+    """A workspace with merge's manifest of `count` sources; its image files do not exist."""
     space = workspace(folder)
     made = sorted(_records(random.Random(seed), count), key=lambda r: r.id)
     return space, write_manifest(space.manifest("merge"), [made], history)
@@ -81,11 +81,11 @@ def _one(chance: random.Random, number: int) -> Record:
         upscale=chance.choice((1.0, 1.0, 1.1, 1.25, 1.4)),
         cropped_fraction=chance.choice((0.0, 0.05, 0.2, 0.4, 0.41, 0.6)),
     )
-    said = tuple(
+    tags = tuple(
         tag(text, chance.choice((0.2, 0.5, 0.9, None))) for text in chance.sample(TAGS, chance.randrange(len(TAGS)))
     )
     sharp = Annotation("sharpness", "measure", "quality", chance.choice((0.3, 0.5, 0.7, 0.95)), "basic")
     words = [subject or class_name, *chance.sample(("hat", "long hair", "sea", EVIL), 2)]
-    words += words[1:2] if number % 6 == 0 else []  # said twice
+    words += words[1:2] if number % 6 == 0 else []  # a repeated part
     words += ["word " * 50 + "end"] if number % 13 == 0 else []
-    return replace(one, crop=crop, image=image, annotations=(sharp, *said), caption=", ".join(words))
+    return replace(one, crop=crop, image=image, annotations=(sharp, *tags), caption=", ".join(words))

@@ -1,4 +1,4 @@
-"""A tagged workspace for reviews: small images of plain colors, tags with scores, a copy and a dropped file."""
+"""A tagged workspace for tests of the review: small images, tags with scores, a copy and a dropped file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def image(place: Workspace, number: int) -> ImageInfo:
 
 
 def tagged(place: Workspace, count: int = 6) -> list[Record]:
-    """Records 0.jpg, 1.jpg, ...: number n has the first 2 + n % 5 tags, 1.jpg a mirrored copy; 5.jpg is broken."""
+    """Records 0.jpg, 1.jpg, ...: number n has the first 2 + n % 5 tags, 1.jpg a flipped copy; 5.jpg is broken."""
     made = []
     for number in range(count):
-        said = tuple(tag(text, score) for text, score in TAGS[: 2 + number % 5])
-        said += (Annotation("a man at work", "caption", "", None, "blip"),) if number % 6 == 2 else ()
-        one = record(number, image=image(place, number), annotations=said)
+        annotations = tuple(tag(text, score) for text, score in TAGS[: 2 + number % 5])
+        annotations += (Annotation("a man at work", "caption", "", None, "blip"),) if number % 6 == 2 else ()
+        one = record(number, image=image(place, number), annotations=annotations)
         if number == 5:
             one = replace(one, crop=None, image=None, annotations=(), drop=Drop("crop", "truncated"))
         made.append(one)

@@ -103,18 +103,18 @@ def test_captions(known):
 def test_tags_predicted_and_in_captions(known):
     """Merge's threshold of 0.5 is in the history."""
     data, _, kept = known
-    said, written = Counter(), Counter()
+    predicted, in_captions = Counter(), Counter()
     for r in kept:
-        said.update(
+        predicted.update(
             {normalize_tag(a.text) for a in r.annotations if a.kind == "tag" and (a.score is None or a.score >= 0.5)}
         )
-        written.update({normalize_tag(part) for part in r.caption.split(", ") if len(part) <= 60})
+        in_captions.update({normalize_tag(part) for part in r.caption.split(", ") if len(part) <= 60})
     assert {t.tag: (t.predicted, t.in_captions) for t in data.tags} == {
-        t: (said[t], written[t]) for t in {*said, *written}
+        t: (predicted[t], in_captions[t]) for t in {*predicted, *in_captions}
     }
-    assert data.distinct_tags == len({*said, *written})
+    assert data.distinct_tags == len({*predicted, *in_captions})
     assert (
-        data.tags[0].in_captions == max(*said.values(), *written.values())
+        data.tags[0].in_captions == max(*predicted.values(), *in_captions.values())
         or data.tags[0].predicted >= data.tags[1].predicted
     )
 

@@ -34,9 +34,9 @@ def test_a_page_shows_the_image_and_its_details(tmp_path):
 
 def test_what_a_caption_leaves_out_is_struck_through_with_its_reason(tmp_path):
     home = make.workspace(tmp_path)
-    said = (make.tag("hat", 0.9), make.tag("beard", 0.8), make.tag("sea", 0.1))
+    tags = (make.tag("hat", 0.9), make.tag("beard", 0.8), make.tag("sea", 0.1))
     composer = Composer.of(Merge(absorb=("beard",), threshold=0.35), home)
-    one = make.record(1, image=None, annotations=said)
+    one = make.record(1, image=None, annotations=tags)
     one = dataclasses.replace(one, caption=composer.compose(one).caption)
     text = shown(home, [one], composer)
     assert one.caption == "smith, hat" and "smith" in text and "hat" in text

@@ -113,9 +113,9 @@ def test_originals_come_before_copies_and_are_evenly_spaced(dataset):
 def test_tags_that_the_caption_leaves_out_are_struck_through_and_edits_are_listed(tmp_path):
     space, manifest = make_set(tmp_path, 2)
     one = next(r for r in manifest.records() if r.kept)
-    said = (Annotation("hat", "tag", "", 0.9, "wd14"), Annotation("beard", "tag", "", None, "wd14"))
-    hand = (Annotation("hat", "edit", "add", None, "human"),)
-    one = dataclasses.replace(one, annotations=said + hand, caption="smith, hat")
+    tags = (Annotation("hat", "tag", "", 0.9, "wd14"), Annotation("beard", "tag", "", None, "wd14"))
+    edits = (Annotation("hat", "edit", "add", None, "human"),)
+    one = dataclasses.replace(one, annotations=tags + edits, caption="smith, hat")
     manifest = write_manifest(space.manifest("merge"), [[one]], HISTORY)
     text = made(space, manifest)
     assert "<span>hat <small>0.90</small></span>" in text and "<s>beard</s>" in text
@@ -176,7 +176,7 @@ def tab(dataset, tmp_path_factory):
     write_report(manifest, space, path, 300, no_progress)
     data = path.parent / "data"
     with browser(data) as tab:
-        tab.look(1280, 900)
+        tab.resize(1280, 900)
         tab.open(path)
         yield tab
     shutil.rmtree(data, ignore_errors=True)
@@ -186,25 +186,25 @@ _SHOWN = "[...document.querySelectorAll('#sheet figure')].filter(f => f.offsetPa
 
 
 def type_filter(tab, text):
-    tab.ask(
+    tab.evaluate(
         f"var f = document.getElementById('filter'); f.value = {json.dumps(text)}; f.dispatchEvent(new Event('input'))"
     )
 
 
 @needs_browser
 def test_it_loads_nothing_and_logs_nothing(tab):
-    assert tab.loaded() == {"file", "data"}
-    assert tab.complaints() == []
+    assert tab.requested_schemes() == {"file", "data"}
+    assert tab.console_messages() == []
     decoded = (
         "Promise.all([...document.images].map(i => { i.loading = 'eager'; return i.decode() })).then(a => a.length)"
     )
-    assert tab.ask(decoded) == tab.ask("document.images.length") > 0
+    assert tab.evaluate(decoded) == tab.evaluate("document.images.length") > 0
 
 
 @needs_browser
 def test_its_numbers_are_the_manifests(dataset, tab):
     counts = dataset[1].counts
-    tiles = tab.ask(
+    tiles = tab.evaluate(
         "Object.fromEntries([...document.querySelectorAll('.tiles div')]"
         ".map(tile => [...tile.children].map(part => part.textContent)))"
     )
@@ -215,8 +215,8 @@ def test_its_numbers_are_the_manifests(dataset, tab):
         "dropped": str(dropped),
         "images": str(counts.images),
     }
-    assert tab.ask(f"{_SHOWN}.length") == counts.images
-    captions = tab.ask(f"{_SHOWN}.map(f => f.querySelector('figcaption p').textContent)")
+    assert tab.evaluate(f"{_SHOWN}.length") == counts.images
+    captions = tab.evaluate(f"{_SHOWN}.map(f => f.querySelector('figcaption p').textContent)")
     assert sorted(captions) == sorted(r.caption for r in dataset[1].records() if r.kept)
 
 
@@ -225,39 +225,43 @@ def test_the_filter_finds_words_where_they_begin(dataset, tab):
     kept = [r for r in dataset[1].records() if r.kept]
     type_filter(tab, "Long Ha, smi")
     wanted = sum("long hair" in r.caption + r.id for r in kept if "smith" in r.caption)
-    shown = tab.ask(f"{_SHOWN}.map(f => f.textContent.toLowerCase())")
+    shown = tab.evaluate(f"{_SHOWN}.map(f => f.textContent.toLowerCase())")
     assert len(shown) >= wanted > 0 and all("long hair" in words and "smi" in words for words in shown)
-    assert tab.ask("document.getElementById('matches').value") == f"{len(shown)} of {len(kept)}"
+    assert tab.evaluate("document.getElementById('matches').value") == f"{len(shown)} of {len(kept)}"
     type_filter(tab, "ong hair")
-    assert tab.ask(f"{_SHOWN}.length") == 0
+    assert tab.evaluate(f"{_SHOWN}.length") == 0
     type_filter(tab, "(")
-    assert tab.ask("document.getElementById('matches').value").endswith(f"of {len(kept)}"), "no pattern, but a sign"
+    assert tab.evaluate("document.getElementById('matches').value").endswith(f"of {len(kept)}"), (
+        "no pattern, but a sign"
+    )
     type_filter(tab, "")
-    assert tab.ask(f"{_SHOWN}.length") == len(kept)
+    assert tab.evaluate(f"{_SHOWN}.length") == len(kept)
 
 
 @needs_browser
 def test_it_sorts_and_goes_back(tab):
     order = "[...document.querySelectorAll('#sheet figure')].map(f => f.id)"
-    before = tab.ask(order)
+    before = tab.evaluate(order)
     choose_sort = "const s = document.getElementById('sort'); s.value = '{}'; s.dispatchEvent(new Event('change'))"
-    tab.ask(choose_sort.replace("const s", "var s").format("-cropped"))
-    cropped = [float(v) for v in tab.ask("[...document.querySelectorAll('#sheet figure')].map(f => f.dataset.cropped)")]
+    tab.evaluate(choose_sort.replace("const s", "var s").format("-cropped"))
+    cropped = [
+        float(v) for v in tab.evaluate("[...document.querySelectorAll('#sheet figure')].map(f => f.dataset.cropped)")
+    ]
     assert cropped == sorted(cropped, reverse=True) and len(set(cropped)) > 1
-    tab.ask(choose_sort.replace("const s", "var s").format(""))
-    assert tab.ask(order) == before
+    tab.evaluate(choose_sort.replace("const s", "var s").format(""))
+    assert tab.evaluate(order) == before
 
 
 @needs_browser
 def test_keys_alone_reach_the_filter_and_a_tag(tab):
-    tab.ask("document.activeElement.blur()")
+    tab.evaluate("document.activeElement.blur()")
     tab.press("/")
-    assert tab.ask("document.activeElement.id") == "filter"
-    assert tab.ask("document.getElementById('filter').value") == ""
-    tab.ask("document.querySelector('[data-tag=\"hat\"] button').focus()")
+    assert tab.evaluate("document.activeElement.id") == "filter"
+    assert tab.evaluate("document.getElementById('filter').value") == ""
+    tab.evaluate("document.querySelector('[data-tag=\"hat\"] button').focus()")
     tab.press("Enter")
-    assert tab.ask("document.getElementById('filter').value") == "hat"
-    assert tab.ask(f"{_SHOWN}.every(f => /hat/.test(f.textContent))")
+    assert tab.evaluate("document.getElementById('filter').value") == "hat"
+    assert tab.evaluate(f"{_SHOWN}.every(f => /hat/.test(f.textContent))")
     type_filter(tab, "")
 
 
@@ -265,16 +269,16 @@ def test_keys_alone_reach_the_filter_and_a_tag(tab):
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (390, True)])
 def test_it_fits_a_screen_and_can_be_read(tab, width, dark):
     """No sideways scrolling of the page; text and paper differ by 4.5 to 1 as WCAG 2 counts it."""
-    tab.look(width, 900, dark)
-    assert tab.ask("document.documentElement.scrollWidth <= window.innerWidth")
-    colors = tab.ask(
+    tab.resize(width, 900, dark)
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    colors = tab.evaluate(
         "['body', 'h1', '.soft', 'nav a', 'th'].map(s => getComputedStyle(document.querySelector(s)).color)"
         ".concat(getComputedStyle(document.body).backgroundColor)"
     )
     *texts, paper = (luminance(color) for color in colors)
     assert (paper < 0.1) == dark
     assert all((max(t, paper) + 0.05) / (min(t, paper) + 0.05) >= 4.5 for t in texts)
-    tab.look(1280, 900)
+    tab.resize(1280, 900)
 
 
 @needs_browser
@@ -284,9 +288,9 @@ def test_without_its_script_it_shows_the_same(dataset, tab, tmp_path):
     write_report(manifest, space, path, 300, no_progress)
     path.write_text(path.read_text().replace("<script>", "<script type='text/plain'>"))
     tab.open(path)
-    assert tab.ask("document.querySelectorAll('#sheet figure').length") == manifest.counts.images
-    assert tab.ask("document.getElementById('tools').offsetParent") is None
-    assert tab.ask("document.querySelectorAll('button').length") == 0
+    assert tab.evaluate("document.querySelectorAll('#sheet figure').length") == manifest.counts.images
+    assert tab.evaluate("document.getElementById('tools').offsetParent") is None
+    assert tab.evaluate("document.querySelectorAll('button').length") == 0
 
 
 def luminance(color):

@@ -55,7 +55,7 @@ class Terminal:
 @pytest.fixture
 def terminal():
     if shutil.which("tmux") is None:
-        pytest.skip("tmux is not installed: no real terminal to look at")
+        pytest.skip("tmux is not installed: no real terminal")
     yield Terminal
     tmux("kill-server", check=False)
 

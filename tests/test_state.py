@@ -17,7 +17,7 @@ def review(tmp_path):
 
 
 def look_at(review, name):
-    """Look at the image of a file name, the original, not its copy."""
+    """Make the original with a file name the current image."""
     at = next(n for n, r in enumerate(review.table.records) if r.source == f"raw/{name}.jpg" and "-" not in r.id)
     review.position = review.rows.tolist().index(at)
 

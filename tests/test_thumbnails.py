@@ -57,10 +57,10 @@ def test_what_is_gone_or_damaged_is_none_and_what_lies_outside_is_refused(halves
 def test_several_at_once_by_their_path(halves):
     space, image = halves
     gone = replace(image, path="images/gone.png")
-    told = []
-    made = thumbnails([image, gone, image], space, 100, lambda done, total: told.append((done, total)))
+    calls = []
+    made = thumbnails([image, gone, image], space, 100, lambda done, total: calls.append((done, total)))
     assert made[image.path] == thumbnail(image, space, 100) and made[gone.path] is None
-    assert told == [(1, 2), (2, 2)]
+    assert calls == [(1, 2), (2, 2)]
 
 
 def framed(small, image, alt):

@@ -1,1 +1,1 @@
-"""What prep report measures of a set, and the page that shows it."""
+"""The data and HTML pages of `prep report` and `prep compare`."""
