@@ -6,8 +6,12 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.engines import local
+from pipeline.execution import RunSettings
 from pipeline.record import Annotation, CropBox, Drop, ImageInfo, Record
 from pipeline.workspace import Workspace
+
+LOCAL = RunSettings(local.run, 2, quiet=True)  # two threads, as local runs have
 
 
 def record(number: int, **changes: object) -> Record:

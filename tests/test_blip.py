@@ -11,7 +11,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import taggers.captioners.blip
@@ -23,6 +22,7 @@ from taggers.captioners.blip import Blip, image_token, load_blip
 from taggers.captioners.generate import detokenize, image_seed, nucleus_sampler
 from taggers.captioners.model_folder import load_image_processor
 from tests.fake import cropped
+from tests.tagger_contracts import blip_input
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_blip2, write_git, write_processor  # noqa: F401
 
 SHAPES = [(32, 32), (20, 90), (90, 20), (200, 300), (5, 7), (1, 1)]
@@ -44,17 +44,12 @@ def workspace(tmp_path):
     return Workspace(tmp_path)
 
 
-def squashed(image: np.ndarray, side: int) -> np.ndarray:
-    """BLIP's contract with Pillow alone: bicubic to a square whatever the shape, CLIP's mean and deviation."""
-    return normal(np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)))
-
-
 def direct(folder, images, side=32):
     """The model as transformers loads it, and the images as it wants them."""
     from transformers import BlipForConditionalGeneration
 
     model = BlipForConditionalGeneration.from_pretrained(folder).eval()
-    return model, torch.from_numpy(np.stack([squashed(p, side) for p in images])).float()
+    return model, torch.from_numpy(np.stack([blip_input(p, side) for p in images])).float()
 
 
 def words(ids: list[int]) -> str:
@@ -75,7 +70,7 @@ def test_the_eye_squashes_to_384_bicubically(tmp_path, shape):
     write_processor(tmp_path, "BlipImageProcessor", {"size": {"height": 384, "width": 384}})
     array = load_image_processor(LocalModel(tmp_path, "x", ""), 384)([photo(*shape)])
     assert array.shape == (1, 3, 384, 384) and array.dtype == torch.float32
-    assert np.abs(array[0].numpy() - squashed(photo(*shape), 384)).max() < 1e-5
+    assert np.abs(array[0].numpy() - blip_input(photo(*shape), 384)).max() < 1e-5
 
 
 def test_the_array_that_reaches_the_model(workspace, folder, monkeypatch):
@@ -85,7 +80,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, monkeypatch):
     monkeypatch.setattr(taggers.captioners.blip, "load_blip", lambda *_: net)
     net.model.vision_model.register_forward_pre_hook(lambda m, a, k: seen.append(k["pixel_values"]), with_kwargs=True)
     blip.load(workspace)(images)
-    assert np.abs(torch.cat(seen).numpy() - np.stack([squashed(p, 32) for p in images])).max() < 1e-5
+    assert np.abs(torch.cat(seen).numpy() - np.stack([blip_input(p, 32) for p in images])).max() < 1e-5
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -192,7 +187,7 @@ def test_blip2_says_what_transformers_and_its_processor_say(workspace, folder2, 
     given = processor(
         text=[prompt] * len(images), images=images, return_tensors="pt", input_data_format="channels_last"
     )
-    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in images])).float()
+    given["pixel_values"] = torch.from_numpy(np.stack([blip_input(p, 16) for p in images])).float()
     ids = model.generate(**given, max_new_tokens=30, do_sample=False)[:, given["input_ids"].shape[1] :]
     expected = [" ".join(text.split()) for text in processor.batch_decode(ids, skip_special_tokens=True)]
     said = say(workspace, folder2, images, max_tokens=30, prompt=prompt)
@@ -211,7 +206,7 @@ def test_blip2_with_an_encoder_says_what_transformers_says(workspace, tmp_path):
     images = [photo(*shape) for shape in SHAPES]
     model, processor = Blip2ForConditionalGeneration.from_pretrained(folder), Blip2Processor.from_pretrained(folder)
     given = processor(text=["a photo of"] * 6, images=images, return_tensors="pt", input_data_format="channels_last")
-    given["pixel_values"] = torch.from_numpy(np.stack([squashed(p, 16) for p in images])).float()
+    given["pixel_values"] = torch.from_numpy(np.stack([blip_input(p, 16) for p in images])).float()
     ids = model.eval().generate(**given, max_new_tokens=30, do_sample=False)
     said = say(workspace, folder, images, max_tokens=30, prompt="a photo of")
     expected = [" ".join(text.split()) for text in processor.batch_decode(ids, skip_special_tokens=True)]

@@ -9,37 +9,19 @@ from pipeline.cli.output import result_line
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.record import Drop
-from pipeline.registry import StagePlan
-from pipeline.run import update_stage
-from stages.build import Build
+from tests.built import build, merged_workspace
 from tests.make import record, workspace
 from tests.shell import files
-from tests.test_run import LOCAL
-
-
-def setting(tmp_path, records):
-    """A workspace whose images are there, as files of a few bytes."""
-    home = workspace(tmp_path / "smith")
-    for r in records:
-        path = home.path(r.image.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(r.id.encode())
-    source = write_manifest(home.manifest("merge"), [sorted(records, key=lambda r: r.id)], ())
-    return home, source
 
 
 def people(count=4):
     return [record(n, caption=f"smith, word {n}, ümlaut") for n in range(count)]
 
 
-def go(home, source, **options):
-    return update_stage(StagePlan("build", (Build(**options),)), source, home, LOCAL)
-
-
 def test_images_and_captions_lie_where_kohya_reads_them(tmp_path):
     records = people()
-    home, source = setting(tmp_path, records)
-    built = go(home, source, repeats=("smith=3",))
+    home, source = merged_workspace(tmp_path, records)
+    built = build(home, source, repeats=("smith=3",))
     expected = {}
     for number, r in enumerate(records):
         name = f"train_smith/3_smith man/{number}-{r.id}"
@@ -53,8 +35,8 @@ def test_images_and_captions_lie_where_kohya_reads_them(tmp_path):
 def test_names_hold_nothing_that_a_reader_trips_over(tmp_path):
     odd = ("raw/a_b_c_d_e.jpg", "raw/ \"quoted'\n.jpg", "raw/写真.jpg", "raw/" + "x" * 200 + ".jpg", "raw/....jpg")
     records = [record(n, source=source) for n, source in enumerate(odd)]
-    home, source = setting(tmp_path, records)
-    go(home, source)
+    home, source = merged_workspace(tmp_path, records)
+    build(home, source)
     names = [name.split("/")[-1] for name in files(home.dataset)]
     assert len(names) == 2 * len(odd)
     for name in names:
@@ -63,8 +45,8 @@ def test_names_hold_nothing_that_a_reader_trips_over(tmp_path):
 
 def test_images_are_linked_not_moved(tmp_path):
     records = people(1)
-    home, source = setting(tmp_path, records)
-    go(home, source)
+    home, source = merged_workspace(tmp_path, records)
+    build(home, source)
     (placed,) = home.dataset.rglob("*.png")
     assert placed.samefile(home.path(records[0].image.path))
 
@@ -74,8 +56,8 @@ def test_where_links_are_not_to_be_had_images_are_copied(tmp_path, monkeypatch):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(os, "link", refuse)
-    home, source = setting(tmp_path, people(2))
-    go(home, source)
+    home, source = merged_workspace(tmp_path, people(2))
+    build(home, source)
     assert len(list(home.dataset.rglob("*.png"))) == 2
 
 
@@ -84,29 +66,29 @@ def test_a_full_disk_is_not_taken_for_a_missing_link(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "link", full)
-    home, source = setting(tmp_path, people(2))
+    home, source = merged_workspace(tmp_path, people(2))
     with pytest.raises(OSError, match="No space left"):
-        go(home, source)
+        build(home, source)
     assert not home.dataset.exists() and not home.manifest("build").exists()
 
 
 def test_a_new_build_takes_the_place_of_the_old(tmp_path):
-    home, source = setting(tmp_path, people())
-    go(home, source)
-    again = go(home, source, repeats=("smith=2",))
+    home, source = merged_workspace(tmp_path, people())
+    build(home, source)
+    again = build(home, source, repeats=("smith=2",))
     assert {name.split("/")[1] for name in files(home.dataset)} == {"2_smith man"}
-    assert again.worked and not go(home, source, repeats=("smith=2",)).worked
+    assert again.worked and not build(home, source, repeats=("smith=2",)).worked
     assert sorted(p.name for p in home.root.iterdir() if p.name.startswith("dataset")) == ["dataset"]
 
 
 @pytest.mark.parametrize("what", ["edited", "added"])
 def test_what_the_user_put_into_the_data_set_is_kept(tmp_path, what, caplog):
-    home, source = setting(tmp_path, people())
-    go(home, source)
+    home, source = merged_workspace(tmp_path, people())
+    build(home, source)
     caption = next(home.dataset.rglob("*.txt"))
     mine = caption if what == "edited" else caption.with_name("mine.npz")
     mine.write_text("my own words")
-    go(home, source, repeats=("smith=2",))
+    build(home, source, repeats=("smith=2",))
     kept = home.root / "dataset.backup-1"
     assert (kept / mine.relative_to(home.dataset)).read_text() == "my own words"
     assert "my own words" not in {data.decode(errors="ignore") for data in files(home.dataset).values()}
@@ -115,24 +97,24 @@ def test_what_the_user_put_into_the_data_set_is_kept(tmp_path, what, caplog):
 
 @pytest.mark.parametrize("what", ["an image", "a caption", "an edit"])
 def test_what_is_missing_is_built_again(tmp_path, what):
-    home, source = setting(tmp_path, people())
-    go(home, source)
+    home, source = merged_workspace(tmp_path, people())
+    build(home, source)
     whole = files(home.dataset)
     victim = next(home.dataset.rglob("*.png" if what == "an image" else "*.txt"))
     if what == "an edit":
         victim.write_text("changed")
     else:
         victim.unlink()
-    assert go(home, source).worked
+    assert build(home, source).worked
     assert files(home.dataset) == whole
 
 
 def test_a_build_that_was_interrupted_between_the_renames(tmp_path):
-    home, source = setting(tmp_path, people())
-    go(home, source)
+    home, source = merged_workspace(tmp_path, people())
+    build(home, source)
     whole = files(home.dataset)
     home.manifest("build").unlink()  # the data set was in place, the manifest not yet
-    go(home, source)
+    build(home, source)
     assert files(home.dataset) == whole
     assert not (home.root / "dataset.backup-1").exists()
 
@@ -144,12 +126,12 @@ def test_a_hostile_manifest_writes_nothing_outside(tmp_path):
     home = workspace(tmp_path / "smith")
     source = write_manifest(home.manifest("merge"), [[bad]], ())
     with pytest.raises(PrepError, match="outside"):
-        go(home, source)
+        build(home, source)
 
 
 def test_split_gives_the_other_half_the_class_for_a_caption(tmp_path):
-    home, source = setting(tmp_path, people(10))
-    built = list(go(home, source, regularization="split", near_duplicate_bits=0).manifest.records())
+    home, source = merged_workspace(tmp_path, people(10))
+    built = list(build(home, source, regularization="split", near_duplicate_bits=0).manifest.records())
     reg = [r for r in built if r.role == "reg"]
     assert len(reg) == 5 and all(r.caption == "man" and r.subject == "" for r in reg)
     assert all("/reg_smith/" in r.dataset_path for r in reg)
@@ -158,14 +140,14 @@ def test_split_gives_the_other_half_the_class_for_a_caption(tmp_path):
 
 def test_repeats_of_nobody_are_a_mistake(tmp_path):
 
-    home, source = setting(tmp_path, people(1))
+    home, source = merged_workspace(tmp_path, people(1))
     with pytest.raises(PrepError, match="'smit', which is no subject's token"):
-        go(home, source, repeats=("smit=2",))
+        build(home, source, repeats=("smit=2",))
 
 
 def test_a_share_is_held_out_for_validation_with_its_captions(tmp_path):
-    home, source = setting(tmp_path, people(10))
-    built = go(home, source, validation_share=0.2)
+    home, source = merged_workspace(tmp_path, people(10))
+    built = build(home, source, validation_share=0.2)
     held = [r for r in built.manifest.records() if r.role == "val"]
     assert len(held) == 2 and all(r.subject == "smith" and r.caption.startswith("smith, word") for r in held)
     assert {r.dataset_path.rpartition("/")[0] for r in held} == {"dataset/val_smith/1_smith man"}
@@ -175,26 +157,26 @@ def test_a_share_is_held_out_for_validation_with_its_captions(tmp_path):
 def test_it_says_how_much_was_used(tmp_path):
     others = [record(100 + n, subject="", role="reg", caption="man") for n in range(60)]
     others.append(record(200, subject="", role="reg", drop=Drop("crop", "too small")))
-    home, source = setting(tmp_path, people(10) + others)
-    built = go(home, source, validation_share=0.2, repeats=("smith=3",))
+    home, source = merged_workspace(tmp_path, people(10) + others)
+    built = build(home, source, validation_share=0.2, repeats=("smith=3",))
     assert built.notes == ("validation: 2 of smith, 8 to train on", "regularization: used 24 of 60 man")
-    assert go(home, source, validation_share=0.2, repeats=("smith=3",)).notes == built.notes
+    assert build(home, source, validation_share=0.2, repeats=("smith=3",)).notes == built.notes
     assert result_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, 8 to train on"
 
 
 def test_an_empty_caption_is_an_empty_line(tmp_path):
     """Kohya's reader stops at a caption file of no bytes (facts 1.2)."""
-    home, source = setting(tmp_path, [record(1, caption="")])
-    go(home, source)
+    home, source = merged_workspace(tmp_path, [record(1, caption="")])
+    build(home, source)
     (caption,) = home.dataset.rglob("*.txt")
     assert caption.read_bytes() == b"\n"
-    assert not go(home, source).worked
+    assert not build(home, source).worked
 
 
 def test_names_do_not_grow_from_build_to_build(tmp_path):
     records = [record(1, source="raw/beach-0123456789abcdef.png"), record(2, source="raw/hut-0123456789abcdef-2.png")]
-    home, source = setting(tmp_path, records)
-    go(home, source)
+    home, source = merged_workspace(tmp_path, records)
+    build(home, source)
     assert {p.name for p in home.dataset.rglob("*.png")} == {
         f"{name}-{r.id}.png" for name, r in zip(("beach", "hut"), records, strict=True)
     }

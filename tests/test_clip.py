@@ -25,6 +25,7 @@ from taggers.clip.clip_model import embed_images, embed_texts, find_clip, load_c
 from taggers.clip.embeddings import embed_cached
 from taggers.clip.labels import BUILT_IN_LABELS, parse_labels
 from tests.fake import cropped
+from tests.tagger_contracts import coarse_photo
 from tests.tiny import CLIP as CONFIG
 from tests.tiny import write_clip
 
@@ -41,12 +42,6 @@ hat
 smile = a smiling face | a sad face
 """
 SHAPES = [(32, 32), (90, 60), (40, 200), (31, 7), (1, 1), (300, 300)]
-
-
-def photo(height, width, number=0):
-    rng = np.random.default_rng([height, width, number])
-    coarse = Image.fromarray(rng.integers(0, 256, (3, 3, 3), np.uint8))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +94,7 @@ def test_embeddings_are_open_clips_own(workspace, tiny):
     texts = ["a photo of a hat", "long_hair, 1girl", "naïve café " * 30]
     with torch.no_grad():
         for shape in SHAPES:
-            image = photo(*shape)
+            image = coarse_photo(*shape)
             expected = model.encode_image(transform(Image.fromarray(image))[None], normalize=True)[0].numpy()
             assert np.abs(embed_images(net, [image])[0] - expected).max() < 1e-6
         expected = model.encode_text(tokenize(texts), normalize=True).numpy()
@@ -111,7 +106,7 @@ def test_embeddings_are_open_clips_own(workspace, tiny):
 def test_the_image_is_prepared_as_the_config_says(workspace, tiny):
     """Squashed to 32 x 32, bicubic, then (x / 255 - mean) / std, channel by channel."""
     net = load_clip(find_clip(str(tiny), "", workspace), "cpu")
-    image = photo(40, 200)
+    image = coarse_photo(40, 200)
     small = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC)).astype(np.float64)
     expected = ((small / 255 - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.3]).transpose(2, 0, 1)
     assert np.abs(net.transform(Image.fromarray(image)).numpy() - expected).max() < 1e-6
@@ -119,7 +114,7 @@ def test_the_image_is_prepared_as_the_config_says(workspace, tiny):
 
 def test_a_batch_says_what_each_image_says_alone(workspace, tiny):
     net = load_clip(find_clip(str(tiny), "", workspace), "cpu")
-    images = [photo(*shape) for shape in SHAPES]
+    images = [coarse_photo(*shape) for shape in SHAPES]
     alone = np.concatenate([embed_images(net, [image]) for image in images])
     assert np.abs(embed_images(net, images) - alone).max() < 1e-5
 
@@ -151,7 +146,7 @@ def expected_scores(folder, images):
 
 
 def test_scores_are_the_softmax_of_the_group_or_the_pair(workspace, tiny):
-    images = [photo(*shape) for shape in SHAPES]
+    images = [coarse_photo(*shape) for shape in SHAPES]
     expected = expected_scores(tiny, images)
     assert expected.std(axis=0).min() > 1e-3 and np.ptp(expected) > 0.2, "the toy must tell images apart"
     for row, annotations in zip(expected, said(workspace, clip(tiny), images), strict=True):
@@ -170,9 +165,9 @@ def test_scores_are_the_softmax_of_the_group_or_the_pair(workspace, tiny):
 
 
 def test_the_floor_keeps_what_is_on_it(workspace, tiny):
-    (everything,) = said(workspace, clip(tiny), [photo(50, 50)])
+    (everything,) = said(workspace, clip(tiny), [coarse_photo(50, 50)])
     floor = sorted(a.score for a in everything)[3]
-    (some,) = said(workspace, clip(tiny, min_score=floor), [photo(50, 50)])
+    (some,) = said(workspace, clip(tiny, min_score=floor), [coarse_photo(50, 50)])
     assert list(some) == [a for a in everything if a.score >= floor] and len(some) < len(everything)
 
 
@@ -204,7 +199,7 @@ def test_any_embedding_gives_probabilities(rows, scale):
 
 
 def test_an_image_goes_through_the_model_once(workspace, tiny, calls):
-    images = [photo(50, 50), photo(60, 40), photo(50, 50)]
+    images = [coarse_photo(50, 50), coarse_photo(60, 40), coarse_photo(50, 50)]
     first = said(workspace, clip(tiny), images)
     assert calls == [2], "equal images are one"
     (workspace.root / "labels.txt").write_text("hat\nbeard | chin\n")
@@ -213,7 +208,7 @@ def test_an_image_goes_through_the_model_once(workspace, tiny, calls):
     assert [[a.text for a in row] for row in again] == [["hat", "beard"]] * 3
     hats = [[a.score for a in row if a.text == "hat"] for row in (first[0], again[0])]
     assert hats[0] == hats[1]
-    said(workspace, clip(tiny), [*images, photo(9, 9)])
+    said(workspace, clip(tiny), [*images, coarse_photo(9, 9)])
     assert calls == [2, 1]
 
 
@@ -227,15 +222,15 @@ def test_the_label_embeddings_are_computed_once(workspace, tiny, monkeypatch):
     monkeypatch.setattr(taggers.clip.clip, "embed_texts", counted)
     work = clip(tiny).start(workspace)
     for number in range(3):
-        work([cropped(workspace, f"{number:03}", photo(40, 40, number))])
+        work([cropped(workspace, f"{number:03}", coarse_photo(40, 40, number))])
     assert len(seen) == 1 and len(set(seen[0])) == len(seen[0])
 
 
 def test_another_model_has_another_store(workspace, tiny, folder, calls):
-    said(workspace, clip(tiny), [photo(50, 50)])
+    said(workspace, clip(tiny), [coarse_photo(50, 50)])
     tensors = load_file(folder / "open_clip_model.safetensors")
     save_file(tensors | {"visual.proj": -tensors["visual.proj"]}, folder / "open_clip_model.safetensors")
-    said(workspace, clip(folder), [photo(50, 50)])
+    said(workspace, clip(folder), [coarse_photo(50, 50)])
     assert calls == [1, 1]
 
 
@@ -256,7 +251,7 @@ SPOIL = {
 
 @pytest.mark.parametrize("name", SPOIL)
 def test_a_damaged_entry_is_made_again(workspace, tiny, calls, name):
-    images = [photo(50, 50), photo(60, 40)]
+    images = [coarse_photo(50, 50), coarse_photo(60, 40)]
     before = said(workspace, clip(tiny), images)
     store = VectorStore.of(workspace, find_clip(str(tiny), "", workspace).key)
     whole = store.get(pixel_hash(images[0]))
@@ -271,7 +266,7 @@ def test_a_damaged_entry_is_made_again(workspace, tiny, calls, name):
 
 def test_the_store_is_found_by_the_images_own_hash(workspace, tiny):
     """What later questions ask with: Image.pixels of a manifest's row."""
-    images = [photo(50, 50), photo(60, 40)]
+    images = [coarse_photo(50, 50), coarse_photo(60, 40)]
     said(workspace, clip(tiny), images)
     source = find_clip(str(tiny), "", workspace)
     keys = ["0" * 64, *map(pixel_hash, images)]
@@ -283,7 +278,7 @@ def test_the_store_is_found_by_the_images_own_hash(workspace, tiny):
 
 
 def test_half_as_many_images_go_on_when_memory_runs_out(workspace, tiny, monkeypatch, caplog):
-    images = [photo(40, 40, number) for number in range(5)]
+    images = [coarse_photo(40, 40, number) for number in range(5)]
     expected = said(workspace, clip(tiny), images)
     shutil.rmtree(workspace.cache)
     sizes = []
@@ -304,7 +299,7 @@ def test_numbers_that_are_none_are_said_and_never_kept(workspace, folder):
     tensors["visual.proj"][0, 0] = np.nan
     save_file(tensors, folder / "open_clip_model.safetensors")
     with pytest.raises(PrepError, match="not numbers"):
-        said(workspace, clip(folder), [photo(50, 50)])
+        said(workspace, clip(folder), [coarse_photo(50, 50)])
     assert not list(workspace.cache.rglob("*.safetensors"))
 
 
@@ -314,7 +309,7 @@ def unit(rows):
 
 def test_embed_asks_only_for_what_it_does_not_know(tmp_path):
     store = VectorStore(tmp_path)
-    one, two = photo(3, 3, 1), photo(3, 3, 2)
+    one, two = coarse_photo(3, 3, 1), coarse_photo(3, 3, 2)
     seen = []
 
     def infer(images):
@@ -378,7 +373,7 @@ def test_any_label_file_is_labels_or_a_sentence(text):
 
 def test_the_built_in_labels_are_a_label_file_and_work(workspace, tiny):
     labels = parse_labels(BUILT_IN_LABELS, "x")
-    (row,) = said(workspace, clip(tiny, labels=""), [photo(50, 50)])
+    (row,) = said(workspace, clip(tiny, labels=""), [coarse_photo(50, 50)])
     assert [a.text for a in row] == [label.tag for label in labels]
 
 
@@ -389,7 +384,7 @@ def test_label_files_that_cannot_be_read(workspace, tiny):
         clip(tiny, labels="latin.txt").start(workspace)
     with pytest.raises(PrepError, match="does not exist"):
         clip(tiny, labels="nowhere.txt").models(workspace)
-    (row,) = said(workspace, clip(tiny, labels="bom.txt"), [photo(50, 50)])
+    (row,) = said(workspace, clip(tiny, labels="bom.txt"), [coarse_photo(50, 50)])
     assert [a.text for a in row] == ["hat", "beard"]
 
 
@@ -427,8 +422,8 @@ def test_an_architecture_and_a_weights_file(workspace, monkeypatch, tiny, tmp_pa
     model, _, _ = theirs(tiny)
     own = open_clip.image_transform(32, is_train=False)  # CLIP's own mean, deviation, shortest side and crop
     with torch.no_grad():
-        expected = model.encode_image(own(Image.fromarray(photo(90, 60)))[None], normalize=True)[0].numpy()
-    assert np.abs(embed_images(net, [photo(90, 60)])[0] - expected).max() < 1e-6
+        expected = model.encode_image(own(Image.fromarray(coarse_photo(90, 60)))[None], normalize=True)[0].numpy()
+    assert np.abs(embed_images(net, [coarse_photo(90, 60)])[0] - expected).max() < 1e-6
     with pytest.raises(PrepError, match="needs --pretrained"):
         clip("ViT-tiny").models(workspace)
     with pytest.raises(PrepError, match=r"weights .* do not exist"):
@@ -450,7 +445,10 @@ def test_a_pytorch_file_is_read_as_tensors_only(workspace, tiny, folder):
     state = open_clip.factory.load_state_dict(folder / "open_clip_model.safetensors")
     (folder / "open_clip_model.safetensors").unlink()
     torch.save(state, folder / "open_clip_pytorch_model.bin")
-    assert said(workspace, clip(folder), [photo(50, 50)])[0] == said(workspace, clip(tiny), [photo(50, 50)])[0]
+    assert (
+        said(workspace, clip(folder), [coarse_photo(50, 50)])[0]
+        == said(workspace, clip(tiny), [coarse_photo(50, 50)])[0]
+    )
 
 
 class Trap:
@@ -510,7 +508,7 @@ def test_a_bad_model_is_one_sentence_and_what_to_do(workspace, folder, name, cap
     spoil, words = BAD[name]
     spoil(folder)
     with pytest.raises(PrepError, match=words) as caught:
-        said(workspace, clip(folder), [photo(50, 50)])
+        said(workspace, clip(folder), [coarse_photo(50, 50)])
     assert "\n" not in caught.value.wrong and caught.value.hint
     assert capfd.readouterr().out == "" and not (workspace.root / "trapped").exists()
 

@@ -10,7 +10,8 @@ from PIL import Image
 from pipeline.models.catalog import CATALOG
 from pipeline.workspace import Workspace
 from tests.sampling_set import sample_callback
-from tests.test_clip import photo, write_clip
+from tests.tagger_contracts import coarse_photo
+from tests.tiny import write_clip
 from training.evaluation.clip_score import MODEL, ClipScorer
 
 
@@ -21,7 +22,7 @@ def folder(tmp_path_factory):
 
 def test_vectors_are_open_clips_own(folder):
     scorer = ClipScorer.find(str(folder), Workspace(folder.parent))
-    image = Image.fromarray(photo(60, 90))
+    image = Image.fromarray(coarse_photo(60, 90))
     net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a hat"])
     with torch.no_grad():

@@ -6,12 +6,9 @@ import logging
 import math
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
-from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 
 from pipeline.errors import PrepError
 from pipeline.models.catalog import catalog_entry
@@ -21,9 +18,16 @@ from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru import DeepDanbooru, read_weights
 from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area
 from tests.fake import cropped
-from tests.test_wd14 import photo
+from tests.tagger_contracts import deepdanbooru_input, smooth_photo
+from tests.tagger_files import (
+    DEEPDANBOORU_TAGS,
+    REPEATS,
+    small_weights,
+    tensors,
+    write_deepdanbooru,
+    write_deepdanbooru_project,
+)
 
-TAGS = ["1girl", "solo", "^_^", "long_hair", "rating:safe", "rating:questionable", "rating:explicit"]
 SHAPES = [(64, 64), (200, 200), (300, 97), (97, 300), (31, 20), (20, 31), (5, 48), (64, 1), (1, 300), (63, 64)]
 
 
@@ -49,36 +53,11 @@ def scores(record):
 # --- the letterboxes -----------------------------------------------------------------------------
 
 
-def drawn_out(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The web UI's letterbox with canvas and strips: Lanczos, pasted at half minus half, edges drawn out."""
-    image = Image.fromarray(pixels)
-    wide = image.width > image.height
-    width = side if wide else max(1, image.width * side // image.height)
-    height = max(1, image.height * side // image.width) if image.width >= image.height else side
-    fitted = image.resize((width, height), Image.Resampling.LANCZOS)
-    canvas = Image.new("RGB", (side, side))
-    x, y = side // 2 - width // 2, side // 2 - height // 2
-    strips = [
-        (fitted.crop((0, 0, width, 1)), (0, 0), (side, y)),
-        (fitted.crop((0, height - 1, width, height)), (0, y + height), (side, side - y - height)),
-    ]
-    if not wide:
-        strips = [
-            (fitted.crop((0, 0, 1, height)), (0, 0), (x, side)),
-            (fitted.crop((width - 1, 0, width, height)), (x + width, 0), (side - x - width, side)),
-        ]
-    for strip, place, size in strips:
-        if 0 not in size:
-            canvas.paste(strip.resize(size, Image.Resampling.NEAREST), place)
-    canvas.paste(fitted, (x, y))
-    return np.asarray(canvas) / 255
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_web_uis_letterbox(shape):
-    array = letterbox(photo(*shape), 64)
+    array = letterbox(smooth_photo(*shape), 64)
     assert array.dtype == np.float32 and array.shape == (64, 64, 3) and array.flags["C_CONTIGUOUS"]
-    assert np.abs(array - drawn_out(photo(*shape), 64)).max() < 1e-6
+    assert np.abs(array - deepdanbooru_input(smooth_photo(*shape), 64)).max() < 1e-6
 
 
 def test_an_odd_rest_lies_below_and_no_margin_is_black():
@@ -110,46 +89,15 @@ def test_the_projects_letterbox(shape):
     side = 24
     ratio = min(side / shape[0], side / shape[1])
     down, across = (max(1, round(ratio * length)) for length in shape)
-    fitted = areas(photo(*shape).astype(float), down, across)
+    fitted = areas(smooth_photo(*shape).astype(float), down, across)
     centered = transform.AffineTransform(translation=(side / 2 - across / 2, side / 2 - down / 2))
     warped = transform.warp(fitted, centered.inverse, output_shape=(side, side), order=1, mode="edge")
-    array = letterbox_area(photo(*shape), side)
+    array = letterbox_area(smooth_photo(*shape), side)
     assert array.dtype == np.float32 and array.shape == (side, side, 3) and array.flags["C_CONTIGUOUS"]
     assert np.abs(array - warped / 255).max() < 1e-3
 
 
 # --- the network ---------------------------------------------------------------------------------
-
-REPEATS = (2, 7, 19, 19, 2, 2)  # identity blocks after the first of each stage
-
-
-def small_weights(widths=(8, 12, 8, 12, 8, 16), stem=4, tags=len(TAGS), seed=0):
-    """All 357 tensors of the real names with few channels; drawn so that signals neither die nor explode."""
-    rng = np.random.default_rng(seed)
-    found = {}
-
-    def add(number, out, into, kernel, bias=True):
-        found[f"n_Conv_{number}.weight"] = rng.normal(0, (1.2 / (into * kernel**2)) ** 0.5, (out, into, kernel, kernel))
-        if bias:
-            found[f"n_Conv_{number}.bias"] = rng.normal(0, 0.2, out)
-
-    add(0, stem, 3, 7)
-    number, before = 1, stem
-    for stage, (width, repeats) in enumerate(zip(widths, REPEATS, strict=True)):
-        main = [(width // 4, before, 1), (width // 4, width // 4, 3), (width, width // 4, 1)]
-        short = [(width, before, 1)]
-        for out, into, kernel in main + short if stage == 3 else short + main:
-            add(number, out, into, kernel)
-            number += 1
-        for _ in range(repeats):
-            for out, into, kernel in [(width // 4, width, 1), (width // 4, width // 4, 3), (width, width // 4, 1)]:
-                add(number, out, into, kernel)
-                number += 1
-        before = width
-    assert number == 178
-    add(178, tags, before, 1, bias=False)
-    found["n_Conv_178.weight"] *= 0.15  # so that no score is close to 0 or 1
-    return {name: value.astype(np.float32) for name, value in found.items()}
 
 
 def by_hand(weights, images):
@@ -182,10 +130,6 @@ def by_hand(weights, images):
     return 1 / (1 + np.exp(-conv(x, 178).mean(axis=(1, 2))))
 
 
-def tensors(weights):
-    return {name: torch.from_numpy(value) for name, value in weights.items()}
-
-
 @pytest.mark.parametrize("shape", [(128, 128), (256, 128)])
 def test_the_network_is_the_one_described(shape):
     weights = small_weights()
@@ -214,17 +158,10 @@ def test_names_and_size_are_those_of_the_released_file():
 # --- AUTOMATIC1111's file ------------------------------------------------------------------------
 
 
-def write_torch(folder, plain=None, half=False):
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: t.half() if half else t for name, t in tensors(small_weights()).items()}
-    torch.save({**state, "tags": TAGS} if plain is None else plain, folder / "model-resnet_custom_v3.pt")
-    return folder
-
-
 @pytest.mark.parametrize("half", [False, True])
 def test_scores_tags_and_ratings_from_the_file(workspace, tmp_path, half):
-    folder = write_torch(tmp_path / "a1111", half=half)
-    images = [photo(60, 80), photo(512, 512)]
+    folder = write_deepdanbooru(tmp_path / "a1111", half=half)
+    images = [smooth_photo(60, 80), smooth_photo(512, 512)]
     weights = small_weights()
     if half:
         weights = {name: value.astype(np.float16).astype(np.float32) for name, value in weights.items()}
@@ -232,7 +169,7 @@ def test_scores_tags_and_ratings_from_the_file(workspace, tmp_path, half):
     done = run(workspace, folder, images, min_score=0)
     for record, row in zip(done, wanted, strict=True):
         assert [(a.text, a.kind) for a in record.annotations] == [
-            *((name, "tag") for name in TAGS[:4]),
+            *((name, "tag") for name in DEEPDANBOORU_TAGS[:4]),
             *((name, "rating") for name in ("safe", "questionable", "explicit")),
         ]
         assert {a.tagger for a in record.annotations} == {"deepdanbooru:a1111"}
@@ -245,7 +182,7 @@ def test_scores_tags_and_ratings_from_the_file(workspace, tmp_path, half):
 
 
 def test_what_is_recorded(workspace, tmp_path):
-    folder = write_torch(tmp_path / "a1111")
+    folder = write_deepdanbooru(tmp_path / "a1111")
     file, how = DeepDanbooru(model="a1111").models(workspace)
     assert file.sha256 == hashlib.sha256((folder / "model-resnet_custom_v3.pt").read_bytes()).hexdigest()
     assert file.name == "a1111/model-resnet_custom_v3.pt" and "Lanczos" in how.revision
@@ -257,20 +194,26 @@ class Evil:
 
 
 def without(name):
-    return {**{k: v for k, v in tensors(small_weights()).items() if k != name}, "tags": TAGS}
+    return {**{k: v for k, v in tensors(small_weights()).items() if k != name}, "tags": DEEPDANBOORU_TAGS}
 
 
 BAD = {
-    "a pickle": (lambda: {"tags": TAGS, "n_Conv_0.weight": Evil()}, "holds more than tensors"),
+    "a pickle": (lambda: {"tags": DEEPDANBOORU_TAGS, "n_Conv_0.weight": Evil()}, "holds more than tensors"),
     "no tags": (lambda: tensors(small_weights()), "has no list of tags"),
     "a tensor": (lambda: torch.zeros(3), "has no list of tags"),
-    "another model": (lambda: {"tags": TAGS, "conv1.weight": torch.zeros(1)}, "has no weights 'n_Conv_0.weight'"),
+    "another model": (
+        lambda: {"tags": DEEPDANBOORU_TAGS, "conv1.weight": torch.zeros(1)},
+        "has no weights 'n_Conv_0.weight'",
+    ),
     "a layer less": (lambda: without("n_Conv_90.bias"), "other weights than resnet_custom_v3 (n_Conv_90.bias)"),
     "a layer more": (lambda: without("") | {"extra": torch.zeros(1)}, "other weights than resnet_custom_v3 (extra)"),
     "a list for a layer": (lambda: without("n_Conv_5.bias") | {"n_Conv_5.bias": [1]}, "(n_Conv_5.bias)"),
     "a number": (lambda: without("") | {"n_Conv_0.weight": torch.tensor(1.0)}, "has no weights"),
     "another shape": (lambda: without("") | {"n_Conv_7.bias": torch.zeros(9)}, "n_Conv_7.bias is 9, not"),
-    "fewer tags": (lambda: without("") | {"tags": TAGS[:-1]}, "n_Conv_178.weight is 7 x 16 x 1 x 1, not 6 x"),
+    "fewer tags": (
+        lambda: without("") | {"tags": DEEPDANBOORU_TAGS[:-1]},
+        "n_Conv_178.weight is 7 x 16 x 1 x 1, not 6 x",
+    ),
     "tags that are none": (lambda: without("") | {"tags": [1, 2]}, "has no list of tags"),
 }
 
@@ -278,7 +221,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_file_that_is_none_is_one_sentence(workspace, tmp_path, name):
     make, words = BAD[name]
-    folder = write_torch(tmp_path / "m", make())
+    folder = write_deepdanbooru(tmp_path / "m", make())
     with pytest.raises(PrepError) as caught:
         DeepDanbooru(model=str(folder), device="cpu").start(workspace)
     assert words in caught.value.wrong and "\n" not in caught.value.wrong
@@ -287,7 +230,7 @@ def test_a_file_that_is_none_is_one_sentence(workspace, tmp_path, name):
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 3000, 0.5, 0.99])
 def test_half_a_download(tmp_path, keep):
-    path = write_torch(tmp_path / "m") / "model-resnet_custom_v3.pt"
+    path = write_deepdanbooru(tmp_path / "m") / "model-resnet_custom_v3.pt"
     data = path.read_bytes()
     path.write_bytes(data[: keep if keep >= 1 or keep == 0 else int(len(data) * keep)])
     with pytest.raises(PrepError, match="is not a complete PyTorch file") as caught:
@@ -307,7 +250,7 @@ def test_nan_is_said(workspace, tmp_path):
     weights = without("n_Conv_178.weight")
     weights["n_Conv_178.weight"] = torch.full((7, 16, 1, 1), math.nan)
     with pytest.raises(PrepError, match="not numbers"):
-        run(workspace, write_torch(tmp_path / "m", weights), [photo(20, 20)])
+        run(workspace, write_deepdanbooru(tmp_path / "m", weights), [smooth_photo(20, 20)])
 
 
 def test_a_missing_folder_is_said(workspace, tmp_path):
@@ -322,8 +265,8 @@ def test_a_missing_folder_is_said(workspace, tmp_path):
 
 
 def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(workspace, tmp_path, monkeypatch, caplog):
-    folder = write_torch(tmp_path / "m")
-    images = [photo(40 + n, 60) for n in range(7)]
+    folder = write_deepdanbooru(tmp_path / "m")
+    images = [smooth_photo(40 + n, 60) for n in range(7)]
     calm = run(workspace, folder, images, min_score=0)
     build = deepdanbooru_net.build
 
@@ -353,41 +296,13 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing(workspace, tm
 # --- a project in ONNX form ----------------------------------------------------------------------
 
 
-def write_project(folder, side=24, tags=TAGS, end="\n"):
-    """sigmoid(mean of each channel @ matrix): what the tests compute again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "project.json").write_text(json.dumps({"image_width": side, "image_height": side, "model": "x"}))
-    (folder / "tags.txt").write_bytes(end.join([*tags, ""]).encode())
-    matrix = np.sin(np.arange(3 * len(TAGS), dtype=np.float32) * 2.1).reshape(3, -1) * 3
-    constants = [
-        numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
-        numpy_helper.from_array(matrix, "matrix"),
-    ]
-    nodes = [
-        helper.make_node("ReduceMean", ["input_1", "axes"], ["means"], keepdims=0),
-        helper.make_node("MatMul", ["means", "matrix"], ["logits"]),
-        helper.make_node("Sigmoid", ["logits"], ["out"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "project",
-        [helper.make_tensor_value_info("input_1", TensorProto.FLOAT, ("n", 24, 24, 3))],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ("n", len(TAGS)))],
-        constants,
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), str(folder / "model.onnx")
-    )
-    return folder, matrix
-
-
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_project(workspace, tmp_path, end):
-    folder, matrix = write_project(tmp_path / "dd", end=end)
-    images = [photo(60, 80), photo(31, 20), photo(24, 24)]
+    folder, matrix = write_deepdanbooru_project(tmp_path / "dd", end=end)
+    images = [smooth_photo(60, 80), smooth_photo(31, 20), smooth_photo(24, 24)]
     for image, record in zip(images, run(workspace, folder, images, min_score=0), strict=True):
         wanted = 1 / (1 + np.exp(-letterbox_area(image, 24).astype(np.float64).mean(axis=(0, 1)) @ matrix))
-        assert [a.text for a in record.annotations] == [tag.removeprefix("rating:") for tag in TAGS]
+        assert [a.text for a in record.annotations] == [tag.removeprefix("rating:") for tag in DEEPDANBOORU_TAGS]
         assert np.abs(scores(record) - wanted).max() < 5.2e-5
     files = DeepDanbooru(model=str(folder)).models(workspace)
     assert [m.name for m in files[:-1]] == ["dd/model.onnx", "dd/tags.txt", "dd/project.json"]
@@ -395,10 +310,10 @@ def test_a_project(workspace, tmp_path, end):
 
 
 def test_categories_where_a_project_has_them(workspace, tmp_path):
-    folder, _ = write_project(tmp_path / "dd")
+    folder, _ = write_deepdanbooru_project(tmp_path / "dd")
     starts = [{"name": "General", "start_index": 0}, {"name": "Character", "start_index": 2}]
     (folder / "categories.json").write_text(json.dumps([*starts[::-1], {"name": "System", "start_index": 4}]))
-    (record,) = run(workspace, folder, [photo(30, 30)], min_score=0)
+    (record,) = run(workspace, folder, [smooth_photo(30, 30)], min_score=0)
     assert [a.category for a in record.annotations] == ["general"] * 2 + ["character"] * 2 + ["rating"] * 3
     assert "dd/categories.json" in [m.name for m in DeepDanbooru(model=str(folder)).models(workspace)]
 
@@ -423,9 +338,9 @@ PROJECTS = {
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_bad_project_is_one_sentence(workspace, tmp_path, name):
     files, words = PROJECTS[name]
-    folder, _ = write_project(tmp_path / "dd")
+    folder, _ = write_deepdanbooru_project(tmp_path / "dd")
     for file, data in files.items():
         (folder / file).write_bytes(data)
     with pytest.raises(PrepError) as caught:
-        run(workspace, folder, [photo(20, 20)])
+        run(workspace, folder, [smooth_photo(20, 20)])
     assert words in caught.value.wrong and "\n" not in caught.value.wrong

@@ -13,7 +13,7 @@ from pipeline.errors import PrepError
 from pipeline.workspace import Workspace
 from taggers.danbooru.onnx_session import CPU, CUDA, open_session
 from taggers.device import cores, gpus, torch_device, wants_gpu
-from tests.folders import FORMS
+from tests.tagger_files import FORMATS
 from tests.tiny import one_thread  # noqa: F401
 
 
@@ -28,9 +28,9 @@ def machine(monkeypatch, *, driver: int, torch_sees: bool = False):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: torch_sees)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_every_tagger_says_what_is_the_matter_with_the_gpu(tmp_path, monkeypatch, name, capfd):
-    cls, write = FORMS[name]
+    cls, write = FORMATS[name]
     write(tmp_path / "model")
     workspace = Workspace(tmp_path)
     machine(monkeypatch, driver=0)

@@ -30,14 +30,11 @@ from taggers.danbooru.deepdanbooru import DeepDanbooru
 from taggers.danbooru.wd14 import Wd14
 from taggers.tagger import PreparedPredictor, tagging_work
 from tests.fake import cropped, write_wd14
-from tests.folders import FORMS
 from tests.make import workspace as make_workspace
 from tests.photographs import photograph
 from tests.shell import prep
-from tests.test_blip import squashed
-from tests.test_deepdanbooru import drawn_out
-from tests.test_git import cut_out
-from tests.test_wd14 import by_hand
+from tests.tagger_contracts import blip_input, deepdanbooru_input, git_input, wd14_input
+from tests.tagger_files import FORMATS
 from tests.tiny import one_thread, photo, write_blip  # noqa: F401
 
 COMMIT = "c0ffee" * 6 + "beef"
@@ -74,10 +71,10 @@ def pulled(folder):
     return {name: one["sha256"] for name, one in files.items()}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_the_manifest_records_the_model_its_files_and_how_it_was_used(workspace, tmp_path, form):
     """Name, commit, hash of every file that decides, preprocess and parameters, beside who signs the annotations."""
-    cls, write = FORMS[form]
+    cls, write = FORMATS[form]
     write(tmp_path / "models" / "somebody--small-model")
     files = pulled(tmp_path / "models" / "somebody--small-model")
     short = {"max_tokens": 8} if issubclass(cls, Captioner) else {}
@@ -139,10 +136,10 @@ FILES = {
     "grey": (grey, EVEN),
 }
 LOOKS = {  # the side of the small models' images, and the contract written again; how far a level more moves it
-    "wd14": (lambda rgb: by_hand(rgb, 48), 1.0),
-    "deepdanbooru": (lambda rgb: drawn_out(rgb, 512), 1 / 255),
-    "blip": (lambda rgb: squashed(rgb, 32), 1 / 255 / 0.26),
-    "git": (lambda rgb: cut_out(rgb, 24), 1 / 255 / 0.26),
+    "wd14": (lambda rgb: wd14_input(rgb, 48), 1.0),
+    "deepdanbooru": (lambda rgb: deepdanbooru_input(rgb, 512), 1 / 255),
+    "blip": (lambda rgb: blip_input(rgb, 32), 1 / 255 / 0.26),
+    "git": (lambda rgb: git_input(rgb, 24), 1 / 255 / 0.26),
 }
 
 
@@ -157,7 +154,7 @@ def test_every_kind_of_file_reaches_the_models_as_a_person_sees_it(workspace, tm
     records = {Path(r.source).stem: r for r in Manifest.read(workspace.manifest("crop")).records() if r.kept}
     assert records.keys() == FILES.keys()
     for form, (contract, level) in LOOKS.items():
-        cls, write = FORMS[form]
+        cls, write = FORMATS[form]
         write(tmp_path / "models" / f"a--{form}")
         tagger, seen = cls(model=f"a/{form}", device="cpu"), []
         look = tagger.load(workspace)
@@ -308,4 +305,4 @@ def test_real_files_hold_what_the_synthetic_ones_do(workspace, monkeypatch, name
 def test_the_real_models_of_these_tests_are_known():
     used_by = {entry.name: entry.used_by for entry in CATALOG}
     assert {name: cls.name for name, cls in REAL.items()}.items() <= used_by.items()
-    assert {cls for cls, _ in FORMS.values()} == set(REAL.values()), "every tagger has one"
+    assert {cls for cls, _ in FORMATS.values()} == set(REAL.values()), "every tagger has one"

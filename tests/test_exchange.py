@@ -6,30 +6,16 @@ import hashlib
 
 import pytest
 
-from pipeline.commands.export import export
 from pipeline.errors import PrepError
 from pipeline.exchange.layouts import LAYOUTS
 from stages.build import Build
-from tests.make import record
+from tests.built import built_workspace, exported
 from tests.shell import files
-from tests.test_build import go, setting
-
-
-def built(tmp_path, captions=("smith", "smith, hat"), **options):
-    records = [record(n, caption=caption) for n, caption in enumerate(captions)]
-    records.append(record(100, subject="", role="reg", caption="man"))
-    home, source = setting(tmp_path, records)
-    go(home, source, near_duplicate_bits=0, **options)
-    return home
-
-
-def out(home, layout, target):
-    return export(home, LAYOUTS[layout], target, 2**28, lambda done, total: None)
 
 
 def test_kohyas_folders_are_what_build_made(tmp_path):
-    home = built(tmp_path, validation_share=0.5)
-    done = out(home, "kohya", tmp_path / "set")
+    home = built_workspace(tmp_path, validation_share=0.5)
+    done = exported(home, "kohya", tmp_path / "set")
     assert files(tmp_path / "set") == files(home.dataset)
     assert done.images == {"train_smith/10_smith man": 1, "val_smith/1_smith man": 1, "reg_smith/10_man": 1}
     assert done.notes == [] and done.extension == Build().caption_extension
@@ -37,22 +23,22 @@ def test_kohyas_folders_are_what_build_made(tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_is_overwritten_nothing_is_moved_and_a_second_export_is_the_same(tmp_path, layout):
-    home = built(tmp_path)
+    home = built_workspace(tmp_path)
     before = files(home.root)
-    out(home, layout, tmp_path / "one")
+    exported(home, layout, tmp_path / "one")
     (tmp_path / "two").mkdir()  # an empty folder is no harm
     if layout != "zip":
-        out(home, layout, tmp_path / "two")
+        exported(home, layout, tmp_path / "two")
         assert files(tmp_path / "one") == files(tmp_path / "two")
     with pytest.raises(PrepError, match="exists already"):
-        out(home, layout, tmp_path / "one")
+        exported(home, layout, tmp_path / "one")
     assert files(home.root) == before
     assert {path.name for path in tmp_path.iterdir()} == {"smith", "one", "two"}
 
 
 def test_what_kohyas_reader_would_misread_is_mended_or_said(tmp_path):
-    home = built(tmp_path, captions=("", "one\ntwo", "\ufeffsmith, hat", "plain\n"))
-    done = out(home, "kohya", tmp_path / "set")
+    home = built_workspace(tmp_path, captions=("", "one\ntwo", "\ufeffsmith, hat", "plain\n"))
+    done = exported(home, "kohya", tmp_path / "set")
     captions = [data for name, data in files(tmp_path / "set/train_smith").items() if name.endswith(".txt")]
     assert sorted(captions) == [b"\n", b"one\ntwo", b"plain", b"smith, hat"]
     assert sorted(note.split(":")[0] for note in done.notes) == [
@@ -63,26 +49,26 @@ def test_what_kohyas_reader_would_misread_is_mended_or_said(tmp_path):
 
 
 def test_what_cannot_be_exported_leaves_nothing(tmp_path):
-    home = built(tmp_path)
+    home = built_workspace(tmp_path)
     next(home.images.rglob("*.png")).unlink()
     with pytest.raises(PrepError, match="is gone"):
-        out(home, "kohya", tmp_path / "set")
+        exported(home, "kohya", tmp_path / "set")
     assert {path.name for path in tmp_path.iterdir()} == {"smith"}
     home.manifest("build").unlink()
     with pytest.raises(PrepError, match="There is no data set yet"):
-        out(home, "kohya", tmp_path / "set")
+        exported(home, "kohya", tmp_path / "set")
 
 
 def test_a_zero_byte_in_a_caption_is_refused(tmp_path):
     with pytest.raises(PrepError, match="holds a zero byte"):
-        out(built(tmp_path, captions=("a\0b",)), "zip", tmp_path / "set.zip")
+        exported(built_workspace(tmp_path, captions=("a\0b",)), "zip", tmp_path / "set.zip")
 
 
 def test_the_images_in_a_zip_are_the_built_ones(tmp_path):
     import zipfile
 
-    home = built(tmp_path)
-    out(home, "zip", tmp_path / "set.zip")
+    home = built_workspace(tmp_path)
+    exported(home, "zip", tmp_path / "set.zip")
     with zipfile.ZipFile(tmp_path / "set.zip") as archive:
         found = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
     assert found == {name: hashlib.sha256(data).hexdigest() for name, data in files(home.dataset).items()}

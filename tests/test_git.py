@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import taggers.captioners.git
@@ -21,6 +20,7 @@ from taggers.captioners.generate import detokenize
 from taggers.captioners.git import Git, letterbox, load_git, remove_writing
 from taggers.captioners.model_folder import load_image_processor
 from tests.fake import cropped
+from tests.tagger_contracts import git_input
 from tests.tiny import SPECIAL, WORDS, normal, one_thread, photo, write_blip, write_git, write_processor  # noqa: F401
 
 SHAPES = [(24, 24), (20, 90), (91, 20), (70, 110), (5, 7), (1, 1), (30, 31)]
@@ -35,19 +35,6 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def workspace(tmp_path):
     return Workspace(tmp_path)
-
-
-def cut_out(pixels: np.ndarray, side: int) -> np.ndarray:
-    """GIT's contract with Pillow alone: shorter side to `side`, bicubic, then the middle; CLIP's mean and deviation."""
-    image = Image.fromarray(pixels)
-    width, height = image.size
-    if width <= height:
-        width, height = side, int(side * height / width)
-    else:
-        width, height = int(side * width / height), side
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - side) // 2, (height - side) // 2
-    return normal(np.asarray(image.crop((left, top, left + side, top + side))))
 
 
 def framed(image: np.ndarray, fill: str) -> np.ndarray:
@@ -75,7 +62,7 @@ def direct(folder, images):
     from transformers import GitForCausalLM
 
     model = GitForCausalLM.from_pretrained(folder).eval()
-    return model, torch.from_numpy(np.stack([cut_out(p, 24) for p in images])).float()
+    return model, torch.from_numpy(np.stack([git_input(p, 24) for p in images])).float()
 
 
 def words(row: list[int]) -> str:
@@ -97,7 +84,7 @@ def test_the_eye_takes_the_middle_at_224(tmp_path, shape):
     write_processor(tmp_path, "CLIPImageProcessor", {"size": {"shortest_edge": 224}, **crop})
     array = load_image_processor(LocalModel(tmp_path, "x", ""), 224)([photo(*shape)])
     assert array.shape == (1, 3, 224, 224) and array.dtype == torch.float32
-    assert np.abs(array[0].numpy() - cut_out(photo(*shape), 224)).max() < 1e-5
+    assert np.abs(array[0].numpy() - git_input(photo(*shape), 224)).max() < 1e-5
 
 
 @pytest.mark.parametrize("pad", ["crop", "edge", "white"])
@@ -109,7 +96,7 @@ def test_the_array_that_reaches_the_model(workspace, folder, pad, monkeypatch):
     encoder.register_forward_pre_hook(lambda m, a, k: seen.append(k.get("pixel_values", *a)), with_kwargs=True)
     monkeypatch.setattr(taggers.captioners.git, "load_git", lambda *_: net)
     git.load(workspace)(images)
-    expected = [cut_out(p if pad == "crop" else framed(p, pad), 24) for p in images]
+    expected = [git_input(p if pad == "crop" else framed(p, pad), 24) for p in images]
     assert np.abs(seen[0].numpy() - np.stack(expected)).max() < 1e-5
 
 

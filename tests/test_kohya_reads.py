@@ -18,10 +18,9 @@ from pipeline.exchange.item import ExportOptions
 from stages.building.layout import LayoutOptions, plan_layout
 from stages.crop import Crop
 from tests import kohya_reader as theirs
+from tests.built import build, built_workspace, exported, merged_workspace
 from tests.exchanged import SET, items
 from tests.make import record
-from tests.test_build import go, setting
-from tests.test_exchange import built, out
 
 
 def first_line(text):
@@ -131,8 +130,8 @@ def test_cropped_images_are_neither_cut_nor_reduced(resolution):
 
 @pytest.mark.parametrize("layout", ["kohya", "kohya-metadata"])
 def test_a_built_set_from_end_to_end(tmp_path, layout):
-    home = built(tmp_path, captions=("", "smith, hat\nmore", "\ufeffsmith, sea", "smith"))
-    out(home, layout, tmp_path / "set")
+    home = built_workspace(tmp_path, captions=("", "smith, hat\nmore", "\ufeffsmith, sea", "smith"))
+    exported(home, layout, tmp_path / "set")
     if layout == "kohya":
         found = read(tmp_path / "set")
         assert sum(theirs.registered(found).values()) == 80  # four of smith 10 times, the man as often
@@ -146,9 +145,9 @@ def test_sides_that_the_reader_would_cut_are_said(tmp_path):
     """Its buckets are multiples of 64; what is over is cut away without a word."""
     records = [record(n, caption="smith") for n in range(3)]
     records[1] = replace(records[1], image=replace(records[1].image, width=520))
-    home, source = setting(tmp_path, records)
-    go(home, source, near_duplicate_bits=0)
+    home, source = merged_workspace(tmp_path, records)
+    build(home, source, near_duplicate_bits=0)
     assert theirs.cut_to(520, 512, 1024) == (512, 512)
-    assert out(home, "kohya", tmp_path / "set").notes == [
+    assert exported(home, "kohya", tmp_path / "set").notes == [
         "1 image with a side that is no multiple of 64: kohya's reader cuts it to the next below"
     ]

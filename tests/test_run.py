@@ -19,10 +19,8 @@ from pipeline.record import Drop
 from pipeline.registry import StagePlan
 from pipeline.run import update_stage
 from pipeline.staleness import why_stale
-from tests.make import record, tag, workspace
-from tests.toy import Toy
-
-LOCAL = RunSettings(local.run, 2, quiet=True)
+from tests.make import LOCAL, record, tag, workspace
+from tests.toy import Toy, run_toy
 
 
 def setting(tmp_path, count=60):
@@ -36,17 +34,13 @@ def setting(tmp_path, count=60):
     return home, source
 
 
-def go(toy, source, home, settings=LOCAL):
-    return update_stage(StagePlan("crop", (toy,)), source, home, settings)
-
-
 def worked(home):
     return (home.root / "worked").read_text().split() if (home.root / "worked").exists() else []
 
 
 def test_every_record_is_worked_on_once_and_accounted_for(tmp_path):
     home, source = setting(tmp_path)
-    outcome = go(Toy(), source, home)
+    outcome = run_toy(Toy(), source, home)
     before, after = list(source.records()), list(outcome.manifest.records())
     kept = [r for r in before if r.kept]
     assert sorted(worked(home)) == [r.id for r in kept]
@@ -64,8 +58,8 @@ def test_every_record_is_worked_on_once_and_accounted_for(tmp_path):
 
 def test_nothing_changed_nothing_done(tmp_path):
     home, source = setting(tmp_path)
-    first = go(Toy(), source, home)
-    again = go(Toy(slow=0.01), source, home)  # an option that cannot change the result
+    first = run_toy(Toy(), source, home)
+    again = run_toy(Toy(slow=0.01), source, home)  # an option that cannot change the result
     assert (first.worked, again.worked) == (True, False)
     assert again.manifest == first.manifest
     assert (home.root / "starts").read_text().count("\n") == 1
@@ -84,7 +78,7 @@ def test_nothing_changed_nothing_done(tmp_path):
 )
 def test_stale_says_why(tmp_path, change, why):
     home, source = setting(tmp_path)
-    done = go(Toy(), source, home).manifest
+    done = run_toy(Toy(), source, home).manifest
     plan = StagePlan("crop", (change.get("stage", Toy()),))
     if "input" in change:
         rows = list(source.records())[1:]
@@ -94,9 +88,9 @@ def test_stale_says_why(tmp_path, change, why):
 
 def test_a_damaged_manifest_is_made_again(tmp_path):
     home, source = setting(tmp_path)
-    first = go(Toy(), source, home).manifest
+    first = run_toy(Toy(), source, home).manifest
     first.path.write_bytes(first.path.read_bytes()[:500])
-    assert go(Toy(), source, home).manifest.digest == first.digest
+    assert run_toy(Toy(), source, home).manifest.digest == first.digest
 
 
 def test_a_failure_keeps_what_was_done(tmp_path, monkeypatch):
@@ -104,16 +98,16 @@ def test_a_failure_keeps_what_was_done(tmp_path, monkeypatch):
     home, source = setting(tmp_path)
     kept = [r.id for r in source.records() if r.kept]
     with pytest.raises(PrepError, match="The toy broke"):
-        go(Toy(fail=kept[40]), source, home, RunSettings(local.run, 1, quiet=True))
+        run_toy(Toy(fail=kept[40]), source, home, RunSettings(local.run, 1, quiet=True))
     assert not home.manifest("crop").exists()
     done = worked(home)
-    outcome = go(Toy(), source, home)
+    outcome = run_toy(Toy(), source, home)
     again = worked(home)[len(done) :]
     assert outcome.worked
     assert 0 < len(again) < len(kept) - 30  # the finished batches were not worked on again
     assert set(again) | set(done) == set(kept)
     assert not list((home.root / "manifests" / ".parts").glob("*"))
-    undisturbed = go(Toy(), source, workspace(tmp_path / "other")).manifest
+    undisturbed = run_toy(Toy(), source, workspace(tmp_path / "other")).manifest
     assert outcome.manifest.digest == undisturbed.digest
 
 
@@ -122,8 +116,8 @@ def test_parts_of_other_options_are_not_used(tmp_path, monkeypatch):
     home, source = setting(tmp_path)
     kept = [r.id for r in source.records() if r.kept]
     with pytest.raises(PrepError):
-        go(Toy(word="old", fail=kept[40]), source, home)
-    after = go(Toy(word="new"), source, home).manifest
+        run_toy(Toy(word="old", fail=kept[40]), source, home)
+    after = run_toy(Toy(word="new"), source, home).manifest
     assert {r.caption for r in after.records() if r.kept} == {"new"}
 
 
@@ -132,11 +126,11 @@ def test_a_broken_part_is_not_trusted(tmp_path, monkeypatch):
     home, source = setting(tmp_path)
     kept = [r.id for r in source.records() if r.kept]
     with pytest.raises(PrepError):
-        go(Toy(fail=kept[40]), source, home)
+        run_toy(Toy(fail=kept[40]), source, home)
     files = sorted((home.root / "manifests" / ".parts").rglob("*.parquet"))
     files[1].write_bytes(b"PAR1")
-    undisturbed = go(Toy(), source, workspace(tmp_path / "other")).manifest
-    assert go(Toy(), source, home).manifest.digest == undisturbed.digest
+    undisturbed = run_toy(Toy(), source, workspace(tmp_path / "other")).manifest
+    assert run_toy(Toy(), source, home).manifest.digest == undisturbed.digest
 
 
 def test_a_stage_that_loses_a_record_is_a_bug(tmp_path):
@@ -146,7 +140,7 @@ def test_a_stage_that_loses_a_record_is_a_bug(tmp_path):
 
     home, source = setting(tmp_path)
     with pytest.raises(AssertionError, match="lost or invented"):
-        go(Leaky(), source, home)
+        run_toy(Leaky(), source, home)
 
 
 def test_taggers_side_by_side_are_joined_and_run_alone(tmp_path):
@@ -178,14 +172,14 @@ SLOW = """
 import sys; from pathlib import Path
 from pipeline import partial_results; partial_results._SECONDS = 0.0
 from pipeline.manifest import Manifest; from pipeline.workspace import Workspace
-from tests.test_run import LOCAL, go; from tests.toy import Toy
+from tests.toy import Toy, run_toy
 home = Workspace(Path(sys.argv[1]))
-go(Toy(slow=0.05), Manifest.read(home.manifest("sources")), home)
+run_toy(Toy(slow=0.05), Manifest.read(home.manifest("sources")), home)
 """
 
 
 def test_kill_9_at_any_moment_then_the_same_command(tmp_path):
-    undisturbed = go(Toy(), *setting(tmp_path / "calm", 120)[::-1]).manifest
+    undisturbed = run_toy(Toy(), *setting(tmp_path / "calm", 120)[::-1]).manifest
     home, source = setting(tmp_path / "rough", 120)
     for moment in (1, 4, 9):  # batches after which the process is shot
         process = subprocess.Popen([sys.executable, "-c", SLOW, str(home.root)], cwd=Path(__file__).parent.parent)
@@ -195,7 +189,7 @@ def test_kill_9_at_any_moment_then_the_same_command(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not home.manifest("crop").exists()
-    survived = go(Toy(), source, home).manifest
+    survived = run_toy(Toy(), source, home).manifest
     assert survived.digest == undisturbed.digest
     assert len(worked(home)) < 2 * 120  # three crashes did not mean three times the work
     assert not list((home.root / "manifests").glob(".*.tmp"))
@@ -203,26 +197,26 @@ def test_kill_9_at_any_moment_then_the_same_command(tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_the_digest_knows_no_number_of_workers(tmp_path, workers):
-    one = go(Toy(), *setting(tmp_path / "a")[::-1], RunSettings(local.run, 1, True)).manifest
-    many = go(Toy(), *setting(tmp_path / "b")[::-1], RunSettings(local.run, workers, True)).manifest
+    one = run_toy(Toy(), *setting(tmp_path / "a")[::-1], RunSettings(local.run, 1, True)).manifest
+    many = run_toy(Toy(), *setting(tmp_path / "b")[::-1], RunSettings(local.run, workers, True)).manifest
     assert many.digest == one.digest
 
 
 def test_ray_gives_the_same_digest(tmp_path):
     pytest.importorskip("ray")
-    here = go(Toy(), *setting(tmp_path / "a")[::-1]).manifest
+    here = run_toy(Toy(), *setting(tmp_path / "a")[::-1]).manifest
     home, source = setting(tmp_path / "b")
-    there = go(Toy(), source, home, RunSettings(ray_data.run, 2, True)).manifest
+    there = run_toy(Toy(), source, home, RunSettings(ray_data.run, 2, True)).manifest
     assert there.digest == here.digest
     assert 1 <= len((home.root / "starts").read_text().split()) <= 2  # one start per actor
     with pytest.raises(PrepError, match="The toy broke"):
         kept = [r.id for r in source.records() if r.kept]
-        go(Toy(word="x", fail=kept[3]), source, home, RunSettings(ray_data.run, 2, True))
+        run_toy(Toy(word="x", fail=kept[3]), source, home, RunSettings(ray_data.run, 2, True))
 
 
 def test_manifest_digests_do_not_depend_on_time_or_place(tmp_path):
-    one = go(Toy(), *setting(tmp_path / "a")[::-1]).manifest
+    one = run_toy(Toy(), *setting(tmp_path / "a")[::-1]).manifest
     time.sleep(0.01)
-    two = go(Toy(), *setting(tmp_path / "deep" / "b")[::-1]).manifest
+    two = run_toy(Toy(), *setting(tmp_path / "deep" / "b")[::-1]).manifest
     assert one.digest == two.digest
     assert Manifest.read(one.path).digest == one.digest

@@ -15,7 +15,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as state
-from PIL import Image
 
 import taggers.danbooru.onnx_tags
 from pipeline.errors import PrepError
@@ -27,28 +26,12 @@ from taggers.danbooru.wd14 import GET, Wd14, prepare_cl_tagger, prepare_wd14
 from taggers.danbooru.wd14_tags import read_csv, read_json
 from taggers.device import gpus
 from tests.fake import CELLS, CHARACTERS, RATINGS, TAGS, cropped, weights, write_csv, write_graph, write_wd14
+from tests.tagger_contracts import smooth_photo, wd14_input
+from tests.tagger_files import CL_TAGGER_TAGS, write_cl_tagger
 from tests.tiny import write_blip
 
 NAMES = (*RATINGS, *TAGS, *CHARACTERS)
 SHAPES = [(48, 48), (200, 200), (300, 97), (96, 451), (31, 20), (1, 1), (5, 48), (60, 4000)]
-
-
-def photo(height: int, width: int) -> np.ndarray:
-    """Smooth waves with some noise: neither flat nor random, different in every channel."""
-    y, x = np.mgrid[:height, :width]
-    waves = [np.sin(x / (7 + c) + c) * np.cos(y / (11 - c)) for c in range(3)]
-    noise = np.random.default_rng(height * width).normal(0, 8, (height, width, 3))
-    return np.clip(128 + 90 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
-
-
-def by_hand(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The contract again with Pillow's own canvas: white square, centered, bicubic, BGR."""
-    image = Image.fromarray(pixels)
-    longest = max(image.size)
-    square = Image.new("RGB", (longest, longest), (255, 255, 255))
-    square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
-    red, green, blue = square.resize((side, side), Image.Resampling.BICUBIC).split()
-    return np.asarray(Image.merge("RGB", (blue, green, red))).astype(np.float32)
 
 
 def cubic_matrix(before: int, after: int) -> np.ndarray:
@@ -63,7 +46,7 @@ def cubic_matrix(before: int, after: int) -> np.ndarray:
 
 def expected_scores(image: np.ndarray, side: int = 48) -> np.ndarray:
     """sigmoid(cell means @ weights + bias), one mean after another."""
-    array = by_hand(image, side).astype(np.float64)
+    array = wd14_input(image, side).astype(np.float64)
     cell = side // CELLS
     means = [
         array[y * cell : (y + 1) * cell, x * cell : (x + 1) * cell, c].mean()
@@ -97,23 +80,23 @@ def run(workspace, folder, images, **options):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_array_is_the_contracts(shape):
-    image = photo(*shape)
+    image = smooth_photo(*shape)
     array = prepare_wd14(image, 48)
     assert array.dtype == np.float32 and array.shape == (48, 48, 3) and array.flags["C_CONTIGUOUS"]
-    assert np.abs(array - by_hand(image, 48)).max() < 1e-5
+    assert np.abs(array - wd14_input(image, 48)).max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(200, 200), (300, 97), (31, 20)])
 def test_the_resizing_is_bicubic_up_and_down(shape):
     """Against the formula in floating point; Pillow rounds twice, so a level and a half is allowed."""
-    image = photo(*shape).astype(np.float64)
+    image = smooth_photo(*shape).astype(np.float64)
     longest = max(shape)
     top, left = (longest - shape[0]) // 2, (longest - shape[1]) // 2
     square = np.full((longest, longest, 3), 255.0)
     square[top : top + shape[0], left : left + shape[1]] = image
     matrix = cubic_matrix(longest, 48)
     formula = np.clip(np.einsum("ij,jkc,lk->ilc", matrix, square, matrix), 0, 255)[:, :, ::-1]
-    inside = np.abs(prepare_wd14(photo(*shape), 48) - formula)
+    inside = np.abs(prepare_wd14(smooth_photo(*shape), 48) - formula)
     assert np.quantile(inside, 0.999) < 1.5 and inside.mean() < 0.5
 
 
@@ -130,7 +113,7 @@ def test_an_odd_margin_is_larger_below_and_to_the_right():
 
 
 def test_scores_are_the_models_and_signed_with_the_folders_name(workspace, folder):
-    images = [photo(*shape) for shape in SHAPES]
+    images = [smooth_photo(*shape) for shape in SHAPES]
     for image, record in zip(images, run(workspace, folder, images, min_score=0), strict=True):
         assert [a.text for a in record.annotations] == list(NAMES)
         assert {a.tagger for a in record.annotations} == {"wd14:small-tagger"}
@@ -139,7 +122,7 @@ def test_scores_are_the_models_and_signed_with_the_folders_name(workspace, folde
 
 
 def test_kinds_and_the_tags_own_spelling(workspace, folder):
-    (record,) = run(workspace, folder, [photo(60, 80)], min_score=0)
+    (record,) = run(workspace, folder, [smooth_photo(60, 80)], min_score=0)
     kinds = {a.text: (a.kind, a.category) for a in record.annotations}
     assert [kinds[name] for name in RATINGS] == [("rating", "rating")] * 4
     assert [kinds[name] for name in TAGS] == [("tag", "general")] * len(TAGS)
@@ -148,7 +131,7 @@ def test_kinds_and_the_tags_own_spelling(workspace, folder):
 
 
 def test_the_floor_keeps_what_is_on_it_and_all_ratings(workspace, folder):
-    image = photo(60, 80)
+    image = smooth_photo(60, 80)
     (everything,) = run(workspace, folder, [image], min_score=0)
     limit = sorted(a.score for a in everything.annotations if a.kind == "tag")[4]
     (some,) = run(workspace, folder, [image], min_score=limit)
@@ -162,7 +145,7 @@ def test_the_floor_keeps_what_is_on_it_and_all_ratings(workspace, folder):
 
 @pytest.mark.parametrize("batch", [0, 1, 4])
 def test_together_or_one_by_one_is_the_same_and_fixed_batches_are_honoured(workspace, tmp_path, batch):
-    images = [photo(40 + 7 * n, 50) for n in range(11)]
+    images = [smooth_photo(40 + 7 * n, 50) for n in range(11)]
     folder = write_wd14(tmp_path / "m", batch=batch)
     together = run(workspace, folder, images, min_score=0)
     for n, image in enumerate(images):
@@ -174,7 +157,7 @@ def test_together_or_one_by_one_is_the_same_and_fixed_batches_are_honoured(works
 
 
 def test_size_is_read_from_the_model(workspace, tmp_path):
-    image = photo(50, 70)
+    image = smooth_photo(50, 70)
     (record,) = run(workspace, write_wd14(tmp_path / "m", side=96), [image], min_score=0)
     assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(image, 96)).max() < 5.2e-5
 
@@ -183,7 +166,7 @@ def test_a_second_output_is_an_embedding(workspace, folder):
     model = onnx.load(folder / "model.onnx")
     model.graph.output.insert(0, onnx.helper.make_tensor_value_info("row", onnx.TensorProto.FLOAT, ("batch_size", 27)))
     onnx.save(model, folder / "model.onnx")
-    image = photo(50, 70)
+    image = smooth_photo(50, 70)
     (record,) = run(workspace, folder, [image], min_score=0)
     assert np.abs(np.array([a.score for a in record.annotations]) - expected_scores(image)).max() < 5.2e-5
 
@@ -335,7 +318,7 @@ def test_a_bad_folder_is_one_sentence_and_what_to_do(workspace, folder, name):
     spoil, words = BAD[name]
     spoil(folder)
     with pytest.raises(PrepError) as caught:
-        run(workspace, folder, [photo(60, 80)])
+        run(workspace, folder, [smooth_photo(60, 80)])
     assert words in caught.value.wrong and "\n" not in caught.value.wrong
     assert "SmilingWolf/wd-vit-tagger-v3" in caught.value.hint and "selected_tags.csv" in caught.value.hint
 
@@ -344,7 +327,7 @@ def test_scores_that_only_show_up_when_running_are_counted_too(workspace, folder
     edited(any_output)(folder)
     fewer_rows(folder)
     with pytest.raises(PrepError, match=r"gives 14 scores per image, but .* lists 13 tags"):
-        run(workspace, folder, [photo(60, 80)])
+        run(workspace, folder, [smooth_photo(60, 80)])
 
 
 def test_no_folder_and_a_wrong_folder(workspace, tmp_path):
@@ -359,56 +342,10 @@ def test_no_folder_and_a_wrong_folder(workspace, tmp_path):
 
 # --- cl_tagger's form ----------------------------------------------------------------------------
 
-CL = (
-    ("general", "Rating"),
-    ("explicit", "Rating"),
-    ("1girl", "General"),
-    ("long_hair", "General"),
-    ("eileen_collins", "Character"),
-    ("nasa", "Copyright"),
-    ("highres", "Meta"),
-    ("some_model", "Model"),
-    ("best_quality", "Quality"),
-    ("a_painter", "Artist"),
-)
-
-
-def write_cl(folder, model="model_optimized.onnx", side=48, dtype="FLOAT", older=False, batch="batch"):
-    """The form's files: logits = means of the three channels' cells @ matrix, from N x 3 x side x side."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if older:
-        numbers = {str(n): text for n, (text, _) in enumerate(CL)}
-        plain = {"idx_to_tag": numbers, "tag_to_category": dict(CL)}
-    else:
-        plain = {str(n): {"tag": text, "category": word} for n, (text, word) in reversed(list(enumerate(CL)))}
-    (folder / "tag_mapping.json").write_text(json.dumps(plain), encoding="utf-8")
-    kind = getattr(onnx.TensorProto, dtype)
-    numbers = np.float32 if dtype == "FLOAT" else np.float16
-    ints = {"cells": [-1, 3, CELLS, 48 // CELLS, CELLS, 48 // CELLS], "axes": [3, 5], "flat": [-1, 27]}
-    constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in ints.items()]
-    constants.append(numpy_helper.from_array(weights(len(CL))[0].astype(numbers), "matrix"))
-    make = onnx.helper.make_node
-    nodes = [
-        make("Reshape", ["pixels", "cells"], ["split"]),
-        make("ReduceMean", ["split", "axes"], ["means"], keepdims=0),
-        make("Reshape", ["means", "flat"], ["row"]),
-        make("MatMul", ["row", "matrix"], ["logits"]),
-    ]
-    graph = onnx.helper.make_graph(
-        nodes,
-        "cl",
-        [onnx.helper.make_tensor_value_info("pixels", kind, (batch, 3, side, side))],
-        [onnx.helper.make_tensor_value_info("logits", kind, (batch, len(CL)))],
-        constants,
-    )
-    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
-    onnx.save(made, str(folder / model))
-    return folder
-
 
 def cl_scores(image):
     """Cell by cell: channel c of blue, green, red, from -1 to 1; then the sigmoid."""
-    array = by_hand(image, 48).astype(np.float64) / 255 * 2 - 1
+    array = wd14_input(image, 48).astype(np.float64) / 255 * 2 - 1
     cell = 48 // CELLS
     means = [
         array[y * cell : (y + 1) * cell, x * cell : (x + 1) * cell, c].mean()
@@ -416,26 +353,26 @@ def cl_scores(image):
         for y in range(CELLS)
         for x in range(CELLS)
     ]
-    return 1 / (1 + np.exp(-(np.array(means) @ weights(len(CL))[0])))
+    return 1 / (1 + np.exp(-(np.array(means) @ weights(len(CL_TAGGER_TAGS))[0])))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_array_of_the_other_form(shape):
-    image = photo(*shape)
+    image = smooth_photo(*shape)
     array = prepare_cl_tagger(image, 48)
     assert array.dtype == np.float32 and array.shape == (3, 48, 48) and array.flags["C_CONTIGUOUS"]
-    assert np.abs(array - (by_hand(image, 48) / 127.5 - 1).transpose(2, 0, 1)).max() < 1e-6
+    assert np.abs(array - (wd14_input(image, 48) / 127.5 - 1).transpose(2, 0, 1)).max() < 1e-6
 
 
 @pytest.mark.parametrize(
     "how", [{}, {"model": "model.onnx"}, {"older": True}, {"dtype": "FLOAT16"}, {"batch": 1}, {"batch": 4}]
 )
 def test_the_other_form(workspace, tmp_path, how):
-    folder = write_cl(tmp_path / "cl_tagger_1_02", **how)
-    images = [photo(*shape) for shape in SHAPES]
+    folder = write_cl_tagger(tmp_path / "cl_tagger_1_02", **how)
+    images = [smooth_photo(*shape) for shape in SHAPES]
     for image, record in zip(images, run(workspace, folder, images, min_score=0), strict=True):
         said = [(a.text, a.kind, a.category) for a in record.annotations]
-        assert said == [(text, "rating" if w == "Rating" else "tag", w.lower()) for text, w in CL]
+        assert said == [(text, "rating" if w == "Rating" else "tag", w.lower()) for text, w in CL_TAGGER_TAGS]
         assert {a.tagger for a in record.annotations} == {"wd14:cl_tagger_1_02"}
         error = np.abs(np.array([a.score for a in record.annotations]) - cl_scores(image)).max()
         assert error < (5e-3 if "dtype" in how else 5.2e-5)
@@ -445,8 +382,8 @@ def test_the_other_form(workspace, tmp_path, how):
 
 
 def test_a_size_that_the_file_leaves_open_is_448(workspace, tmp_path):
-    folder = write_cl(tmp_path / "m", side="side")
-    seen = tagger_arrays(Wd14(model=str(folder), device="cpu"), workspace, photo(60, 80))
+    folder = write_cl_tagger(tmp_path / "m", side="side")
+    seen = tagger_arrays(Wd14(model=str(folder), device="cpu"), workspace, smooth_photo(60, 80))
     assert seen.shape == (3, 448, 448)
 
 
@@ -492,7 +429,7 @@ def already_probabilities(graph):
 
 def nan_matrix(graph):
     matrix = next(i for i in graph.initializer if i.name == "matrix")
-    matrix.CopyFrom(numpy_helper.from_array(np.full((27, len(CL)), np.nan, np.float32), "matrix"))
+    matrix.CopyFrom(numpy_helper.from_array(np.full((27, len(CL_TAGGER_TAGS)), np.nan, np.float32), "matrix"))
 
 
 CL_BAD = {
@@ -502,7 +439,7 @@ CL_BAD = {
     "probabilities": (cl_edit(already_probabilities), "gives probabilities"),
     "not a number": (cl_edit(nan_matrix), "nan"),
     "the other layout": (
-        lambda folder: write_graph(folder / "model_optimized.onnx", len(CL), 48, 0),
+        lambda folder: write_graph(folder / "model_optimized.onnx", len(CL_TAGGER_TAGS), 48, 0),
         "batch x 3 x side x side",
     ),
 }
@@ -511,10 +448,10 @@ CL_BAD = {
 @pytest.mark.parametrize("name", CL_BAD)
 def test_a_bad_folder_of_the_other_form(workspace, tmp_path, name):
     spoil, words = CL_BAD[name]
-    folder = write_cl(tmp_path / "m")
+    folder = write_cl_tagger(tmp_path / "m")
     spoil(folder)
     with pytest.raises(PrepError) as caught:
-        run(workspace, folder, [photo(60, 80)])
+        run(workspace, folder, [smooth_photo(60, 80)])
     assert words in caught.value.wrong and "\n" not in caught.value.wrong and caught.value.hint
 
 
@@ -523,7 +460,7 @@ def test_a_bad_folder_of_the_other_form(workspace, tmp_path, name):
 
 def test_a_pulled_model_is_found_by_its_hub_id_and_its_short_name(workspace, tmp_path):
     write_wd14(tmp_path / "models" / "SmilingWolf--wd-vit-tagger-v3")
-    image = photo(60, 80)
+    image = smooth_photo(60, 80)
     by_id, by_name, by_folder = (
         run(workspace, name, [image])[0]
         for name in (
@@ -591,7 +528,7 @@ SAID = [
 
 @pytest.mark.parametrize("error", SAID, ids=lambda error: type(error).__name__)
 def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, folder, monkeypatch, caplog, error):
-    images = [photo(40 + 7 * n, 50) for n in range(20)]
+    images = [smooth_photo(40 + 7 * n, 50) for n in range(20)]
     calm = run(workspace, folder, images, min_score=0)
     sessions = tight(monkeypatch, 1, error)
     with caplog.at_level(logging.WARNING, "prep"):
@@ -609,7 +546,7 @@ def test_memory_that_runs_out_halves_the_batch_says_so_and_goes_on(workspace, fo
 
 def test_lanes_that_do_not_fit_together_take_turns(workspace, folder, monkeypatch, caplog):
     """Three threads of a CPU, memory for one: what is left is one image after another, with the same scores."""
-    images = [photo(40 + 7 * n, 50) for n in range(14)]
+    images = [smooth_photo(40 + 7 * n, 50) for n in range(14)]
     calm = run(workspace, folder, images, min_score=0)
     sessions = tight(monkeypatch, 1, SAID[0], lanes=3)
     with caplog.at_level(logging.WARNING, "prep"):
@@ -620,12 +557,12 @@ def test_lanes_that_do_not_fit_together_take_turns(workspace, folder, monkeypatc
 def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, monkeypatch):
     tight(monkeypatch, 0, SAID[0])
     with pytest.raises(PrepError, match="out of memory with a single image") as caught:
-        run(workspace, folder, [photo(40, 50)] * 3)
+        run(workspace, folder, [smooth_photo(40, 50)] * 3)
     assert "--device cpu" in caught.value.hint
     monkeypatch.undo()
     tight(monkeypatch, 0, state.RuntimeException("some other fault"))
     with pytest.raises(state.RuntimeException, match="some other fault"):
-        run(workspace, folder, [photo(40, 50)])
+        run(workspace, folder, [smooth_photo(40, 50)])
 
 
 # --- devices -------------------------------------------------------------------------------------
@@ -634,7 +571,7 @@ def test_memory_that_is_not_enough_for_one_and_other_faults(workspace, folder, m
 @pytest.mark.gpu
 @pytest.mark.skipif(gpus() == 0, reason="there is no GPU")
 def test_the_gpu_says_what_the_cpu_says(workspace, folder):
-    image = photo(60, 80)
+    image = smooth_photo(60, 80)
     record = cropped(workspace, "a", image)
     (done,) = Wd14(model=str(folder), device="cuda", min_score=0).start(workspace)([record])
     assert np.abs(np.array([a.score for a in done.annotations]) - expected_scores(image)).max() < 1e-3
@@ -647,5 +584,5 @@ def test_the_fake_folder_is_of_the_real_form(folder):
     assert list(rows[0]) == ["tag_id", "name", "category", "count"]
     assert [row["category"] for row in rows] == ["9"] * 4 + ["0"] * len(TAGS) + ["4"] * 2
     assert '"don\'t_say_""lazy"""' in (folder / "selected_tags.csv").read_text()
-    a, b = expected_scores(photo(60, 80)), expected_scores(255 - photo(60, 80))
+    a, b = expected_scores(smooth_photo(60, 80)), expected_scores(255 - smooth_photo(60, 80))
     assert not math.isclose(np.abs(a - b).max(), 0, abs_tol=0.05)

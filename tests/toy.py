@@ -11,8 +11,11 @@ from typing import ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.record import Drop, Record
+from pipeline.registry import StagePlan
+from pipeline.run import update_stage
 from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
+from tests.make import LOCAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,3 +51,7 @@ def toil(toy: Toy, diary: Path, records: list[Record]) -> list[Record]:
         if record.id.endswith("1"):
             made.append(replace(record, id=f"{record.id}-1", origin=record.id, caption=toy.word))
     return made
+
+
+def run_toy(toy, source, home, settings=LOCAL):
+    return update_stage(StagePlan("crop", (toy,)), source, home, settings)
