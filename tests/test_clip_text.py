@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training_set import checkpoint, narrow, workspace
-from training.models.clip_text import joined, last_layers, penultimate, pieces, too_long
+from training.models.clip_text import chunk_tokens, join_chunks, last_layers, penultimate, too_long
 from training.models.family import TextSettings
 
 START, END = 49406, 49407
@@ -28,7 +28,7 @@ def tokenizers(models):
 @pytest.mark.parametrize(("kind", "pad"), [("sd1", END), ("sd2", 0)])
 @pytest.mark.parametrize("words", [0, 1, 74, 75, 76, 150, 151, 225, 300])
 def test_pieces_begin_and_end_as_prompts_of_their_own(tokenizers, kind, pad, words):
-    (found,) = pieces(tokenizers[kind], [" ".join(["man"] * words)], TextSettings(225)).ids
+    (found,) = chunk_tokens(tokenizers[kind], [" ".join(["man"] * words)], TextSettings(225)).ids
     man = tokenizers[kind]("man", add_special_tokens=False).input_ids[0]
     counts = [min(75, max(0, min(words, 225) - 75 * k)) for k in range(3)]
     wanted = [[START, *[man] * count, END, *[pad] * (75 - count)] for count in counts]
@@ -43,7 +43,7 @@ WORDS = st.lists(st.sampled_from(["man", "a photo of", "apron,", "smith"]), max_
 def test_no_word_is_lost_or_doubled(tokenizers, words, tokens):
     caption = " ".join(words)
     plain = tokenizers["sd1"](caption, add_special_tokens=False).input_ids
-    (found,) = pieces(tokenizers["sd1"], [caption], TextSettings(tokens)).ids
+    (found,) = chunk_tokens(tokenizers["sd1"], [caption], TextSettings(tokens)).ids
     kept = [number for row in found.tolist() for number in row if number not in (START, END)]
     assert kept == plain[:tokens]
     assert found.shape == (tokens // 75, 77)
@@ -54,13 +54,13 @@ def test_one_piece_is_what_the_tokenizer_makes(tokenizers):
     captions = ["a photo of smith, man", "", " ".join(["man"] * 200)]
     for tokenizer in tokenizers.values():
         theirs = tokenizer(captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
-        assert torch.equal(pieces(tokenizer, captions, TextSettings()).ids[:, 0], theirs.input_ids)
+        assert torch.equal(chunk_tokens(tokenizer, captions, TextSettings()).ids[:, 0], theirs.input_ids)
 
 
 def test_encoded_pieces_are_put_together():
     """Two captions of three pieces: the first's start, every word, the last's end."""
     hidden = torch.arange(2 * 3 * 77).view(6, 77, 1).float()
-    found = joined(hidden, 3)
+    found = join_chunks(hidden, 3)
     assert found.shape == (2, 227, 1)
     for caption in range(2):
         rows = hidden[3 * caption : 3 * caption + 3, :, 0]
@@ -94,7 +94,7 @@ def test_clip_skip_takes_an_earlier_layer_and_normalises_it(models, tokenizers, 
     torch.testing.assert_close(ours, theirs)
 
 
-def test_the_summary_is_the_first_pieces(models, tokenizers):
+def test_the_summary_is_the_first_chunk_tokens(models, tokenizers):
     encoder = models["sd1"].load("text_encoder")
     long = " ".join(["man"] * 75)
     with torch.no_grad():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import diffusers
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pipeline.errors import PrepError
@@ -18,6 +21,7 @@ from training.models.family import TextSettings
 from training.models.loader import published_name, quiet
 from training.options.objective import ObjectiveOptions
 
+ROOT = Path(__file__).resolve().parent.parent
 KINDS = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd35": "sd35"}
 FAMILY = {kind: next(family for family in FAMILIES if family.name == name) for kind, name in KINDS.items()}
 CAPTIONS = ["a photo of smith, man", "", "hat"]
@@ -158,7 +162,7 @@ def test_clip_skip_is_for_the_first_family_only(kind):
     with pytest.raises(PrepError) as caught:
         FAMILY[kind].check_text(TextSettings(clip_skip=2))
     assert caught.value.wrong == (
-        f"train: clip_skip is 2, but {FAMILY[kind].title} always takes the layer it was made with."
+        f"train: --clip-skip 2 has no effect: {FAMILY[kind].title} always uses the same layer."
     )
 
 
@@ -196,3 +200,42 @@ def test_in_bfloat16_the_text_encoder_still_is_proven_as_it_was_held(tmp_path):
     stage = train_stage(base=str(narrow()), steps=2, rank=4, precision="bf16", **rates)
     list(stage.run(manifest(work, [placed(work, 1)]), work, lambda done, total: None))
     assert stage.config.file(work).is_file()
+
+
+def readme_family():
+    """The class of the worked example in training/models/README.md."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "training/models/README.md").read_text("utf-8"), re.DOTALL)
+    namespace = {}
+    exec(compile(code, "README.md", "exec"), namespace)
+    return namespace["RectifiedSD1"]()
+
+
+def test_a_new_family_needs_one_class_and_one_table_entry(tmp_path, monkeypatch):
+    """The README's family trains through the ordinary path: detection, loading, two steps, verification, metadata."""
+    copy = shutil.copytree(narrow("sd1"), tmp_path / "rectified")
+    scheduler = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+    (copy / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    model = opened(tmp_path, copy)
+    assert detect_family(model) is FAMILY["sd1"]
+
+    family = readme_family()
+    monkeypatch.setattr("training.models.families.FAMILIES", (family, *FAMILIES))
+    assert detect_family(model) is family
+    assert detect_family(opened(tmp_path / "plain", narrow("sd1"))) is FAMILY["sd1"]
+    assert family.objective(model, ObjectiveOptions()).prediction == "flow"
+
+    work = workspace(tmp_path / "run")
+    stage = train_stage(base=str(copy), steps=2, learning_rate=2e-2, rank=2, flow_shift=2.0)
+    list(stage.run(manifest(work, [placed(work, k) for k in range(2)]), work, lambda done, total: None))
+    with safe_open(stage.config.file(work), "pt") as file:
+        metadata = file.metadata()
+    assert (metadata["ss_base_model_version"], metadata["ss_steps"]) == ("sd_v1_rectified", "2")
+
+
+def test_no_other_package_asks_which_family_a_model_is_of():
+    names = "|".join(re.escape(name) for name in KINDS.values() if name != "sd35")
+    for package in ("pipeline", "stages", "taggers", "training"):
+        for path in (ROOT / package).rglob("*.py"):
+            if "training/models" not in path.as_posix():
+                found = re.search(rf"family\.name (?:==|!=|in|not)|['\"](?:{names})['\"]", path.read_text("utf-8"))
+                assert not found, f"{path}: {found[0]}"

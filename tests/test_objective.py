@@ -120,7 +120,7 @@ def test_a_perfect_predictor_has_no_loss_at_any_time(kind):
     target = objective.target(clean, noise, ALL_TIMES)
     assert float((perfect - target).abs().max()) < 1e-10
     for measure in (LossType(), LossType("huber"), LossType("smooth_l1", "exponential"), LossType("huber", "constant")):
-        loss = DDPM(a.flatten().float(), kind, measure=measure).loss(perfect, target.float(), ALL_TIMES)
+        loss = DDPM(a.flatten().float(), kind, loss_type=measure).loss(perfect, target.float(), ALL_TIMES)
         assert float(loss.max()) < 1e-10
 
 
@@ -181,7 +181,7 @@ def test_robust_losses_follow_their_formulas(kind, schedule):
 
 
 def test_robust_losses_are_finite_where_nothing_of_the_image_is_left():
-    objective = DDPM(torch.tensor([0.5, 0.0]), "v_prediction", measure=LossType("huber"))
+    objective = DDPM(torch.tensor([0.5, 0.0]), "v_prediction", loss_type=LossType("huber"))
     found = objective.loss(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.tensor([1]))
     assert float(found) == pytest.approx(2 * 0.1 * (math.sqrt(1 + 0.01) - 0.1), rel=1e-5)
 
@@ -200,7 +200,7 @@ def test_large_errors_count_less():
 
 def counted(objective: object, times: int, shape: tuple[int, ...] = (4, 8, 8)) -> np.ndarray:
     stream = torch.Generator().manual_seed(0)
-    return np.array([float(objective.sample(stream, shape)) for _ in range(times)])
+    return np.array([float(objective.sample_timesteps(stream, shape)) for _ in range(times)])
 
 
 def test_every_time_is_drawn():
@@ -222,24 +222,24 @@ def test_times_stay_within_their_range():
     ("objective", "wanted"),
     [
         (DDPM(torch.linspace(0.9, 0.1, 1000)), [562, 687, 812, 937]),  # half of it is noise from time 500 on
-        (DDPM(torch.linspace(0.9, 0.1, 1000), times=(200, 900)), [550, 650, 750, 850]),
-        (DDPM(torch.linspace(0.9, 0.1, 1000), times=(200, 400)), [225, 275, 325, 375]),
+        (DDPM(torch.linspace(0.9, 0.1, 1000), timestep_range=(200, 900)), [550, 650, 750, 850]),
+        (DDPM(torch.linspace(0.9, 0.1, 1000), timestep_range=(200, 400)), [225, 275, 325, 375]),
         (DDPM(torch.linspace(0.9, 0.1, 8)), [4, 5, 6, 7]),
         (FlowMatch(), [562.5, 687.5, 812.5, 937.5]),
-        (FlowMatch(times=(600, 1000)), [650, 750, 850, 950]),
-        (FlowMatch(times=(0, 500)), [62.5, 187.5, 312.5, 437.5]),
+        (FlowMatch(timestep_range=(600, 1000)), [650, 750, 850, 950]),
+        (FlowMatch(timestep_range=(0, 500)), [62.5, 187.5, 312.5, 437.5]),
     ],
     ids=["all", "to 900", "hardly noisy", "eight in all", "flow", "flow, noisy", "flow, hardly noisy"],
 )
 def test_spread_times_are_the_middles_of_equal_parts_where_noise_outweighs_the_image(objective, wanted):
-    assert objective.spread(4).tolist() == wanted
+    assert objective.validation_timesteps(4).tolist() == wanted
 
 
 def test_debiased_weights_stop_where_almost_nothing_is_noise():
     """A signal share of 0.9999: a ratio of 9999, of which 1000 count."""
     table, time = torch.tensor([0.9999]), torch.tensor([0])
-    assert float(DDPM(table, "epsilon", debiased=True).weight(time)) == pytest.approx(1000**-0.5)
-    assert float(DDPM(table, "sample", debiased=True).weight(time)) == pytest.approx(1000**0.5)
+    assert float(DDPM(table, "epsilon", debiased_estimation=True).weight(time)) == pytest.approx(1000**-0.5)
+    assert float(DDPM(table, "sample", debiased_estimation=True).weight(time)) == pytest.approx(1000**0.5)
 
 
 def test_robust_losses_of_flow_matching():
@@ -267,10 +267,14 @@ def test_base_decides_the_prediction_unless_told():
         ({"beta_schedule": "squaredcos_cap_v2"}, {}, "noise schedule"),
         ({"trained_betas": [0.1]}, {}, "noise schedule"),
         ({"prediction_type": "flow"}, {}, "predicts 'flow'"),
-        ({"rescale_betas_zero_snr": True}, {}, "pure noise, from which prediction epsilon learns nothing"),
-        ({}, {"zero_terminal_snr": "on"}, "pure noise, from which prediction epsilon learns nothing"),
-        ({}, {"timestep_sampling": "mode"}, "density has no effect: the base model is not trained by flow matching"),
-        ({}, {"shift": 3.0, "weighting_scheme": "cosmap"}, "shift and weighting_scheme have no effect"),
+        ({"rescale_betas_zero_snr": True}, {}, "pure noise, from which epsilon prediction learns nothing"),
+        ({}, {"zero_terminal_snr": "on"}, "pure noise, from which epsilon prediction learns nothing"),
+        (
+            {},
+            {"timestep_sampling": "mode"},
+            "timestep_sampling has no effect: the base model is not trained by flow matching",
+        ),
+        ({}, {"flow_shift": 3.0, "weighting_scheme": "cosmap"}, "flow_shift and weighting_scheme have no effect"),
     ],
 )
 def test_what_is_not_trained_is_said(change, options, said):
@@ -354,9 +358,9 @@ def test_flow_weights_are_those_of_diffusers():
 @pytest.mark.parametrize(
     ("schedule", "options", "said"),
     [
-        ({}, {"min_snr_gamma": 5.0}, "min_snr has no effect: the base model is trained by flow matching"),
-        ({}, {"prediction_type": "epsilon"}, "prediction has no effect"),
-        ({"use_dynamic_shifting": True}, {}, "shift of times depends on the image's size"),
+        ({}, {"min_snr_gamma": 5.0}, "min_snr_gamma has no effect: the base model is trained by flow matching"),
+        ({}, {"prediction_type": "epsilon"}, "prediction_type has no effect"),
+        ({"use_dynamic_shifting": True}, {}, "shift of the base model depends on the image size"),
     ],
 )
 def test_what_a_flow_matching_base_has_no_use_for(schedule, options, said):

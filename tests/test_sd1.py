@@ -66,4 +66,4 @@ def test_unet_is_told_noise_time_and_text(model):
 
 def test_objective_is_the_bases_own(model):
     objective = FAMILY.objective(model, ObjectiveOptions(min_snr_gamma=5.0))
-    assert (objective.prediction, objective.min_snr, len(objective.alphas)) == ("epsilon", 5.0, 1000)
+    assert (objective.prediction, objective.min_snr_gamma, len(objective.alphas)) == ("epsilon", 5.0, 1000)

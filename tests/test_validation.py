@@ -85,7 +85,7 @@ def test_times_in_parts_are_the_same():
 def test_flow_matching_is_measured_at_spread_times():
     from training.objective import FlowMatch
 
-    made = dataclasses.replace(job(TRAIN, validation_timesteps=4), objective=FlowMatch(times=(200, 1000)))
+    made = dataclasses.replace(job(TRAIN, validation_timesteps=4), objective=FlowMatch(timestep_range=(200, 1000)))
     assert made.objective.validation_timesteps(4).tolist() == [562.5, 687.5, 812.5, 937.5]
     assert bool(measure_losses(made, HELD[0]).isfinite().all())
 
@@ -111,11 +111,11 @@ def test_measuring_leaves_no_trace_and_takes_no_chance():
 
 def test_a_plain_draw_is_never_mirrored():
     from training.batch import SampleRef
-    from training.setup import _turned
+    from training.setup import flips
 
     config = train_options(random_flip=True)
-    assert {_turned(config, SampleRef(sample(k), 0)) for k in range(20)} == {True, False}
-    assert {_turned(config, SampleRef(sample(k), 0, deterministic=True)) for k in range(20)} == {False}
+    assert {flips(config, SampleRef(sample(k), 0)) for k in range(20)} == {True, False}
+    assert {flips(config, SampleRef(sample(k), 0, deterministic=True)) for k in range(20)} == {False}
 
 
 def test_one_image_does_not_change_another(tmp_path):

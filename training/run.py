@@ -1,4 +1,4 @@
-"""A run from its images to its file: everything that prep train does with the models loaded."""
+"""Runs prep train: from the dataset to the exported file."""
 
 from __future__ import annotations
 
@@ -41,52 +41,49 @@ log = logging.getLogger(__name__)
 
 
 def split_dataset(config: TrainOptions, manifest: Manifest) -> ValidationSplit:
-    """The images that a run trains on, and those that it validates with."""
+    """The images of a run, split into those that it trains on and those that are held out."""
     samples = [sample for sample in read_all(manifest) if config.dataset.prior_loss_weight or not sample.reg]
     return split_validation(samples, config.validation, config.optimizer.seed)
 
 
 def run_training(
-    config: TrainOptions, manifest: Manifest, workspace: Workspace, report: ProgressFn, meter: StepTimer
+    config: TrainOptions, manifest: Manifest, workspace: Workspace, report: ProgressFn, timer: StepTimer
 ) -> Callbacks:
-    """Train from the newest checkpoint to the end and publish; all that looked on.
+    """Train from the latest checkpoint to the end and export; returns the callbacks, which know the results.
 
-    A run that the meter ends is left as it is, as if it had been stopped.
+    A run that `timer` stops is not exported, as if it had been interrupted.
     """
     ranks = init_distributed(find_device(config.model.device).type)
-    with (
-        ranks.main_process_first(),
-        meter.span("prepare"),
-    ):  # the first process finds what is wrong, and fills the caches
-        plan, requests = _planned(config, manifest, workspace)
+    with ranks.main_process_first(), timer.span("prepare"):  # the main process checks everything and fills the caches
+        plan, requests = _check_run(config, manifest, workspace)
         run = build_job(plan, workspace, report)
     folder = config.file(workspace).parent
     run = with_batch_size(run, ranks, folder / "batch_size.json", run_key(config, manifest, workspace))
     config = run.plan.config
-    place = RunPaths(folder, run_key(config, manifest, workspace))
-    course = resume_or_start(run.job, place, ranks)
-    if course.progress.step and not meter.synchronize:  # a trial stops and goes on by itself
-        log.warning("Resuming from the checkpoint of step %d; --restart starts again.", course.progress.step)
+    paths = RunPaths(folder, run_key(config, manifest, workspace))
+    state = resume_or_start(run.job, paths, ranks)
+    if state.progress.step and not timer.synchronize:  # a dry run resumes itself
+        log.warning("Resuming from the checkpoint of step %d; --restart starts again.", state.progress.step)
     with suitable_threads(run.job):
-        watch = build_callbacks(run, course, place, requests, workspace)
-        with meter.span("base"):
-            watch.on_train_begin()
-        last, copies = None, IntermediateExports(run, course.train_state, place, manifest)
-        if not watch.validator.should_stop:  # else patience had ended it before it was stopped
-            wish = RetentionPolicy(lambda: watch.validator.best_step, copies)
-            callbacks = meter.wrap_callbacks(watch.step_callbacks())
-            last = run_to_end(run.job, course, meter.wrap_progress(report), callbacks, wish)
-        if not meter.stop_at:
-            progress = TrainingProgress(last.number, last.epoch) if last else course.progress
-            with meter.span("publish"):
-                if course.train_state.distributed.is_main_process:
-                    copies.verify()
-                _publish(run, watch, _select_weights(config, watch, progress), manifest, workspace)
-    return watch
+        callbacks = build_callbacks(run, state, paths, requests, workspace)
+        with timer.span("base"):
+            callbacks.on_train_begin()
+        last, exports = None, IntermediateExports(run, state.train_state, paths, manifest)
+        if not callbacks.validator.should_stop:  # True after a run that --patience had ended was interrupted
+            policy = RetentionPolicy(lambda: callbacks.validator.best_step, exports)
+            step_callbacks = timer.wrap_callbacks(callbacks.step_callbacks())
+            last = run_to_end(run.job, state, timer.wrap_progress(report), step_callbacks, policy)
+        if not timer.stop_at:
+            progress = TrainingProgress(last.number, last.epoch) if last else state.progress
+            with timer.span("publish"):
+                if state.train_state.distributed.is_main_process:
+                    exports.verify()
+                _publish(run, callbacks, _select_weights(config, callbacks, progress), manifest, workspace)
+    return callbacks
 
 
-def _planned(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[SampleRequest]]:
-    """What a run is made of, and its sample images; PrepError for all that is wrong before a model is loaded."""
+def _check_run(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[SampleRequest]]:
+    """The inputs of a run and its sample images; PrepError for all that can be wrong before a model is loaded."""
     OPTIMIZERS[config.optimizer.optimizer].check_package()
     if config.validation.tensorboard:
         require_tensorboard()
@@ -94,15 +91,15 @@ def _planned(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> 
         with_vae(find_base(config.model.base, workspace), config.model.vae, workspace), workspace.cache
     )
     family = detect_family(checkpoint)
-    family.objective(checkpoint, config.objective)  # refuses options that the base cannot be trained with
+    family.objective(checkpoint, config.objective)  # PrepError for options that the base model cannot be trained with
     family.check_text(text_settings(config.captions))
     check_learning_rates(config.optimizer, family)
-    held = split_dataset(config, manifest)
-    check_samples([*held.train, *held.validation], family.multiple)
+    split = split_dataset(config, manifest)
+    check_samples([*split.train, *split.validation], family.multiple)
     side = native_resolution(checkpoint, family)
-    requests = sample_requests(config.sampling, held.train, workspace, config.optimizer.seed)
+    requests = sample_requests(config.sampling, split.train, workspace, config.optimizer.seed)
     requests = [request.resolve(family, side) for request in requests]
-    return RunConfig(config, family, checkpoint, held.train, held.validation), requests
+    return RunConfig(config, family, checkpoint, split.train, split.validation), requests
 
 
 def _select_weights(config: TrainOptions, callbacks: Callbacks, progress: TrainingProgress) -> TrainingProgress:

@@ -1,4 +1,4 @@
-"""From base model, options and images to the job that the loop trains."""
+"""Builds the training job from options, base model and images."""
 
 from __future__ import annotations
 
@@ -31,18 +31,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run that is ready to train, and what it takes to publish it."""
+    """A run that is ready to train, with what its export needs."""
 
     plan: RunConfig
     job: TrainingJob
     method: TrainingMethod
-    modules: dict[str, Any]  # the denoiser, and the text encoders where they learn, by part
-    tokenizers: Modules  # which read what the method has put into prompts
-    too_long: list[str]  # ids of the records whose captions' ends are cut off
+    modules: dict[str, Any]  # the denoiser, and the text encoders that are trained, by part
+    tokenizers: Modules  # which know the tokens that the method has added
+    too_long: list[str]  # ids of the images whose captions are truncated
 
 
 def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> TrainingRun:
-    """Load the base model, fill the caches, and prepare what is trained; models are loaded one by one, the largest last."""
+    """Load the base model, fill the caches, and prepare what is trained. PrepError when options do not fit the base.
+
+    The parts of the base model are loaded one by one, and the denoiser, the largest, last.
+    """
     import torch
 
     family, checkpoint = plan.family, plan.checkpoint
@@ -55,14 +58,14 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
     latent = _latents(plan, device, workspace, report)
     mask = _masks(plan, workspace, report)
     tokenizers = checkpoint.tokenizers()
-    told = build_text_conditioning(
+    text = build_text_conditioning(
         PromptEncoding(plan, tokenizers, device), not rates.keys() <= {family.denoiser}, workspace, report
     )
     dtype = torch.bfloat16 if uses_bf16(config.model, device) and not method.keeps_fp32 else torch.float32
-    modules = told.trained_encoders | {family.denoiser: checkpoint.load(family.denoiser).to(device, dtype)}
-    learning = {part: modules[part] for part in rates}
+    modules = text.trained_encoders | {family.denoiser: checkpoint.load(family.denoiser).to(device, dtype)}
+    trained_parts = {part: modules[part] for part in rates}
     trained = method.start(
-        MethodContext(config, family, checkpoint, learning, tokenizers, rates, plan.samples, dtype, init_file)
+        MethodContext(config, family, checkpoint, trained_parts, tokenizers, rates, plan.samples, dtype, init_file)
     )
     job = TrainingJob(
         config=config,
@@ -72,47 +75,49 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
         samples=plan.samples,
         latent=latent,
         mask=mask,
-        prompt=lambda draw: build_prompt(draw, config.captions, config.optimizer.seed),
-        encode_prompts=told.encode,
+        prompt=lambda sample: build_prompt(sample, config.captions, config.optimizer.seed),
+        encode_prompts=text.encode,
         param_groups=trained.param_groups(),
         device=device,
-        trains_text_encoder=bool(told.trained_encoders),
-        offload=told.offload,
+        trains_text_encoder=bool(text.trained_encoders),
+        offload=text.offload,
     )
-    cut = [
-        s.id
-        for s in plan.samples
-        if family.too_long(tokenizers, fixed_prompt(s, config.captions), text_settings(config.captions))
+    settings = text_settings(config.captions)
+    too_long = [
+        image.id
+        for image in plan.samples
+        if family.too_long(tokenizers, fixed_prompt(image, config.captions), settings)
     ]
-    return TrainingRun(plan, job, trained, modules, tokenizers, cut)
+    return TrainingRun(plan, job, trained, modules, tokenizers, too_long)
 
 
 def _latents(
     plan: RunConfig, device: torch.device, workspace: Workspace, report: ProgressFn
 ) -> Callable[[SampleRef], tuple[torch.Tensor, torch.Tensor]]:
-    """A function from a draw to its latent's distribution; the VAE is gone again when it is there."""
+    """A function from a sample to the distribution of its latent; the VAE is loaded only to fill the cache."""
     config, checkpoint = plan.config, plan.checkpoint
     latents = LatentCache(workspace, plan.family, checkpoint.base.vae, vae_scale_factor(checkpoint))
     read, normalize = latents.reader(), plan.family.normalizer(checkpoint)
-    views = [LatentKey(sample) for sample in plan.all]
-    views += [LatentKey(sample, True) for sample in plan.samples if config.dataset.random_flip]
-    latents.prepare(views, lambda: checkpoint.load("vae").to(device), report)
-    return lambda draw: normalize(read(LatentKey(draw.image, _turned(config, draw))))
+    keys = [LatentKey(image) for image in plan.all]
+    keys += [LatentKey(image, True) for image in plan.samples if config.dataset.random_flip]
+    latents.prepare(keys, lambda: checkpoint.load("vae").to(device), report)
+    return lambda sample: normalize(read(LatentKey(sample.image, flips(config, sample))))
 
 
-def _turned(config: TrainOptions, draw: SampleRef) -> bool:
-    return config.dataset.random_flip and not draw.deterministic and is_flipped(draw, config.optimizer.seed)
+def flips(config: TrainOptions, sample: SampleRef) -> bool:
+    """Whether this showing of an image is flipped."""
+    return config.dataset.random_flip and not sample.deterministic and is_flipped(sample, config.optimizer.seed)
 
 
 def _masks(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Callable[[SampleRef], torch.Tensor | None]:
-    """A function from a draw to its mask; it mirrors with the image."""
+    """A function from a sample to its mask, which is flipped as the image is."""
     config = plan.config
     if not config.dataset.masks:
-        return lambda draw: None
-    found = Masks(config.dataset.masks, workspace, vae_scale_factor(plan.checkpoint)).read(plan.all, report)
+        return lambda sample: None
+    masks = Masks(config.dataset.masks, workspace, vae_scale_factor(plan.checkpoint)).read(plan.all, report)
 
-    def mask(draw: SampleRef) -> torch.Tensor | None:
-        own = found.get(draw.image.id)
-        return None if own is None else mask_tensor(own, config.dataset.unmasked_weight, _turned(config, draw))
+    def mask(sample: SampleRef) -> torch.Tensor | None:
+        own = masks.get(sample.image.id)
+        return None if own is None else mask_tensor(own, config.dataset.unmasked_weight, flips(config, sample))
 
     return mask

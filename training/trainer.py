@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def train(job: TrainingJob, state: TrainState, done: int, callbacks: Sequence[StepCallback]) -> None:
-    """Train the weights of `state` in place, from the step after `done` to the last, or until a callback returns True."""
+    """Train the weights of `state` in place, from the step after `done` to the last or until a callback ends it."""
     total = count_steps(job.config, job.samples)
 
     def batches_of(planned: PlannedStep) -> list[Batch | None]:
@@ -44,7 +44,8 @@ def train(job: TrainingJob, state: TrainState, done: int, callbacks: Sequence[St
     with closing(StepRunner(job, total - done)) as runner:
         for planned, batches in steps:
             step = train_step(job, state, planned, batches, runner)
-            if any([callback(step) for callback in callbacks]):  # a list: all of them are called
+            answers = [callback(step) for callback in callbacks]  # all of them are called
+            if any(answers):
                 break
 
 
@@ -148,8 +149,9 @@ def epoch_steps(config: TrainOptions, samples: list[TrainingImage], epoch: int) 
     )
     if not batches:
         raise PrepError(
-            f"No image size has the {config.optimizer.batch_size} images of a batch, so --incomplete-batch drop leaves none.",
-            "Use a smaller batch size, or keep incomplete batches: --incomplete-batch smaller",
+            f"No image size has the {config.optimizer.batch_size} images of a batch, so --incomplete-batch drop leaves "
+            "nothing to train on.",
+            "Use a smaller batch size, or keep incomplete batches: --incomplete-batch keep",
         )
     count = config.optimizer.gradient_accumulation_steps
     return [batches[start : start + count] for start in range(0, len(batches), count)]

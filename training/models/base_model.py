@@ -84,7 +84,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def joined_sha256(hashes: list[str]) -> str:
-    """The hash of a model: the hash of its weight files' hashes, which are in the order of `base_parts`; of one, its own."""
+    """The hash of a model of several weight files, from their hashes in the order of `base_parts`."""
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 

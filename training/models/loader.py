@@ -58,7 +58,7 @@ class BaseModel:
             model = _from_file(read_tensors(self.base.path), self.base.path.name, self.folder, part)
         model = model.to(dtype or torch.float32).eval().requires_grad_(False)
         for weight in (*model.parameters(), *model.buffers()):
-            # A copy: in the memory-mapped file weights are unaligned, and sums round differently than from aligned ones.
+            # A copy: in the memory-mapped file weights are unaligned, and sums round differently from aligned ones.
             weight.data = weight.data.clone()
         return model
 

@@ -1,4 +1,4 @@
-"""OpenCLIP's text encoders, of which Stable Diffusion 2.x and XL files hold one, and transformers' names of them."""
+"""Converts the OpenCLIP text encoders in files of Stable Diffusion 2.x and XL to those of transformers, and back."""
 
 from __future__ import annotations
 
@@ -24,48 +24,49 @@ _INNER = {
     "attn.out_proj": "self_attn.out_proj",
 }
 _LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.(.+)\.?(weight|bias)")
-_THEIRS = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(.+)")
+_HF_LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\.(.+)")
 
 
 def from_open_clip(tensors: Tensors) -> Tensors:
-    """The weights of a text encoder as transformers names them.
+    """The weights of a text encoder under transformers' names.
 
-    OpenCLIP keeps query, key and value in one matrix, and multiplies with its projection from the
-    other side. What only OpenCLIP needs (its temperature and mask) is left out.
+    OpenCLIP has query, key and value in one matrix, and its projection transposed. Its temperature and attention mask
+    have no counterpart and are left out.
     """
-    return {name: value for given, whole in tensors.items() for name, value in _renamed(given, whole)}
+    return {new: part for name, value in tensors.items() for new, part in _converted(name, value)}
 
 
 def to_open_clip(tensors: Tensors) -> Tensors:
-    """The reverse of `from_open_clip`, of names that begin with 'text_model.'."""
+    """The inverse of `from_open_clip`, for names that begin with 'text_model.'."""
     import torch
 
-    found: Tensors = {}
+    converted: Tensors = {}
     for name, value in tensors.items():
         path, _, end = name.rpartition(".")
-        layer = _THEIRS.fullmatch(path)
+        layer = _HF_LAYER.fullmatch(path)
         if path == "text_projection":
-            found[path] = value.T.contiguous()
+            converted[path] = value.T.contiguous()
         elif layer is None:
-            theirs, ours = next((theirs, ours) for theirs, ours in _NAMES.items() if name.startswith(ours))
-            found[theirs + name.removeprefix(ours)] = value
+            open_clip, hf = next(pair for pair in _NAMES.items() if name.startswith(pair[1]))
+            converted[open_clip + name.removeprefix(hf)] = value
         elif layer[2] == "self_attn.q_proj":
-            three = [tensors[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
-            found[f"transformer.resblocks.{layer[1]}.attn.in_proj_{end}"] = torch.cat(three)
+            qkv = [tensors[name.replace("q_proj", f"{letter}_proj")] for letter in "qkv"]
+            converted[f"transformer.resblocks.{layer[1]}.attn.in_proj_{end}"] = torch.cat(qkv)
         elif layer[2] in _INNER.values():
-            inner = next(theirs for theirs, ours in _INNER.items() if ours == layer[2])
-            found[f"transformer.resblocks.{layer[1]}.{inner}.{end}"] = value
-    return found
+            inner = next(open_clip for open_clip, hf in _INNER.items() if hf == layer[2])
+            converted[f"transformer.resblocks.{layer[1]}.{inner}.{end}"] = value
+    return converted
 
 
-def _renamed(given: str, value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
-    if given == "text_projection":
+def _converted(name: str, value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights that one of OpenCLIP's becomes: three for attention's input, none where there is no counterpart."""
+    if name == "text_projection":
         yield "text_projection.weight", value.T
         return
-    head, dot, end = given.partition(".")
+    head, dot, end = name.partition(".")
     if head in _NAMES:
         yield f"{_NAMES[head]}{dot}{end}", value
-    if found := _LAYER.fullmatch(given):
+    if found := _LAYER.fullmatch(name):
         layer, end = f"text_model.encoder.layers.{found[1]}", found[3]
         inner = found[2].removesuffix(".")
         if inner == "attn.in_proj_":

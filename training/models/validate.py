@@ -19,13 +19,13 @@ def unet_of(checkpoint: ModelConfigs) -> dict[str, Any]:
 
 
 def vae_scale_factor(checkpoint: ModelConfigs) -> int:
-    """Pixels per latent pixel, in each direction: every level of the VAE but the last halves the image; 8 by default."""
+    """Pixels per latent pixel, each way: every level of the VAE but the last halves the image; 8 by default."""
     levels = checkpoint.config("vae").get("block_out_channels")
     return 2 ** (len(levels) - 1) if levels else 8
 
 
 def native_resolution(checkpoint: ModelConfigs, family: Family) -> int:
-    """The side in pixels of the square images that the denoiser was trained with; 0 where its configuration is silent."""
+    """The side in pixels of the square images that the denoiser was trained with; 0 where it is not known."""
     latents = checkpoint.config(family.denoiser).get("sample_size")
     return latents * vae_scale_factor(checkpoint) if isinstance(latents, int) else 0
 

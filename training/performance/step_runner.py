@@ -43,7 +43,7 @@ _ROUNDS = 5  # timed batches, of which the median counts
 
 
 class StepRunner:
-    """Runs forward and backward passes. What it learns about the device's speed and memory holds for all later steps."""
+    """Runs forward and backward passes. What it finds out about the device's speed and memory is kept for all steps."""
 
     def __init__(self, job: TrainingJob, steps: int) -> None:
         self.job, self.steps = job, steps
