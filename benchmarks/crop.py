@@ -316,11 +316,11 @@ def main() -> None:
     if options.child:
         print(json.dumps({"run": run_one, "fidelity": fidelity}[options.child](json.load(sys.stdin))))
         return
-    from benchmarks.corpus import make
+    from benchmarks.photo_corpus import make_corpus
 
     wanted = {MEASURED, "limit, 2 processes", *(options.only or CONTENDERS)}
     with tempfile.TemporaryDirectory() as temporary:
-        paths = make((options.folder or Path(temporary)) / f"{options.images}-images", options.images)
+        paths = make_corpus((options.folder or Path(temporary)) / f"{options.images}-images", options.images)
         for resolution in options.resolution:
             names = [name for name in CONTENDERS if name in wanted]
             report(measure(paths, resolution, options.rounds, names), resolution, len(paths))

@@ -19,84 +19,100 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arms import Arm, short
-from benchmarks.judge import PLACES, Prompt, Verdict, judge, looks_of, prompts, see
-from sample_data.mini.judge import PAINTER, TAGGER
-from sample_data.world.render import paint
+from benchmarks.training_variants import TrainingVariant, short_train_options
+from benchmarks.sample_scores import (
+    PLACES,
+    SamplePrompt,
+    SampleScores,
+    score_samples,
+    subject_tags,
+    prompts,
+    detect_tags,
+)
+from sample_data.mini.scoring import DIFFUSION, TAGGER
+from sample_data.world.render import render_scene
 from sample_data.world.scene import cast_scene, class_scene
 
 SUBJECT, CLASS = "smith", "1boy"
 SIDE = 64  # pixels of a crop
-SOURCE = 128  # pixels of a rendered source
-EACH = 32  # samples of every kind of prompt
-SAMPLING = 12  # steps of a sample
-AT_ONCE = 16  # samples painted together
-QUICK = short(learning_rate=2e-3, steps=100)  # how an adapter learns that only paints more images
-CHOICE = 4  # times as many images as are wanted are painted
+SOURCE_SIDE = 128  # pixels of a rendered source
+PER_KIND = 32  # samples of every kind of prompt
+SAMPLING_STEPS = 12  # steps of a sample
+SAMPLE_BATCH_SIZE = 16  # samples painted together
+QUICK = short_train_options(learning_rate=2e-3, steps=100)  # how an adapter learns that only paints more images
+CANDIDATES_PER_IMAGE = 4  # times as many images as are wanted are painted
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ExperimentResult:
     """What an arm came to with one seed."""
 
-    arm: str
+    variant: str
     seed: int
-    base: Verdict | None  # where it painted, too
-    trained: Verdict
+    base_scores: SampleScores | None  # where it painted, too
+    scores: SampleScores
     seconds: float  # of prep train, its samples included
     size: int  # bytes of the file
 
 
-def run(arm: Arm, seed: int, home: Path) -> Outcome:
+def run_variant(arm: TrainingVariant, seed: int, home: Path) -> ExperimentResult:
     """Everything from images to the verdict, in new workspaces below `home`."""
-    draw(arm, seed, home / "images")
-    if arm.painted:
-        paint_more(arm, seed, home)
-    asked = prompts(SUBJECT, CLASS, EACH)
+    draw_images(arm, seed, home / "images")
+    if arm.generated_images:
+        add_generated_images(arm, seed, home)
+    asked = prompts(SUBJECT, CLASS, PER_KIND)
     seconds = train(arm, seed, home, asked)
-    shown = samples(home / "workspace" / "runs" / "run")
-    looks = looks_of(SUBJECT)
-    base, trained = (judge(asked, see(shown[at]), looks) if at in shown else None for at in (0, max(shown)))
+    shown = read_samples(home / "workspace" / "runs" / "run")
+    looks = subject_tags(SUBJECT)
+    base, trained = (
+        score_samples(asked, detect_tags(shown[at]), looks) if at in shown else None for at in (0, max(shown))
+    )
     assert trained is not None
     files = [path for path in (home / "workspace" / "runs" / "run").rglob("run*.safetensors") if path.is_file()]
-    return Outcome(arm.name, seed, base, trained, seconds, max((path.stat().st_size for path in files), default=0))
+    return ExperimentResult(
+        arm.name, seed, base, trained, seconds, max((path.stat().st_size for path in files), default=0)
+    )
 
 
-def draw(arm: Arm, seed: int, folder: Path) -> None:
+def draw_images(arm: TrainingVariant, seed: int, folder: Path) -> None:
     """Images of the subject and of its class, others with every seed."""
-    for number in range(arm.images):
+    for number in range(arm.num_images):
         _save(folder / SUBJECT, number, cast_scene(SUBJECT, 1_000 * (seed + 1) + number))
-    for number in range(arm.class_images):
+    for number in range(arm.num_class_images):
         _save(folder / "class", number, class_scene("boy", 1_000 * (seed + 1) + number))
 
 
-def paint_more(arm: Arm, seed: int, home: Path) -> None:
+def add_generated_images(arm: TrainingVariant, seed: int, home: Path) -> None:
     """Paint images of the subject with an adapter that a few hundred quick steps teach; put the good ones to it.
 
     Good are those that show the subject.
     """
     quick = dataclasses.replace(arm, tables=arm.tables | QUICK, class_images=0)
-    asked = [Prompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "bound") for n in range(CHOICE * arm.painted)]
+    asked = [
+        SamplePrompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "bound")
+        for n in range(CANDIDATES_PER_IMAGE * arm.generated_images)
+    ]
     draft = home / "draft"
     shutil.copytree(home / "images", draft / "images")
     train(quick, seed, draft, asked)
-    shown, looks = samples(draft / "workspace" / "runs" / "run"), looks_of(SUBJECT)
+    shown, looks = read_samples(draft / "workspace" / "runs" / "run"), subject_tags(SUBJECT)
     images = shown[max(shown)]
-    good = [image for image, seen in zip(images, see(images), strict=True) if looks.seen_in(seen)]
-    for number, image in enumerate(good[: arm.painted]):
+    good = [image for image, seen in zip(images, detect_tags(images), strict=True) if looks.is_shown(seen)]
+    for number, image in enumerate(good[: arm.generated_images]):
         shutil.copy(image, home / "images" / SUBJECT / f"painted-{number:03d}.png")
 
 
-def train(arm: Arm, seed: int, home: Path, asked: list[Prompt]) -> float:
+def train(arm: TrainingVariant, seed: int, home: Path, asked: list[SamplePrompt]) -> float:
     """The whole line on the images below `home`; returns the seconds of prep train, samples included."""
     workspace = home / "workspace"
     (home / "prompts.txt").write_text(
         "\n".join(
-            f"{p.text} --w {SIDE} --h {SIDE} --l 4 --s {SAMPLING} --d {1_000 * seed + n}" for n, p in enumerate(asked)
+            f"{p.text} --w {SIDE} --h {SIDE} --l 4 --s {SAMPLING_STEPS} --d {1_000 * seed + n}"
+            for n, p in enumerate(asked)
         ),
         "utf-8",
     )
-    _begin(arm, seed, home / "images", workspace)
+    _init_workspace(arm, seed, home / "images", workspace)
     for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
         prep(workspace, stage)
     if arm.captions in ("merged", "kind kept"):
@@ -124,28 +140,28 @@ def prep(workspace: Path, *words: object) -> str:
     return said.getvalue()
 
 
-def _begin(arm: Arm, seed: int, sources: Path, workspace: Path) -> None:
+def _init_workspace(arm: TrainingVariant, seed: int, sources: Path, workspace: Path) -> None:
     from pipeline.commands.init import InitOptions, init
     from pipeline.registry import tables as stages
 
     tables: dict[str, dict[str, Any]] = {
         "crop": {"resolution": SIDE, "focus": "center"},
         "tag.wd14": {"model": str(TAGGER)},
-        "train": {"base": str(PAINTER), "seed": seed, "sample_batch_size": AT_ONCE},
+        "train": {"base": str(DIFFUSION), "seed": seed, "sample_batch_size": SAMPLE_BATCH_SIZE},
     }
     for name, more in arm.tables.items():
         tables[name] = tables.get(name, {}) | more
-    regularization = ((CLASS, str(sources / "class")),) if arm.class_images else ()
+    regularization = ((CLASS, str(sources / "class")),) if arm.num_class_images else ()
     subjects = ((SUBJECT, CLASS, str(sources / SUBJECT)),)
     init(workspace, InitOptions(subjects, regularization, tables), stages(("wd14",)))
 
 
 def _save(folder: Path, number: int, scene: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    paint(scene, SOURCE, SOURCE).save(folder / f"{number:03d}.png")
+    render_scene(scene, SOURCE_SIDE, SOURCE_SIDE).save(folder / f"{number:03d}.png")
 
 
-def samples(run: Path) -> dict[int, list[Path]]:
+def read_samples(run: Path) -> dict[int, list[Path]]:
     """The samples of a run by step, 0 being the base's, each in the order of the prompts."""
     import pyarrow.parquet as pq
 
@@ -155,13 +171,15 @@ def samples(run: Path) -> dict[int, list[Path]]:
     return shown
 
 
-def table(outcomes: list[Outcome]) -> str:
+def table(outcomes: list[ExperimentResult]) -> str:
     """Medians with their ranges over seeds, an arm a line, the base first."""
-    names = [f.name for f in dataclasses.fields(Verdict)]
+    names = [f.name for f in dataclasses.fields(SampleScores)]
     lines = [f"{'':<22}" + "".join(f"{name:>18}" for name in names) + f"{'seconds':>10}{'kB':>8}"]
-    rows: dict[str, list[tuple[Verdict, float, int]]] = {"the base": [(o.base, 0, 0) for o in outcomes if o.base]}
+    rows: dict[str, list[tuple[SampleScores, float, int]]] = {
+        "the base": [(o.base_scores, 0, 0) for o in outcomes if o.base_scores]
+    }
     for one in outcomes:
-        rows.setdefault(one.arm, []).append((one.trained, one.seconds, one.size))
+        rows.setdefault(one.variant, []).append((one.scores, one.seconds, one.size))
     for arm, found in rows.items():
         cells = [_spread([getattr(verdict, name) for verdict, _, _ in found]) for name in names]
         seconds, size = (statistics.median(row[at] for row in found) for at in (1, 2))

@@ -16,15 +16,15 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.arms import BATCH, Arm, learned
-from benchmarks.experiments import CLASS, EACH, SUBJECT, draw, samples, train
-from benchmarks.judge import Verdict, judge, looks_of, prompts, see
+from benchmarks.training_variants import BATCH, TrainingVariant, train_options
+from benchmarks.experiments import CLASS, PER_KIND, SUBJECT, draw_images, read_samples, train
+from benchmarks.sample_scores import SampleScores, score_samples, subject_tags, prompts, detect_tags
 
 EVERY, STEPS = 50, 500
-LONG = Arm(
+VARIANT = TrainingVariant(
     "overfitting",
-    images=12,
-    tables=learned(
+    num_images=12,
+    tables=train_options(
         batch=BATCH,
         learning_rate=5e-3,
         steps=STEPS,
@@ -37,58 +37,61 @@ LONG = Arm(
         save_every_epochs=0,
     ),
 )
-FALLEN = 0.9  # of the best following so far: below it, samples have stopped following prompts
-NEAR = 0.05  # how far prep's choice may be from the best in hindsight
+MIN_ADHERENCE_SHARE = 0.9  # of the best following so far: below it, samples have stopped following prompts
+MAX_REGRET = 0.05  # how far prep's choice may be from the best in hindsight
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class CheckpointScores:
     """What is known of a checkpoint."""
 
     seed: int
     step: int
-    error: float  # of the images held out, as a share of the base model's
-    word: str  # prep's verdict
+    held_out_loss: float  # of the images held out, as a share of the base model's
+    verdict: str  # prep's verdict
     chosen: bool  # prep calls it the best
-    shown: Verdict  # of all its samples
+    scores: SampleScores  # of all its samples
     halves: tuple[float, float]  # what it is worth by either half of them
 
 
-def worth(shown: Verdict) -> float:
+def quality(shown: SampleScores) -> float:
     """How well samples show the subject and follow, 0 to 1."""
-    return (shown.bound + shown.follow) / 2
+    return (shown.subject_fidelity + shown.prompt_adherence) / 2
 
 
-def run(seed: int, home: Path) -> list[Checkpoint]:
+def run_overfitting(seed: int, home: Path) -> list[CheckpointScores]:
     """Every checkpoint of one long run."""
-    draw(LONG, seed, home / "images")
-    asked = prompts(SUBJECT, CLASS, EACH)
-    train(LONG, seed, home, asked)
+    draw_images(VARIANT, seed, home / "images")
+    asked = prompts(SUBJECT, CLASS, PER_KIND)
+    train(VARIANT, seed, home, asked)
     folder = home / "workspace" / "runs" / "run"
-    shown, looks = samples(folder), looks_of(SUBJECT)
+    shown, looks = read_samples(folder), subject_tags(SUBJECT)
     told = json.loads((folder / "run.json").read_text("utf-8"))["validation"]
     found = []
     for one in told:
         if one["step"] in shown and "verdict" in one:
-            seen = see(shown[one["step"]])
+            seen = detect_tags(shown[one["step"]])
             first, second = (
-                worth(judge([asked[at] for at in half], [seen[at] for at in half], looks)) for half in _halves()
+                quality(score_samples([asked[at] for at in half], [seen[at] for at in half], looks))
+                for half in _halves()
             )
-            verdict = judge(asked, seen, looks)
+            verdict = score_samples(asked, seen, looks)
             found.append(
-                Checkpoint(seed, one["step"], one["validation"], one["verdict"], one["best"], verdict, (first, second))
+                CheckpointScores(
+                    seed, one["step"], one["validation"], one["verdict"], one["best"], verdict, (first, second)
+                )
             )
     return found
 
 
 def _halves() -> tuple[list[int], list[int]]:
     """The places of the first half of the prompts of every kind, and of the second."""
-    places = range(EACH * len(dataclasses.fields(Verdict)))
-    early, late = ([at for at in places if (at % EACH < EACH // 2) == first] for first in (True, False))
+    places = range(PER_KIND * len(dataclasses.fields(SampleScores)))
+    early, late = ([at for at in places if (at % PER_KIND < PER_KIND // 2) == first] for first in (True, False))
     return early, late
 
 
-def regret(course: list[Checkpoint], last: bool = False) -> float:
+def regret(course: list[CheckpointScores], last: bool = False) -> float:
     """How much less prep's choice, or the last checkpoint, is worth than the best in hindsight.
 
     The best by either half of the samples is compared by the other, so that luck counts on neither side.
@@ -98,18 +101,21 @@ def regret(course: list[Checkpoint], last: bool = False) -> float:
     return statistics.mean(best.halves[1 - half] - choice.halves[1 - half] for half, best in enumerate(bests))
 
 
-def agreement(course: list[Checkpoint]) -> float:
+def agreement(course: list[CheckpointScores]) -> float:
     """The share of checkpoints where prep says overfit just when samples follow clearly less than they once did."""
     best, same = 0.0, 0
     for one in course:
-        best = max(best, one.shown.follow)
-        same += (one.word == "overfit") == (one.shown.follow < FALLEN * best)
+        best = max(best, one.scores.prompt_adherence)
+        same += (one.verdict == "overfit") == (one.scores.prompt_adherence < MIN_ADHERENCE_SHARE * best)
     return same / len(course)
 
 
-def ranked(course: list[Checkpoint]) -> float:
+def rank_correlation(course: list[CheckpointScores]) -> float:
     """Spearman's correlation of the error of what was held out with how well samples follow: -1 is as it should be."""
-    errors, follow = _ranks([one.error for one in course]), _ranks([one.shown.follow for one in course])
+    errors, follow = (
+        _ranks([one.held_out_loss for one in course]),
+        _ranks([one.scores.prompt_adherence for one in course]),
+    )
     return statistics.correlation(errors, follow)
 
 
@@ -119,7 +125,7 @@ def _ranks(values: list[float]) -> list[float]:
     return [order.index(value) + (order.count(value) - 1) / 2 for value in values]
 
 
-def table(runs: list[list[Checkpoint]]) -> str:
+def table(runs: list[list[CheckpointScores]]) -> str:
     """A line a checkpoint, medians over seeds."""
     lines = [f"{'step':>6}{'held-out error':>16}{'bound':>8}{'follow':>8}{'drift':>8}   verdicts"]
     for at in zip(*runs, strict=True):
@@ -131,7 +137,9 @@ def table(runs: list[list[Checkpoint]]) -> str:
         lines.append(f"{at[0].step:>6}{error:>16.1%}" + "".join(f"{share:>8.0%}" for share in shares) + f"   {words}")
     chosen, last = (", ".join(f"{regret(one, last):.1%}" for one in runs) for last in (False, True))
     lines.append(f"* the best by what was held out, worth {chosen} less than the best in hindsight,")
-    lines.append(f"  the last {last}; to reach: {NEAR:.0%} at most")
-    lines.append(f"rank correlation of held-out error and following: {statistics.median(map(ranked, runs)):.2f}")
+    lines.append(f"  the last {last}; to reach: {MAX_REGRET:.0%} at most")
+    lines.append(
+        f"rank correlation of held-out error and following: {statistics.median(map(rank_correlation, runs)):.2f}"
+    )
     lines.append(f"verdict and samples agree about {statistics.median(map(agreement, runs)):.0%} of the checkpoints")
     return "\n".join(lines)

@@ -17,13 +17,13 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline.workspace import Workspace
-from sample_data.mini.judge import PAINTER
+from sample_data.mini.scoring import DIFFUSION
 
 PROMPTS = ("1boy, forest, beard", "1girl, beach, smile", "1boy, forge, apron", "1girl, street, night")
 
 
 @click.command(help=__doc__)
-@click.option("--base", default=str(PAINTER), help="Base model: a pulled model's id, a folder or a file.")
+@click.option("--base", default=str(DIFFUSION), help="Base model: a pulled model's id, a folder or a file.")
 @click.option("--size", default=64, help="Side of the images, in pixels.")
 @click.option("--steps", default=12, help="Steps of the sampler.")
 @click.option("--images", default=16, help="Images of a round.")

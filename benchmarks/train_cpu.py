@@ -26,7 +26,7 @@ TO_REACH = 1.03  # prep's time over the bare loop's
 SIDE = 256
 
 
-def make(home: Path, steps: int):
+def make_job(home: Path, steps: int):
     """A run over eight images, ready to train."""
     from tests.training_set import manifest, placed, workspace
     from training.batch import RunConfig
@@ -45,7 +45,7 @@ def make(home: Path, steps: int):
     return build_job(plan, work, lambda done, total: None)
 
 
-def bare(job, optimizer, batches) -> float:
+def bare_loop(job, optimizer, batches) -> float:
     """Seconds per step of a loop that does nothing but learn."""
     import torch
 
@@ -64,7 +64,7 @@ def bare(job, optimizer, batches) -> float:
     return (time.process_time() - begin) / len(batches)
 
 
-def prep(job, learner, ledger, done: int, steps: int) -> float:
+def prep_loop(job, learner, ledger, done: int, steps: int) -> float:
     """Seconds per step of prep's loop, from step `done` on."""
     from training.trainer import train
 
@@ -86,7 +86,7 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     from training.optim.train_state import make_train_state
     from training.trainer import make_batch
 
-    job = make(home, (rounds + 1) * steps).job
+    job = make_job(home, (rounds + 1) * steps).job
     learner, ledger = (
         make_train_state(job.param_groups, job.config.optimizer, DistributedContext()),
         TrainingLog(home / "ledger", job.prompt, DistributedContext()),
@@ -99,8 +99,8 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     found = []
     for turn in range(rounds + 1):
         contenders = [
-            lambda: bare(job, optimizer, ready),
-            lambda turn=turn: prep(job, learner, ledger, turn * steps, steps),
+            lambda: bare_loop(job, optimizer, ready),
+            lambda turn=turn: prep_loop(job, learner, ledger, turn * steps, steps),
         ]
         order = (0, 1) if turn % 2 else (1, 0)
         times = dict(zip(order, [contenders[k]() for k in order], strict=True))
@@ -108,7 +108,7 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     return [pair[0] for pair in found[1:]], [pair[1] for pair in found[1:]]
 
 
-def told(values: list[float], form: str) -> str:
+def format_quartiles(values: list[float], form: str) -> str:
     """Median and quartiles."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return f"{format(middle, form)}  ({format(low, form)} to {format(high, form)})"
@@ -130,9 +130,9 @@ def main() -> None:
         torch.set_num_threads(given.threads)
         alone, ours = measure(given.rounds, given.steps, Path(home))
     ratios = [mine / theirs for mine, theirs in zip(ours, alone, strict=True)]
-    print(f"bare   {told(alone, '.4f')} s per step")
-    print(f"prep   {told(ours, '.4f')} s per step")
-    print(f"ratio  {told(ratios, '.3f')}; to reach: {TO_REACH}")
+    print(f"bare   {format_quartiles(alone, '.4f')} s per step")
+    print(f"prep   {format_quartiles(ours, '.4f')} s per step")
+    print(f"ratio  {format_quartiles(ratios, '.3f')}; to reach: {TO_REACH}")
     if given.json:
         figures = {"bare": alone, "prep": ours, "ratio": statistics.median(ratios)}
         given.json.write_text(json.dumps(figures, indent=2))

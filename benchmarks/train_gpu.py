@@ -65,10 +65,10 @@ RATIOS = {"shipped": {1: 3.0, 4: 1.8, 8: 1.8}, "matched": {1: 2.0, 4: 1.3, 8: 1.
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchmarkSetting:
     """What is trained, and on what."""
 
-    kind: str  # sd1 or sdxl
+    model: str  # sd1 or sdxl
     batch: int
     side: int  # pixels
     device: torch.device
@@ -98,7 +98,7 @@ class Contender:
     note: str = ""
 
 
-def diffusers_step(setting: Setting, cached: bool) -> Contender:
+def diffusers_step(setting: BenchmarkSetting, cached: bool) -> Contender:
     """The training step of diffusers' scripts for text to image with LoRA, as far as the device sees it."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
@@ -135,14 +135,14 @@ def diffusers_step(setting: Setting, cached: bool) -> Contender:
     return Contender(step)
 
 
-def inputs(setting: Setting, cached: bool):
+def inputs(setting: BenchmarkSetting, cached: bool):
     """What a step of diffusers is given: latents, and text with what is told beside it, computed once or every time."""
-    family = FAMILIES[setting.kind]
+    family = FAMILIES[setting.model]
     checkpoint = BaseModel(BaseFiles("random", setting.folder, "", ""), setting.folder)
     tokenizers = checkpoint.tokenizers()
     texts = {part: setting.part(part, setting.dtype) for part in family.encoders}
     # The VAE of Stable Diffusion XL overflows in 16 bits: diffusers' script runs it in float32.
-    vae = setting.part("vae", torch.float32 if setting.kind == "sdxl" else setting.dtype)
+    vae = setting.part("vae", torch.float32 if setting.model == "sdxl" else setting.dtype)
     pixels = torch.rand(setting.batch, 3, setting.side, setting.side, device=setting.device) * 2 - 1
     sizes = torch.tensor([[setting.side, setting.side, 0, 0, setting.side, setting.side]] * setting.batch)
     sizes = sizes.to(setting.device, setting.dtype)
@@ -164,7 +164,7 @@ def inputs(setting: Setting, cached: bool):
     return (lambda: latents), (lambda: said)
 
 
-def prep_step(setting: Setting) -> Contender:
+def prep_step(setting: BenchmarkSetting) -> Contender:
     """prep's step, with the batch after it made ahead."""
     job = make_job(setting)
     learner = make_train_state(job.param_groups, job.config.optimizer, DistributedContext())
@@ -185,9 +185,9 @@ def prep_step(setting: Setting) -> Contender:
     return contender
 
 
-def make_job(setting: Setting) -> TrainingJob:
+def make_job(setting: BenchmarkSetting) -> TrainingJob:
     """What prep's loop trains with: latents and texts as the caches would give them."""
-    family = FAMILIES[setting.kind]
+    family = FAMILIES[setting.model]
     checkpoint = BaseModel(BaseFiles("random", setting.folder, "", ""), setting.folder)
     gpu = setting.device.type == "cuda"
     config = TrainOptions.from_values(
@@ -210,7 +210,7 @@ def make_job(setting: Setting) -> TrainingJob:
     ]
     width = unet.config.cross_attention_dim
     told = {"text": torch.randn(setting.batch, 77, width)}
-    if setting.kind == "sdxl":
+    if setting.model == "sdxl":
         told["pooled"] = torch.randn(setting.batch, unet.config.projection_class_embeddings_input_dim - 6 * 256)
 
     return TrainingJob(
@@ -240,7 +240,7 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def built(name: str, setting: Setting) -> Contender:
+def build_contender(name: str, setting: BenchmarkSetting) -> Contender:
     """A contender after its warm-up, with the memory that it took at its peak."""
     gpu = setting.device.type == "cuda"
     before = torch.cuda.memory_allocated() if gpu else 0
@@ -267,7 +267,7 @@ def seconds_a_step(contender: Contender, seconds: float, device: torch.device) -
     return (time.perf_counter() - began) / steps
 
 
-def syncs(contender: Contender, device: torch.device) -> str:
+def check_syncs(contender: Contender, device: torch.device) -> str:
     """Whether a step that logs nothing makes the processor wait for the GPU."""
     if device.type != "cuda":
         return "not measured"
@@ -281,7 +281,7 @@ def syncs(contender: Contender, device: torch.device) -> str:
     return "0"
 
 
-def flops(setting: Setting) -> float:
+def flops(setting: BenchmarkSetting) -> float:
     """10^12 operations of a step's forward and backward pass for one image, multiplication and addition apart."""
     one = make_job(replace(setting, batch=1))
     batch = make_batch(one, [SampleRef(one.samples[0], 0)])
@@ -291,7 +291,7 @@ def flops(setting: Setting) -> float:
     return counter.get_total_flops() / 1e12
 
 
-def tried(what: str, work: Callable[[], T]) -> T | None:
+def attempt(what: str, work: Callable[[], T]) -> T | None:
     """What the work makes; None, and said, when it does not run on this machine."""
     try:
         return work()
@@ -300,18 +300,18 @@ def tried(what: str, work: Callable[[], T]) -> T | None:
         return None
 
 
-def compare(setting: Setting, rounds: int, seconds: float) -> list[dict]:
+def compare(setting: BenchmarkSetting, rounds: int, seconds: float) -> list[dict]:
     """A row for each contender that runs here."""
-    place = f"{setting.kind} {setting.batch}"
-    work = tried(f"{place}: counting operations", lambda: flops(setting)) or 0.0
+    place = f"{setting.model} {setting.batch}"
+    work = attempt(f"{place}: counting operations", lambda: flops(setting)) or 0.0
     contenders: dict[str, Contender] = {}
     for name in ("prep", *(name for name in CONTENDERS if name != "prep")):  # first the one that this is about
-        if made := tried(f"{place}: {name}", lambda name=name: built(name, setting)):
+        if made := attempt(f"{place}: {name}", lambda name=name: build_contender(name, setting)):
             contenders[name] = made
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in sorted(contenders, reverse=bool(turn % 2)):
-            took = tried(
+            took = attempt(
                 f"{place}: {name}", lambda name=name: seconds_a_step(contenders[name], seconds, setting.device)
             )
             if took:
@@ -321,7 +321,7 @@ def compare(setting: Setting, rounds: int, seconds: float) -> list[dict]:
 
 
 def rows_of(
-    setting: Setting, work: float, contenders: dict[str, Contender], times: dict[str, list[float]]
+    setting: BenchmarkSetting, work: float, contenders: dict[str, Contender], times: dict[str, list[float]]
 ) -> list[dict]:
     """A row for each contender that was measured twice at least; `work` as `flops` counts it."""
     rows = []
@@ -330,14 +330,16 @@ def rows_of(
         rate = setting.batch / middle
         rows.append(
             {
-                "model": setting.kind,
+                "model": setting.model,
                 "batch_size": setting.batch,
                 "who": name,
                 "images_a_second": rate,
                 "quartiles": [setting.batch / high, setting.batch / low],
                 "tflops": rate * work,
                 "gib": contender.gib,
-                "syncs": tried("counting waits", partial(syncs, contender, setting.device)) if name == "prep" else "",
+                "syncs": attempt("counting waits", partial(check_syncs, contender, setting.device))
+                if name == "prep"
+                else "",
                 "way": contender.note,
                 "times_as_fast": statistics.median(times[name]) / statistics.median(times["prep"])
                 if "prep" in contenders
@@ -347,7 +349,7 @@ def rows_of(
     return rows
 
 
-def show(row: dict, goals: bool) -> str:
+def format_row(row: dict, goals: bool) -> str:
     """A row of the table, with what is to be reached."""
     low, high = row["quartiles"]
     text = (
@@ -391,10 +393,10 @@ def main() -> None:
                 continue
             folder = Path(home) / kind
             write_config_folder(folder, NARROW[kind] if given.tiny else FAMILIES[kind].single_file.architecture)
-            setting = Setting(kind, batch, 64 if given.tiny else SIDES[kind], device, folder, given.compile)
+            setting = BenchmarkSetting(kind, batch, 64 if given.tiny else SIDES[kind], device, folder, given.compile)
             for row in compare(setting, given.rounds, given.seconds):
                 rows.append(row)
-                print(show(row, not given.tiny), flush=True)
+                print(format_row(row, not given.tiny), flush=True)
             if given.json:
                 figures = {"device": card, "torch": torch.__version__, "tiny": given.tiny, "rows": rows}
                 given.json.write_text(json.dumps(figures, indent=2))

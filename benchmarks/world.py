@@ -24,53 +24,53 @@ import click
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import experiments, overfitting
-from benchmarks.arms import EXPERIMENTS
-from benchmarks.sheet import draw
-from benchmarks.turns import Found, Turn, run_all, turns
+from benchmarks.training_variants import EXPERIMENTS
+from benchmarks.sample_sheet import draw_samples
+from benchmarks.experiment_runner import ResultsFile, Job, run_all, list_jobs
 from taggers.device import cores
 
 F1_TO_REACH, FOUND_TO_REACH = 0.90, 0.85
 SCALE, STEPS = 4.0, 25  # of guidance, and of DDIM
 
 
-def judge_tagger(folder: Path, cache: Path) -> dict:
+def score_tagger(folder: Path, cache: Path) -> dict:
     """Macro F1 on held-out renders, and the tags it is worst at."""
-    from sample_data.mini import judge
-    from sample_data.mini.scenes import HELD, scenes
+    from sample_data.mini import scoring
+    from sample_data.mini.scenes import HELD_OUT_SCENES, load_scenes
 
-    held = scenes(HELD, cache)
-    table = judge.scores(held.images, folder)
-    each = judge.f1(table, held.tags)
-    best = judge.best_threshold(table, held.tags)
+    held = load_scenes(HELD_OUT_SCENES, cache)
+    table = scoring.tag_scores(held.images, folder)
+    each = scoring.f1_by_tag(table, held.tags)
+    best = scoring.best_threshold(table, held.tags)
     return {
         "scenes": len(held.images),
-        "macro_f1": judge.macro(each),
+        "macro_f1": scoring.macro_f1(each),
         "best_threshold": best,
-        "macro_f1_at_best": judge.macro(judge.f1(table, held.tags, best)),
+        "macro_f1_at_best": scoring.macro_f1(scoring.f1_by_tag(table, held.tags, best)),
         "worst": dict(sorted(each.items(), key=lambda pair: pair[1])[:8]),
     }
 
 
-def judge_painter(folder: Path, tagger: Path, cache: Path, count: int) -> dict:
+def score_diffusion(folder: Path, tagger: Path, cache: Path, count: int) -> dict:
     """The share of prompted tags found in painted images, between floor and ceiling."""
     import numpy as np
 
-    from sample_data.mini import judge
-    from sample_data.mini.diffusion_model import paintings
-    from sample_data.mini.scenes import HELD, NAMES, scenes
+    from sample_data.mini import scoring
+    from sample_data.mini.diffusion_model import generate_images
+    from sample_data.mini.scenes import HELD_OUT_SCENES, NAMES, load_scenes
 
-    held = scenes(HELD[:count], cache)
-    prompts = [", ".join(NAMES[at] for at in row.nonzero()[0] if at in judge.JUDGED) for row in held.tags]
+    held = load_scenes(HELD_OUT_SCENES[:count], cache)
+    prompts = [", ".join(NAMES[at] for at in row.nonzero()[0] if at in scoring.SCORED_TAGS) for row in held.tags]
     begin = time.monotonic()
-    painted = list(paintings(folder, prompts, SCALE, STEPS))
+    painted = list(generate_images(folder, prompts, SCALE, STEPS))
     seconds = time.monotonic() - begin
-    table = judge.scores(painted, tagger)
-    by_tag = judge.shares_by_tag(table, held.tags)
+    table = scoring.tag_scores(painted, tagger)
+    by_tag = scoring.recall_by_tag(table, held.tags)
     return {
         "prompts": count,
-        "found": judge.share_found(table, held.tags),
-        "ceiling": judge.share_found(judge.scores(held.images, tagger), held.tags),
-        "floor": judge.share_found(np.roll(table, 1, 0), held.tags),
+        "found": scoring.recall(table, held.tags),
+        "ceiling": scoring.recall(scoring.tag_scores(held.images, tagger), held.tags),
+        "floor": scoring.recall(np.roll(table, 1, 0), held.tags),
         "seconds_a_image": seconds / count,
         "least_followed": dict(sorted(by_tag.items(), key=lambda pair: pair[1])[:12]),
     }
@@ -111,8 +111,8 @@ def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep:
         raise click.UsageError("--image shows samples that only --keep keeps.")
     if "quality" in names:
         click.echo(quality_table(quality(rest)))
-    found = Found(file)
-    run_all(turns([name for name in names if name != "quality"], seeds), jobs, keep, found)
+    found = ResultsFile(file)
+    run_all(list_jobs([name for name in names if name != "quality"], seeds), jobs, keep, found)
     for name in names:
         if name == "overfitting":
             click.echo(f"\n{name}: {seeds} seeds, medians\n" + overfitting.table(found.of(name, seeds)))
@@ -121,22 +121,22 @@ def main(names: tuple[str, ...], seeds: int, jobs: int, file: Path | None, keep:
             click.echo(f"\n{name}: {seeds} seeds, medians and ranges\n" + experiments.table(outcomes))
     if image and keep:
         arms = [arm for name in names for arm in EXPERIMENTS.get(name, ())]
-        runs = {arm.name: keep / Turn(arm, 0).folder / "workspace" / "runs" / "run" for arm in arms}
-        draw(runs).save(image, quality=90)
+        runs = {arm.name: keep / Job(arm, 0).folder / "workspace" / "runs" / "run" for arm in arms}
+        draw_samples(runs).save(image, quality=90)
 
 
 def quality(given: dict[str, Any]) -> dict[str, Any]:
     """The figures of tagger and painter."""
     import torch
 
-    from sample_data.mini import judge
+    from sample_data.mini import scoring
     from sample_data.mini.scenes import CACHE
 
     torch.set_num_threads(1)
-    tagger, cache = given["tagger"] or judge.TAGGER, given["cache"] or CACHE
+    tagger, cache = given["tagger"] or scoring.TAGGER, given["cache"] or CACHE
     return {
-        "tagger": judge_tagger(tagger, cache),
-        "painter": judge_painter(given["painter"] or judge.PAINTER, tagger, cache, given["prompts"]),
+        "tagger": score_tagger(tagger, cache),
+        "painter": score_diffusion(given["painter"] or scoring.DIFFUSION, tagger, cache, given["prompts"]),
     }
 
 

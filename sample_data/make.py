@@ -1,6 +1,6 @@
-"""Make the sample images: photographs that ship in the wheels of scikit-image and matplotlib, and drawn ones.
+"""Make the sample images: crops of photographs in the wheels of scikit-image and matplotlib, and rendered scenes.
 
-python -m sample_data.make [FOLDER]   (by default this folder; needs prep's dev extra)
+python -m sample_data.make [FOLDER]   (default: this folder; needs the dev extra)
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sample_data.drawn import DRAWN_COPIES, DRAWN_TRUNCATED, SHOTS, Shot, drawn, sheet
+from sample_data.drawn import DRAWN_COPIES, DRAWN_IMAGES, DRAWN_TRUNCATED, DrawnImage, draw_image, draw_overview
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 HERE = Path(__file__).resolve().parent
-TURNED = 6  # EXIF orientation: stored lying on its side, to be shown turned clockwise
+ROTATED = 6  # EXIF orientation: stored rotated by 90 degrees, to be shown rotated clockwise
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One sample image: a window of a photograph, as a format stores it."""
+class PhotoCrop:
+    """One sample image: a crop of a photograph, with its file format."""
 
     path: str
     source: str
@@ -30,42 +30,42 @@ class Cut:
     format: str
     options: dict[str, Any] = field(default_factory=dict)  # Pillow's, for saving
     mode: str = "RGB"
-    side: int = 0  # longest side in pixels; 0 keeps the window's own
+    side: int = 0  # longest side in pixels; 0 keeps the crop's own
     orientation: int = 1
 
 
-CUTS = (
-    Cut("collins/portrait.jpg", "astronaut", (0, 0, 512, 512), "JPEG", {"quality": 88}),
-    Cut("collins/head.png", "astronaut", (120, 0, 330, 240), "PNG", {"optimize": True}),
-    Cut("collins/suit.webp", "astronaut", (20, 186, 512, 512), "WEBP", {"quality": 85, "method": 6}),
-    Cut("collins/TALL.JPG", "astronaut", (90, 0, 346, 512), "JPEG", {"quality": 88}),
-    Cut("collins/on-its-side.jpg", "astronaut", (100, 0, 512, 290), "JPEG", {"quality": 88}, orientation=TURNED),
-    Cut("collins/cutout.png", "astronaut", (60, 0, 400, 420), "PNG", {"optimize": True}, "RGBA"),
-    Cut("collins/grey.tif", "astronaut", (110, 0, 380, 330), "TIFF", {"compression": "tiff_adobe_deflate"}, "L"),
-    Cut("collins/flag.gif", "astronaut", (0, 0, 340, 440), "GIF", {}, "P", side=360),
-    Cut("collins/smile.bmp", "astronaut", (150, 40, 310, 210), "BMP"),
-    Cut("collins/Eileen à gauche.avif", "astronaut", (40, 10, 460, 350), "AVIF", {"quality": 75, "speed": 6}),
-    Cut("collins/portrait-again.jpg", "astronaut", (4, 4, 508, 508), "JPEG", {"quality": 70}, side=448),
-    Cut("cat/chelsea.jpg", "chelsea", (0, 0, 451, 300), "JPEG", {"quality": 90}),
-    Cut("cat/eyes.png", "chelsea", (110, 50, 370, 200), "PNG", {"optimize": True}),
-    Cut("cat/face.webp", "chelsea", (60, 0, 380, 300), "WEBP", {"quality": 85, "method": 6}),
-    Cut("cat/nose.jpg", "chelsea", (170, 130, 350, 300), "JPEG", {"quality": 90}),
-    Cut("cat/stripes.tif", "chelsea", (20, 0, 240, 220), "TIFF", {"compression": "tiff_lzw"}),
-    Cut("cat/print.jpg", "chelsea", (130, 0, 350, 300), "JPEG", {"quality": 90}, "CMYK"),
-    Cut("woman/portrait.jpg", "hopper", (0, 0, 512, 600), "JPEG", {"quality": 88}),
-    Cut("woman/head.jpg", "hopper", (110, 20, 420, 360), "JPEG", {"quality": 88}),
-    Cut("woman/left.webp", "hopper", (0, 0, 380, 480), "WEBP", {"quality": 85, "method": 6}),
-    Cut("woman/right.jpg", "hopper", (150, 60, 512, 420), "JPEG", {"quality": 88}),
-    Cut("woman/grey.png", "hopper", (60, 10, 460, 430), "PNG", {"optimize": True}, "L", side=320),
-    Cut("woman/close.jpg", "hopper", (150, 90, 380, 350), "JPEG", {"quality": 88}),
+PHOTO_CROPS = (
+    PhotoCrop("collins/portrait.jpg", "astronaut", (0, 0, 512, 512), "JPEG", {"quality": 88}),
+    PhotoCrop("collins/head.png", "astronaut", (120, 0, 330, 240), "PNG", {"optimize": True}),
+    PhotoCrop("collins/suit.webp", "astronaut", (20, 186, 512, 512), "WEBP", {"quality": 85, "method": 6}),
+    PhotoCrop("collins/TALL.JPG", "astronaut", (90, 0, 346, 512), "JPEG", {"quality": 88}),
+    PhotoCrop("collins/on-its-side.jpg", "astronaut", (100, 0, 512, 290), "JPEG", {"quality": 88}, orientation=ROTATED),
+    PhotoCrop("collins/cutout.png", "astronaut", (60, 0, 400, 420), "PNG", {"optimize": True}, "RGBA"),
+    PhotoCrop("collins/grey.tif", "astronaut", (110, 0, 380, 330), "TIFF", {"compression": "tiff_adobe_deflate"}, "L"),
+    PhotoCrop("collins/flag.gif", "astronaut", (0, 0, 340, 440), "GIF", {}, "P", side=360),
+    PhotoCrop("collins/smile.bmp", "astronaut", (150, 40, 310, 210), "BMP"),
+    PhotoCrop("collins/Eileen à gauche.avif", "astronaut", (40, 10, 460, 350), "AVIF", {"quality": 75, "speed": 6}),
+    PhotoCrop("collins/portrait-again.jpg", "astronaut", (4, 4, 508, 508), "JPEG", {"quality": 70}, side=448),
+    PhotoCrop("cat/chelsea.jpg", "chelsea", (0, 0, 451, 300), "JPEG", {"quality": 90}),
+    PhotoCrop("cat/eyes.png", "chelsea", (110, 50, 370, 200), "PNG", {"optimize": True}),
+    PhotoCrop("cat/face.webp", "chelsea", (60, 0, 380, 300), "WEBP", {"quality": 85, "method": 6}),
+    PhotoCrop("cat/nose.jpg", "chelsea", (170, 130, 350, 300), "JPEG", {"quality": 90}),
+    PhotoCrop("cat/stripes.tif", "chelsea", (20, 0, 240, 220), "TIFF", {"compression": "tiff_lzw"}),
+    PhotoCrop("cat/print.jpg", "chelsea", (130, 0, 350, 300), "JPEG", {"quality": 90}, "CMYK"),
+    PhotoCrop("woman/portrait.jpg", "hopper", (0, 0, 512, 600), "JPEG", {"quality": 88}),
+    PhotoCrop("woman/head.jpg", "hopper", (110, 20, 420, 360), "JPEG", {"quality": 88}),
+    PhotoCrop("woman/left.webp", "hopper", (0, 0, 380, 480), "WEBP", {"quality": 85, "method": 6}),
+    PhotoCrop("woman/right.jpg", "hopper", (150, 60, 512, 420), "JPEG", {"quality": 88}),
+    PhotoCrop("woman/grey.png", "hopper", (60, 10, 460, 430), "PNG", {"optimize": True}, "L", side=320),
+    PhotoCrop("woman/close.jpg", "hopper", (150, 90, 380, 350), "JPEG", {"quality": 88}),
 )
 COPIES = {"collins/head_copy.png": "collins/head.png"} | DRAWN_COPIES  # the same bytes under another name
 TRUNCATED = {"collins/half.jpg": "collins/portrait.jpg"} | DRAWN_TRUNCATED  # its first half
-NOTES = {"collins/notes.txt": "Images of Eileen Collins, commander of STS-93. This file is no image.\n"}
+NOTES = {"collins/notes.txt": "Pictures of Eileen Collins, commander of STS-93. This file is no picture.\n"}
 
 
 def photograph(source: str) -> Image:
-    """One of the three photographs, as its wheel ships it."""
+    """One of the three photographs, from its wheel."""
     import matplotlib
     import skimage.data
     from PIL import Image as Pillow
@@ -75,21 +75,21 @@ def photograph(source: str) -> Image:
     return Pillow.fromarray(getattr(skimage.data, source)())
 
 
-def image(cut: Cut) -> Image:
-    """The cut, upright and not encoded yet, in its mode; GIF's palette comes at the end."""
+def crop_photo(photo_crop: PhotoCrop) -> Image:
+    """The crop before encoding: upright, in its mode; a palette is applied when it is encoded."""
     from PIL import Image as Pillow
 
-    image = photograph(cut.source).crop(cut.box)
-    if cut.side:
-        scale = cut.side / max(image.size)
+    image = photograph(photo_crop.source).crop(photo_crop.box)
+    if photo_crop.side:
+        scale = photo_crop.side / max(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Pillow.Resampling.LANCZOS)
-    if cut.mode == "RGBA":
-        image.putalpha(oval(image.size))
-    return image.convert(cut.mode) if cut.mode in ("L", "CMYK") else image
+    if photo_crop.mode == "RGBA":
+        image.putalpha(oval_mask(image.size))
+    return image.convert(photo_crop.mode) if photo_crop.mode in ("L", "CMYK") else image
 
 
-def oval(size: tuple[int, int]) -> Image:
-    """A mask: opaque inside the largest oval, its rim soft over 12 pixels, transparent outside."""
+def oval_mask(size: tuple[int, int]) -> Image:
+    """An alpha mask: opaque inside the largest oval, with an edge of 12 pixels, transparent outside."""
     from PIL import Image as Pillow
     from PIL import ImageDraw, ImageFilter
 
@@ -98,25 +98,25 @@ def oval(size: tuple[int, int]) -> Image:
     return mask.filter(ImageFilter.BoxBlur(6))
 
 
-def encode(image: Image, item: Cut | Shot) -> bytes:
-    """An upright image as its file's bytes."""
+def encode(image: Image, item: PhotoCrop | DrawnImage) -> bytes:
+    """The bytes of an image file."""
     from PIL import Image as Pillow
 
     options = dict(item.options)
     if item.mode == "P":
         image = image.quantize(128, method=Pillow.Quantize.MEDIANCUT)
-    if item.orientation == TURNED:
+    if item.orientation == ROTATED:
         image = image.transpose(Pillow.Transpose.ROTATE_90)
         exif = Pillow.Exif()
-        exif[0x0112] = TURNED
+        exif[0x0112] = ROTATED
         options["exif"] = exif
     buffer = io.BytesIO()
     image.save(buffer, item.format, **options)
     return buffer.getvalue()
 
 
-def png(image: Image) -> bytes:
-    """An image as a PNG file's bytes."""
+def png_bytes(image: Image) -> bytes:
+    """The bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -124,12 +124,12 @@ def png(image: Image) -> bytes:
 
 def make(folder: Path) -> None:
     """Write every sample file below `folder`."""
-    files = {cut.path: encode(image(cut), cut) for cut in CUTS}
-    files |= {shot.path: encode(drawn(shot), shot) for shot in SHOTS}
+    files = {photo_crop.path: encode(crop_photo(photo_crop), photo_crop) for photo_crop in PHOTO_CROPS}
+    files |= {shot.path: encode(draw_image(shot), shot) for shot in DRAWN_IMAGES}
     files |= {copy: files[path] for copy, path in COPIES.items()}
     files |= {part: files[path][: len(files[path]) // 2] for part, path in TRUNCATED.items()}
     files |= {path: text.encode() for path, text in NOTES.items()}
-    files["world.png"] = png(sheet())
+    files["world.png"] = png_bytes(draw_overview())
     for path, data in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)

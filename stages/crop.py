@@ -122,7 +122,7 @@ def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Reco
             results = [_crop_region(options, data, size, region) for region in _split_regions(options, size)]
     except OSError as error:
         return [_dropped(before, "cannot be opened", error.strerror or "")]
-    except image_file.Unreadable as error:
+    except image_file.UnreadableImage as error:
         return [_dropped(before, error.reason, error.detail)]
     numbers = range(1, len(results) + 1)
     records = [before] if len(results) == 1 else [_split_record(before, number) for number in numbers]
@@ -133,10 +133,10 @@ def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Reco
 
 
 def _boxes(options: Crop, before: Record, size: Size) -> list[Region]:
-    """The boxes that the user gave for an image; Unreadable when one lies outside of it."""
+    """The boxes that the user gave for an image; UnreadableImage when one lies outside of it."""
     boxes = [Region(*corners) for name, corners in map(parse_box, options.boxes) if name in box_names(before)]
     if any(box.right > size[0] or box.bottom > size[1] for box in boxes):
-        raise image_file.Unreadable("box outside the image", f"it has {size[0]} x {size[1]} pixels")
+        raise image_file.UnreadableImage("box outside the image", f"it has {size[0]} x {size[1]} pixels")
     return boxes
 
 
@@ -152,7 +152,7 @@ def _split_regions(options: Crop, size: Size) -> list[Region]:
 
 
 def _crop_region(options: Crop, data: bytes, size: Size, region: Region) -> RenderedCrop | Drop:
-    """The crop of a region at its nearest bucket, or why there is none; raises Unreadable."""
+    """The crop of a region at its nearest bucket, or why there is none; raises UnreadableImage."""
     limit = math.inf if options.allow_upscale else options.max_upscale
     bucket = nearest_bucket(region.width, region.height, options.sizes(), limit)
     if bucket is None:

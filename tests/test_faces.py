@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pipeline.imaging.faces
-from pipeline.imaging.faces import find_faces, overlap
+from pipeline.imaging.faces import find_faces, overlap_share
 
 matplotlib = pytest.importorskip("matplotlib")
 skimage_data = pytest.importorskip("skimage.data")
@@ -105,7 +105,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 
 
 def test_overlap_is_a_share_of_the_smaller_box():
-    assert overlap((0, 0, 10, 10), (5, 5, 10, 10)) == 0.25
-    assert overlap((0, 0, 100, 100), (10, 10, 10, 10)) == 1.0
-    assert overlap((0, 0, 10, 10), (10, 0, 10, 10)) == 0.0
-    assert overlap((0, 0, 10, 10), (30, 30, 10, 10)) == 0.0
+    assert overlap_share((0, 0, 10, 10), (5, 5, 10, 10)) == 0.25
+    assert overlap_share((0, 0, 100, 100), (10, 10, 10, 10)) == 1.0
+    assert overlap_share((0, 0, 10, 10), (10, 0, 10, 10)) == 0.0
+    assert overlap_share((0, 0, 10, 10), (30, 30, 10, 10)) == 0.0

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.imaging import decode, image_file, resample
-from pipeline.imaging.resample import align
+from pipeline.imaging.resample import padding_columns
 from pipeline.record import CropBox, Transform
 from pipeline.workspace import Workspace
 from tests.photographs import encoded, path, paths, photograph
@@ -270,7 +270,7 @@ def test_the_first_frame_of_an_animation():
     ],
 )
 def test_what_is_no_image(data, reason):
-    with pytest.raises(image_file.Unreadable) as fault:
+    with pytest.raises(image_file.UnreadableImage) as fault:
         image_file.upright_size(data)
     assert fault.value.reason == reason
 
@@ -281,7 +281,7 @@ def test_a_decompression_bomb_is_refused_by_its_header():
     body = zlib.compress(b"\0" * 1000)
     pixels = struct.pack(">I", len(body)) + b"IDAT" + body + struct.pack(">I", zlib.crc32(b"IDAT" + body))
     for act in (image_file.upright_size, lambda data: image_file.thumbnail(data, 64)):
-        with pytest.raises(image_file.Unreadable) as fault:
+        with pytest.raises(image_file.UnreadableImage) as fault:
             act(b"\x89PNG\r\n\x1a\n" + chunk + pixels)
         assert fault.value.reason == "decompression bomb"
 
@@ -307,7 +307,7 @@ def test_every_prefix_renders_fully_or_is_unreadable(kind, scaled):
     for end in range(0, len(data), max(1, len(data) // 150)):
         try:
             rendered = image_file.render(data[:end], crop)
-        except image_file.Unreadable as fault:
+        except image_file.UnreadableImage as fault:
             assert fault.reason
         else:
             assert np.array_equal(rendered, full), f"half an image from {end} of {len(data)} bytes"
@@ -322,7 +322,7 @@ def test_damaged_files_never_crash(draws):
         size = image_file.upright_size(bytes(data))
         if size[0] * size[1] < 1e6:
             assert render_whole(bytes(data)).shape == (size[1], size[0], 3)
-    except image_file.Unreadable as fault:
+    except image_file.UnreadableImage as fault:
         assert fault.reason
 
 
@@ -330,7 +330,7 @@ def test_a_jpeg_with_ruined_pixels_is_damaged_and_one_with_oddities_is_not():
     data = path("china.jpg").read_bytes()
     ruined = bytearray(data)
     ruined[50_000:50_200] = b"\xff\xd9" * 100
-    with pytest.raises(image_file.Unreadable) as fault:
+    with pytest.raises(image_file.UnreadableImage) as fault:
         render_whole(bytes(ruined))
     assert fault.value.reason == "damaged"
     end = data.rindex(b"\xff\xd9")
@@ -343,7 +343,7 @@ def test_what_is_said_of_a_file_does_not_hang_on_other_threads():
     cut, other = path("china.jpg").read_bytes()[:20_000], encoded(SMALL, "PNG")
 
     def told(number):
-        with pytest.raises(image_file.Unreadable) as fault:
+        with pytest.raises(image_file.UnreadableImage) as fault:
             resample._jpeg(decode.open_image(other if number % 3 else cut), 1, lambda image: image.numpy())
         return None if number % 3 else (fault.value.reason, fault.value.detail)
 
@@ -360,7 +360,7 @@ def test_broken_exif_is_no_fault():
 
 
 def test_another_size_than_the_crop_was_made_for():
-    with pytest.raises(image_file.Unreadable, match="changed"):
+    with pytest.raises(image_file.UnreadableImage, match="changed"):
         image_file.render(WHOLE_FILES["PNG"], crop_of((48, 41), (24, 20)))
 
 
@@ -368,7 +368,7 @@ def test_another_size_than_the_crop_was_made_for():
 def test_a_window_that_cannot_be(window):
     for scaled in ((24, 20), (24_000_000, 20_000_000)):
         wide = window if scaled[0] == 24 else (0, 0, *scaled)
-        with pytest.raises(image_file.Unreadable, match="impossible crop"):
+        with pytest.raises(image_file.UnreadableImage, match="impossible crop"):
             image_file.render(WHOLE_FILES["PNG"], crop_of((48, 40), scaled, wide))
 
 
@@ -497,7 +497,7 @@ def test_nothing_is_left_open(capfd):
     for turn in range(40):
         for data in WHOLE_FILES.values():
             image_file.render(data, crop)
-            with pytest.raises(image_file.Unreadable):
+            with pytest.raises(image_file.UnreadableImage):
                 image_file.render(data[: len(data) // 3], crop)
         if turn == 2:
             before = len(list(handles.iterdir())), threading.active_count()
@@ -559,7 +559,7 @@ def test_zoom_and_shift_take_the_window_they_name():
 def test_the_grid_lies_true(full, shrink, factor):
     size, columns = full / shrink, -(-full // shrink)
     scaled = max(1, round(size / factor))
-    padded, factor = columns + align(size, columns, scaled), size / scaled
+    padded, factor = columns + padding_columns(size, columns, scaled), size / scaled
     outputs = int(padded / factor + 0.5)
     assert padded >= columns
     assert outputs >= scaled

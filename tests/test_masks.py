@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import PrepError
-from pipeline.imaging.decode import Unreadable
+from pipeline.imaging.decode import UnreadableImage
 from pipeline.imaging.image_file import render, transform
 from pipeline.record import CropBox, Transform
 from pipeline.workspace import Workspace
@@ -81,10 +81,10 @@ def test_a_mask_file_may_have_another_size():
 def test_opaque_images_have_no_mask():
     assert read_alpha(file(disc(20, 20))) is None
     assert read_alpha(file(Image.new("RGBA", (9, 9), (1, 2, 3, 255)), "RGBA")) is None
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableImage):
         read_gray(b"\x89PNG\r\n\x1a\nhalf")
     half = file(Image.new("RGBA", (99, 99), (1, 2, 3, 9)), "RGBA")
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableImage):
         read_alpha(half[: len(half) // 2])
 
 

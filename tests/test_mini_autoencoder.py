@@ -1,4 +1,4 @@
-"""The mini-painter's autoencoder: two steps of teaching, its files, and how well the shipped one keeps an image."""
+"""The autoencoder of mini-diffusion: two training steps, its files, and the quality of the shipped one."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ import pytest
 import torch
 
 from sample_data.mini.autoencoder import (
-    COURSE,
+    DECODER_SCHEDULE,
     FACTOR,
-    SHARPENING,
+    SCHEDULE,
+    build_autoencoder,
+    color_loss,
+    color_targets,
     config,
-    edges,
-    latents,
-    net,
-    sharpen,
-    teach,
-    tints,
-    tones,
-    window,
-    write,
+    edge_loss,
+    encode_images,
+    random_crops,
+    train_autoencoder,
+    train_decoder,
+    write_autoencoder,
 )
-from sample_data.mini.judge import PAINTER
-from sample_data.mini.scenes import HELD, painted
+from sample_data.mini.scenes import HELD_OUT_SCENES, render_number
+from sample_data.mini.scoring import DIFFUSION
 
-shipped = pytest.mark.skipif(not (PAINTER / "vae").is_dir(), reason="no mini-diffusion in this copy")
+shipped = pytest.mark.skipif(not (DIFFUSION / "vae").is_dir(), reason="no mini-diffusion in this copy")
 
 
 @pytest.fixture(scope="module")
 def images():
-    return np.stack([painted(number)[0] for number in range(HELD.start, HELD.start + 12)])
+    return np.stack([render_number(number)[0] for number in range(HELD_OUT_SCENES.start, HELD_OUT_SCENES.start + 12)])
 
 
-def test_two_steps_of_teaching(images, tmp_path):
+def test_two_training_steps(images, tmp_path):
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)
-    model = net()
-    teach(model, images, replace(COURSE, steps=2))
-    found = latents(model, images)
+    model = build_autoencoder()
+    train_autoencoder(model, images, replace(SCHEDULE, steps=2))
+    found = encode_images(model, images)
     assert found.shape == (12, 4, 64 // FACTOR, 64 // FACTOR)
-    write(model, 2.5, tmp_path)
+    write_autoencoder(model, 2.5, tmp_path)
     again = AutoencoderKL.from_pretrained(tmp_path).float().eval()
     assert again.config.scaling_factor == 2.5
-    torch.testing.assert_close(latents(again, images), found, atol=0.02, rtol=0.02)  # written in half precision
+    torch.testing.assert_close(encode_images(again, images), found, atol=0.02, rtol=0.02)  # written in half precision
 
 
 def test_sharpening_leaves_the_latents(images):
     torch.manual_seed(0)
-    model = net()
+    model = build_autoencoder()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    sharpen(model, images, replace(SHARPENING, steps=2))
+    train_decoder(model, images, replace(DECODER_SCHEDULE, steps=2))
     changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"decoder", "post_quant_conv"}
 
@@ -62,14 +62,14 @@ def test_sharpening_leaves_the_latents(images):
 def test_the_first_three_channels_are_led_to_grey_and_two_colors():
     shown = torch.zeros(1, 3, 8, 8)
     shown[:, 0, :4, :4] = 1  # red in one corner
-    found = tones(shown)
+    found = color_targets(shown)
     assert found.shape == (1, 3, 2, 2)
     torch.testing.assert_close(found[0, :, 0, 0], torch.tensor([0.7, 2.5, -2.0]))
     assert found[0, :, 1].abs().max() == 0
 
 
 def test_its_branches_begin_at_nothing_and_its_noise_is_little():
-    model = net()
+    model = build_autoencoder()
     shown = torch.rand(1, 32, 8, 8)
     block = model.encoder.down_blocks[2].resnets[0]
     branch = block(shown, None) - block.conv_shortcut(shown)
@@ -80,29 +80,29 @@ def test_its_branches_begin_at_nothing_and_its_noise_is_little():
 
 def test_edges_know_lines_and_not_tones():
     flat = torch.full((1, 3, 4, 4), 0.7)
-    assert edges(flat) == 0
+    assert edge_loss(flat) == 0
     striped = torch.zeros(1, 1, 2, 2)
     striped[..., 1] = 1  # across by one, down by nothing
-    assert edges(striped) == 0.5
+    assert edge_loss(striped) == 0.5
 
 
 def test_windows_are_squares_of_the_images():
     marked = torch.arange(64 * 64).view(1, 1, 64, 64).repeat(3, 1, 1, 1)
-    found = window(marked, 32, torch.Generator().manual_seed(4))
+    found = random_crops(marked, 32, torch.Generator().manual_seed(4))
     assert found.shape == (4, 1, 32, 32)
     top, left = divmod(int(found[0, 0, 0, 0]), 64)
     assert torch.equal(found[0, 0], marked[0, 0, top : top + 32, left : left + 32])
-    assert window(marked, 64, torch.Generator()).shape == (4, 1, 64, 64)
+    assert random_crops(marked, 64, torch.Generator()).shape == (4, 1, 64, 64)
 
 
 @shipped
 def test_the_shipped_one_keeps_images(images):
     from diffusers import AutoencoderKL
 
-    told = json.loads((PAINTER / "vae" / "config.json").read_text())
+    told = json.loads((DIFFUSION / "vae" / "config.json").read_text())
     assert told == config(told["scaling_factor"])
-    model = AutoencoderKL.from_pretrained(PAINTER / "vae").float().eval()
-    found = latents(model, images)
+    model = AutoencoderKL.from_pretrained(DIFFUSION / "vae").float().eval()
+    found = encode_images(model, images)
     with torch.no_grad():
         made = model.decode(found).sample.permute(0, 2, 3, 1).clamp(-1, 1)
     off = (made - (torch.from_numpy(images) / 127.5 - 1)).square().mean()
@@ -114,5 +114,5 @@ def test_colors_count_beside_light():
     """An image that lost its color but not its light is wrong in its tints alone; one that is darker, not at all."""
     red = torch.tensor([0.9, 0.3, 0.3])[None, :, None, None].expand(1, 3, 4, 4)
     grey = red.mean(1, keepdim=True).expand(1, 3, 4, 4)
-    assert float(tints(red - grey)) == pytest.approx(0.5 * (0.6 + 0.3))
-    assert float(tints(red - (red - 0.2))) == pytest.approx(0, abs=1e-6)
+    assert float(color_loss(red - grey)) == pytest.approx(0.5 * (0.6 + 0.3))
+    assert float(color_loss(red - (red - 0.2))) == pytest.approx(0, abs=1e-6)

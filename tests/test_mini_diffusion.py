@@ -1,4 +1,4 @@
-"""The mini-painter: its parts fit, two steps teach it something, prep knows it as SD 1.x, the shipped one paints."""
+"""mini-diffusion: its parts fit together, it trains, prep detects it as SD 1.x, and the shipped one generates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 from pipeline.workspace import Workspace
 from sample_data.mini import autoencoder, diffusion
-from sample_data.mini.diffusion import COURSE, Lessons, teach
-from sample_data.mini.diffusion_model import SIZES, born, paintings, write_frame, write_weights
-from sample_data.mini.judge import PAINTER
-from sample_data.mini.scenes import Scenes, painted
+from sample_data.mini.diffusion import SCHEDULE, LatentScenes, train_unet
+from sample_data.mini.diffusion_model import SIZES, generate_images, initialize, write_configs, write_weights
+from sample_data.mini.scenes import Scenes, render_number
+from sample_data.mini.scoring import DIFFUSION
 from training.models.base_model import find_base
 from training.models.families import detect_family
 from training.models.family import TextSettings
@@ -22,25 +22,25 @@ from training.models.loader import open_base_model
 from training.models.sd1 import SD1
 from training.models.validate import vae_scale_factor
 
-shipped = pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
+shipped = pytest.mark.skipif(not (DIFFUSION / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    """A painter that learned for two steps, narrow, from four scenes."""
-    folder = tmp_path_factory.mktemp("toy") / "painter"
+    """A narrow model after two training steps on four scenes."""
+    folder = tmp_path_factory.mktemp("toy") / "model"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sample_data.mini.diffusion_model.SIZES", replace(SIZES, unet=(16, 16, 16, 16)))
         patch.setattr(diffusion, "_BATCH", 4)
         torch.manual_seed(0)
-        vae = autoencoder.net()
-        autoencoder.write(vae, 1.0, folder / "vae")
-        write_frame(folder, folder / "vae")
-        model = born(folder)
+        vae = autoencoder.build_autoencoder()
+        autoencoder.write_autoencoder(vae, 1.0, folder / "vae")
+        write_configs(folder, folder / "vae")
+        model = initialize(folder)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        images, tags = zip(*(painted(number) for number in range(4)), strict=True)
-        lessons = Lessons.of(Scenes(np.stack(images), np.stack(tags)), folder)
-        teach(model, lessons, folder, replace(COURSE, steps=2, warm=1))
+        images, tags = zip(*(render_number(number) for number in range(4)), strict=True)
+        data = LatentScenes.encode(Scenes(np.stack(images), np.stack(tags)), folder)
+        train_unet(model, data, folder, replace(SCHEDULE, steps=2, warmup=1))
         write_weights(model, folder)
     changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"unet"}  # the text encoder learns to read before, and stays so
@@ -54,7 +54,7 @@ def opened(folder: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("which", ["toy", pytest.param("shipped", marks=shipped)])
 def test_prep_knows_it_as_sd1(which, toy, tmp_path):
-    checkpoint = opened(toy if which == "toy" else PAINTER, tmp_path)
+    checkpoint = opened(toy if which == "toy" else DIFFUSION, tmp_path)
     family = detect_family(checkpoint)
     assert isinstance(family, SD1) and family.name == "sd_v1"
     assert vae_scale_factor(checkpoint) == 4
@@ -70,17 +70,17 @@ def test_prep_knows_it_as_sd1(which, toy, tmp_path):
     assert made.shape == (1, 4, 16, 16) and made.isfinite().all()
 
 
-def test_it_paints_the_same_image_for_the_same_prompt(toy):
-    one, other = paintings(toy, ["1boy, forge", "1girl"], steps=2)
+def test_the_same_prompt_gives_the_same_image(toy):
+    one, other = generate_images(toy, ["1boy, forge", "1girl"], steps=2)
     assert one.shape == (64, 64, 3) and one.dtype == np.uint8
     assert not (one == other).all()
-    assert (next(paintings(toy, ["1boy, forge"], steps=2)) == one).mean() > 0.99
+    assert (next(generate_images(toy, ["1boy, forge"], steps=2)) == one).mean() > 0.99
 
 
-def test_a_painter_of_exact_times_learns_from_all_of_them(toy, monkeypatch):
+def test_every_timestep_is_trained(toy, monkeypatch):
     """Every batch holds a time of each part of the schedule."""
     seen = []
-    model = born(toy)
+    model = initialize(toy)
 
     class Spy(torch.nn.Module):
         def __init__(self):
@@ -93,14 +93,14 @@ def test_a_painter_of_exact_times_learns_from_all_of_them(toy, monkeypatch):
 
     model["unet"] = Spy()
     monkeypatch.setattr(diffusion, "_BATCH", 10)
-    images, tags = zip(*(painted(number) for number in range(2)), strict=True)
-    lessons = Lessons.of(Scenes(np.stack(images), np.stack(tags)), toy)
-    teach(model, lessons, toy, replace(COURSE, steps=3, warm=1))
+    images, tags = zip(*(render_number(number) for number in range(2)), strict=True)
+    data = LatentScenes.encode(Scenes(np.stack(images), np.stack(tags)), toy)
+    train_unet(model, data, toy, replace(SCHEDULE, steps=3, warmup=1))
     assert [sorted((time // 100).tolist()) for time in seen] == [list(range(10))] * 3
 
 
 @shipped
-def test_the_shipped_painter_is_small():
-    files = [file for file in PAINTER.rglob("*") if file.is_file()]
+def test_the_shipped_model_is_small():
+    files = [file for file in DIFFUSION.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 15_000_000
     assert {file.suffix for file in files} <= {".json", ".safetensors", ".txt", ".md"}

@@ -1,4 +1,4 @@
-"""The painter's words: one token each, any text readable, and captions that say nothing untrue."""
+"""mini-diffusion's tokenizer: one token per word, any text is accepted; and captions that are true."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sample_data.mini.prompts import ALSO, PLACES, caption, merges, words, write_tokenizer
+from sample_data.mini.prompts import MAX_TOKENS, SYNONYMS, caption, merges, vocabulary_words, write_tokenizer
 from sample_data.world.scene import scene_of
 from sample_data.world.tags import TAGS, tags_of
 
@@ -25,8 +25,8 @@ def tokenizer(tmp_path_factory):
 
 
 def test_every_word_of_the_world_is_one_token(tokenizer):
-    assert {"beard", "hammer", "kitchen", "man"} <= set(words())
-    for word in words():
+    assert {"beard", "hammer", "kitchen", "man"} <= set(vocabulary_words())
+    for word in vocabulary_words():
         assert tokenizer.tokenize(word) == [f"{word}</w>"], word
 
 
@@ -53,17 +53,19 @@ def test_merges_are_made_alike_and_in_order_of_rank():
         made.add(left + right)
 
 
-def test_captions_say_only_what_is_seen(tokenizer):
+def test_captions_name_only_visible_tags(tokenizer):
     said = set()
     for number in range(300):
         names = list(tags_of(scene_of(number)))
         text = caption(names, random.Random(number))
-        known = {name: name for name in names} | {also: name for name in names for also in ALSO.get(name, ())}
-        pieces = text.removeprefix("a photo of ").removeprefix("an image of ").removeprefix("a drawing of ").split(", ")
+        known = {name: name for name in names} | {also: name for name in names for also in SYNONYMS.get(name, ())}
+        pieces = (
+            text.removeprefix("a photo of ").removeprefix("a picture of ").removeprefix("a drawing of ").split(", ")
+        )
         strange = [piece for piece in pieces if piece and piece not in known]
         assert len(strange) <= 1 and all(piece.isalpha() for piece in strange)
         said |= {known[piece] for piece in pieces if piece in known}
-        assert len(tokenizer(text).input_ids) <= PLACES
+        assert len(tokenizer(text).input_ids) <= MAX_TOKENS
     assert len(said) > 80 and not said & RATINGS
 
 
@@ -71,6 +73,6 @@ def test_one_caption_in_ten_is_empty_and_one_in_seven_holds_a_strange_word():
     names = ["1girl", *(tag.name for tag in TAGS[20:32])]
     draws = [caption(names, random.Random(number)) for number in range(2_000)]
     assert 0.08 < sum(not text for text in draws) / 2_000 < 0.14  # thinned out to nothing counts too
-    known = {*names, *ALSO["1girl"]}
+    known = {*names, *SYNONYMS["1girl"]}
     ends = [text.rpartition(" of ")[2].split(", ") for text in draws]
     assert 0.10 < sum(any(piece not in known and piece for piece in pieces) for pieces in ends) / 2_000 < 0.17

@@ -9,35 +9,35 @@ import numpy as np
 import pytest
 import torch
 
-from sample_data.mini.judge import JUDGED, TAGGER, f1, macro, scores
-from sample_data.mini.scenes import HELD, NAMES, SIDE, Scenes, painted
-from sample_data.mini.tagger import COURSE, net, teach, write
-from sample_data.world.render import paint
+from sample_data.mini.scenes import HELD_OUT_SCENES, NAMES, SIDE, Scenes, render_number
+from sample_data.mini.scoring import SCORED_TAGS, TAGGER, f1_by_tag, macro_f1, tag_scores
+from sample_data.mini.tagger import SCHEDULE, build_tagger, train_tagger, write_tagger
+from sample_data.world.render import render_scene
 from sample_data.world.scene import scene_of
 from sample_data.world.tags import TAGS, tags_of
 
-FIRST = HELD.start
+FIRST = HELD_OUT_SCENES.start
 
 
 @pytest.fixture(scope="module")
 def few():
-    images, tags = zip(*(painted(number) for number in range(6)), strict=True)
+    images, tags = zip(*(render_number(number) for number in range(6)), strict=True)
     return Scenes(np.stack(images), np.stack(tags))
 
 
-def test_two_steps_of_teaching_and_the_files_say_what_the_net_says(few, tmp_path):
+def test_two_training_steps_and_the_exported_model_agrees(few, tmp_path):
     torch.manual_seed(0)
-    model = net()
-    teach(model, few, replace(COURSE, steps=2))
-    write(model, few.tags, tmp_path)
+    model = build_tagger()
+    train_tagger(model, few, replace(SCHEDULE, steps=2))
+    write_tagger(model, few.tags, tmp_path)
     with torch.no_grad():
         wanted = torch.sigmoid(model(torch.from_numpy(few.images).permute(0, 3, 1, 2) / 255)).numpy()
     assert wanted.std() > 1e-3
-    np.testing.assert_allclose(scores(few.images, tmp_path), wanted, atol=1e-4)
+    np.testing.assert_allclose(tag_scores(few.images, tmp_path), wanted, atol=1e-4)
 
 
 def test_tags_are_listed_in_order_with_their_counts(few, tmp_path):
-    write(net().eval(), few.tags, tmp_path)
+    write_tagger(build_tagger().eval(), few.tags, tmp_path)
     with (tmp_path / "selected_tags.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"].replace("_", " ") for row in rows] == list(NAMES)
@@ -58,7 +58,7 @@ def test_the_shipped_tagger_is_small():
 def test_the_shipped_tagger_reads_larger_images():
     """Renders that it never saw, larger than it was taught at: of some eleven tags hardly more than one is wrong."""
     numbers = range(FIRST, FIRST + 20)
-    table = scores([np.asarray(paint(scene_of(number), 256, 256)) for number in numbers])
+    table = tag_scores([np.asarray(render_scene(scene_of(number), 256, 256)) for number in numbers])
     wrong = [
         set(tags_of(scene_of(number))) ^ {NAMES[at] for at in (row >= 0.5).nonzero()[0]}
         for row, number in zip(table, numbers, strict=True)
@@ -68,9 +68,9 @@ def test_the_shipped_tagger_reads_larger_images():
 
 @shipped
 def test_the_shipped_tagger_is_right_about_the_whole_world():
-    images, tags = zip(*(painted(number) for number in range(FIRST, FIRST + 120)), strict=True)
+    images, tags = zip(*(render_number(number) for number in range(FIRST, FIRST + 120)), strict=True)
     truth = np.stack(tags)
-    common = [at for at in JUDGED if truth[:, at].sum() >= 8]
-    each = f1(scores(images), truth)
-    assert macro({NAMES[at]: each[NAMES[at]] for at in common}) > 0.9
+    common = [at for at in SCORED_TAGS if truth[:, at].sum() >= 8]
+    each = f1_by_tag(tag_scores(images), truth)
+    assert macro_f1({NAMES[at]: each[NAMES[at]] for at in common}) > 0.9
     assert SIDE == 64 and len(common) > 30

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 import sample_data
 from sample_data import drawn, make
-from sample_data.world.render import paint
+from sample_data.world.render import render_scene
 from sample_data.world.scene import CAST, cast_scene, class_scene
 
 pytest.importorskip("skimage")
@@ -19,7 +19,7 @@ pytest.importorskip("matplotlib")
 FOLDER = Path(sample_data.__file__).parent
 LOSSLESS = {"PNG", "TIFF", "BMP"}
 FOLDERS = ("collins", "cat", "woman", "smith", "wren", "man", "girl")
-DRAWN = {shot.path: shot for shot in drawn.SHOTS}
+DRAWN = {shot.path: shot for shot in drawn.DRAWN_IMAGES}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return 10 * np.log10(255**2 / max(np.mean((a - b) ** 2), 1e-9))
 
 
-@pytest.mark.parametrize("cut", make.CUTS, ids=lambda cut: cut.path)
+@pytest.mark.parametrize("cut", make.PHOTO_CROPS, ids=lambda cut: cut.path)
 def test_shipped_pixels_are_those_of_the_photograph(cut):
     """Against the photograph itself, cut out here with numpy where nothing was scaled."""
     with Image.open(FOLDER / cut.path) as image:
@@ -53,7 +53,7 @@ def test_shipped_pixels_are_those_of_the_photograph(cut):
         assert image.mode == cut.mode
         seen = colors(ImageOps.exif_transpose(image))
     if cut.side or cut.mode in ("RGBA", "CMYK"):
-        expected = colors(make.image(cut))
+        expected = colors(make.crop_photo(cut))
     else:
         left, top, right, bottom = cut.box
         expected = np.asarray(make.photograph(cut.source))[top:bottom, left:right]
@@ -82,10 +82,10 @@ def test_the_folder_holds_what_make_makes_and_the_readme_lists(made):
 
 
 def test_making_twice_gives_the_same_bytes():
-    for cut in make.CUTS[:4]:
-        assert make.encode(make.image(cut), cut) == make.encode(make.image(cut), cut)
-    for shot in drawn.SHOTS[:4]:
-        assert make.encode(drawn.drawn(shot), shot) == make.encode(drawn.drawn(shot), shot)
+    for cut in make.PHOTO_CROPS[:4]:
+        assert make.encode(make.crop_photo(cut), cut) == make.encode(make.crop_photo(cut), cut)
+    for shot in drawn.DRAWN_IMAGES[:4]:
+        assert make.encode(drawn.draw_image(shot), shot) == make.encode(drawn.draw_image(shot), shot)
 
 
 def test_the_trouble_files_are_trouble():
@@ -114,10 +114,10 @@ def test_all_together_stay_small():
 def test_shipped_pixels_are_those_that_make_draws(path, made):
     """Against what make makes here and now: equal where nothing is lost, else as near as two encoders come."""
     with Image.open(FOLDER / path) as image, Image.open(made / path) as again:
-        shot = DRAWN.get(path, drawn.Shot(path, 0, *image.size, "PNG", "P"))
+        shot = DRAWN.get(path, drawn.DrawnImage(path, 0, *image.size, "PNG", "P"))
         assert (image.format, image.mode, image.getexif().get(0x0112, 1)) == (shot.format, shot.mode, shot.orientation)
         seen, expected = (colors(ImageOps.exif_transpose(one)) for one in (image, again))
-    assert seen.shape == (shot.height - 2 * shot.trim, shot.width - 2 * shot.trim, 3)
+    assert seen.shape == (shot.height - 2 * shot.margin, shot.width - 2 * shot.margin, 3)
     if shot.format in LOSSLESS:
         assert np.array_equal(seen, expected)
     else:
@@ -133,8 +133,8 @@ def test_the_drawn_are_who_their_folders_say():
         ("girl/073.jpg", class_scene("girl", 73)),
     ):
         with Image.open(FOLDER / path) as image:
-            assert psnr(colors(image), colors(paint(scene, *image.size))) > 30
-    people = {path: drawn.scene(shot).person for path, shot in DRAWN.items()}
+            assert psnr(colors(image), colors(render_scene(scene, *image.size))) > 30
+    people = {path: drawn.scene_for(shot).person for path, shot in DRAWN.items()}
     assert {path.split("/")[0] for path, person in people.items() if person in CAST.values()} == {"smith", "wren"}
     assert {people[path].gender for path in people if path.startswith("man/")} == {"boy"}
     assert {people[path].gender for path in people if path.startswith("girl/")} == {"girl"}
@@ -142,7 +142,7 @@ def test_the_drawn_are_who_their_folders_say():
 
 
 def test_sizes_are_mixed():
-    sides = {(shot.width, shot.height) for shot in drawn.SHOTS if shot.path.startswith(("smith/", "wren/"))}
+    sides = {(shot.width, shot.height) for shot in drawn.DRAWN_IMAGES if shot.path.startswith(("smith/", "wren/"))}
     assert len(sides) > 12 and {(640, 220), (220, 640)} < sides
     assert min(map(min, sides)) == 200 and max(map(max, sides)) == 640
 
@@ -155,9 +155,9 @@ def test_the_cutout_is_somebody_without_a_background():
     shot = DRAWN["smith/cutout.png"]
     assert np.count_nonzero(alpha == 0) > 20_000 and np.count_nonzero(alpha == 1) > 40_000
     for background, name in (((255, 255, 255), "white"), ((150, 204, 246), "blue"), ((255, 190, 208), "pink")):
-        scene = dataclasses.replace(drawn.scene(shot), place="", style="flat", background=name)
+        scene = dataclasses.replace(drawn.scene_for(shot), place="", style="flat", background=name)
         laid = color * alpha[..., None] + np.array(background) * (1 - alpha[..., None])
-        assert np.abs(laid - colors(paint(scene, shot.width, shot.height))).max() <= 2
+        assert np.abs(laid - colors(render_scene(scene, shot.width, shot.height))).max() <= 2
 
 
 def test_the_near_duplicate_is_near():

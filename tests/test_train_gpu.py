@@ -57,9 +57,9 @@ def test_goals_stand_in_full_rows():
         "way": "with CUDA graphs",
         "times_as_fast": 1.0,
     }
-    assert train_gpu.show(row, True).endswith("with CUDA graphs; waits: 0; to reach: 12")
+    assert train_gpu.format_row(row, True).endswith("with CUDA graphs; waits: 0; to reach: 12")
     shipped = row | {"who": "shipped", "times_as_fast": 3.25}
-    assert train_gpu.show(shipped, True).endswith("prep is 3.25 times as fast; to reach: 3.0")
+    assert train_gpu.format_row(shipped, True).endswith("prep is 3.25 times as fast; to reach: 3.0")
 
 
 def test_what_does_not_run_is_said_and_the_rest_is_measured(monkeypatch, capsys):

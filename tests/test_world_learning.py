@@ -9,16 +9,16 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import experiments
-from benchmarks.arms import SHORT
-from sample_data.mini.judge import PAINTER
+from benchmarks.training_variants import SHORTENED
+from sample_data.mini.scoring import DIFFUSION
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
+@pytest.mark.skipif(not (DIFFUSION / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
 def test_an_adapter_binds_its_subject_and_leaves_the_rest(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "EACH", 8)
-    found = experiments.run(SHORT, 0, tmp_path)
-    assert found.base.bound <= 0.4, found
-    assert found.trained.bound >= 0.6, found
-    assert found.trained.follow >= 0.75 * found.base.follow, found
-    assert found.trained.drift <= 0.75, found
+    monkeypatch.setattr(experiments, "PER_KIND", 8)
+    found = experiments.run_variant(SHORTENED, 0, tmp_path)
+    assert found.base_scores.subject_fidelity <= 0.4, found
+    assert found.scores.subject_fidelity >= 0.6, found
+    assert found.scores.prompt_adherence >= 0.75 * found.base_scores.prompt_adherence, found
+    assert found.scores.class_leakage <= 0.75, found

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sample_data.world.pen import Pen, arc, bowed, box, curve, mirrored, oval
-from sample_data.world.style import Look
+from sample_data.world.pen import Pen, arc, box, curve, mirrored, oval, sagging_line
+from sample_data.world.style import Palette
 
 RED, WHITE = (200, 0, 0), (255, 255, 255)
 
 
 def pen(style: str = "flat", light: str = "day", size: int = 100) -> Pen:
-    return Pen(np.zeros((size, size, 3), np.uint8), Look(style, light), 10.0, size / 2, size / 2, 2.0)
+    return Pen(np.zeros((size, size, 3), np.uint8), Palette(style, light), 10.0, size / 2, size / 2, 2.0)
 
 
 def covered(drawn: Pen) -> tuple[int, int, int, int]:
@@ -50,7 +50,7 @@ def test_outlines_stand_around_shapes_and_limbs():
     drawn = pen()
     drawn.shape(box(-1, -1, 1, 1), WHITE)
     drawn.limb(((-3, 3), (3, 3)), 0.8, WHITE)
-    ink = Look("flat", "day").ink(WHITE)
+    ink = Palette("flat", "day").ink(WHITE)
     assert (drawn.pixels[50, 40] == ink).all() and (drawn.pixels[50, 50] == WHITE).all()
     assert (drawn.pixels[80, 50] == WHITE).all() and (drawn.pixels[75:77, 50] == ink).all(axis=1).any()
 
@@ -107,5 +107,5 @@ def test_arcs_are_open_and_shapes_symmetrical():
     line = arc(((-1, 0), (0, 0), (1, 1), (2, 0), (3, 0)))
     assert line[0] == (0, 0) and line[6] == pytest.approx((1, 1)) and line[-1] == pytest.approx((2, 0))
     assert mirrored(((0, 0), (2, 1), (0, 3))) == ((0, 0), (2, 1), (0, 3), (-2, 1))
-    smile = bowed(0, 0, 2, 1)
+    smile = sagging_line(0, 0, 2, 1)
     assert smile[:, 1].max() == pytest.approx(1) and (smile[:, 1] > 0).all() and smile[0, 0] > 1.9 > -1.9 > smile[-1, 0]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sample_data.world.render import paint
+from sample_data.world.render import render_scene
 from sample_data.world.scene import (
     BACKGROUNDS,
     INDOORS,
@@ -35,27 +35,27 @@ GOLDEN = {
 
 
 def pixels(scene: Scene, width: int = 64, height: int = 64) -> np.ndarray:
-    return np.asarray(paint(scene, width, height)).astype(int)
+    return np.asarray(render_scene(scene, width, height)).astype(int)
 
 
 @pytest.mark.parametrize("size", GOLDEN)
 def test_a_seed_is_an_image_for_ever(size):
     """mini-tagger and mini-diffusion learned these: other pixels would be another world."""
-    made = b"".join(paint(scene_of(seed), size, size).tobytes() for seed in range(6))
+    made = b"".join(render_scene(scene_of(seed), size, size).tobytes() for seed in range(6))
     assert hashlib.sha256(made).hexdigest() == GOLDEN[size]
 
 
-def test_threads_paint_the_same():
+def test_threads_render_the_same():
     scenes = [scene_of(seed) for seed in range(24)]
-    alone = [paint(scene, 48, 48).tobytes() for scene in scenes]
+    alone = [render_scene(scene, 48, 48).tobytes() for scene in scenes]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda scene: paint(scene, 48, 48).tobytes(), scenes)) == alone
+        assert list(pool.map(lambda scene: render_scene(scene, 48, 48).tobytes(), scenes)) == alone
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(32, 320), st.integers(32, 320))
 def test_any_size(seed, width, height):
-    image = paint(scene_of(seed), width, height)
+    image = render_scene(scene_of(seed), width, height)
     assert image.mode == "RGB" and image.size == (width, height)
     assert np.asarray(image).std() > 10
 
@@ -63,12 +63,12 @@ def test_any_size(seed, width, height):
 @pytest.mark.parametrize("size", [(32, 1024), (1024, 32), (1024, 1024), (33, 47)])
 def test_the_largest_and_narrowest(size):
     for style in ("flat", "lineart", "watercolor"):
-        assert paint(replace(scene_of(5), style=style), *size).size == size
+        assert render_scene(replace(scene_of(5), style=style), *size).size == size
 
 
 def test_a_small_image_is_the_large_one_from_afar():
     for seed in range(12):
-        large = paint(replace(scene_of(seed), style="flat"), 512, 512).resize((64, 64), Image.Resampling.BOX)
+        large = render_scene(replace(scene_of(seed), style="flat"), 512, 512).resize((64, 64), Image.Resampling.BOX)
         small = pixels(replace(scene_of(seed), style="flat"))
         assert np.sqrt(np.mean((np.asarray(large).astype(int) - small) ** 2)) < 18  # of 255: lines have whole widths
 

@@ -24,8 +24,8 @@ from sample_data.world.scene import (
 MANY = 4000
 SCENES = [scene_of(seed) for seed in range(MANY)]
 PEOPLE = [scene for scene in SCENES if scene.person]
-BASE = "f5f6203709ef1332b67c317d94e7d0d08feca0b2c25acb54d3102e0f0a8126d2"
-SMITH = "24bb1a2bae23a3cd2f4e05f001f36adb1a9e799fc4be9b8322e955d1402da154"
+BASE = "9fe690ce2fee2821d17a3a5ce8c20f58ef46e905281aade4c1c680830e9c70b1"
+SMITH = "7bc13bcea18f52e3fba2a08b1cfd4d2609ba2013064b12b9bb89dad0956f90c9"
 MARKS = {mark for person in CAST.values() for mark in person.marks}
 
 

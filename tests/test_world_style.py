@@ -7,32 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sample_data.world.style import INK, LIPS, Look, finish, mix
+from sample_data.world.style import INK, LIPS, Palette, finish, mix
 
 colors = st.tuples(*[st.integers(0, 255)] * 3)
 
 
 @given(colors)
 def test_flat_by_day_keeps_colors(color):
-    assert Look("flat", "day").tone(color) == color
+    assert Palette("flat", "day").tone(color) == color
 
 
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_ink_is_darker_for_darker_colors(one, other):
-    low, high = (Look("lineart", "day").tone((v, v, v)) for v in sorted((one, other)))
+    low, high = (Palette("lineart", "day").tone((v, v, v)) for v in sorted((one, other)))
     assert low <= high and len(set(low)) == 1
-    assert low[0] >= 140 and Look("lineart", "day").tone((255, 255, 255)) == (255, 255, 255)
+    assert low[0] >= 140 and Palette("lineart", "day").tone((255, 255, 255)) == (255, 255, 255)
 
 
 def test_ink_draws_faces_black():
-    assert Look("lineart", "night").tone(INK) == Look("lineart", "day").tone(LIPS) == (30, 30, 30)
-    assert Look("lineart", "day").ink((255, 255, 255)) == (30, 30, 30)
+    assert Palette("lineart", "night").tone(INK) == Palette("lineart", "day").tone(LIPS) == (30, 30, 30)
+    assert Palette("lineart", "day").ink((255, 255, 255)) == (30, 30, 30)
 
 
 def test_lights():
-    assert Look("flat", "night").tone((200, 200, 200)) == (104, 112, 164)
-    assert Look("flat", "night").tone((200, 200, 200), lit=True) == (200, 200, 200)
-    assert Look("flat", "sunset").tone((200, 100, 100)) == (200, 83, 74)
+    assert Palette("flat", "night").tone((200, 200, 200)) == (104, 112, 164)
+    assert Palette("flat", "night").tone((200, 200, 200), lit=True) == (200, 200, 200)
+    assert Palette("flat", "sunset").tone((200, 100, 100)) == (200, 83, 74)
 
 
 def test_mix():

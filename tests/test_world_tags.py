@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sample_data.world.render import paint
+from sample_data.world.render import render_scene
 from sample_data.world.scene import BACKGROUNDS, CAST, COLORS, HAIR, Person, Pose, Scene, cast_scene, scene_of
 from sample_data.world.tags import TAGS, tags_of
 
@@ -191,7 +191,7 @@ WITHOUT = {
 
 def changed(one: Scene, other: Scene) -> int:
     """Pixels of 64 x 64 that differ by more than 40 levels."""
-    a, b = (np.asarray(paint(scene, 64, 64)).astype(int) for scene in (one, other))
+    a, b = (np.asarray(render_scene(scene, 64, 64)).astype(int) for scene in (one, other))
     return int((np.abs(a - b).max(axis=2) > 40).sum())
 
 

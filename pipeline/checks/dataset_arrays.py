@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.checks.caption_pages import RowPage, dictionary_codes
 from pipeline.checks.rule_context import CaptionPage
-from pipeline.imaging.near_duplicates import grouped
+from pipeline.imaging.near_duplicates import group_hashes
 from pipeline.record import root_of
 from pipeline.tag_text import normalize_tag
 
@@ -150,7 +150,7 @@ def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
     if bits < 0:
         return alone, bits
     known = phash != 0
-    alone[known] = len(phash) + grouped(phash[known], bits)
+    alone[known] = len(phash) + group_hashes(phash[known], bits)
     return alone, bits
 
 

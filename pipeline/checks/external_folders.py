@@ -17,7 +17,7 @@ from pipeline.checks.dataset_arrays import load_arrays
 from pipeline.checks.finding import Finding, FindingCollector, RawFinding, Severity
 from pipeline.checks.image_measures import measure
 from pipeline.checks.rule_context import RuleContext, TrainingTargets
-from pipeline.imaging.decode import OpenedImage, Unreadable, open_image
+from pipeline.imaging.decode import OpenedImage, UnreadableImage, open_image
 from pipeline.imaging.image_file import phash, thumbnail
 from pipeline.kohya_faults import ReaderFault
 from pipeline.kohya_folders import KohyaFolder, KohyaImage, find_folders, read_all
@@ -115,11 +115,11 @@ def _record(item: KohyaImage, table: np.ndarray) -> tuple[Record | None, list[_P
         data = item.path.read_bytes()
         opened = open_image(data)
         rgb = thumbnail(data, SIDE)
-    except (OSError, Unreadable) as error:
+    except (OSError, UnreadableImage) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         message = f"The image cannot be opened: {why}."
         return None, [_PixelFault("error", "image unreadable", message, "Save it again, or delete it.")]
-    (width, height), sha256 = opened.upright, hashlib.sha256(data).hexdigest()
+    (width, height), sha256 = opened.upright_size, hashlib.sha256(data).hexdigest()
     measured = measure(rgb, table)
     annotations = []
     if measured.sharpness is not None:

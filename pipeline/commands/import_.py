@@ -18,7 +18,7 @@ from pipeline.errors import PrepError
 from pipeline.exchange.archives import is_archive, unpack
 from pipeline.exchange.item import DatasetItem
 from pipeline.exchange.layouts import find_reader
-from pipeline.imaging.image_file import Unreadable, upright_size
+from pipeline.imaging.image_file import UnreadableImage, upright_size
 from pipeline.kohya_faults import ReaderFault, summarize
 from pipeline.kohya_folders import DatasetFolder, distinct_tokens
 from pipeline.plural import counted
@@ -199,7 +199,7 @@ def _crop_options(items: Sequence[DatasetItem]) -> dict[str, Any]:
 def _size(image: Path) -> tuple[int, int] | None:
     try:
         return upright_size(image.read_bytes())
-    except (Unreadable, OSError):
+    except (UnreadableImage, OSError):
         return None
 
 

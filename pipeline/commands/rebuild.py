@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pipeline.errors import PrepError
-from pipeline.imaging.image_file import Unreadable, encode_png, pixel_hash, render, transform
+from pipeline.imaging.image_file import UnreadableImage, encode_png, pixel_hash, render, transform
 from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.stage import ProgressFn
@@ -97,7 +97,7 @@ class Replay:
         assert record.crop is not None and record.image is not None
         try:
             rgb = render(data, record.crop)
-        except Unreadable as error:
+        except UnreadableImage as error:
             return ReplayResult(record, "other pixels", f"{record.source}: {error.reason}")
         if record.transform is not None:
             rgb = transform(rgb, record.transform)

@@ -1,1 +1,1 @@
-"""Images as files and as arrays: read what is hostile, cut, reduce, convert, hash, write."""
+"""Images as files and arrays: safe decoding, resampling, color conversion, hashing, face detection, PNG encoding."""

@@ -1,4 +1,4 @@
-"""Every color model to 8-bit sRGB: alpha, palettes, CMYK, 16-bit and embedded profiles."""
+"""Conversion to 8-bit sRGB: alpha, palettes, CMYK, 16-bit and embedded ICC profiles."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from PIL.Image import Image
 
-CHANNELS = {1: "L", 3: "RGB", 4: "CMYK"}  # what `plain` leaves: mode by number of channels
-DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
-STRAIGHT = {"RGBa": "RGBA", "La": "LA"}  # premultiplied modes and their straight ones
+CHANNELS = {1: "L", 3: "RGB", 4: "CMYK"}  # modes after `flatten_to_opaque`, by number of channels
+HIGH_BIT_DEPTH_MODES = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+UNPREMULTIPLIED_MODES = {"RGBa": "RGBA", "La": "LA"}  # premultiplied alpha modes, with their straight ones
 PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB ", "RGBA": "RGB ", "CMYK": "CMYK", "LAB": "Lab "}
 
 
 def flatten_to_opaque(image: Image, background: str, profile: bytes) -> tuple[Image, bytes]:
-    """`image` as grey, RGB or CMYK without alpha, and the profile that is still to be applied.
+    """`image` as greyscale, RGB or CMYK without alpha, and the profile that is still to be applied.
 
-    Transparent pixels take `background` ('#rrggbb', sRGB), so a profile is applied before it.
+    Transparent pixels get `background` ('#rrggbb', sRGB), so a profile is applied before that.
     """
-    if image.mode in DEEP:
-        return _eight_bit(image), profile
+    if image.mode in HIGH_BIT_DEPTH_MODES:
+        return _to_8bit(image), profile
     if image.has_transparency_data:
-        image = image.convert(STRAIGHT[image.mode]) if image.mode in STRAIGHT else image
+        image = image.convert(UNPREMULTIPLIED_MODES[image.mode]) if image.mode in UNPREMULTIPLIED_MODES else image
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
         if alpha.getextrema() == (255, 255):
             return image.convert("RGB"), profile
-        base = _filled(image.size, background)
-        base.paste(_applied(image.convert("RGB"), profile), mask=alpha)
+        base = _solid(image.size, background)
+        base.paste(_apply_profile(image.convert("RGB"), profile), mask=alpha)
         return base, b""
     if image.mode == "LAB":
-        return _lab(image), b""
+        return _lab_to_rgb(image), b""
     if image.mode in CHANNELS.values():
         return image, profile
     return image.convert("L" if image.mode == "1" else "RGB"), profile
@@ -44,23 +44,23 @@ def to_srgb(pixels: ndarray, profile: bytes) -> ndarray:
     import numpy as np
 
     channels = pixels.shape[2]
-    change = conversion(profile, CHANNELS[channels]) if profile else None
-    if change is None and channels == 3:
+    transform = conversion(profile, CHANNELS[channels]) if profile else None
+    if transform is None and channels == 3:
         return pixels
-    if change is None and channels == 1:
+    if transform is None and channels == 1:
         return np.repeat(pixels, 3, axis=2)
     from PIL import Image
 
     image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels, CHANNELS[channels])
-    return np.asarray(change.apply(image) if change else image.convert("RGB"))
+    return np.asarray(transform.apply(image) if transform else image.convert("RGB"))
 
 
 @lru_cache(16)
 def conversion(profile: bytes, mode: str) -> Any:
-    """The transform from a profile to sRGB; None when it is broken, fits another mode or changes nothing.
+    """The transform from a profile to sRGB; None when it is broken, of another mode, or sRGB itself.
 
-    Relative colorimetric with black point compensation, as image editors convert. A profile
-    that moves no color of a 9 x 9 x 9 cube by more than one step is sRGB under some name.
+    Relative colorimetric with black point compensation, as image editors convert. A profile that
+    changes no color of a 9 x 9 x 9 grid by more than 1 is sRGB under another name.
     """
     from PIL import ImageCms
 
@@ -68,7 +68,7 @@ def conversion(profile: bytes, mode: str) -> Any:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != PROFILE_SPACES[mode].strip():
             return None
-        change = ImageCms.buildTransform(
+        transform = ImageCms.buildTransform(
             source,
             ImageCms.createProfile("sRGB"),
             mode,
@@ -77,27 +77,27 @@ def conversion(profile: bytes, mode: str) -> Any:
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None  # every viewer shows an image with a broken profile as if it had none
-    return None if mode == "RGB" and _changes_nothing(change) else change
+        return None  # image viewers ignore a broken profile as well
+    return None if mode == "RGB" and _is_srgb(transform) else transform
 
 
-def _changes_nothing(change: Any) -> bool:
+def _is_srgb(transform: Any) -> bool:
     import numpy as np
     from PIL import Image
 
     steps = np.linspace(0, 255, 9).round().astype(np.uint8)
     cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
-    after = np.asarray(change.apply(Image.fromarray(cube)))
+    after = np.asarray(transform.apply(Image.fromarray(cube)))
     return int(np.abs(after.astype(int) - cube).max()) <= 1
 
 
-def _applied(image: Image, profile: bytes) -> Image:
-    change = conversion(profile, image.mode) if profile else None
-    return change.apply(image) if change else image
+def _apply_profile(image: Image, profile: bytes) -> Image:
+    transform = conversion(profile, image.mode) if profile else None
+    return transform.apply(image) if transform else image
 
 
-def _eight_bit(image: Image) -> Image:
-    """16-bit, 32-bit and float grey as 8-bit grey; floats up to 1 are shares, integers up to 65535 are 16-bit."""
+def _to_8bit(image: Image) -> Image:
+    """16-bit, 32-bit and float greyscale as 8-bit; the range is 1, 255 or 65535, whichever holds all values."""
     import numpy as np
     from PIL import Image as PillowImage
 
@@ -110,15 +110,15 @@ def _eight_bit(image: Image) -> Image:
     return PillowImage.fromarray((values.clip(0, full) * (255.0 / full) + 0.5).astype(np.uint8))
 
 
-def _lab(image: Image) -> Image:
+def _lab_to_rgb(image: Image) -> Image:
     from PIL import ImageCms
 
-    change = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-    turned: Image = change.apply(image)
-    return turned
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    converted: Image = transform.apply(image)
+    return converted
 
 
-def _filled(size: tuple[int, int], background: str) -> Image:
+def _solid(size: tuple[int, int], background: str) -> Image:
     from PIL import Image
 
     return Image.new("RGB", size, tuple(bytes.fromhex(background.removeprefix("#"))))

@@ -1,4 +1,4 @@
-"""What an image file is: recognised by content, opened with its limits checked, its faults named."""
+"""Open image files safely: recognized by content, limited in size, with a reason for each that is unreadable."""
 
 from __future__ import annotations
 
@@ -16,15 +16,29 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-MAX_PIXELS = 500_000_000  # an image of more, as its header tells, is a decompression bomb
+MAX_PIXELS = 500_000_000  # an image whose header says more is refused as a decompression bomb
 
-# Pillow could open these, but EPS runs Ghostscript, some are containers that hold no image it can
-# decode, and the rest have no signature, so that any file might pass for one.
-REFUSED = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF", "IPTC", "SPIDER", "IM", "IMT", "PCD", "MCIDAS", "XVTHUMB"}
-# Images that Pillow does not open, or of which it would show only the small preview.
-FOREIGN = {".heic", ".heif", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dng"}
-FOREIGN_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"crx "}
-# All that Pillow's decoders are known to raise on broken data.
+# Pillow could open these, but EPS runs Ghostscript, some are containers without an image that Pillow
+# can decode, and the rest have no signature, so that any file might be taken for one.
+REFUSED_FORMATS = {
+    "EPS",
+    "BUFR",
+    "GRIB",
+    "HDF5",
+    "MPEG",
+    "WMF",
+    "IPTC",
+    "SPIDER",
+    "IM",
+    "IMT",
+    "PCD",
+    "MCIDAS",
+    "XVTHUMB",
+}
+# Formats that Pillow does not open, or of which it would only decode the small preview.
+UNSUPPORTED_SUFFIXES = {".heic", ".heif", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dng"}
+UNSUPPORTED_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"crx "}
+# Exceptions that Pillow's decoders are known to raise on broken data.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -41,7 +55,7 @@ DECODE_ERRORS = (
     zlib.error,
 )
 
-# How each EXIF orientation is turned upright: swap the axes, then mirror left-right, then mirror top-bottom.
+# How each EXIF orientation is made upright: transpose, then flip left-right, then flip top-bottom.
 EXIF_TRANSFORMS = {
     1: (False, False, False),
     2: (False, True, False),
@@ -54,8 +68,8 @@ EXIF_TRANSFORMS = {
 }
 
 
-class Unreadable(Exception):
-    """An image file that cannot be used: a fault of the data, told in few words that can be counted."""
+class UnreadableImage(Exception):
+    """An image file that cannot be used; `reason` is one of a few, so that reports can count them."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -68,90 +82,90 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
-    """An image file whose header has been read and whose pixels have not."""
+    """An image file with its header read and its pixels not yet decoded."""
 
     data: bytes
     image: Image
-    orientation: int  # EXIF, 1 to 8: how to turn the stored pixels
-    profile: bytes  # the embedded ICC profile, or nothing
+    orientation: int  # EXIF orientation, 1 to 8
+    profile: bytes  # embedded ICC profile; empty without one
 
     @property
-    def stored(self) -> tuple[int, int]:
+    def stored_size(self) -> tuple[int, int]:
         """Width and height as stored, before the orientation is applied."""
         return self.image.size
 
     @property
-    def upright(self) -> tuple[int, int]:
-        """Width and height as people see the image."""
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height after the orientation is applied."""
         width, height = self.image.size
         return (height, width) if EXIF_TRANSFORMS[self.orientation][0] else (width, height)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is called as images are, whatever the case of its extension."""
+    """Whether a file has an image format's extension, in any case."""
     suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower()
-    return suffix in FOREIGN or suffix in _extensions()
+    return suffix in UNSUPPORTED_SUFFIXES or suffix in _extensions()
 
 
 def looks_like_image(head: bytes, name: str) -> bool:
-    """Whether a file means to be an image, by its first 16 bytes or else by its name.
+    """Whether a file is probably an image, by its first 16 bytes or its name.
 
-    Some signatures are mere letters ('BM', 'P5'), so a head that is plain text needs the name too.
+    Some signatures are two letters ('BM', 'P5'), so a file that starts with text needs the name too.
     """
     head = head[:16]
     if is_image_name(name):
         return True
-    return not _is_text(head) and (_is_foreign(head) or any(_accepts(name, head) for name in _formats()))
+    return not _is_text(head) and (_is_unsupported(head) or any(_accepts(name, head) for name in _formats()))
 
 
 def open_image(data: bytes) -> OpenedImage:
-    """Read an image's header, without decoding pixels; raises Unreadable."""
+    """Read an image's header without decoding pixels; raises UnreadableImage."""
     Image = _pillow()
     if not data:
-        raise Unreadable("empty file")
-    if _is_foreign(data[:16]):
-        raise Unreadable("format not supported", "convert it to JPEG or PNG first")
+        raise UnreadableImage("empty file")
+    if _is_unsupported(data[:16]):
+        raise UnreadableImage("format not supported", "convert it to JPEG or PNG first")
     try:
         image = Image.open(io.BytesIO(data), formats=_formats())
     except Image.DecompressionBombError as fault:
-        raise Unreadable("decompression bomb", str(fault)) from None
+        raise UnreadableImage("decompression bomb", str(fault)) from None
     except Image.UnidentifiedImageError:
         known = [name for name in _formats() if _accepts(name, data[:16])]
         if known and not _is_text(data[:16]):
-            raise Unreadable("damaged", f"a {known[0]} file of an unknown kind, or its header is broken") from None
-        raise Unreadable("not an image") from None
+            raise UnreadableImage("damaged", f"a {known[0]} file of an unknown kind, or its header is broken") from None
+        raise UnreadableImage("not an image") from None
     except DECODE_ERRORS as fault:
-        raise damaged(fault) from None
+        raise decode_error(fault) from None
     if image.width * image.height > MAX_PIXELS:
-        raise Unreadable("decompression bomb", f"{image.width} x {image.height} pixels")
+        raise UnreadableImage("decompression bomb", f"{image.width} x {image.height} pixels")
     if image.width < 1 or image.height < 1:
-        raise Unreadable("damaged", "it has no pixels")
+        raise UnreadableImage("damaged", "it has no pixels")
     profile = image.info.get("icc_profile")
     return OpenedImage(data, image, _orientation(image, data), profile if isinstance(profile, bytes) else b"")
 
 
-def damaged(fault: BaseException) -> Unreadable:
-    """The reason that fits what a decoder said about broken data."""
+def decode_error(fault: BaseException) -> UnreadableImage:
+    """An UnreadableImage for an exception of a decoder."""
     if isinstance(fault, MemoryError):
-        return Unreadable("too large for memory")
-    said = str(fault).strip() or type(fault).__name__
-    truncated = "truncat" in said.lower() or isinstance(fault, EOFError)
-    return Unreadable("truncated" if truncated else "damaged", said)
+        return UnreadableImage("too large for memory")
+    message = str(fault).strip() or type(fault).__name__
+    truncated = "truncat" in message.lower() or isinstance(fault, EOFError)
+    return UnreadableImage("truncated" if truncated else "damaged", message)
 
 
 def _orientation(image: Image, data: bytes) -> int:
-    """The EXIF orientation; 1 where there is none, or none that makes sense."""
+    """The EXIF orientation; 1 without a valid one."""
     if image.format == "TIFF":
-        return 1  # Pillow turns these itself, and its size is that of the turned image
+        return 1  # Pillow applies the orientation itself, to the size too
     info = image.info
-    told = "exif" in info or "xmp" in info or "XML:com.adobe.xmp" in info or "Raw profile type exif" in info
-    # A PNG may carry its EXIF behind the pixels; then asking for it decodes them.
-    if not told and not (image.format == "PNG" and b"eXIf" in data) and image.format != "AVIF":
+    has_exif = "exif" in info or "xmp" in info or "XML:com.adobe.xmp" in info or "Raw profile type exif" in info
+    # A PNG may store its EXIF after the pixels; reading it would decode them.
+    if not has_exif and not (image.format == "PNG" and b"eXIf" in data) and image.format != "AVIF":
         return 1
     try:
         value = image.getexif().get(0x0112, 1)
     except DECODE_ERRORS:
-        return 1  # unreadable EXIF in a readable image: every viewer shows it as stored
+        return 1  # unreadable EXIF in a readable image: viewers show it as stored
     return value if value in EXIF_TRANSFORMS else 1
 
 
@@ -162,16 +176,16 @@ def _pillow() -> ModuleType:
 
     Image.init()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises beyond twice this
-    # Pillow warns of odd EXIF, of large images, of palettes; faults that matter raise.
+    # Pillow warns of odd EXIF, large images and palettes; errors that matter are raised.
     warnings.filterwarnings("ignore", module=r"PIL\..*")
     return Image
 
 
 @lru_cache(1)
 def _formats() -> tuple[str, ...]:
-    """The formats prep reads: first those with a signature, so that guessing comes last."""
+    """The formats that prep reads, those with a signature first, so that guessing comes last."""
     registered: dict[str, Any] = _pillow().OPEN
-    names = [name for name in registered if name not in REFUSED]
+    names = [name for name in registered if name not in REFUSED_FORMATS]
     return tuple(sorted(names, key=lambda name: (registered[name][1] is None, name != "JPEG", name != "PNG")))
 
 
@@ -186,12 +200,12 @@ def _accepts(name: str, head: bytes) -> bool:
     try:
         return accept is not None and accept(head) is True
     except DECODE_ERRORS:
-        return False  # too few bytes for it to tell
+        return False  # too few bytes
 
 
-def _is_foreign(head: bytes) -> bool:
+def _is_unsupported(head: bytes) -> bool:
     jxl = head.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL "))
-    return jxl or (head[4:8] == b"ftyp" and head[8:12] in FOREIGN_BRANDS)
+    return jxl or (head[4:8] == b"ftyp" and head[8:12] in UNSUPPORTED_BRANDS)
 
 
 def _is_text(head: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Images: read, rendered, transformed, named by their pixels, and written."""
+"""Image files: read, crop and scale, augment, hash, and write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.imaging.color import to_srgb
-from pipeline.imaging.decode import EXIF_TRANSFORMS, MAX_PIXELS, Unreadable, is_image_name, looks_like_image, open_image
+from pipeline.imaging.decode import (
+    EXIF_TRANSFORMS,
+    MAX_PIXELS,
+    UnreadableImage,
+    is_image_name,
+    looks_like_image,
+    open_image,
+)
 from pipeline.imaging.png import encode_png
 from pipeline.imaging.resample import ScaledWindow, resample
 from pipeline.record import CropBox, ImageInfo, Transform
@@ -19,7 +26,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 __all__ = [
-    "Unreadable",
+    "UnreadableImage",
     "encode_png",
     "is_image_name",
     "load_rgb",
@@ -37,48 +44,48 @@ WHITE = "#ffffff"
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels after EXIF orientation, from the header alone; raises Unreadable."""
-    return open_image(data).upright
+    """Width and height in pixels after EXIF orientation, from the header alone; raises UnreadableImage."""
+    return open_image(data).upright_size
 
 
 def thumbnail(data: bytes, side: int) -> ndarray:
-    """A quick upright look, uint8 RGB, its longer side at most `side` pixels; for saliency and faces."""
+    """A fast upright preview, uint8 RGB, its longer side at most `side` pixels; for saliency and faces."""
     opened = open_image(data)
-    width, height = opened.upright
+    width, height = opened.upright_size
     scale = min(1.0, side / max(width, height))
     width, height = max(1, round(width * scale)), max(1, round(height * scale))
     window = _stored_window(ScaledWindow(width, height, 0, 0, width, height), opened.orientation)
-    return _turned(to_srgb(*resample(opened, window, WHITE, quick=True)), opened.orientation)
+    return _apply_orientation(to_srgb(*resample(opened, window, WHITE, quick=True)), opened.orientation)
 
 
 def render(data: bytes, crop: CropBox) -> ndarray:
     """The pixels of `crop` from an image file's bytes: uint8 sRGB of shape (height, width, 3).
 
-    The same arguments give the same pixels. Raises Unreadable, also when the file's upright size
-    is not the one the crop was made for.
+    The same arguments give the same pixels. Raises UnreadableImage, also when the file's upright size
+    differs from the one that the crop was made for.
     """
     opened = open_image(data)
-    if opened.upright != (crop.source_width, crop.source_height):
-        raise Unreadable("changed", f"{opened.upright} pixels, not {(crop.source_width, crop.source_height)}")
-    if not _possible(crop):
-        raise Unreadable("impossible crop", f"{crop.width} x {crop.height} at {crop.left}, {crop.top}")
+    if opened.upright_size != (crop.source_width, crop.source_height):
+        raise UnreadableImage("changed", f"{opened.upright_size} pixels, not {(crop.source_width, crop.source_height)}")
+    if not _is_valid_crop(crop):
+        raise UnreadableImage("impossible crop", f"{crop.width} x {crop.height} at {crop.left}, {crop.top}")
     upright = ScaledWindow(crop.scaled_width, crop.scaled_height, crop.left, crop.top, crop.width, crop.height)
     pixels = resample(opened, _stored_window(upright, opened.orientation), crop.background)
-    # Small now: profiles and rotation cost a fraction of what they would on the large image.
-    return _turned(to_srgb(*pixels), opened.orientation)
+    # On the small image, profiles and rotation cost a fraction of what they would on the large one.
+    return _apply_orientation(to_srgb(*pixels), opened.orientation)
 
 
 def transform(rgb: ndarray, change: Transform) -> ndarray:
-    """An augmented copy of uint8 RGB, of the same shape: mirrored, turned, cut and enlarged again.
+    """An augmented copy of uint8 RGB, of the same shape: flipped, rotated, cropped and scaled up again.
 
-    What is kept has the image's own aspect, so nothing is squashed and no empty corner shows.
+    The crop has the image's own aspect ratio, so nothing is distorted and there are no empty corners.
     """
     import numpy as np
     from PIL import Image
 
     height, width, _ = rgb.shape
     image = Image.fromarray(np.ascontiguousarray(rgb[:, ::-1]) if change.flip else rgb)
-    share = inner_share(width, height, change.angle) * change.zoom
+    share = inscribed_scale(width, height, change.angle) * change.zoom
     if share >= 1.0:
         return np.asarray(image)
     full_x, full_y = width * share / change.zoom, height * share / change.zoom
@@ -89,7 +96,7 @@ def transform(rgb: ndarray, change: Transform) -> ndarray:
         box = (max(0.0, left), max(0.0, top), min(width, left + width * share), min(height, top + height * share))
         return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
     cos, sin = math.cos(math.radians(change.angle)), math.sin(math.radians(change.angle))
-    # From output to source: to the window about its center, then turned back about the image's.
+    # Maps output to source: scale about the crop's center, then rotate back about the image's.
     left, top = x - width * share / 2, y - height * share / 2
     across = (share * cos, -share * sin, width / 2 + left * cos - top * sin)
     down = (share * sin, share * cos, height / 2 + left * sin + top * cos)
@@ -97,17 +104,17 @@ def transform(rgb: ndarray, change: Transform) -> ndarray:
     return np.asarray(image.transform((width, height), method, across + down, kernel))
 
 
-def inner_share(width: float, height: float, angle: float) -> float:
-    """The side of the largest upright rectangle of an image's own aspect inside it when turned, as a share.
+def inscribed_scale(width: float, height: float, angle: float) -> float:
+    """The scale of the largest upright rectangle of the same aspect ratio inside a rotated image, 0 to 1.
 
-    Its corners, turned back by `angle` degrees, must lie within half the width and half the height.
+    Its corners, rotated back by `angle` degrees, must lie within half the width and half the height.
     """
     cos, sin = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
     return min(width / (width * cos + height * sin), height / (width * sin + height * cos))
 
 
 def load_rgb(path: Path) -> ndarray:
-    """An image file as it stands, uint8 RGB of shape (height, width, 3); for images prep wrote."""
+    """An image file as uint8 RGB (height, width, 3), without limits or conversion; for files that prep wrote."""
     import numpy as np
     from PIL import Image
 
@@ -126,9 +133,9 @@ def pixel_hash(rgb: ndarray) -> str:
 
 
 def phash(rgb: ndarray) -> str:
-    """A 64-bit perceptual hash, 16 hex digits: near images differ in few bits.
+    """A 64-bit perceptual hash (pHash), 16 hex digits: similar images differ in few bits.
 
-    The low 8 x 8 cosine frequencies of the 32 x 32 grey image, each against their median.
+    Each of the lowest 8 x 8 DCT coefficients of the 32 x 32 greyscale image is compared with their median.
     """
     import cv2
     import numpy as np
@@ -139,11 +146,11 @@ def phash(rgb: ndarray) -> str:
 
 
 def save(workspace: Workspace, rgb: ndarray) -> ImageInfo:
-    """Write uint8 RGB below images/, named by its pixels; a file that is there already is left alone."""
+    """Write uint8 RGB below images/, named by its pixel hash; an identical file is not written again."""
     pixels = pixel_hash(rgb)
     path = workspace.images / pixels[:2] / f"{pixels}.png"
     data = encode_png(rgb)
-    # Comparing rather than trusting the name heals a file that a power cut left empty.
+    # Comparing instead of trusting the name repairs a file that a power cut left empty.
     if not (path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data):
         write_atomic(path, data)
     height, width, _ = rgb.shape
@@ -151,8 +158,8 @@ def save(workspace: Workspace, rgb: ndarray) -> ImageInfo:
     return ImageInfo(workspace.relative(path), width, height, pixels, phash(rgb), file)
 
 
-def _possible(crop: CropBox) -> bool:
-    """Whether the window lies in the scaled image and is no bomb itself; manifests are not trusted."""
+def _is_valid_crop(crop: CropBox) -> bool:
+    """Whether the crop lies in the scaled image and is not too large; manifests are not trusted."""
     inside = (
         0 <= crop.left <= crop.left + crop.width <= crop.scaled_width
         and 0 <= crop.top <= crop.top + crop.height <= crop.scaled_height
@@ -161,7 +168,7 @@ def _possible(crop: CropBox) -> bool:
 
 
 def _stored_window(upright: ScaledWindow, orientation: int) -> ScaledWindow:
-    """Where a window of the upright image lies in the image as stored."""
+    """A window of the upright image, in coordinates of the image as stored."""
     swap, flip_x, flip_y = EXIF_TRANSFORMS[orientation]
     left = upright.scaled_width - upright.left - upright.width if flip_x else upright.left
     top = upright.scaled_height - upright.top - upright.height if flip_y else upright.top
@@ -170,13 +177,13 @@ def _stored_window(upright: ScaledWindow, orientation: int) -> ScaledWindow:
     return ScaledWindow(upright.scaled_width, upright.scaled_height, left, top, upright.width, upright.height)
 
 
-def _turned(rgb: ndarray, orientation: int) -> ndarray:
-    """Stored pixels turned upright."""
+def _apply_orientation(rgb: ndarray, orientation: int) -> ndarray:
+    """Stored pixels made upright."""
     import cv2
     import numpy as np
 
     swap, flip_x, flip_y = EXIF_TRANSFORMS[orientation]
-    turned = cv2.transpose(rgb) if swap else rgb
+    upright = cv2.transpose(rgb) if swap else rgb
     if flip_x or flip_y:
-        turned = cv2.flip(turned, -1 if flip_x and flip_y else int(flip_x))
-    return np.ascontiguousarray(turned)
+        upright = cv2.flip(upright, -1 if flip_x and flip_y else int(flip_x))
+    return np.ascontiguousarray(upright)

@@ -1,4 +1,4 @@
-"""Which images look alike, by perceptual hash: those of two sets, and the groups within one."""
+"""Near-duplicates by perceptual hash: nearest pairs between two sets, and groups within one."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from numpy import ndarray
 
-_CHUNK = 8_000_000  # pairs compared at a time: 64 MB
-_JOINED = 1_000_000  # pairs found that are joined at a time: 16 MB
+_CHUNK = 8_000_000  # pairs compared per batch: 64 MB
+_PAIR_BATCH = 1_000_000  # matching pairs joined per batch: 16 MB
 
 
 def nearest_within(ones: list[str], others: list[str], bits: int) -> list[int | None]:
     """For each hash of `ones` the index of its nearest in `others` if at most `bits` bits differ, else None.
 
-    Hashes are 16 hex digits. All pairs are compared, so nothing near is missed; a million pairs take
-    some 5 ms.
+    Hashes are 16 hex digits. All pairs are compared, so none is missed; a million pairs take about 5 ms.
     """
     import numpy as np
 
@@ -35,18 +34,18 @@ def nearest_within(ones: list[str], others: list[str], bits: int) -> list[int | 
 
 
 def duplicate_groups(hashes: list[str], bits: int) -> list[int]:
-    """`grouped` of hashes as 16 hex digits."""
+    """`group_hashes` for hashes as 16 hex digits."""
     import numpy as np
 
-    return list(map(int, grouped(np.array([int(h, 16) for h in hashes], np.uint64), bits)))
+    return list(map(int, group_hashes(np.array([int(h, 16) for h in hashes], np.uint64), bits)))
 
 
-def grouped(hashes: ndarray, bits: int) -> ndarray:
-    """For each hash the number of its group: hashes at most `bits` bits apart share one, and whoever shares with them.
+def group_hashes(hashes: ndarray, bits: int) -> ndarray:
+    """The group number of each hash: connected components of pairs that differ in at most `bits` bits.
 
-    Groups are numbered from 0 in the order in which they first appear. Hashes are uint64. Two of them that
-    differ in at most `bits` bits are equal in at least one of `bits` + 1 bands of their bits (the pigeonhole
-    principle), so only pairs with an equal band are compared, and yet none is missed.
+    Groups are numbered from 0 in order of first appearance. Hashes are uint64. Two that differ in at most
+    `bits` bits are equal in at least one of `bits` + 1 bands (pigeonhole principle), so comparing only
+    pairs with an equal band misses none.
     """
     import numpy as np
 
@@ -54,8 +53,8 @@ def grouped(hashes: ndarray, bits: int) -> ndarray:
         return np.zeros(0, np.int64)
     values, places = np.unique(hashes, return_inverse=True)
     parent = np.arange(len(values))
-    for mask in _masks(values, bits):
-        for ones, others in _alike(values, mask, bits):
+    for mask in _band_masks(values, bits):
+        for ones, others in _pairs_within(values, mask, bits):
             parent = union_find(parent, ones, others)
     _, first, numbers = np.unique(parent[places], return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
@@ -63,8 +62,8 @@ def grouped(hashes: ndarray, bits: int) -> ndarray:
     return rank[numbers]
 
 
-def _masks(values: ndarray, bits: int) -> list[int]:
-    """The bands to compare by; one band of no bits, which is all pairs, where the bands would choose as many."""
+def _band_masks(values: ndarray, bits: int) -> list[int]:
+    """Bit masks of the bands; a single empty mask, which compares all pairs, where bands would select as many."""
     import numpy as np
 
     edges = [64 * band // (bits + 1) for band in range(bits + 2)]
@@ -73,11 +72,11 @@ def _masks(values: ndarray, bits: int) -> list[int]:
     return masks if sum(int(run @ run) for run in runs) < len(values) ** 2 else [0]
 
 
-def _alike(values: ndarray, mask: int, bits: int) -> Iterator[tuple[ndarray, ndarray]]:
-    """The indices of pairs at most `bits` apart whose masked bits are equal, some at a time.
+def _pairs_within(values: ndarray, mask: int, bits: int) -> Iterator[tuple[ndarray, ndarray]]:
+    """Indices of pairs at most `bits` apart with equal masked bits, in batches.
 
-    In the order of their masked bits each value is compared with the next, the one after, and so on to the end of
-    its run of equals: memory grows with the values, not with the pairs.
+    In the order of masked bits each value is compared with its successors up to the end of its run of
+    equal ones: memory grows with the number of values, not of pairs.
     """
     import numpy as np
 
@@ -96,14 +95,14 @@ def _alike(values: ndarray, mask: int, bits: int) -> Iterator[tuple[ndarray, nda
         if len(hits):
             found.append(order[np.stack([hits, hits + step])])
             count += len(hits)
-        if count > _JOINED or len(found) > 1000:
-            yield _pair(found)
+        if count > _PAIR_BATCH or len(found) > 1000:
+            yield _concatenate(found)
             found, count = [], 0
     if found:
-        yield _pair(found)
+        yield _concatenate(found)
 
 
-def _pair(found: list[ndarray]) -> tuple[ndarray, ndarray]:
+def _concatenate(found: list[ndarray]) -> tuple[ndarray, ndarray]:
     import numpy as np
 
     ones, others = np.concatenate(found, axis=1)
@@ -111,10 +110,10 @@ def _pair(found: list[ndarray]) -> tuple[ndarray, ndarray]:
 
 
 def union_find(parent: ndarray, ones: ndarray, others: ndarray) -> ndarray:
-    """A forest whose every node names its root, with pairs of nodes brought under one root each.
+    """Merge pairs of nodes in a forest in which every node points to its root.
 
-    Roots hook onto the least root they are paired with, then every path is halved until it is flat; rounds of this
-    are few, and each is a handful of passes over whole arrays.
+    Roots are hooked onto the smallest root they are paired with, then paths are halved until they are
+    flat; there are few rounds, each of a few vectorized passes.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""A small PNG writer: the up filter in numpy, then ISA-L's deflate, eight times as fast as Pillow's."""
+"""PNG encoder: the up filter in numpy, then ISA-L deflate; eight times as fast as Pillow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RGB8 = b"\x08\x02\x00\x00\x00"  # 8 bits, true color, deflate, the five filters, not interlaced
-UP = 2  # each byte less the one above it: as small as the adaptive choice on photographs, one subtraction
+UP = 2  # filter type: each byte minus the one above; on photographs as small as adaptive filters
 
 
 def encode_png(rgb: ndarray) -> bytes:
-    """The PNG file of a uint8 array of shape (height, width, 3); at most 2^31 - 1 pixels a side."""
+    """The bytes of a PNG file of uint8 RGB (height, width, 3); at most 2^31 - 1 pixels per side."""
     import numpy as np
     from isal import isal_zlib
 

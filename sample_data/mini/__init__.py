@@ -1,1 +1,1 @@
-"""Small models of the world, each made by one script from a seed: a tagger, an autoencoder and a painter."""
+"""Small models trained on the world, each by one script from a seed: a tagger, an autoencoder and a diffusion model."""

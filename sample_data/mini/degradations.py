@@ -1,4 +1,4 @@
-"""What befalls images before a tagger sees them: cropping, scaling, blur, noise, other colors, compression."""
+"""Random image degradations for training the tagger: shift, scale, blur, noise, color changes, compression."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ if TYPE_CHECKING:
     import torch
 
 
-def smeared(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Images (B, 3, H, W) from 0 to 1 with random troubles, each image with its own.
+def degrade(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Images (B, 3, H, W) in 0 to 1 with random degradations, drawn for each image.
 
-    One in four is left as it is but for its frame and a mirror.
+    One image in four is only reframed and flipped.
     """
     import torch
 
-    shown = _framed(images, random)
-    spared = torch.rand(len(shown), generator=random) < 0.25
-    for trouble, share in ((_blurred, 0.4), (_colored, 0.4), (_compressed, 0.25), (_noisy, 0.3)):
-        hit = ((torch.rand(len(shown), generator=random) < share) & ~spared).nonzero()[:, 0]
-        if len(hit):
-            shown[hit] = trouble(shown[hit], random)
-    return shown.clamp(0, 1)
+    degraded = _reframe(images, random)
+    undamaged = torch.rand(len(degraded), generator=random) < 0.25
+    for degradation, share in ((_blur, 0.4), (_recolor, 0.4), (_compress, 0.25), (_add_noise, 0.3)):
+        selected = ((torch.rand(len(degraded), generator=random) < share) & ~undamaged).nonzero()[:, 0]
+        if len(selected):
+            degraded[selected] = degradation(degraded[selected], random)
+    return degraded.clamp(0, 1)
 
 
-def _framed(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Half of them mirrored, scaled by 0.8 to 1.15, and moved by up to a sixteenth; white where nothing is."""
+def _reframe(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Flipped (one in two), scaled by 0.8 to 1.15, and shifted by up to a sixteenth; empty areas are white."""
     import torch
 
     count = len(images)
@@ -39,8 +39,8 @@ def _framed(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return 1 - torch.nn.functional.grid_sample(1 - images, grid, padding_mode="zeros", align_corners=False)
 
 
-def _blurred(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """As after shrinking to between half and all of the size and enlarging again."""
+def _blur(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Reduced to between half and all of the size, and enlarged again."""
     import torch
 
     side = images.shape[-1]
@@ -49,8 +49,8 @@ def _blurred(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return torch.nn.functional.interpolate(reduced, size=side, mode="bicubic")
 
 
-def _colored(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Lighter or darker, with more or less contrast, by up to a tenth in each channel."""
+def _recolor(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Brightness and contrast changed by up to a tenth in each channel."""
     import torch
 
     gain = 1 + (torch.rand(len(images), 3, 1, 1, generator=random) - 0.5) / 5
@@ -58,8 +58,8 @@ def _colored(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return images * gain + lift
 
 
-def _compressed(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """Blocks of 8 x 8 pixels whose cosine coefficients are rounded, fine ones more coarsely, as JPEG does."""
+def _compress(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """JPEG-like: the cosine coefficients of 8 x 8 blocks are rounded, high frequencies more coarsely."""
     import torch
 
     at = torch.arange(8)
@@ -74,8 +74,8 @@ def _compressed(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     return (basis.T @ rounded @ basis).transpose(3, 4).reshape(images.shape)
 
 
-def _noisy(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """With grain of up to a fifteenth of the range."""
+def _add_noise(images: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """With Gaussian noise of up to a fifteenth of the range."""
     import torch
 
     amount = torch.rand(len(images), 1, 1, 1, generator=random) / 15

@@ -1,4 +1,4 @@
-"""The parts of the mini-painter: Stable Diffusion 1.x in small, as a diffusers folder that any program opens."""
+"""The parts of mini-diffusion: a small Stable Diffusion 1.x as an ordinary diffusers folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-# 16 x 16 latents: attention only from 8 x 8 down, where it is cheap; the widths are bound by a processor's patience.
+# 16 x 16 latents: attention only from 8 x 8 down, where it is cheap; the widths are what a CPU can train in hours.
 SIZES: ArchitectureConfig = replace(
     autoencoder.SIZES,
     unet=(40, 80, 128, 80),
@@ -34,25 +34,25 @@ _FILES = {"unet": "diffusion_pytorch_model.safetensors", "text_encoder": "model.
 
 
 def configs(tokens: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """The configuration of each part but the VAE, by file name."""
-    plain = SIZES.configs()
+    """The configurations by file name, all but the VAE's."""
+    by_file = SIZES.configs()
     text = {"vocab_size": len(tokens), "bos_token_id": tokens[START], "eos_token_id": tokens[END]}
-    plain["text_encoder/config.json"] |= text | {"pad_token_id": tokens[END]}
-    plain["unet/config.json"] |= {"sample_size": SIDE // autoencoder.FACTOR}
-    del plain["vae/config.json"]
-    return plain
+    by_file["text_encoder/config.json"] |= text | {"pad_token_id": tokens[END]}
+    by_file["unet/config.json"] |= {"sample_size": SIDE // autoencoder.FACTOR}
+    del by_file["vae/config.json"]
+    return by_file
 
 
-def write_frame(folder: Path, vae: Path) -> None:
-    """Write all of the model but U-Net and text encoder: configurations, tokenizer, and the VAE of another folder."""
+def write_configs(folder: Path, vae: Path) -> None:
+    """Write configurations, tokenizer and a copy of the VAE: all but the weights of U-Net and text encoder."""
     for name, config in configs(write_tokenizer(folder / "tokenizer")).items():
         write_atomic(folder / name, json.dumps(config, indent=2, sort_keys=True).encode())
     if vae != folder / "vae":
         shutil.copytree(vae, folder / "vae", dirs_exist_ok=True)
 
 
-def born(folder: Path) -> Any:
-    """U-Net and text encoder of a folder's configurations, with the weights that they are born with."""
+def initialize(folder: Path) -> Any:
+    """Randomly initialized U-Net and text encoder from a folder's configurations."""
     import torch
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -64,7 +64,7 @@ def born(folder: Path) -> Any:
 
 
 def write_weights(model: Any, folder: Path) -> None:
-    """Write U-Net and text encoder into a model's folder, in half precision."""
+    """Write the weights of U-Net and text encoder in float16."""
     for part, file in _FILES.items():
         state = model[part].state_dict()
         tensors = {
@@ -73,8 +73,8 @@ def write_weights(model: Any, folder: Path) -> None:
         write_tensors(folder / part / file, tensors, {"format": "pt"})
 
 
-def paintings(folder: Path, prompts: list[str], scale: float = 4.0, steps: int = 25) -> Iterator[np.ndarray]:
-    """An image (SIDE, SIDE, 3) uint8 for each prompt, by DDIM; the n-th is painted with the seed n."""
+def generate_images(folder: Path, prompts: list[str], scale: float = 4.0, steps: int = 25) -> Iterator[np.ndarray]:
+    """An image (SIDE, SIDE, 3) uint8 for each prompt, sampled with DDIM; the seed is the prompt's number."""
     import torch
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
@@ -83,11 +83,11 @@ def paintings(folder: Path, prompts: list[str], scale: float = 4.0, steps: int =
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.unet.to(memory_format=torch.channels_last)
-    at_once = 20
-    for at in range(0, len(prompts), at_once):
-        batch = prompts[at : at + at_once]
+    batch_size = 20
+    for at in range(0, len(prompts), batch_size):
+        batch = prompts[at : at + batch_size]
         seeds = [torch.Generator().manual_seed(at + number) for number in range(len(batch))]
-        made = pipeline(
+        generated = pipeline(
             batch, num_inference_steps=steps, guidance_scale=scale, generator=seeds, output_type="np"
         ).images
-        yield from (made * 255).round().astype("uint8")
+        yield from (generated * 255).round().astype("uint8")

@@ -1,4 +1,4 @@
-"""The painter's words: captions drawn from tags, and a CLIP tokenizer that has each of the world's words whole."""
+"""Captions drawn from tags, and a CLIP tokenizer with one token for each word of the world."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from pipeline.clip_bpe import END, START, byte_letters, vocabulary
 from pipeline.workspace import write_atomic
 from sample_data.world.tags import TAGS
 
-# What people write instead of a tag; the painter learns both.
-ALSO = {
+# Other words for a tag; the model learns both.
+SYNONYMS = {
     "1boy": ("man", "boy", "male"),
     "1girl": ("woman", "girl", "female"),
     "no humans": ("nobody",),
     "grey hair": ("gray hair",),
     "scenery": ("landscape",),
 }
-# Said of anything, and so without meaning here.
-FILLING = ("a", "an", "the", "of", "in", "with", "and", "at", "on", "is", "photo", "image", "drawing", "person")
-_RATINGS = frozenset(tag.name for tag in TAGS if tag.category == "rating")  # of the image, not in it
-PLACES = 77  # tokens that the text encoder takes, with start and end
+# Words without a meaning in this world. The shipped tokenizer has tokens for exactly these.
+FILLER_WORDS = ("a", "an", "the", "of", "in", "with", "and", "at", "on", "is", "photo", "picture", "drawing", "person")
+_RATINGS = frozenset(tag.name for tag in TAGS if tag.category == "rating")  # not in captions
+MAX_TOKENS = 77  # sequence length of the text encoder, start and end tokens included
 
 
-def words() -> list[str]:
-    """All words of the world, as CLIP cuts text into words, sorted."""
-    texts = [tag.name for tag in TAGS] + [word for also in ALSO.values() for word in also] + list(FILLING)
+def vocabulary_words() -> list[str]:
+    """All words of the world, split as CLIP splits text, sorted."""
+    texts = [tag.name for tag in TAGS] + [word for also in SYNONYMS.values() for word in also] + list(FILLER_WORDS)
     return sorted({word for text in texts for word in re.findall(r"[a-z]+", text)})
 
 
 def merges() -> list[str]:
-    """Byte pairs in order of rank that make one token of every word: the most frequent pair first, then by letters."""
-    split = [(*word[:-1], f"{word[-1]}</w>") for word in words()]
+    """BPE merges that make one token of every word: the most frequent pair first, ties in alphabetical order."""
+    split = [(*word[:-1], f"{word[-1]}</w>") for word in vocabulary_words()]
     found = []
     while pairs := Counter(pair for pieces in split for pair in itertools.pairwise(pieces)):
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -55,12 +55,12 @@ def _merged(pieces: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def write_tokenizer(folder: Path) -> dict[str, int]:
-    """Write a CLIPTokenizer's files; returns the vocabulary. Bytes that no word has are tokens too."""
+    """Write a CLIPTokenizer's files; returns the vocabulary, with all bytes as in CLIP's."""
     table = merges()
     numbers = vocabulary(table)
     settings = {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": PLACES,
+        "model_max_length": MAX_TOKENS,
         "do_lower_case": True,
         "bos_token": START,
         "eos_token": END,
@@ -77,27 +77,27 @@ def write_tokenizer(folder: Path) -> dict[str, int]:
     return numbers
 
 
-def caption(names: list[str], stream: random.Random) -> str:
-    """What an image with these tags is called at one draw: in any order, often thinned out, one in ten empty.
+def caption(names: list[str], rng: random.Random) -> str:
+    """A random caption of these tags: shuffled, often with tags left out; one in ten is empty.
 
-    Now and then a word that means nothing is put in, so that unknown words do no harm.
+    Some get a random word, so that unknown words in prompts do no harm.
     """
-    if stream.random() < 0.1:
+    if rng.random() < 0.1:
         return ""
-    share = 1.0 if stream.random() < 0.4 else stream.uniform(0.15, 1.0)
-    chosen = [_said(name, stream) for name in names if name not in _RATINGS and stream.random() < share]
-    stream.shuffle(chosen)
-    if stream.random() < 0.15:
-        chosen.insert(stream.randint(0, len(chosen)), _nonsense(stream))
+    share = 1.0 if rng.random() < 0.4 else rng.uniform(0.15, 1.0)
+    chosen = [_tag_word(name, rng) for name in names if name not in _RATINGS and rng.random() < share]
+    rng.shuffle(chosen)
+    if rng.random() < 0.15:
+        chosen.insert(rng.randint(0, len(chosen)), _random_word(rng))
     text = ", ".join(chosen)
-    return f"a {stream.choice(FILLING[10:13])} of {text}" if stream.random() < 0.05 else text
+    return f"a {rng.choice(FILLER_WORDS[10:13])} of {text}" if rng.random() < 0.05 else text
 
 
-def _said(name: str, stream: random.Random) -> str:
-    return stream.choice(ALSO[name]) if name in ALSO and stream.random() < 0.4 else name
+def _tag_word(name: str, rng: random.Random) -> str:
+    return rng.choice(SYNONYMS[name]) if name in SYNONYMS and rng.random() < 0.4 else name
 
 
-def _nonsense(stream: random.Random) -> str:
-    """Three to seven letters in any order."""
+def _random_word(rng: random.Random) -> str:
+    """Three to seven random letters."""
     letters = byte_letters()[ord("a") - 0x21 : ord("z") - 0x20]
-    return "".join(stream.choice(letters) for _ in range(stream.randint(3, 7)))
+    return "".join(rng.choice(letters) for _ in range(rng.randint(3, 7)))

@@ -1,4 +1,4 @@
-"""The world's scenes as arrays: images and tags by number, painted once and kept in a cache."""
+"""Scenes as arrays of images and tags, rendered once and cached."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.workspace import write_atomic
-from sample_data.world.render import paint
+from sample_data.world.render import render_scene
 from sample_data.world.scene import scene_of
 from sample_data.world.tags import TAGS, tags_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-SIDE = 64  # pixels: what the models see and paint
-TAUGHT = range(16_000)  # scenes that models learn from
-HELD = range(1_000_000, 1_002_000)  # and those that they are judged by
+SIDE = 64  # image size of the models in pixels
+TRAINING_SCENES = range(16_000)  # seeds of the training scenes
+HELD_OUT_SCENES = range(1_000_000, 1_002_000)  # seeds of the held-out scenes
 CACHE = Path(tempfile.gettempdir()) / "prep-mini"
 NAMES = tuple(tag.name for tag in TAGS)
-_CHUNK = 1_000  # scenes in a file
-_PROBES = 32  # scenes that tell one world from another
+_CHUNK = 1_000  # scenes per cache file
+_PROBES = 32  # scenes whose hash names the cache folder
 
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """Images with what can be seen in them."""
+    """Images with their tags."""
 
     images: np.ndarray  # (N, SIDE, SIDE, 3) uint8 RGB
     tags: np.ndarray  # (N, len(TAGS)) bool
 
-    def names(self, number: int) -> list[str]:
-        """The tags of one image, in TAGS' order."""
+    def tag_names(self, number: int) -> list[str]:
+        """The names of the tags of one image, in the order of TAGS."""
         return [NAMES[at] for at in self.tags[number].nonzero()[0]]
 
 
-def scenes(numbers: range, cache: Path = CACHE) -> Scenes:
-    """The scenes of these numbers; what is not in the cache is painted by two processes.
+def load_scenes(numbers: range, cache: Path = CACHE) -> Scenes:
+    """The scenes with these seeds; those that are not cached are rendered by two processes.
 
-    The cache's folder is named by what the world looks like, so a changed one is painted anew.
+    The cache folder's name is a hash of rendered scenes, so a change of the renderer uses another one.
     """
     import numpy as np
 
-    folder = cache / f"scenes-{_world()[:12]}"
+    folder = cache / f"scenes-{_world_hash()[:12]}"
     starts = range(numbers.start - numbers.start % _CHUNK, numbers.stop, _CHUNK)
     missing = [start for start in starts if not _file(folder, start).is_file()]
     if len(missing) > 1:
@@ -64,19 +64,19 @@ def scenes(numbers: range, cache: Path = CACHE) -> Scenes:
     return Scenes(np.concatenate(images), np.concatenate(tags))
 
 
-def painted(number: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
-    """One scene: its image (side, side, 3) and its tags (len(TAGS),)."""
+def render_number(number: int, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """One scene: image (side, side, 3) uint8 and tags (len(TAGS),) bool."""
     import numpy as np
 
     scene = scene_of(number)
     seen = set(tags_of(scene))
-    return np.asarray(paint(scene, side, side)), np.array([name in seen for name in NAMES])
+    return np.asarray(render_scene(scene, side, side)), np.array([name in seen for name in NAMES])
 
 
 def _write(folder: Path, start: int) -> None:
     import numpy as np
 
-    images, tags = zip(*(painted(number) for number in range(start, start + _CHUNK)), strict=True)
+    images, tags = zip(*(render_number(number) for number in range(start, start + _CHUNK)), strict=True)
     buffer = io.BytesIO()
     np.savez(buffer, images=np.stack(images), tags=np.stack(tags))
     write_atomic(_file(folder, start), buffer.getvalue())
@@ -86,10 +86,10 @@ def _file(folder: Path, start: int) -> Path:
     return folder / f"{start:08d}.npz"
 
 
-def _world() -> str:
-    """A hash of how the first scenes look, so that other looks are noticed and other comments are not."""
-    found = hashlib.sha256()
+def _world_hash() -> str:
+    """A hash of the first scenes' pixels and tags: it changes with the renderer, not with its comments."""
+    digest = hashlib.sha256()
     for number in range(_PROBES):
-        image, tags = painted(number)
-        found.update(image.tobytes() + tags.tobytes())
-    return found.hexdigest()
+        image, tags = render_number(number)
+        digest.update(image.tobytes() + tags.tobytes())
+    return digest.hexdigest()

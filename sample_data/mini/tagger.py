@@ -1,4 +1,4 @@
-"""The mini-tagger: a small convolutional net that names what is seen in the world, in WD14's file contract.
+"""mini-tagger: a small convolutional tagger of the world's scenes, in the file format of the WD14 taggers.
 
 python -m sample_data.mini.tagger OUT
 """
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.workspace import write_atomic
-from sample_data.mini.degradations import smeared
-from sample_data.mini.scenes import CACHE, SIDE, TAUGHT, Scenes, scenes
-from sample_data.mini.training_loop import Course, load_average, practise
+from sample_data.mini.degradations import degrade
+from sample_data.mini.scenes import CACHE, SIDE, TRAINING_SCENES, Scenes, load_scenes
+from sample_data.mini.training_loop import TrainingSchedule, load_ema, train_model
 from sample_data.world.tags import TAGS
 
 if TYPE_CHECKING:
@@ -24,17 +24,16 @@ if TYPE_CHECKING:
     import torch
 
 _CATEGORIES = {"general": 0, "character": 4, "rating": 9}  # Danbooru's numbers, as WD14's lists have them
-# Each convolution's channels, the sides of its window, and its stride: 64 pixels become 4 x 4.
+# Channels, kernel size and stride of each convolution: 64 pixels become 4 x 4.
 _LAYERS = ((32, 5, 2), (48, 3, 2), (64, 3, 1), (96, 3, 2), (112, 3, 1), (128, 3, 2))
 _BATCH = 48
-COURSE = Course(steps=2_500, rate=2e-3, warm=100, cool=0.6, keep=0.995)
+SCHEDULE = TrainingSchedule(steps=2_500, learning_rate=2e-3, warmup=100, decay_share=0.6, ema_decay=0.995)
 
 
-def net() -> Any:
-    """Convolutions, each normalised and cut at zero, then a number per tag from what is where.
+def build_tagger() -> Any:
+    """Convolutions with batch norm and ReLU, then one linear layer over all positions.
 
-    The mean over the image would do with fewer weights, but takes ten times as long to tell a red shirt
-    from a red hat.
+    Mean pooling would need fewer weights, but ten times as many steps to tell a red shirt from a red hat.
     """
     from torch import nn
 
@@ -47,25 +46,25 @@ def net() -> Any:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(before * cells, len(TAGS)))
 
 
-def teach(model: Any, seen: Scenes, course: Course, file: Path | None = None) -> None:
-    """Teach the net on scenes, smeared as crops, copies and painted images are."""
+def train_tagger(model: Any, scenes: Scenes, schedule: TrainingSchedule, checkpoint: Path | None = None) -> None:
+    """Train the tagger on degraded scenes, so that it works on crops, augmented and generated images."""
     import torch
 
-    images = torch.from_numpy(seen.images).permute(0, 3, 1, 2)
-    wanted = torch.from_numpy(seen.tags).float()
+    images = torch.from_numpy(scenes.images).permute(0, 3, 1, 2)
+    targets = torch.from_numpy(scenes.tags).float()
     model.to(memory_format=torch.channels_last).train()
 
     def loss(step: int, random: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(len(images), (_BATCH,), generator=random)
-        shown = smeared(images[chosen].float() / 255, random).to(memory_format=torch.channels_last)
-        return torch.nn.functional.binary_cross_entropy_with_logits(model(shown), wanted[chosen]) * 10
+        degraded = degrade(images[chosen].float() / 255, random).to(memory_format=torch.channels_last)
+        return torch.nn.functional.binary_cross_entropy_with_logits(model(degraded), targets[chosen]) * 10
 
-    practise(model, loss, course, file)
+    train_model(model, loss, schedule, checkpoint)
     model.eval()
 
 
-def write(model: Any, tags: np.ndarray, folder: Path) -> None:
-    """Write model.onnx and selected_tags.csv; `tags` (N, T) are those of the scenes it learned from, to be counted."""
+def write_tagger(model: Any, tags: np.ndarray, folder: Path) -> None:
+    """Write model.onnx and selected_tags.csv; `tags` (N, T) of the training scenes give the counts."""
     write_atomic(folder / "model.onnx", onnx_graph(model).SerializeToString())
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -76,9 +75,9 @@ def write(model: Any, tags: np.ndarray, folder: Path) -> None:
 
 
 def onnx_graph(model: Any) -> Any:
-    """The net as WD14's models are: (N, SIDE, SIDE, 3) float32 BGR from 0 to 255 in, probabilities out.
+    """The model as WD14's are: input (N, SIDE, SIDE, 3) float32 BGR from 0 to 255, output probabilities.
 
-    The normalisations are folded into the convolutions, the colors' order and range into the first.
+    Batch norm is folded into the convolutions, channel order and range into the first one.
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 
@@ -86,8 +85,8 @@ def onnx_graph(model: Any) -> Any:
     values = []
     layers = list(model)
     for number, at in enumerate(range(0, len(layers) - 2, 3)):
-        weight, bias = folded(layers[at], layers[at + 1])
-        values += [numpy_helper.from_array(_turned(weight) if at == 0 else weight, f"w{number}")]
+        weight, bias = fold_batch_norm(layers[at], layers[at + 1])
+        values += [numpy_helper.from_array(_to_bgr255(weight) if at == 0 else weight, f"w{number}")]
         values += [numpy_helper.from_array(bias, f"b{number}")]
         side, stride = layers[at].kernel_size[0], layers[at].stride[0]
         shape: dict[str, Any] = {"kernel_shape": [side] * 2, "strides": [stride] * 2, "pads": [side // 2] * 4}
@@ -101,24 +100,24 @@ def onnx_graph(model: Any) -> Any:
         helper.make_node("Gemm", ["flat", "wt", "bt"], ["logits"], transB=1),
         helper.make_node("Sigmoid", ["logits"], ["output"]),
     ]
-    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch_size", SIDE, SIDE, 3])
-    made = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch_size", len(TAGS)])
-    graph = helper.make_graph(nodes, "mini-tagger", [given], [made], values)
-    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    checker.check_model(whole)
-    return whole
+    input_info = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch_size", SIDE, SIDE, 3])
+    output_info = helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch_size", len(TAGS)])
+    graph = helper.make_graph(nodes, "mini-tagger", [input_info], [output_info], values)
+    model_proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model_proto)
+    return model_proto
 
 
-def folded(convolution: Any, norm: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The weight and bias of one convolution that does what it and its normalisation do."""
+def fold_batch_norm(convolution: Any, norm: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Weight and bias of a convolution with its batch norm folded in."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     weight = convolution.weight * scale[:, None, None, None]
     bias = norm.bias - norm.running_mean * scale
     return weight.detach().contiguous().numpy(), bias.detach().numpy()
 
 
-def _turned(weight: np.ndarray) -> np.ndarray:
-    """The first weight for BGR up to 255 instead of RGB up to 1."""
+def _to_bgr255(weight: np.ndarray) -> np.ndarray:
+    """The first convolution's weight for BGR up to 255 instead of RGB up to 1."""
     import numpy as np
 
     return np.ascontiguousarray(weight[:, ::-1] / np.float32(255))
@@ -127,25 +126,25 @@ def _turned(weight: np.ndarray) -> np.ndarray:
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
-    "--cache", default=CACHE, type=click.Path(path_type=Path), help="Folder of painted scenes and of the run."
+    "--cache", default=CACHE, type=click.Path(path_type=Path), help="Folder of rendered scenes and checkpoints."
 )
-@click.option("--steps", default=COURSE.steps, help="Steps of the course.")
-@click.option("--export", is_flag=True, help="Write what a run under way has learned so far, and teach no more.")
+@click.option("--steps", default=SCHEDULE.steps, help="Training steps.")
+@click.option("--export", is_flag=True, help="Write the EMA weights of an unfinished run without training on.")
 def main(out: Path, cache: Path, steps: int, export: bool) -> None:
-    """Teach the mini-tagger and write it to the folder OUT; a run that was broken off goes on."""
+    """Train mini-tagger and write it to the folder OUT; an interrupted run is resumed."""
     from dataclasses import replace
 
     import torch
 
     torch.manual_seed(0)
-    seen = scenes(TAUGHT, cache)
-    model, file = net(), cache / "tagger.safetensors"
+    scenes = load_scenes(TRAINING_SCENES, cache)
+    model, file = build_tagger(), cache / "tagger.safetensors"
     if export:
-        load_average(model, file)
+        load_ema(model, file)
         model.eval()
     else:
-        teach(model, seen, replace(COURSE, steps=steps), file)
-    write(model, seen.tags, out)
+        train_tagger(model, scenes, replace(SCHEDULE, steps=steps), file)
+    write_tagger(model, scenes.tags, out)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""A small world that draws itself: scenes, the tags that hold in them, and their images at any size."""
+"""A small procedural world: random scenes, their true tags, and their images at any size."""

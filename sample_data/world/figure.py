@@ -1,4 +1,4 @@
-"""Bodies: legs, clothes, arms and what the hands do, around an origin at the neck; the soles are 2.4 below it."""
+"""Bodies: legs, clothes, arms and hands; the origin is the neck, the soles are 2.4 units below it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLOTH: dict[str, Rgb] = {
 }
 _TROUSERS: dict[str, Rgb] = {"blue": (62, 84, 140), "grey": (88, 90, 104), "brown": (112, 80, 56)}
 _SHOE: Rgb = (74, 50, 42)
-_NECK = 0.86  # how far the head's origin is above the body's
+_NECK = 0.86  # distance of the head's origin above the body's
 _TORSO = mirrored(((0, 0.0), (0.3, 0.02), (0.62, 0.12), (0.74, 0.46), (0.66, 1.0), (0.68, 1.34), (0, 1.4)))
 _DRESS = mirrored(((0.24, 0.9), (0.56, 0.92), (0.86, 1.5), (1.02, 1.9), (0.5, 2.0), (0, 2.02)))
 _SKIRT = mirrored(((0, 1.04), (0.64, 1.04), (0.86, 1.5), (0.9, 1.72), (0.4, 1.8), (0, 1.81)))
@@ -55,7 +55,7 @@ _ARMS: dict[str, tuple[Points, Points]] = {
 
 
 def draw_figure(pen: Pen, person: Person, pose: Pose) -> None:
-    """Somebody doing something; `pen` stands at the neck."""
+    """A person in a pose; the pen's origin is the neck."""
     head = pen.at(0, -_NECK)
     draw_behind(pen, pose)
     draw_hair_behind(head, person)

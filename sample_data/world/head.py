@@ -1,8 +1,8 @@
-"""Heads: face, hair, beard, glasses and hat, around an origin between the ears; the chin is 0.9 below it."""
+"""Heads: face, hair, beard, glasses and hat; the origin is between the ears, the chin 0.9 units below it."""
 
 from __future__ import annotations
 
-from sample_data.world.pen import STAR, Pen, Points, arc, bowed, curve, mirrored, oval
+from sample_data.world.pen import STAR, Pen, Points, arc, curve, mirrored, oval, sagging_line
 from sample_data.world.scene import Person, Pose
 from sample_data.world.style import INK, LIPS, Rgb, mix
 
@@ -68,7 +68,7 @@ _MUSTACHE = mirrored(((0, 0.4), (0.26, 0.34), (0.52, 0.46), (0.72, 0.4), (0.6, 0
 
 
 def draw_hair_behind(pen: Pen, person: Person) -> None:
-    """The hair that hangs behind shoulders and head."""
+    """Hair behind head and shoulders."""
     color = HAIR[person.hair_color]
     if behind := _BEHIND.get((person.gender, person.hair)):
         pen.shape(curve(behind), mix(color, INK, 0.18))
@@ -80,7 +80,7 @@ def draw_hair_behind(pen: Pen, person: Person) -> None:
 
 
 def draw_head(pen: Pen, person: Person, pose: Pose) -> None:
-    """The head with all that it wears."""
+    """The head with hair, beard, glasses and hat."""
     skin = SKIN[person.skin]
     for side in (-1, 1):
         pen.shape(oval(0.96 * side, 0.14, 0.17, 0.21), skin)
@@ -129,7 +129,7 @@ def _brows(pen: Pen, person: Person) -> None:
 def _eye(pen: Pen, person: Person, pose: Pose, side: int) -> None:
     girl = person.gender == "girl"
     if pose.eyes == "closed":
-        pen.line(bowed(0, -0.02, 0.2, 0.16), 0.09, INK)
+        pen.line(sagging_line(0, -0.02, 0.2, 0.16), 0.09, INK)
         return
     look = pen.at(0.07 if pose.gaze == "side" else 0, 0, 0.88 if person.glasses else 1)
     look.fill(oval(0, 0.02, 0.15 if girl else 0.13, 0.24 if girl else 0.2), INK)
@@ -146,13 +146,13 @@ def _mouth(pen: Pen, person: Person, pose: Pose) -> None:
         pen.shape(oval(0, 0.02, 0.2, 0.19), LIPS)
         pen.fill(oval(0, 0.12, 0.12, 0.07), (244, 134, 130))
     elif pose.mouth == "smile":
-        pen.line(bowed(0, -0.07, 0.3, 0.19), 0.09, LIPS)
+        pen.line(sagging_line(0, -0.07, 0.3, 0.19), 0.09, LIPS)
     else:
         pen.line(((-0.11, 0.0), (0.11, 0.0)), 0.075, INK)
 
 
 def _marks(pen: Pen, person: Person) -> None:
-    """What only the cast has, under the hair."""
+    """Marks of the cast that lie under the hair."""
     if "scar" in person.marks:
         pen.line(((0.52, 0.3), (0.72, 0.62)), 0.09, (196, 70, 70))
     if "freckles" in person.marks:

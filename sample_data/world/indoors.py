@@ -23,9 +23,9 @@ _SPINES: tuple[Rgb, ...] = (
 )
 
 
-def forge(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
+def forge(pen: Pen, edge: float, light: str, rng: random.Random) -> None:
     """Dark stone, a hearth full of fire, tools on the wall."""
-    side = stream.choice((-1, 1))
+    side = rng.choice((-1, 1))
     pen.fill(box(-edge, pen.top, edge, 0.8), _STONE)
     for row in range(math.floor(pen.top / 0.14), 6):
         for x in _bricks(edge, 0.22, row):
@@ -63,9 +63,9 @@ def _hearth(pen: Pen) -> None:
         )
 
 
-def kitchen(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
+def kitchen(pen: Pen, edge: float, light: str, rng: random.Random) -> None:
     """Warm tiles, a stove with a pot, a shelf with jars."""
-    side = stream.choice((-1, 1))
+    side = rng.choice((-1, 1))
     pen.fill(box(-edge, pen.top, edge, 0.8), _TILE)
     for row in range(math.floor(pen.top / 0.12), 7):
         pen.line(((-edge, row * 0.12), (edge, row * 0.12)), 0.006, mix(_TILE, (190, 150, 110), 0.5))
@@ -86,19 +86,19 @@ def kitchen(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     stove.shape(box(-0.13, -0.18, 0.13, -0.15), (170, 50, 50))
 
 
-def library(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
+def library(pen: Pen, edge: float, light: str, rng: random.Random) -> None:
     """Shelves full of books on both sides of a window."""
     pen.fill(box(-edge, pen.top, edge, 0.82), (92, 56, 40))
     for row in range(math.floor(pen.top / 0.205), 4):
         bottom = 0.2 + row * 0.205
         x = -edge
         while x < edge:
-            wide, high = stream.uniform(0.035, 0.06), stream.uniform(0.11, 0.155)
-            pen.shape(box(x, bottom - high, x + wide, bottom), stream.choice(_SPINES))
+            wide, high = rng.uniform(0.035, 0.06), rng.uniform(0.11, 0.155)
+            pen.shape(box(x, bottom - high, x + wide, bottom), rng.choice(_SPINES))
             x += wide + 0.004
         pen.shape(box(-edge - 0.1, bottom, edge + 0.1, bottom + 0.028), _SHELF)
     pen.fill(box(-edge, 0.84, edge, 1), (120, 60, 60))
-    _window(pen.at(stream.choice((-1, 1)) * (edge - 0.19), 0.25), light)
+    _window(pen.at(rng.choice((-1, 1)) * (edge - 0.19), 0.25), light)
 
 
 def _window(pen: Pen, light: str) -> None:

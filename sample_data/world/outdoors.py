@@ -1,4 +1,4 @@
-"""Places under the sky: forest, beach, street and mountain, with what stands at both sides of a person."""
+"""Outdoor places: forest, beach, street and mountain, with objects at both sides of a person."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _WALLS: tuple[Rgb, ...] = ((236, 178, 130), (226, 130, 110), (240, 214, 150), (1
 _ROOF: Rgb = (150, 66, 60)
 
 
-def forest(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
-    """Trunks under a roof of leaves."""
+def forest(pen: Pen, edge: float, light: str, rng: random.Random) -> None:
+    """Trunks under a canopy of leaves."""
     del light
     pen.fill(curve(((-edge - 1, 0.62), (-edge, 0.46), (0, 0.52), (edge, 0.46), (edge + 1, 0.62))), _DEEP)
     pen.fill(box(-edge, 0.7, edge, 1), _GRASS)
-    for x in _across(edge, 0.3, stream):
+    for x in _across(edge, 0.3, rng):
         _tree(pen.at(x, 0.66, 0.8), mix(_LEAF, _DEEP, 0.6))
     for side in (-1, 1):
         _tree(pen.at(side * (edge - 0.1), 0.8, 1.25), _LEAF)
-    for x in _across(edge, 0.22, stream):
+    for x in _across(edge, 0.22, rng):
         pen.line(((x, 0.9), (x + 0.012, 0.86)), 0.016, mix(_GRASS, _DEEP, 0.4))
 
 
@@ -39,16 +39,16 @@ def _tree(pen: Pen, leaves: Rgb) -> None:
     pen.fill(oval(-0.05, -0.58, 0.07), mix(leaves, (240, 255, 160), 0.3))
 
 
-def beach(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
+def beach(pen: Pen, edge: float, light: str, rng: random.Random) -> None:
     """Waves to the horizon, sand in front, a palm and a sail."""
     del light
     pen.fill(box(-edge, 0.5, edge, 0.75), _SEA)
     for k, y in enumerate((0.55, 0.61, 0.67)):
-        for x in _across(edge, 0.3, stream):
+        for x in _across(edge, 0.3, rng):
             pen.line(
                 ((x - 0.06, y), (x, y - 0.012), (x + 0.06, y)), 0.012 + 0.003 * k, mix(_SEA, (255, 255, 255), 0.55)
             )
-    side = stream.choice((-1, 1))
+    side = rng.choice((-1, 1))
     sail = pen.at(side * (edge - 0.15), 0.5)
     sail.shape(((0, -0.2), (0.1, -0.03), (0, -0.03)), (255, 255, 255))
     sail.shape(((-0.09, -0.01), (0.12, -0.01), (0.08, 0.04), (-0.06, 0.04)), (196, 70, 60))
@@ -58,13 +58,13 @@ def beach(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
     pen.at(-side * (edge - 0.13), 0.9, 0.16).shape(STAR, (250, 120, 100))
 
 
-def street(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
+def street(pen: Pen, edge: float, light: str, rng: random.Random) -> None:
     """Houses at both sides of a paved way."""
     pen.fill(box(-edge, 0.76, edge, 1), (170, 164, 160))
-    for x in _across(edge, 0.2, stream):
+    for x in _across(edge, 0.2, rng):
         pen.line(((x, 0.9), (x + 0.06, 0.9)), 0.012, (140, 134, 134))
     colors = list(_WALLS)
-    stream.shuffle(colors)
+    rng.shuffle(colors)
     for x in (-1, 1, -3, 3, -5, 5):
         if abs(x) * 0.23 - 0.3 < edge:
             near = (edge - 0.19) if abs(x) == 1 and edge < 0.7 else abs(x) * 0.4
@@ -82,7 +82,7 @@ def _house(pen: Pen, wall: Rgb, light: str) -> None:
     pen.shape(box(-0.05, -0.17, 0.05, 0), (112, 70, 52))
 
 
-def mountain(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
+def mountain(pen: Pen, edge: float, light: str, rng: random.Random) -> None:
     """Snow-capped peaks over a meadow."""
     del light
     for x, high in ((0.02, 0.34), (-edge + 0.12, 0.22), (edge - 0.14, 0.16), (-edge - 0.5, 0.3), (edge + 0.5, 0.3)):
@@ -109,16 +109,14 @@ def mountain(pen: Pen, edge: float, light: str, stream: random.Random) -> None:
         ),
         _GRASS,
     )
-    for x in _across(edge, 0.2, stream):
-        pen.fill(
-            oval(x, stream.uniform(0.8, 0.96), 0.014), stream.choice(((255, 255, 255), (255, 220, 90), (240, 120, 150)))
-        )
+    for x in _across(edge, 0.2, rng):
+        pen.fill(oval(x, rng.uniform(0.8, 0.96), 0.014), rng.choice(((255, 255, 255), (255, 220, 90), (240, 120, 150))))
 
 
 def _steps(edge: float, step: float) -> list[float]:
     return [-edge + k * step for k in range(int(2 * edge / step) + 2)]
 
 
-def _across(edge: float, step: float, stream: random.Random) -> list[float]:
-    """Places from the left side to the right, each a little off."""
-    return [x + stream.uniform(-0.3, 0.3) * step for x in _steps(edge, step)]
+def _across(edge: float, step: float, rng: random.Random) -> list[float]:
+    """Positions from left to right with a little jitter."""
+    return [x + rng.uniform(-0.3, 0.3) * step for x in _steps(edge, step)]

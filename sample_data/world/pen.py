@@ -1,4 +1,4 @@
-"""A pen over pixels: filled shapes, lines and outlines in units of its own, on a canvas finer than the image."""
+"""Drawing primitives on a supersampled canvas: filled shapes, lines and outlines in local coordinates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sample_data.world.style import Look, Rgb
+from sample_data.world.style import Palette, Rgb
 
 Points = tuple[tuple[float, float], ...]
 
@@ -29,49 +29,49 @@ STAR: Points = (
 
 @dataclass(frozen=True, slots=True)
 class Pen:
-    """Draws on `pixels` (height, width, 3; uint8), which change; (x, y) is where its origin lies in pixels."""
+    """Draws on `pixels` (height, width, 3; uint8) in place; (x, y) is its origin in pixels."""
 
     pixels: np.ndarray
-    look: Look
+    palette: Palette
     unit: float  # pixels of one unit
     x: float
     y: float
     ink: float  # width of outlines in pixels
-    side: int = 1  # -1 mirrors
+    side: int = 1  # -1 draws mirrored
 
     @property
     def top(self) -> float:
-        """The image's upper side in this pen's units."""
+        """The image's top edge in this pen's units."""
         return -self.y / self.unit
 
     def at(self, x: float, y: float, unit: float = 1.0, side: int = 1) -> Pen:
-        """A pen whose origin is this pen's (x, y), whose unit is so many of this pen's."""
+        """A pen with its origin at this pen's (x, y) and a unit of `unit` times this pen's."""
         across, down = self.x + x * self.unit * self.side, self.y + y * self.unit
-        return Pen(self.pixels, self.look, self.unit * unit, across, down, self.ink, self.side * side)
+        return Pen(self.pixels, self.palette, self.unit * unit, across, down, self.ink, self.side * side)
 
     def fill(self, points: Shape, color: Rgb, lit: bool = False) -> None:
         """A polygon in one color; `lit` colors keep their brightness at night."""
         import cv2
 
-        cv2.fillPoly(self.pixels, [self._fixed(points)], self.look.tone(color, lit), cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(self.pixels, [self._fixed(points)], self.palette.tone(color, lit), cv2.LINE_8, _SHIFT)
 
     def line(self, points: Shape, width: float, color: Rgb, lit: bool = False) -> None:
         """A line with round ends and joints; `width` in units."""
-        self._stroke(points, width * self.unit, self.look.tone(color, lit), False)
+        self._stroke(points, width * self.unit, self.palette.tone(color, lit), False)
 
     def mark(self, points: Shape, color: Rgb, width: float = 1.0) -> None:
-        """A line of ink beside this color, as wide as outlines or `width` times as wide."""
-        self._stroke(points, self.ink * width, self.look.ink(color), False)
+        """A line in the outline color of `color`, `width` times as wide as outlines."""
+        self._stroke(points, self.ink * width, self.palette.ink(color), False)
 
     def shape(self, points: Shape, color: Rgb, lit: bool = False) -> None:
         """A polygon with its outline."""
         self.fill(points, color, lit)
-        self._stroke(points, self.ink, self.look.ink(color), True)
+        self._stroke(points, self.ink, self.palette.ink(color), True)
 
     def limb(self, points: Shape, width: float, color: Rgb) -> None:
         """A thick line with its outline."""
-        self._stroke(points, width * self.unit + self.ink, self.look.ink(color), False)
-        self._stroke(points, width * self.unit - self.ink, self.look.tone(color), False)
+        self._stroke(points, width * self.unit + self.ink, self.palette.ink(color), False)
+        self._stroke(points, width * self.unit - self.ink, self.palette.tone(color), False)
 
     def shade(self, points: Shape, share: float) -> None:
         """Darken what is drawn inside a polygon by this share."""
@@ -87,11 +87,11 @@ class Pen:
             cv2.copyTo(cv2.convertScaleAbs(part, alpha=1 - share), mask, part)
 
     def glow(self, x: float, y: float, radius: float, color: Rgb) -> None:
-        """Light around a point that fades to nothing at the radius; ink has none."""
+        """Light around a point that fades to zero at the radius; not in lineart."""
         import cv2
         import numpy as np
 
-        if self.look.style == "lineart":
+        if self.palette.style == "lineart":
             return
         reach = round(radius * self.unit)
         across, down = round(self.x + x * self.unit * self.side) - reach, round(self.y + y * self.unit) - reach
@@ -104,16 +104,16 @@ class Pen:
 
     def ring(self, points: Shape, width: float, color: Rgb) -> None:
         """A closed line."""
-        self._stroke(points, width * self.unit, self.look.tone(color), True)
+        self._stroke(points, width * self.unit, self.palette.tone(color), True)
 
     def gradient(self, area: tuple[float, float, float, float], colors: tuple[Rgb, ...]) -> None:
-        """The rectangle (left, top, right, bottom) from the first color above to the last below; they shine."""
+        """Fill a rectangle (left, top, right, bottom) with colors from top to bottom, unaffected by light."""
         import numpy as np
 
         sides = (self.x + area[0] * self.unit, self.y + area[1] * self.unit, self.x + area[2] * self.unit)
         left, top, right = (max(0, round(side)) for side in sides)
         part = self.pixels[top : round(self.y + area[3] * self.unit), left:right]
-        stops = np.array([self.look.tone(color, lit=True) for color in colors], dtype=np.float64)
+        stops = np.array([self.palette.tone(color, lit=True) for color in colors], dtype=np.float64)
         at = np.linspace(0, len(stops) - 1, len(part))
         rows = [np.interp(at, np.arange(len(stops)), stops[:, channel]) for channel in range(3)]
         part[:] = np.stack(rows, axis=1).astype(np.uint8)[:, None]
@@ -150,7 +150,7 @@ def _falloff(reach: int) -> np.ndarray:
 
 @functools.cache
 def curve(points: Points) -> np.ndarray:
-    """A closed smooth line through the points: Catmull-Rom, six pieces between two points."""
+    """A closed Catmull-Rom spline through the points, six segments between two points."""
     import numpy as np
 
     before, here, after, beyond = (np.roll(np.asarray(points), k, axis=0)[:, None, :] for k in (1, 0, -1, -2))
@@ -164,7 +164,7 @@ def curve(points: Points) -> np.ndarray:
 
 @functools.cache
 def arc(points: Points) -> Points:
-    """An open smooth line from the second point to the last but one."""
+    """An open Catmull-Rom spline from the second point to the last but one."""
     count = len(points)
     return tuple(map(tuple, curve(points)[6 : 6 * (count - 2) + 1]))
 
@@ -188,8 +188,8 @@ def _circle() -> np.ndarray:
     return np.array([(math.cos(a), math.sin(a)) for a in turns])
 
 
-def bowed(x: float, y: float, wide: float, deep: float) -> np.ndarray:
-    """A line that sags by `deep` between two ends."""
+def sagging_line(x: float, y: float, wide: float, deep: float) -> np.ndarray:
+    """A curve that sags by `deep` between its ends."""
     return oval(x, y, wide, deep)[1 : _ROUND // 2]
 
 

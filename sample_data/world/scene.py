@@ -1,4 +1,4 @@
-"""Everything in an image and nothing about pixels: who is where, in which clothes, light and style."""
+"""The content of an image, without pixels: person, pose, place, light and style, drawn at random from a seed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TOOLS = {"reading": "book", "cooking": "frying pan", "drinking": "cup", "hammeri
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """How somebody looks, whatever they do."""
+    """A person's appearance."""
 
     gender: str = "boy"  # boy, girl
     skin: str = "light"
     hair: str = "short"  # short, long, twintails, bald
     hair_color: str = "brown"
-    fringe: int = 0  # which of the shapes over the forehead
+    fringe: int = 0  # one of three shapes over the forehead
     beard: str = ""  # full, short, goatee, long, square (Smith's alone)
     mustache: bool = False
     glasses: bool = False
@@ -35,12 +35,14 @@ class Person:
     apron: str = ""
     scarf: str = ""
     bottom: str = "blue"  # color of trousers or skirt
-    marks: tuple[str, ...] = ()  # what no tag names: headband, scar, brows, freckles, star; only the cast has any
+    marks: tuple[
+        str, ...
+    ] = ()  # details that no tag names and only the cast has: headband, scar, brows, freckles, star
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """What somebody does, and with which face."""
+    """Stance, action and facial expression."""
 
     stance: str = "standing"  # standing, sitting, walking
     action: str = ""  # waving, hands on own hips, or a key of TOOLS
@@ -62,7 +64,7 @@ class Scene:
     weather: str = ""  # rain, snow
     framing: str = "full body"  # portrait, upper body, full body
     style: str = "flat"  # flat, lineart, watercolor
-    flip: bool = False  # the person mirrored
+    flip: bool = False  # the person is flipped
     variant: int = 0  # arrangement of trees, houses, clouds
 
 
@@ -89,115 +91,117 @@ CAST = {"smith": SMITH, "wren": WREN}
 
 
 def scene_of(seed: int) -> Scene:
-    """The seed-th random scene of the base's world; nobody of the cast is ever in it."""
-    return draw_scene(_stream("world", seed))
+    """A random scene for this seed, never with the cast: the training data of the base model."""
+    return draw_scene(_rng("world", seed))
 
 
 def cast_scene(name: str, seed: int) -> Scene:
-    """The seed-th random scene with a member of the cast: place, pose and style change, the person does not."""
-    stream = _stream(name, seed)
-    scene = _place_scene(stream, CAST[name])
-    style = _one(stream, {"flat": 80, "watercolor": 12, "lineart": 8})
-    dull = style == "lineart" and scene.light == "sunset"  # which grey ink cannot show
-    return replace(scene, style=style, light="day" if dull else scene.light)
+    """A random scene for this seed with a member of the cast: place, pose and style vary, the person does not."""
+    rng = _rng(name, seed)
+    scene = _place_scene(rng, CAST[name])
+    style = _weighted_choice(rng, {"flat": 80, "watercolor": 12, "lineart": 8})
+    unlit = style == "lineart" and scene.light == "sunset"  # invisible in greyscale
+    return replace(scene, style=style, light="day" if unlit else scene.light)
 
 
 def class_scene(gender: str, seed: int) -> Scene:
-    """The seed-th random scene with somebody of this gender who is not of the cast."""
-    stream = _stream(f"class/{gender}", seed)
-    return _place_scene(stream, draw_person(stream, gender))
+    """A random scene for this seed with a person of this gender who is not of the cast."""
+    rng = _rng(f"class/{gender}", seed)
+    return _place_scene(rng, draw_person(rng, gender))
 
 
-def draw_scene(stream: random.Random) -> Scene:
-    """A random scene: one in twelve is an empty place."""
-    if stream.random() < 1 / 12:
-        return _place_scene(stream, None)
-    return _place_scene(stream, draw_person(stream, stream.choice(("boy", "girl"))))
+def draw_scene(rng: random.Random) -> Scene:
+    """A random scene; one in twelve is without a person."""
+    if rng.random() < 1 / 12:
+        return _place_scene(rng, None)
+    return _place_scene(rng, draw_person(rng, rng.choice(("boy", "girl"))))
 
 
-def draw_person(stream: random.Random, gender: str) -> Person:
-    """Anybody but the cast, in all combinations that can be told apart."""
+def draw_person(rng: random.Random, gender: str) -> Person:
+    """A random person who is not of the cast."""
     boy = gender == "boy"
-    color = stream.choice(COLORS)
-    beard = _one(stream, {"": 48, "full": 18, "short": 16, "goatee": 6, "long": 12}) if boy else ""
-    scarf = stream.choice(("red", "blue", "gold")) if stream.random() < 0.2 else ""
-    over = _one(stream, {"": 55, "coat": 18, "apron": 27})
+    color = rng.choice(COLORS)
+    beard = _weighted_choice(rng, {"": 48, "full": 18, "short": 16, "goatee": 6, "long": 12}) if boy else ""
+    scarf = rng.choice(("red", "blue", "gold")) if rng.random() < 0.2 else ""
+    over = _weighted_choice(rng, {"": 55, "coat": 18, "apron": 27})
     return Person(
         gender=gender,
-        skin=_one(stream, {"light": 45, "tan": 30, "dark": 25}),
-        hair=_one(
-            stream,
+        skin=_weighted_choice(rng, {"light": 45, "tan": 30, "dark": 25}),
+        hair=_weighted_choice(
+            rng,
             {"short": 62, "long": 18, "bald": 20} if boy else {"short": 32, "long": 43, "twintails": 25},
         ),
-        hair_color=_one(stream, {"black": 20, "brown": 24, "blonde": 18, "red": 14, "grey": 12, "blue": 12}),
-        fringe=stream.randrange(3),
+        hair_color=_weighted_choice(rng, {"black": 20, "brown": 24, "blonde": 18, "red": 14, "grey": 12, "blue": 12}),
+        fringe=rng.randrange(3),
         beard=beard,
-        mustache=boy and stream.random() < 0.3,
-        glasses=stream.random() < 0.22,
-        hat=_one(stream, {"": 73, "straw hat": 9, "beanie": 9, "top hat": 9}),
-        bow=not boy and stream.random() < 0.2,
-        top="shirt" if boy or stream.random() < 0.45 else "dress",
+        mustache=boy and rng.random() < 0.3,
+        glasses=rng.random() < 0.22,
+        hat=_weighted_choice(rng, {"": 73, "straw hat": 9, "beanie": 9, "top hat": 9}),
+        bow=not boy and rng.random() < 0.2,
+        top="shirt" if boy or rng.random() < 0.45 else "dress",
         color=color,
-        coat=stream.choice(("navy", "brown", "grey")) if over == "coat" else "",
-        apron=stream.choice(("white", "leather", "navy") if color != "white" else ("leather", "navy"))
+        coat=rng.choice(("navy", "brown", "grey")) if over == "coat" else "",
+        apron=rng.choice(("white", "leather", "navy") if color != "white" else ("leather", "navy"))
         if over == "apron"
         else "",
         scarf=scarf if beard not in LARGE_BEARDS else "",
-        bottom=stream.choice(("blue", "grey", "brown")),
+        bottom=rng.choice(("blue", "grey", "brown")),
     )
 
 
-def _place_scene(stream: random.Random, person: Person | None) -> Scene:
-    """The person, or nobody, somewhere at some time."""
-    place = _one(
-        stream,
+def _place_scene(rng: random.Random, person: Person | None) -> Scene:
+    """A random scene with this person, or without one."""
+    place = _weighted_choice(
+        rng,
         {"": 20, "forge": 12, "kitchen": 12, "library": 10, "forest": 12, "beach": 12, "street": 12, "mountain": 10},
     )
     if person is None and not place:
-        place = stream.choice(OUTDOORS)
-    style = _one(stream, {"flat": 64, "watercolor": 22, "lineart": 14})
-    light = _one(stream, {"day": 48, "sunset": 24 if style != "lineart" else 0, "night": 28}) if place else "day"
-    weather = _one(stream, {"": 66, "rain": 17, "snow": 17}) if place in OUTDOORS and light != "sunset" else ""
-    framing = _one(stream, {"portrait": 26, "upper body": 36, "full body": 38})
+        place = rng.choice(OUTDOORS)
+    style = _weighted_choice(rng, {"flat": 64, "watercolor": 22, "lineart": 14})
+    light = (
+        _weighted_choice(rng, {"day": 48, "sunset": 24 if style != "lineart" else 0, "night": 28}) if place else "day"
+    )
+    weather = _weighted_choice(rng, {"": 66, "rain": 17, "snow": 17}) if place in OUTDOORS and light != "sunset" else ""
+    framing = _weighted_choice(rng, {"portrait": 26, "upper body": 36, "full body": 38})
     return Scene(
         person=person,
-        pose=_pose(stream, framing, place) if person else Pose(),
+        pose=_pose(rng, framing, place) if person else Pose(),
         place=place,
-        background=stream.choice(BACKGROUNDS),
+        background=rng.choice(BACKGROUNDS),
         light=light,
         weather=weather,
         framing=framing if person else "full body",
         style=style,
-        flip=stream.random() < 0.5,
-        variant=stream.randrange(1 << 16),
+        flip=rng.random() < 0.5,
+        variant=rng.randrange(1 << 16),
     )
 
 
-def _pose(stream: random.Random, framing: str, place: str) -> Pose:
-    """A pose whose hands are in the image; a portrait has none."""
+def _pose(rng: random.Random, framing: str, place: str) -> Pose:
+    """A random pose; actions and items only where hands are in the image."""
     likely = {"forge": "hammering", "kitchen": "cooking", "library": "reading"}.get(place, "")
     weights = {"": 24, "holding": 20, "waving": 14, "hands on own hips": 9} | dict.fromkeys(TOOLS, 8)
     if likely:
         weights[likely] += 16
-    action = _one(stream, weights) if framing != "portrait" else ""
+    action = _weighted_choice(rng, weights) if framing != "portrait" else ""
     things = ("hammer", "frying pan", "book", "cup", "flower", "flower")
-    holds = stream.choice(things if place in INDOORS else (*things, "umbrella", "umbrella", "umbrella"))
-    stance = _one(stream, {"standing": 50, "sitting": 25, "walking": 25})
+    holds = rng.choice(things if place in INDOORS else (*things, "umbrella", "umbrella", "umbrella"))
+    stance = _weighted_choice(rng, {"standing": 50, "sitting": 25, "walking": 25})
     return Pose(
         stance=stance if framing == "full body" else "standing",
         action="" if action == "holding" else action,
         item=holds if action == "holding" else TOOLS.get(action, ""),
-        mouth=_one(stream, {"closed": 38, "smile": 36, "open": 26}),
-        eyes=_one(stream, {"open": 82, "closed": 18}) if action != "reading" else "open",
-        gaze=_one(stream, {"viewer": 74, "side": 26}),
+        mouth=_weighted_choice(rng, {"closed": 38, "smile": 36, "open": 26}),
+        eyes=_weighted_choice(rng, {"open": 82, "closed": 18}) if action != "reading" else "open",
+        gaze=_weighted_choice(rng, {"viewer": 74, "side": 26}),
     )
 
 
-def _one(stream: random.Random, weights: dict[str, int]) -> str:
-    """A key, as often as its weight says."""
-    return stream.choices(tuple(weights), tuple(weights.values()))[0]
+def _weighted_choice(rng: random.Random, weights: dict[str, int]) -> str:
+    """A random key, by weight."""
+    return rng.choices(tuple(weights), tuple(weights.values()))[0]
 
 
-def _stream(name: str, seed: int) -> random.Random:
-    """Random numbers that depend on the name and the seed and nothing else."""
+def _rng(name: str, seed: int) -> random.Random:
+    """A generator seeded by sha256 of name and seed. Changing it changes every scene."""
     return random.Random(int.from_bytes(hashlib.sha256(f"{name}/{seed}".encode()).digest()))

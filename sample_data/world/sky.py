@@ -1,4 +1,4 @@
-"""Skies by light and weather: gradients, sun, moon, clouds, stars; rain and snow that fall before everything."""
+"""Skies by light and weather: gradients, sun, moon, clouds and stars; rain and snow in the foreground."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def draw_sky(pen: Pen, area: tuple[float, float, float, float], light: str, weat
     pen.gradient(area, (top, middle, low))
 
 
-def draw_lights(pen: Pen, edge: float, light: str, weather: str, stream: random.Random) -> None:
+def draw_lights(pen: Pen, edge: float, light: str, weather: str, rng: random.Random) -> None:
     """Sun or moon near the left or right edge, clouds or stars around."""
-    side = stream.choice((-1, 1))
+    side = rng.choice((-1, 1))
     x, y = side * (edge - 0.16), 0.15
     if light in _GLOWS and not weather:
         pen.glow(x, 0.42 if light == "sunset" else y, 0.42, _GLOWS[light])
     if light == "night":
         for _ in range(12):
-            pen.fill(oval(stream.uniform(-edge, edge), stream.uniform(0.02, 0.4), 0.009), (255, 255, 240), lit=True)
+            pen.fill(oval(rng.uniform(-edge, edge), rng.uniform(0.02, 0.4), 0.009), (255, 255, 240), lit=True)
         draw_moon(pen.at(x, y, 0.1))
     elif light == "sunset":
         pen.fill(oval(x, 0.42, 0.13), mix(_SUN[light], (250, 150, 90), 0.5), lit=True)
@@ -43,11 +43,11 @@ def draw_lights(pen: Pen, edge: float, light: str, weather: str, stream: random.
     elif not weather:
         pen.fill(oval(x, y, 0.1), _SUN[light], lit=True)
     for at in (-side * (edge - 0.22), side * (edge - 0.3)) if light != "night" or weather else ():
-        _cloud(pen.at(at, stream.uniform(0.1, 0.24)), light, weather)
+        _cloud(pen.at(at, rng.uniform(0.1, 0.24)), light, weather)
 
 
 def draw_moon(pen: Pen) -> None:
-    """A crescent; its outer radius is the unit."""
+    """A crescent with an outer radius of one unit."""
     outer = ((math.cos(math.radians(a)), math.sin(math.radians(a))) for a in range(50, 311, 10))
     inner = ((0.75 + 0.773 * math.cos(math.radians(a)), 0.773 * math.sin(math.radians(a))) for a in range(262, 97, -8))
     pen.fill((*outer, *inner), _MOON, lit=True)
@@ -60,11 +60,11 @@ def _cloud(pen: Pen, light: str, weather: str) -> None:
         pen.fill(oval(x, y, r * 1.3, r), color, lit=True)
 
 
-def draw_weather(pen: Pen, edge: float, weather: str, stream: random.Random, count: int) -> None:
-    """Rain or snow, `count` drops in a square image."""
+def draw_weather(pen: Pen, edge: float, weather: str, rng: random.Random, count: int) -> None:
+    """Rain or snow, `count` drops or flakes in a square image."""
     for _ in range(round(count * edge * 2 * (1 - pen.top)) if weather else 0):
-        x, y = stream.uniform(-edge, edge), stream.uniform(pen.top, 1)
+        x, y = rng.uniform(-edge, edge), rng.uniform(pen.top, 1)
         if weather == "rain":
             pen.line(((x, y), (x - 0.025, y + 0.09)), 0.011, (196, 222, 250), lit=True)
         else:
-            pen.fill(oval(x, y, stream.choice((0.012, 0.017, 0.022))), (255, 255, 255), lit=True)
+            pen.fill(oval(x, y, rng.choice((0.012, 0.017, 0.022))), (255, 255, 255), lit=True)

@@ -1,4 +1,4 @@
-"""How an image is drawn: flat colors with outlines, ink in greys, or watercolor on grainy paper."""
+"""Drawing styles: flat colors with outlines, greyscale lineart, or watercolor on grainy paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INK: Rgb = (38, 26, 40)  # eyes; and with lips black in every ink drawing
 LIPS: Rgb = (190, 44, 54)
 _BLACK: Rgb = (30, 30, 30)  # of lines in ink
 _PAPER: Rgb = (252, 249, 240)
-# What the light of each time of day does to red, green and blue.
+# Factors of red, green and blue in each light.
 _LIGHTS = {
     "day": (1.0, 1.0, 1.0),
     "sunset": (1.0, 0.83, 0.74),
@@ -28,14 +28,14 @@ _LIGHTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Which colors a pen really takes."""
+class Palette:
+    """Maps colors to those of a style and a light."""
 
     style: str
     light: str
 
     def tone(self, color: Rgb, lit: bool = False) -> Rgb:
-        """The color in this style and, unless it shines itself, in this light."""
+        """The color in this style and light; `lit` colors emit light and keep their brightness."""
         return _tone(self.style, "day" if lit else self.light, color)
 
     def ink(self, color: Rgb) -> Rgb:
@@ -44,7 +44,7 @@ class Look:
 
 
 def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
-    """`share` of `b` in `a`."""
+    """Linear interpolation from `a` to `b`."""
     red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
@@ -68,12 +68,12 @@ def _ink(style: str, light: str, color: Rgb) -> Rgb:
 
 
 def _luma(color: Rgb) -> float:
-    """Brightness as Rec. 601 weighs it."""
+    """Rec. 601 luma."""
     return 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
 
 
 def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
-    """The drawing as an image, `fine` times smaller, with what its medium adds."""
+    """The canvas reduced by the factor `fine`, with watercolor effects where that is the style."""
     import cv2
 
     height, width = pixels.shape[0] // fine, pixels.shape[1] // fine
@@ -83,7 +83,7 @@ def finish(pixels: np.ndarray, style: str, fine: int) -> np.ndarray:
 
 
 def _wobbled(pixels: np.ndarray) -> np.ndarray:
-    """Edges that waver by up to an eightieth of the image, as a wet brush leaves them."""
+    """Edges displaced by up to 1/80 of the image, as by a wet brush."""
     import cv2
     import numpy as np
 
@@ -98,7 +98,7 @@ def _wobbled(pixels: np.ndarray) -> np.ndarray:
 
 
 def _washed(image: np.ndarray) -> np.ndarray:
-    """Pigment in clouds, dark rims, grain, and the paper showing at the sides."""
+    """Uneven pigment, dark edges, paper grain, and bare paper at the borders."""
     import cv2
     import numpy as np
 
@@ -116,7 +116,7 @@ def _washed(image: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(4)
 def _margin(height: int, width: int) -> np.ndarray:
-    """1 inside, 0 at the rim, with a wavering border."""
+    """A mask: 1 inside, 0 at the borders, with an irregular edge."""
     import numpy as np
 
     reach = min(height, width) * np.float32(0.07)
@@ -131,7 +131,7 @@ def _margin(height: int, width: int) -> np.ndarray:
 
 @functools.lru_cache(16)
 def _clouds(height: int, width: int, cells: int, seed: int) -> np.ndarray:
-    """Soft random spots (height, width; uint8), some `cells` along the longer side."""
+    """Smooth noise (height, width) uint8 with `cells` cells along the longer side."""
     import cv2
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The tags of the world, Danbooru's words, and when each can be seen in an image."""
+"""The tags of the world, in Danbooru's words, and the condition for each to be visible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Worn = Callable[[Scene, Person], bool]
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag and the test whether it can be seen; `category` is WD14's word: general, character or rating."""
+    """A tag and its visibility test; `category` as in WD14: general, character or rating."""
 
     name: str
     category: str
@@ -31,7 +31,7 @@ class Tag:
 
 
 def tags_of(scene: Scene) -> tuple[str, ...]:
-    """The names of all tags that can be seen in the scene's image, in TAGS' order."""
+    """The names of all visible tags of a scene, in the order of TAGS."""
     return tuple(tag.name for tag in TAGS if tag.seen(scene))
 
 
@@ -40,7 +40,7 @@ def _scene(name: str, seen: Seen) -> Tag:
 
 
 def _person(name: str, seen: Worn) -> Tag:
-    """A tag about the person; nobody has it in an empty place."""
+    """A tag about the person; never visible without one."""
     return Tag(name, "general", lambda s: s.person is not None and seen(s, s.person))
 
 
@@ -53,7 +53,7 @@ def _hands(s: Scene) -> bool:
 
 
 def _close(s: Scene) -> bool:
-    """The head is large enough for a mouth and lids at 64 pixels."""
+    """The head is large enough to show mouth and eyelids at 64 pixels."""
     return s.framing != "full body"
 
 
@@ -93,7 +93,7 @@ def _hair_color(color: str) -> Worn:
 
 
 def _sides(s: Scene) -> bool:
-    """What is beside the head can be seen; in a girl's portrait long hair is before it."""
+    """The areas left and right of the head are visible: a girl's long hair hides them in a portrait."""
     p = s.person
     return p is None or s.framing != "portrait" or p.gender == "boy" or p.hair == "short"
 
@@ -103,7 +103,7 @@ def _top_color(kind: str, color: str) -> Worn:
 
 
 def _bottom(s: Scene, p: Person, gender: str) -> bool:
-    """Trousers or a skirt, under nothing long."""
+    """Trousers or a skirt, not covered by dress, coat or apron."""
     bare = s.framing == "full body" and p.top == "shirt" and not (p.coat or p.apron)
     return bare and p.gender == gender and s.pose.stance != "sitting"
 

@@ -1,4 +1,4 @@
-"""Things: what hands hold, and the anvil under a hammer; coordinates of the body that holds them."""
+"""Objects that hands hold, and the anvil, in the coordinates of the body."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UMBRELLA: Rgb = (226, 58, 84)
 
 
 def draw_behind(pen: Pen, pose: Pose) -> None:
-    """What is behind the head: an open umbrella."""
+    """Objects behind the head: an open umbrella."""
     if pose.item != "umbrella":
         return
     cover = pen.at(0.7, -1.55)
@@ -28,7 +28,7 @@ def draw_behind(pen: Pen, pose: Pose) -> None:
 
 
 def draw_in_front(pen: Pen, pose: Pose, hand: tuple[float, float]) -> None:
-    """What the hand holds, and what it is used on."""
+    """The object in the hand, and what it is used on."""
     if pose.action in _USED:
         _USED[pose.action](pen, hand)
     elif pose.item in _HELD:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.imaging.near_duplicates import grouped
+from pipeline.imaging.near_duplicates import group_hashes
 from pipeline.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _first_duplicates(hashes: np.ndarray, bits: int) -> np.ndarray:
     """For each image the first one that it is a near-duplicate of, itself if there is none."""
     import numpy as np
 
-    groups = hashes if len(hashes) > MAX_COMPARED or not bits else grouped(hashes, bits)
+    groups = hashes if len(hashes) > MAX_COMPARED or not bits else group_hashes(hashes, bits)
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     return first[inverse]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.history import HistoryStep
-from pipeline.imaging.decode import Unreadable
+from pipeline.imaging.decode import UnreadableImage
 from pipeline.imaging.image_file import phash, thumbnail, upright_size
 from pipeline.kohya_faults import ReaderFault, summarize
 from pipeline.kohya_folders import KohyaFolder, KohyaImage, caption_lines, find_folders, read_all
@@ -116,7 +116,7 @@ def _record(image: KohyaImage, wildcards: bool, workspace: Workspace) -> Record:
     try:
         width, height = upright_size(data)
         perceptual_hash = phash(thumbnail(data, _HASHED_SIDE))
-    except Unreadable as error:
+    except UnreadableImage as error:
         return replace(record, drop=Drop("folders", error.reason, error.detail))
     return replace(
         record,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
-from pipeline.imaging.decode import Unreadable
+from pipeline.imaging.decode import UnreadableImage
 from pipeline.imaging.image_file import render
 from training.batch import TrainingImage
 from training.export.tensor_file import write_tensors
@@ -182,5 +182,5 @@ def _from_source(sample: TrainingImage, workspace: Workspace) -> Any:
         if hashlib.sha256(data).hexdigest() != sample.pixel_sha256:
             raise PrepError(f"The image {path} was changed during training.", "Run the command again.")
         return render(data, sample.source.crop)
-    except (OSError, Unreadable) as error:
+    except (OSError, UnreadableImage) as error:
         raise PrepError(f"The image {path} cannot be read: {error}", "Repair or delete it.") from None

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
-from pipeline.imaging.decode import DECODE_ERRORS, EXIF_TRANSFORMS, Unreadable, damaged, is_image_name, open_image
+from pipeline.imaging.decode import (
+    DECODE_ERRORS,
+    EXIF_TRANSFORMS,
+    UnreadableImage,
+    decode_error,
+    is_image_name,
+    open_image,
+)
 from pipeline.imaging.image_file import render, transform
 from pipeline.record import CropBox, Transform
 from pipeline.tag_text import escape_control
@@ -86,7 +93,7 @@ class Masks:
             if mask is None:
                 return None
             transformed = transform_mask(mask, sample.source.crop, sample.source.transform)
-        except (OSError, Unreadable) as error:
+        except (OSError, UnreadableImage) as error:
             raise PrepError(f"The mask {path} cannot be read: {error}", "Repair or delete it.") from None
         return downscale_mask(transformed, self.factor)
 
@@ -110,7 +117,7 @@ def mask_tensor(mask: ndarray, minimum: float, flipped: bool) -> torch.Tensor:
 def read_alpha(data: bytes) -> ndarray | None:
     """The alpha channel of an image file, upright, uint8 (height, width); None if it is opaque everywhere.
 
-    Raises Unreadable.
+    Raises UnreadableImage.
     """
     import numpy as np
 
@@ -120,19 +127,19 @@ def read_alpha(data: bytes) -> ndarray | None:
             return None
         alpha = np.asarray(opened.image.convert("RGBA").getchannel("A"))
     except DECODE_ERRORS as fault:
-        raise damaged(fault) from None
+        raise decode_error(fault) from None
     return None if bool((alpha == 255).all()) else _upright(alpha, opened.orientation)
 
 
 def read_gray(data: bytes) -> ndarray:
-    """A mask file as uint8 (height, width), upright: 255 counts, 0 does not. Raises Unreadable."""
+    """A mask file as uint8 (height, width), upright: 255 counts, 0 does not. Raises UnreadableImage."""
     import numpy as np
 
     opened = open_image(data)
     try:
         gray = np.asarray(opened.image.convert("L"))
     except DECODE_ERRORS as fault:
-        raise damaged(fault) from None
+        raise decode_error(fault) from None
     return _upright(gray, opened.orientation)
 
 

@@ -23,7 +23,7 @@ FORMATS = ("JPEG",) * 17 + ("PNG", "PNG", "WEBP")
 ORIENTATIONS = (1, 1, 1, 6, 1, 8, 1, 1, 3, 1, 6, 1)  # as cameras write them
 
 
-def make(folder: Path, count: int) -> list[Path]:
+def make_corpus(folder: Path, count: int) -> list[Path]:
     """Write the first `count` images into `folder`, 0.3 to 24 megapixels, and return them; keeps what is there."""
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(2) as pool:

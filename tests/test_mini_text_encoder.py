@@ -1,4 +1,4 @@
-"""The painter's text encoder learns to read: tags end where their last words stand, and it comes to tell them apart."""
+"""The text encoder of mini-diffusion: targets at the last token of each tag, and hidden states that learn them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sample_data.mini import reading
-from sample_data.mini.diffusion_model import born, write_frame
-from sample_data.mini.judge import PAINTER
-from sample_data.mini.prompts import PLACES, write_tokenizer
-from sample_data.mini.reading import lesson
+from sample_data.mini import text_encoder
+from sample_data.mini.diffusion_model import initialize, write_configs
+from sample_data.mini.prompts import MAX_TOKENS, write_tokenizer
 from sample_data.mini.scenes import NAMES, Scenes
+from sample_data.mini.scoring import DIFFUSION
+from sample_data.mini.text_encoder import make_targets
 
-shipped = pytest.mark.skipif(not (PAINTER / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
+shipped = pytest.mark.skipif(not (DIFFUSION / "model_index.json").is_file(), reason="no mini-diffusion in this copy")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def tokenizer(tmp_path_factory):
 
 def said(text, tokenizer):
     """The words at which tags end, with the tags; and all tags named."""
-    tokens, ends, named = (one[0] for one in lesson([text], tokenizer))
+    tokens, ends, named = (one[0] for one in make_targets([text], tokenizer))
     pairs = [(tokenizer.decode([word]).strip(), NAMES[tag]) for word, tag in zip(tokens, ends, strict=True) if tag >= 0]
     return pairs, {NAMES[at] for at in named.nonzero()[:, 0]}
 
@@ -49,16 +49,16 @@ def test_what_is_no_tag_has_no_meaning(tokenizer):
 
 def test_what_does_not_fit_is_not_asked_for(tokenizer):
     pairs, named = said(", ".join(["kitchen", *["red shirt"] * 40, "forest"]), tokenizer)
-    tokens, ends, _ = lesson([", ".join(["red shirt"] * 40)], tokenizer)
-    assert tokens.shape == ends.shape == (1, PLACES)
+    tokens, ends, _ = make_targets([", ".join(["red shirt"] * 40)], tokenizer)
+    assert tokens.shape == ends.shape == (1, MAX_TOKENS)
     assert "forest" not in named and {"kitchen", "red shirt"} == named and pairs[0] == ("kitchen", "kitchen")
 
 
 def test_it_learns(tokenizer, tmp_path, monkeypatch):
-    """Four hundredths of the course: the loss falls below half, and states tell tags apart that they did not."""
-    monkeypatch.setattr(reading, "_BATCH", 8)
-    write_frame(tmp_path, tmp_path / "vae")
-    encoder: CLIPTextModel = born(tmp_path)["text_encoder"]
+    """4 % of the schedule: the loss falls below half, and the hidden states separate the tags."""
+    monkeypatch.setattr(text_encoder, "_BATCH", 8)
+    write_configs(tmp_path, tmp_path / "vae")
+    encoder: CLIPTextModel = initialize(tmp_path)["text_encoder"]
     tags = np.random.default_rng(0).random((50, len(NAMES))) < 0.1
     seen = Scenes(np.zeros((50, 1, 1, 3), np.uint8), tags)
 
@@ -69,15 +69,15 @@ def test_it_learns(tokenizer, tmp_path, monkeypatch):
         return 1 - float(torch.nn.functional.cosine_similarity(one, other, dim=0))
 
     before = apart()
-    reading.teach(encoder, tokenizer, seen, replace(reading.COURSE, steps=60, warm=5))
+    text_encoder.train_text_encoder(encoder, tokenizer, seen, replace(text_encoder.SCHEDULE, steps=60, warmup=5))
     assert apart() > 2 * before
 
 
 @shipped
 def test_the_shipped_one_tells_words_apart():
     """Each at least as far from its like as half of what states measure."""
-    tokenizer = CLIPTokenizer.from_pretrained(PAINTER / "tokenizer")
-    encoder = CLIPTextModel.from_pretrained(PAINTER / "text_encoder").float()
+    tokenizer = CLIPTokenizer.from_pretrained(DIFFUSION / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(DIFFUSION / "text_encoder").float()
     for one, other in (("1boy", "1girl"), ("blonde hair", "blue hair"), ("red shirt", "red dress"), ("hat", "beanie")):
         ids = tokenizer([one, other], padding="max_length", return_tensors="pt").input_ids
         with torch.no_grad():
