@@ -1,7 +1,7 @@
-"""Runs the arms of benchmarks/world.py side by side, a thread for each, and keeps what they came to.
+"""Run training variants in parallel processes, and keep their results in a file.
 
-Arms take turns, seed by seed, so that a run that is broken off has compared what it can. What was found is written at
-once; the next run with the same file goes on from there.
+Jobs are ordered by seed, so that an interrupted run has compared all variants with some seeds. Each result is written
+at once; the next run with the same file continues from there.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 import click
 
 from benchmarks import experiments, overfitting
-from benchmarks.training_variants import EXPERIMENTS, TrainingVariant
 from benchmarks.experiments import ExperimentResult
-from benchmarks.sample_scores import SampleScores
 from benchmarks.overfitting import VARIANT, CheckpointScores
+from benchmarks.sample_scores import SampleScores
+from benchmarks.training_variants import EXPERIMENTS, TrainingVariant
 from pipeline.workspace import write_atomic
 
 RunCheckpoints = list[CheckpointScores]
@@ -32,7 +32,7 @@ RunCheckpoints = list[CheckpointScores]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An arm with a seed; that of overfitting is judged at every checkpoint."""
+    """A variant with a seed; overfitting's is scored at every checkpoint."""
 
     variant: TrainingVariant
     seed: int
@@ -43,60 +43,59 @@ class Job:
 
 
 def list_jobs(names: list[str], seeds: int) -> list[Job]:
-    """What is to be run for these experiments, each arm once a seed even if several experiments have it."""
-    arms = [arm for name in names for arm in ([VARIANT] if name == VARIANT.name else EXPERIMENTS[name])]
-    return list({(arm.name, seed): Job(arm, seed) for seed in range(seeds) for arm in arms}.values())
+    """The jobs of these experiments; a variant of several experiments is run once per seed."""
+    variants = [variant for name in names for variant in ([VARIANT] if name == VARIANT.name else EXPERIMENTS[name])]
+    return list({(variant.name, seed): Job(variant, seed) for seed in range(seeds) for variant in variants}.values())
 
 
 class ResultsFile:
-    """What all turns so far came to, in memory and, with a file, in it."""
+    """The results of all jobs so far, in memory and in a file if there is one."""
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
         self.known: dict[tuple[str, int], tuple[Job, ExperimentResult | RunCheckpoints]] = {}
         for row in json.loads(file.read_text("utf-8")) if file and file.is_file() else []:
-            turn = Job(TrainingVariant(**row["arm"]), row["seed"])
-            self.known[turn.variant.name, turn.seed] = turn, _read(row)
+            job = Job(TrainingVariant(**row["variant"]), row["seed"])
+            self.known[job.variant.name, job.seed] = job, _read(row)
 
-    def has(self, turn: Job) -> bool:
-        """Whether this was run before, as the arm now is."""
-        return self.known.get((turn.variant.name, turn.seed), (None,))[0] == turn
+    def has(self, job: Job) -> bool:
+        """Whether this job was run before, with the variant as it is now."""
+        return self.known.get((job.variant.name, job.seed), (None,))[0] == job
 
-    def add(self, turn: Job, came: ExperimentResult | RunCheckpoints) -> None:
-        self.known[turn.variant.name, turn.seed] = turn, came
+    def add(self, job: Job, result: ExperimentResult | RunCheckpoints) -> None:
+        self.known[job.variant.name, job.seed] = job, result
         if self.file:
-            rows = [{"arm": turn.variant, "seed": turn.seed, "came": came} for turn, came in self.known.values()]
+            rows = [{"variant": job.variant, "seed": job.seed, "result": result} for job, result in self.known.values()]
             write_atomic(self.file, json.dumps(rows, indent=1, default=dataclasses.asdict).encode())
 
-    def of(self, arm: str, seeds: int) -> list[Any]:
-        return [self.known[arm, seed][1] for seed in range(seeds)]
+    def of(self, variant: str, seeds: int) -> list[Any]:
+        return [self.known[variant, seed][1] for seed in range(seeds)]
 
 
-def run_all(wanted: list[Job], jobs: int, keep: Path | None, found: ResultsFile) -> None:
-    """Run all that was not run before."""
-    left = [turn for turn in wanted if not found.has(turn)]
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come, before they load torch
+def run_all(job_list: list[Job], jobs: int, keep: Path | None, results: ResultsFile) -> None:
+    """Run all jobs that have no result yet."""
+    pending = [job for job in job_list if not results.has(job)]
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the worker processes, before they import torch
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_run_job, turn, keep): turn for turn in left}
+        running = {pool.submit(_run_job, job, keep): job for job in pending}
         for done in as_completed(running):
-            turn, came = running[done], done.result()
-            found.add(turn, came)
-            said = (
-                came.scores if isinstance(came, ExperimentResult) else f"{overfitting.regret(came):.1%} from the best"
-            )
-            click.echo(f"{len(found.known):>4}  {turn.variant.name}, seed {turn.seed}: {said}", err=True)
+            job, result = running[done], done.result()
+            results.add(job, result)
+            is_experiment = isinstance(result, ExperimentResult)
+            summary = result.scores if is_experiment else f"{overfitting.regret(result):.1%} below the best"
+            click.echo(f"{len(results.known):>4}  {job.variant.name}, seed {job.seed}: {summary}", err=True)
 
 
-def _run_job(turn: Job, keep: Path | None) -> ExperimentResult | RunCheckpoints:
-    with _job_folder(keep, turn.folder) as home:
-        if turn.variant.name == VARIANT.name:
-            return overfitting.run_overfitting(turn.seed, home)
-        return experiments.run_variant(turn.variant, turn.seed, home)
+def _run_job(job: Job, keep: Path | None) -> ExperimentResult | RunCheckpoints:
+    with _job_folder(keep, job.folder) as home:
+        if job.variant.name == VARIANT.name:
+            return overfitting.run_overfitting(job.seed, home)
+        return experiments.run_variant(job.variant, job.seed, home)
 
 
 @contextlib.contextmanager
 def _job_folder(keep: Path | None, name: str) -> Iterator[Path]:
-    """An empty folder for one run, gone afterwards unless it is to be kept."""
+    """An empty folder for one job, deleted afterwards unless it is to be kept."""
     if keep:
         yield keep / name
     else:
@@ -105,12 +104,11 @@ def _job_folder(keep: Path | None, name: str) -> Iterator[Path]:
 
 
 def _read(row: dict[str, Any]) -> ExperimentResult | RunCheckpoints:
-    came = row["came"]
-    if isinstance(came, list):
+    result = row["result"]
+    if isinstance(result, list):
         return [
-            CheckpointScores(**(one | {"shown": SampleScores(**one["shown"]), "halves": tuple(one["halves"])}))
-            for one in came
+            CheckpointScores(**(one | {"scores": SampleScores(**one["scores"]), "halves": tuple(one["halves"])}))
+            for one in result
         ]
-    return ExperimentResult(
-        **(came | {"base": came["base"] and SampleScores(**came["base"]), "trained": SampleScores(**came["trained"])})
-    )
+    base_scores = result["base_scores"] and SampleScores(**result["base_scores"])
+    return ExperimentResult(**(result | {"base_scores": base_scores, "scores": SampleScores(**result["scores"])}))

@@ -1,10 +1,11 @@
-"""What prep's choices do to a subject, in a world whose truth is known: python benchmarks/world.py NAME ...
+"""Experiments on training choices in the generated world: python benchmarks/world.py NAME ...
 
-Every experiment trains the same subject in several ways ("arms"), by prep's own commands, from images to samples;
-the mini-tagger judges the samples. An arm is run with several seeds, which choose images, noise and samples.
+Each experiment trains the same subject in several variants with prep's own commands, from images to samples, and
+scores the samples with mini-tagger. A variant is run with several seeds, which choose images, noise and samples.
 
-The columns: how many samples of the trigger alone show the subject ("bound"), how much of what was prompted beside the
-trigger is seen ("follow"), and how many samples of its class alone show the subject all the same ("drift").
+Columns: subject fidelity (share of samples of the trigger alone that show the subject), prompt adherence (share of
+the places and actions prompted with the trigger that are visible), class leakage (share of samples of the class
+alone that show the subject).
 """
 
 from __future__ import annotations
@@ -19,111 +20,106 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training_variants import TrainingVariant, short_train_options
 from benchmarks.sample_scores import (
     PLACES,
     SamplePrompt,
     SampleScores,
+    detect_tags,
+    prompts,
     score_samples,
     subject_tags,
-    prompts,
-    detect_tags,
 )
+from benchmarks.training_variants import TrainingVariant, short_train_options
 from sample_data.mini.scoring import DIFFUSION, TAGGER
 from sample_data.world.render import render_scene
 from sample_data.world.scene import cast_scene, class_scene
 
 SUBJECT, CLASS = "smith", "1boy"
-SIDE = 64  # pixels of a crop
-SOURCE_SIDE = 128  # pixels of a rendered source
-PER_KIND = 32  # samples of every kind of prompt
-SAMPLING_STEPS = 12  # steps of a sample
-SAMPLE_BATCH_SIZE = 16  # samples painted together
-QUICK = short_train_options(learning_rate=2e-3, steps=100)  # how an adapter learns that only paints more images
-CANDIDATES_PER_IMAGE = 4  # times as many images as are wanted are painted
+SIDE = 64  # size of a crop in pixels
+SOURCE_SIDE = 128  # size of a source image in pixels
+PER_KIND = 32  # prompts for each score
+SAMPLING_STEPS = 12  # sampling steps
+SAMPLE_BATCH_SIZE = 16  # images sampled together
+QUICK = short_train_options(learning_rate=2e-3, steps=100)  # training of an adapter that only generates more images
+CANDIDATES_PER_IMAGE = 4  # images generated for each one that is kept
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentResult:
-    """What an arm came to with one seed."""
+    """The result of one variant with one seed."""
 
     variant: str
     seed: int
-    base_scores: SampleScores | None  # where it painted, too
+    base_scores: SampleScores | None  # None where the base model was not sampled
     scores: SampleScores
-    seconds: float  # of prep train, its samples included
-    size: int  # bytes of the file
+    seconds: float  # of prep train, sampling included
+    size: int  # of the exported file in bytes
 
 
-def run_variant(arm: TrainingVariant, seed: int, home: Path) -> ExperimentResult:
-    """Everything from images to the verdict, in new workspaces below `home`."""
-    draw_images(arm, seed, home / "images")
-    if arm.generated_images:
-        add_generated_images(arm, seed, home)
-    asked = prompts(SUBJECT, CLASS, PER_KIND)
-    seconds = train(arm, seed, home, asked)
-    shown = read_samples(home / "workspace" / "runs" / "run")
-    looks = subject_tags(SUBJECT)
-    base, trained = (
-        score_samples(asked, detect_tags(shown[at]), looks) if at in shown else None for at in (0, max(shown))
-    )
-    assert trained is not None
+def run_variant(variant: TrainingVariant, seed: int, home: Path) -> ExperimentResult:
+    """Run one variant, from images to scores, in new workspaces below `home`."""
+    draw_images(variant, seed, home / "images")
+    if variant.generated_images:
+        add_generated_images(variant, seed, home)
+    sample_prompts = prompts(SUBJECT, CLASS, PER_KIND)
+    seconds = train(variant, seed, home, sample_prompts)
+    by_step = read_samples(home / "workspace" / "runs" / "run")
+    subject = subject_tags(SUBJECT)
+    base, trained = by_step.get(0), by_step[max(by_step)]
+    base_scores = score_samples(sample_prompts, detect_tags(base), subject) if base else None
+    scores = score_samples(sample_prompts, detect_tags(trained), subject)
     files = [path for path in (home / "workspace" / "runs" / "run").rglob("run*.safetensors") if path.is_file()]
-    return ExperimentResult(
-        arm.name, seed, base, trained, seconds, max((path.stat().st_size for path in files), default=0)
-    )
+    size = max((path.stat().st_size for path in files), default=0)
+    return ExperimentResult(variant.name, seed, base_scores, scores, seconds, size)
 
 
-def draw_images(arm: TrainingVariant, seed: int, folder: Path) -> None:
-    """Images of the subject and of its class, others with every seed."""
-    for number in range(arm.num_images):
+def draw_images(variant: TrainingVariant, seed: int, folder: Path) -> None:
+    """Render images of the subject and of its class, different ones for each seed."""
+    for number in range(variant.num_images):
         _save(folder / SUBJECT, number, cast_scene(SUBJECT, 1_000 * (seed + 1) + number))
-    for number in range(arm.num_class_images):
+    for number in range(variant.num_class_images):
         _save(folder / "class", number, class_scene("boy", 1_000 * (seed + 1) + number))
 
 
-def add_generated_images(arm: TrainingVariant, seed: int, home: Path) -> None:
-    """Paint images of the subject with an adapter that a few hundred quick steps teach; put the good ones to it.
-
-    Good are those that show the subject.
-    """
-    quick = dataclasses.replace(arm, tables=arm.tables | QUICK, class_images=0)
-    asked = [
-        SamplePrompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "bound")
-        for n in range(CANDIDATES_PER_IMAGE * arm.generated_images)
+def add_generated_images(variant: TrainingVariant, seed: int, home: Path) -> None:
+    """Generate images of the subject with a quickly trained adapter, and add those that show the subject."""
+    quick_variant = dataclasses.replace(variant, tables=variant.tables | QUICK, class_images=0)
+    sample_prompts = [
+        SamplePrompt(f"{SUBJECT}, {PLACES[n % len(PLACES)]}", "subject")
+        for n in range(CANDIDATES_PER_IMAGE * variant.generated_images)
     ]
     draft = home / "draft"
     shutil.copytree(home / "images", draft / "images")
-    train(quick, seed, draft, asked)
-    shown, looks = read_samples(draft / "workspace" / "runs" / "run"), subject_tags(SUBJECT)
-    images = shown[max(shown)]
-    good = [image for image, seen in zip(images, detect_tags(images), strict=True) if looks.is_shown(seen)]
-    for number, image in enumerate(good[: arm.generated_images]):
-        shutil.copy(image, home / "images" / SUBJECT / f"painted-{number:03d}.png")
+    train(quick_variant, seed, draft, sample_prompts)
+    by_step, subject = read_samples(draft / "workspace" / "runs" / "run"), subject_tags(SUBJECT)
+    images = by_step[max(by_step)]
+    accepted = [image for image, seen in zip(images, detect_tags(images), strict=True) if subject.is_shown(seen)]
+    for number, image in enumerate(accepted[: variant.generated_images]):
+        shutil.copy(image, home / "images" / SUBJECT / f"generated-{number:03d}.png")
 
 
-def train(arm: TrainingVariant, seed: int, home: Path, asked: list[SamplePrompt]) -> float:
-    """The whole line on the images below `home`; returns the seconds of prep train, samples included."""
+def train(variant: TrainingVariant, seed: int, home: Path, sample_prompts: list[SamplePrompt]) -> float:
+    """Run the whole pipeline on the images below `home`; returns the seconds of prep train, sampling included."""
     workspace = home / "workspace"
     (home / "prompts.txt").write_text(
         "\n".join(
             f"{p.text} --w {SIDE} --h {SIDE} --l 4 --s {SAMPLING_STEPS} --d {1_000 * seed + n}"
-            for n, p in enumerate(asked)
+            for n, p in enumerate(sample_prompts)
         ),
         "utf-8",
     )
-    _init_workspace(arm, seed, home / "images", workspace)
-    for stage in ("crop", *(["augment"] if "augment" in arm.tables else []), "tag"):
+    _init_workspace(variant, seed, home / "images", workspace)
+    for stage in ("crop", *(["augment"] if "augment" in variant.tables else []), "tag"):
         prep(workspace, stage)
-    if arm.captions in ("merged", "kind kept"):
+    if variant.captions in ("merged", "class tag kept"):
         rows = [line.split("\t") for line in prep(workspace, "merge", "--suggest").splitlines() if "\t" in line]
-        doubtful = [tag for _, tag, action, *_ in rows if action == "review"]  # whoever knows the subject says yes
-        if arm.captions == "kind kept":
-            doubtful.remove(CLASS)
-        prep(workspace, "merge", "--accept", *(word for tag in doubtful for word in ("--absorb", tag)))
+        undecided = [tag for _, tag, action, *_ in rows if action == "review"]  # a user would accept them
+        if variant.captions == "class tag kept":
+            undecided.remove(CLASS)
+        prep(workspace, "merge", "--accept", *(word for tag in undecided for word in ("--absorb", tag)))
         prep(workspace, "merge")
     else:
-        prep(workspace, "merge", *(["--template", "{trigger}"] if arm.captions == "none" else []))
+        prep(workspace, "merge", *(["--template", "{trigger}"] if variant.captions == "none" else []))
     prep(workspace, "build")
     start = time.perf_counter()
     prep(workspace, "train", "--skip-checks", "--quiet", "--sample-prompts", home / "prompts.txt")
@@ -131,16 +127,16 @@ def train(arm: TrainingVariant, seed: int, home: Path, asked: list[SamplePrompt]
 
 
 def prep(workspace: Path, *words: object) -> str:
-    """A command of prep's, in this process; what it prints."""
+    """Run a command of prep in this process; returns its output."""
     from pipeline.cli.main import cli
 
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         cli(["-C", str(workspace), *map(str, words)], standalone_mode=False)
-    return said.getvalue()
+    return output.getvalue()
 
 
-def _init_workspace(arm: TrainingVariant, seed: int, sources: Path, workspace: Path) -> None:
+def _init_workspace(variant: TrainingVariant, seed: int, sources: Path, workspace: Path) -> None:
     from pipeline.commands.init import InitOptions, init
     from pipeline.registry import tables as stages
 
@@ -149,9 +145,9 @@ def _init_workspace(arm: TrainingVariant, seed: int, sources: Path, workspace: P
         "tag.wd14": {"model": str(TAGGER)},
         "train": {"base": str(DIFFUSION), "seed": seed, "sample_batch_size": SAMPLE_BATCH_SIZE},
     }
-    for name, more in arm.tables.items():
+    for name, more in variant.tables.items():
         tables[name] = tables.get(name, {}) | more
-    regularization = ((CLASS, str(sources / "class")),) if arm.num_class_images else ()
+    regularization = ((CLASS, str(sources / "class")),) if variant.num_class_images else ()
     subjects = ((SUBJECT, CLASS, str(sources / SUBJECT)),)
     init(workspace, InitOptions(subjects, regularization, tables), stages(("wd14",)))
 
@@ -162,29 +158,29 @@ def _save(folder: Path, number: int, scene: Any) -> None:
 
 
 def read_samples(run: Path) -> dict[int, list[Path]]:
-    """The samples of a run by step, 0 being the base's, each in the order of the prompts."""
+    """The samples of a run by step (0: the base model), in the order of the prompts."""
     import pyarrow.parquet as pq
 
-    shown: dict[int, list[Path]] = {}
+    by_step: dict[int, list[Path]] = {}
     for row in sorted(pq.ParquetFile(run / "samples.parquet").read().to_pylist(), key=lambda row: row["number"]):
-        shown.setdefault(row["step"], []).append(run / row["file"])
-    return shown
+        by_step.setdefault(row["step"], []).append(run / row["file"])
+    return by_step
 
 
 def table(outcomes: list[ExperimentResult]) -> str:
-    """Medians with their ranges over seeds, an arm a line, the base first."""
-    names = [f.name for f in dataclasses.fields(SampleScores)]
-    lines = [f"{'':<22}" + "".join(f"{name:>18}" for name in names) + f"{'seconds':>10}{'kB':>8}"]
+    """A table of medians and ranges over seeds, one line per variant, the base model first."""
+    names = [field.name for field in dataclasses.fields(SampleScores)]
+    lines = [f"{'':<26}" + "".join(f"{name.replace('_', ' '):>18}" for name in names) + f"{'seconds':>10}{'kB':>8}"]
     rows: dict[str, list[tuple[SampleScores, float, int]]] = {
-        "the base": [(o.base_scores, 0, 0) for o in outcomes if o.base_scores]
+        "base model": [(o.base_scores, 0, 0) for o in outcomes if o.base_scores]
     }
     for one in outcomes:
         rows.setdefault(one.variant, []).append((one.scores, one.seconds, one.size))
-    for arm, found in rows.items():
+    for variant, found in rows.items():
         cells = [_spread([getattr(verdict, name) for verdict, _, _ in found]) for name in names]
         seconds, size = (statistics.median(row[at] for row in found) for at in (1, 2))
         tail = f"{seconds:>10.0f}{size / 1000:>8.0f}" if size else ""
-        lines.append(f"{arm:<22}" + "".join(f"{cell:>18}" for cell in cells) + tail)
+        lines.append(f"{variant:<26}" + "".join(f"{cell:>18}" for cell in cells) + tail)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""200 mixed photographs, made the same on every machine from the real ones in the scikit and matplotlib wheels."""
+"""200 mixed photographs, buffer deterministically from real ones in the scikit-image and matplotlib wheels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORIENTATIONS = (1, 1, 1, 6, 1, 8, 1, 1, 3, 1, 6, 1)  # as cameras write them
 
 
 def make_corpus(folder: Path, count: int) -> list[Path]:
-    """Write the first `count` images into `folder`, 0.3 to 24 megapixels, and return them; keeps what is there."""
+    """Write the first `count` images into `folder`, 0.3 to 24 megapixels, and return them; existing files are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda k: _one(folder, k), range(count)))
@@ -43,20 +43,20 @@ def _one(folder: Path, k: int) -> Path:
     aspect = ASPECTS[k * 3 % len(ASPECTS)]
     size = int((pixels * aspect) ** 0.5), int((pixels / aspect) ** 0.5)
     if k % 2:
-        size = size[0] // 16 * 16, size[1] // 16 * 16  # half have a camera's round sizes, half odd ones
+        size = size[0] // 16 * 16, size[1] // 16 * 16  # half have sizes divisible by 16, as cameras do
     exif = Image.Exif()
     exif[0x0112] = ORIENTATIONS[k % len(ORIENTATIONS)] if kind == "JPEG" else 1
     image = Image.fromarray(_photograph(photographs()[k % len(photographs())], size, draws))
-    made = io.BytesIO()
-    image.save(made, kind, quality=90, exif=exif)
-    path.with_suffix(".part").write_bytes(made.getvalue())
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=90, exif=exif)
+    path.with_suffix(".part").write_bytes(buffer.getvalue())
     return path.with_suffix(".part").rename(path)
 
 
 def _photograph(small, size, draws):
-    """A small photograph made large: its own large forms, its own fine detail on top, and a sensor's noise.
+    """A small photograph enlarged: its shapes upscaled, its fine detail tiled on top, and sensor noise.
 
-    Enlarging alone would leave no detail to lose, tiling alone no large forms.
+    Enlarging alone would have no detail to lose, tiling alone no large shapes.
     """
     import numpy as np
     from PIL import Image, ImageFilter
@@ -75,7 +75,7 @@ def _photograph(small, size, draws):
 
 @lru_cache(1)
 def photographs():
-    """The real photographs, as RGB, from the wheels that carry them."""
+    """The real photographs, as RGB, from their wheels."""
     from importlib.util import find_spec
 
     from PIL import Image

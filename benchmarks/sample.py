@@ -1,7 +1,7 @@
-"""What painting several images at once is worth: python benchmarks/sample.py [--base MODEL] [--size 512].
+"""Speed of batched sampling: python benchmarks/sample.py [--base MODEL] [--size 512].
 
-The same images are painted one, four and sixteen at a time, in turns; a line says what an image takes, as medians of
-the rounds with their range, and how far any value of any image is from what it is when painted alone.
+The same images are generated in batches of one, four and sixteen, interleaved over several rounds. Printed are the
+seconds per image (median and range over rounds), and the largest difference of any pixel value from batch size 1.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ PROMPTS = ("1boy, forest, beard", "1girl, beach, smile", "1boy, forge, apron", "
 
 
 @click.command(help=__doc__)
-@click.option("--base", default=str(DIFFUSION), help="Base model: a pulled model's id, a folder or a file.")
-@click.option("--size", default=64, help="Side of the images, in pixels.")
-@click.option("--steps", default=12, help="Steps of the sampler.")
-@click.option("--images", default=16, help="Images of a round.")
-@click.option("--rounds", default=5, help="Rounds; in each all ways take their turn.")
-@click.option("--batch-size", multiple=True, default=(1, 4, 16), help="So many at a time; may be given several times.")
-@click.option("--threads", default=1, help="Of the processor; small networks are fastest in one.")
-def main(base: str, size: int, steps: int, images: int, rounds: int, at_once: tuple[int, ...], threads: int) -> None:
+@click.option("--base", default=str(DIFFUSION), help="Base model: hub id, folder or file.")
+@click.option("--size", default=64, help="Image size in pixels.  [default: 64]")
+@click.option("--steps", default=12, help="Sampling steps.  [default: 12]")
+@click.option("--images", default=16, help="Images per round.  [default: 16]")
+@click.option("--rounds", default=5, help="Rounds; each runs every batch size once.  [default: 5]")
+@click.option(
+    "--batch-size",
+    multiple=True,
+    default=(1, 4, 16),
+    help="Batch size; may be given several times.  [default: 1, 4, 16]",
+)
+@click.option("--threads", default=1, help="CPU threads; small networks are fastest with one.  [default: 1]")
+def main(base: str, size: int, steps: int, images: int, rounds: int, batch_size: tuple[int, ...], threads: int) -> None:
     import numpy as np
     import torch
 
@@ -41,37 +46,37 @@ def main(base: str, size: int, steps: int, images: int, rounds: int, at_once: tu
 
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        space = Workspace(Path(folder))
-        checkpoint = open_base_model(find_base(base, space), space.cache)
+        workspace = Workspace(Path(folder))
+        checkpoint = open_base_model(find_base(base, workspace), workspace.cache)
         family = detect_family(checkpoint)
-        painter = load_generator(family, checkpoint)
-        wanted = [
+        generator = load_generator(family, checkpoint)
+        requests = [
             SampleRequest(
                 PROMPTS[seed % len(PROMPTS)], width=size, height=size, steps=steps, guidance_scale=4.0, seed=seed
             )
             for seed in range(images)
         ]
 
-        def paint(count: int) -> np.ndarray:
-            groups = batched(wanted, count)
-            return np.stack([np.asarray(image) for group in groups for image in painter.generate(group)]).astype(int)
+        def generate(count: int) -> np.ndarray:
+            groups = batched(requests, count)
+            return np.stack([np.asarray(image) for group in groups for image in generator.generate(group)]).astype(int)
 
-        alone = paint(1)
-        off = {count: int(np.abs(paint(count) - alone).max()) for count in at_once}
-        took: dict[int, list[float]] = {count: [] for count in at_once}
+        reference = generate(1)
+        difference = {count: int(np.abs(generate(count) - reference).max()) for count in batch_size}
+        seconds_by_size: dict[int, list[float]] = {count: [] for count in batch_size}
         for _ in range(rounds):
-            for count in at_once:
-                begin = time.perf_counter()
-                paint(count)
-                took[count].append((time.perf_counter() - begin) / images)
+            for count in batch_size:
+                start = time.perf_counter()
+                generate(count)
+                seconds_by_size[count].append((time.perf_counter() - start) / images)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"processor, {threads} thread(s)"
     click.echo(f"{Path(base).name}, {size} x {size}, {steps} steps, {where}")
-    first = statistics.median(took[at_once[0]])
-    for count, seconds in took.items():
-        middle = statistics.median(seconds)
+    first = statistics.median(seconds_by_size[batch_size[0]])
+    for count, seconds in seconds_by_size.items():
+        median = statistics.median(seconds)
         click.echo(
-            f"{count:>4} at once {middle:8.3f} s an image ({min(seconds):.3f}-{max(seconds):.3f}), "
-            f"{first / middle:4.1f} times as fast, values off by at most {off[count]}"
+            f"{count:>4} per batch {median:8.3f} s per image ({min(seconds):.3f}-{max(seconds):.3f}), "
+            f"{first / median:4.1f} times as fast, largest difference {difference[count]}"
         )
 
 

@@ -1,9 +1,9 @@
-"""What the number of images costs: a repeated run with nothing changed, and the peak memory of a first one.
+"""Cost per image: time of a repeated run with nothing changed, and peak memory of a first run.
 
     python benchmarks/scale.py [--images 10000] [--rounds 5]
 
-Images are small, so that what is measured is the bookkeeping and not the pixels. Every round is a
-process of its own; 'beyond start-up' is its time less that of `prep --version`.
+Images are small, so that the bookkeeping is measured and not the pixels. Every round is a new process;
+"beyond start-up" is its time minus that of `prep --version`.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def main() -> None:
         }.items():
             pairs = [(timed(*command), timed("--version")) for _ in range(options.rounds)]
             beyond = sorted(run - start for run, start in pairs)
-            middle = statistics.median(beyond)
-            print(f"{what:<12} {middle:6.2f} s beyond start-up ({beyond[0]:.2f} to {beyond[-1]:.2f})")
+            median = statistics.median(beyond)
+            print(f"{what:<12} {median:6.2f} s beyond start-up ({beyond[0]:.2f} to {beyond[-1]:.2f})")
 
 
 def make(folder: Path, count: int) -> None:
@@ -63,17 +63,17 @@ def make(folder: Path, count: int) -> None:
 
     random = np.random.default_rng(0)
     for number in range(count):
-        place = folder / f"{number // 1000:03d}"
-        place.mkdir(parents=True, exist_ok=True)
+        subfolder = folder / f"{number // 1000:03d}"
+        subfolder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 255, (8, 10, 3), np.uint8)).resize((80, 64)).save(
-            place / f"{number:06d}.jpg"
+            subfolder / f"{number:06d}.jpg"
         )
 
 
 def timed(*arguments: object) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run([*PREP, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":
