@@ -1,13 +1,13 @@
-"""How fast prep trains on a GPU, beside diffusers' own step: python benchmarks/train_gpu.py [--json FILE] [--tiny].
+"""Training speed on a GPU compared with diffusers' own step: python benchmarks/train_gpu.py [--json FILE] [--tiny].
 
-The models have their full size and random weights: Stable Diffusion 1.x at 512 and XL at 1024 pixels, LoRA of
-rank 16 on attention, AdamW, bfloat16 where there is a GPU. Contenders, all on inputs of the same sizes:
+Models of full size with random weights: Stable Diffusion 1.x at 512 and XL at 1024 pixels, LoRA of rank 16 on
+attention, AdamW, bfloat16 on a GPU. Contenders, on inputs of the same sizes:
   shipped  the step of diffusers' train_text_to_image_lora scripts: the VAE and the text encoders run in every
-           step, adapters in float32 under autocast, the loss is read after every step;
-  matched  the same with latents and texts computed once, as prep has them;
-  prep     prep's own step with all it does: batches made ahead, and the fastest way found by measuring.
-They take turns, round after round, after a warm-up that is not counted; a row holds the median of the rounds
-and the quartiles. Nothing is downloaded. --tiny runs narrow models at 64 pixels on any machine, to see that it runs.
+           step, adapters in float32 under autocast, the loss is get_text after every step;
+  matched  the same with cached latents and text embeddings, as prep has them;
+  prep     prep's own step: prefetched batches, and the fastest execution mode, chosen by measuring.
+Contenders are interleaved over several rounds, after a warm-up that is not counted; a row has the median and the
+quartiles of the rounds. Nothing is downloaded. --tiny runs narrow models at 64 pixels on any machine, as a test.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ SIDES = {"sd1": 512, "sdxl": 1024}
 ATTENTION = r".*attn[12]\.to_(?:q|k|v|out\.0)"
 CAPTION = "a photo of smith in front of a house, with a hat and a coat"
 RANK = 16
-# Goals of the architecture: images a second on one H200, and times as fast as the other two.
-TO_REACH = {("sd1", 1): 60.0, ("sdxl", 1): 12.0, ("sdxl", 4): 17.4}
-# What a machine with other versions of torch or diffusers may raise: the rest is measured all the same.
+# Goals: images per second on one H200, and speedup over the other two.
+RATE_GOALS = {("sd1", 1): 60.0, ("sdxl", 1): 12.0, ("sdxl", 4): 17.4}
+# Errors that other versions of torch or diffusers may raise; the other contenders are measured all the same.
 FAULTS = (RuntimeError, ImportError, AttributeError, TypeError, ValueError, KeyError, NotImplementedError, PrepError)
-RATIOS = {"shipped": {1: 3.0, 4: 1.8, 8: 1.8}, "matched": {1: 2.0, 4: 1.3, 8: 1.3}}
+SPEEDUP_GOALS = {"shipped": {1: 3.0, 4: 1.8, 8: 1.8}, "matched": {1: 2.0, 4: 1.3, 8: 1.3}}
 
 
 @dataclass(frozen=True)
 class BenchmarkSetting:
-    """What is trained, and on what."""
+    """A model, batch size, resolution and device to measure."""
 
     model: str  # sd1 or sdxl
     batch: int
@@ -80,7 +80,7 @@ class BenchmarkSetting:
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32
 
     def part(self, name: str, dtype: torch.dtype):
-        """A part with random weights, frozen."""
+        """A frozen part of the model with random weights."""
         with torch.device(self.device):
             return empty_part(self.folder, name).to(dtype).eval().requires_grad_(False)
 
@@ -91,7 +91,7 @@ class BenchmarkSetting:
 
 @dataclass
 class Contender:
-    """One that takes a step whenever it is called, and what it took of the device's memory."""
+    """A training step to measure, with its peak memory and its execution mode."""
 
     step: Callable[[], None]
     gib: float = 0.0
@@ -99,7 +99,7 @@ class Contender:
 
 
 def diffusers_step(setting: BenchmarkSetting, cached: bool) -> Contender:
-    """The training step of diffusers' scripts for text to image with LoRA, as far as the device sees it."""
+    """The training step of diffusers' train_text_to_image_lora scripts, without their logging."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
     from peft import LoraConfig
@@ -114,17 +114,17 @@ def diffusers_step(setting: BenchmarkSetting, cached: bool) -> Contender:
         weight.data = weight.data.float()
     optimizer = torch.optim.AdamW(weights, lr=1e-4)
     unet, optimizer = accelerator.prepare(unet, optimizer)
-    noising = DDPMScheduler.from_config(DDPMScheduler.load_config(setting.folder / "scheduler"))
-    see, read = inputs(setting, cached)
+    scheduler = DDPMScheduler.from_config(DDPMScheduler.load_config(setting.folder / "scheduler"))
+    get_latents, get_text = inputs(setting, cached)
 
     def step() -> None:
-        latents = see()
+        latents = get_latents()
         noise = torch.randn_like(latents)
-        times = torch.randint(0, 1000, (len(latents),), device=latents.device).long()
-        noisy = noising.add_noise(latents, noise, times)
-        text, added = read()
-        found = unet(noisy, times, text, added_cond_kwargs=added, return_dict=False)[0]
-        loss = torch.nn.functional.mse_loss(found.float(), noise.float())
+        timesteps = torch.randint(0, 1000, (len(latents),), device=latents.device).long()
+        noisy = scheduler.add_noise(latents, noise, timesteps)
+        text, added = get_text()
+        prediction = unet(noisy, timesteps, text, added_cond_kwargs=added, return_dict=False)[0]
+        loss = torch.nn.functional.mse_loss(prediction.float(), noise.float())
         accelerator.gather(loss.repeat(len(latents))).mean().item()
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(weights, 1.0)
@@ -136,7 +136,7 @@ def diffusers_step(setting: BenchmarkSetting, cached: bool) -> Contender:
 
 
 def inputs(setting: BenchmarkSetting, cached: bool):
-    """What a step of diffusers is given: latents, and text with what is told beside it, computed once or every time."""
+    """Functions for the latents and the text conditioning of a diffusers step, cached or computed on each call."""
     family = FAMILIES[setting.model]
     checkpoint = BaseModel(BaseFiles("random", setting.folder, "", ""), setting.folder)
     tokenizers = checkpoint.tokenizers()
@@ -148,28 +148,28 @@ def inputs(setting: BenchmarkSetting, cached: bool):
     sizes = sizes.to(setting.device, setting.dtype)
 
     @torch.no_grad()
-    def see():
-        found = vae.encode(pixels.to(vae.dtype)).latent_dist.sample() * vae.config.scaling_factor
-        return found.to(setting.dtype)
+    def get_latents():
+        prediction = vae.encode(pixels.to(vae.dtype)).latent_dist.sample() * vae.config.scaling_factor
+        return prediction.to(setting.dtype)
 
     @torch.no_grad()
-    def read():
-        said = family.encode_text(tokenizers, texts, [CAPTION] * setting.batch, text_settings(CaptionOptions()))
-        told = {"text_embeds": said["pooled"], "time_ids": sizes} if "pooled" in said else None
-        return said["text"].to(setting.dtype), told
+    def get_text():
+        encoded = family.encode_text(tokenizers, texts, [CAPTION] * setting.batch, text_settings(CaptionOptions()))
+        conditioning = {"text_embeds": encoded["pooled"], "time_ids": sizes} if "pooled" in encoded else None
+        return encoded["text"].to(setting.dtype), conditioning
 
     if not cached:
-        return see, read
-    latents, said = see(), read()
-    return (lambda: latents), (lambda: said)
+        return get_latents, get_text
+    latents, encoded = get_latents(), get_text()
+    return (lambda: latents), (lambda: encoded)
 
 
 def prep_step(setting: BenchmarkSetting) -> Contender:
-    """prep's step, with the batch after it made ahead."""
+    """prep's step, with prefetched batches."""
     job = make_job(setting)
-    learner = make_train_state(job.param_groups, job.config.optimizer, DistributedContext())
-    draws = ([SampleRef(sample, turn) for sample in job.samples] for turn in itertools.count())
-    steps = prefetch(draws, lambda drawn: make_batch(job, drawn), setting.device)
+    train_state = make_train_state(job.param_groups, job.config.optimizer, DistributedContext())
+    batches = ([SampleRef(sample, round_number) for sample in job.samples] for round_number in itertools.count())
+    steps = prefetch(batches, lambda refs: make_batch(job, refs), setting.device)
     runner = StepRunner(job, 1_000_000)
     contender = Contender(lambda: None)
     number = itertools.count()
@@ -178,7 +178,7 @@ def prep_step(setting: BenchmarkSetting) -> Contender:
         _, batch = next(steps)
         at = next(number)
         planned = PlannedStep(at + 1, 1_000_000, 1, False, [batch.samples])
-        train_step(job, learner, planned, [batch], runner)
+        train_step(job, train_state, planned, [batch], runner)
         contender.note = runner.mode.title
 
     contender.step = step
@@ -186,7 +186,7 @@ def prep_step(setting: BenchmarkSetting) -> Contender:
 
 
 def make_job(setting: BenchmarkSetting) -> TrainingJob:
-    """What prep's loop trains with: latents and texts as the caches would give them."""
+    """A job for prep's loop, with random latents and text embeddings in place of the caches."""
     family = FAMILIES[setting.model]
     checkpoint = BaseModel(BaseFiles("random", setting.folder, "", ""), setting.folder)
     gpu = setting.device.type == "cuda"
@@ -209,9 +209,9 @@ def make_job(setting: BenchmarkSetting) -> TrainingJob:
         for k in range(setting.batch)
     ]
     width = unet.config.cross_attention_dim
-    told = {"text": torch.randn(setting.batch, 77, width)}
+    conditioning = {"text": torch.randn(setting.batch, 77, width)}
     if setting.model == "sdxl":
-        told["pooled"] = torch.randn(setting.batch, unet.config.projection_class_embeddings_input_dim - 6 * 256)
+        conditioning["pooled"] = torch.randn(setting.batch, unet.config.projection_class_embeddings_input_dim - 6 * 256)
 
     return TrainingJob(
         config=config,
@@ -222,7 +222,7 @@ def make_job(setting: BenchmarkSetting) -> TrainingJob:
         latent=lambda draw: (latents[int(draw.image.pixel_sha256)][None], torch.full((1, *latents.shape[1:]), 0.1)),
         mask=lambda draw: None,
         prompt=lambda draw: draw.image.caption,
-        encode_prompts=lambda prompts: {name: to_device(value, setting.device) for name, value in told.items()},
+        encode_prompts=lambda prompts: {name: to_device(value, setting.device) for name, value in conditioning.items()},
         param_groups=[ParamGroup("unet", {f"unet.{name}": weight for name, weight in parameters(unet).items()}, 1e-4)],
         device=setting.device,
     )
@@ -241,7 +241,7 @@ def wait(device: torch.device) -> None:
 
 
 def build_contender(name: str, setting: BenchmarkSetting) -> Contender:
-    """A contender after its warm-up, with the memory that it took at its peak."""
+    """A contender after its warm-up, with its peak memory."""
     gpu = setting.device.type == "cuda"
     before = torch.cuda.memory_allocated() if gpu else 0
     if gpu:
@@ -255,20 +255,20 @@ def build_contender(name: str, setting: BenchmarkSetting) -> Contender:
 
 
 def seconds_a_step(contender: Contender, seconds: float, device: torch.device) -> float:
-    """The mean over as many steps as take about so long, two at least."""
+    """Mean over the steps that fit in `seconds`, at least two."""
     wait(device)
     began, steps = time.perf_counter(), 0
     while steps < 2 or time.perf_counter() - began < seconds:
         contender.step()
         steps += 1
         if steps % 8 == 0:
-            wait(device)  # else all would be launched long before they are done
+            wait(device)  # otherwise kernels queue up far ahead of the GPU
     wait(device)
     return (time.perf_counter() - began) / steps
 
 
 def check_syncs(contender: Contender, device: torch.device) -> str:
-    """Whether a step that logs nothing makes the processor wait for the GPU."""
+    """Synchronizations of a step without logging: "0", or the error of the first one."""
     if device.type != "cuda":
         return "not measured"
     try:
@@ -282,7 +282,7 @@ def check_syncs(contender: Contender, device: torch.device) -> str:
 
 
 def flops(setting: BenchmarkSetting) -> float:
-    """10^12 operations of a step's forward and backward pass for one image, multiplication and addition apart."""
+    """TFLOP of a forward and backward pass for one image, multiplications and additions counted separately."""
     one = make_job(replace(setting, batch=1))
     batch = make_batch(one, [SampleRef(one.samples[0], 0)])
     with FlopCounterMode(display=False) as counter:
@@ -292,7 +292,7 @@ def flops(setting: BenchmarkSetting) -> float:
 
 
 def attempt(what: str, work: Callable[[], T]) -> T | None:
-    """What the work makes; None, and said, when it does not run on this machine."""
+    """The result of `work`; None, with a printed reason, when it does not run on this machine."""
     try:
         return work()
     except FAULTS as error:
@@ -301,47 +301,48 @@ def attempt(what: str, work: Callable[[], T]) -> T | None:
 
 
 def compare(setting: BenchmarkSetting, rounds: int, seconds: float) -> list[dict]:
-    """A row for each contender that runs here."""
-    place = f"{setting.model} {setting.batch}"
-    work = attempt(f"{place}: counting operations", lambda: flops(setting)) or 0.0
+    """A row for each contender that runs on this machine."""
+    label = f"{setting.model} {setting.batch}"
+    work = attempt(f"{label}: counting FLOP", lambda: flops(setting)) or 0.0
     contenders: dict[str, Contender] = {}
-    for name in ("prep", *(name for name in CONTENDERS if name != "prep")):  # first the one that this is about
-        if made := attempt(f"{place}: {name}", lambda name=name: build_contender(name, setting)):
-            contenders[name] = made
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds):
-        for name in sorted(contenders, reverse=bool(turn % 2)):
-            took = attempt(
-                f"{place}: {name}", lambda name=name: seconds_a_step(contenders[name], seconds, setting.device)
+    # prep first, so that the others cannot use up its memory
+    for name in ("prep", *(name for name in CONTENDERS if name != "prep")):
+        if contender := attempt(f"{label}: {name}", lambda name=name: build_contender(name, setting)):
+            contenders[name] = contender
+    durations: dict[str, list[float]] = {name: [] for name in contenders}
+    for round_number in range(rounds):
+        for name in sorted(contenders, reverse=bool(round_number % 2)):
+            elapsed = attempt(
+                f"{label}: {name}", lambda name=name: seconds_a_step(contenders[name], seconds, setting.device)
             )
-            if took:
-                times[name].append(took)
-    whole = {name: contenders[name] for name in CONTENDERS if len(times.get(name, ())) > 1}
-    return rows_of(setting, work, whole, times)
+            if elapsed:
+                durations[name].append(elapsed)
+    measured = {name: contenders[name] for name in CONTENDERS if len(durations.get(name, ())) > 1}
+    return rows_of(setting, work, measured, durations)
 
 
 def rows_of(
-    setting: BenchmarkSetting, work: float, contenders: dict[str, Contender], times: dict[str, list[float]]
+    setting: BenchmarkSetting, work: float, contenders: dict[str, Contender], durations: dict[str, list[float]]
 ) -> list[dict]:
-    """A row for each contender that was measured twice at least; `work` as `flops` counts it."""
+    """A row for each contender with at least two measurements; `work` is the result of `flops`."""
     rows = []
     for name, contender in contenders.items():
-        low, middle, high = statistics.quantiles(times[name], n=4, method="inclusive")
+        low, middle, high = statistics.quantiles(durations[name], n=4, method="inclusive")
         rate = setting.batch / middle
         rows.append(
             {
                 "model": setting.model,
                 "batch_size": setting.batch,
-                "who": name,
-                "images_a_second": rate,
+                "contender": name,
+                "images_per_second": rate,
                 "quartiles": [setting.batch / high, setting.batch / low],
                 "tflops": rate * work,
                 "gib": contender.gib,
-                "syncs": attempt("counting waits", partial(check_syncs, contender, setting.device))
+                "syncs": attempt("counting syncs", partial(check_syncs, contender, setting.device))
                 if name == "prep"
                 else "",
-                "way": contender.note,
-                "times_as_fast": statistics.median(times[name]) / statistics.median(times["prep"])
+                "mode": contender.note,
+                "speedup": statistics.median(durations[name]) / statistics.median(durations["prep"])
                 if "prep" in contenders
                 else None,
             }
@@ -350,56 +351,60 @@ def rows_of(
 
 
 def format_row(row: dict, goals: bool) -> str:
-    """A row of the table, with what is to be reached."""
+    """A row of the table, with its goal."""
     low, high = row["quartiles"]
     text = (
-        f"{row['model']:<5} {row['batch']:>5}  {row['who']:<8}{row['images_a_second']:>8.2f}  "
+        f"{row['model']:<5} {row['batch_size']:>5}  {row['contender']:<8}{row['images_per_second']:>8.2f}  "
         f"{f'({low:.2f} to {high:.2f})':<20}{row['tflops']:>7.1f}{row['gib']:>7.2f}"
     )
-    if row["who"] != "prep" and row["times_as_fast"] is None:
+    if row["contender"] != "prep" and row["speedup"] is None:
         return text
-    if row["who"] != "prep":
-        goal = goals and RATIOS[row["who"]].get(row["batch"])
-        return f"{text}   prep is {row['times_as_fast']:.2f} times as fast" + (f"; to reach: {goal}" if goal else "")
-    goal = goals and TO_REACH.get((row["model"], row["batch"]))
-    return f"{text}   {row['way']}; waits: {row['syncs']}" + (f"; to reach: {goal:g}" if goal else "")
+    if row["contender"] != "prep":
+        goal = goals and SPEEDUP_GOALS[row["contender"]].get(row["batch_size"])
+        return f"{text}   prep is {row['speedup']:.2f}x as fast" + (f"; goal: {goal}" if goal else "")
+    goal = goals and RATE_GOALS.get((row["model"], row["batch_size"]))
+    return f"{text}   {row['mode']}; syncs: {row['syncs']}" + (f"; goal: {goal:g}" if goal else "")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="sd1,sdxl")
-    parser.add_argument("--batches", default="1,4,8")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each turn")
-    parser.add_argument("--minutes", type=float, default=7.0, help="after which no further batch is begun")
-    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
+    parser.add_argument("--models", default="sd1,sdxl", help="comma-separated  [default: sd1,sdxl]")
+    parser.add_argument("--batch-sizes", default="1,4,8", help="comma-separated  [default: 1,4,8]")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements per contender  [default: 5]")
+    parser.add_argument("--seconds", type=float, default=1.5, help="per measurement  [default: 1.5]")
+    parser.add_argument("--minutes", type=float, default=7.0, help="start no further batch size after  [default: 7]")
+    parser.add_argument(
+        "--compile", choices=("auto", "on", "off"), default="auto", help="torch.compile  [default: auto]"
+    )
     parser.add_argument("--tiny", action="store_true", help="narrow models at 64 pixels")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    given = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    options = parser.parse_args()
     quiet()
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu" and not given.tiny:
-        parser.error("there is no GPU that torch can use; --tiny runs narrow models on the processor")
+    if device.type == "cpu" and not options.tiny:
+        parser.error("torch finds no GPU; --tiny runs narrow models on the CPU")
     began, rows = time.monotonic(), []
-    card = torch.cuda.get_device_name() if device.type == "cuda" else "processor"
-    print(f"{card}, torch {torch.__version__}{', narrow models: no figure means anything' if given.tiny else ''}")
-    print(f"{'model':<5} batch  {'who':<8}  images a second (quartiles)  TFLOP/s  GiB")
+    card = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"{card}, torch {torch.__version__}{', narrow models: a test, not a measurement' if options.tiny else ''}")
+    print(f"{'model':<5} batch  {'contender':<8}  images/s (quartiles)  TFLOP/s  GiB")
     with tempfile.TemporaryDirectory() as home:
-        for kind, batch in itertools.product(given.models.split(","), map(int, given.batches.split(","))):
-            if time.monotonic() - began > 60 * given.minutes:
-                print(f"{kind} {batch}: left out, the time is up")
+        for model, batch in itertools.product(options.models.split(","), map(int, options.batch_sizes.split(","))):
+            if time.monotonic() - began > 60 * options.minutes:
+                print(f"{model} {batch}: skipped, out of time")
                 continue
-            folder = Path(home) / kind
-            write_config_folder(folder, NARROW[kind] if given.tiny else FAMILIES[kind].single_file.architecture)
-            setting = BenchmarkSetting(kind, batch, 64 if given.tiny else SIDES[kind], device, folder, given.compile)
-            for row in compare(setting, given.rounds, given.seconds):
+            folder = Path(home) / model
+            write_config_folder(folder, NARROW[model] if options.tiny else FAMILIES[model].single_file.architecture)
+            setting = BenchmarkSetting(
+                model, batch, 64 if options.tiny else SIDES[model], device, folder, options.compile
+            )
+            for row in compare(setting, options.rounds, options.seconds):
                 rows.append(row)
-                print(format_row(row, not given.tiny), flush=True)
-            if given.json:
-                figures = {"device": card, "torch": torch.__version__, "tiny": given.tiny, "rows": rows}
-                given.json.write_text(json.dumps(figures, indent=2))
+                print(format_row(row, not options.tiny), flush=True)
+            if options.json:
+                figures = {"device": card, "torch": torch.__version__, "tiny": options.tiny, "rows": rows}
+                options.json.write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
