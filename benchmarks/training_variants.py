@@ -31,7 +31,7 @@ def train_options(**options: Any) -> Tables:
 
 
 def short_train_options(**options: Any) -> Tables:
-    """A recipe table for a shortened prep train: 800 images in batches of four, no samples of the base model."""
+    """A recipe table for a shortened prep train: 800 samples in batches of four, no images of the base model."""
     return train_options(**({"batch_size": BATCH, "steps": STEPS, "sample_base": False} | options))
 
 
