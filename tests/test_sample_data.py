@@ -78,7 +78,7 @@ def test_the_folder_holds_what_make_makes_and_the_readme_lists(made):
     assert shipped() | {"world.png"} == files == listed | {"world.png"}
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     for folder, what in (("man", "men"), ("girl", "girls")):
-        assert f"## {folder}/ - {sum(path.startswith(folder + '/') for path in DRAWN)} drawn {what} " in readme
+        assert f"## {folder}/ - {sum(path.startswith(folder + '/') for path in DRAWN)} rendered {what} " in readme
 
 
 def test_making_twice_gives_the_same_bytes():
