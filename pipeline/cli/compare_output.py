@@ -23,7 +23,7 @@ def print_comparisons(comparisons: Iterable[Comparison], threshold: str) -> None
     for comparison in comparisons:
         console.print(*renderables(comparison, console.width), sep="\n")
     marks = "   ".join(f"{mark} {meaning}" for mark, meaning in MARKS.values() if mark)
-    console.print(f"[dim]{marks}   grey: below {threshold}[/dim]")
+    console.print(f"[dim]{marks}   gray: below {threshold}[/dim]")
 
 
 def renderables(comparison: Comparison, width: int) -> Iterator[RenderableType]:

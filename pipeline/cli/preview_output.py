@@ -61,7 +61,7 @@ def _details(record: Record, composer: Composer) -> Text:
     text = Text().append_text(image_summary(record, FilterView.of(record)))
     text.append(f"\n{escape_control(record.source)}  {record.id}\n", style="dim")
     if crop := record.crop:
-        details = f"cropped by {crop.focus}, {crop.cropped_fraction:.0%} cropped, upscaled {crop.upscale:.2f}x\n"
+        details = f"crop focus {crop.focus}, {crop.cropped_fraction:.0%} cropped, upscaled {crop.upscale:.2f}x\n"
         text.append(details, style="dim")
     if record.caption:
         composed = composer.compose(record)
