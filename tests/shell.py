@@ -69,18 +69,18 @@ def files(folder: Path) -> dict[str, bytes]:
 def assert_same_files(found: dict[str, bytes], wanted: dict[str, bytes]) -> None:
     """Fail unless both hold the same files, byte for byte; of those that differ, say where, and what they decode to."""
     assert found.keys() == wanted.keys()
-    told = [_difference(name, found[name], data) for name, data in wanted.items() if found[name] != data]
-    assert not told, "\n".join(told)
+    differences = [_difference(name, found[name], data) for name, data in wanted.items() if found[name] != data]
+    assert not differences, "\n".join(differences)
 
 
 def _difference(name: str, one: bytes, other: bytes) -> str:
     at = next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    told = f"{name}: {len(one)} and {len(other)} bytes, others from byte {at} on"
+    text = f"{name}: {len(one)} and {len(other)} bytes, others from byte {at} on"
     if not name.endswith(".png"):
-        return told
+        return text
     decoded = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in (one, other)]
     alike = decoded[0].shape == decoded[1].shape and (decoded[0] == decoded[1]).all()
-    return f"{told}; {'the same' if alike else 'other'} pixels"
+    return f"{text}; {'the same' if alike else 'other'} pixels"
 
 
 def commands(group=cli, prefix=()):

@@ -72,7 +72,7 @@ def test_one_bad_image_never_stops_the_others(home, tmp_path):
     assert all(json.loads(line)["found"] == 10 for line in rest)
 
 
-def test_what_is_no_image_is_told(home, tmp_path):
+def test_other_files_are_counted(home, tmp_path):
     raw = tmp_path / "raw"
     for name in ("astronaut.txt", "china.txt", "LICENSE", "tags.JSON"):
         (raw / name).write_text("words")
@@ -119,8 +119,8 @@ def test_two_files_with_one_stem(home, tmp_path):
 )
 def test_a_recipe_with_a_typo(home, tables, words):
     set_tables(home, tables)
-    told = refused("-C", home, "run")
-    assert all(word in told for word in words), told
+    message = refused("-C", home, "run")
+    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize("token", ["a/b", "..", "", "a\\b", "nul\0", "line\nend"])
@@ -142,7 +142,7 @@ def test_init_refuses_what_it_cannot_begin(home, tmp_path):
     assert not (tmp_path / "new" / "prep.toml").exists()
 
 
-def test_init_writes_tables_for_the_taggers_it_was_told(tmp_path):
+def test_init_writes_tables_for_the_named_taggers(tmp_path):
     (tmp_path / "raw").mkdir()
     for words, wanted in (((), ["tag.basic"]), (("--tagger", "wd14", "--tagger", "blip"), ["tag.wd14", "tag.blip"])):
         home = tmp_path / str(len(words))
@@ -165,7 +165,7 @@ def test_stages_in_the_wrong_order(home):
     assert "First: prep run" in refused("-C", home, "preview")
 
 
-def test_a_truncated_manifest_is_told_or_made_again(home):
+def test_a_truncated_manifest_is_reported_or_made_again(home):
     prep("-C", home, "run")
     crop = home / "manifests" / "crop.parquet"
     digest = Manifest.read(crop).digest
@@ -178,8 +178,8 @@ def test_a_truncated_manifest_is_told_or_made_again(home):
 
 def test_a_model_folder_that_is_incomplete(home, tmp_path):
     prep("-C", home, "crop")
-    told = refused("-C", home, "tag", "wd14", "--model", tmp_path / "none")
-    assert "none" in told
+    message = refused("-C", home, "tag", "wd14", "--model", tmp_path / "none")
+    assert "none" in message
     model = write_wd14(tmp_path / "wd")
     prep("-C", home, "tag", "wd14", "--model", model, "basic")
     by = {
@@ -187,8 +187,8 @@ def test_a_model_folder_that_is_incomplete(home, tmp_path):
     }
     assert by == {"wd14", "basic"}
     (model / "selected_tags.csv").unlink()
-    told = refused("-C", home, "tag", "wd14", "--model", model)
-    assert "selected_tags.csv" in told
+    message = refused("-C", home, "tag", "wd14", "--model", model)
+    assert "selected_tags.csv" in message
 
 
 def test_two_commands_in_one_workspace(home):
@@ -202,8 +202,8 @@ def test_two_commands_in_one_workspace(home):
 def test_a_folder_that_cannot_be_written(home, tmp_path):
     """Root may write anywhere, so a file stands where the folder would be made."""
     (home / "images").write_text("in the way")
-    told = refused("-C", home, "crop")
-    assert "images" in told
+    message = refused("-C", home, "crop")
+    assert "images" in message
     assert (home / "images").read_text() == "in the way"
 
 
@@ -218,8 +218,8 @@ def test_a_full_disk(home):
     calm = crops(home, "--resolution", 192)["digest"]
     shutil.rmtree(home / "manifests")
     shutil.rmtree(home / "images")
-    told = refused("-C", home, "crop", "--resolution", 192, preexec_fn=limit)
-    assert "File too large" in told and "None of your files were changed" in told
+    message = refused("-C", home, "crop", "--resolution", 192, preexec_fn=limit)
+    assert "File too large" in message and "None of your files were changed" in message
     assert not (home / "manifests" / "crop.parquet").exists()
     assert not list((home / "images").rglob(".*.tmp"))
     assert crops(home, "--resolution", 192)["digest"] == calm
@@ -247,10 +247,10 @@ def test_ctrl_c_says_that_nothing_is_lost(home, tmp_path):
     while not (home / "images").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
+    message = process.communicate(timeout=60)[1]
     if process.returncode:  # it may have been done before the signal came
         assert process.returncode == 130
-        assert "the same command goes on" in told and "Traceback" not in told
+        assert "the same command again" in message and "Traceback" not in message
 
 
 def test_a_reader_that_has_seen_enough(home):
@@ -279,8 +279,8 @@ def test_new_images_make_the_line_stale(home, tmp_path):
     fill(tmp_path / "raw", [p for p in photographs() if p.name == "coffee.png"])
     rows = [json.loads(row) for row in prep("-C", home, "status", "--json").stdout.splitlines()]
     assert rows[0]["to_do"] == "images were added, removed or changed"
-    told = [json.loads(row) for row in prep("-C", home, "run", "--json").stdout.splitlines()]
-    assert all(row["kept"] == 3 and row["worked"] for row in told)
+    message = [json.loads(row) for row in prep("-C", home, "run", "--json").stdout.splitlines()]
+    assert all(row["kept"] == 3 and row["worked"] for row in message)
     (tmp_path / "raw" / "coffee.png").unlink()
     assert json.loads(prep("-C", home, "crop", "--json").stdout)["found"] == 2
 

@@ -88,7 +88,7 @@ def test_unsorted_records_are_a_bug(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_truncation_is_told(tmp_path):
+def test_every_truncation_is_refused(tmp_path):
     path = tmp_path / "m.parquet"
     write_manifest(path, [records(20)], HISTORY)
     whole = path.read_bytes()

@@ -22,7 +22,7 @@ def test_a_recipe_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "wrong"),
     [
         ("", "names no subject"),
         ("[[subject]\n", "cannot be read"),
@@ -41,10 +41,10 @@ def test_a_recipe_is_read(tmp_path):
         ('[[subject]]\ntoken = "a"\nclass = "b"\n', "has no folder"),
     ],
 )
-def test_mistakes_are_told(tmp_path, text, told):
+def test_mistakes_are_refused(tmp_path, text, wrong):
     with pytest.raises(PrepError) as error:
         read(tmp_path, text)
-    assert told in str(error.value)
+    assert wrong in str(error.value)
 
 
 def test_names_of_any_script_pass():
@@ -58,7 +58,7 @@ def test_regularization_images_that_prep_paints(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "wrong"),
     [
         ("generate = 0\nprompt = 'a'", "generate is 0"),
         ("generate = true\nprompt = 'a'", "generate is True"),
@@ -68,8 +68,8 @@ def test_regularization_images_that_prep_paints(tmp_path):
         ("", "has no folder"),
     ],
 )
-def test_regularization_tables_that_say_too_little_or_too_much(tmp_path, lines, told):
-    with pytest.raises(PrepError, match=told):
+def test_regularization_tables_that_say_too_little_or_too_much(tmp_path, lines, wrong):
+    with pytest.raises(PrepError, match=wrong):
         read(tmp_path, f"{SMITH}[[regularization]]\nclass = 'man'\n{lines}\n")
 
 
@@ -88,7 +88,7 @@ def test_groups_become_rules_of_merge(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "wrong"),
     [
         ('image = ["a"]\nkeywords = ["b"]', "Did you mean 'images'"),
         ('images = ["a"]', "group 1 has no keywords"),
@@ -98,6 +98,6 @@ def test_groups_become_rules_of_merge(tmp_path):
         ('images = ["a"]\nkeywords = ["b, c"]', "has a comma"),
     ],
 )
-def test_what_is_no_group(tmp_path, table, told):
-    with pytest.raises(PrepError, match=told):
+def test_what_is_no_group(tmp_path, table, wrong):
+    with pytest.raises(PrepError, match=wrong):
         read(tmp_path, f"{SMITH}[[group]]\n{table}\n")

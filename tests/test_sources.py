@@ -167,7 +167,7 @@ def test_a_broken_cache_is_worth_nothing(tmp_path, rubbish):
     assert json.loads((home.cache / "files.json").read_text())["files"]
 
 
-def test_mistakes_are_told(tmp_path):
+def test_mistakes_are_refused(tmp_path):
     home = workspace(tmp_path)
     settings = RunSettings(local.run, 1, True)
     with pytest.raises(PrepError, match="no images in raw"):
