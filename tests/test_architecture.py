@@ -266,3 +266,9 @@ def test_no_function_has_a_name_that_says_nothing():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not me.startswith("sample_data"):  # which paints
                 assert node.name.lower().strip("_") not in VAGUE, f"{me}:{node.lineno} {node.name}"
+
+
+def test_no_test_imports_from_another():
+    """What tests share is in conftest.py or in a module that holds no tests."""
+    for path in (ROOT / "tests").glob("*.py"):
+        assert not re.search(r"\b(from|import) tests(\.| import )test_", path.read_text(encoding="utf-8")), path.name
