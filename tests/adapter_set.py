@@ -59,5 +59,5 @@ def write(adapters: LoraMethod, path: Path, dtype: torch.dtype = torch.float32) 
 
 def answers(adapters: LoraMethod) -> dict[str, torch.Tensor]:
     """What each part answers to its family's probe as it is now."""
-    found = adapters.materials
+    found = adapters.context
     return {part: found.family.probe_output(part, module, found.tokenizers) for part, module in found.modules.items()}

@@ -13,7 +13,7 @@ from tests.adapter_set import TYPES, answers, inject, made, taught, write
 from tests.training_options import train_options, train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.distributed import DistributedContext
-from training.methods.adapters import by_module, drop_out, finalize, inject_adapters, parameters, sizes_of
+from training.methods.adapters import by_module, add_dropout, finalize, inject_adapters, parameters, sizes_of
 from training.methods.block_ranks import RankAlpha
 from training.methods.table import METHODS
 from training.models.architecture_config import write_config_folder
@@ -155,7 +155,7 @@ def test_each_kind_learns_a_batch_by_heart(kind):
 
 
 def test_gradient_reaches_only_the_adapters(model):
-    unet = taught(model, parts=("unet",), text_encoder_lr=0.0).materials.modules["unet"]
+    unet = taught(model, parts=("unet",), text_encoder_lr=0.0).context.modules["unet"]
     before = {name: value.clone() for name, value in unet.state_dict().items()}
     text = torch.randn(1, 77, 64, requires_grad=True)
     FAMILY.forward(unet, torch.randn(1, 4, 16, 16), torch.tensor([3]), {"text": text}, SIZE).square().mean().backward()
@@ -207,7 +207,7 @@ def test_sizes_follow_the_options(model):
 def test_factor_is_the_size_of_the_small_matrix(model):
     def shapes(**options):
         adapters = made(model, parts=("text_encoder",), method="lokr", rank=1, **options)
-        found = parameters(adapters.materials.modules["text_encoder"])
+        found = parameters(adapters.context.modules["text_encoder"])
         return tuple(next(weight for name, weight in found.items() if name.endswith("q_proj.lokr_w1")).shape)
 
     assert shapes() == (8, 8)  # 64 is 8 times 8
@@ -278,7 +278,7 @@ def test_one_alpha_for_a_part_whatever_the_ranks(model, tmp_path):
     found = write(adapters, tmp_path / "x.safetensors")
     assert {float(value) for name, value in found.items() if name.endswith("alpha") and "_unet_" in name} == {5.0}
     assert {float(value) for name, value in found.items() if name.endswith("alpha") and "_te_" in name} == {3.0}
-    for part, answer in adapters.answers.items():
+    for part, answer in adapters.reference_outputs.items():
         torch.testing.assert_close(answer, before[part], atol=1e-5, rtol=1e-5)
 
 
@@ -388,7 +388,7 @@ def test_dropout_leaves_out_where_something_is_learned(kind):
     base = layer.base_layer(given)
     down, up = (parameters(module)[f"0.lora_{side}.weight"] for side in "AB")
     whole = layer(given)
-    drop_out(module, 0.4)
+    add_dropout(module, 0.4)
     with torch.no_grad():
         assert torch.equal(layer(given), whole)
     torch.manual_seed(3)

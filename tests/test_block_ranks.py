@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from training.methods.block_ranks import RankAlpha, blocks_of, check_blocks, read_block_ranks, sized
+from training.methods.block_ranks import RankAlpha, blocks_of, check_blocks, read_block_ranks, size_modules
 
 PATHS = [
     "down_blocks.0.attentions.0.proj_in",
@@ -52,7 +52,7 @@ def test_blocks_of_paths():
 
 
 def test_the_narrowest_block_counts():
-    sizes = sized(PATHS, RankAlpha(8, 4.0), {"down": 0.5, "down.1": 2.0, "up.3": 0.0})
+    sizes = size_modules(PATHS, RankAlpha(8, 4.0), {"down": 0.5, "down.1": 2.0, "up.3": 0.0})
     assert sizes == {
         PATHS[0]: RankAlpha(4, 2.0),
         PATHS[1]: RankAlpha(16, 8.0),

@@ -54,13 +54,13 @@ def test_what_suits(work):
         (
             "sd1",
             {"loraplus_lr_ratio": 4.0, "optimizer": "prodigy", "learning_rate": 1.0},
-            "prodigy finds one rate for all weights",
+            "prodigy finds one learning rate for all",
             "Leave it out",
         ),
         (
             "sd35",
             {"lora_key_format": "kohya"},
-            r"Stable Diffusion 3\.5 have diffusers' names",
+            r"Stable Diffusion 3\.5 have diffusers' tensor names",
             "--lora-key-format auto",
         ),
     ],
@@ -97,15 +97,15 @@ def lora(key: str, out: int, *into: int) -> dict[str, torch.Tensor]:
         (
             lora(UNET, 64, 64, 1, 1) | lora(TEXT, 256, 64),
             {},
-            "changes the text_encoder too, whose learning rate is 0",
+            "has adapters for the text_encoder, whose learning rate is 0",
             "--text-encoder-lr 1e-5",
         ),
-        (lora(TEXT, 256, 64), {}, "changes the text_encoder too", "--text-encoder-lr"),
+        (lora(TEXT, 256, 64), {}, "has adapters for the text_encoder", "--text-encoder-lr"),
         (
             lora(UNET, 64, 64, 1, 1) | {f"{TEXT}.lokr_w1": torch.ones(4, 4), f"{TEXT}.lokr_w2": torch.ones(64, 16)},
             {},
             "holds lokr and lora together",
-            "one kind",
+            "one type",
         ),
     ],
 )
@@ -121,6 +121,6 @@ def test_a_part_that_the_file_lacks(work, tmp_path):
     file = tmp_path / "theirs.safetensors"
     write_tensors(file, lora(UNET, 64, 64, 1, 1), {})
     check(work, former=file)
-    with pytest.raises(PrepError, match="holds nothing for the text_encoder") as caught:
+    with pytest.raises(PrepError, match="has no adapters for the text_encoder") as caught:
         check(work, parts=("unet", "text_encoder"), former=file)
     assert "--text-encoder-lr 0" in str(caught.value)

@@ -155,13 +155,13 @@ def test_the_proof_finds_a_wrong_weight(work, tmp_path, fault):
         if name.endswith(("mid_block.resnets.0.conv1.weight", "middle_block.0.in_layers.2.weight"))
     )
     save_file(tensors | {name: tensors[name] * 1.5}, path, {"format": "pt"})
-    with pytest.raises(PrepError, match="does not load as it was trained: the unet is off by"):
+    with pytest.raises(PrepError, match="does not reproduce the trained unet"):
         made.verify(files)
 
 
 def test_a_model_that_learned_nothing_is_refused(work, tmp_path):
     _, made = begin(work)
-    with pytest.raises(PrepError, match="Training leaves the unet as it was"):
+    with pytest.raises(PrepError, match="Training did not change the unet"):
         made.verify(saved(made, tmp_path))
 
 
@@ -192,7 +192,7 @@ def test_high_rates_are_told_of(work, caplog):
     assert not caplog.text
     with caplog.at_level(logging.WARNING):
         begin(work, learning_rate=6 * usual)
-    assert f"A rate of {6 * usual:g} is high for dreambooth of this base; {usual:g} is usual." in caplog.text
+    assert f"A learning rate of {6 * usual:g} is high for dreambooth with this base model; usual: {usual:g}." in caplog.text
 
 
 def test_a_whole_run(tmp_path):

@@ -11,7 +11,7 @@ from tests.training_set import checkpoint, narrow, workspace
 from training.export.tensor_file import write_tensors
 from training.methods.init_weights import read_init_weights
 from training.methods.keys import module_names, sort_keys
-from training.methods.reference import apply
+from training.methods.reference import apply_adapters
 from training.models.families import detect_family
 
 Q = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
@@ -123,16 +123,16 @@ def test_others_files_go_on_with_the_same_function(model, tmp_path, kind, dtype)
     sorted_ = sort_keys(tensors, module_names(family, model, first), file)
     for part, answer in first.items():
         module = model.load(part)
-        plain = family.probe_output(part, module, adapters.materials.tokenizers)
-        apply(module, sorted_[part])
-        theirs = family.probe_output(part, module, adapters.materials.tokenizers)
+        plain = family.probe_output(part, module, adapters.context.tokenizers)
+        apply_adapters(module, sorted_[part])
+        theirs = family.probe_output(part, module, adapters.context.tokenizers)
         assert float((theirs - plain).abs().max()) > 0.01
         torch.testing.assert_close(answer, theirs, atol=2e-5, rtol=2e-5)
     # What is written from there is again the same, by the formulas and, where it reads them, by diffusers.
     write(adapters, tmp_path / "ours.safetensors")
     adapters.verify({".safetensors": tmp_path / "ours.safetensors"})
     for part, answer in first.items():
-        torch.testing.assert_close(adapters.answers[part], answer, atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(adapters.reference_outputs[part], answer, atol=2e-5, rtol=2e-5)
 
 
 @pytest.mark.parametrize("kind", list(FILES))
@@ -164,7 +164,7 @@ def test_our_own_files_go_on_with_the_same_function(model, tmp_path, options):
     first = taught(model, **options)
     write(first, file, torch.float16)
     again = answers(made(model, former=file, **{name: options[name] for name in options if name != "rank"}))
-    for part, answer in first.answers.items():
+    for part, answer in first.reference_outputs.items():
         torch.testing.assert_close(again[part], answer, atol=1e-5, rtol=1e-5)
 
 
@@ -172,12 +172,12 @@ def test_our_own_files_go_on_with_the_same_function(model, tmp_path, options):
     ("tensors", "said"),
     [
         ({}, "holds no adapter"),
-        (lora("lora_unet_input_blocks_9_0_conv", 64, (64,), 2, 1.0), "no place for lora_unet_input_blocks_9_0_conv"),
-        (lora(TO_K, 64, (48,), 2, 1.0), "made for a weight of another shape"),
-        ({f"{TO_K}.diff": drawn(64, 64)}, "has no place for"),
-        ({f"{TO_K}.lora_up.weight": drawn(64, 2)}, "or in a way that prep does not know"),
-        (loha(TO_K, 64, 64, 2, 1.0) | named(TO_K, dora_scale=drawn(64, 1)), "lengths beside another kind than lora"),
-        (lora(TO_K, 64, (64,), 2, 1.0) | named(TO_K, dora_scale=drawn(1, 64)), "lengths of inputs"),
+        (lora("lora_unet_input_blocks_9_0_conv", 64, (64,), 2, 1.0), "has no layer for lora_unet_input_blocks_9_0_conv"),
+        (lora(TO_K, 64, (48,), 2, 1.0), "a weight of another shape"),
+        ({f"{TO_K}.diff": drawn(64, 64)}, "has no layer for"),
+        ({f"{TO_K}.lora_up.weight": drawn(64, 2)}, "or of an unknown type"),
+        (loha(TO_K, 64, 64, 2, 1.0) | named(TO_K, dora_scale=drawn(64, 1)), "DoRA magnitudes on adapters other than LoRA"),
+        (lora(TO_K, 64, (64,), 2, 1.0) | named(TO_K, dora_scale=drawn(1, 64)), "DoRA magnitudes of inputs"),
     ],
     ids=["empty", "another family", "another width", "whole weights", "half", "loha with lengths", "lengths of inputs"],
 )
@@ -192,5 +192,5 @@ def test_what_does_not_fit(model, tmp_path, tensors, said):
 def test_a_file_that_is_none(model, tmp_path):
     file = tmp_path / "x.safetensors"
     file.write_bytes(b"nothing")
-    with pytest.raises(PrepError, match="is not a whole file of tensors"):
+    with pytest.raises(PrepError, match="is damaged"):
         read_init_weights(file, detect_family(model), model)

@@ -71,7 +71,7 @@ def lora(rank: int = 2) -> dict[str, torch.Tensor]:
 
 def test_published_and_taken():
     weights = lora() | {"lora_magnitude_vector.weight": torch.rand(5)}
-    tensors = to_file_tensors(TYPES["dora"], weights, RankAlpha(2, 3.0), (3.0, F32))
+    tensors = to_file_tensors(TYPES["dora"], weights, RankAlpha(2, 3.0), 3.0, F32)
     assert {name: tuple(value.shape) for name, value in tensors.items()} == {
         "lora_down.weight": (2, 6),
         "lora_up.weight": (5, 2),
@@ -85,7 +85,7 @@ def test_published_and_taken():
 
 def test_another_alpha_is_made_up_for_by_the_weights():
     weights = lora()
-    tensors = to_file_tensors(TYPES["lora"], weights, RankAlpha(2, 3.0), (2.0, F32))
+    tensors = to_file_tensors(TYPES["lora"], weights, RankAlpha(2, 3.0), 2.0, F32)
     assert float(tensors["alpha"]) == 2.0
     torch.testing.assert_close(tensors["lora_up.weight"], weights["lora_B.weight"] * 1.5)
     assert torch.equal(tensors["lora_down.weight"], weights["lora_A.weight"])
@@ -93,21 +93,21 @@ def test_another_alpha_is_made_up_for_by_the_weights():
 
 def test_rounded_once():
     weights = lora()
-    tensors = to_file_tensors(TYPES["lora"], weights, RankAlpha(2, 3.0), (7.0, torch.float16))
+    tensors = to_file_tensors(TYPES["lora"], weights, RankAlpha(2, 3.0), 7.0, torch.float16)
     assert {value.dtype for value in tensors.values()} == {torch.float16}
     assert torch.equal(tensors["lora_up.weight"], (weights["lora_B.weight"] * (3 / 7)).half())
 
 
 def test_whole_lokr_takes_its_strength_into_the_small_matrix():
     weights = {"lokr_w1": torch.randn(2, 2), "lokr_w2": torch.randn(3, 3)}
-    tensors = to_file_tensors(TYPES["lokr"], weights, RankAlpha(8, 2.0), (2.0, F32))
+    tensors = to_file_tensors(TYPES["lokr"], weights, RankAlpha(8, 2.0), 2.0, F32)
     torch.testing.assert_close(tensors["lokr_w1"], weights["lokr_w1"] * 0.25)
     assert torch.equal(tensors["lokr_w2"], weights["lokr_w2"])
     assert float(tensors["alpha"]) == 8.0
     _, size = from_file_tensors(TYPES["lokr"], tensors)
     assert size.alpha == size.rank
     decomposed = {"lokr_w1": torch.randn(2, 2), "lokr_w2_a": torch.randn(9, 2), "lokr_w2_b": torch.randn(2, 9)}
-    kept = to_file_tensors(TYPES["lokr"], decomposed, RankAlpha(2, 1.0), (1.0, F32))
+    kept = to_file_tensors(TYPES["lokr"], decomposed, RankAlpha(2, 1.0), 1.0, F32)
     assert torch.equal(kept["lokr_w1"], decomposed["lokr_w1"])
     assert float(kept["alpha"]) == 1.0
 

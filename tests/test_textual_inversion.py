@@ -86,12 +86,12 @@ def test_begins_as_the_words_say(work):
     found, made = begin(work, init_text="brown hair", num_vectors=3)
     own = vocabulary(found.modules["text_encoder"])
     brown, hair = (own[token] for token in found.checkpoint.tokenizers()["text_encoder"]("brown hair").input_ids[1:3])
-    assert torch.equal(made.rows["text_encoder"].vectors["smith"], torch.stack([brown, hair, brown]))
+    assert torch.equal(made.embeddings["text_encoder"].vectors["smith"], torch.stack([brown, hair, brown]))
     _, mean = begin(work, init_text="brown hair", num_vectors=2, init_mean=True)
-    assert torch.allclose(mean.rows["text_encoder"].vectors["smith"], ((brown + hair) / 2).expand(2, -1))
+    assert torch.allclose(mean.embeddings["text_encoder"].vectors["smith"], ((brown + hair) / 2).expand(2, -1))
     _, other = begin(work, num_vectors=1)  # the class of the subject
     (man,) = found.checkpoint.tokenizers()["text_encoder"]("man").input_ids[1:2]
-    assert torch.equal(other.rows["text_encoder"].vectors["smith"][0], own[man])
+    assert torch.equal(other.embeddings["text_encoder"].vectors["smith"][0], own[man])
 
 
 def test_a_new_vector_reads_as_the_word_it_began_as(work):
@@ -124,9 +124,9 @@ def test_several_subjects_learn_apart(work, tmp_path):
 def test_rates_act(work, rate, changes):
     """Adam's first step moves each number by the rate."""
     found, made = begin(work, embedding_lr=rate, max_embedding_norm=0.0, weight_decay=0.0)
-    before = made.rows["text_encoder"].vectors["smith"].detach().clone()
+    before = made.embeddings["text_encoder"].vectors["smith"].detach().clone()
     losses(found, made, 1)
-    moved = (made.rows["text_encoder"].vectors["smith"].detach() - before).abs()
+    moved = (made.embeddings["text_encoder"].vectors["smith"].detach() - before).abs()
     assert float(moved.max()) == pytest.approx(changes, rel=1e-3)
 
 
@@ -142,10 +142,10 @@ def test_vectors_stay_as_long_as_the_vocabularys(work, norm):
     usual = float(vocabulary(found.modules["text_encoder"]).norm(dim=1).median())
     losses(found, made, 3)
     assert (
-        float(made.rows["text_encoder"].vectors["smith"].detach().norm(dim=1).max()) > 2 * usual
+        float(made.embeddings["text_encoder"].vectors["smith"].detach().norm(dim=1).max()) > 2 * usual
     )  # it would be too long
     made.finalize(torch.float32)
-    lengths = made.rows["text_encoder"].vectors["smith"].norm(dim=1)
+    lengths = made.embeddings["text_encoder"].vectors["smith"].norm(dim=1)
     assert torch.allclose(lengths, torch.full_like(lengths, norm * usual))
 
 
@@ -164,7 +164,7 @@ def test_the_file_is_proven(work, tmp_path, kind, dtype):
     assert files[".safetensors"].stat().st_size < 100_000
     wrong = {name: value * 2 for name, value in tensors.items()}
     save_file(wrong, files[".safetensors"])
-    with pytest.raises(PrepError, match="does not load as it was trained"):
+    with pytest.raises(PrepError, match="does not reproduce the trained embedding"):
         made.verify(files)
 
 
@@ -189,7 +189,7 @@ def test_a_pipeline_of_diffusers_says_the_same(work, tmp_path):
 
 def test_an_embedding_that_learned_nothing_is_refused(work, tmp_path):
     _, made = begin(work)
-    with pytest.raises(PrepError, match="The embedding of smith is what it began as"):
+    with pytest.raises(PrepError, match="Training did not change the embedding of smith"):
         made.verify(saved(made, tmp_path))
 
 
@@ -199,8 +199,8 @@ def test_trains_on_from_its_own_file(work, tmp_path, kind):
     losses(found, made, 2)
     file = saved(made, tmp_path)[".safetensors"]
     _, again = begin(work, kind, former=file)
-    for part, rows in made.rows.items():
-        assert torch.equal(again.rows[part].vectors["smith"], rows.vectors["smith"])
+    for part, rows in made.embeddings.items():
+        assert torch.equal(again.embeddings[part].vectors["smith"], rows.vectors["smith"])
 
 
 def test_resumes_from_its_groups_weights(work):
@@ -219,16 +219,16 @@ def test_resumes_from_its_groups_weights(work):
 @pytest.mark.parametrize(
     ("samples", "options", "said"),
     [
-        ([sample(1, subject="")], {}, "train: inversion needs a token to learn, but no image has a subject."),
+        ([sample(1, subject="")], {}, "train: textual-inversion needs a token to train, but no image has a subject."),
         (
             [sample(1, caption="goldsmith, smithy")],
             {},
-            "train: no caption of smith holds that token, so there is nothing its embedding could learn.",
+            "train: no caption of smith contains that token, so its embedding would not be trained.",
         ),
         (
             [sample(1, class_name="")],
             {},
-            "train: there is no word that the embedding of smith could begin as.",
+            "train: there is no text to initialize the embedding of smith with.",
         ),
     ],
 )
@@ -241,7 +241,7 @@ def test_sets_that_teach_nothing(work, samples, options, said):
 def test_captions_without_the_token_are_told_of(work, caplog):
     with caplog.at_level(logging.WARNING):
         begin(work, samples=[sample(1), sample(2, caption="a man")])
-    assert "1 of 2 captions of smith do not hold the token" in caplog.text
+    assert "1 of 2 captions of smith do not contain the token" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_options_that_make_no_sense(options, said):
 
 def test_several_subjects_have_no_single_file_to_train_on(work, tmp_path):
     samples = [*IMAGES, sample(3, subject="jane", caption="jane")]
-    with pytest.raises(PrepError, match="init_from is one embedding, but the data set has 2 subjects"):
+    with pytest.raises(PrepError, match="init_from is one embedding, but the dataset has 2 subjects"):
         begin(work, samples=samples, former=tmp_path / "x.pt")
 
 
@@ -288,13 +288,13 @@ def test_folders_are_folders(work):
 
 def test_samples_are_painted_with_what_was_learned(work):
     """A pipeline that is given the readers says of a prompt what training says."""
-    from training.methods.token_embeddings import for_pipelines
+    from training.methods.token_embeddings import pipeline_tokenizers
     from training.sampling.image_generator import ImageGenerator
 
     found, made = begin(work, "sdxl", num_vectors=3, embedding_lr="0.05")
     losses(found, made, 2)
     parts = found.modules | {part: found.checkpoint.load(part) for part in ("unet", "vae")}
-    painter = ImageGenerator.build(found.family, found.checkpoint, parts, for_pipelines(found.tokenizers))
+    painter = ImageGenerator.build(found.family, found.checkpoint, parts, pipeline_tokenizers(found.tokenizers))
     for prompt in ("a photo of smith, a hat", "", "smith " * 60):
         wanted = found.family.encode_text(found.tokenizers, found.modules, [prompt], TextSettings())
         text, _, pooled, _ = painter.pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)

@@ -62,17 +62,17 @@ def test_every_word_is_read_once(words):
 
 def test_rows_lie_one_after_another():
     rows = TokenEmbeddings(50, {"smith": VECTORS, "jane": VECTORS[:1]}, 1e9)
-    assert rows.places() == {"smith": [50, 51, 52], "jane": [53]}
+    assert rows.token_ids() == {"smith": [50, 51, 52], "jane": [53]}
 
 
 def test_too_long_vectors_are_shortened_and_others_left():
     long, short = torch.tensor([[3.0, 4.0]]), torch.tensor([[0.3, 0.4], [0.0, 0.0]], requires_grad=True)
-    bounded = TokenEmbeddings(50, {"long": long, "short": short}, 1.0).bounded()
+    bounded = TokenEmbeddings(50, {"long": long, "short": short}, 1.0).limited()
     assert torch.allclose(bounded["long"], torch.tensor([[0.6, 0.8]]))
     assert torch.equal(bounded["short"], short)
     bounded["short"].sum().backward()
     assert torch.equal(short.grad, torch.ones(2, 2))  # finite, even where there is no length
-    assert TokenEmbeddings(50, {"long": long}, float("inf")).bounded()["long"] is long
+    assert TokenEmbeddings(50, {"long": long}, float("inf")).limited()["long"] is long
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ class Evil:
             "x.pt",
             {"a": VECTORS, "b": Evil()},
             ONE,
-            "x.pt holds something other than tensors; prep runs no code out of files.",
+            "x.pt holds something other than tensors; prep does not run code from files.",
         ),
         ("x.pt", {"name": "smith"}, ONE, "x.pt holds no embedding."),
         ("x.pt", [VECTORS], ONE, "x.pt holds no embedding."),
@@ -163,14 +163,14 @@ class Evil:
             "x.safetensors",
             {"emb_params": VECTORS[:, :4].contiguous()},
             ONE,
-            "vectors of 4 numbers; the text_encoder of the base takes 8",
+            "vectors of 4 values; the text_encoder of the base model has 8",
         ),
-        ("x.safetensors", {"emb_params": VECTORS}, TWO, "for 0 text encoders that prep knows; the base has 2."),
+        ("x.safetensors", {"emb_params": VECTORS}, TWO, "for 0 known text encoders; the base model has 2."),
         (
             "x.safetensors",
             {"clip_l": VECTORS, "clip_g": VECTORS + 1},
             ONE,
-            "for 2 text encoders that prep knows; the base has 1.",
+            "for 2 known text encoders; the base model has 1.",
         ),
         ("x.safetensors", {"clip_l": VECTORS, "clip_g": VECTORS[:2, :6].contiguous()}, TWO, "x.safetensors is damaged"),
         ("x.safetensors", {"emb_params": VECTORS * float("nan")}, ONE, "x.safetensors is damaged"),
@@ -186,5 +186,5 @@ def test_files_that_are_something_else(tmp_path, name, content, widths, said):
 @pytest.mark.parametrize("name", ["x.pt", "x.bin", "x.safetensors"])
 def test_files_that_are_broken(tmp_path, name):
     (tmp_path / name).write_bytes(b"not a file of tensors\x1b[0m")
-    with pytest.raises(PrepError, match=r"^x\.\w+ (is not a whole file of tensors|holds something other)"):
+    with pytest.raises(PrepError, match=r"^x\.\w+ (is not a complete file of tensors|holds something other)"):
         read_embedding(tmp_path / name, ONE)

@@ -10,7 +10,7 @@ from pipeline.errors import PrepError
 from tests.adapter_set import made, taught, write
 from tests.training_set import checkpoint, narrow, workspace
 from training.export.tensor_file import write_tensors
-from training.methods.verification import readable, verify_adapter
+from training.methods.verification import readable_by_diffusers, verify_adapter
 from training.models.families import detect_family
 from training.models.sd1 import SD1
 
@@ -41,7 +41,7 @@ def files(model, tmp_path_factory):
         adapters = taught(model, method=kind, rank=2)
         path = tmp_path_factory.mktemp(kind) / "x.safetensors"
         write(adapters, path)
-        found[kind] = (path, adapters.answers)
+        found[kind] = (path, adapters.reference_outputs)
     return found
 
 
@@ -71,10 +71,10 @@ def test_every_form_on_every_family(work, tmp_path, kind, options):
     adapters = taught(base, rank=4, **options)
     tensors = write(adapters, tmp_path / "x.safetensors", torch.float16)
     family, lycoris = detect_family(base), options["method"] in ("loha", "lokr")
-    plain = options.get("format") == "diffusers" or (kind == "sd35" and not lycoris)
+    plain = options.get("lora_key_format") == "diffusers" or (kind == "sd35" and not lycoris)
     adapters.verify({".safetensors": tmp_path / "x.safetensors"})
-    for part in adapters.answers:  # diffusers' own loader was asked where it can be
-        assert readable(tensors, family, part) == (plain or options["method"] in ("lora", "locon"))
+    for part in adapters.reference_outputs:  # diffusers' own loader was asked where it can be
+        assert readable_by_diffusers(tensors, family, part) == (plain or options["method"] in ("lora", "locon"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -89,7 +89,7 @@ def test_a_diffusers_pipeline_loads_the_file_with_equal_output(model, tmp_path, 
     pipeline.load_lora_weights(tmp_path, weight_name="x.safetensors")
     for part in PARTS:
         loaded = FAMILY.probe_output(part, getattr(pipeline, part), tokenizers)
-        torch.testing.assert_close(loaded, adapters.answers[part], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(loaded, adapters.reference_outputs[part], atol=1e-5, rtol=1e-5)
         assert float((loaded - plain[part]).abs().max()) > 0.01
 
 
@@ -109,14 +109,14 @@ def test_a_faulty_file_is_found(model, files, tmp_path, kind, fault, part):
         tensors[next(name for name in own if not name.endswith("alpha"))] *= -1
     path = tmp_path / "x.safetensors"
     write_tensors(path, tensors, {})
-    with pytest.raises(PrepError, match=f"does not load as it was trained: the {part}"):
+    with pytest.raises(PrepError, match=f"does not reproduce the trained {part}"):
         verify_adapter(path, FAMILY, model, {part: answers[part]} | answers, torch.float32)
 
 
 def test_a_key_without_effect_is_found(model, files, tmp_path):
     source, answers = files["lora"]
     for more, said in (
-        ({"lora_unet_nowhere.alpha": torch.tensor(1.0)}, "no place for lora_unet_nowhere.alpha"),
+        ({"lora_unet_nowhere.alpha": torch.tensor(1.0)}, "no layer for lora_unet_nowhere.alpha"),
         ({"lora_unet_conv_in.alpha": torch.tensor(1.0)}, "alpha do not make a weight"),
     ):
         write_tensors(tmp_path / "x.safetensors", load_file(source) | more, {})
@@ -130,12 +130,12 @@ def test_an_adapter_whose_change_is_lost_is_found(model, files, tmp_path):
     tensors = {name: value.clone() for name, value in load_file(source).items()}
     tensors[f"{MODULES['unet']}.alpha"] *= 0
     write_tensors(tmp_path / "x.safetensors", tensors, {})
-    with pytest.raises(PrepError, match=r"leaves up_blocks\.3\.attentions\.1\.proj_in as it was, though"):
+    with pytest.raises(PrepError, match=r"does not change up_blocks\.3\.attentions\.1\.proj_in, although"):
         verify_adapter(tmp_path / "x.safetensors", FAMILY, model, answers, torch.float32)
 
 
 def test_an_adapter_without_effect_is_refused(model, tmp_path):
     adapters = made(model, parts=("unet",), rank=4)
     write(adapters, tmp_path / "x.safetensors")
-    with pytest.raises(PrepError, match="leaves the unet as it was"):
+    with pytest.raises(PrepError, match="does not change the unet"):
         adapters.verify({".safetensors": tmp_path / "x.safetensors"})

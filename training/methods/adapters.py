@@ -1,4 +1,4 @@
-"""Adapters: put into a frozen module, and taken out of it as their file has them."""
+"""Adapters in peft's layers: injected into a frozen module, and exported in the format of files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from training.data.sampler import seed_of
-from training.methods.block_ranks import RankAlpha, read_block_ranks, sized
+from training.methods.block_ranks import RankAlpha, read_block_ranks, size_modules
 from training.methods.init_weights import read_init_weights
 from training.methods.keys import diffusers_keys, kohya_keys
 from training.methods.lora_variants import AdapterType, from_file_tensors, peft_config, to_file_tensors
@@ -30,35 +30,35 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NAME = "default"  # peft's name for the only adapter
-_OUTER = "lora_B.weight"  # the matrix that LoRA+ speeds up
+_NAME = "default"  # peft's default adapter name
+_OUTER = "lora_B.weight"  # the matrix with LoRA+'s higher learning rate
 
 
 class LoraMethod:
-    """Adapters of one kind on the modules of each part that learns; see Trainee for what each member is."""
+    """Adapters of one type on the layers of each trained part; see TrainingMethod for the members."""
 
-    def __init__(self, materials: MethodContext, type: AdapterType, adapts_convolutions: bool) -> None:
-        self.materials, self.type = materials, type
-        self.answers: Tensors = {}  # part to its answer to the family's probe, once it is settled
+    def __init__(self, context: MethodContext, type: AdapterType, adapts_convolutions: bool) -> None:
+        self.context, self.type = context, type
+        self.reference_outputs: Tensors = {}  # by part: its output for the family's probe, once finalized
         self.sizes: dict[str, dict[str, RankAlpha]] = {}  # by part and path
-        config, family = materials.config, materials.family
-        former = read_init_weights(materials.init_from, family, materials.checkpoint) if materials.init_from else None
-        for part, module in materials.modules.items():
-            if former:
-                self.sizes[part] = load_adapters(module, type, former[part])
+        config, family = context.config, context.family
+        init_weights = read_init_weights(context.init_from, family, context.checkpoint) if context.init_from else None
+        for part, module in context.modules.items():
+            if init_weights:
+                self.sizes[part] = load_adapters(module, type, init_weights[part])
             else:
                 paths = [path for path, _ in module.named_modules()]
                 self.sizes[part] = sizes_of(config.method, family.targets[part], paths, adapts_convolutions)
                 inject_adapters(module, type, self.sizes[part], config.optimizer.seed, config.method.factor)
             if config.method.network_dropout:
-                drop_out(module, config.method.network_dropout)
+                add_dropout(module, config.method.network_dropout)
 
     def param_groups(self) -> list[ParamGroup]:
-        """One for each part; with LoRA+ two, of which the second learns faster."""
+        """One group per part; with LoRA+ two, the second with the higher learning rate."""
         groups = []
-        for part, module in self.materials.modules.items():
+        for part, module in self.context.modules.items():
             weights = {f"{part}.{name}": weight for name, weight in parameters(module).items()}
-            rate, plus = self.materials.rates[part], self.materials.config.method.loraplus_lr_ratio
+            rate, plus = self.context.rates[part], self.context.config.method.loraplus_lr_ratio
             outer = {name: weight for name, weight in weights.items() if plus != 1 and name.endswith(_OUTER)}
             groups.append(ParamGroup(part, {n: weight for n, weight in weights.items() if n not in outer}, rate))
             if outer:
@@ -69,35 +69,35 @@ class LoraMethod:
         return self._named(
             {
                 part: export_tensors(module, self.type, self.sizes[part], self._alphas(part), dtype)
-                for part, module in self.materials.modules.items()
+                for part, module in self.context.modules.items()
             }
         )
 
     def finalize(self, dtype: torch.dtype) -> dict[str, Tensors]:
-        family, settled = self.materials.family, dict[str, "dict[str, Tensors]"]()
-        for part, module in self.materials.modules.items():
+        family, tensors = self.context.family, dict[str, "dict[str, Tensors]"]()
+        for part, module in self.context.modules.items():
             module.to("cpu").float()
-            settled[part] = finalize(module, self.type, self.sizes[part], self._alphas(part), dtype)
-            self.answers[part] = family.probe_output(part, module, self.materials.tokenizers)
-        return self._named(settled)
+            tensors[part] = finalize(module, self.type, self.sizes[part], self._alphas(part), dtype)
+            self.reference_outputs[part] = family.probe_output(part, module, self.context.tokenizers)
+        return self._named(tensors)
 
     def _alphas(self, part: str) -> dict[str, float]:
-        return alphas(self.type, self.sizes[part], self._diffusers_named())
+        return file_alphas(self.type, self.sizes[part], self._diffusers_named())
 
     def _diffusers_named(self) -> bool:
-        return diffusers_named(self.materials.config.method, self.materials.family, self.type)
+        return diffusers_named(self.context.config.method, self.context.family, self.type)
 
     def _named(self, adapters: dict[str, dict[str, Tensors]]) -> dict[str, Tensors]:
-        """The file of each part's adapters by path, under the names that readers know."""
-        family, tensors = self.materials.family, dict[str, "torch.Tensor"]()
-        plain = self._diffusers_named()
+        """The file with the adapters of all parts, under kohya's or diffusers' names."""
+        family, tensors = self.context.family, dict[str, "torch.Tensor"]()
+        diffusers = self._diffusers_named()
         for part, found in adapters.items():
             named = {published_name(part, path): adapter for path, adapter in found.items()}
-            tensors |= diffusers_keys(named, part) if plain else kohya_keys(named, partial(family.key, part))
+            tensors |= diffusers_keys(named, part) if diffusers else kohya_keys(named, partial(family.key, part))
         return {".safetensors": tensors}
 
     def metadata(self) -> dict[str, Any]:
-        options = self.materials.config.method
+        options = self.context.config.method
         sizes = [size for sizes in self.sizes.values() for size in sizes.values()]
         most = max(sizes, key=sizes.count)
         args = dict(self.type.network_args)
@@ -115,8 +115,8 @@ class LoraMethod:
         return {name: value for name, value in found.items() if value}
 
     def verify(self, files: dict[str, Path]) -> None:
-        found = self.materials
-        answers = {part: self.answers.get(part) for part in found.modules}
+        found = self.context
+        answers = {part: self.reference_outputs.get(part) for part in found.modules}
         verify_adapter(files[".safetensors"], found.family, found.checkpoint, answers, found.dtype)
 
 
@@ -129,15 +129,17 @@ def diffusers_named(options: MethodOptions, family: Family, type: AdapterType) -
 def sizes_of(
     options: MethodOptions, targets: AdapterTargets, paths: list[str], adapts_convolutions: bool
 ) -> dict[str, RankAlpha]:
-    """The size of the adapter of each of a part's modules that gets one."""
+    """The size of the adapter of each layer of a part that gets one, by path."""
     shares = {block: rank / options.rank for block, rank in read_block_ranks(options.block_ranks).items()}
-    sizes = sized(matching(paths, targets.linear), RankAlpha(options.rank, options.alpha or options.rank), shares)
+    sizes = size_modules(
+        matching(paths, targets.linear), RankAlpha(options.rank, options.alpha or options.rank), shares
+    )
     if options.conv_rank:
         conv = RankAlpha(options.conv_rank, options.conv_alpha or options.conv_rank)
-        return sizes | sized(matching(paths, targets.conv), conv, shares)
+        return sizes | size_modules(matching(paths, targets.conv), conv, shares)
     if adapts_convolutions:
         conv = RankAlpha(options.rank, options.conv_alpha or options.alpha or options.rank)
-        return sizes | sized(matching(paths, targets.conv), conv, shares)
+        return sizes | size_modules(matching(paths, targets.conv), conv, shares)
     return sizes
 
 
@@ -157,14 +159,14 @@ def inject_adapters(module: Any, type: AdapterType, sizes: dict[str, RankAlpha],
     for path, weights in by_module(parameters(module)).items():
         base = module.get_submodule(path).base_layer.weight
         for end, weight in weights.items():
-            if weight.is_meta:  # a model that is only measured
+            if weight.is_meta:  # a model without weights, for a memory estimate
                 continue
-            stream = torch.Generator().manual_seed(seed_of(seed, "adapter", f"{path}.{end}"))
-            weight.data.copy_(type.initializers[end](weight.shape, base, stream))
+            generator = torch.Generator().manual_seed(seed_of(seed, "adapter", f"{path}.{end}"))
+            weight.data.copy_(type.initializers[end](weight.shape, base, generator))
 
 
 def load_adapters(module: Any, type: AdapterType, adapters: dict[str, Tensors]) -> dict[str, RankAlpha]:
-    """Put adapters of an earlier training, by kohya's names, into a module; their sizes by path."""
+    """Put adapters of an earlier training, with kohya's names, into a module; their sizes by path."""
     _put_layers(module, type, dict.fromkeys(adapters, RankAlpha(1, 1.0)), 0)
     sizes = {}
     for path, adapter in adapters.items():
@@ -177,10 +179,10 @@ def load_adapters(module: Any, type: AdapterType, adapters: dict[str, Tensors]) 
 
 
 def _put_layers(module: Any, type: AdapterType, sizes: dict[str, RankAlpha], factor: int) -> None:
-    """Put in peft's layers, whose adapters alone can learn.
+    """Replace layers with peft's, of which only the adapters are trained.
 
-    They have the module's own number format where the kind allows it: in float32 beside bfloat16
-    each would cast what it is given and what it gives, which is a fifth of all operations of a step.
+    Adapters have the module's own dtype where the type allows it: in float32 next to bfloat16 each would cast its
+    input and output, a fifth of all operations of a step.
     """
     import torch
     from peft import inject_adapter_in_model
@@ -193,12 +195,11 @@ def _put_layers(module: Any, type: AdapterType, sizes: dict[str, RankAlpha], fac
         weight.requires_grad_(True)
 
 
-def drop_out(module: Any, share: float) -> None:
-    """Let a module's adapters leave out a share of what they are given, wherever something is learned from it.
+def add_dropout(module: Any, share: float) -> None:
+    """Add dropout (https://arxiv.org/abs/1207.0580) to a module's adapters wherever gradients are computed.
 
-    What is left is scaled up, as in https://arxiv.org/abs/1207.0580. Where no gradient is wanted, in
-    validation, samples and proofs, nothing is left out, though the module stays in the one mode that
-    it has. What is left out is torch's own chance, which every step begins with a seed of its own.
+    There is none in validation, samples and verification, which compute no gradients; the module's mode does not
+    matter. It uses torch's global random generator, which every step seeds anew.
     """
     import torch
 
@@ -212,7 +213,7 @@ def drop_out(module: Any, share: float) -> None:
 
 
 def _replace(layer: Any, end: str, value: torch.Tensor | None) -> None:
-    """Give a layer another weight of any rank, or none, in place of its own."""
+    """Replace a layer's adapter weight with one of any rank, or remove it."""
     import torch
 
     name, _, inner = end.partition(".")
@@ -252,12 +253,12 @@ def by_module(weights: Tensors) -> dict[str, Tensors]:
 def export_tensors(
     module: Any, type: AdapterType, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
 ) -> dict[str, Tensors]:
-    """A module's adapters by path and kohya's names, in the type they are saved in; the module stays as it is.
+    """A module's adapters by path, with kohya's names and the dtype of the file; the module is not changed.
 
-    `stated` are the alphas that the file is to say.
+    `stated` are the alphas to write into the file.
     """
     return {
-        path: to_file_tensors(type, {end: w.detach() for end, w in weights.items()}, sizes[path], (stated[path], dtype))
+        path: to_file_tensors(type, {end: w.detach() for end, w in weights.items()}, sizes[path], stated[path], dtype)
         for path, weights in by_module(parameters(module)).items()
     }
 
@@ -265,9 +266,9 @@ def export_tensors(
 def finalize(
     module: Any, type: AdapterType, sizes: dict[str, RankAlpha], stated: dict[str, float], dtype: torch.dtype
 ) -> dict[str, Tensors]:
-    """The same, and round the adapters in place: what is then tested in memory is what the file holds.
+    """The same, and round the adapters in place, so that the module in memory is what the file holds.
 
-    PrepError when an adapter has learned so little that nothing of it is left.
+    PrepError when rounding removes all that an adapter has learned.
     """
     found, idle = export_tensors(module, type, sizes, stated, dtype), 0
     for path, weights in by_module(parameters(module)).items():
@@ -279,22 +280,22 @@ def finalize(
         module.get_submodule(path).scaling[_NAME] = size.alpha / size.rank
         if learned and not any(bool(weights[end].any()) for end in type.last if end in weights):
             raise PrepError(
-                f"What {path} has learned is too little for {str(dtype).removeprefix('torch.')}.",
-                "Save in more digits: --save-precision fp32",
+                f"The changes of {path} are too small for {str(dtype).removeprefix('torch.')}.",
+                "Save with more precision: --save-precision fp32",
             )
     if idle:
-        log.warning("%d of %d adapters learned nothing: no loss depends on their modules.", idle, len(found))
+        log.warning("%d of %d adapters learned nothing: the loss does not depend on their layers.", idle, len(found))
     return found
 
 
-def alphas(type: AdapterType, sizes: dict[str, RankAlpha], plain: bool) -> dict[str, float]:
-    """The alpha that a file says of each module; where it is not the module's own, its weights are scaled.
+def file_alphas(type: AdapterType, sizes: dict[str, RankAlpha], diffusers_named: bool) -> dict[str, float]:
+    """The alpha in the file for each layer; where it is not the layer's own, the weights are scaled.
 
-    diffusers' names know none, so it is the rank. With kohya's names it is one for all modules of
-    a part: of text encoders and of attention diffusers 0.42 ignores those that differ from the
-    most frequent one, because it looks for them under names that these modules no longer have.
+    Files with diffusers' names have no alpha, so it is the rank. With kohya's names it is the same for all layers of
+    a part: diffusers 0.42 ignores alphas of text encoders and attention that differ from the most frequent one,
+    because it looks for them under names that these layers no longer have.
     """
-    if plain:
+    if diffusers_named:
         return {path: float(size.rank) for path, size in sizes.items()}
     own = {path: size.alpha for path, size in sizes.items()}
     return dict.fromkeys(own, max(own.values())) if type.in_diffusers else own

@@ -1,4 +1,4 @@
-"""Ranks by block: how large the adapters are in each part of a U-Net or transformer."""
+"""Ranks by block of a U-Net or transformer, as --block-ranks gives them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _HIGHEST = 1024
 
 @dataclass(frozen=True, slots=True)
 class RankAlpha:
-    """How large a module's adapter is; its strength is alpha divided by rank."""
+    """Rank and alpha of a layer's adapter, whose output is scaled by alpha / rank."""
 
     rank: int
     alpha: float
 
-    def times(self, share: float) -> RankAlpha:
-        """A multiple of it, of the same strength."""
+    def scaled(self, share: float) -> RankAlpha:
+        """The same scale, with the rank multiplied by `share`."""
         rank = max(1, round(self.rank * share))
         return RankAlpha(rank, self.alpha * rank / self.rank)
 
 
 def read_block_ranks(text: str) -> dict[str, int]:
-    """'down=8, up.3=0' as ranks by block; PrepError says where it is wrong."""
+    """Parses 'down=8, up.3=0' into ranks by block; PrepError names the part that is wrong."""
     ranks: dict[str, int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         block, sign, number = (piece.strip() for piece in part.partition("="))
@@ -42,7 +42,7 @@ def read_block_ranks(text: str) -> dict[str, int]:
 
 
 def blocks_of(path: str) -> tuple[str, ...]:
-    """The blocks that a module is in, the narrowest last.
+    """The blocks that a layer is in, the smallest last.
 
     'down_blocks.1.attentions.0.proj_in' is in 'down' and 'down.1', 'mid_block.resnets.0.conv1' in
     'mid', 'transformer_blocks.7.ff.net.2' in 'transformer' and 'transformer.7'.
@@ -57,25 +57,25 @@ def blocks_of(path: str) -> tuple[str, ...]:
 
 
 def check_blocks(ranks: Iterable[str], paths: Iterable[str]) -> None:
-    """Raise PrepError when a block is named in which none of the modules is."""
+    """Raise PrepError when none of the layers is in a named block."""
     known = list(dict.fromkeys(block for path in paths for block in blocks_of(path)))
     for block in ranks:
         if block not in known:
             near = difflib.get_close_matches(block, known, 1)
             raise PrepError(
-                f"train: block_ranks: the base has no block '{escape_control(block)}' that adapters go into.",
+                f"train: block_ranks: the base model has no block '{escape_control(block)}' that adapters go into.",
                 f"Did you mean {near[0]}?" if near else f"It has {', '.join(known)}.",
             )
 
 
-def sized(paths: Iterable[str], size: RankAlpha, shares: dict[str, float]) -> dict[str, RankAlpha]:
-    """The size of each module's adapter: `size`, times the share of the narrowest block that `shares` names.
+def size_modules(paths: Iterable[str], size: RankAlpha, shares: dict[str, float]) -> dict[str, RankAlpha]:
+    """The size of each layer's adapter: `size` times the share of the smallest block of the layer in `shares`.
 
-    Modules whose share is 0 have none.
+    Layers with a share of 0 get no adapter.
     """
     found = {}
     for path in paths:
         share = next((shares[block] for block in reversed(blocks_of(path)) if block in shares), 1.0)
         if share:
-            found[path] = size.times(share)
+            found[path] = size.scaled(share)
     return found

@@ -1,4 +1,4 @@
-"""Whether a base can carry the adapters that are asked for, said before any of its weights is loaded."""
+"""Whether a base model can carry the requested adapters, checked before its weights are loaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.optim.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from training.batch import RunConfig
-    from training.methods.init_weights import Former
+    from training.methods.init_weights import InitWeights
     from training.models.family import Family
 
 _RATES = {"text_encoder": "text-encoder-lr", "text_encoder_2": "text-encoder-2-lr"}
@@ -27,12 +27,12 @@ def check_adapters(plan: RunConfig, parts: list[str], init_file: Path | None, ad
     method = config.method.method
     if config.method.lora_key_format == "kohya" and not family.kohya:
         raise PrepError(
-            f"train: adapter files of {family.title} have diffusers' names.",
+            f"train: adapter files of {family.title} have diffusers' tensor names.",
             "Leave lora_key_format out, or use: --lora-key-format auto",
         )
     if config.method.loraplus_lr_ratio != 1 and OPTIMIZERS[config.optimizer.optimizer].lr_free:
         raise PrepError(
-            f"train: {config.optimizer.optimizer} finds one rate for all weights, so loraplus_lr_ratio has no effect.",
+            f"train: {config.optimizer.optimizer} finds one learning rate for all: loraplus_lr_ratio has no effect.",
             "Leave it out.",
         )
     if init_file:
@@ -50,28 +50,30 @@ def check_adapters(plan: RunConfig, parts: list[str], init_file: Path | None, ad
     check_blocks(read_block_ranks(config.method.block_ranks), linear + conv if wanted else linear)
 
 
-def _check_init_weights(method: str, family: Family, former: Former, parts: list[str], file: Path) -> None:
-    """Raise PrepError unless options and file are about the same kind of adapters on the same parts."""
+def _check_init_weights(method: str, family: Family, init_weights: InitWeights, parts: list[str], file: Path) -> None:
+    """Raise PrepError unless the file has adapters of the method's type on exactly the trained parts."""
     name = escape_control(file.name)
-    kinds = adapter_types(former)
+    kinds = adapter_types(init_weights)
     if kinds == {"lora"}:
         targets = family.targets[family.denoiser]
-        paths = former.get(family.denoiser, {})
+        paths = init_weights.get(family.denoiser, {})
         kinds = {"locon"} if len(matching(paths, targets.linear)) < len(paths) else kinds
     if len(kinds) > 1:
-        raise PrepError(f"{name} holds {' and '.join(sorted(kinds))} together.", "prep trains on files of one kind.")
+        raise PrepError(
+            f"{name} holds {' and '.join(sorted(kinds))} together.", "Use a file with one type of adapters."
+        )
     (kind,) = kinds
     if kind != method:
         raise PrepError(f"{name} is a {kind}, not a {method}.", f"Use: --method {kind}")
-    for part in former:
+    for part in init_weights:
         if part not in parts:
             raise PrepError(
-                f"{name} changes the {part} too, whose learning rate is 0.",
+                f"{name} has adapters for the {part}, whose learning rate is 0.",
                 f"Give it one, for example: --{_RATES.get(part, 'learning-rate')} 1e-5",
             )
     for part in parts:
-        if part not in former:
+        if part not in init_weights:
             raise PrepError(
-                f"{name} holds nothing for the {part}, so there is nothing to train on.",
-                f"Leave the {part} as it is: --{_RATES.get(part, 'learning-rate')} 0",
+                f"{name} has no adapters for the {part}, which is to be trained.",
+                f"Do not train the {part}: --{_RATES.get(part, 'learning-rate')} 0",
             )

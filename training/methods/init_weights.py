@@ -1,4 +1,4 @@
-"""An adapter file of an earlier training, prep's own or another program's, read to be trained on."""
+"""Reads an adapter file, prep's own or another program's, whose weights are trained further."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
 from training.methods.keys import module_names, sort_keys
-from training.methods.reference import changed
+from training.methods.reference import changed_weight
 from training.models.loader import read_tensors
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from training.models.loader import BaseModel
 
     Tensors = dict[str, torch.Tensor]
-    Former = dict[str, dict[str, Tensors]]  # by part and path: an adapter by kohya's names
+    InitWeights = dict[str, dict[str, Tensors]]  # by part and path: an adapter by kohya's names
 
-# What of a file tells which kind it is; the first that is there.
+# A tensor that shows which type an adapter is; the first that is found decides.
 _SIGNS = (("hada_w1_a", "loha"), ("lokr_w1", "lokr"), ("lokr_w1_a", "lokr"), ("dora_scale", "dora"))
 
 
-def read_init_weights(file: Path, family: Family, checkpoint: BaseModel) -> Former:
-    """The adapters of a file; PrepError when one of them has no place in the base, or does not fit there."""
+def read_init_weights(file: Path, family: Family, checkpoint: BaseModel) -> InitWeights:
+    """The adapters of a file by part and path; PrepError when one of them does not fit the base model."""
     parts = [part for part in family.targets if checkpoint.config(part)]
     names = module_names(family, checkpoint, parts)
     shapes = {(place.part, place.path): place.shape for place in names.values()}
@@ -33,13 +33,13 @@ def read_init_weights(file: Path, family: Family, checkpoint: BaseModel) -> Form
     if not found:
         raise PrepError(f"{escape_control(file.name)} holds no adapter.", "Give the path of an adapter file.")
     return {
-        part: {path: _fitted(adapter, shapes[part, path], file, path) for path, adapter in adapters.items()}
+        part: {path: _fit_shapes(adapter, shapes[part, path], file, path) for path, adapter in adapters.items()}
         for part, adapters in found.items()
     }
 
 
-def adapter_types(former: Former) -> set[str]:
-    """The kinds of the adapters in a file; one, unless it was put together from several."""
+def adapter_types(former: InitWeights) -> set[str]:
+    """The types of the adapters in a file; more than one only in a file that was merged from several."""
     return {
         next((kind for sign, kind in _SIGNS if sign in adapter), "lora")
         for adapters in former.values()
@@ -47,21 +47,21 @@ def adapter_types(former: Former) -> set[str]:
     }
 
 
-def _fitted(adapter: Tensors, shape: tuple[int, ...], file: Path, path: str) -> Tensors:
-    """An adapter in float32 and in the shapes that its module wants; a window of its own goes into the first matrix."""
+def _fit_shapes(adapter: Tensors, shape: tuple[int, ...], file: Path, path: str) -> Tensors:
+    """An adapter in float32, in the shapes of its layer; a separate core is merged into the first matrix."""
     import torch
 
     adapter = {name: value.float() for name, value in adapter.items()}
     try:
-        changed(torch.empty(shape, device="meta"), {name: value.to("meta") for name, value in adapter.items()})
+        changed_weight(torch.empty(shape, device="meta"), {name: value.to("meta") for name, value in adapter.items()})
     except ValueError:
         raise PrepError(
-            f"{escape_control(file.name)} does not fit this base: at {path} it is made for a weight of another shape, "
-            f"or in a way that prep does not know.",
-            "Use the base that it was made for.",
+            f"{escape_control(file.name)} does not fit this base model: its adapter of {path} is for "
+            "a weight of another shape, or of an unknown type.",
+            "Use the base model that it was trained on.",
         ) from None
     if "dora_scale" in adapter:
-        _check_lengths(adapter, shape[0], escape_control(file.name))
+        _check_magnitudes(adapter, shape[0], escape_control(file.name))
     if "lora_down.weight" not in adapter:
         return adapter
     down, up = adapter["lora_down.weight"], adapter["lora_up.weight"]
@@ -74,9 +74,11 @@ def _fitted(adapter: Tensors, shape: tuple[int, ...], file: Path, path: str) -> 
     }
 
 
-def _check_lengths(adapter: Tensors, outputs: int, name: str) -> None:
-    """Raise PrepError unless lengths are learned beside a lora, one for each output."""
+def _check_magnitudes(adapter: Tensors, outputs: int, name: str) -> None:
+    """Raise PrepError unless magnitudes belong to a LoRA and there is one for each output."""
     if "lora_down.weight" not in adapter:
-        raise PrepError(f"{name} learns lengths beside another kind than lora.", "prep has no such method.")
+        raise PrepError(f"{name} has DoRA magnitudes on adapters other than LoRA.", "Give a file of another method.")
     if adapter["dora_scale"].shape[0] != outputs:
-        raise PrepError(f"{name} learns lengths of inputs; prep's dora has one for each output.", "It cannot go on.")
+        raise PrepError(
+            f"{name} has DoRA magnitudes of inputs; prep's dora has one for each output.", "Give another file."
+        )

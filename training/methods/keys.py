@@ -1,4 +1,4 @@
-"""Names of tensors in adapter files: kohya's, LyCORIS' and diffusers', from module and back."""
+"""Tensor names in adapter files, those of kohya, LyCORIS and diffusers, from layer paths and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Tensors = dict[str, torch.Tensor]
     Adapters = dict[str, Tensors]  # by the module's path: an adapter by kohya's names, with its alpha
 
-# diffusers' names of what kohya's files have; they have no alpha.
+# kohya's names to diffusers'; alpha has none there.
 _DIFFUSERS = {
     "lora_down.weight": "lora_A.weight",
     "lora_up.weight": "lora_B.weight",
@@ -43,8 +43,8 @@ def kohya_keys(adapters: Adapters, key: Callable[[str], str]) -> Tensors:
 def diffusers_keys(adapters: Adapters, part: str) -> Tensors:
     """diffusers' names: '<part>.<path of the module>.lora_A.weight'.
 
-    There is no alpha: it must be the rank. peft has the lengths of a linear weight as (out,), of a
-    convolution's as (1, out, 1, 1).
+    There is no alpha: it must be the rank. peft has the magnitudes of a linear layer as (out,), those of a
+    convolution as (1, out, 1, 1).
     """
     named: Tensors = {}
     for path, tensors in adapters.items():
@@ -59,7 +59,7 @@ def diffusers_keys(adapters: Adapters, part: str) -> Tensors:
 
 @dataclass(frozen=True, slots=True)
 class ModulePath:
-    """A module that can carry an adapter."""
+    """A layer that can carry an adapter."""
 
     part: str
     path: str  # within the part
@@ -67,7 +67,7 @@ class ModulePath:
 
 
 def module_names(family: Family, checkpoint: BaseModel, parts: Iterable[str]) -> dict[str, ModulePath]:
-    """The modules of parts that can carry adapters, by all that files call them. No weight is loaded for it."""
+    """The layers of parts that can carry adapters, by every name that files have for them. No weights are loaded."""
     import torch
 
     names: dict[str, ModulePath] = {}
@@ -76,23 +76,24 @@ def module_names(family: Family, checkpoint: BaseModel, parts: Iterable[str]) ->
             module = empty_part(checkpoint.folder, part)
         for path, inner in module.named_modules():
             if isinstance(inner, torch.nn.Linear | torch.nn.Conv2d):
-                told, place = published_name(part, path), ModulePath(part, path, tuple(inner.weight.shape))
-                names[f"{part}.{told}"] = names[family.key(part, told)] = place
-                # Of Stable Diffusion XL, too, some programs write diffusers' paths behind kohya's prefix.
-                names[f"{family.prefixes[part]}_{told.replace('.', '_')}"] = place
+                name, place = published_name(part, path), ModulePath(part, path, tuple(inner.weight.shape))
+                names[f"{part}.{name}"] = names[family.key(part, name)] = place
+                # For Stable Diffusion XL, too, some programs write diffusers' paths after kohya's prefix.
+                names[f"{family.prefixes[part]}_{name.replace('.', '_')}"] = place
     return names
 
 
 def sort_keys(tensors: Tensors, names: dict[str, ModulePath], file: Path) -> dict[str, Adapters]:
-    """A file's tensors by part and module, under kohya's names; PrepError when one belongs to no module."""
+    """A file's tensors by part and layer, under kohya's names; PrepError when one belongs to no layer."""
     found: dict[str, Adapters] = {}
     for key, value in tensors.items():
         end = max((end for end in _ENDS if key.endswith(f".{end}")), key=len, default="")
         place = names.get(key.removesuffix(f".{end}"))
         if not end or not place:
             raise PrepError(
-                f"{escape_control(file.name)} is no adapter for this base, which has no place for {escape_control(key)}.",
-                "Use the base that it was made for.",
+                f"{escape_control(file.name)} is not an adapter for this base model, "
+                f"which has no layer for {escape_control(key)}.",
+                "Use the base model that it was trained on.",
             )
         if end.startswith("lora_magnitude_vector"):
             value = value.reshape(-1, *[1] * (3 if value.dim() == 4 else 1))

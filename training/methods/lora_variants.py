@@ -25,7 +25,7 @@ def start_zero(shape: torch.Size, base: torch.Tensor, stream: torch.Generator) -
 
 
 def start_uniform(shape: torch.Size, base: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
-    """Within 1 / sqrt(inputs), as kohya, LyCORIS and peft have it."""
+    """Uniform within 1 / sqrt(inputs), as in kohya's scripts, LyCORIS and peft."""
     import torch
 
     bound = 1 / math.sqrt(math.prod(shape[1:]))
@@ -42,7 +42,7 @@ def start_normal(deviation: float) -> Initializer:
 
 
 def start_row_norms(shape: torch.Size, base: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
-    """The length of each output's row of the base's weight."""
+    """The norm of each output's row of the base weight."""
     found: torch.Tensor = base.detach().float().flatten(1).norm(dim=1).reshape(shape)
     return found
 
@@ -67,7 +67,12 @@ class AdapterType:
         return tuple(name for name, initializer in self.initializers.items() if initializer is start_zero)
 
 
-_SCALED = ("lora_up.weight", "hada_w1_a", "lokr_w1", "lokr_w1_a")  # what takes up a strength that alpha does not tell
+_SCALED = (
+    "lora_up.weight",
+    "hada_w1_a",
+    "lokr_w1",
+    "lokr_w1_a",
+)  # the weight that is scaled where the file's alpha is not the adapter's own
 
 
 def peft_config(type: AdapterType, sizes: dict[str, RankAlpha], factor: int) -> Any:
@@ -93,16 +98,14 @@ def peft_config(type: AdapterType, sizes: dict[str, RankAlpha], factor: int) -> 
     return config
 
 
-def to_file_tensors(type: AdapterType, weights: Tensors, size: RankAlpha, wanted: tuple[float, torch.dtype]) -> Tensors:
-    """A module's adapter by peft's names as files have it, under their names.
+def to_file_tensors(type: AdapterType, weights: Tensors, size: RankAlpha, alpha: float, dtype: torch.dtype) -> Tensors:
+    """A layer's adapter, with peft's names, as the tensors of a file.
 
-    `wanted` are the alpha that the file says, which the weights are scaled for, and their type.
-    dora_scale is (out, 1) or (out, 1, 1, 1): one per output. Where both matrices of a lokr stand
-    whole, readers do not look at alpha, so all the strength is in the first.
+    The weights are scaled for `alpha`, which is written to the file. dora_scale is (out, 1) or (out, 1, 1, 1): one
+    per output. If both matrices of a lokr are full, readers ignore alpha, so the first matrix takes all the scale.
     """
     import torch
 
-    alpha, dtype = wanted
     found = {type.names[end]: value for end, value in weights.items()}
     if "dora_scale" in found:
         found["dora_scale"] = found["dora_scale"].reshape(-1, *[1] * (found["lora_down.weight"].dim() - 1))
@@ -117,7 +120,7 @@ def to_file_tensors(type: AdapterType, weights: Tensors, size: RankAlpha, wanted
 
 
 def from_file_tensors(type: AdapterType, tensors: Tensors) -> tuple[Tensors, RankAlpha]:
-    """The reverse of `published`; the rank is that of the matrices, and without alpha the strength is 1."""
+    """The reverse of `to_file_tensors`; the rank is that of the matrices, and a missing alpha means the rank."""
     back = {there: here for here, there in type.names.items()}
     weights = {back[end]: value for end, value in tensors.items() if end != "alpha"}
     rank = rank_of(tensors)
@@ -127,7 +130,7 @@ def from_file_tensors(type: AdapterType, tensors: Tensors) -> tuple[Tensors, Ran
 
 
 def rank_of(tensors: Tensors) -> int:
-    """The rank of an adapter as files have it: what its matrices share."""
+    """The rank of an adapter in a file: the dimension that its matrices share."""
     for end in ("lora_down.weight", "hada_w1_b", "lokr_w1_b", "lokr_w2_b"):
         if end in tensors:
             return int(tensors[end].shape[0])

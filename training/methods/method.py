@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
-    """All facts about a training method. A subclass implements `start`, and overrides what differs from the defaults."""
+    """All facts about a training method. Subclasses implement `start` and override what differs."""
 
     name: str  # value of --method
     options: frozenset[str]  # those that it reads, of the options that not every method reads

@@ -1,4 +1,4 @@
-"""Adapter files by their published formulas: what each makes of a weight, without peft."""
+"""The published formulas of adapters: the weight that each makes of a base weight, without peft."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     import torch
 
     Tensors = dict[str, torch.Tensor]
-    # The change of a weight before its strength, and the rank that alpha is divided by; none: alpha does not count.
+    # The change of a weight before scaling, and the rank that alpha is divided by; None: alpha has no effect.
     Formula = Callable[[Tensors], tuple[torch.Tensor, int | None]]
 
 
 def _lora(take: Tensors) -> tuple[torch.Tensor, int | None]:
-    """B A (https://arxiv.org/abs/2106.09685); a convolution's A has its window.
+    """B A (https://arxiv.org/abs/2106.09685); for a convolution, A has its kernel.
 
-    With LyCORIS' `lora_mid` the window is that one's, and A is a convolution of 1 x 1.
+    With LyCORIS' `lora_mid` that has the kernel, and A is a 1 x 1 convolution.
     """
     import torch
 
@@ -34,7 +34,7 @@ def _loha(take: Tensors) -> tuple[torch.Tensor, int | None]:
 
 
 def _lokr(take: Tensors) -> tuple[torch.Tensor, int | None]:
-    """The Kronecker product of w1 and w2, each whole or a product (https://arxiv.org/abs/2309.14859, section 3)."""
+    """The Kronecker product of w1 and w2, each full or a product (https://arxiv.org/abs/2309.14859, section 3)."""
     import torch
 
     rank = next((take[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in take), None)
@@ -44,7 +44,7 @@ def _lokr(take: Tensors) -> tuple[torch.Tensor, int | None]:
 
 
 def _product(take: Tensors, left: str, right: str, core: str) -> torch.Tensor:
-    """left right, or with a core t: the sum over i, j of t[i, j] left[i] right[j], window by window."""
+    """left right, or with a core t: the sum over i, j of t[i, j] left[i] right[j], for each position of the kernel."""
     import torch
 
     a, b = take.pop(left), take.pop(right)
@@ -59,12 +59,11 @@ _FORMULAS: tuple[tuple[str, Formula], ...] = (
 )
 
 
-def changed(weight: torch.Tensor, adapter: Tensors) -> torch.Tensor:
-    """What an adapter (by kohya's names, float32) makes of a weight (out, in) or (out, in, h, w).
+def changed_weight(weight: torch.Tensor, adapter: Tensors) -> torch.Tensor:
+    """A weight (out, in) or (out, in, h, w) with an adapter (kohya's names, float32) applied.
 
-    W + alpha / rank * D; with dora_scale m: m (W + D) / ||W + D||, a length for each output
-    (https://arxiv.org/abs/2402.09353, equation 5). ValueError where a tensor is left over, lacks or
-    does not fit.
+    W + alpha / rank * D; with dora_scale m: m (W + D) / ||W + D||, one magnitude for each output
+    (https://arxiv.org/abs/2402.09353, equation 5). ValueError where a tensor is superfluous, missing or does not fit.
     """
     take = dict(adapter)
     try:
@@ -74,8 +73,8 @@ def changed(weight: torch.Tensor, adapter: Tensors) -> torch.Tensor:
         scale = 1.0 if alpha is None or rank is None else alpha / rank
         result = weight + scale * found.reshape(weight.shape)
         if "dora_scale" in take:
-            lengths = result.flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.dim() - 1))
-            result = result * (take.pop("dora_scale").reshape(lengths.shape) / lengths)
+            norms = result.flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.dim() - 1))
+            result = result * (take.pop("dora_scale").reshape(norms.shape) / norms)
     except (StopIteration, KeyError, RuntimeError) as error:
         raise ValueError(f"{', '.join(sorted(adapter))} do not make a weight {tuple(weight.shape)}") from error
     if take:
@@ -83,15 +82,15 @@ def changed(weight: torch.Tensor, adapter: Tensors) -> torch.Tensor:
     return result
 
 
-def apply(module: Any, adapters: dict[str, Tensors]) -> dict[str, float]:
-    """Change a part's weights, in float32, by the adapters of its modules; the largest change of each."""
+def apply_adapters(module: Any, adapters: dict[str, Tensors]) -> dict[str, float]:
+    """Apply adapters to the weights of a part, in float32; the largest change of each layer."""
     import torch
 
     changes = {}
     with torch.no_grad():
         for path, adapter in adapters.items():
             weight = module.get_submodule(path).weight
-            result = changed(weight, {name: value.float() for name, value in adapter.items()})
+            result = changed_weight(weight, {name: value.float() for name, value in adapter.items()})
             changes[path] = float((result - weight).abs().max())
             weight.copy_(result)
     return changes

@@ -1,4 +1,4 @@
-"""Textual inversion: new vectors that a subject's token is read as; nothing of the base itself learns."""
+"""Textual inversion: new embedding vectors for a subject's token; the base model itself is not trained."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PLACEHOLDER = "<prep>"  # diffusers refuses words that its vocabulary has
+_PLACEHOLDER = "<prep>"  # diffusers refuses words of the vocabulary
 
 # Below how many images of a subject it gets how many vectors: more images hold more to describe.
 _VECTORS = (
@@ -102,46 +102,45 @@ TEXTUAL_INVERSION = TextualInversionMethod(
 class TextualInversion:
     """Vectors for every subject's token in each CLIP text encoder; see TrainingMethod for its members.
 
-    They stand for the token from tokenisation on, so captions stay as they are.
+    They replace the token when a prompt is tokenized, so captions do not change.
     """
 
-    def __init__(self, materials: MethodContext) -> None:
-        self.materials = materials
-        self.rows: dict[str, TokenEmbeddings] = {}  # by part
-        self.began: dict[str, Tensors] = {}
-        self.answers: Tensors = {}  # by token, once they are settled
-        self.tokens = _tokens(materials)
-        for part, module in materials.modules.items():
+    def __init__(self, context: MethodContext) -> None:
+        self.context = context
+        self.embeddings: dict[str, TokenEmbeddings] = {}  # by part
+        self.initial: dict[str, Tensors] = {}
+        self.reference_outputs: Tensors = {}  # by token, once finalized
+        self.tokens = _tokens(context)
+        for part, module in context.modules.items():
             own = vocabulary(module).detach()
-            begin = {token: self._begin(part, token).to(own.device) for token in self.tokens}
-            for vectors in begin.values():
+            initial = {token: self._initial_vectors(part, token).to(own.device) for token in self.tokens}
+            for vectors in initial.values():
                 vectors.requires_grad_(True)
-            bound = materials.config.textual_inversion.max_embedding_norm or math.inf
-            self.rows[part] = TokenEmbeddings(len(own), begin, bound * float(own.norm(dim=1).median()))
-            self.began[part] = {token: vectors.detach().clone() for token, vectors in self.rows[part].bounded().items()}
-            extend_vocabulary(module, self.rows[part])
-            materials.tokenizers[part] = PlaceholderTokenizer(materials.tokenizers[part], self.rows[part].places())
+            bound = context.config.textual_inversion.max_embedding_norm or math.inf
+            self.embeddings[part] = TokenEmbeddings(len(own), initial, bound * float(own.norm(dim=1).median()))
+            self.initial[part] = {
+                token: vectors.detach().clone() for token, vectors in self.embeddings[part].limited().items()
+            }
+            extend_vocabulary(module, self.embeddings[part])
+            context.tokenizers[part] = PlaceholderTokenizer(context.tokenizers[part], self.embeddings[part].token_ids())
 
     def param_groups(self) -> list[ParamGroup]:
-        pace, rates = (
-            parse_lr_by_step(self.materials.config.textual_inversion.embedding_lr, "embedding_lr"),
-            self.materials.rates,
-        )
+        by_step = parse_lr_by_step(self.context.config.textual_inversion.embedding_lr, "embedding_lr")
         return [
             ParamGroup(
                 part,
-                {f"{part}.{token}": vectors for token, vectors in rows.vectors.items()},
-                rates[part],
-                None if pace.constant else pace,
+                {f"{part}.{token}": vectors for token, vectors in embeddings.vectors.items()},
+                self.context.rates[part],
+                None if by_step.constant else by_step,
             )
-            for part, rows in self.rows.items()
+            for part, embeddings in self.embeddings.items()
         ]
 
     def files(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
-        """One file; of several subjects a folder, whose files are named after the tokens."""
-        bounded = {part: rows.bounded() for part, rows in self.rows.items()}
+        """One file; for several subjects a folder of files named after the tokens."""
+        vectors_of = {part: embeddings.limited() for part, embeddings in self.embeddings.items()}
         saved = {
-            token: file_tensors({part: vectors[token].detach().cpu().to(dtype) for part, vectors in bounded.items()})
+            token: file_tensors({part: vectors[token].detach().cpu().to(dtype) for part, vectors in vectors_of.items()})
             for token in self.tokens
         }
         if len(saved) == 1:
@@ -149,51 +148,55 @@ class TextualInversion:
         return {"": ArtifactFolder({file_name(token): partial(saved.__getitem__, token) for token in saved})}
 
     def finalize(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
-        for part, module in self.materials.modules.items():
+        for part, module in self.context.modules.items():
             module.to("cpu").float()
-            rows = self.rows[part]
-            for token, vectors in rows.bounded().items():
-                rows.vectors[token].data = vectors.detach().cpu().to(dtype).float()
-            self.rows[part] = replace(rows, longest=math.inf)  # what is rounded stays as it is
-            extend_vocabulary(module, self.rows[part])
+            embeddings = self.embeddings[part]
+            for token, vectors in embeddings.limited().items():
+                embeddings.vectors[token].data = vectors.detach().cpu().to(dtype).float()
+            self.embeddings[part] = replace(embeddings, max_norm=math.inf)  # rounded vectors are not scaled again
+            extend_vocabulary(module, self.embeddings[part])
         for token in self.tokens:
-            self.answers[token] = self._answer(self.materials.tokenizers, self.materials.modules, token)
+            self.reference_outputs[token] = self._encode(self.context.tokenizers, self.context.modules, token)
         return self.files(dtype)
 
     def metadata(self) -> dict[str, Any]:
         return {
-            "ss_learning_rate": self.materials.config.textual_inversion.embedding_lr,
+            "ss_learning_rate": self.context.config.textual_inversion.embedding_lr,
             "ss_unet_lr": 0.0,
-            "modelspec.architecture": self.materials.family.architecture.replace("/lora", "/textual-inversion"),
+            "modelspec.architecture": self.context.family.architecture.replace("/lora", "/textual-inversion"),
             "ss_num_vectors_per_token": max(
-                len(vectors) for rows in self.rows.values() for vectors in rows.vectors.values()
+                len(vectors) for embeddings in self.embeddings.values() for vectors in embeddings.vectors.values()
             ),
         }
 
     def verify(self, files: dict[str, Path]) -> None:
-        """Load the files by diffusers' own reader into fresh text encoders: they must say what the trained ones do."""
-        widths = {part: vocabulary(module).shape[1] for part, module in self.materials.modules.items()}
+        """Load the files with diffusers into fresh text encoders, whose outputs must be those of the trained ones."""
+        widths = {part: vocabulary(module).shape[1] for part, module in self.context.modules.items()}
         for token in self.tokens:
             path = files[""] / file_name(token) if "" in files else files[".safetensors"]
             saved = read_embedding(path, widths)
-            if all(same(vectors, self.began[part][token]) for part, vectors in saved.items()):
+            if all(same(vectors, self.initial[part][token]) for part, vectors in saved.items()):
                 raise PrepError(
-                    f"The embedding of {escape_control(token)} is what it began as.",
-                    "Train for more steps, or at a higher rate.",
+                    f"Training did not change the embedding of {escape_control(token)}.",
+                    "Train for more steps, or at a higher --embedding-lr.",
                 )
-            trained = self.answers[token] if token in self.answers else self._answer(*self._widened(saved))
-            error = float((self._answer(*self._loaded(path)) - trained).abs().max())
+            trained = (
+                self.reference_outputs[token]
+                if token in self.reference_outputs
+                else self._encode(*self._load_by_prep(saved))
+            )
+            error = float((self._encode(*self._load_by_diffusers(path)) - trained).abs().max())
             if not error <= 1e-4 * float(trained.abs().max()):
                 raise PrepError(
-                    f"{path} does not load as it was trained: what it says is off by {error:.3g}.",
-                    "Keep the file and report this; the versions of diffusers and transformers are in the manifest.",
+                    f"{path} does not reproduce the trained embedding: output off by {error:.3g}.",
+                    "Keep the file and report this as a bug; the manifest has the libraries' versions.",
                 )
 
-    def _begin(self, part: str, token: str) -> torch.Tensor:
-        """The vectors of a token before the first step, (n, width) in float32."""
+    def _initial_vectors(self, part: str, token: str) -> torch.Tensor:
+        """The vectors of a token before training, (n, width) in float32."""
         import torch
 
-        found, config = self.materials, self.materials.config
+        found, config = self.context, self.context.config
         images = [sample for sample in found.samples if sample.subject == token and not sample.reg]
         own = vocabulary(found.modules[part]).detach()
         if found.init_from:
@@ -203,44 +206,44 @@ class TextualInversion:
         ids = found.tokenizers[part](words, add_special_tokens=False, truncation=False).input_ids
         if not ids:
             raise PrepError(
-                f"train: there is no word that the embedding of {escape_control(token)} could begin as.",
-                "Give one that comes close to it, for example: --init-text man",
+                f"train: there is no text to initialize the embedding of {escape_control(token)} with.",
+                "Give one with a similar meaning, for example: --init-text man",
             )
-        sources = {root_of(sample.id) for sample in images}  # a copy tells nothing new
+        sources = {root_of(sample.id) for sample in images}  # augmented copies do not count
         count = config.textual_inversion.num_vectors or vectors_for(len(sources))
         chosen = own[torch.tensor([ids[k % len(ids)] for k in range(count)], device=own.device)]
         if config.textual_inversion.init_mean:
             chosen = own[torch.tensor(ids, device=own.device)].mean(dim=0).expand(count, -1)
         return chosen.float().clone()
 
-    def _answer(self, tokenizers: Modules, encoders: Modules, word: str) -> torch.Tensor:
-        """What the text encoders say of a prompt with the word, laid out in a row."""
+    def _encode(self, tokenizers: Modules, encoders: Modules, word: str) -> torch.Tensor:
+        """The text encoders' outputs for a prompt with the word, as one vector."""
         import torch
 
         with torch.no_grad():
-            said = self.materials.family.encode_text(tokenizers, encoders, [f"a photo of {word}"], TextSettings())
-        return torch.cat([value.flatten() for value in said.values()])
+            outputs = self.context.family.encode_text(tokenizers, encoders, [f"a photo of {word}"], TextSettings())
+        return torch.cat([value.flatten() for value in outputs.values()])
 
-    def _widened(self, saved: Tensors) -> tuple[Modules, Modules, str]:
-        """Fresh tokenizers and text encoders that read a word as these vectors, the way they do in training."""
-        tokenizers, encoders = self.materials.checkpoint.tokenizers(), {}
+    def _load_by_prep(self, saved: Tensors) -> tuple[Modules, Modules, str]:
+        """Fresh tokenizers and text encoders with these vectors for a word, as in training; and the word."""
+        tokenizers, encoders = self.context.checkpoint.tokenizers(), {}
         for part, vectors in saved.items():
-            encoders[part] = self.materials.checkpoint.load(part)
-            rows = TokenEmbeddings(len(vocabulary(encoders[part])), {_PLACEHOLDER: vectors}, math.inf)
-            extend_vocabulary(encoders[part], rows)
-            tokenizers[part] = PlaceholderTokenizer(tokenizers[part], rows.places())
+            encoders[part] = self.context.checkpoint.load(part)
+            embeddings = TokenEmbeddings(len(vocabulary(encoders[part])), {_PLACEHOLDER: vectors}, math.inf)
+            extend_vocabulary(encoders[part], embeddings)
+            tokenizers[part] = PlaceholderTokenizer(tokenizers[part], embeddings.token_ids())
         return tokenizers, encoders, _PLACEHOLDER
 
-    def _loaded(self, path: Path) -> tuple[Modules, Modules, str]:
-        """Fresh tokenizers and text encoders into which diffusers loaded a file's vectors, and what calls them up."""
+    def _load_by_diffusers(self, path: Path) -> tuple[Modules, Modules, str]:
+        """Fresh tokenizers and text encoders into which diffusers loaded a file, and the prompt for its vectors."""
         from diffusers.loaders import TextualInversionLoaderMixin
 
         reader, prompt = TextualInversionLoaderMixin(), _PLACEHOLDER
         reader.hf_device_map, reader.components = None, {}
-        tokenizers, encoders = self.materials.checkpoint.tokenizers(), {}
-        widths = {part: vocabulary(module).shape[1] for part, module in self.materials.modules.items()}
+        tokenizers, encoders = self.context.checkpoint.tokenizers(), {}
+        widths = {part: vocabulary(module).shape[1] for part, module in self.context.modules.items()}
         for part, vectors in read_embedding(path, widths).items():
-            encoders[part] = self.materials.checkpoint.load(part)
+            encoders[part] = self.context.checkpoint.load(part)
             fix_eos_id(encoders[part])
             given = {"token": _PLACEHOLDER, "tokenizer": tokenizers[part], "text_encoder": encoders[part]}
             reader.load_textual_inversion(str(path) if len(widths) == 1 else {_PLACEHOLDER: vectors}, **given)
@@ -248,31 +251,32 @@ class TextualInversion:
         return tokenizers, encoders, prompt
 
 
-def same(saved: torch.Tensor, began: torch.Tensor) -> bool:
-    """Whether vectors of a file are those that training began with, in one of the formats that files have."""
+def same(saved: torch.Tensor, initial: torch.Tensor) -> bool:
+    """Whether a file's vectors are the initial ones, rounded to one of the dtypes that files have."""
     import torch
 
-    formats = (torch.float32, torch.float16, torch.bfloat16)
-    return any(torch.equal(saved, began.cpu().to(dtype).float()) for dtype in formats)
+    dtypes = (torch.float32, torch.float16, torch.bfloat16)
+    return any(torch.equal(saved, initial.cpu().to(dtype).float()) for dtype in dtypes)
 
 
 def file_name(token: str) -> str:
-    """The file of one of several embeddings; WebUI and ComfyUI call an embedding up by it."""
+    """The file name of one of several embeddings; WebUI and ComfyUI prompts use an embedding by its file name."""
     return re.sub(r"[^\w. -]", "_", token) + ".safetensors"
 
 
-def _tokens(materials: MethodContext) -> list[str]:
-    """The subjects' tokens; PrepError when there is none, or when no caption holds one of them."""
-    config, samples = materials.config, [sample for sample in materials.samples if not sample.reg and sample.repeats]
+def _tokens(context: MethodContext) -> list[str]:
+    """The subjects' tokens; PrepError when there is none, or when no caption contains one of them."""
+    config, samples = context.config, [sample for sample in context.samples if not sample.reg and sample.repeats]
     tokens = sorted({sample.subject for sample in samples if sample.subject})
     if not tokens:
         raise PrepError(
-            "train: inversion needs a token to learn, but no image has a subject.", "Name one in prep.toml."
+            "train: textual-inversion needs a token to train, but no image has a subject.",
+            "Add a [[subject]] with its token to prep.toml.",
         )
-    if materials.init_from and len(tokens) > 1:
+    if context.init_from and len(tokens) > 1:
         raise PrepError(
-            f"train: init_from is one embedding, but the data set has {len(tokens)} subjects.",
-            "Train each subject by itself.",
+            f"train: init_from is one embedding, but the dataset has {len(tokens)} subjects.",
+            "Train each subject in its own run.",
         )
     for token in tokens:
         _check_captions(token, [sample for sample in samples if sample.subject == token], config)
@@ -280,15 +284,15 @@ def _tokens(materials: MethodContext) -> list[str]:
 
 
 def _check_captions(token: str, samples: list[TrainingImage], config: TrainOptions) -> None:
-    holds = words_pattern([token]).search
-    without = [sample.id for sample in samples if not holds(fixed_prompt(sample, config.captions))]
+    contains = words_pattern([token]).search
+    without = [sample.id for sample in samples if not contains(fixed_prompt(sample, config.captions))]
     if len(without) == len(samples):
         raise PrepError(
-            f"train: no caption of {escape_control(token)} holds that token, so there is nothing its embedding could learn.",
+            f"train: no caption of {escape_control(token)} contains that token, so its embedding would not be trained.",
             "Put it into the captions: prep merge --trigger",
         )
     if without:
         log.warning(
-            "%d of %d captions of %s do not hold the token; their images teach its embedding nothing.",
+            "%d of %d captions of %s do not contain the token; its embedding learns nothing from these images.",
             *(len(without), len(samples), escape_control(token)),
         )

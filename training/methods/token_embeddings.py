@@ -1,4 +1,4 @@
-"""Embeddings of textual inversion: vectors behind a text encoder's vocabulary, read for a word, and their files."""
+"""Embeddings of textual inversion: vectors that extend a text encoder's vocabulary, and their files."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _READ = "prep reads safetensors, and of .pt and .bin files those that hold nothi
 
 @dataclass(frozen=True, slots=True)
 class TokenEmbeddings:
-    """Vectors behind the vocabulary of one text encoder; each word has several, one after another."""
+    """Vectors appended to the vocabulary of one text encoder; each word has one or more, in order."""
 
-    first: int  # the token of the first: the size of the vocabulary
+    first_id: int  # token id of the first vector: the size of the vocabulary
     vectors: Tensors  # by word: (n, width), float32
-    longest: float  # no vector acts as a longer one
+    max_norm: float  # longer vectors are scaled to this norm when they are used
 
-    def places(self) -> dict[str, list[int]]:
-        """The tokens of each word."""
-        found, at = {}, self.first
+    def token_ids(self) -> dict[str, list[int]]:
+        """The token ids of each word."""
+        found, at = {}, self.first_id
         for word, vectors in self.vectors.items():
             found[word] = list(range(at, at + len(vectors)))
             at += len(vectors)
         return found
 
-    def bounded(self) -> Tensors:
-        """The vectors as they act.
+    def limited(self) -> Tensors:
+        """The vectors as they are used.
 
-        Those that are too long are shortened, so only their direction can go on learning: adaptive
-        optimizers move each number by about the rate, and 0.005 in each of 768 is a third of the
-        length of CLIP's own vectors at every step.
+        Those that are too long are scaled down, so that only their direction is trained further: adaptive optimizers
+        change each value by about the learning rate, and 0.005 in each of 768 values is a third of the norm of CLIP's
+        own vectors at every step.
         """
-        if math.isinf(self.longest):
+        if math.isinf(self.max_norm):
             return self.vectors
         return {
-            word: vectors * (self.longest / vectors.norm(dim=1, keepdim=True).clamp(min=self.longest))
+            word: vectors * (self.max_norm / vectors.norm(dim=1, keepdim=True).clamp(min=self.max_norm))
             for word, vectors in self.vectors.items()
         }
 
@@ -60,11 +60,11 @@ def vocabulary(encoder: Any) -> torch.Tensor:
 
 
 def extend_vocabulary(encoder: Any, rows: TokenEmbeddings) -> None:
-    """Let a text encoder read tokens behind its vocabulary as these vectors, through which gradients flow.
+    """Let a text encoder look up token ids after its vocabulary in these vectors, through which gradients flow.
 
-    Its own vectors stay where they are: joined to the new ones, 38 million numbers would be copied
-    at every step. A text is summarised at its end token; by the configurations of older files
-    transformers takes the largest token for it, which now are others.
+    Its own embedding stays separate: concatenated with the new vectors, 38 million values would be copied at every
+    step. A text is pooled at its end token; with the configurations of older files transformers takes the largest
+    token id for it, which would now be one of the new ones.
     """
     import torch
     from torch.nn.functional import embedding
@@ -72,16 +72,16 @@ def extend_vocabulary(encoder: Any, rows: TokenEmbeddings) -> None:
     holder = encoder.get_input_embeddings()
 
     def forward(tokens: torch.Tensor) -> torch.Tensor:
-        known = embedding(tokens.clamp(max=rows.first - 1), holder.weight)
-        new = embedding((tokens - rows.first).clamp(min=0), torch.cat(list(rows.bounded().values())))
-        return torch.where((tokens >= rows.first)[..., None], new, known)
+        known = embedding(tokens.clamp(max=rows.first_id - 1), holder.weight)
+        new = embedding((tokens - rows.first_id).clamp(min=0), torch.cat(list(rows.limited().values())))
+        return torch.where((tokens >= rows.first_id)[..., None], new, known)
 
     holder.forward = forward
     fix_eos_id(encoder)
 
 
 def fix_eos_id(encoder: Any) -> None:
-    """Tell CLIP its end token where the configuration has 2, as all had before transformers 4.31."""
+    """Set CLIP's end token where the configuration has 2, as all had before transformers 4.31."""
     for module in encoder.modules():
         if getattr(module, "eos_token_id", None) == 2:
             module.eos_token_id = len(vocabulary(encoder)) - 1
@@ -89,17 +89,17 @@ def fix_eos_id(encoder: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedIds:
-    """The tokens of a text, as tokenizers give them."""
+    """The token ids of a text, as tokenizers return them."""
 
     input_ids: list[int]
 
 
 @dataclass(frozen=True)
 class PlaceholderTokenizer:
-    """A tokenizer that reads some words as tokens of their own: where they stand alone, in small or capital letters."""
+    """A tokenizer that maps whole words, in any case, to token ids of their own."""
 
     tokenizer: Any
-    places: dict[str, list[int]]
+    token_ids: dict[str, list[int]]
 
     @property
     def bos_token_id(self) -> int:
@@ -114,7 +114,7 @@ class PlaceholderTokenizer:
         return int(self.tokenizer.pad_token_id)
 
     def __call__(self, text: str, add_special_tokens: bool = False, truncation: bool = False) -> TokenizedIds:
-        own = {word.lower(): tokens for word, tokens in self.places.items()}
+        own = {word.lower(): tokens for word, tokens in self.token_ids.items()}
         ids: list[int] = []
         for at, piece in enumerate(words_pattern(own).split(text)):
             plain = {"add_special_tokens": add_special_tokens, "truncation": truncation}
@@ -124,17 +124,17 @@ class PlaceholderTokenizer:
 
 @dataclass(frozen=True)
 class TokenizedTexts:
-    """The tokens of several texts, as diffusers' pipelines want them: (B, n)."""
+    """The token ids of several texts, as diffusers' pipelines need them: (B, n)."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
-class PipelineReader(PlaceholderTokenizer):
-    """The same where a pipeline of diffusers has a tokenizer."""
+class PipelineTokenizer(PlaceholderTokenizer):
+    """The same as the tokenizer of a diffusers pipeline."""
 
-    added_tokens_encoder: ClassVar[dict[str, int]] = {}  # diffusers has nothing to put in place of words
+    added_tokens_encoder: ClassVar[dict[str, int]] = {}  # diffusers replaces no words
 
     @property
     def model_max_length(self) -> int:
@@ -143,45 +143,45 @@ class PipelineReader(PlaceholderTokenizer):
     def tokenize(self, text: str) -> list[str]:
         return list(self.tokenizer.tokenize(text))
 
-    def __call__(  # type: ignore[override]  # of all that a tokenizer can be asked, what pipelines ask
+    def __call__(  # type: ignore[override]  # only the arguments that pipelines pass
         self, text: str | list[str], padding: str, return_tensors: str, max_length: int = 0, truncation: bool = True
     ) -> TokenizedTexts:
-        """All as long as the model takes, so that none is longer than what is shown it."""
+        """Token ids padded to the model's maximum length."""
         import torch
 
         words, rows = self.model_max_length - 2, []
-        for one in [text] if isinstance(text, str) else text:
-            ids = PlaceholderTokenizer(self.tokenizer, self.places)(one).input_ids[:words]
+        for single in [text] if isinstance(text, str) else text:
+            ids = PlaceholderTokenizer(self.tokenizer, self.token_ids)(single).input_ids[:words]
             rows.append([self.bos_token_id, *ids, self.eos_token_id, *[self.pad_token_id] * (words - len(ids))])
         return TokenizedTexts(torch.tensor(rows))
 
 
-def for_pipelines(tokenizers: dict[str, Any]) -> dict[str, Any]:
-    """The same tokenizers by part, for a pipeline of diffusers."""
+def pipeline_tokenizers(tokenizers: dict[str, Any]) -> dict[str, Any]:
+    """The same tokenizers by part, for a diffusers pipeline."""
     return {
-        part: PipelineReader(found.tokenizer, found.places) if isinstance(found, PlaceholderTokenizer) else found
+        part: PipelineTokenizer(found.tokenizer, found.token_ids) if isinstance(found, PlaceholderTokenizer) else found
         for part, found in tokenizers.items()
     }
 
 
 def words_pattern(words: Any) -> re.Pattern[str]:
-    """A pattern that finds these words where they stand alone; the longest of those that begin alike."""
+    """A pattern for these as whole words; of words with the same beginning it finds the longest."""
     choices = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     return re.compile(rf"(?<!\w)({choices})(?!\w)", re.IGNORECASE)
 
 
 def file_tensors(vectors: Tensors) -> Tensors:
-    """One word's vectors by text encoder, under the names that files have."""
+    """One word's vectors by text encoder, under the names in files."""
     if len(vectors) == 1:
         return {SINGLE: next(iter(vectors.values()))}
     return {NAMES[part]: value for part, value in vectors.items()}
 
 
 def read_embedding(path: Path, widths: dict[str, int]) -> Tensors:
-    """The vectors of a file by text encoder, (n, width) in float32; `widths` are those that are wanted.
+    """The vectors of a file by text encoder, (n, width) in float32; `widths` are those of the base model.
 
-    It may be prep's own, WebUI's (.pt or .safetensors) or diffusers' (learned_embeds). PrepError
-    when it is another thing, or made for another base.
+    Files of prep, WebUI (.pt or .safetensors) and diffusers (learned_embeds) are read. PrepError when the file is
+    something else, or for another base model.
     """
     shown = escape_control(path.name)
     named = _named(path)
@@ -192,26 +192,26 @@ def read_embedding(path: Path, widths: dict[str, int]) -> Tensors:
     found = {part: value.detach().float().reshape(-1, value.shape[-1]) for part, value in named.items() if value.dim()}
     if found.keys() != widths.keys():
         raise PrepError(
-            f"{shown} holds vectors for {len(found)} text encoders that prep knows; the base has {len(widths)}.",
-            "Train on an embedding that was made for the base's family.",
+            f"{shown} holds vectors for {len(found)} known text encoders; the base model has {len(widths)}.",
+            "Use an embedding for the base model's family.",
         )
     for part, value in found.items():
         if value.shape[1] != widths[part]:
             raise PrepError(
-                f"{shown} holds vectors of {value.shape[1]} numbers; the {part} of the base takes {widths[part]}.",
-                "Train on an embedding that was made for the base's family.",
+                f"{shown} holds vectors of {value.shape[1]} values; the {part} of the base model has {widths[part]}.",
+                "Use an embedding for the base model's family.",
             )
         if (
             not bool(value.isfinite().all())
             or not 1 <= len(value) <= 75
             or len(value) != len(next(iter(found.values())))
         ):
-            raise PrepError(f"{shown} is damaged: it holds no whole set of vectors.", "Copy the file anew.")
+            raise PrepError(f"{shown} is damaged: it does not hold a complete set of vectors.", "Copy the file again.")
     return found
 
 
 def _named(path: Path) -> Tensors:
-    """The tensors of a file by name; nothing in it is executed."""
+    """The tensors of a file by name; no code in it is executed."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -222,10 +222,12 @@ def _named(path: Path) -> Tensors:
             return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise PrepError(f"{shown} holds something other than tensors; prep runs no code out of files.", _READ) from None
+        raise PrepError(
+            f"{shown} holds something other than tensors; prep does not run code from files.", _READ
+        ) from None
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         raise PrepError(
-            f"{shown} is not a whole file of tensors: {escape_control(first_line(error))}.", _READ
+            f"{shown} is not a complete file of tensors: {escape_control(first_line(error))}.", _READ
         ) from None
     inner = content.get("string_to_param", content) if isinstance(content, dict) else {}
     found = {str(name): value for name, value in inner.items() if isinstance(value, torch.Tensor)}

@@ -75,22 +75,22 @@ class TrainState:
 
         if self.ema:
             decay = min(self.options.ema_decay, (1 + step) / (10 + step))  # else the first steps would weigh too long
-            torch._foreach_lerp_(list(self.ema.values()), self._values(), 1 - decay)
+            torch._foreach_lerp_(list(self.ema.values()), self._parameters(), 1 - decay)
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
         """The average in the model's place for a while, where there is one."""
         import torch
 
-        kept = [weight.detach().clone() for weight in self._values()] if self.ema else []
+        kept = [weight.detach().clone() for weight in self._parameters()] if self.ema else []
         if self.ema:
-            torch._foreach_copy_(self._values(), list(self.ema.values()))
+            torch._foreach_copy_(self._parameters(), list(self.ema.values()))
             self.sync_params()
         try:
             yield
         finally:
             if self.ema:
-                torch._foreach_copy_(self._values(), kept)
+                torch._foreach_copy_(self._parameters(), kept)
                 self.sync_params()
 
     def result(self) -> Tensors:
@@ -158,7 +158,7 @@ class TrainState:
             if self.weights[name].grad is None:
                 self.weights[name].grad = torch.zeros_like(self.weights[name])
 
-    def _values(self) -> list[torch.Tensor]:
+    def _parameters(self) -> list[torch.Tensor]:
         return [weight.detach() for weight in self.weights.values()]
 
     def _gradients(self) -> list[torch.Tensor]:

@@ -18,7 +18,7 @@ from pipeline.workspace import write_atomic
 from training.batch import TrainingImage
 from training.data.latent_cache import read_pixels
 from training.evaluation.clip_score import ClipScorer
-from training.methods.token_embeddings import for_pipelines
+from training.methods.token_embeddings import pipeline_tokenizers
 from training.models.family import module_dtype
 from training.precision import text_encoder_dtype
 from training.sampling.contact_sheet import ContactSheet
@@ -199,7 +199,7 @@ class SampleCallback:
                 part: plan.checkpoint.load(part, dtypes.get(part)) for part in ("vae", *encoders) if part not in modules
             }
             self.generator = ImageGenerator.build(
-                plan.family, plan.checkpoint, self.offloaded_modules | modules, for_pipelines(self.run.tokenizers)
+                plan.family, plan.checkpoint, self.offloaded_modules | modules, pipeline_tokenizers(self.run.tokenizers)
             )
         hook = modules[plan.family.denoiser].register_forward_pre_hook(_cast_inputs, with_kwargs=True)
         try:
