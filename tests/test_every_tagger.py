@@ -238,7 +238,7 @@ def test_on_ray_each_copy_has_a_gpu_of_its_own(workspace, tmp_path):
         with pytest.raises(PrepError, match=r"^--device cuda needs a CUDA GPU, and there is none"):
             tag(workspace, Wd14(model=model, device="cuda"), source, ray_data.run, 1)
         (tmp_path / "small-tagger" / "selected_tags.csv").write_text("tag_id,name,category,count\n1,hat,0,1\n")
-        with pytest.raises(PrepError, match=r"selected_tags\.csv beside it lists 1 tags: they do not match"):
+        with pytest.raises(PrepError, match=r"its selected_tags\.csv lists 1 tags: they do not match"):
             tag(workspace, Wd14(model=model), source, ray_data.run, 1)
     finally:
         ray.shutdown()
