@@ -106,8 +106,8 @@ def test_tensorboard_gets_every_step_and_every_evaluation(tmp_path):
     trained(watch)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     steps = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert steps["rate"] == [1, 2, 3, 4] and steps["measured/validation"] == [0, 2, 4]
-    assert set(steps["loss/reg"]) <= set(steps["rate"]) and steps["loss/reg"]  # of its own, beside loss/train
+    assert steps["learning_rate"] == [1, 2, 3, 4] and steps["error/validation"] == [0, 2, 4]
+    assert set(steps["loss/reg"]) <= set(steps["learning_rate"]) and steps["loss/reg"]  # of its own, beside loss/train
 
 
 def test_of_several_processes_only_the_main_one_samples_and_logs(tmp_path, monkeypatch):

@@ -93,7 +93,9 @@ def test_whether_prompts_are_known_ahead(options, endless, varied):
 
 def test_how_the_encoder_is_asked():
     options = CaptionOptions(max_token_length=150, clip_skip=2, weighted_captions=True)
-    assert text_settings(options) == TextSettings(150, 2, True) and text_settings(CaptionOptions()) == TextSettings(75, 1, False)
+    assert text_settings(options) == TextSettings(150, 2, True) and text_settings(CaptionOptions()) == TextSettings(
+        75, 1, False
+    )
 
 
 def test_images_have_streams_of_their_own():

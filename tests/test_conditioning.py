@@ -53,9 +53,7 @@ def test_without_enough_memory_prompts_are_encoded_on_the_cpu(caplog):
 
     standby = OffloadableEncoders({"text_encoder": encoder}, encode)
     assert standby.encode_prompts(["a", "b"])["text"].tolist() == [1, 1]
-    assert caplog.messages == [
-        "Out of GPU memory for the text encoders: continuing with them on the CPU."
-    ]
+    assert caplog.messages == ["Out of GPU memory for the text encoders: continuing with them on the CPU."]
     encoder.weight = torch.empty(1)
     with pytest.raises(torch.OutOfMemoryError):
         OffloadableEncoders({"text_encoder": encoder}, lambda prompts: _fail()).encode_prompts(["a"])
@@ -88,7 +86,9 @@ def test_what_stays_loaded(tmp_path, monkeypatch, options, alive):
 
     monkeypatch.setattr(BaseModel, "load", remembered)
     run = build_job(
-        RunConfig(train_options(rank=2, **options), detect_family(model), model, read_samples(made)), work, lambda *_: None
+        RunConfig(train_options(rank=2, **options), detect_family(model), model, read_samples(made)),
+        work,
+        lambda *_: None,
     )
     gc.collect()
     assert {"vae", "text_encoder", "unet"} == born.keys()

@@ -74,7 +74,10 @@ def test_a_mask_goes_where_the_image_goes(change, orientation):
 
 
 def test_a_mask_file_may_have_another_size():
-    large, small = transform_mask(disc(1200, 800), cut(1200, 800), None), transform_mask(disc(600, 400), cut(1200, 800), None)
+    large, small = (
+        transform_mask(disc(1200, 800), cut(1200, 800), None),
+        transform_mask(disc(600, 400), cut(1200, 800), None),
+    )
     assert np.abs(large.astype(int) - small).mean() < 3
 
 

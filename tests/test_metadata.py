@@ -26,7 +26,9 @@ def said(tmp_path):
     ]
     rates = {"learning_rate": 1e-4, "text_encoder_lr": 5e-5}
     config = train_options(output="smith-v1", rank=8, alpha=4.0, lr_warmup=0.2, lr_scheduler="cosine", **rates)
-    return training_metadata(RunConfig(config, SD1(), checkpoint(workspace(tmp_path)), samples), TrainingProgress(10, 2))
+    return training_metadata(
+        RunConfig(config, SD1(), checkpoint(workspace(tmp_path)), samples), TrainingProgress(10, 2)
+    )
 
 
 def test_every_value_is_text(said):

@@ -25,9 +25,9 @@ def test_verdicts_with_their_reasons(tmp_path):
         "step 100: underfit; why 100",
         "step 1,200: good; why 1200",
         "step 1,300: overfit; why 1300",
-        "the file holds the last step; for step 1,200: prep train --keep-weights best",
+        "the file has the weights of the last step; for those of step 1,200: prep train --keep-weights best",
     )
-    other = "the file holds step 1,200; for the last step: prep train --keep-weights last"
+    other = "the file has the weights of step 1,200; for those of the last step: prep train --keep-weights last"
     for result in ("best", "auto"):
         assert summary(tmp_path, judged, result) == (*summary(tmp_path, judged)[:3], other)
     assert len(summary(tmp_path, judged[:2])) == 2
@@ -38,7 +38,7 @@ def test_of_many_the_latest_and_the_best(tmp_path):
     assert [line.partition(": ")[0] for line in summary(tmp_path, judged, "best")] == [
         "step 3",
         *(f"step {k}" for k in range(32, 40)),
-        "the file holds step 3; for the last step",
+        "the file has the weights of step 3; for those of the last step",
     ]
 
 

@@ -71,7 +71,9 @@ def test_killed_at_any_step(tmp_path, stop):
     whole = run(tmp_path / "whole", gradient_accumulation_steps=2, ema_decay=0.9)
     run(tmp_path / "halved", stop, gradient_accumulation_steps=2, ema_decay=0.9)
     again = run(tmp_path / "halved", gradient_accumulation_steps=2, ema_decay=0.9)
-    assert again.progress.step == stop // 3 * 3 - (3 if stop % 3 == 0 else 0)  # killed before the checkpoint of its step
+    assert again.progress.step == stop // 3 * 3 - (
+        3 if stop % 3 == 0 else 0
+    )  # killed before the checkpoint of its step
     assert_same(result(whole, tmp_path / "whole"), result(again, tmp_path / "halved"))
 
 

@@ -15,7 +15,8 @@ from pipeline.parquet_rows import read_rows
 from tests.sampling_set import sample_callback
 from tests.training_set import manifest, placed, workspace
 from training.data.dataset import read_samples
-from training.evaluation.clip_score import _say_once
+from training.evaluation.clip_score import _warn_once
+from training.models.sd1 import SD1
 from training.options.sampling import SamplingOptions
 from training.sampling.prompts import sample_requests
 from training.sampling.sample_callback import SampleCallback, SampleResult
@@ -98,14 +99,16 @@ def test_of_another_run_nothing_is_kept(begun):
 
 def test_without_a_clip_model_the_scores_are_empty_and_that_is_said_once(tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("PREP_MODELS", str(tmp_path / "none"))
-    _say_once.cache_clear()
+    _warn_once.cache_clear()
     callback = sample_callback(tmp_path)
     with caplog.at_level(logging.WARNING):
         callback.on_train_begin(0)
         callback.generate(1)
     said = [message for message in caplog.messages if "CLIP" in message]
     assert len(said) == 1
-    assert said[0].startswith("samples.parquet has no CLIP scores: no model for them is here. Get it: prep models pull")
+    assert said[0].startswith(
+        "samples.parquet has no CLIP scores: the model for them is not installed. Get it: prep models pull"
+    )
     assert all(row.clip_prompt is row.clip_subject is None for row in callback.rows)
 
 
@@ -127,6 +130,7 @@ def test_no_samples_unless_an_option_asks_for_them(tmp_path):
     assert sample_requests(SamplingOptions(), [], work, 0) == []
     made = read_samples(manifest(work, [placed(work, 1)]))
     found = sample_requests(SamplingOptions(sample_every_epochs=2, sample_steps=9), made, work, 5)
+    found = [request.resolve(SD1()) for request in found]
     assert [(one.prompt, one.seed, one.steps, one.width) for one in found] == [
         ("smith", 5, 9, 512),
         ("smith man on a beach", 6, 9, 512),
@@ -134,11 +138,12 @@ def test_no_samples_unless_an_option_asks_for_them(tmp_path):
     ]
 
 
-def test_an_impossible_sample_is_refused_before_anything_is_loaded(tmp_path):
+def test_an_impossible_sample_is_refused(tmp_path):
     work = workspace(tmp_path)
     (work.root / "prompts.txt").write_text("smith --w 65\n")
     with pytest.raises(PrepError, match="65 x 512 pixels cannot be made"):
-        sample_requests(SamplingOptions(sample_prompts="prompts.txt"), [], work, 0)
+        for request in sample_requests(SamplingOptions(sample_prompts="prompts.txt"), [], work, 0):
+            request.resolve(SD1())
 
 
 def test_without_enough_memory_a_sample_is_decoded_in_tiles(tmp_path, monkeypatch, caplog):

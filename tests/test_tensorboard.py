@@ -39,10 +39,10 @@ def test_events(tmp_path):
     board.close()
     assert scalars(tmp_path) == {
         "loss/train": [(1, 1.0), (2, 0.5)],
-        "rate": [(1, pytest.approx(1e-4)), (2, pytest.approx(1e-4))],
-        "norm": [(1, 0.5), (2, 0.5)],
-        "measured/train": [(0, 4.0), (2, 3.0)],
-        "measured/validation": [(0, 6.0), (2, 5.0)],
+        "learning_rate": [(1, pytest.approx(1e-4)), (2, pytest.approx(1e-4))],
+        "grad_norm": [(1, 0.5), (2, 0.5)],
+        "error/train": [(0, 4.0), (2, 3.0)],
+        "error/validation": [(0, 6.0), (2, 5.0)],
     }
 
 
@@ -57,4 +57,4 @@ def test_what_was_undone_counts_no_more(tmp_path):
     again.log_step(row(3, 9.0))
     again.close()
     assert scalars(tmp_path)["loss/train"] == [(1, 1.0), (2, 1.0), (3, 9.0)]
-    assert "measured/train" not in scalars(tmp_path)  # the first part wrote them
+    assert "error/train" not in scalars(tmp_path)  # the first part wrote them

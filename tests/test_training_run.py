@@ -60,7 +60,7 @@ def test_held_images_are_measured_and_never_trained_on(done):
     assert not val & set(seen["id"].to_pylist())
     assert all(0 <= time < 1000 for time in seen["timestep"].to_pylist())
     rows = pq.read_table(folder / "validation.parquet").to_pylist()
-    assert {row["id"] for row in rows if row["set"] == "validation"} == val
+    assert {row["id"] for row in rows if row["subset"] == "validation"} == val
     assert sorted({row["step"] for row in rows}) == [0, 2, 4]
     assert {"loss_curves.png", "outliers.parquet"} <= {path.name for path in folder.iterdir()}
 
@@ -71,7 +71,7 @@ def test_verdicts_reach_run_json_and_the_notes(done):
     assert [one["step"] for one in found] == [0, 2, 4]
     assert {one["verdict"] for one in found[1:]} <= {"underfit", "good", "overfit"}
     rows = pq.read_table(stage.config.file(work).with_name("validation.parquet")).to_pylist()
-    losses = {(row["step"], row["set"], row["id"], row["timestep"]): row["loss"] for row in rows}
+    losses = {(row["step"], row["subset"], row["id"], row["timestep"]): row["loss"] for row in rows}
     for one in found:
         for name in ("train", "validation", "reg"):
             shares = [
@@ -136,7 +136,7 @@ def test_course_does_not_depend_on_how_it_is_watched(done):
 def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
     work, made = data(tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(PrepError, match="tensorboard was asked for, but is not installed"):
+    with pytest.raises(PrepError, match="needs the package tensorboard, which is not installed"):
         run(work, made, tensorboard=True)
 
 

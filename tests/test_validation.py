@@ -40,7 +40,9 @@ def validated(folder, stop=None, **options):
     made = job(TRAIN, **{"batch_size": 2, "epochs": 4, "validate_every_epochs": 0, "validate_every_steps": 2} | options)
     place = RunPaths(folder, "key")
     course = resume_or_start(made, place, DistributedContext())
-    watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), place.state_folder)
+    watch = Validator(
+        made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), place.state_folder
+    )
     watch.on_train_begin(course.progress.step)
 
     def kill(step):
@@ -50,7 +52,13 @@ def validated(folder, stop=None, **options):
 
     if not watch.should_stop:
         try:
-            run_to_end(made, course, lambda done, total: None, (watch.on_step_end, kill), RetentionPolicy(lambda: watch.best_step))
+            run_to_end(
+                made,
+                course,
+                lambda done, total: None,
+                (watch.on_step_end, kill),
+                RetentionPolicy(lambda: watch.best_step),
+            )
         except Killed:
             return watch, course
     watch.finish(folder)
@@ -124,7 +132,10 @@ def test_one_image_does_not_change_another(tmp_path):
     found = []
     for held in (HELD, HELD[:2], HELD[1::-1]):
         watch = Validator(
-            made, course.train_state, ValidationSet.of(TRAIN, held, made.config.validation, 42), tmp_path / str(len(found))
+            made,
+            course.train_state,
+            ValidationSet.of(TRAIN, held, made.config.validation, 42),
+            tmp_path / str(len(found)),
         )
         watch.on_train_begin(0)
         found.append(watch.evaluations[0].validation)
@@ -134,8 +145,8 @@ def test_one_image_does_not_change_another(tmp_path):
 def test_all_sets_are_measured_at_the_same_times(tmp_path):
     validated(tmp_path)
     found = rows(tmp_path)
-    assert {row["set"] for row in found} == {"train", "validation", "reg"}
-    assert {row["id"] for row in found if row["set"] == "validation"} == {s.id for s in HELD}
+    assert {row["subset"] for row in found} == {"train", "validation", "reg"}
+    assert {row["id"] for row in found if row["subset"] == "validation"} == {s.id for s in HELD}
     steps = sorted({row["step"] for row in found})
     assert steps[0] == 0 and steps[1:] == list(range(2, steps[-1] + 1, 2))
     times = {}
@@ -166,7 +177,7 @@ def test_measured_is_what_would_be_published(tmp_path):
     """With an average of the weights it is the average that is measured."""
     watch, course = validated(tmp_path, ema_decay=0.9)
     watch.job.denoiser.data.copy_(course.train_state.ema["weight"])
-    plain = {(row.set, row.id, row.timestep): 1.0 for row in watch.readings}
+    plain = {(row.subset, row.id, row.timestep): 1.0 for row in watch.readings}
     assert relative_losses(watch.readings, plain).validation == {
         one.id: pytest.approx(float(measure_losses(watch.job, one).mean())) for one in HELD
     }
@@ -195,7 +206,7 @@ def test_the_base_models_own_errors_are_ones_after_a_stop_too(tmp_path):
 def test_no_more_images_than_asked(tmp_path):
     many = [sample(k) for k in range(100, 140)]
     chosen = ValidationSet.of(many, HELD, ValidationOptions(validation_images=3), 42)
-    assert [len(chosen.sets[name]) for name in ("train", "validation", "reg")] == [3, 3, 0]
+    assert [len(chosen.subsets[name]) for name in ("train", "validation", "reg")] == [3, 3, 0]
     assert chosen == ValidationSet.of(many[::-1], HELD[::-1], ValidationOptions(validation_images=3), 42)
     assert chosen != ValidationSet.of(many, HELD, ValidationOptions(validation_images=3), 43)
 
@@ -232,7 +243,9 @@ def scripted_run(folder, losses, **options):
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), folder)
     scripted(watch, losses)
     watch.on_train_begin(0)
-    last = run_to_end(made, course, lambda done, total: None, (watch.on_step_end,), RetentionPolicy(lambda: watch.best_step))
+    last = run_to_end(
+        made, course, lambda done, total: None, (watch.on_step_end,), RetentionPolicy(lambda: watch.best_step)
+    )
     return watch, course, last
 
 
@@ -281,7 +294,9 @@ def test_what_run_json_tells(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_no_best(tmp_path):
     made = job(TRAIN, validate_every_steps=1)
-    made = dataclasses.replace(made, encode_prompts=lambda captions: {"text": torch.full((len(captions),), float("nan"))})
+    made = dataclasses.replace(
+        made, encode_prompts=lambda captions: {"text": torch.full((len(captions),), float("nan"))}
+    )
     course = resume_or_start(made, RunPaths(tmp_path, "key"), DistributedContext())
     watch = Validator(made, course.train_state, ValidationSet.of(TRAIN, HELD, made.config.validation, 42), tmp_path)
     with pytest.raises(PrepError, match=r"The loss of the record [0-9a-f]+ is not finite at step 0"):

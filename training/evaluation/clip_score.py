@@ -1,4 +1,4 @@
-"""How well sample images fit their prompts and their subjects, as a CLIP model sees it."""
+"""CLIP scores of sample images: similarity to their prompts and to their subjects' training images."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODEL = "clip-vit-b-32"  # small, and widely used for such scores
+MODEL = "clip-vit-b-32"  # small, and the usual model for such scores
 _FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 
 @functools.cache
-def _say_once() -> None:
+def _warn_once() -> None:
     log.warning(
-        "samples.parquet has no CLIP scores: no model for them is here. %s", install_hint(resolve_repo_id(MODEL))
+        "samples.parquet has no CLIP scores: the model for them is not installed. %s",
+        install_hint(resolve_repo_id(MODEL)),
     )
 
 
@@ -39,13 +40,13 @@ class ClipScorer:
 
     @staticmethod
     def check(model: str, workspace: Workspace) -> None:
-        """PrepError when a model is named that is not here; opens nothing."""
+        """PrepError if a model is named that is not installed; loads nothing."""
         if model:
             find_model(model, workspace, _FILES)
 
     @classmethod
     def find(cls, model: str, workspace: Workspace) -> ClipScorer | None:
-        """The model that is named; without a name the usual one, or None, said once, where it is not there."""
+        """The named model; without a name the default one, or None, with one warning, if that is not installed."""
         import open_clip
 
         try:
@@ -53,7 +54,7 @@ class ClipScorer:
         except PrepError:
             if model:
                 raise
-            _say_once()
+            _warn_once()
             return None
         net, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
         return cls(net.eval(), transform, open_clip.get_tokenizer(f"local-dir:{folder}"))
@@ -63,13 +64,13 @@ class ClipScorer:
         import torch
 
         with torch.inference_mode():
-            found: torch.Tensor = self.net.encode_image(self.transform(image)[None], normalize=True)[0]
-            return found
+            vector: torch.Tensor = self.net.encode_image(self.transform(image)[None], normalize=True)[0]
+            return vector
 
     def text(self, text: str) -> torch.Tensor:
-        """The unit vector of a text, (size,); what is beyond the model's context is cut off."""
+        """The unit vector of a text, (size,), cut off at the model's context length."""
         import torch
 
         with torch.inference_mode():
-            found: torch.Tensor = self.net.encode_text(self.tokenize([text]), normalize=True)[0]
-            return found
+            vector: torch.Tensor = self.net.encode_text(self.tokenize([text]), normalize=True)[0]
+            return vector

@@ -1,10 +1,10 @@
-"""Images and captions that stand out: whose loss was far above that of their set, at whatever time of the noise."""
+"""Outliers: images whose loss is far above that of their subset, compared at equal timesteps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.parquet_rows import write_rows
 from training.batch import TrainingImage
@@ -13,99 +13,121 @@ from training.evaluation.validation import LossReading
 if TYPE_CHECKING:
     from numpy import ndarray
 
-_BINS = 20  # of the times, each with as many sights
-_FEWEST = 5  # images of a set, from which on one can stand out
-_FAR = 3.5  # deviations above the median from which on an image stands out (Iglewicz and Hoaglin, 1993)
-_TIMES = 1.5  # and the least multiple of its set's loss
-_MOST = 5  # images that are told of
+_BINS = 20  # bins of timesteps, with equally many losses each
+_MIN_IMAGES = 5  # images of a subset below which none is an outlier
+_MIN_DISTANCE = 3.5  # robust deviations above the median of an outlier (Iglewicz and Hoaglin, 1993)
+_MIN_RATIO = 1.5  # smallest loss of an outlier, as a multiple of the median
+_REPORTED = 5  # outliers reported
 
 
 @dataclass(frozen=True, slots=True)
 class Outlier:
-    """An image's loss beside those of its set."""
+    """An image's loss relative to those of its subset."""
 
     id: str
     name: str  # its file
     caption: str
-    set: str  # train, validation or reg
-    samples: int  # times its loss was taken
-    ratio: float  # mean of its losses, each divided by the set's median at about the same time
-    distance: float  # of the ratio's logarithm from the set's median, in robust deviations
+    subset: str  # train, validation or reg
+    samples: int  # number of its losses
+    ratio: float  # mean of its losses, each divided by the subset's median at about the same timestep
+    distance: float  # of the ratio's logarithm from the median, in robust deviations
     is_outlier: bool
     reason: str
 
 
-def find_outliers(folder: Path, samples: list[TrainingImage], readings: list[LossReading]) -> list[Outlier]:
-    """Rank every image in outliers.parquet, and return the first few that stand out.
+@dataclass(frozen=True, slots=True)
+class SubsetLosses:
+    """All losses of a subset, one entry each."""
 
-    Of the training images the losses that training itself found count, which samples_log.parquet holds,
-    of the validation images those of the last evaluation.
+    ids: list[str]
+    timesteps: ndarray
+    losses: ndarray
+
+
+def find_outliers(folder: Path, images: list[TrainingImage], readings: list[LossReading]) -> list[Outlier]:
+    """Rank every image in outliers.parquet, and return the first few outliers.
+
+    Training images are ranked by their losses during training, from samples_log.parquet, validation
+    images by those of the last evaluation.
     """
+    import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    seen = pq.read_table(folder / "samples_log.parquet", columns=["id", "reg", "timestep", "loss"])
-    sets = {
-        "train": seen.filter(pc.invert(seen["reg"])),
-        "reg": seen.filter(seen["reg"]),
+    table = pq.read_table(folder / "samples_log.parquet", columns=["id", "reg", "timestep", "loss"])
+    subsets = {
+        "train": table.filter(pc.invert(table["reg"])),
+        "reg": table.filter(table["reg"]),
     }
-    columns = {name: (t["id"].to_pylist(), t["timestep"].to_numpy(), t["loss"].to_numpy()) for name, t in sets.items()}
-    held = [row for row in readings if row.set == "validation"]
-    columns["validation"] = ([r.id for r in held], _array([r.timestep for r in held]), _array([r.loss for r in held]))
-    known = {sample.id: sample for sample in samples}
-    found = [one for name, three in columns.items() if three[0] for one in rank(name, three, known)]
-    found.sort(key=lambda one: (-one.is_outlier, -one.ratio, one.id))
-    write_rows(folder / "outliers.parquet", found, Outlier)
-    return [one for one in found[:_MOST] if one.is_outlier]
+    columns = {
+        name: SubsetLosses(part["id"].to_pylist(), part["timestep"].to_numpy(), part["loss"].to_numpy())
+        for name, part in subsets.items()
+    }
+    held_out = [row for row in readings if row.subset == "validation"]
+    columns["validation"] = SubsetLosses(
+        [row.id for row in held_out],
+        np.array([row.timestep for row in held_out], np.float64),
+        np.array([row.loss for row in held_out], np.float64),
+    )
+    by_id = {image.id: image for image in images}
+    ranked = [outlier for name, losses in columns.items() if losses.ids for outlier in rank(name, losses, by_id)]
+    ranked.sort(key=lambda one: (-one.is_outlier, -one.ratio, one.id))
+    write_rows(folder / "outliers.parquet", ranked, Outlier)
+    return [one for one in ranked[:_REPORTED] if one.is_outlier]
 
 
-def rank(name: str, columns: tuple[list[str], ndarray, ndarray], known: dict[str, TrainingImage]) -> list[Outlier]:
-    """The images of a set, from the ids, times and losses of all their sights.
+def rank(subset: str, measured: SubsetLosses, images: dict[str, TrainingImage]) -> list[Outlier]:
+    """The images of a subset with their distances from its median.
 
-    Losses fall with the noise by orders of magnitude, so each is divided by the median of those at
-    about the same time before an image's are averaged.
+    Losses differ by orders of magnitude between timesteps, so each is divided by the median of those at
+    about the same timestep before an image's are averaged.
     """
     import numpy as np
 
-    ids, times, losses = columns
-    names, at = np.unique(np.array(ids), return_inverse=True)
-    counts = np.bincount(at)
-    ratios = np.bincount(at, _standardised(times, losses)) / counts
-    far = _distances(ratios)
-    found = []
-    for place, id in enumerate(names.tolist()):
-        ratio, distance = float(ratios[place]), float(far[place])
-        out = len(names) >= _FEWEST and ratio >= _TIMES and distance >= _FAR
-        sample = known[id]
-        reason = f"{ratio:.1f} times the median loss of its set" if out else ""
-        found.append(Outlier(id, sample.name, sample.caption, name, int(counts[place]), ratio, distance, out, reason))
-    return found
+    ids, index = np.unique(np.array(measured.ids), return_inverse=True)
+    counts = np.bincount(index)
+    ratios = np.bincount(index, _relative_to_median(measured.timesteps, measured.losses)) / counts
+    distances = _distances(ratios)
+    ranked = []
+    for k, id in enumerate(ids.tolist()):
+        ratio, distance = float(ratios[k]), float(distances[k])
+        is_outlier = len(ids) >= _MIN_IMAGES and ratio >= _MIN_RATIO and distance >= _MIN_DISTANCE
+        ranked.append(
+            Outlier(
+                id=id,
+                name=images[id].name,
+                caption=images[id].caption,
+                subset=subset,
+                samples=int(counts[k]),
+                ratio=ratio,
+                distance=distance,
+                is_outlier=is_outlier,
+                reason=f"{ratio:.1f} times the median loss of its subset" if is_outlier else "",
+            )
+        )
+    return ranked
 
 
-def _standardised(times: ndarray, losses: ndarray) -> ndarray:
-    """Each loss divided by the median of those at about the same time."""
+def _relative_to_median(timesteps: ndarray, losses: ndarray) -> ndarray:
+    """Each loss divided by the median of those at about the same timestep."""
     import numpy as np
 
-    few = len(np.unique(times)) <= _BINS
-    bins = np.unique(times, return_inverse=True)[1] if few else np.argsort(np.argsort(times)) * _BINS // len(times)
+    if len(np.unique(timesteps)) <= _BINS:
+        bins = np.unique(timesteps, return_inverse=True)[1]
+    else:
+        bins = np.argsort(np.argsort(timesteps)) * _BINS // len(timesteps)
     medians = np.array([np.median(losses[bins == k]) for k in range(int(bins.max()) + 1)])
-    whole: ndarray = losses / np.maximum(medians[bins], np.finfo(np.float64).tiny)
-    return whole
+    ratios: ndarray = losses / np.maximum(medians[bins], np.finfo(np.float64).tiny)
+    return ratios
 
 
 def _distances(ratios: ndarray) -> ndarray:
-    """How many robust deviations each ratio's logarithm lies above the median; 0.6745 makes them normal ones."""
+    """How many robust deviations each ratio's logarithm is above the median; 0.6745 scales them to normal ones."""
     import numpy as np
 
     logs = np.log(np.maximum(ratios, np.finfo(np.float64).tiny))
-    off = logs - np.median(logs)
-    # Sets whose images are all alike would make the least difference infinitely far.
-    spread = max(float(np.median(np.abs(off))), 0.01)
-    whole: ndarray = 0.6745 * off / spread
-    return whole
-
-
-def _array(values: list[float]) -> Any:
-    import numpy as np
-
-    return np.array(values, np.float64)
+    differences = logs - np.median(logs)
+    # In a subset of equal images the smallest difference would be infinitely far.
+    deviation = max(float(np.median(np.abs(differences))), 0.01)
+    distances: ndarray = 0.6745 * differences / deviation
+    return distances

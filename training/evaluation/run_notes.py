@@ -1,4 +1,4 @@
-"""What a finished run tells a person: the verdict on its checkpoints, and the images that stand out."""
+"""The notes printed after a run: the verdicts on its checkpoints, and its outliers."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
-_MOST = 8  # checkpoints that are told of; run.json has all
+_LATEST = 8  # checkpoints noted, and the best one; run.json has all
 
 
 def run_notes(summary: Path) -> tuple[str, ...]:
-    """The notes on a run, from its run.json; none where there is none."""
+    """The notes of a run from its run.json; none if it cannot be read."""
     try:
-        found = json.loads(summary.read_text("utf-8"))
+        results = json.loads(summary.read_text("utf-8"))
     except (OSError, ValueError):
         return ()
-    return (*_verdicts(found), *(f"outlier: {one['name']}: {one['reason']}" for one in found.get("outliers", [])))
+    return (*_verdicts(results), *(f"outlier: {one['name']}: {one['reason']}" for one in results.get("outliers", [])))
 
 
-def _verdicts(found: dict[str, Any]) -> list[str]:
-    """A line for each of the latest checkpoints and the best; and which the file holds, where they differ."""
-    judged = [one for one in found.get("validation", []) if "verdict" in one]
-    shown = [one for one in judged if one["best"] or one in judged[-_MOST:]]
+def _verdicts(results: dict[str, Any]) -> list[str]:
+    """A line for each of the latest checkpoints and the best one, and which of them was exported."""
+    judged = [one for one in results.get("validation", []) if "verdict" in one]
+    shown = [one for one in judged if one["best"] or one in judged[-_LATEST:]]
     lines = [f"step {one['step']:,}: {one['verdict']}; {one['reason']}" for one in shown]
     best = next((one for one in judged if one["best"]), None)
     if best and best is not judged[-1]:
         step = f"step {best['step']:,}"
-        last = found["train"]["keep_weights"] == "last"
+        last = results["train"]["keep_weights"] == "last"
         lines.append(
-            f"the file holds the last step; for {step}: prep train --keep-weights best"
+            f"the file has the weights of the last step; for those of {step}: prep train --keep-weights best"
             if last
-            else f"the file holds {step}; for the last step: prep train --keep-weights last"
+            else f"the file has the weights of {step}; for those of the last step: prep train --keep-weights last"
         )
     return lines

@@ -1,4 +1,4 @@
-"""How long the parts of a run take: what a trial run measures, and a run of its own need not."""
+"""Times the parts of a run, for the estimate of a dry run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Clock = Callable[[], float]
 
 
 class StepTimer:
-    """Seconds of every part of a run, by its name.
+    """Collects the seconds of each part of a run, by name.
 
-    `until` is the step at which it ends the run, 0 for none. With `settle` it waits for the device
-    after every step: exact, but slower than a run that need not.
+    The run is stopped after step `stop_at`, if it is not 0. With `synchronize` the timer waits for the
+    device after every step, which is exact but slower.
     """
 
     def __init__(self, stop_at: int = 0, synchronize: bool = False, clock: Clock = time.perf_counter) -> None:
@@ -27,22 +27,24 @@ class StepTimer:
         self.synchronize = synchronize
         self.clock = clock
         self.seconds: dict[str, list[float]] = defaultdict(list)
-        self.step_start: float | None = None  # when the step under way began
-        self.callbacks_end: float | None = None  # when the watchers of a step were through, before it is saved
+        self.step_start: float | None = None  # time at which the current step began
+        self.callbacks_end: float | None = (
+            None  # time at which the callbacks of the step returned, before the checkpoint
+        )
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Measure what is done inside."""
+        """Time the body of a with statement."""
         start = self.clock()
         yield
         self.seconds[name].append(self.clock() - start)
 
     def wrap_callbacks(self, others: dict[str, StepCallback]) -> tuple[StepCallback, ...]:
-        """The watchers of a run, each measured where it has done something, between two of the meter's own."""
+        """The callbacks of a run, each timed, between two of the timer's own."""
         return (self._begin, *(self._timed(name, watch) for name, watch in others.items()), self._end)
 
     def wrap_progress(self, report: ProgressFn) -> ProgressFn:
-        """`report`, which is called when a step is saved and all: there the next one begins."""
+        """`report`, which is called after a step's checkpoint: there the next step begins."""
 
         def report_and_time(done: int, total: int) -> None:
             if self.callbacks_end is not None:
@@ -72,7 +74,7 @@ class StepTimer:
 
 
 def _wait_for_device(step: TrainingStep) -> None:
-    """Wait for the device, whose work is only ordered when a step returns."""
+    """Wait for the device: a step returns when its kernels are launched, not when they are done."""
     import torch
 
     if step.grad_norm.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, written while a run trains."""
+"""Scalars for TensorBoard, written during training."""
 
 from __future__ import annotations
 
@@ -17,37 +17,42 @@ def require_tensorboard() -> None:
     """PrepError when TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise PrepError(
-            "train: tensorboard was asked for, but is not installed.",
-            "Install it: pip install 'prep-diffusion[tensorboard]'. loss_curves.png is drawn without it.",
+            "train: --tensorboard needs the package tensorboard, which is not installed.",
+            "Install it: pip install 'prep-diffusion[tensorboard]'. loss_curves.png does not need it.",
         )
 
 
 class TensorBoardLogger:
-    """A folder of events: the loss and the rate of every step, the mean losses of every evaluation."""
+    """Writes the loss and learning rate of every step, and the mean errors of every evaluation."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.writer: Any = None
-        self.last_step = -1  # step of the last evaluation that was written
+        self.last_step = -1  # step of the last evaluation written
 
     def on_train_begin(self, done: int, evaluations: list[Evaluation]) -> None:
-        """Open the events; what an earlier part of the run wrote of steps after `done` counts no more."""
+        """Open the log. Events after step `done`, of an earlier attempt, are marked as purged."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
+        self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else 0)
         if done:
             self.last_step = done
         self._write_evaluations(evaluations)
 
     def log_step(self, row: StepRow) -> None:
-        """Take a step of the ledger down."""
-        found = {"loss/train": row.loss, "loss/reg": row.prior_loss, "rate": row.learning_rate, "norm": row.norm}
-        for name, value in found.items():
+        """Write a row of the training log."""
+        scalars = {
+            "loss/train": row.loss,
+            "loss/reg": row.prior_loss,
+            "learning_rate": row.learning_rate,
+            "grad_norm": row.norm,
+        }
+        for name, value in scalars.items():
             if value is not None:
                 self.writer.add_scalar(name, value, row.step)
 
     def on_step_end(self, step: TrainingStep, evaluations: list[Evaluation]) -> bool:
-        """Take new evaluations down; never ends the run."""
+        """Write new evaluations; never stops the run."""
         self._write_evaluations(evaluations)
         return False
 
@@ -59,5 +64,5 @@ class TensorBoardLogger:
             if one.step > self.last_step:
                 for name in SUBSETS:
                     if losses := list(getattr(one, name).values()):
-                        self.writer.add_scalar(f"measured/{name}", mean(losses), one.step)
+                        self.writer.add_scalar(f"error/{name}", mean(losses), one.step)
                 self.last_step = one.step

@@ -121,7 +121,7 @@ class SampleCallback:
         _save(self._contact_sheet(steps), self.folder / "all.png")
 
     def _generate_group(self, generator: ImageGenerator, group: list[SampleRequest]) -> list[Image]:
-        """The images of requests with equal settings; on running out of memory, retried with less, as all later ones."""
+        """The images of requests with equal settings; with too little memory, they and all later ones use less."""
         import torch
 
         while True:
