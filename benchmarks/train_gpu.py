@@ -40,7 +40,8 @@ from training.methods.block_ranks import RankAlpha
 from training.methods.lora import LORA
 from training.models.architecture_config import write_config_folder
 from training.models.base_model import BaseFiles
-from training.models.loader import BaseModel, empty_part, quiet
+from training.models.loader import BaseModel
+from training.models.parts import empty_part, quiet
 from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
 from training.optim.optimizers import ParamGroup

@@ -9,8 +9,8 @@ from pathlib import Path
 from pipeline.clip_bpe import tokenizer_files
 from training.export.tensor_file import write_tensors
 from training.models.architecture_config import ArchitectureConfig, TextEncoderConfig
-from training.models.loader import empty_part, published_name
 from training.models.mini import seeded, write_model
+from training.models.parts import empty_part, published_name
 from training.models.sd2 import SD2
 from training.models.sdxl import SDXL
 

@@ -17,7 +17,7 @@ from training.methods.adapters import by_module, add_dropout, finalize, inject_a
 from training.methods.block_ranks import RankAlpha
 from training.methods.table import METHODS
 from training.models.architecture_config import write_config_folder
-from training.models.loader import empty_part
+from training.models.parts import empty_part
 from training.models.sd1 import SD1
 from training.optim.train_state import make_train_state
 from training.options.optimizer import OptimizerOptions

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from training.models.architecture_config import ArchitectureConfig, write_config_folder
-from training.models.loader import empty_part
 from training.models.mini import MINI
+from training.models.parts import empty_part
 from training.models.sd2 import SD2
 
 # Parameters of the published models: 860 M, 83.7 M and 123 M in the model card's words.

@@ -12,7 +12,7 @@ import torch._dynamo
 from pipeline.errors import PrepError
 from tests.training_options import train_options
 from tests.training_set import narrow
-from training.models.loader import empty_part
+from training.models.parts import empty_part
 from training.models.sd1 import SD1
 from training.options.performance import PerformanceOptions
 from training.performance.execution_modes import (

@@ -18,7 +18,7 @@ from tests.training_options import train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.models.families import FAMILIES, detect_family
 from training.models.family import TextSettings
-from training.models.loader import published_name, quiet
+from training.models.parts import published_name, quiet
 from training.options.objective import ObjectiveOptions
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import flop_registry
 from tests.adapter_set import inject
 from training.methods.adapters import parameters
 from training.models.architecture_config import write_config_folder
-from training.models.loader import empty_part, quiet
+from training.models.parts import empty_part, quiet
 from training.models.sd1 import SD1
 from training.models.sdxl import SDXL
 from training.performance.execution_modes import enable_gradient_checkpointing

@@ -10,7 +10,7 @@ from tests.original import single_tensors
 from tests.training_set import PARTS, checkpoint, narrow, shared, workspace
 from training.export.tensor_file import write_tensors
 from training.models.ldm_checkpoint import to_ldm, unet_name, vae_name
-from training.models.loader import quiet
+from training.models.parts import quiet
 from training.models.sd1 import SD1
 from training.models.sd2 import SD2
 from training.models.sdxl import SDXL

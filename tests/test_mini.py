@@ -78,7 +78,7 @@ def test_latents_of_an_image_have_unit_variance_and_little_noise(tmp_path):
 def test_a_diffusers_pipeline_takes_it():
     from diffusers import StableDiffusionPipeline
 
-    from training.models.loader import quiet
+    from training.models.parts import quiet
 
     quiet()
     pipeline = StableDiffusionPipeline.from_pretrained(ensure_mini(shared()), local_files_only=True)

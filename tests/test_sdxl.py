@@ -13,7 +13,7 @@ from tests.training_set import checkpoint, narrow, sample, workspace
 from training.batch import SourceImage, size_conditioning
 from training.models.architecture_config import write_config_folder
 from training.models.family import TextSettings
-from training.models.loader import empty_part
+from training.models.parts import empty_part
 from training.models.sdxl import SDXL
 
 FAMILY = SDXL()

@@ -1,4 +1,4 @@
-"""A toy run as a process of its own, for the tests that end it: python -m tests.toy_run FOLDER STEPS SECONDS."""
+"""Trains the toy in its own process, for tests that kill it: python -m tests.toy_run FOLDER STEPS SECONDS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", capt
 
 
 def main(folder: Path, steps: int, seconds: float) -> None:
-    """Train the toy, each step as long as told, and tell of each that is done."""
+    """Train the toy with `seconds` of sleep in each step, and print the number of each step that is done."""
     made = job(SAMPLES, batch_size=3, steps=steps, gradient_accumulation_steps=2, ema_decay=0.9, save_every_steps=5)
     ranks = init_distributed("cpu")
     course = resume_or_start(made, RunPaths(folder, "key of the run"), ranks)

@@ -65,7 +65,7 @@ def checkpoint(work: Workspace, base: str = "mini") -> BaseModel:
 
 
 def placed(work: Workspace, number: int, **changes: object) -> Record:
-    """A record of the data set, with its image: smooth colors of a size, 64 x 64 unless told."""
+    """A record of the dataset, with its image: smooth colors, 64 x 64 by default."""
     import numpy as np
     from PIL import Image
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Iterable
@@ -57,3 +58,8 @@ def _read_cache() -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return cache if isinstance(cache, dict) else {}
+
+
+def joined_sha256(hashes: list[str]) -> str:
+    """The hash of a model of several weight files: the hash of theirs, one a line; of a single file its own."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()

@@ -15,7 +15,7 @@ from sample_data.mini.prompts import write_tokenizer
 from sample_data.mini.scenes import SIDE
 from training.export.tensor_file import write_tensors
 from training.models.architecture_config import ArchitectureConfig, TextEncoderConfig
-from training.models.loader import published_name, quiet
+from training.models.parts import published_name, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

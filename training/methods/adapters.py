@@ -16,7 +16,7 @@ from training.methods.init_weights import read_init_weights
 from training.methods.keys import diffusers_keys, kohya_keys
 from training.methods.lora_variants import AdapterType, from_file_tensors, peft_config, to_file_tensors
 from training.methods.verification import verify_adapter
-from training.models.loader import published_name
+from training.models.parts import published_name
 from training.optim.optimizers import ParamGroup
 
 if TYPE_CHECKING:

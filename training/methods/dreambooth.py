@@ -15,7 +15,8 @@ from training.methods.default_lr import default_learning_rate, width_of
 from training.methods.method import MethodContext, MethodSpec
 from training.models.families import base_parts
 from training.models.ldm_checkpoint import to_ldm
-from training.models.loader import BaseModel, published_name
+from training.models.loader import BaseModel
+from training.models.parts import published_name
 from training.optim.optimizers import ParamGroup
 from training.precision import dtype_of, uses_bf16
 

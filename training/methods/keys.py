@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
-from training.models.loader import empty_part, published_name
+from training.models.parts import empty_part, published_name
 
 if TYPE_CHECKING:
     import torch

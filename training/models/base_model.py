@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.models.file_hashes import known_sha256
+from pipeline.models.file_hashes import joined_sha256, known_sha256
 from pipeline.models.store import find_model
 from pipeline.workspace import Workspace
 from training.models.families import base_parts, denoisers
+from training.models.mini import SHA256, VAE_SHA256, mini_folder
 
 _NEEDED = ("vae", "text_encoder")
 _SINGLE = (".safetensors", ".ckpt")
@@ -40,8 +40,6 @@ def find_base(text: str, workspace: Workspace) -> BaseFiles:
     have been downloaded: prep models pull. PrepError when there is no such model.
     """
     if text == "mini":
-        from training.models.mini import SHA256, VAE_SHA256, mini_folder
-
         return BaseFiles("mini", mini_folder(workspace.cache), SHA256, VAE_SHA256)
     if path := _existing_path(text, workspace):
         return _folder(path, path.resolve().name) if path.is_dir() else _single(path)
@@ -81,11 +79,6 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / f"{name}.index.json").is_file():
             return _indexed_files(folder / f"{name}.index.json")
     raise PrepError(f"{folder} has no {parts.get(folder.name, parts['vae']).weights}.", _SAVE_AGAIN)
-
-
-def joined_sha256(hashes: list[str]) -> str:
-    """The hash of a model of several weight files, from their hashes in the order of `base_parts`."""
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _existing_path(text: str, workspace: Workspace) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -15,12 +14,12 @@ from training.models.architecture_config import write_config_folder
 from training.models.base_model import BaseFiles
 from training.models.detect_architecture import detect_architecture, find_layout
 from training.models.families import base_parts, detect_family
+from training.models.mini import ensure_mini, mini_folder
 from training.models.openclip import from_open_clip
+from training.models.parts import COPY_AGAIN, empty_part, part_class, published_name, quiet, read_json
 
 if TYPE_CHECKING:
     import torch
-
-_COPY_AGAIN = "Download or copy the model again, and check its size."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,12 @@ class BaseModel:
         """The configuration of a part; empty when the model has no such part."""
         vae = self.base.vae_path if part == "vae" else None
         if vae and vae.is_dir():
-            return _read_json(vae / "config.json")
-        return _read_json(self.folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json"))
+            return read_json(vae / "config.json")
+        return read_json(self.folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json"))
 
     def own_vae(self) -> dict[str, Any]:
         """The configuration of the model's own VAE, also where --vae replaces it."""
-        return _read_json(self.folder / "vae" / "config.json")
+        return read_json(self.folder / "vae" / "config.json")
 
     def load(self, part: str, dtype: torch.dtype | None = None) -> Any:
         """The module of a part: frozen, on the CPU, in float32 or `dtype`. PrepError when a weight is missing."""
@@ -78,8 +77,6 @@ class BaseModel:
 
 def open_base_model(base: BaseFiles, cache: Path) -> BaseModel:
     """Make a base model ready to load. The mini base model, and the configurations of a single file, go to `cache`."""
-    from training.models.mini import ensure_mini, mini_folder
-
     if base.path == mini_folder(cache):
         return BaseModel(base, ensure_mini(cache))
     if base.path.is_dir():
@@ -103,7 +100,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             return dict(load_file(path))
         if not zipfile.is_zipfile(path):
             raise PrepError(
-                f"{path} is not a checkpoint in the zip format that torch has written since 2020.", _COPY_AGAIN
+                f"{path} is not a checkpoint in the zip format that torch has written since 2020.", COPY_AGAIN
             )
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -112,66 +109,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             "Use the model's .safetensors file.",
         ) from None
     except damaged as error:
-        raise PrepError(f"{path} is damaged: {first_line(error)}.", _COPY_AGAIN) from None
+        raise PrepError(f"{path} is damaged: {first_line(error)}.", COPY_AGAIN) from None
     while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
-        raise PrepError(f"{path} contains no model.", _COPY_AGAIN)
+        raise PrepError(f"{path} contains no model.", COPY_AGAIN)
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
-
-
-# Where CLIP's modules begin in a text encoder without the level; T5's are named differently.
-_CLIP_MODULE = re.compile(r"(embeddings|encoder\.layers|final_layer_norm)\b")
-
-
-def empty_part(folder: Path, part: str) -> Any:
-    """A part of a diffusers folder as its configuration describes it, with newly initialized weights."""
-    cls = _class(folder / part, part)
-    if base_parts()[part].tokenizer:
-        return cls(cls.config_class.from_pretrained(folder / part))
-    return cls.from_config(cls.load_config(folder / part))
-
-
-def published_name(part: str, name: str) -> str:
-    """The name that a weight or module of a part has in files.
-
-    transformers 5.6 took the level 'text_model' out of CLIP's text encoder; files keep it.
-    """
-    return f"text_model.{name}" if part.startswith("text_encoder") and _CLIP_MODULE.match(name) else name
-
-
-def quiet() -> None:
-    """Silence the libraries' log messages and progress bars."""
-    import diffusers.utils.logging
-    import transformers.utils.logging
-
-    for logging in (diffusers.utils.logging, transformers.utils.logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
-    except ValueError:
-        raise PrepError(f"{file} is not JSON.", _COPY_AGAIN) from None
-
-
-def _class(folder: Path, part: str) -> Any:
-    """The class of a part, which its configuration names; PrepError when no family has it."""
-    import diffusers
-    import transformers
-
-    known = base_parts()[part]
-    config = _read_json(folder / "config.json")
-    name = str(config.get("_class_name") or (config.get("architectures") or [""])[0])
-    if not name and not known.tokenizer:
-        name = known.classes[0]  # diffusers' oldest configurations name none
-    if name not in known.classes:
-        raise PrepError(
-            f"{folder} is of the class {name or '(none)'}, which prep does not load.", "Use the model's plain version."
-        )
-    return getattr(transformers if known.tokenizer else diffusers, name)
 
 
 def _tokenizer(folder: Path, cls: str) -> Any:
@@ -181,7 +124,7 @@ def _tokenizer(folder: Path, cls: str) -> Any:
         # Not by AutoTokenizer, which needs a config.json that tokenizer folders lack.
         return getattr(transformers, cls).from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise PrepError(f"{folder} contains no usable tokenizer: {first_line(error)}.", _COPY_AGAIN) from None
+        raise PrepError(f"{folder} contains no usable tokenizer: {first_line(error)}.", COPY_AGAIN) from None
 
 
 def _prediction_type(file: Path) -> str:
@@ -204,11 +147,11 @@ def _from_folder(folder: Path, part: str) -> Any:
 
     options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     try:
-        model, report = _class(folder, part).from_pretrained(folder, **options)
+        model, report = part_class(folder, part).from_pretrained(folder, **options)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise PrepError(f"{folder} cannot be loaded: {first_line(error)}.", _COPY_AGAIN) from None
+        raise PrepError(f"{folder} cannot be loaded: {first_line(error)}.", COPY_AGAIN) from None
     if report["missing_keys"]:
-        raise PrepError(f"{folder} lacks the weight {min(report['missing_keys'])}.", _COPY_AGAIN)
+        raise PrepError(f"{folder} lacks the weight {min(report['missing_keys'])}.", COPY_AGAIN)
     return model
 
 
@@ -218,9 +161,9 @@ def _from_file(tensors: dict[str, torch.Tensor], file: str, folder: Path, part: 
         return _text_encoder_from_file(tensors, file, folder, part)
     options = {"config": str(folder), "subfolder": part, "local_files_only": True}
     try:
-        return _class(folder / part, part).from_single_file(tensors, **options)
+        return part_class(folder / part, part).from_single_file(tensors, **options)
     except NotImplementedError:  # torch cannot move a weight that was never filled
-        raise PrepError(f"{file} lacks weights of its {part}.", _COPY_AGAIN) from None
+        raise PrepError(f"{file} lacks weights of its {part}.", COPY_AGAIN) from None
 
 
 def _text_encoder_from_file(tensors: dict[str, torch.Tensor], file: str, folder: Path, part: str) -> Any:
@@ -237,7 +180,7 @@ def _text_encoder_from_file(tensors: dict[str, torch.Tensor], file: str, folder:
     names = {name: published_name(part, name) for name in model.state_dict()}
     missing = [name for name in names.values() if name not in weights and "position_ids" not in name]
     if missing:
-        raise PrepError(f"{file} lacks a weight of its {part}: {missing[0]}.", _COPY_AGAIN)
+        raise PrepError(f"{file} lacks a weight of its {part}: {missing[0]}.", COPY_AGAIN)
     model.load_state_dict({name: weights[key] for name, key in names.items() if key in weights}, strict=False)
     return model
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
+from pipeline.models.file_hashes import joined_sha256
 from pipeline.workspace import file_sha256
 from training.models.architecture_config import ArchitectureConfig, TextEncoderConfig, write_config_folder
-from training.models.base_model import joined_sha256
 from training.models.families import base_parts
+from training.models.parts import empty_part, published_name
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +75,6 @@ def weights_sha256(folder: Path) -> str:
 def write_model(folder: Path, architecture: ArchitectureConfig) -> None:
     """Write a diffusers folder of this architecture, with weights from a seed."""
     from training.export.tensor_file import write_tensors
-    from training.models.loader import empty_part, published_name
 
     write_config_folder(folder, architecture)
     for name, part in base_parts().items():

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x: an epsilon or v U-Net with CLIP text, latents at an eighth of the size."""
+"""Stable Diffusion 1.x: a U-Net that predicts epsilon or v, conditioned on CLIP (https://arxiv.org/abs/2112.10752)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _ATTENTION = r"attn[12]\.to_(?:q|k|v|out\.0)|ff\.net\.(?:0\.proj|2)"
 _RESNET = r"resnets\.\d+\.(?:conv1|conv2|conv_shortcut|time_emb_proj)"
 
-# The same modules as kohya's: by default all of each transformer, nothing of the convolutional blocks.
+# The modules of kohya's networks.lora: by default those of the transformers, none of the convolutional blocks.
 UNET = AdapterTargets(
     linear=rf".*attentions\.\d+\.(?:proj_in|proj_out|transformer_blocks\.\d+\.(?:{_ATTENTION}))",
     conv=rf".*(?:{_RESNET}|(?:down|up)samplers\.0\.conv)",
@@ -73,7 +73,7 @@ class SD1:
         return ddpm(checkpoint.config("scheduler"), options)
 
     def check_text(self, settings: TextSettings) -> None:
-        """Any number of tokens, any layer."""
+        """All settings are supported."""
 
     def encode_images(self, vae: Any, pixels: torch.Tensor) -> Moments:
         latent = vae.encode(pixels).latent_dist
@@ -86,7 +86,7 @@ class SD1:
     def encode_text(
         self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
     ) -> Condition:
-        """{'text': (B, tokens + 2, width)}: CLIP's last layer or an earlier one, normalised."""
+        """{'text': (B, tokens + 2, width)}: CLIP's last layer or an earlier one, after the final layer norm."""
         return {"text": last_layers(tokenizers["text_encoder"], encoders["text_encoder"], captions, settings)}
 
     def too_long(self, tokenizers: Modules, caption: str, settings: TextSettings) -> bool:
@@ -110,11 +110,13 @@ class SD1:
             if part in self.encoders:
                 return self.encode_text(tokenizers, {part: module}, ["a photo of a man"], TextSettings())["text"]
             random = torch.Generator().manual_seed(0)
-            noisy = torch.randn(1, 4, 16, 16, generator=random)  # in the middle 2 x 2: attention needs two to choose
+            noisy = torch.randn(
+                1, 4, 16, 16, generator=random
+            )  # 2 x 2 at the coarsest level: attention over one position has no effect
             text = torch.randn(1, 77, module.config.cross_attention_dim, generator=random)
             return self.forward(module, noisy, torch.tensor([500]), {"text": text}, torch.zeros(1, 6))
 
 
 def is_v2(unet: dict[str, Any]) -> bool:
-    """Whether the text that the U-Net takes is as wide as OpenCLIP's ViT-H."""
+    """Whether the U-Net takes text of the width of OpenCLIP's ViT-H, as that of Stable Diffusion 2.x does."""
     return bool(unet.get("cross_attention_dim") == 1024)

@@ -1,4 +1,4 @@
-"""Stable Diffusion 2.x: as 1.x, but with the text of OpenCLIP's ViT-H, and v-prediction at 768 pixels."""
+"""Stable Diffusion 2.x: as 1.x, but conditioned on OpenCLIP's ViT-H; its models of 768 pixels predict v."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.5: a transformer trained by flow matching, told two CLIP texts and, where it is there, T5's."""
+"""Stable Diffusion 3.5: a transformer trained by flow matching, conditioned on two CLIP encoders and optionally T5."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from training.options.objective import ObjectiveOptions
 
 _JOINT = r"to_(?:q|k|v|out\.0)|add_(?:q|k|v)_proj|to_add_out"
-_T5_TOKENS = 256  # as diffusers' pipeline
+_T5_TOKENS = 256  # as in diffusers' pipeline
 
 
 class SD35:
@@ -42,7 +42,7 @@ class SD35:
     name: ClassVar[str] = "sd35"
     title: ClassVar[str] = "Stable Diffusion 3.5"
     architecture: ClassVar[str] = "stable-diffusion-3.5/lora"
-    multiple: ClassVar[int] = 16  # the transformer takes latents in squares of 2 x 2
+    multiple: ClassVar[int] = 16  # the VAE's factor 8 times the transformer's patches of 2 x 2
     kohya_v2: ClassVar[bool] = False
     parts: ClassVar[dict[str, Part]] = {
         "transformer": Part(("SD3Transformer2DModel",)),
@@ -99,7 +99,7 @@ class SD35:
     def encode_text(
         self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
     ) -> Condition:
-        """{'text': (B, tokens + 2 + 256, width), 'pooled': (B, both summaries)}.
+        """{'text': (B, tokens + 2 + 256, width), 'pooled': (B, both encoders' widths)}.
 
         The two CLIP texts side by side, widened with zeros to T5's width, then T5's text; without
         T5 zeros stand in its place, as in diffusers' pipeline.
@@ -126,7 +126,7 @@ class SD35:
         dtype = module_dtype(model)
         text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
         width = model.config.joint_attention_dim
-        if text.shape[-1] < width:  # no T5: only the denoiser knows how wide its text would be
+        if text.shape[-1] < width:  # without T5; only the denoiser knows the width of T5's text
             wide = torch.nn.functional.pad(text, (0, width - text.shape[-1]))
             text = torch.cat([wide, wide.new_zeros(len(wide), _T5_TOKENS, width)], dim=1)
         prediction: torch.Tensor = model(

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: a U-Net told two CLIP texts, their summary, and the sizes of source, crop and image."""
+"""Stable Diffusion XL: a U-Net conditioned on two CLIP encoders, pooled text, and sizes of source, crop and image."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class SDXL(SD1):
         check_complete(self, checkpoint, 4)
         texts = [checkpoint.config(part) for part in self.encoders]
         check_width(checkpoint, unet.get("cross_attention_dim"), sum(int(text["hidden_size"]) for text in texts))
-        told = int(texts[1]["projection_dim"]) + 6 * int(unet.get("addition_time_embed_dim", 0))
-        check_width(checkpoint, unet.get("projection_class_embeddings_input_dim"), told)
+        added = int(texts[1]["projection_dim"]) + 6 * int(unet.get("addition_time_embed_dim", 0))
+        check_width(checkpoint, unet.get("projection_class_embeddings_input_dim"), added)
         return True
 
     def check_text(self, settings: TextSettings) -> None:
@@ -84,7 +84,7 @@ class SDXL(SD1):
     def encode_text(
         self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
     ) -> Condition:
-        """{'text': (B, tokens + 2, both widths), 'pooled': (B, width)}: layers last but one, side by side."""
+        """{'text': (B, tokens + 2, both widths), 'pooled': (B, width)}: the last layers but one, concatenated, and the second encoder's pooled text."""
         import torch
 
         texts = [penultimate(tokenizers[part], encoders[part], captions, settings) for part in self.encoders]
@@ -93,7 +93,7 @@ class SDXL(SD1):
     def forward(
         self, model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Condition, size: torch.Tensor
     ) -> torch.Tensor:
-        # Sizes stay in float32: bfloat16 knows no 1016.
+        # Sizes stay in float32: bfloat16 cannot represent 1016.
         dtype = module_dtype(model)
         text, pooled = (condition[name].to(dtype) for name in ("text", "pooled"))
         added = {"text_embeds": pooled, "time_ids": size}

@@ -89,7 +89,7 @@ def meta_model(checkpoint: BaseModel, part: str) -> Any:
     """A part of a base model as its configuration describes it, on torch's meta device: without any weight."""
     import torch
 
-    from training.models.loader import empty_part, quiet
+    from training.models.parts import empty_part, quiet
 
     quiet()
     with torch.device("meta"):

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PrepError
-from training.models.loader import BaseModel, open_base_model, quiet
+from training.models.loader import BaseModel, open_base_model
+from training.models.parts import quiet
 
 if TYPE_CHECKING:
     import torch
