@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 class SD2(SD1):
     """Stateless; `Family` describes the members.
 
-    The text encoder's configuration leaves out its last layer, so the last that is left is the
-    last but one that the model was trained with.
+    Its models were trained with the last layer but one of the text encoder; diffusers' models leave out the last.
     """
 
     name: ClassVar[str] = "sd_v2"

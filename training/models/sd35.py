@@ -101,14 +101,14 @@ class SD35:
     ) -> Condition:
         """{'text': (B, tokens + 2 + 256, width), 'pooled': (B, both encoders' widths)}.
 
-        The two CLIP texts side by side, widened with zeros to T5's width, then T5's text; without
-        T5 zeros stand in its place, as in diffusers' pipeline.
+        The two CLIP outputs, concatenated and padded with zeros to T5's width, then T5's output; without T5, `forward`
+        adds zeros, as diffusers' pipeline does.
         """
         import torch
 
         texts = [penultimate(tokenizers[part], encoders[part], captions, settings) for part in self.encoders[:2]]
         clip = torch.cat([text for text, _ in texts], dim=-1)
-        pooled = torch.cat([summary for _, summary in texts], dim=-1)
+        pooled = torch.cat([pooled for _, pooled in texts], dim=-1)
         if "text_encoder_3" in encoders:
             t5 = _t5(tokenizers["text_encoder_3"], encoders["text_encoder_3"], captions).to(clip.dtype)
             wide = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))

@@ -84,7 +84,10 @@ class SDXL(SD1):
     def encode_text(
         self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
     ) -> Condition:
-        """{'text': (B, tokens + 2, both widths), 'pooled': (B, width)}: the last layers but one, concatenated, and the second encoder's pooled text."""
+        """{'text': (B, tokens + 2, both widths), 'pooled': (B, width)}.
+
+        The last layers but one of both encoders, concatenated, and the pooled output of the second.
+        """
         import torch
 
         texts = [penultimate(tokenizers[part], encoders[part], captions, settings) for part in self.encoders]
