@@ -51,7 +51,7 @@ def test_last_step_may_be_minus_one():
         ("0.05:20, 0.02:10, 0.01", "'0.02:10', number 2 of 3, ends at step 10, not after 20."),
         (
             "0.05:20",
-            "'0.05:20', number 1 of 1, leaves open what comes after step 20: the last one stands without a step.",
+            "'0.05:20', number 1 of 1, leaves the rate after step 20 open: the last rate must have no step.",
         ),
         ("0.05:10\x1b[0m, 1", "'0.05:10\\x1b[0m', number 1 of 2, does not end with the step up to which it holds."),
     ],
@@ -59,7 +59,7 @@ def test_last_step_may_be_minus_one():
 def test_faults_are_named_with_their_place(text, said):
     with pytest.raises(PrepError) as caught:
         parse_lr_by_step(text, "embedding_lr")
-    assert caught.value.wrong == f"train: embedding_rate: {said}"
+    assert caught.value.wrong == f"train: embedding_lr: {said}"
 
 
 @given(st.lists(st.tuples(st.floats(1e-9, 1), st.integers(1, 50)), max_size=6), st.floats(1e-9, 1))

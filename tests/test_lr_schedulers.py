@@ -8,7 +8,7 @@ import typing
 import pytest
 import torch
 
-from training.optim.lr_schedulers import SHAPES, lr_factor
+from training.optim.lr_schedulers import SCHEDULES, lr_factor
 from training.options.optimizer import OWN_SCHEDULE, OptimizerOptions
 
 
@@ -75,7 +75,7 @@ def test_transformers_has_the_same(options, name, special):
     assert found[rising:] == pytest.approx(reference[rising:total])
 
 
-@pytest.mark.parametrize("shape", sorted(SHAPES))
+@pytest.mark.parametrize("shape", sorted(SCHEDULES))
 @pytest.mark.parametrize("total", [1, 2, 3, 100])
 @pytest.mark.parametrize("warmup", [0, 0.1, 1])
 def test_no_step_is_lost(shape, total, warmup):
@@ -87,4 +87,4 @@ def test_no_step_is_lost(shape, total, warmup):
 
 def test_every_choice_has_a_shape():
     choices = set(typing.get_args(typing.get_type_hints(OptimizerOptions)["lr_scheduler"]))
-    assert choices == {*SHAPES, OWN_SCHEDULE}
+    assert choices == {*SCHEDULES, OWN_SCHEDULE}

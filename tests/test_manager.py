@@ -42,7 +42,7 @@ def test_there_and_back(tmp_path):
     tensors, wanted = other.train_state.tensors(), one.train_state.tensors()
     assert all(torch.equal(tensors[name], value) for name, value in wanted.items())
     kinds = {name.split(".")[0] for name in tensors}
-    assert kinds == {"weights", "average", "optimizer"}
+    assert kinds == {"weights", "ema", "optimizer"}
     json.loads((tmp_path / "step-00000003" / "state.json").read_text())
 
 

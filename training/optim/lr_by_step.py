@@ -1,4 +1,4 @@
-"""Rates that change at given steps, as WebUI writes them: '0.05:10, 0.02:20, 0.0005'."""
+"""Learning rates that change at given steps, in WebUI's notation: '0.05:10, 0.02:20, 0.0005'."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _EXAMPLE = "Write, for example: '0.05:10, 0.02:20, 0.0005', which is 0.05 up to 
 
 @dataclass(frozen=True, slots=True)
 class LrByStep:
-    """A rate for each step."""
+    """A learning rate for each step."""
 
-    pieces: tuple[tuple[float, float], ...]  # a rate, and the step up to which it holds; the last holds for ever
+    pieces: tuple[tuple[float, float], ...]  # a rate, and the step up to which it holds; the last step is infinite
 
     def __call__(self, step: int) -> float:
         """The rate of a step, counted from 0: 'rate:10' is that of the first ten."""
@@ -27,7 +27,7 @@ class LrByStep:
 
 
 def parse_lr_by_step(text: str, option: str) -> LrByStep:
-    """'rate:step, rate' as rates by step; the last step may be -1. PrepError says what is wrong, and where."""
+    """Parses 'rate:step, rate'; the last step may be -1. PrepError says which part is wrong, and why."""
     parts = [part.strip() for part in text.split(",")]
     pieces: list[tuple[float, float]] = []
     for place, part in enumerate(parts, 1):
@@ -44,12 +44,12 @@ def parse_lr_by_step(text: str, option: str) -> LrByStep:
 
 
 def _faults(rate: float, until: float, before: float, last: bool) -> list[tuple[bool, str]]:
-    """Whether it holds, and what is wrong then."""
+    """Whether it holds, and what is wrong."""
     return [
         (not 0 < rate < math.inf, "does not begin with a rate above 0"),
         (math.isnan(until), "does not end with the step up to which it holds"),
         (until <= before, f"ends at step {until:g}, not after {before:g}"),
-        (last and until < math.inf, f"leaves open what comes after step {until:g}: the last one stands without a step"),
+        (last and until < math.inf, f"leaves the rate after step {until:g} open: the last rate must have no step"),
     ]
 
 
@@ -61,7 +61,7 @@ def _rate(text: str) -> float:
 
 
 def _until(text: str, last: bool) -> float:
-    """The step that a text names; not a number where it names none."""
+    """The step that a text stands for; NaN if it is none."""
     if text == "-1" and last:
         return math.inf
     return float(text) if text.isdecimal() and text.isascii() else math.nan

@@ -1,4 +1,4 @@
-"""Gradient descent with Nesterov's momentum, kept in eight bits."""
+"""SGD with Nesterov momentum that is stored in 8 bits."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-_BLOCK = 256  # numbers that share a scale
+_BLOCK = 256  # values that share a scale
 
 
 def nesterov8bit(groups: list[dict[str, Any]], momentum: float, decay: float) -> torch.optim.Optimizer:
     """m = momentum m + g + decay w, then w = w - rate (g + decay w + momentum m); m is rounded between steps.
 
-    bitsandbytes' own SGD8bit takes the word nesterov and does nothing with it (0.50, optim/sgd.py),
-    so only its rounding is used (https://arxiv.org/abs/2110.02861).
+    bitsandbytes' own SGD8bit ignores its argument nesterov (0.50, optim/sgd.py), so only its quantization is used
+    (https://arxiv.org/abs/2110.02861).
     """
     import torch
 

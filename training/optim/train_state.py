@@ -1,4 +1,4 @@
-"""What a run changes: the weights that learn, their optimizer and their average."""
+"""What training changes: the trained weights, their optimizer and their EMA."""
 
 from __future__ import annotations
 
@@ -24,21 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainState:
-    """Weights in float32 with all that moves them. Its tensors change in place, and `needed` is filled once."""
+    """Trained weights in float32, with their optimizer and EMA. Tensors change in place; `needed` is filled once."""
 
     options: OptimizerOptions
     groups: list[ParamGroup]
-    weights: Tensors  # float32, by name: the model's own, or what it holds a rounded copy of
-    low_precision: list[
-        tuple[torch.Tensor, torch.Tensor]
-    ]  # of those: the model's rounded one, and the one that is learned
-    ema: Tensors  # their running average; empty without
+    weights: Tensors  # float32, by name: the model's own, or the originals of its low-precision copies
+    low_precision: list[tuple[torch.Tensor, torch.Tensor]]  # the model's copy, and the trained original
+    ema: Tensors  # exponential moving average; empty without one
     optimizer: torch.optim.Optimizer
     distributed: DistributedContext
-    needed: set[str] = field(default_factory=set)  # of several processes: weights that some image needs
+    needed: set[str] = field(default_factory=set)  # with several processes: weights that get a gradient from any image
 
     def set_learning_rates(self, step: int, total: int) -> float:
-        """Set the rates of a step, counted from 0; returns the first group's."""
+        """Set the learning rates of a step, counted from 0; returns that of the first group."""
         for table, group in zip(self.optimizer.param_groups, self.groups, strict=True):
             if group.lr_by_step:
                 table["lr"] = group.lr_by_step(step)
@@ -52,7 +50,7 @@ class TrainState:
 
         rounded = [(low.grad, weight) for low, weight in self.low_precision if low.grad is not None]
         wide = [torch.empty_like(weight) for _, weight in rounded]
-        if rounded:  # in one launch rather than one for each of a thousand weights
+        if rounded:  # in one launch instead of a thousand
             torch._foreach_copy_(wide, [gradient for gradient, _ in rounded])
         for (_, weight), gradient in zip(rounded, wide, strict=True):
             weight.grad = gradient
@@ -79,7 +77,7 @@ class TrainState:
 
     @contextmanager
     def ema_weights(self) -> Iterator[None]:
-        """The average in the model's place for a while, where there is one."""
+        """Use the EMA in place of the trained weights within the context, if there is one."""
         import torch
 
         kept = [weight.detach().clone() for weight in self._parameters()] if self.ema else []
@@ -94,13 +92,13 @@ class TrainState:
                 self.sync_params()
 
     def result(self) -> Tensors:
-        """What the run is about, by name: the average where there is one, else the weights."""
+        """The weights to export, by name: the EMA if there is one, else the trained weights."""
         return self.ema or {name: weight.detach() for name, weight in self.weights.items()}
 
     def tensors(self) -> Tensors:
-        """All that must be kept to go on, by name: weights, average and the optimizer's tensors."""
+        """The tensors of a checkpoint by name: weights, EMA and the optimizer's state."""
         found = {f"weights.{name}": weight.detach() for name, weight in self.weights.items()}
-        found |= {f"average.{name}": value for name, value in self.ema.items()}
+        found |= {f"ema.{name}": value for name, value in self.ema.items()}
         for name, weight in self.weights.items():
             for key, value in self.optimizer.state.get(weight, {}).items():
                 if _is_tensor(value):
@@ -108,7 +106,7 @@ class TrainState:
         return found
 
     def state_json(self) -> dict[str, Any]:
-        """What must be kept beside the tensors, as JSON knows it: the optimizer's numbers."""
+        """The rest of a checkpoint, as JSON: the optimizer's numbers."""
         states = {
             name: {key: value for key, value in self.optimizer.state.get(weight, {}).items() if not _is_tensor(value)}
             for name, weight in self.weights.items()
@@ -120,14 +118,14 @@ class TrainState:
         return {"states": {name: state for name, state in states.items() if state}, "groups": tables}
 
     def restore(self, tensors: Tensors, numbers: dict[str, Any]) -> None:
-        """Take up what `tensors` and `numbers` once gave."""
+        """Restore the state that `tensors` and `state_json` returned."""
         import torch
 
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(tensors[f"weights.{name}"])
             for name, value in self.ema.items():
-                value.copy_(tensors[f"average.{name}"])
+                value.copy_(tensors[f"ema.{name}"])
         self.sync_params()
         for table, saved in zip(self.optimizer.param_groups, numbers["groups"], strict=True):
             for key, value in saved.items():
@@ -176,21 +174,23 @@ class TrainState:
             weight.grad = None
 
 
-def make_train_state(groups: list[ParamGroup], learning: OptimizerOptions, ranks: DistributedContext) -> TrainState:
-    """A learner over the groups' weights, which are learned in float32 whatever the model computes with."""
+def make_train_state(
+    groups: list[ParamGroup], options: OptimizerOptions, distributed: DistributedContext
+) -> TrainState:
+    """The training state of the groups' weights, which are trained in float32 whatever the model's dtype."""
     import torch
 
-    lowered = {name: weight for group in groups for name, weight in group.weights.items()}
-    if len(lowered) != sum(len(group.weights) for group in groups):
+    given = {name: weight for group in groups for name, weight in group.weights.items()}
+    if len(given) != sum(len(group.weights) for group in groups):
         raise AssertionError("two groups share the name of a weight")
     weights = {
         name: weight if weight.dtype == torch.float32 else weight.detach().float().requires_grad_()
-        for name, weight in lowered.items()
+        for name, weight in given.items()
     }
-    learned = [dataclasses.replace(group, weights={name: weights[name] for name in group.weights}) for group in groups]
-    average = {name: weight.detach().clone() for name, weight in weights.items()} if learning.ema_decay else {}
-    copies = [(low, weights[name]) for name, low in lowered.items() if low is not weights[name]]
-    return TrainState(learning, groups, weights, copies, average, make_optimizer(learned, learning), ranks)
+    trained = [dataclasses.replace(group, weights={name: weights[name] for name in group.weights}) for group in groups]
+    average = {name: weight.detach().clone() for name, weight in weights.items()} if options.ema_decay else {}
+    copies = [(low, weights[name]) for name, low in given.items() if low is not weights[name]]
+    return TrainState(options, groups, weights, copies, average, make_optimizer(trained, options), distributed)
 
 
 def _is_tensor(value: object) -> bool:
