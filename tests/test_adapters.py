@@ -13,7 +13,7 @@ from tests.adapter_set import TYPES, answers, inject, made, taught, write
 from tests.training_options import train_options, train_stage
 from tests.training_set import checkpoint, manifest, narrow, placed, workspace
 from training.distributed import DistributedContext
-from training.methods.adapters import by_module, add_dropout, finalize, inject_adapters, parameters, sizes_of
+from training.methods.adapters import add_dropout, by_module, finalize, inject_adapters, parameters, sizes_of
 from training.methods.block_ranks import RankAlpha
 from training.methods.table import METHODS
 from training.models.architecture_config import write_config_folder

@@ -33,7 +33,7 @@ def tarred(path, *members, mode="w"):
 
 HOSTILE = {
     "leads out": ["../a.png", "/etc/a.png", "x/../../a.png", "c:\\a.png", "a\\..\\b.png", "C:a.png", "a\x1b[2J.png"],
-    "not every system": ["con.txt", "deep/NUL.png", "x" * 300 + ".png"],
+    "some systems do not allow": ["con.txt", "deep/NUL.png", "x" * 300 + ".png"],
 }
 
 
@@ -70,7 +70,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path):
 def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path):
     """300 MiB of zeroes in a zip of 300 KB: more than a hundred times its size and more than 64 MiB."""
     archive = zipped(tmp_path / "a", ("a.png", bytes(300 << 20)))
-    with pytest.raises(PrepError, match="unpacks to more than an archive of this size can honestly hold"):
+    with pytest.raises(PrepError, match="unpacks to more bytes"):
         unpack(archive, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -79,7 +79,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path):
 @pytest.mark.parametrize("pack", [zipped, tarred])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_twice_is_refused(tmp_path, pack, second):
-    with pytest.raises(PrepError, match="is there twice"):
+    with pytest.raises(PrepError, match="occurs twice"):
         unpack(pack(tmp_path / "a", ("a.png", PNG), (second, PNG + b"2")), tmp_path / "new")
 
 
@@ -90,7 +90,7 @@ def test_a_name_twice_is_refused(tmp_path, pack, second):
 )
 def test_what_is_no_archive_is_said(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
-    with pytest.raises(PrepError, match=r"cannot be unpacked: .*\nGive a whole .zip or an uncompressed .tar"):
+    with pytest.raises(PrepError, match="cannot be unpacked: "):
         unpack(tmp_path / "a", tmp_path / "new")
 
 

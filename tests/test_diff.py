@@ -33,9 +33,9 @@ def test_each_aspect_has_its_word(tmp_path):
         "caption": {"caption": "smith, hat"},
         "crop": {"crop": dataclasses.replace(one.crop, left=0)},
         "image": {"image": dataclasses.replace(one.image, pixel_sha256="ff")},
-        "fate": {"drop": Drop("build", "duplicate")},
+        "status": {"drop": Drop("build", "duplicate")},
         "role": {"role": "reg", "subject": ""},
-        "place": {"dataset_path": "dataset/x.png"},
+        "dataset path": {"dataset_path": "dataset/x.png"},
         "tags": {"annotations": (tag("beard"), tag("apron"))},
     }
     before = written(tmp_path / "a.parquet", [one])

@@ -84,11 +84,11 @@ def test_reset_restore_and_unflag_take_back(place):
     ("args", "wrong", "mend"),
     [
         (["--add", "x"], "edit does not know which images.", "Name one or more by file name or id"),
-        (["4.jpg", "--all", "--add", "x"], "edit was told twice which images.", "Name one or more"),
+        (["4.jpg", "--all", "--add", "x"], "edit has two selections of images.", "Name one or more"),
         (["4.jpg"], "edit needs an edit to make.", "For example --add hat"),
         (["4.jpg", "--undo", "--add", "x"], "edit needs an edit to make.", "For example --add hat"),
         (["4.jgp", "--add", "x"], "No image is called '4.jgp'.", "Close: 4.jpg"),
-        (["--filter", "hammr", "--add", "x"], "No image is meant by 'hammr'.", "Close tags: hammer."),
+        (["--filter", "hammr", "--add", "x"], "No image matches 'hammr'.", "Similar tags: hammer."),
         (
             ["--filter", "(", "--add", "x"],
             "The filter is wrong at its end: a tag or a condition is missing.",

@@ -42,7 +42,7 @@ def test_what_kohyas_reader_would_misread_is_mended_or_said(tmp_path):
     captions = [data for name, data in files(tmp_path / "set/train_smith").items() if name.endswith(".txt")]
     assert sorted(captions) == [b"\n", b"one\ntwo", b"plain", b"smith, hat"]
     assert sorted(note.split(":")[0] for note in done.notes) == [
-        "1 caption of nothing",
+        "1 caption without text, written as an empty line",
         "1 caption of several lines",
         "1 caption with a byte order mark, left out",
     ]
@@ -51,7 +51,7 @@ def test_what_kohyas_reader_would_misread_is_mended_or_said(tmp_path):
 def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     home = built_workspace(tmp_path)
     next(home.images.rglob("*.png")).unlink()
-    with pytest.raises(PrepError, match="is gone"):
+    with pytest.raises(PrepError, match="is missing"):
         exported(home, "kohya", tmp_path / "set")
     assert {path.name for path in tmp_path.iterdir()} == {"smith"}
     home.manifest("build").unlink()

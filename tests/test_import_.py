@@ -84,8 +84,8 @@ def test_the_line_gives_the_same_captions_again(tmp_path):
     for stage in ("crop", "tag", "merge", "build"):
         prep("-C", tmp_path / "ws", stage)
     told = prep("-C", tmp_path / "ws", "export", "kohya", tmp_path / "again").stdout
-    assert "1 caption of several lines: kohya's reader takes the first unless told --enable_wildcard" in told
-    assert "1 caption of nothing: an empty line, as kohya's reader stops at a file of no bytes" in told
+    assert "1 caption of several lines: " in told
+    assert "1 caption without text, " in told
     again = files(tmp_path / "again")
     assert sorted(data for name, data in again.items() if name.endswith(".txt")) == sorted(
         (text or "\n").encode() for text in said.values()
@@ -138,11 +138,11 @@ def test_a_foreign_imagefolder(tmp_path):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ('{"file_name": "../../secret.png"}', "lies outside its folder"),
-        ('{"file_name": "gone.png"}', "which is not there"),
-        ('{"file_name": 3}', "lies outside its folder"),
+        ('{"file_name": "../../secret.png"}', "outside of its folder"),
+        ('{"file_name": "gone.png"}', "which does not exist"),
+        ('{"file_name": 3}', "outside of its folder"),
         ("{", "line 1: is not JSON"),
-        ("[]", "line 1: names no file_name"),
+        ("[]", "line 1: has no file_name"),
     ],
 )
 def test_metadata_that_leads_astray(tmp_path, line, why):

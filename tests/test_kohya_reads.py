@@ -142,12 +142,12 @@ def test_a_built_set_from_end_to_end(tmp_path, layout):
 
 
 def test_sides_that_the_reader_would_cut_are_said(tmp_path):
-    """Its buckets are multiples of 64; what is over is cut away without a word."""
+    """Its buckets are multiples of 64; the rest is cropped silently."""
     records = [record(n, caption="smith") for n in range(3)]
     records[1] = replace(records[1], image=replace(records[1].image, width=520))
     home, source = merged_workspace(tmp_path, records)
     build(home, source, near_duplicate_bits=0)
     assert theirs.cut_to(520, 512, 1024) == (512, 512)
     assert exported(home, "kohya", tmp_path / "set").notes == [
-        "1 image with a side that is no multiple of 64: kohya's reader cuts it to the next below"
+        "1 image with a side that is not a multiple of 64: kohya's trainer crops it"
     ]

@@ -1,1 +1,1 @@
-"""Commands that are not stages: they begin a workspace, look at it, compare and replay."""
+"""What the commands do, as functions without Click: pipeline.cli calls them."""

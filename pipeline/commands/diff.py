@@ -1,4 +1,4 @@
-"""prep diff: what changed between two manifests - options, images, crops, tags, captions."""
+"""prep diff: the changes between two manifests: options, images, crops, tags, captions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pipeline.record import Record
 
 @dataclass(frozen=True, slots=True)
 class ManifestChange:
-    """One thing that is not the same for an image in both manifests."""
+    """A difference of one image between two manifests."""
 
     id: str
     source: str
-    what: str  # added, removed, role, crop, image, tags, caption, place, fate
+    what: str  # added, removed, role, status, crop, image, tags, caption, dataset path
     before: str = ""
     after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestDiff:
-    """Two manifests compared: `options` as (stage, option, before, after), and every image's changes."""
+    """All differences of two manifests; `options` as (stage, option, before, after)."""
 
     options: list[tuple[str, str, object, object]] = field(default_factory=list)
     changes: list[ManifestChange] = field(default_factory=list)
@@ -34,7 +34,7 @@ class ManifestDiff:
 
 
 def diff(before: Manifest, after: Manifest) -> ManifestDiff:
-    """Compare by image id; both are read once, side by side."""
+    """Compare two manifests by image id; each is read once."""
     return ManifestDiff(
         _options(before, after), [change for pair in _pairs(before, after) for change in _changes(*pair)]
     )
@@ -42,11 +42,11 @@ def diff(before: Manifest, after: Manifest) -> ManifestDiff:
 
 _ASPECTS: dict[str, Callable[[Record], str]] = {
     "role": lambda r: f"{r.role} {r.subject} {r.class_name}".strip(),
-    "fate": lambda r: f"dropped, {r.drop.reason}" if r.drop else "kept",
+    "status": lambda r: f"dropped, {r.drop.reason}" if r.drop else "kept",
     "crop": lambda r: _crop(r),
     "image": lambda r: r.image.pixel_sha256[:16] if r.image else "",
     "caption": lambda r: r.caption,
-    "place": lambda r: r.dataset_path,
+    "dataset path": lambda r: r.dataset_path,
 }
 
 
@@ -76,9 +76,9 @@ def _crop(record: Record) -> str:
     if record.crop is None:
         return ""
     left, top, right, bottom = record.crop.box
-    turned = f" {record.transform}" if record.transform else ""
+    transform = f" {record.transform}" if record.transform else ""
     size = f"{record.crop.width}x{record.crop.height}"
-    return f"{size} of {left:.1f},{top:.1f} to {right:.1f},{bottom:.1f} ({record.crop.focus}){turned}"
+    return f"{size} of {left:.1f},{top:.1f} to {right:.1f},{bottom:.1f} ({record.crop.focus}){transform}"
 
 
 def _options(before: Manifest, after: Manifest) -> list[tuple[str, str, object, object]]:
@@ -99,7 +99,7 @@ def _options(before: Manifest, after: Manifest) -> list[tuple[str, str, object, 
 
 
 def _pairs(before: Manifest, after: Manifest) -> Iterator[tuple[Record | None, Record | None]]:
-    """Records of both in order of their ids, joined where the id is the same."""
+    """The records of both in order of their ids, paired where the id is the same."""
 
     def side(number: int, manifest: Manifest) -> Iterator[tuple[str, int, Record]]:
         return ((record.id, number, record) for record in manifest.records())

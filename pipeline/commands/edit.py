@@ -1,4 +1,4 @@
-"""prep edit: the same decision about one image, those of a filter, or all; with its effect before it is made."""
+"""prep edit: one edit of an image, the images of a filter, or all, and a preview of its effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.tag_text import normalize_tag
 
 @dataclass(frozen=True, slots=True)
 class EditSelection:
-    """Which images: those named, those of a filter, or all."""
+    """Which images to edit: those named, those of a filter, or all."""
 
     names: tuple[str, ...] = ()
     filter: str = ""
@@ -28,38 +28,38 @@ class EditSelection:
         given = [bool(self.names), bool(self.filter.strip()), self.everything]
         if sum(given) != 1:
             raise PrepError(
-                "edit does not know which images." if not any(given) else "edit was told twice which images.",
+                "edit does not know which images." if not any(given) else "edit has two selections of images.",
                 "Name one or more by file name or id, or give --filter 'beard NOT role:reg', or --all.",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class EditPreview:
-    """What an edit does to one image."""
+    """The effect of an edit on one image."""
 
     record: Record
     before: str
     after: str
-    notes: tuple[str, ...] = ()  # of flags and drops: 'flag unsure', 'drop'
+    notes: tuple[str, ...] = ()  # changes of flags and drops: 'flag unsure', 'drop'
 
 
-def select_rows(table: ReviewTable, wanted: EditSelection) -> list[int]:
-    """The rows of the images that are meant; PrepError when there are none."""
-    if wanted.names:
-        return sorted({row for name in wanted.names for row in _named(table, name)})
-    rows: list[int] = matching_rows(table, parse(wanted.filter) if wanted.filter else Filter()).tolist()
+def select_rows(table: ReviewTable, selection: EditSelection) -> list[int]:
+    """The rows of the selected images; PrepError when there are none."""
+    if selection.names:
+        return sorted({row for name in selection.names for row in _named(table, name)})
+    rows: list[int] = matching_rows(table, parse(selection.filter) if selection.filter else Filter()).tolist()
     if not rows:
-        raise PrepError(f"No image is meant by {wanted.filter!r}.", _close_tag(table, wanted.filter))
+        raise PrepError(f"No image matches {selection.filter!r}.", _close_tag(table, selection.filter))
     return rows
 
 
 def owners(review: Review, rows: list[int]) -> list[str]:
-    """The ids for which an edit of these rows is written."""
+    """The ids under which an edit of these rows is written."""
     return review.edits.owners(review.table.ids[row] for row in rows)
 
 
 def changes(review: Review, rows: list[int], before: Journal, after: Journal) -> Iterator[EditPreview]:
-    """The images whose caption, flags or place in the set differ between two states of the journal."""
+    """The images whose caption, flags or drop differ between two states of the journal."""
     earlier, later = replace(review.composer, edits=before), replace(review.composer, edits=after)
     for row in rows:
         record = review.table.record(row)
@@ -72,12 +72,12 @@ def changes(review: Review, rows: list[int], before: Journal, after: Journal) ->
 
 
 def affected_rows(review: Review, ids: tuple[str, ...]) -> list[int]:
-    """The rows that edits of these ids concern, copies included."""
+    """The rows that edits of these ids change, with copies."""
     return sorted(review.table.affected_rows(ids))
 
 
 def _notes(old: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[str, ...]:
-    """What came and went but for the caption: 'flag unsure', 'not flag unsure'."""
+    """Added and removed flags and drops: 'flag unsure', 'not flag unsure'."""
     before, now = ({str(e): e for e in edits if e.what in ("flag", "drop")} for edits in (old, new))
     return (*(f"not {one}" for one in before if one not in now), *(one for one in now if one not in before))
 
@@ -103,6 +103,6 @@ def _names(record: Record) -> tuple[str, ...]:
 
 
 def _close_tag(table: ReviewTable, text: str) -> str:
-    """The tag that was probably meant, where the filter is one word."""
+    """Tags similar to a filter of one word."""
     close = difflib.get_close_matches(normalize_tag(text.strip('" ')), table.tag_names, n=3)
-    return f"Close tags: {', '.join(close)}." if close else "prep edit --help shows what a filter may say."
+    return f"Similar tags: {', '.join(close)}." if close else "See what a filter may contain: prep edit --help"

@@ -1,4 +1,4 @@
-"""prep export: the built data set as other tools want it, linked or copied, never over anything."""
+"""prep export: writes the built dataset in another tool's layout; images are linked or copied, nothing is replaced."""
 
 from __future__ import annotations
 
@@ -14,82 +14,88 @@ from pipeline.errors import PrepError
 from pipeline.exchange.item import DatasetItem, ExportOptions, check_items
 from pipeline.exchange.layouts import ExportLayout
 from pipeline.manifest import Manifest
+from pipeline.plural import counted
 from pipeline.stage import ProgressFn
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
 _BOM = "\ufeff"
-_STEP = 64  # of whose multiples the sides of kohya's buckets are
+_BUCKET_STEP = 64  # pixels: the sides of kohya's buckets are multiples of it
 _SIDES = ("width", "height")
-_CUT = f"with a side that is no multiple of {_STEP}: kohya's reader cuts it to the next below"
-# What kohya's reader would ignore or misread in a caption, and what is said of it.
-_DOUBTS: tuple[tuple[Callable[[str], bool], str], ...] = (
-    (lambda text: not text.strip(), "of nothing: an empty line, as kohya's reader stops at a file of no bytes"),
+_CROPPED = f"with a side that is not a multiple of {_BUCKET_STEP}: kohya's trainer crops it"
+# What kohya's trainer ignores or misreads in a caption, and the warning about it.
+_CAPTION_WARNINGS: tuple[tuple[Callable[[str], bool], str], ...] = (
+    (
+        lambda text: not text.strip(),
+        "without text, written as an empty line: kohya's trainer stops at an empty file",
+    ),
     (
         lambda text: bool(re.search(r"[\r\n]", text)),
-        "of several lines: kohya's reader takes the first unless told --enable_wildcard",
+        "of several lines: kohya's trainer takes the first, unless it has --enable_wildcard",
     ),
     (
         lambda text: text.startswith(_BOM),
-        "with a byte order mark, left out: it would be part of the first tag",
+        "with a byte order mark, which is removed: it would become part of the first tag",
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was written, and what its reader should know."""
+    """What was written, and what the other tool would misread."""
 
     images: Counter[str] = field(default_factory=Counter)  # by folder
-    warnings: Counter[tuple[str, str]] = field(default_factory=Counter)  # of what, and why
+    warnings: Counter[tuple[str, str]] = field(default_factory=Counter)  # 'caption' or 'image', and the warning
     extension: str = ".txt"  # of the caption files
 
     @property
     def notes(self) -> list[str]:
-        return [f"{count:,} {what}{'' if count == 1 else 's'} {why}" for (what, why), count in self.warnings.items()]
+        return [f"{counted(count, noun)} {warning}" for (noun, warning), count in self.warnings.items()]
 
 
-def export(workspace: Workspace, layout: ExportLayout, target: Path, shard: int, report: ProgressFn) -> ExportResult:
-    """Write the built data set to `target`, whole or not at all; PrepError if there is anything already."""
+def export(
+    workspace: Workspace, layout: ExportLayout, target: Path, shard_bytes: int, report: ProgressFn
+) -> ExportResult:
+    """Write the built dataset to `target`, all of it or nothing; PrepError if `target` exists."""
     manifest = _built(workspace)
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise PrepError(f"{target} exists already.", "Name one that does not: nothing is overwritten.")
+        raise PrepError(f"{target} exists already.", "Name a path that does not exist: nothing is overwritten.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    form = _form(manifest, shard)
-    done = ExportResult(extension=form.extension)
+    options = _options(manifest, shard_bytes)
+    result = ExportResult(extension=options.extension)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        items = _counted(_items(manifest, workspace, done), done, manifest.counts.images, report)
-        layout.write(check_items(items), draft / "set", form)
+        items = _with_progress(_items(manifest, workspace, result), result, manifest.counts.images, report)
+        layout.write(check_items(items), draft / "set", options)
         if target.is_dir():
             target.rmdir()
         (draft / "set").rename(target)
     finally:
         shutil.rmtree(draft)
-    return done
+    return result
 
 
 def _built(workspace: Workspace) -> Manifest:
     if not workspace.manifest("build").is_file():
-        raise PrepError("There is no data set yet.", "First: prep build")
+        raise PrepError("There is no dataset yet.", "First: prep build")
     manifest = Manifest.read(workspace.manifest("build"))
     if not manifest.counts.images:
-        raise PrepError("The data set holds no images.", "See why: prep status")
+        raise PrepError("The dataset has no images.", "See why: prep status")
     return manifest
 
 
-def _form(manifest: Manifest, shard: int) -> ExportOptions:
-    """How the set is written, as far as its history says: build's captions, crop's resolution."""
+def _options(manifest: Manifest, shard_bytes: int) -> ExportOptions:
+    """The options that a manifest's history gives: build's caption extension, crop's resolution."""
     params = {step.stage: step.params for step in manifest.history}
     return ExportOptions(
         str(params.get("build", {}).get("caption_extension", ".txt")),
         int(params.get("crop", {}).get("resolution", 0)),
-        shard,
+        shard_bytes,
     )
 
 
-def _items(manifest: Manifest, workspace: Workspace, done: ExportResult) -> Iterator[DatasetItem]:
-    """The placed images in order of their places, their captions as a reader takes them."""
+def _items(manifest: Manifest, workspace: Workspace, result: ExportResult) -> Iterator[DatasetItem]:
+    """The dataset's images in order of their paths, with captions that a trainer reads as meant."""
     table = manifest.table(["dataset_path", "caption", "image"]).sort_by("dataset_path")
     for batch in table.to_batches(10_000):
         for row in batch.to_pylist():
@@ -97,18 +103,24 @@ def _items(manifest: Manifest, workspace: Workspace, done: ExportResult) -> Iter
                 continue
             image, caption = workspace.path(row["image"]["path"]), row["caption"].rstrip("\r\n")
             if not image.is_file():
-                raise PrepError(f"{escape_control(str(image))} is gone.", "Make it again: prep run")
+                raise PrepError(f"{escape_control(str(image))} is missing.", "Make it again: prep run")
             if "\0" in caption:
                 raise PrepError(
-                    f"The caption of {escape_control(row['dataset_path'])} holds a zero byte.", "Mend it: prep edit"
+                    f"The caption of {escape_control(row['dataset_path'])} holds a zero byte.",
+                    'Write it again: prep edit NAME --set "..."',
                 )
-            done.warnings.update(("caption", why) for doubtful, why in _DOUBTS if doubtful(caption))
-            done.warnings.update([("image", _CUT)] if any(row["image"][side] % _STEP for side in _SIDES) else [])
+            result.warnings.update(("caption", why) for applies, why in _CAPTION_WARNINGS if applies(caption))
+            result.warnings.update(
+                [("image", _CROPPED)] if any(row["image"][side] % _BUCKET_STEP for side in _SIDES) else []
+            )
             yield DatasetItem(image, row["dataset_path"].partition("/")[2], caption.removeprefix(_BOM))
 
 
-def _counted(items: Iterator[DatasetItem], done: ExportResult, total: int, report: ProgressFn) -> Iterator[DatasetItem]:
+def _with_progress(
+    items: Iterator[DatasetItem], result: ExportResult, total: int, report: ProgressFn
+) -> Iterator[DatasetItem]:
+    """The items; counts them by folder."""
     for number, item in enumerate(items, 1):
-        done.images[item.folder] += 1
+        result.images[item.folder] += 1
         yield item
         report(number, total)

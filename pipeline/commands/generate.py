@@ -149,8 +149,8 @@ def read_generated(folder: Path) -> Entries:
         return {}
     try:
         entries = json.loads(path.read_bytes())
-    except ValueError as error:
-        entries = str(error)
+    except ValueError:
+        entries = None
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
         raise PrepError(f"{path} is damaged.", "Move its folder away; prep generate makes the images again.")
     for entry in entries.values():

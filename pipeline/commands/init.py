@@ -1,4 +1,4 @@
-"""prep init: a new workspace and its prep.toml, with every option written out as a comment."""
+"""prep init: makes a workspace with a prep.toml that lists every option as a comment."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from pipeline.recipe import Recipe, check_name
 from pipeline.stage import Options
 from pipeline.workspace import Workspace, write_atomic
 
-# Classes whose images are best cut at faces; the search costs time, so it is not every crop's default.
+# Classes whose images are best cropped around faces; detecting them takes time, so it is not the default.
 _PEOPLE = frozenset("1boy 1girl actor actress boy child face girl lady man person woman".split())  # noqa: SIM905
 
 _HEAD = """\
-# The recipe of this workspace. Every stage reads its table here; options on the command line win.
-# A line that begins with '#' shows the default: remove the '#' to change it.
+# The recipe of this workspace. Every stage reads its table; options on the command line take precedence.
+# A line that begins with '#' shows a default: remove the '#' to change it.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class InitOptions:
-    """What a new workspace is to hold, as the user named it."""
+    """The contents of a new recipe."""
 
     subjects: tuple[tuple[str, str, str], ...]  # token, class, folder
     regularization: tuple[tuple[str, str], ...] = ()  # class, folder
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # per table, what is not the default
-    repeats: Mapping[str, int] = field(default_factory=dict)  # per token, where not 10
-    validation: Mapping[str, str] = field(default_factory=dict)  # per token, the folder of images held out
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # per table, those that are not the default
+    repeats: Mapping[str, int] = field(default_factory=dict)  # per token; the default is 10
+    validation: Mapping[str, str] = field(default_factory=dict)  # per token, the folder of held-out images
 
 
-def init(folder: Path, beginning: InitOptions, stages: Mapping[str, type[Options]]) -> Workspace:
+def init(folder: Path, contents: InitOptions, stages: Mapping[str, type[Options]]) -> Workspace:
     """Write prep.toml into `folder`; PrepError if there is one already or an image folder is missing."""
     workspace = Workspace(folder.resolve())
     if workspace.recipe.exists():
-        raise PrepError(f"{workspace.recipe} exists already.", "Edit it, or choose another folder.")
-    if not beginning.subjects:
-        raise PrepError("No subject was named.", f"prep init {folder} --subject smith man IMAGES")
+        raise PrepError(f"{workspace.recipe} exists already.", "Edit it, or name another folder.")
+    if not contents.subjects:
+        raise PrepError("No subject was given.", f"prep init {folder} --subject ohwx man PHOTOS")
     parts = [_HEAD]
-    parts += [_subject(workspace, entry, beginning) for entry in beginning.subjects]
-    parts += [_regularization(workspace, *entry) for entry in beginning.regularization]
-    options: dict[str, Mapping[str, Any]] = {"crop": _focus(beginning), **beginning.options}
+    parts += [_subject(workspace, entry, contents) for entry in contents.subjects]
+    parts += [_regularization(workspace, *entry) for entry in contents.regularization]
+    options: dict[str, Mapping[str, Any]] = {"crop": _focus(contents), **contents.options}
     parts += [_table(name, stage, options.get(name, {})) for name, stage in stages.items()]
     write_atomic(workspace.recipe, "\n".join(parts).encode())
     try:
         Recipe.read(workspace.recipe, tuple(name.partition(".")[0] for name in stages))
     except PrepError:
-        workspace.recipe.unlink()  # two subjects with one token or folder: nothing half-made stays
+        workspace.recipe.unlink()  # two subjects have one token or folder: nothing incomplete stays
         raise
     return workspace
 
 
-def _focus(beginning: InitOptions) -> dict[str, str]:
-    classes = {class_name.lower() for _, class_name, _ in beginning.subjects}
+def _focus(contents: InitOptions) -> dict[str, str]:
+    classes = {class_name.lower() for _, class_name, _ in contents.subjects}
     return {"focus": "face"} if classes & _PEOPLE else {}
 
 
@@ -68,15 +68,15 @@ def _folder(name: str, workspace: Workspace) -> str:
     return name if path.is_absolute() else Path(os.path.relpath(path.resolve(), workspace.root)).as_posix()
 
 
-def _subject(workspace: Workspace, entry: tuple[str, str, str], beginning: InitOptions) -> str:
+def _subject(workspace: Workspace, entry: tuple[str, str, str], contents: InitOptions) -> str:
     token, class_name, folder = entry
     check_name(token, "token")
     check_name(class_name, "class")
     lines = ["[[subject]]", f"token = {_toml(token)}", f"class = {_toml(class_name)}"]
     lines.append(f"folder = {_toml(_folder(folder, workspace))}")
-    lines.append(f"repeats = {beginning.repeats.get(token, 10)}  # how often an epoch shows each image")
-    if held := beginning.validation.get(token):
-        lines.append(f"validation = {_toml(_folder(held, workspace))}  # held out: never trained on")
+    lines.append(f"repeats = {contents.repeats.get(token, 10)}  # times that an epoch shows each image")
+    if held := contents.validation.get(token):
+        lines.append(f"validation = {_toml(_folder(held, workspace))}  # held out for validation: never trained on")
     return "\n".join((*lines, ""))
 
 
@@ -86,7 +86,7 @@ def _regularization(workspace: Workspace, class_name: str, folder: str) -> str:
 
 
 def _table(name: str, options: type[Options], chosen: Mapping[str, Any]) -> str:
-    """A stage's table: what was chosen, and every other option with its default as a comment."""
+    """A stage's table: the chosen options, and every other with its default as a comment."""
     lines = [f"# {(options.__doc__ or '').strip().splitlines()[0]}", f"[{name}]"]
     for option in options.options():
         mark = "" if option.name in chosen else "# "
@@ -96,5 +96,5 @@ def _table(name: str, options: type[Options], chosen: Mapping[str, Any]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML writes it: its strings, numbers and lists look as JSON's."""
+    """A value in TOML, whose strings, numbers and lists are written as in JSON."""
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""prep rebuild: from a manifest and the source images the same bytes again, without any model."""
+"""prep rebuild: makes the same images and captions again from a manifest and its source images, without any model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ReplayState = Literal["same", "same pixels, other bytes", "other pixels", "sourc
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What the replay of one image gave."""
+    """The result for one image."""
 
     record: Record
     state: ReplayState
@@ -33,17 +33,17 @@ class ReplayResult:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A manifest to replay, where its sources are looked for, and where the files go."""
+    """A manifest to replay, where to find its sources, and where to write."""
 
     manifest: Manifest
-    sources: dict[str, Path]  # by sha256; empty: at the paths that the manifest names
-    names: frozenset[str]  # of all files looked at, to tell a changed source from a missing one
-    home: Workspace  # the workspace that the manifest's paths are relative to
+    sources: dict[str, Path]  # by sha256; empty: at the paths in the manifest
+    names: frozenset[str]  # of all files searched, to distinguish a changed source from a missing one
+    home: Workspace  # which the manifest's paths are relative to
     target: Workspace
 
     @classmethod
     def prepare(cls, path: Path, target: Path, folders: list[Path]) -> Replay:
-        """Open the manifest and index the folders; PrepError if the target holds anything."""
+        """Read the manifest and index the folders; PrepError if the target is not empty."""
         manifest = Manifest.read(path)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise PrepError(f"{target} is not empty.", "Name a folder that does not exist yet: nothing is overwritten.")
@@ -54,14 +54,14 @@ class Replay:
         return cls(manifest, sources, frozenset(file.name for file in files), home, Workspace(target.resolve()))
 
     def run(self, report: ProgressFn) -> Iterator[ReplayResult]:
-        """Replay every kept image; a verdict each, in order of their ids."""
+        """Replay every kept image; yields the results in order of ids."""
         groups = (list(group) for _, group in itertools.groupby(self._images(), key=lambda r: r.sha256))
         done, total = 0, self.manifest.counts.images
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while window := list(itertools.islice(groups, 64)):
-                for verdicts in pool.map(self._replay, window):
-                    yield from verdicts
-                    done += len(verdicts)
+                for results in pool.map(self._replay, window):
+                    yield from results
+                    done += len(results)
                     report(done, total)
 
     def _images(self) -> Iterator[Record]:
@@ -69,12 +69,12 @@ class Replay:
         for record in records:
             if record.image is None or record.crop is None:
                 raise PrepError(
-                    f"{self.manifest.path} names no images yet.", "Rebuild from crop.parquet or a later one."
+                    f"{self.manifest.path} has no images yet.", "Rebuild from manifests/crop.parquet or a later one."
                 )
             yield record
 
     def _replay(self, records: list[Record]) -> list[ReplayResult]:
-        """All images made of one source: it is read once."""
+        """All images made from one source, which is read once."""
         import hashlib
 
         source = self._find(records[0])
@@ -102,10 +102,10 @@ class Replay:
         if record.transform is not None:
             rgb = transform(rgb, record.transform)
         png = encode_png(rgb)
-        place = self.target.path(record.dataset_path or record.image.path)
-        write_atomic(place, png)
+        path = self.target.path(record.dataset_path or record.image.path)
+        write_atomic(path, png)
         if record.dataset_path:
-            write_atomic(place.with_suffix(self._extension), encode_caption(record.caption))
+            write_atomic(path.with_suffix(self._extension), encode_caption(record.caption))
         if hashlib.sha256(png).hexdigest() == record.image.file_sha256:
             return ReplayResult(record, "same")
         same = pixel_hash(rgb) == record.image.pixel_sha256
@@ -118,16 +118,16 @@ class Replay:
 
 
 def other_libraries(manifest: Manifest) -> list[str]:
-    """'pillow 13.0.0, here 13.1.0' for each library that has another version now than when the images were made."""
+    """'pillow 13.0.0, here 13.1.0' for each library of another version than when the images were made."""
     made = {name: version for step in manifest.history for name, version in step.libraries.items()}
     return [f"{name} {was}, here {now}" for name, was in sorted(made.items()) if (now := _version(name)) != was]
 
 
-def by_state(verdicts: Iterable[ReplayResult]) -> dict[ReplayState, list[ReplayResult]]:
-    """Verdicts by state."""
+def by_state(results: Iterable[ReplayResult]) -> dict[ReplayState, list[ReplayResult]]:
+    """Results by state."""
     table: dict[ReplayState, list[ReplayResult]] = {}
-    for verdict in verdicts:
-        table.setdefault(verdict.state, []).append(verdict)
+    for result in results:
+        table.setdefault(result.state, []).append(result)
     return table
 
 

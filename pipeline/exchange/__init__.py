@@ -1,1 +1,1 @@
-"""Data sets as other tools hold them: one file per layout, each written and read."""
+"""Datasets in other tools' layouts: one module per layout, which writes and reads it."""

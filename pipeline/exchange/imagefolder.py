@@ -1,4 +1,4 @@
-"""Hugging Face's imagefolder: the splits train/ and validation/, each with a metadata.jsonl."""
+"""The imagefolder layout of Hugging Face datasets: the splits train/ and validation/, each with a metadata.jsonl."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from taggers.sidecar.caption_text import CaptionFault, parse_json
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 _SPLITS: dict[Role, str] = {"train": "train", "reg": "train", "val": "validation"}
-_HELD = ("val", "test", "dev")  # how the names of splits begin that nobody trains on
-_TEXTS = ("text", "caption", "prompt", "description")  # columns that hold captions, the first that exists
-# Without it the split of a file is guessed from all its folders' names, and 'train_test-shots/' is in two.
+_HELD_OUT = ("val", "test", "dev")  # beginnings of the names of splits that are not trained on
+_TEXTS = ("text", "caption", "prompt", "description")  # names of caption columns; the first that exists is read
+# Without it the library guesses splits from folder names, and puts 'train_test-shots/' into two.
 _CARD = """\
 ---
 configs:
@@ -32,8 +32,8 @@ configs:
 """
 
 
-def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
-    """Lay out images, linked or copied, with a line an image: file_name, text, role, token, class, repeats."""
+def write(items: Iterable[DatasetItem], target: Path, options: ExportOptions) -> None:
+    """Write images, linked or copied, and a row for each: file_name, text, role, token, class, repeats."""
     splits = []
     ordered = sorted(items, key=lambda item: (_SPLITS[item.folder_spec.role], item.dataset_path))
     for split, group in itertools.groupby(ordered, key=lambda item: _SPLITS[item.folder_spec.role]):
@@ -47,42 +47,44 @@ def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> No
 
 
 def detect(source: Path) -> bool:
-    """Whether a folder or one below it holds a metadata.jsonl or .csv."""
+    """Whether a folder, or one in it, has a metadata.jsonl or metadata.csv."""
     return bool(_tables(source))
 
 
-def read(source: Path, usual: str) -> Iterator[DatasetItem]:
-    """The image of every line, at the place that its file name or its columns say, else in the folder `usual`."""
+def read(source: Path, subject: str) -> Iterator[DatasetItem]:
+    """The image of every row, at the path that its file name or its columns give, else in a folder of `subject`."""
     for table in _tables(source):
-        held = any(table.parent.name.startswith(name) for name in _HELD) and table.parent != source
+        held_out = any(table.parent.name.startswith(name) for name in _HELD_OUT) and table.parent != source
         for row in _rows(table):
-            yield _item(table, row, f"{'val_x' if held else 'train_x'}/{1 if held else 10}_{usual}")
+            yield _item(table, row, f"{'val_x/1' if held_out else 'train_x/10'}_{subject}")
 
 
 def _row(item: DatasetItem) -> dict[str, Any]:
-    shelf = item.folder_spec
-    about = {"role": shelf.role, "token": shelf.token, "class": shelf.class_name, "repeats": shelf.repeats}
-    return {"file_name": item.dataset_path, "text": item.text, **about}
+    spec = item.folder_spec
+    columns = {"role": spec.role, "token": spec.token, "class": spec.class_name, "repeats": spec.repeats}
+    return {"file_name": item.dataset_path, "text": item.text, **columns}
 
 
-def _item(table: Path, row: Mapping[str, Any], usual: str) -> DatasetItem:
+def _item(table: Path, row: Mapping[str, Any], default_folder: str) -> DatasetItem:
     name = row["file_name"]
     if not isinstance(name, str) or ".." in PurePosixPath(name).parts or name.startswith("/"):
-        raise PrepError(f"{table} names {escape_control(str(name))!r}, which lies outside its folder.", "Leave it out.")
+        raise PrepError(
+            f"{table} names {escape_control(str(name))!r}, which is outside of its folder.", "Delete its row."
+        )
     image = table.parent / PurePosixPath(name)
     if not image.is_file():
         raise PrepError(
-            f"{table} names {escape_control(name)!r}, which is not there.", "Take its line out, or fetch it."
+            f"{table} names {escape_control(name)!r}, which does not exist.", "Delete its row, or add the image."
         )
     caption = next((row[key] for key in _TEXTS if isinstance(row.get(key), str)), None)
     folder = name.rpartition("/")[0]
     if parse_folder_name(folder) is None:
-        folder = _by_columns(row) or usual
+        folder = _folder_of_columns(row) or default_folder
     return DatasetItem(image, f"{folder}/{image.name}", read_caption(image) if caption is None else caption)
 
 
-def _by_columns(row: Mapping[str, Any]) -> str:
-    """The folder that the columns of a line name; empty if they name none."""
+def _folder_of_columns(row: Mapping[str, Any]) -> str:
+    """The folder that the columns of a row name; empty if they name none."""
     role, token, class_name = (str(row.get(key) or "") for key in ("role", "token", "class"))
     repeats = str(row.get("repeats", ""))
     if role not in _SPLITS or not class_name or not repeats.isdecimal():
@@ -91,16 +93,16 @@ def _by_columns(row: Mapping[str, Any]) -> str:
 
 
 def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of a table; PrepError for one that cannot be read or names no file."""
+    """The rows of a table; PrepError for one that cannot be read or has no file_name."""
     text = read_text(table)
     lines: Iterable[Any] = csv.DictReader(io.StringIO(text, newline="")) if table.suffix == ".csv" else text.split("\n")
     for number, line in enumerate(lines, 1):
         try:
             row = parse_json(line) if isinstance(line, str) else line
             if not isinstance(row, dict) or "file_name" not in row:
-                raise CaptionFault("names no file_name")
+                raise CaptionFault("has no file_name")
         except CaptionFault as fault:
-            raise PrepError(f"{table}, line {number}: {fault}.", "Mend that line.") from None
+            raise PrepError(f"{table}, line {number}: {fault}.", "Correct that line.") from None
         yield row
 
 

@@ -1,4 +1,4 @@
-"""Kohya's metadata form: a meta.json per folder that captions its images, and one dataset.toml over them."""
+"""Kohya's metadata layout: a meta.json with the captions of each folder, and one dataset.toml for all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from taggers.sidecar.caption_text import CaptionFault, parse_json
 
 CONFIG, TABLE = "dataset.toml", "meta.json"
 _HEAD = """\
-# A data set for kohya's trainer: start it in this folder with --dataset_config dataset.toml
-# Regularization images are a subset like the others: this form knows no other loss weight than 1 for them.
+# A dataset for kohya's trainer: start it in this folder with --dataset_config dataset.toml
+# Regularization images are a subset like the others: this layout has no loss weight for them.
 [general]
 enable_bucket = true
 bucket_no_upscale = true
@@ -34,14 +34,14 @@ num_repeats = {repeats}
 """
 
 
-def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> None:
-    """Lay out images, linked or copied, their captions by file name, and the configuration that names all.
+def write(items: Iterable[DatasetItem], target: Path, options: ExportOptions) -> None:
+    """Write images, linked or copied, their captions by file name, and the configuration.
 
-    Keys hold the images' extensions and no folder, as kohya's reader joins them to image_dir.
-    Validation images are laid out too, but no subset names them: kohya's reader has no such
-    thing for this form and would train on them.
+    Keys are file names with extensions, which kohya's trainer joins to image_dir. Validation images
+    are written too, but no subset has them: kohya's trainer has no validation in this layout and
+    would train on them.
     """
-    lines = [_HEAD, f"resolution = {form.resolution}\n" if form.resolution else ""]
+    lines = [_HEAD, f"resolution = {options.resolution}\n" if options.resolution else ""]
     for folder, group in itertools.groupby(items, key=lambda item: item.folder):
         captions = {}
         for item in group:
@@ -56,40 +56,40 @@ def write(items: Iterable[DatasetItem], target: Path, form: ExportOptions) -> No
 
 
 def detect(source: Path) -> bool:
-    """Whether a folder holds a dataset.toml whose subsets have metadata."""
+    """Whether a folder has a dataset.toml whose subsets have metadata."""
     config = source / CONFIG
-    return config.is_file() and (any("metadata_file" in subset for subset in _subsets(config)) or bool(_held(source)))
+    return config.is_file() and (
+        any("metadata_file" in subset for subset in _subsets(config)) or bool(_validation_tables(source))
+    )
 
 
-def read(source: Path, usual: str) -> Iterator[DatasetItem]:
-    """The images of every subset with what the metadata says of them, and the validation folders beside."""
+def read(source: Path, subject: str) -> Iterator[DatasetItem]:
+    """The images of every subset with their captions in its metadata, and those of validation folders."""
     named = set[Path]()
     for subset in _subsets(source / CONFIG):
         folder, table = source / subset.get("image_dir", ""), source / subset.get("metadata_file", "")
         named.add(table)
         yield from _folder(source, folder, table, int(subset.get("num_repeats", 1)))
-    for table in _held(source):
+    for table in _validation_tables(source):
         if table not in named:
             yield from _folder(source, table.parent, table, None)
 
 
-def _held(source: Path) -> list[Path]:
-    """The metadata of validation folders, which no subset names."""
+def _validation_tables(source: Path) -> list[Path]:
+    """The metadata of validation folders, which no subset has."""
     return sorted(source.glob(f"val_*/*/{TABLE}"))
 
 
 def _folder(source: Path, folder: Path, table: Path, repeats: int | None) -> Iterator[DatasetItem]:
-    """The images of one subset, at the place that their folder's name says."""
+    """The images of one subset, at the path that their folder's name gives."""
     try:
         entries = parse_json(table.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, CaptionFault) as error:
-        raise PrepError(
-            f"{escape_control(str(table))} cannot be read: {error}.", f"Mend it, or mend {CONFIG}."
-        ) from None
+        raise PrepError(f"{escape_control(str(table))} cannot be read: {error}.", f"Correct it, or {CONFIG}.") from None
     if not isinstance(entries, dict):
-        raise PrepError(f"{escape_control(str(table))} is no table of captions by file name.", "Mend it.")
+        raise PrepError(f"{escape_control(str(table))} is no JSON object of captions by file name.", "Correct it.")
     inside = (
-        folder.is_relative_to(source) and (shelf := parse_folder_name(folder.name)) and repeats in (None, shelf.repeats)
+        folder.is_relative_to(source) and (spec := parse_folder_name(folder.name)) and repeats in (None, spec.repeats)
     )
     place = folder.relative_to(source).as_posix() if inside else f"train/{repeats}_{folder.name}"
     for image in images_in(folder):
@@ -98,7 +98,7 @@ def _folder(source: Path, folder: Path, table: Path, repeats: int | None) -> Ite
 
 
 def _caption(entry: Any) -> str | None:
-    """Caption and tags as kohya's reader joins them: by a comma alone."""
+    """Caption and tags as kohya's trainer joins them: by a comma without a space."""
     if not isinstance(entry, dict):
         return None
     parts = [entry[key] for key in ("caption", "tags") if isinstance(entry.get(key), str)]
@@ -110,7 +110,7 @@ def _subsets(config: Path) -> list[dict[str, Any]]:
         plain = tomllib.loads(config.read_text(encoding="utf-8"))
         return [subset for dataset in plain.get("datasets", []) for subset in dataset.get("subsets", [])]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
-        raise PrepError(f"{config} cannot be read: {error}.", "Mend that line.") from None
+        raise PrepError(f"{config} cannot be read: {error}.", "Correct that line.") from None
 
 
 def _toml(text: str) -> str:
