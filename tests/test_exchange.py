@@ -36,15 +36,15 @@ def test_nothing_is_overwritten_nothing_is_moved_and_a_second_export_is_the_same
     assert {path.name for path in tmp_path.iterdir()} == {"smith", "one", "two"}
 
 
-def test_what_kohyas_reader_would_misread_is_mended_or_said(tmp_path):
+def test_what_kohyas_reader_would_misread_is_corrected_or_reported(tmp_path):
     home = built_workspace(tmp_path, captions=("", "one\ntwo", "\ufeffsmith, hat", "plain\n"))
     done = exported(home, "kohya", tmp_path / "set")
     captions = [data for name, data in files(tmp_path / "set/train_smith").items() if name.endswith(".txt")]
     assert sorted(captions) == [b"\n", b"one\ntwo", b"plain", b"smith, hat"]
     assert sorted(note.split(":")[0] for note in done.notes) == [
-        "1 caption without text, written as an empty line",
         "1 caption of several lines",
-        "1 caption with a byte order mark, left out",
+        "1 caption with a byte order mark, which is removed",
+        "1 caption without text, written as an empty line",
     ]
 
 
@@ -55,7 +55,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
         exported(home, "kohya", tmp_path / "set")
     assert {path.name for path in tmp_path.iterdir()} == {"smith"}
     home.manifest("build").unlink()
-    with pytest.raises(PrepError, match="There is no data set yet"):
+    with pytest.raises(PrepError, match="There is no dataset yet"):
         exported(home, "kohya", tmp_path / "set")
 
 
