@@ -99,8 +99,8 @@ def test_a_limit_of_tokens_leaves_out_whole_tags_from_the_end(home):
         assert said == full or tokens.count(more) > limit
     assert caption(home, HAIR, max_tokens=75) == full
     assert caption(home, HAIR, max_tokens=75, max_tags=1) == "smith, 1boy"
-    fates = Composer.of(Merge(max_tokens=4, max_tags=4), home).compose(record(1, annotations=HAIR)).outcomes
-    assert [f.reason for f in fates if f.outcome == "dropped"] == ["over max-tokens"] * 3 + ["over max-tags"]
+    outcomes = Composer.of(Merge(max_tokens=4, max_tags=4), home).compose(record(1, annotations=HAIR)).outcomes
+    assert [f.reason for f in outcomes if f.outcome == "dropped"] == ["over max-tokens"] * 3 + ["over max-tags"]
 
 
 def test_human_edits_by_record_and_by_root(home):

@@ -16,8 +16,8 @@ HAT, COAT, BEARD = (
 GONE = BEARD.removed("absorbed", "absorbed by the plan")
 
 
-def kept(fates):
-    return [f.text for f in fates if f.kept]
+def kept(outcomes):
+    return [f.text for f in outcomes if f.kept]
 
 
 def test_each_tag_once_by_who_is_surest():
@@ -26,9 +26,10 @@ def test_each_tag_once_by_who_is_surest():
 
 
 def test_tags_that_rules_made_the_same_stay_once():
-    fates = deduplicate([HAT, TagOutcome(tag("cap"), "Hat"), GONE])
-    assert kept(fates) == ["hat"]
-    assert [(f.outcome, f.reason) for f in fates[1:]] == [("dropped", "duplicate"), ("absorbed", "absorbed by the plan")]
+    outcomes = deduplicate([HAT, TagOutcome(tag("cap"), "Hat"), GONE])
+    assert kept(outcomes) == ["hat"]
+    reasons = [(f.outcome, f.reason) for f in outcomes[1:]]
+    assert reasons == [("dropped", "duplicate"), ("absorbed", "absorbed by the plan")]
 
 
 def test_what_people_add_is_kept_whatever_dropped_it():

@@ -42,7 +42,8 @@ def test_templates(template, expected):
 
 
 def test_what_is_said_once_is_not_said_again():
-    assert filled(DEFAULT_TEMPLATE, add=["hat", "photo", "photo"]) == "smith, a man with a hat, hat, red coat, studio, photo"
+    caption = "smith, a man with a hat, hat, red coat, studio, photo"
+    assert filled(DEFAULT_TEMPLATE, add=["hat", "photo", "photo"]) == caption
 
 
 def test_a_tag_that_looks_like_a_place_is_a_tag():
@@ -57,7 +58,10 @@ def test_templates_that_are_none(template, told):
         parse_template(template)
 
 
-@given(st.permutations(PLACEHOLDERS), st.dictionaries(st.sampled_from(PLACEHOLDERS), st.lists(st.text("abc", max_size=3))))
+words = st.lists(st.text("abc", max_size=3))
+
+
+@given(st.permutations(PLACEHOLDERS), st.dictionaries(st.sampled_from(PLACEHOLDERS), words))
 def test_every_part_is_there_once_and_nothing_else(places, parts):
     whole = {place: [part for part in parts.get(place, []) if part] for place in PLACEHOLDERS}
     said = fill_template(parse_template(", ".join(f"{{{place}}}" for place in places)), whole)

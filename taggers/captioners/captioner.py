@@ -38,7 +38,7 @@ class Captioner(ModelTagger):
         120, "Most tokens of a caption; a token is about three quarters of a word. Most captions are shorter.", low=1
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "Precision (dtype) of the model on a GPU; auto: what its authors use. On a CPU auto is float32."
+        "auto", "Precision (dtype) of the model; auto: what its authors use on a GPU, float32 on a CPU."
     )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
