@@ -1,8 +1,7 @@
-"""How fast prep crops, next to what people use instead: python benchmarks/crop.py [--images 200] [--rounds 3].
+"""Speed of `prep crop` compared with other tools: python benchmarks/crop.py [--images 200] [--rounds 3].
 
-Every contender works on the same images in turn, round after round, so that whatever else the
-machine does meets all of them. prep's time holds all its bookkeeping: the scan's hashes, both
-image hashes, the perceptual hash and the manifest.
+All contenders process the same images in interleaved rounds, so that other load affects all of them.
+prep's time includes all its bookkeeping: content hashes, pixel and perceptual hashes, and the manifest.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 Size = tuple[int, int]
 LOWEST_PSNR = 45.0  # dB, for every image
-# At least this many times as fast as each contender, by resolution; of the limit's time at most this many times.
-TO_REACH = {
+# Goals by resolution: speedup over each contender; for the limit, at most this many times its time.
+GOALS = {
     1024: {
         "loop, 2 processes": 7.0,
         "kohya, 1 process": 10.0,
@@ -47,7 +46,7 @@ TO_REACH = {
 
 @dataclass(frozen=True)
 class Task:
-    """One image to be made: where from, where to, and how large."""
+    """One image to crop: source, target and size."""
 
     source: str
     target: str
@@ -55,7 +54,7 @@ class Task:
 
 
 def loop(task: Task) -> None:
-    """What most people write."""
+    """The usual Pillow loop."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(Image.open(task.source)).convert("RGB")
@@ -63,10 +62,10 @@ def loop(task: Task) -> None:
 
 
 def kohya(task: Task) -> None:
-    """What sd-scripts' resize_images_to_resolution.py does with --save_as_png, were its sides not swapped.
+    """sd-scripts' resize_images_to_resolution.py with --save_as_png, with its swapped sides corrected.
 
-    Pillow decodes, OpenCV's area average reduces to the largest area allowed, whatever the shape,
-    the sides are cut to a multiple of 64, Pillow saves.
+    Pillow decodes, OpenCV reduces by area average to the largest allowed area, the sides are cropped
+    to a multiple of 64, Pillow saves.
     """
     import cv2
     import numpy as np
@@ -83,10 +82,10 @@ def kohya(task: Task) -> None:
 
 
 def img2dataset(task: Task) -> None:
-    """img2dataset's resizer with center_crop and PNG, in our own words: the same bytes as its release 1.47.0 writes.
+    """img2dataset's resizer with center_crop and PNG, reimplemented: the same bytes as its release 1.47.0.
 
-    OpenCV decodes, the shorter side is brought to the size by area average (Lanczos when it is
-    enlarged), the center square is cut, OpenCV encodes at level 6.
+    OpenCV decodes, scales the shorter side by area average (Lanczos to enlarge), crops the center
+    square, and encodes at level 6.
     """
     import cv2
     import numpy as np
@@ -106,7 +105,7 @@ def img2dataset(task: Task) -> None:
 
 
 def limit(task: Task) -> None:
-    """What nobody who decodes whole images undercuts: the fastest decoders, the fastest encoder, nothing between."""
+    """The lower bound for full decodes: the fastest decoders and encoder, and nothing else."""
     import cv2
     import numpy as np
     import pyvips
@@ -156,11 +155,11 @@ CONTENDERS: dict[str, tuple[str, int, str]] = {  # name: function or 'prep', wor
     "prep, 2 cores, saliency": ("prep", 2, "saliency"),
     "prep, 2 cores, face": ("prep", 2, "face"),
 }
-MEASURED = "prep, 2 cores, center"  # the same task as the others: they all cut at the center
+MEASURED = "prep, 2 cores, center"  # the same task as the others, which all crop at the center
 
 
 def run_one(order: dict) -> dict:
-    """Let one contender work through the corpus, warmed up; its seconds, processor seconds and memory."""
+    """Run one contender on the corpus after a warm-up; returns its seconds, CPU seconds and peak memory."""
     function, workers, focus = CONTENDERS[order["contender"]]
     folder = Path(order["folder"])
     tasks = [Task(source, str(folder / f"{k:03d}.png"), tuple(size)) for k, (source, size) in enumerate(order["tasks"])]
@@ -187,11 +186,11 @@ def _timed(work: Callable[[], object], usage: Callable[[], list[tuple[int, float
     seconds = time.perf_counter() - start
     after = {pid: (spent, peak) for pid, spent, peak in usage()}
     processor = sum(spent - before.get(pid, 0.0) for pid, (spent, _) in after.items())
-    return {"seconds": seconds, "processor": processor, "peak": sum(peak for _, peak in after.values())}
+    return {"seconds": seconds, "cpu_seconds": processor, "peak": sum(peak for _, peak in after.values())}
 
 
 def _usage(wait: float) -> tuple[int, float, float]:
-    """This process, the processor seconds it has used, and the most memory it ever held, in MB."""
+    """This process's id, CPU seconds and peak memory in MB."""
     time.sleep(wait)  # so that each worker of a pool gets one of these
     return os.getpid(), round(time.process_time(), 2), _peak()
 
@@ -228,7 +227,7 @@ def _psnr(workspace, record) -> float:
 
 
 def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
-    """Every image with the size prep would crop it to, so that all contenders make the same sizes."""
+    """Every image with the size that prep crops it to, so that all contenders produce the same sizes."""
     from pipeline.imaging.image_file import upright_size
     from stages.crop import Crop
     from stages.cropping.bucket import nearest_bucket
@@ -238,7 +237,7 @@ def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
 
 
 def child(what: str, order: dict) -> dict:
-    """Run one contender, or the PSNR, in a fresh Python."""
+    """Run one contender, or the PSNR measurement, in a new Python process."""
     command = [sys.executable, __file__, "--child", what]
     done = subprocess.run(
         command, input=json.dumps(order), capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS="1")
@@ -249,30 +248,32 @@ def child(what: str, order: dict) -> dict:
 
 
 def measure(paths: list[Path], resolution: int, rounds: int, names: list[str]) -> dict[str, list[dict]]:
-    """`rounds` results of every contender, taken in turn, with prep's PSNR under 'psnr'."""
+    """The results of every contender by round, interleaved; prep's first has its PSNR."""
     tasks = plan(paths, resolution)
     results: dict[str, list[dict]] = {name: [] for name in names}
-    for turn in range(rounds):
+    for round_number in range(rounds):
         for name in names:
             with tempfile.TemporaryDirectory() as folder:
                 order = {"contender": name, "folder": folder, "tasks": tasks, "resolution": resolution}
                 results[name].append(child("run", order))
-                if name == MEASURED and turn == 0:
+                if name == MEASURED and round_number == 0:
                     results[name][0] |= child("fidelity", order)
-            print(f"  round {turn + 1} of {rounds}: {name}, {results[name][-1]['seconds']:.1f} s", file=sys.stderr)
+            print(
+                f"  round {round_number + 1} of {rounds}: {name}, {results[name][-1]['seconds']:.1f} s", file=sys.stderr
+            )
     return results
 
 
 def report(results: dict[str, list[dict]], resolution: int, count: int) -> None:
-    """Print the table of one resolution and which figures are reached."""
+    """Print the table of one resolution, and which goals are reached."""
     seconds, processor = (
         {name: statistics.median(one[what] for one in found) for name, found in results.items()}
-        for what in ("seconds", "processor")
+        for what in ("seconds", "cpu_seconds")
     )
     ours, psnr = seconds[MEASURED], results[MEASURED][0]["psnr"]
-    print(f"\n{count} images to {resolution}-pixel buckets, PNG; medians, and prep's times its work\n")
-    heads = ("contender", "seconds", "spread", "a second", "prep's", "processor", "prep's", "peak MB")
-    print("{:28}{:>9}{:>9}{:>10}{:>9}{:>11}{:>9}{:>9}".format(*heads))
+    print(f"\n{count} images to {resolution}-pixel buckets, PNG; medians; ratios to prep\n")
+    headers = ("contender", "seconds", "spread", "per second", "prep's", "CPU s", "prep's", "peak MB")
+    print("{:28}{:>9}{:>9}{:>10}{:>9}{:>11}{:>9}{:>9}".format(*headers))
     for name, found in results.items():
         times = [one["seconds"] for one in found]
         spread = (max(times) - min(times)) / seconds[name]
@@ -282,20 +283,20 @@ def report(results: dict[str, list[dict]], resolution: int, count: int) -> None:
     print("\nPSNR against a full decode and Pillow's Lanczos:", end=" ")
     print(f"least {psnr[0]:.1f} dB, median {statistics.median(psnr):.1f} dB")
     print(f"{_verdict(psnr[0] >= LOWEST_PSNR)}  every image at least {LOWEST_PSNR:g} dB: {psnr[0]:.1f}")
-    for name, wanted in TO_REACH[resolution].items():
+    for name, target in GOALS[resolution].items():
         if name not in seconds:
             continue
         ratio, spent = seconds[name] / ours, processor[name] / CONTENDERS[name][1] / (processor[MEASURED] / WORKERS)
         if name.startswith("limit"):
-            said, reached, ratio, spent = (
-                f"at most {wanted:g} times the limit",
-                ratio >= 1 / wanted,
+            goal, reached, ratio, spent = (
+                f"at most {target:g} times the limit",
+                ratio >= 1 / target,
                 1 / ratio,
                 1 / spent,
             )
         else:
-            said, reached = f"at least {wanted:g} times as fast as {name}", ratio >= wanted
-        print(f"{_verdict(reached)}  {said}: {ratio:.2f} (by processor time, whatever else ran: {spent:.2f})")
+            goal, reached = f"at least {target:g} times as fast as {name}", ratio >= target
+        print(f"{_verdict(reached)}  {goal}: {ratio:.2f} (by CPU time: {spent:.2f})")
 
 
 def _verdict(reached: bool) -> str:
@@ -307,10 +308,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--resolution", type=int, nargs="+", default=[1024, 512], choices=[1024, 512])
-    parser.add_argument(
-        "--only", nargs="+", choices=list(CONTENDERS), help="contenders to run beside prep and the limit"
-    )
-    parser.add_argument("--folder", type=Path, help="where to keep the corpus; a temporary folder when left out")
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), help="contenders besides prep and the limit")
+    parser.add_argument("--folder", type=Path, help="folder to keep the corpus in  [default: a temporary folder]")
     parser.add_argument("--child", choices=("run", "fidelity"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -318,11 +317,11 @@ def main() -> None:
         return
     from benchmarks.photo_corpus import make_corpus
 
-    wanted = {MEASURED, "limit, 2 processes", *(options.only or CONTENDERS)}
+    target = {MEASURED, "limit, 2 processes", *(options.only or CONTENDERS)}
     with tempfile.TemporaryDirectory() as temporary:
         paths = make_corpus((options.folder or Path(temporary)) / f"{options.images}-images", options.images)
         for resolution in options.resolution:
-            names = [name for name in CONTENDERS if name in wanted]
+            names = [name for name in CONTENDERS if name in target]
             report(measure(paths, resolution, options.rounds, names), resolution, len(paths))
 
 

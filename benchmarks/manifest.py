@@ -1,17 +1,17 @@
-"""What questions about a whole manifest cost: one or ten million images in prep's real schema.
+"""Cost of operations on a whole manifest with one or ten million images in prep's schema.
 
     python benchmarks/manifest.py [--rows 1000000] [--rounds 3] [--folder DIR] [--only NAME ...] [--captions]
 
-Counting tags and replacing one tag everywhere, each beside the bare pyarrow pass over the same file that does nothing
-but that; then `prep merge --suggest` and `prep check`. Every measurement is a process of its own, which tells its peak
-memory; rounds are interleaved, and what is printed is the median with the least and the most.
+Counting tags and replacing one tag everywhere are compared with a bare pyarrow pass over the same file; then
+`prep merge --suggest` and `prep check`. Every measurement is a new process, for its peak memory; rounds are
+interleaved, and the median is printed with minimum and maximum.
 
-The bare edit writes the whole file anew. prep's does less and more: 'edit' is the decision as prep keeps it, one entry
-of a journal, which is not the same work; with --captions there is 'captions' too, all that a user waits for, from
-`prep edit` to the new captions in merge.parquet, where prep composes every caption again, thresholds and plan and all.
+The bare edit rewrites the whole file. prep's 'edit' is different work: it appends one entry to a journal. With
+--captions, 'captions' measures all that a user waits for, from `prep edit` to the new captions in merge.parquet,
+where prep composes every caption again.
 
-The manifest: row groups of prep's size, 5 to 25 of 10,000 tags an image as common as Zipf's law makes them, scores, a
-sentence, a caption, two taggers, two subjects and a regularization set; one image in fifty is a near-duplicate.
+The manifest: row groups of prep's size, 5 to 25 of 10,000 tags per image with Zipf frequencies, scores, a sentence,
+a caption, two taggers, two subjects and a regularization set; one image in fifty is a near-duplicate.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ from pathlib import Path
 TAGS = 10_000
 WORDS = ("hair", "eyes", "shirt", "skirt", "hat", "ribbon", "ears", "tail", "glasses", "coat")
 TEXT = "annotations.list.element.text"
-KEPT = 50  # row groups whose rows come again in a larger manifest
-EDITED = "hair_7"  # the tag that is replaced: some 1% of all
+KEPT = 50  # row groups that are repeated in a larger manifest
+EDITED = "hair_7"  # the tag that is replaced: about 1 % of all
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="Keep the manifest here; made once.")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="Images.  [default: 1000000]")
+    parser.add_argument("--rounds", type=int, default=3, help="Measurements of each operation.  [default: 3]")
+    parser.add_argument("--folder", type=Path, help="Folder to keep the manifest in; written once.")
     parser.add_argument("--only", nargs="+", choices=list(WORK), help="Measure only these.")
-    parser.add_argument("--captions", action="store_true", help="Measure an edit up to the captions too: minutes.")
+    parser.add_argument(
+        "--captions", action="store_true", help="Also measure an edit up to the captions; takes minutes."
+    )
     parser.add_argument("--measure", choices=list(WORK), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -52,18 +54,18 @@ def main() -> None:
         print(f"{options.rows:,} images, {size:,.0f} MB of Parquet")
         names = options.only or [name for name in WORK if name != "captions" or options.captions]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-        for turn in range(options.rounds):
+        for round_number in range(options.rounds):
             for name in names:
-                found[name].append(apart(name, home))
-                spent = "{seconds:.1f} s, processor {cpu:.1f} s, {peak:,.0f} MB".format(**found[name][-1])
-                print(f"  round {turn + 1} of {options.rounds}: {name}, {spent}", file=sys.stderr)
+                found[name].append(measure_in_process(name, home))
+                spent = "{seconds:.1f} s, CPU {cpu:.1f} s, {peak:,.0f} MB".format(**found[name][-1])
+                print(f"  round {round_number + 1} of {options.rounds}: {name}, {spent}", file=sys.stderr)
         report(found, options.rows)
 
 
 def report(found: dict[str, list[dict[str, float]]], rows: int) -> None:
-    """A line a measurement; processor seconds tell more than the clock where other work shares the machine."""
-    print(f"{'':<12}{'seconds':>10}{'(least to most)':>20}{'processor':>12}{'peak':>10}")
-    middle = {
+    """Print one line per operation; CPU seconds are more reliable than wall-clock time on a busy machine."""
+    print(f"{'':<12}{'seconds':>10}{'(min to max)':>20}{'CPU':>12}{'peak':>10}")
+    medians = {
         name: {key: statistics.median(run[key] for run in runs) for key in ("seconds", "cpu")}
         for name, runs in found.items()
     }
@@ -71,24 +73,24 @@ def report(found: dict[str, list[dict[str, float]]], rows: int) -> None:
         every = sorted(run["seconds"] for run in runs)
         peak = max(run["peak"] for run in runs)
         spread = f"({every[0]:.2f} to {every[-1]:.2f})"
-        own = middle[name]
-        if bare := middle.get(YARDSTICK.get(name, "")):
-            beside = (
-                f"{own['seconds'] / bare['seconds']:.1f} times the bare pass, processor {own['cpu'] / bare['cpu']:.1f}"
+        own = medians[name]
+        if bare := medians.get(BASELINE.get(name, "")):
+            comparison = (
+                f"{own['seconds'] / bare['seconds']:.1f} times the bare pass, CPU {own['cpu'] / bare['cpu']:.1f}"
             )
         else:
-            beside = f"{own['seconds'] / rows * 1e6:.1f} s a million"
-        print(f"{name:<12}{own['seconds']:10.2f}{spread:>20}{own['cpu']:10.2f} s{peak:7,.0f} MB   {beside}")
+            comparison = f"{own['seconds'] / rows * 1e6:.1f} s per million"
+        print(f"{name:<12}{own['seconds']:10.2f}{spread:>20}{own['cpu']:10.2f} s{peak:7,.0f} MB   {comparison}")
 
 
-def apart(name: str, home: Path) -> dict[str, float]:
+def measure_in_process(name: str, home: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure", name, "--folder", str(home)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
 
 def measured(name: str, home: Path) -> dict[str, float]:
-    """Seconds of the work without imports, by the clock and of all cores; the process's peak memory in megabytes."""
+    """Wall-clock and CPU seconds of an operation without imports, and the process's peak memory in MB."""
     import pyarrow.compute
     import pyarrow.parquet  # noqa: F401
 
@@ -99,13 +101,13 @@ def measured(name: str, home: Path) -> dict[str, float]:
 
 
 def peak() -> float:
-    """Megabytes this process held at most, of which getrusage would count its parent's as well (Linux)."""
+    """Peak memory of this process in MB (Linux); getrusage would include its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def make(home: Path, rows: int) -> None:
-    """A workspace with a manifest of `rows` records as taggers leave it, made by columns."""
+    """A workspace with a manifest of `rows` records as after tagging, made column by column."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -134,13 +136,13 @@ def make(home: Path, rows: int) -> None:
             if len(made) < KEPT:
                 made.append(pa.table(row_group(start, count, random, (names, edges)), schema=schema()))
                 writer.write_table(made[-1])
-            else:  # the same images again under other ids and hashes
+            else:  # the same images with other ids and hashes
                 writer.write_table(renewed(made[start // ROWS % KEPT].slice(0, count), start, random))
         writer.add_key_value_metadata({b"prep": json.dumps(head).encode()})
 
 
 def renewed(table, start: int, random):
-    """The same rows as other images."""
+    """The same rows, as other images."""
     import pyarrow as pa
 
     count = table.num_rows
@@ -157,7 +159,7 @@ def renewed(table, start: int, random):
 
 
 def row_group(start: int, count: int, random, tags) -> list:
-    """The columns of `count` records whose ids follow each other."""
+    """The columns of `count` records with consecutive ids."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -181,7 +183,7 @@ def row_group(start: int, count: int, random, tags) -> list:
     texts[last] = [f"a photo of a man who holds the {n % 977}th thing of {n}" for n in number.tolist()]
     is_last = np.zeros(total, bool)
     is_last[last] = True
-    said = pa.StructArray.from_arrays(
+    annotations = pa.StructArray.from_arrays(
         [
             pa.array(texts, pa.string()),
             pa.array(np.where(is_last, "caption", "tag")),
@@ -193,7 +195,7 @@ def row_group(start: int, count: int, random, tags) -> list:
     )
     image = {"path": shas, "width": 512, "height": 512, "pixel_sha256": shas, "file_sha256": shas}
     image["phash"] = pa.array([f"{h:016x}" for h in phash.tolist()])
-    heads = pa.ListArray.from_arrays(pa.array(offsets), said.field(0))
+    heads = pa.ListArray.from_arrays(pa.array(offsets), annotations.field(0))
     filled = {
         "caption": pc.binary_join(pc.list_slice(heads, 0, 12), ", "),
         "id": ids,
@@ -203,7 +205,7 @@ def row_group(start: int, count: int, random, tags) -> list:
         "class_name": pick(["man", "woman", "man"]),
         "role": pick(["train", "train", "reg"]),
         "image": nested(schema().field("image").type, image, count),
-        "annotations": pa.ListArray.from_arrays(pa.array(offsets), said),
+        "annotations": pa.ListArray.from_arrays(pa.array(offsets), annotations),
     }
     for name in ("crop", "transform", "drop"):
         filled[name] = pa.nulls(count, schema().field(name).type)
@@ -211,7 +213,7 @@ def row_group(start: int, count: int, random, tags) -> list:
 
 
 def nested(kind, values: dict, count: int):
-    """A column of structs; a whole number stands for itself in every row."""
+    """A column of structs; an integer is repeated in every row."""
     import pyarrow as pa
 
     arrays = [pa.array([v] * count) if isinstance(v := values[field.name], int) else v for field in kind]
@@ -219,7 +221,7 @@ def nested(kind, values: dict, count: int):
 
 
 def bare_count(home: Path) -> None:
-    """Tag frequencies and nothing else: the text column as a dictionary, row group by row group."""
+    """Tag frequencies only, from the dictionary-encoded text column, by row group."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -233,7 +235,7 @@ def bare_count(home: Path) -> None:
 
 
 def prep_count(home: Path) -> None:
-    """prep's census: by subject, above thresholds, once an image, near-duplicates as one."""
+    """prep's tag counts: by subject, above thresholds, once per image, near-duplicates as one."""
     from pipeline.manifest import Manifest
     from stages.merging.tag_counts import count_tags
     from stages.merging.thresholds import Thresholds
@@ -242,7 +244,7 @@ def prep_count(home: Path) -> None:
 
 
 def bare_edit(home: Path) -> None:
-    """One tag replaced in every list, by its entry in each row group's dictionary, and all columns written again."""
+    """Replace one tag in each row group's dictionary, and write all columns again."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -267,9 +269,9 @@ def bare_edit(home: Path) -> None:
 
 
 def prep_edit(home: Path) -> None:
-    """The same decision as prep keeps it: which images have the tag, and one entry of the journal about them.
+    """The same edit in prep: find the images with the tag, and append one entry to the journal.
 
-    The manifest stays as the taggers left it; the next merge writes it into the captions.
+    The manifest stays unchanged; the next merge applies the edit to the captions.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -292,7 +294,7 @@ def prep_edit(home: Path) -> None:
 
 
 def captions(home: Path) -> None:
-    """The same for a user: prep edit with its filter, then prep merge over the whole set."""
+    """The same as a user does it: prep edit with a filter, then prep merge over the whole dataset."""
     from pipeline.commands.edit import EditSelection, changes, owners, select_rows
     from pipeline.edits import JOURNAL, Edit
     from pipeline.engines import local
@@ -320,7 +322,7 @@ def captions(home: Path) -> None:
 
 
 def check(home: Path) -> None:
-    """All rules of prep check but those that open images."""
+    """All rules of prep check except those that open images."""
     from pipeline.checks.check import check as work
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace
@@ -338,7 +340,7 @@ def suggest(home: Path) -> None:
     work(SuggestOptions(), Merge(), Manifest.read(home / "manifests" / "tag.parquet"), Workspace(home))
 
 
-YARDSTICK = {"count": "bare count", "edit": "bare edit", "captions": "bare edit"}
+BASELINE = {"count": "bare count", "edit": "bare edit", "captions": "bare edit"}
 WORK = {
     "bare count": bare_count,
     "count": prep_count,

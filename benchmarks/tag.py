@@ -1,18 +1,18 @@
-"""How much of a model's own speed prep's tagging keeps: python benchmarks/tag.py [--rounds 5] [--model vit tiny blip].
+"""Speed of `prep tag` relative to the bare model: python benchmarks/tag.py [--rounds 5] [--model vit tiny blip].
 
-Four contenders take turns, round after round, with one and the same weights:
-  bare   the model in a loop on arrays that lie ready in memory, as its library runs it, in the batches that are
-         its fastest (wd14, four) or prep's own (blip, 16);
-  prep   `prep tag` without the start of Python and the loading: read, prepare, infer, write the manifest;
-  limit  prep's way of calling the model, on arrays that lie ready: what reading costs is the rest;
-  loop   what most tools do: open, prepare, infer, one image after another.
-The models have random weights: `vit` is of the size of wd-vit-tagger-v3 (patches of 16, width 768, 12 layers,
-10,861 tags), `tiny` has a quarter of the width; `blip` has BLIP's form at half of BLIP base's width and writes
-20 tokens. The images are photographs in the sizes that `prep crop` gives at 512 pixels.
+Four interleaved contenders with the same weights:
+  bare   the model in a loop on arrays that are ready in memory, in its library, with its fastest batch size
+         (wd14: 4) or prep's own (blip: 16);
+  prep   `prep tag` without the start of Python and model loading: read, prepare, infer, write the manifest;
+  limit  prep's calls of the model on arrays that are ready: the difference to prep is the cost of reading;
+  loop   what most tools do: open, prepare and infer one image after another.
+The models have random weights: `vit` has the size of wd-vit-tagger-v3 (patches of 16, width 768, 12 layers,
+10,861 tags), `tiny` a quarter of its width; `blip` has BLIP's architecture at half the width of BLIP base and
+generates 20 tokens. The images are photographs in the sizes that `prep crop` gives at 512 pixels.
 
     python benchmarks/tag.py --memory 100000
 
-measures instead what `prep tag wd14` holds at most with so many records, each with about 100 tags.
+measures instead the peak memory of `prep tag wd14` with that many records of about 100 tags each.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.tag_models import SIDE, SIZES, write_blip, write_glance, write_model
+from benchmarks.tag_models import SIDE, SIZES, write_blip, write_mean_color, write_model
 
-TO_REACH = 0.95  # of the bare model's images per second
+GOAL = 0.95  # of the bare model's images per second
 IMAGES = {"vit": 16, "tiny": 128, "blip": 32}
 SIZES_OF_CROPS = ((512, 512), (448, 576), (576, 448), (384, 640))
 BARE_BATCH = 4  # on two cores faster than 2, 8 and 16
@@ -42,9 +42,9 @@ PREP = [sys.executable, "-c", "from pipeline.cli.main import main; main()"]
 
 
 def write_images(home: Path, count: int, records: int = 0, scale: int = 1) -> tuple[Any, Any]:
-    """A workspace with `count` different images as `prep crop` leaves them, and their manifest.
+    """A workspace with `count` different images as after `prep crop`, and their manifest.
 
-    `records` more than that share the images; their sides are divided by `scale`.
+    More `records` than that share the images; image sides are divided by `scale`.
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -71,13 +71,13 @@ def write_images(home: Path, count: int, records: int = 0, scale: int = 1) -> tu
 
 @dataclass(frozen=True)
 class Bench:
-    """A model that is loaded once, and the ways of calling it."""
+    """A model that is loaded once, with the functions that call it."""
 
     tagger: Any
-    look: Any  # prep's
+    predictor: Any  # of prep
     bare: Callable[[Any], Any]  # one batch
     batch: int
-    alone: Callable[[Any], Any]  # a PIL image, prepared and looked at as most tools do
+    one_by_one: Callable[[Any], Any]  # one PIL image, prepared and inferred as most tools do
 
 
 def wd14(folder: Path, workspace: Any, device: str) -> Bench:
@@ -90,7 +90,7 @@ def wd14(folder: Path, workspace: Any, device: str) -> Bench:
     from taggers.device import cores, wants_gpu
 
     tagger = Wd14(model=str(folder), device=device)
-    look = tagger.load(workspace)
+    predictor = tagger.load(workspace)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     providers = [CUDA, CPU] if wants_gpu(device) else [CPU]
@@ -99,14 +99,14 @@ def wd14(folder: Path, workspace: Any, device: str) -> Bench:
     def bare(batch: Any) -> Any:
         return session.run(["output"], {"input": batch})[0]
 
-    def alone(image: Any) -> Any:
+    def one_by_one(image: Any) -> Any:
         longest = max(image.size)
         square = Image.new("RGB", (longest, longest), (255, 255, 255))
         square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
         array = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)[None, :, :, ::-1]
         return [n for n, score in enumerate(bare(np.ascontiguousarray(array))[0]) if float(score) > 0.35]
 
-    return Bench(tagger, look, bare, look.chunk if wants_gpu(device) else BARE_BATCH, alone)
+    return Bench(tagger, predictor, bare, predictor.chunk if wants_gpu(device) else BARE_BATCH, one_by_one)
 
 
 def blip(folder: Path, workspace: Any, device: str) -> Bench:
@@ -117,7 +117,7 @@ def blip(folder: Path, workspace: Any, device: str) -> Bench:
     from taggers.device import torch_device
 
     tagger = Blip(model=str(folder), device=device, max_tokens=TOKENS)
-    look = tagger.load(workspace)
+    predictor = tagger.load(workspace)
     model = BlipForConditionalGeneration.from_pretrained(folder).to(torch_device(device)).eval()
     processor = AutoProcessor.from_pretrained(folder)
 
@@ -125,15 +125,15 @@ def blip(folder: Path, workspace: Any, device: str) -> Bench:
         with torch.inference_mode():
             return model.generate(pixel_values=batch.to(model.device), max_new_tokens=TOKENS)
 
-    def alone(image: Any) -> Any:
+    def one_by_one(image: Any) -> Any:
         pixels = processor(images=image, return_tensors="pt")["pixel_values"]
         return processor.decode(bare(pixels)[0], skip_special_tokens=True)
 
-    return Bench(tagger, look, bare, tagger.chunk, alone)
+    return Bench(tagger, predictor, bare, tagger.chunk, one_by_one)
 
 
 def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[], int]]:
-    """What is to be timed: functions that tag all images once and return their number."""
+    """The functions to time; each tags all images once and returns their number."""
     import numpy as np
     import torch
     from PIL import Image
@@ -146,20 +146,20 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
 
     class Loaded(type(bench.tagger)):  # type: ignore[misc]
         def load(self, workspace):
-            return bench.look
+            return bench.predictor
 
     loaded = Loaded(**{option.name: getattr(bench.tagger, option.name) for option in bench.tagger.options()})
     paths = [workspace.path(record.image.path) for record in crops.records() if record.kept]
-    ready = [bench.look.prepare(load_rgb(path)) for path in paths]
+    ready = [bench.predictor.prepare(load_rgb(path)) for path in paths]
     stack = np.stack if isinstance(ready[0], np.ndarray) else lambda ones: torch.stack([one.pixels for one in ones])
     batches = [stack(ready[n : n + bench.batch]) for n in range(0, len(ready), bench.batch)]
-    chunk = bench.look.chunk or bench.tagger.chunk
+    chunk = bench.predictor.chunk or bench.tagger.chunk
 
     def bare() -> int:
         return sum(len(bench.bare(batch)) for batch in batches)
 
     def limit() -> int:
-        return sum(len(bench.look.infer(ready[n : n + chunk])) for n in range(0, len(ready), chunk))
+        return sum(len(bench.predictor.infer(ready[n : n + chunk])) for n in range(0, len(ready), chunk))
 
     def prep() -> int:
         workspace.manifest("tag").unlink(missing_ok=True)
@@ -167,71 +167,73 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
         return done.manifest.counts.kept
 
     def loop() -> int:
-        return len([bench.alone(Image.open(path).convert("RGB")) for path in paths])
+        return len([bench.one_by_one(Image.open(path).convert("RGB")) for path in paths])
 
     return {"bare": bare, "prep": prep, "limit": limit, "loop": loop}
 
 
 def reading(bench: Bench, workspace: Any, crops: Any) -> float:
-    """Processor seconds in which one thread reads and prepares one image: what no tagger can do without."""
+    """CPU seconds to read and prepare one image in one thread."""
     from pipeline.imaging.image_file import load_rgb
 
     costs = []
     for record in crops.records():
         start = time.thread_time()
-        bench.look.prepare(load_rgb(workspace.path(record.image.path)))
+        bench.predictor.prepare(load_rgb(workspace.path(record.image.path)))
         costs.append(time.thread_time() - start)
     return statistics.median(costs)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One contender's round."""
+    """One measurement of one contender."""
 
     rate: float  # images per second
-    processor: float  # seconds of all cores per image
+    processor: float  # CPU seconds per image, all cores
 
 
 def measure(works: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[Run]]:
-    """Every contender's rounds, taken in turn; all of them once before, unmeasured."""
+    """All measurements, interleaved, after one round that is not measured."""
     runs: dict[str, list[Run]] = {name: [] for name in works}
-    for turn in range(-1, rounds):
-        names = list(works) if turn % 2 else list(works)[::-1]  # so that nobody always comes after the same
+    for round_number in range(-1, rounds):
+        names = (
+            list(works) if round_number % 2 else list(works)[::-1]
+        )  # so that no contender always follows the same one
         for name in names:
             start, spent = time.perf_counter(), time.process_time()
             count = works[name]()
-            if turn >= 0:
+            if round_number >= 0:
                 run = Run(count / (time.perf_counter() - start), (time.process_time() - spent) / count)
                 runs[name].append(run)
-                print(f"  round {turn + 1} of {rounds}: {name}, {run.rate:.2f} a second", file=sys.stderr)
+                print(f"  round {round_number + 1} of {rounds}: {name}, {run.rate:.2f} per second", file=sys.stderr)
     return runs
 
 
 def report(name: str, images: int, runs: dict[str, list[Run]], cost: float) -> None:
-    """Print one model's table, and whether prep keeps enough of the model's speed."""
+    """Print one model's table, and whether prep reaches its goal."""
     from taggers.device import cores
 
     size = SIZES[name]
     rate = {who: statistics.median(run.rate for run in found) for who, found in runs.items()}
     processor = {who: statistics.median(run.processor for run in found) for who, found in runs.items()}
     print(f"\n{name}: width {size.width}, {size.layers} layers; {images} images, {cores()} cores, medians\n")
-    print(f"{'contender':12}{'a second':>10}{'spread':>9}{'of bare':>10}{'processor ms':>14}")
+    print(f"{'contender':12}{'per second':>10}{'spread':>9}{'of bare':>10}{'processor ms':>14}")
     for who, found in runs.items():
         spread = (max(run.rate for run in found) - min(run.rate for run in found)) / rate[who]
         print(f"{who:12}{rate[who]:10.2f}{spread:9.0%}{rate[who] / rate['bare']:10.2f}{1000 * processor[who]:14.1f}")
-    # Round by round: what else the machine does meets neighbours alike.
+    # By round, because other load affects neighboring measurements alike.
     share = statistics.median(ours.rate / bare.rate for ours, bare in zip(runs["prep"], runs["bare"], strict=True))
-    verdict = "reached    " if share >= TO_REACH else "not reached"
-    print(f"\n{verdict}  prep at no less than {TO_REACH} of the bare model, round by round: {share:.3f}")
+    verdict = "reached    " if share >= GOAL else "not reached"
+    print(f"\n{verdict}  prep at least {GOAL} times the bare model's speed, by round: {share:.3f}")
     print(f"Reading and preparing an image takes {1000 * cost:.1f} ms of a core.")
 
 
 def memory(records: int) -> None:
-    """Print what `prep tag wd14` holds at most with so many records, and with a tenth."""
+    """Print the peak memory of `prep tag wd14` with this many records, and with a tenth."""
     for count in (records // 10, records):
         with tempfile.TemporaryDirectory(prefix="prep-tag-") as folder:
             home = Path(folder) / "workspace"
-            model = write_glance(Path(folder) / "glance-tagger")
+            model = write_mean_color(Path(folder) / "glance-tagger")
             _, crops = write_images(home, 64, count, scale=8)
             (home / "prep.toml").write_text('[[subject]]\ntoken = "x"\nclass = "thing"\nfolder = "raw"\n')
             start = time.perf_counter()
@@ -245,7 +247,7 @@ def memory(records: int) -> None:
 
 
 def _peak(command: list[str]) -> float:
-    """Megabytes of a process at its largest, measured by a parent of its own that starts nothing else."""
+    """Peak memory of a process in megabytes, measured by a parent process that starts nothing else."""
     watch = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
@@ -260,7 +262,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--images", type=int, help=f"instead of {IMAGES}")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--memory", type=int, metavar="RECORDS", help="measure memory instead, with so many records")
+    parser.add_argument("--memory", type=int, metavar="RECORDS", help="measure memory instead, with this many records")
     options = parser.parse_args()
     if options.memory:
         memory(options.memory)

@@ -1,4 +1,4 @@
-"""Models with random weights for benchmarks/tag.py: in the real formats and sizes, without a download."""
+"""Models with random weights for benchmarks/tag.py, in the real formats and sizes, without a download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIDE, PATCH, TAGS = 448, 16, 10_861
 
 @dataclass(frozen=True)
 class Size:
-    """The transformer that looks at an image."""
+    """The size of a vision transformer."""
 
     width: int
     layers: int
@@ -23,7 +23,7 @@ SIZES = {"vit": Size(768, 12, 12), "tiny": Size(192, 12, 3), "blip": Size(384, 1
 
 
 def write_model(folder: Path, size: Size) -> Path:
-    """A folder of WD14's form: model.onnx with random weights, and a selected_tags.csv of as many tags."""
+    """A folder in WD14's format: model.onnx with random weights, and selected_tags.csv."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -42,7 +42,7 @@ def write_model(folder: Path, size: Size) -> Path:
 
 
 def write_tags(folder: Path) -> None:
-    """A folder with selected_tags.csv: 10,861 tags, of which the first four are ratings."""
+    """Write selected_tags.csv with 10,861 tags, of which the first four are ratings."""
     folder.mkdir(parents=True)
     with (folder / "selected_tags.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -50,8 +50,8 @@ def write_tags(folder: Path) -> None:
         writer.writerows((n, f"tag_{n}", 9 if n < 4 else 0 if n < 8110 else 4, 1) for n in range(TAGS))
 
 
-def write_glance(folder: Path) -> Path:
-    """A folder of WD14's form whose model costs nothing: an image's mean color decides; about 100 tags pass 0.05."""
+def write_mean_color(folder: Path) -> Path:
+    """A folder in WD14's format whose model costs nothing: a linear layer on the mean color; about 100 tags pass 0.05."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -81,7 +81,7 @@ def write_glance(folder: Path) -> Path:
 
 
 def write_blip(folder: Path, size: Size) -> Path:
-    """A folder of BLIP's form, images of 384 pixels in patches of 16; it never ends a caption of its own accord."""
+    """A folder in BLIP's format, images of 384 pixels in patches of 16; it never generates an end token."""
     import torch
     from transformers import BertTokenizerFast, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor
 
@@ -111,7 +111,7 @@ def write_blip(folder: Path, size: Size) -> Path:
 
 
 class Transformer:
-    """The nodes and weights of a vision transformer, written down layer by layer."""
+    """The ONNX nodes and weights of a vision transformer, layer by layer."""
 
     def __init__(self, size: Size) -> None:
         import numpy as np

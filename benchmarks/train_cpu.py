@@ -1,12 +1,12 @@
-"""What prep's training loop costs beside a bare one: python benchmarks/train_cpu.py [--rounds 12] [--steps 6].
+"""Overhead of prep's training loop over a bare PyTorch loop: python benchmarks/train_cpu.py [--rounds 12] [--steps 6].
 
-Two contenders take turns with one and the same model, the mini base with LoRA of rank 16 at 256 x 256
-pixels, so that every step has the full work of a U-Net's forward and backward pass:
-  bare  batches that lie ready in memory; forward, loss, backward, clipping, fused AdamW, and no more;
-  prep  the loop as `prep train` runs it: reading latents, drawing time and noise, prompts, rates, the
-        looks at the losses and the ledger's rows. Checkpoints are left out: they come once an epoch.
-Printed are the medians of the processor's seconds per step with the quartiles, and the ratio with its
-spread over the rounds. Seconds of the processor, not of the clock, because they know no neighbours.
+Two interleaved contenders with the same model, mini-diffusion with LoRA of rank 16 at 256 x 256 pixels, so
+that every step has a U-Net's full forward and backward pass:
+  bare  batches ready in memory; forward, loss, backward, gradient clipping, fused AdamW, and nothing else;
+  prep  the loop of `prep train`: latents, timesteps, noise, prompts, learning rates, loss statistics and the
+        training log. Without checkpoints, which are written once per epoch.
+Printed are medians and quartiles of CPU seconds per step, and of their ratio over the rounds. CPU seconds,
+not wall-clock time, because they do not depend on other load.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-TO_REACH = 1.03  # prep's time over the bare loop's
+GOAL = 1.03  # prep's time over the bare loop's
 SIDE = 256
 
 
@@ -46,7 +46,7 @@ def make_job(home: Path, steps: int):
 
 
 def bare_loop(job, optimizer, batches) -> float:
-    """Seconds per step of a loop that does nothing but learn."""
+    """CPU seconds per step of the bare loop."""
     import torch
 
     weights = optimizer.param_groups[0]["params"]
@@ -65,7 +65,7 @@ def bare_loop(job, optimizer, batches) -> float:
 
 
 def prep_loop(job, learner, ledger, done: int, steps: int) -> float:
-    """Seconds per step of prep's loop, from step `done` on."""
+    """CPU seconds per step of prep's loop, from step `done` on."""
     from training.trainer import train
 
     def enough(step) -> bool:
@@ -77,7 +77,7 @@ def prep_loop(job, learner, ledger, done: int, steps: int) -> float:
 
 
 def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[float]]:
-    """Seconds per step of the bare loop and of prep's, round by round, the first of which warms up."""
+    """CPU seconds per step of the bare loop and of prep's, by round, without the first, which warms up."""
     import torch
 
     from training.checkpoints.training_log import TrainingLog
@@ -96,16 +96,16 @@ def measure(rounds: int, steps: int, home: Path) -> tuple[list[float], list[floa
     options = job.config.optimizer
     epochs = (epoch_batches(job.samples, epoch, options.batch_size, options.seed) for epoch in itertools.count())
     ready = [make_batch(job, batch) for batch in itertools.islice(itertools.chain.from_iterable(epochs), steps)]
-    found = []
-    for turn in range(rounds + 1):
+    times_by_round = []
+    for round_number in range(rounds + 1):
         contenders = [
             lambda: bare_loop(job, optimizer, ready),
-            lambda turn=turn: prep_loop(job, learner, ledger, turn * steps, steps),
+            lambda round_number=round_number: prep_loop(job, learner, ledger, round_number * steps, steps),
         ]
-        order = (0, 1) if turn % 2 else (1, 0)
+        order = (0, 1) if round_number % 2 else (1, 0)
         times = dict(zip(order, [contenders[k]() for k in order], strict=True))
-        found.append((times[0], times[1]))
-    return [pair[0] for pair in found[1:]], [pair[1] for pair in found[1:]]
+        times_by_round.append((times[0], times[1]))
+    return [pair[0] for pair in times_by_round[1:]], [pair[1] for pair in times_by_round[1:]]
 
 
 def format_quartiles(values: list[float], form: str) -> str:
@@ -118,24 +118,24 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=6, help="steps per turn")
+    parser.add_argument("--steps", type=int, default=6, help="steps per round")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    given = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    options = parser.parse_args()
     import torch
 
     with tempfile.TemporaryDirectory() as home:
         from tests import training_set  # noqa: F401  # sets torch's threads: ours come after
 
-        torch.set_num_threads(given.threads)
-        alone, ours = measure(given.rounds, given.steps, Path(home))
+        torch.set_num_threads(options.threads)
+        alone, ours = measure(options.rounds, options.steps, Path(home))
     ratios = [mine / theirs for mine, theirs in zip(ours, alone, strict=True)]
     print(f"bare   {format_quartiles(alone, '.4f')} s per step")
     print(f"prep   {format_quartiles(ours, '.4f')} s per step")
-    print(f"ratio  {format_quartiles(ratios, '.3f')}; to reach: {TO_REACH}")
-    if given.json:
+    print(f"ratio  {format_quartiles(ratios, '.3f')}; goal: {GOAL}")
+    if options.json:
         figures = {"bare": alone, "prep": ours, "ratio": statistics.median(ratios)}
-        given.json.write_text(json.dumps(figures, indent=2))
+        options.json.write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
