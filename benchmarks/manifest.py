@@ -39,9 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="Measurements of each operation.  [default: 3]")
     parser.add_argument("--folder", type=Path, help="Folder to keep the manifest in; written once.")
     parser.add_argument("--only", nargs="+", choices=list(WORK), help="Measure only these.")
-    parser.add_argument(
-        "--captions", action="store_true", help="Also measure an edit up to the captions; takes minutes."
-    )
+    parser.add_argument("--captions", action="store_true", help="Also measure an edit up to the captions.")
     parser.add_argument("--measure", choices=list(WORK), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -112,7 +110,7 @@ def make(home: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from pipeline.manifest import ROWS, schema
+    from pipeline.manifest import FORMAT, ROWS, schema
 
     target = home / "manifests" / "tag.parquet"
     if target.is_file():
@@ -120,7 +118,7 @@ def make(home: Path, rows: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     (home / "prep.toml").write_text('[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"\n')
     head = {
-        "format": 1,
+        "format": FORMAT,
         "digest": "0" * 64,
         "counts": {"found": rows, "kept": rows, "images": rows, "dropped": {}},
         "history": [{"stage": "scan", "version": 1, "params": {}, "input": "", "models": [], "libraries": {}}],

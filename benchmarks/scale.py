@@ -24,7 +24,7 @@ class = "thing"
 folder = "raw"
 [crop]
 resolution = 64
-step = 32
+bucket_step = 32
 focus = "center"
 [merge]
 [build]

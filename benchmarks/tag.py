@@ -106,7 +106,7 @@ def wd14(folder: Path, workspace: Any, device: str) -> Bench:
         array = np.asarray(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.float32)[None, :, :, ::-1]
         return [n for n, score in enumerate(bare(np.ascontiguousarray(array))[0]) if float(score) > 0.35]
 
-    return Bench(tagger, predictor, bare, predictor.chunk if wants_gpu(device) else BARE_BATCH, one_by_one)
+    return Bench(tagger, predictor, bare, predictor.batch_size if wants_gpu(device) else BARE_BATCH, one_by_one)
 
 
 def blip(folder: Path, workspace: Any, device: str) -> Bench:
@@ -129,7 +129,7 @@ def blip(folder: Path, workspace: Any, device: str) -> Bench:
         pixels = processor(images=image, return_tensors="pt")["pixel_values"]
         return processor.decode(bare(pixels)[0], skip_special_tokens=True)
 
-    return Bench(tagger, predictor, bare, tagger.chunk, one_by_one)
+    return Bench(tagger, predictor, bare, tagger.inference_batch_size, one_by_one)
 
 
 def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[], int]]:
@@ -153,7 +153,7 @@ def contenders(bench: Bench, workspace: Any, crops: Any) -> dict[str, Callable[[
     ready = [bench.predictor.prepare(load_rgb(path)) for path in paths]
     stack = np.stack if isinstance(ready[0], np.ndarray) else lambda ones: torch.stack([one.pixels for one in ones])
     batches = [stack(ready[n : n + bench.batch]) for n in range(0, len(ready), bench.batch)]
-    chunk = bench.predictor.chunk or bench.tagger.chunk
+    chunk = bench.predictor.batch_size or bench.tagger.inference_batch_size
 
     def bare() -> int:
         return sum(len(bench.bare(batch)) for batch in batches)

@@ -51,7 +51,7 @@ def write_tags(folder: Path) -> None:
 
 
 def write_mean_color(folder: Path) -> Path:
-    """A folder in WD14's format whose model costs nothing: a linear layer on the mean color; about 100 tags pass 0.05."""
+    """A folder in WD14's format with a trivial model, linear in the mean color; about 100 tags pass 0.05."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper

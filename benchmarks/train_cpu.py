@@ -72,7 +72,7 @@ def prep_loop(job, learner, ledger, done: int, steps: int) -> float:
         return step.number == done + steps
 
     begin = time.process_time()
-    train(job, learner, done, (ledger.after, enough))
+    train(job, learner, done, (ledger.on_step_end, enough))
     return (time.process_time() - begin) / steps
 
 
