@@ -45,7 +45,7 @@ def test_touches_everything(tried):
         "validations": 4,  # of the base, after 2, 4 and 5 steps
         "samples": 2,  # of the base and at the end
         "files": 1,
-        "files of checkpoints": 2,  # the last, too: the best may be another
+        "exported checkpoints": 2,  # the last, too: the best may be another
     }
     rows = pq.read_table(work.root / found.folder / "metrics.parquet").to_pylist()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
@@ -65,10 +65,10 @@ def test_tells_its_numbers(tried):
     assert found.seconds == pytest.approx(sum(found.seconds_by_part.values())) and found.seconds_by_part["steps"] > 0
     assert found.memory > 100e6
     lines = list(found.lines())
-    assert lines[0] == "tried 5 of 90 steps in runs/run-dry-run"
+    assert lines[0] == "ran 5 of 90 steps in runs/run-dry-run"
     assert lines[1] == (
-        "touched: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1, "
-        "files of checkpoints 2"
+        "used: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1, "
+        "exported checkpoints 2"
     )
 
 
@@ -77,11 +77,11 @@ def test_what_was_not_asked_for_is_said():
         4, 80, {"steps": 4, "samples": 0}, {"steps": 60.0, "validation": 0.0}, 60.0, 10**9, 2 * 10**9, "x"
     )
     assert list(found.lines()) == [
-        "tried 4 of 80 steps in x",
-        "touched: steps 4",
-        "not asked for: samples",
+        "ran 4 of 80 steps in x",
+        "used: steps 4",
+        "not used: samples",
         "the whole run: about 60.0 s",
-        "of these: steps 60.0 s",
+        "of which: steps 60.0 s",
         "memory: 1.0 GB, 2.0 GB of the GPU",
     ]
 
@@ -97,7 +97,7 @@ def test_estimate_by_hand():
         "validation": 12.0,
         "samples": 21.0,
         "checkpoints": 2.0,
-        "the file and its proof": 6.0,
+        "export and verification": 6.0,
     }
 
 

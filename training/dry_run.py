@@ -1,4 +1,4 @@
-"""prep train --dry-run: a twentieth of the run that touches every part of it, and what the whole would take."""
+"""prep train --dry-run: a twentieth of the run that uses every part of it, and an estimate of the whole run."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from training.callbacks import Callbacks
     from training.options.train_options import TrainOptions
 
-_SHARE = 20  # the trial's part of the whole run
-_FEWEST = 4  # steps: two before it is stopped, two after
+_FRACTION = 20  # the dry run has a 20th of the steps
+_MIN_STEPS = 4  # two before the resume, two after
 
 
 @dataclass(frozen=True, slots=True)
 class RunEstimate:
-    """What a trial run did, and what the whole run would take by that."""
+    """What a dry run did, and what the whole run would take."""
 
-    steps: int  # that were tried
+    steps: int  # of the dry run
     total_steps: int  # of the whole run
-    parts_run: dict[str, int]  # how often each part was tried
+    parts_run: dict[str, int]  # how often each part was used
     seconds_by_part: dict[str, float]  # seconds of the whole run, by part
     seconds: float  # all of them
     memory: int  # bytes, the most that the process held
     gpu_memory: int  # bytes, the most that was allocated; 0 without one
-    folder: str  # where the trial lies, relative to the workspace
+    folder: str  # of the dry run, relative to the workspace
 
     def lines(self) -> Iterator[str]:
-        """For people, a line each."""
-        yield f"tried {self.steps:,} of {self.total_steps:,} steps in {self.folder}"
-        yield "touched: " + ", ".join(f"{name} {count:,}" for name, count in self.parts_run.items() if count)
+        """The estimate in lines of text."""
+        yield f"ran {self.steps:,} of {self.total_steps:,} steps in {self.folder}"
+        yield "used: " + ", ".join(f"{name} {count:,}" for name, count in self.parts_run.items() if count)
         if missing := [name for name, count in self.parts_run.items() if not count]:
-            yield f"not asked for: {', '.join(missing)}"
+            yield f"not used: {', '.join(missing)}"
         yield f"the whole run: about {format_duration(self.seconds)}"
-        yield "of these: " + ", ".join(
+        yield "of which: " + ", ".join(
             f"{name} {format_duration(took)}" for name, took in self.seconds_by_part.items() if took >= 0.05
         )
         gpu = f", {self.gpu_memory / 1e9:.1f} GB of the GPU" if self.gpu_memory else ""
@@ -55,13 +55,13 @@ class RunEstimate:
 
 
 def dry_run(config: TrainOptions, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> RunEstimate:
-    """Train a twentieth in a folder of its own, stopped in the middle and gone on with, and publish it.
+    """Train a twentieth of the run in a separate folder, stopped and resumed in the middle, and export it.
 
-    The real run's folder and manifest are not touched; caches are, so the real run finds them filled.
+    The folder and manifest of the real run are not changed; caches are shared with it.
     """
     samples = split_dataset(config, manifest).train
     total = count_steps(config, samples)
-    steps = max(_FEWEST, math.ceil(total / _SHARE))
+    steps = max(_MIN_STEPS, math.ceil(total / _FRACTION))
     small = dry_run_config(config, steps)
     first, second = StepTimer(stop_at=steps // 2, synchronize=True), StepTimer(synchronize=True)
     run_training(small, manifest, workspace, report, first)
@@ -83,7 +83,7 @@ def dry_run(config: TrainOptions, manifest: Manifest, workspace: Workspace, repo
 
 
 def dry_run_config(config: TrainOptions, steps: int) -> TrainOptions:
-    """The same run in little: everything that it was asked for happens at half and at the end."""
+    """The options of the dry run: everything that the run does happens at half of the steps and at the end."""
     half, sampled = steps // 2, bool(config.sampling.sample_every_epochs or config.sampling.sample_every_steps)
     return config.with_values(
         {
@@ -103,7 +103,7 @@ def dry_run_config(config: TrainOptions, steps: int) -> TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class PartCounts:
-    """How often each part comes in the whole run."""
+    """How often each part occurs in the whole run."""
 
     steps: int
     validations: int
@@ -129,7 +129,7 @@ class PartCounts:
 
 
 def epoch_ends(config: TrainOptions, samples: list[TrainingImage], total: int) -> Iterator[int]:
-    """The last steps of the epochs that the whole run finishes."""
+    """The last step of each epoch that the whole run completes."""
     done, epoch = 0, 0
     while (done := done + len(epoch_steps(config, samples, epoch))) <= total:
         yield done
@@ -137,10 +137,10 @@ def epoch_ends(config: TrainOptions, samples: list[TrainingImage], total: int) -
 
 
 def estimate_time(first: StepTimer, second: StepTimer, counts: PartCounts) -> dict[str, float]:
-    """Seconds of the whole run by part, from those of the two halves of the trial.
+    """Seconds of the whole run by part, from the two halves of the dry run.
 
-    A step's is the median, what comes at times the longest: there it did something. The first
-    half's caching is left out, for it need not be done again.
+    A step takes the median; parts that run only at some steps take their maximum. The caching of the
+    first half is left out, as the real run finds the caches filled.
     """
     both: dict[str, list[float]] = defaultdict(list)
     for meter in (first, second):
@@ -154,12 +154,12 @@ def estimate_time(first: StepTimer, second: StepTimer, counts: PartCounts) -> di
         "validation": longest.get("validation", 0.0) * counts.validations,
         "samples": longest.get("samples", 0.0) * counts.samples,
         "checkpoints": longest.get("save", 0.0) * counts.saves,
-        "the file and its proof": second.seconds["publish"][0],
+        "export and verification": second.seconds["publish"][0],
     }
 
 
 def count_parts(watch: Callbacks, steps: int) -> dict[str, int]:
-    """How often each part was tried, counted by what it left."""
+    """How often each part was used, counted by its results."""
     rows = watch.samples.rows if watch.samples else []
     return {
         "latents": len({sample.pixel_sha256 for sample in watch.run.plan.all}),
@@ -169,12 +169,12 @@ def count_parts(watch: Callbacks, steps: int) -> dict[str, int]:
         "validations": len(watch.validator.evaluations),
         "samples": len(rows),
         "files": len(list(watch.folder.glob(f"{watch.folder.name}.safetensors"))),
-        "files of checkpoints": len(list(watch.folder.glob(f"{watch.folder.name}-*.safetensors"))),
+        "exported checkpoints": len(list(watch.folder.glob(f"{watch.folder.name}-*.safetensors"))),
     }
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has held; 0 where the system does not tell."""
+    """Peak memory of this process in bytes; 0 if the system does not report it."""
     if sys.platform == "win32":
         return 0
     import resource
@@ -190,7 +190,7 @@ def peak_gpu_memory() -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration as people read it: 12.3 s, 4 min, 3 h 20 min."""
+    """A duration such as 12.3 s, 4 min or 3 h 20 min."""
     if seconds < 90:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""Images side by side as one image, with what they are written at the top and on the left."""
+"""Contact sheets: a grid of images with labels for its columns and rows."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 _PAPER, _INK, _EMPTY = (250, 250, 248), (40, 40, 40), (232, 232, 228)
 _GAP = 6  # pixels between images
-_LARGEST = 16_000  # pixels a side: what viewers and JPEG still open; a larger sheet is scaled down
+_LARGEST = 16_000  # pixels per side: the limit of many viewers and of JPEG; larger sheets are scaled down
 
 
 @dataclass(frozen=True, slots=True)
 class ContactSheet:
-    """A table of images: a row of them for each label on the left, a column for each at the top."""
+    """A grid of images with a label for each column and each row."""
 
     columns: list[str]
     rows: list[str]
-    images: list[list[Image | None]]  # by row, then column; None where there is none
+    images: list[list[Image | None]]  # by row, then column; None leaves a cell empty
 
     def draw(self, side: int = 256) -> Image:
-        """The sheet as one RGB image whose images are `side` pixels wide or high, scaled where they are not."""
+        """Draw the sheet as an RGB image; each cell is `side` pixels wide and high, and its image is scaled to fit."""
         from PIL import Image as PillowImage
         from PIL import ImageDraw, ImageOps
 
@@ -54,7 +54,7 @@ class ContactSheet:
 
 
 def _font(size: int) -> FreeTypeFont | ImageFont:
-    """The font that Pillow brings along."""
+    """Pillow's built-in font."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
@@ -66,7 +66,7 @@ def _height(font: FreeTypeFont | ImageFont) -> int:
 
 
 def _wrapped(text: str, font: FreeTypeFont | ImageFont, width: int, lines: int) -> list[str]:
-    """The text in at most so many lines of that width, broken at spaces; a cut end shows as '…'."""
+    """Wrap a text at spaces into at most `lines` lines of `width` pixels; '…' marks what is cut off."""
     done: list[str] = []
     for word in text.split():
         if done and font.getlength(f"{done[-1]} {word}") <= width:

@@ -1,4 +1,4 @@
-"""Images from a model: prompts in, images out, the same settings the same image."""
+"""Text to image with diffusers' pipelines: equal settings give equal images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Sampler = Literal["auto", "euler", "euler_a", "ddim", "lms", "plms", "dpm2", "unipc", "dpm++", "dpm++_sde", "flow"]
 
-# By the names that WebUI's users know: diffusers' class, and what it is told beside the model's own schedule.
+# By WebUI's names: diffusers' scheduler class, and its arguments besides the model's own noise schedule.
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
@@ -34,7 +34,7 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     "flow": ("FlowMatchEulerDiscreteScheduler", {}),
 }
-# What the first pipeline wants besides; a safety checker would blacken images of its choice.
+# Further arguments of pipelines; a safety checker would replace images by black ones.
 _EXTRA = {
     "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 }
@@ -42,19 +42,19 @@ _EXTRA = {
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One image to be made. The same values on the same base give the same image."""
+    """The settings of one image. Equal settings and an equal base model give an equal image."""
 
     prompt: str
     negative: str = ""
-    width: int = 0  # pixels; 0: the base's usual
+    width: int = 0  # pixels; 0: the base model's default
     height: int = 0
     steps: int = 25
-    guidance_scale: float = 7.0  # classifier-free guidance; 1 does without (https://arxiv.org/abs/2207.12598)
+    guidance_scale: float = 7.0  # classifier-free guidance; 1: without (https://arxiv.org/abs/2207.12598)
     seed: int = 0
     sampler: Sampler = "auto"  # auto: dpm++, or flow where the base was trained so
 
     def resolve(self, family: Family, side: int = 0) -> SampleRequest:
-        """The painting with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
+        """The request with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
         usual = side or family.default_size
         full = replace(self, width=self.width or usual, height=self.height or usual)
         for side in (full.width, full.height):
@@ -73,25 +73,25 @@ class SampleRequest:
 
 
 def is_flow(family: Family) -> bool:
-    """Whether the family was trained by flow matching, and so is sampled."""
+    """Whether the family is trained, and so sampled, by flow matching."""
     return family.denoiser == "transformer"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageGenerator:
-    """diffusers' pipeline of a family, put together from modules that may be in training."""
+    """diffusers' pipeline of a family, built from modules that may be in training."""
 
     family: Family
     pipeline: Any
-    schedule: dict[str, Any]  # the noise schedule that the base was trained with
+    schedule: dict[str, Any]  # the noise schedule of the base model
 
     @classmethod
     def build(
         cls, family: Family, checkpoint: BaseModel, modules: dict[str, Any], tokenizers: Modules | None = None
     ) -> ImageGenerator:
-        """A painter with these modules: the denoiser, the text encoders and the VAE by their parts' names.
+        """A generator with these modules by part: the denoiser, the text encoders and the VAE.
 
-        Without `tokenizers` the base's own read the prompts.
+        Without `tokenizers` the base model's own are used.
         """
         import diffusers
 
@@ -108,18 +108,18 @@ class ImageGenerator:
         return cls(family, pipeline, schedule)
 
     def generate(self, requests: list[SampleRequest]) -> list[Image]:
-        """An RGB image for each; all at once, so they may differ only in prompts and seeds, see `together`.
+        """An RGB image for each request, in one batch: requests may differ only in prompts and seeds, see `batched`.
 
-        Random numbers come from the CPU, one generator an image: every device draws the same, in any company.
-        What is computed beside others may be rounded otherwise, so single values of an image may differ by 1.
+        Each image has its own random generator on the CPU, so its noise depends on neither the device nor the
+        batch. Rounding does depend on the batch size: single pixel values may differ by 1.
         """
         import torch
 
-        full = [painting.resolve(self.family) for painting in requests]
+        full = [request.resolve(self.family) for request in requests]
         first = full[0]
         self.pipeline.scheduler = _sampler(first.sampler, self.family, self.schedule)
         with torch.inference_mode():
-            made = self.pipeline(
+            output = self.pipeline(
                 prompt=[one.prompt for one in full],
                 negative_prompt=[one.negative for one in full],
                 width=first.width,
@@ -129,10 +129,10 @@ class ImageGenerator:
                 generator=[torch.Generator("cpu").manual_seed(one.seed) for one in full],
                 output_type="latent",
             )
-            return [self._decode(latent[None]) for latent in made.images]
+            return [self._decode(latent[None]) for latent in output.images]
 
     def _decode(self, latents: torch.Tensor) -> Image:
-        """A latent (1, C, h, w) of unit variance as an image; in the VAE's own number format, not the denoiser's."""
+        """Decode a latent (1, C, h, w) of unit variance, in the VAE's dtype, which may differ from the denoiser's."""
         import numpy as np
         from PIL import Image as PillowImage
 
@@ -144,37 +144,34 @@ class ImageGenerator:
 
 
 def batched(requests: list[SampleRequest], batch_size: int) -> Iterator[list[SampleRequest]]:
-    """The paintings in their order, neighbours that can be painted at once as one list, of at most so many."""
-    for _, alike in itertools.groupby(requests, lambda one: replace(one, prompt="", negative="", seed=0)):
-        run = list(alike)
-        yield from (run[at : at + batch_size] for at in range(0, len(run), batch_size))
+    """The requests in order, in batches of neighbors with equal settings, of at most `batch_size` each."""
+    for _, group in itertools.groupby(requests, lambda one: replace(one, prompt="", negative="", seed=0)):
+        equal = list(group)
+        yield from (equal[start : start + batch_size] for start in range(0, len(equal), batch_size))
 
 
 def generate_images(
     base: str, requests: list[SampleRequest], workspace: Workspace, report: ProgressFn, batch_size: int = 1
 ) -> Iterator[Image]:
-    """Images from a base model as it is, in the order asked for, neighbours of equal settings `at_once` at most.
-
-    All settings are checked before it is loaded.
-    """
+    """Images of a base model, in the order of the requests, which are validated before the model is loaded."""
     from training.models.base_model import find_base
     from training.models.families import detect_family
     from training.models.validate import native_resolution
 
     checkpoint = open_base_model(find_base(base, workspace), workspace.cache)
     family = detect_family(checkpoint)
-    wanted = [painting.resolve(family, native_resolution(checkpoint, family)) for painting in requests]
-    painter = load_generator(family, checkpoint)
+    wanted = [request.resolve(family, native_resolution(checkpoint, family)) for request in requests]
+    generator = load_generator(family, checkpoint)
     done = 0
     for group in batched(wanted, batch_size):
-        for image in painter.generate(group):
+        for image in generator.generate(group):
             yield image
             done += 1
             report(done, len(wanted))
 
 
 def load_generator(family: Family, checkpoint: BaseModel) -> ImageGenerator:
-    """A painter with a base as it is, on a GPU if there is one, there in half precision where it can."""
+    """A generator with a base model: on a GPU, in bfloat16, where there is one that has it."""
     import torch
 
     gpu = torch.cuda.is_available()
@@ -188,7 +185,7 @@ def load_generator(family: Family, checkpoint: BaseModel) -> ImageGenerator:
 
 
 def _sampler(name: Sampler, family: Family, schedule: dict[str, Any]) -> Any:
-    """A fresh sampler with a noise schedule: what an earlier image left in one would change the next."""
+    """A new scheduler: the state that an image leaves in one would change the next image."""
     import diffusers
 
     usual = "flow" if is_flow(family) else "dpm++"

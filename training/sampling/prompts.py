@@ -1,4 +1,4 @@
-"""Prompts of sample images: from a text file, or made of the subjects' triggers."""
+"""Prompts of sample images: from a text file, or made from the subjects' triggers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.evaluation.clip_score import ClipScorer
 from training.options.sampling import SamplingOptions
 from training.sampling.image_generator import SampleRequest
 
-# What may stand after a prompt, as in kohya's files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
+# Flags after a prompt, as in kohya's prompt files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
 FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "w": ("width", int),
     "h": ("height", int),
@@ -26,15 +26,14 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "n": ("negative", str),
 }
 _KNOWN = ", ".join(f"--{flag}" for flag in FLAGS)
-# A flag begins with two dashes and a letter behind a blank, so a prompt that begins with 'w 512' stays whole,
-# and so do 'a--b' and a dash on its own.
+# A flag is two dashes and a letter after a space; 'a--b' and single dashes are part of the prompt.
 _FLAG = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 _WORD = re.compile(r"(\S+)(.*)", re.DOTALL)
 _LARGEST_SEED = 2**63 - 1
 
-# Classes whose hair may be red; others turn red as a whole.
+# Classes that get red hair in the sanity prompt; others are red as a whole.
 PEOPLE = frozenset("man woman boy girl person people face child baby lady guy male female 1boy 1girl".split())  # noqa: SIM905
-_SUBJECTS = 8  # most subjects that have samples of their own
+_SUBJECTS = 8  # most subjects with default prompts
 
 
 def sample_requests(
@@ -51,17 +50,17 @@ def sample_requests(
 
 
 def read_prompts(path: Path, defaults: SampleRequest) -> list[SampleRequest]:
-    """The paintings of a prompt file, one a line; empty lines and those that begin with # are none.
+    """The requests of a prompt file, one per line; empty lines and lines that start with # are skipped.
 
-    What a line does not say is as in `usual`, but every line has a seed of its own. PrepError names
-    the line that is amiss.
+    Settings that a line does not give come from `defaults`, with a different seed for every line.
+    PrepError names a line that cannot be read.
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise PrepError(
-            f"The prompt file {path} cannot be read: {why}.", "Give a text file, a prompt a line."
+            f"The prompt file {path} cannot be read: {why}.", "Give a text file with one prompt per line."
         ) from None
     found: list[SampleRequest] = []
     for number, line in enumerate(lines, 1):
@@ -70,12 +69,12 @@ def read_prompts(path: Path, defaults: SampleRequest) -> list[SampleRequest]:
                 parse_line(line, replace(defaults, seed=defaults.seed + len(found)), f"{path.name}, line {number}")
             )
     if not found:
-        raise PrepError(f"The prompt file {path} holds no prompt.", "Write one on each line.")
+        raise PrepError(f"The prompt file {path} holds no prompt.", "Write one prompt per line.")
     return found
 
 
 def parse_line(line: str, defaults: SampleRequest, where: str) -> SampleRequest:
-    """A line of a prompt file: the prompt, then its flags."""
+    """Parse a line of a prompt file: the prompt, then its flags."""
     prompt, *pieces = _FLAG.split(line)
     if not prompt.strip():
         raise PrepError(f"{where} has no prompt before {line.strip()[:20]!r}.", "Write the prompt first.")
@@ -95,10 +94,10 @@ def parse_line(line: str, defaults: SampleRequest, where: str) -> SampleRequest:
 
 
 def default_prompts(samples: list[TrainingImage], defaults: SampleRequest) -> list[SampleRequest]:
-    """For every subject: the trigger alone, in a place, and the sanity prompt, all with seeds of their own.
+    """Three prompts per subject with different seeds: the trigger alone, the trigger in a place, and a sanity prompt.
 
-    The sanity prompt asks for something that the images do not show: where its hair is no longer
-    red, the model is over-trained.
+    The sanity prompt asks for something that the images do not show: if the hair is no longer red, the model is
+    overfit.
     """
     subjects = sorted({(s.subject, s.class_name) for s in samples if s.subject and not s.reg})[:_SUBJECTS]
     texts = [text for token, class_name in subjects for text in _texts(token, class_name)]
