@@ -259,7 +259,7 @@ def test_what_is_rounded_away_is_an_error():
         for name, weight in parameters(module).items():
             if "lora_B" in name:
                 weight.fill_(1e-9)
-    with pytest.raises(PrepError, match=r"What 0 has learned is too little for float16\.") as caught:
+    with pytest.raises(PrepError, match=r"The changes of 0 are too small for float16\.") as caught:
         finalize(module, TYPES["lora"], dict.fromkeys("01", RankAlpha(2, 2.0)), dict.fromkeys("01", 2.0), torch.float16)
     assert "--save-precision fp32" in str(caught.value)
 
@@ -339,7 +339,9 @@ def megabytes(real, kind: str, rank: int) -> float:
         with torch.device("meta"):
             module = empty_part(real, part)
             config = train_options(method=kind, rank=rank)
-            sizes = sizes_of(config.method, FAMILY.targets[part], [path for path, _ in module.named_modules()], kind == "locon")
+            sizes = sizes_of(
+                config.method, FAMILY.targets[part], [path for path, _ in module.named_modules()], kind == "locon"
+            )
             inject_adapters(module, TYPES[kind], sizes, 1, 0)
         count += sum(weight.numel() for weight in parameters(module).values())
     return count * 2 / 1e6
@@ -363,7 +365,9 @@ def test_files_are_as_large_as_people_know_them(real):
 def test_a_run_trains_publishes_and_proves_each_form(tmp_path, kind):
     work = workspace(tmp_path)
     data = manifest(work, [placed(work, number) for number in range(2)])
-    stage = train_stage(method=kind, rank=2, steps=2, output="smith", learning_rate=1e-2, device="cpu", precision="bf16")
+    stage = train_stage(
+        method=kind, rank=2, steps=2, output="smith", learning_rate=1e-2, device="cpu", precision="bf16"
+    )
     list(stage.run(data, work, lambda done, total: None))
     tensors = load_file(stage.config.file(work))
     assert {name.split(".", 1)[1] for name in tensors} == ENDS[kind]

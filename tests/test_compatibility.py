@@ -50,7 +50,12 @@ def test_what_suits(work):
         ("sd1", {"block_ranks": "dwon.1=3"}, r"no block 'dwon\.1' that adapters go into", "Did you mean down.1?"),
         ("sd1", {"block_ranks": "down.3=3"}, r"no block 'down\.3'", "Did you mean"),  # it has no attention
         ("sd35", {"method": "locon"}, r"Stable Diffusion 3\.5 has no convolutional blocks", "--method lora"),
-        ("sd35", {"method": "loha", "conv_rank": 2}, "no convolutional blocks that loha could adapt", "Leave conv_rank out"),
+        (
+            "sd35",
+            {"method": "loha", "conv_rank": 2},
+            "no convolutional blocks that loha could adapt",
+            "Leave conv_rank out",
+        ),
         (
             "sd1",
             {"loraplus_lr_ratio": 4.0, "optimizer": "prodigy", "learning_rate": 1.0},

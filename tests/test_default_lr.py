@@ -44,7 +44,12 @@ def test_a_rate_that_was_given_stays_and_minus_one_becomes_a_number(tmp_path):
     base = checkpoint(workspace(tmp_path))
     widest = max(base.config("unet")["block_out_channels"])
     assert with_default_lr(train_options(learning_rate=3e-5), 1e-4, base, SD1()).optimizer.learning_rate == 3e-5
-    assert with_default_lr(train_options(learning_rate=0.0, text_encoder_lr=1e-5), 1e-4, base, SD1()).optimizer.learning_rate == 0
+    assert (
+        with_default_lr(
+            train_options(learning_rate=0.0, text_encoder_lr=1e-5), 1e-4, base, SD1()
+        ).optimizer.learning_rate
+        == 0
+    )
     found = with_default_lr(train_options(rank=4), 1e-4, base, SD1())
     assert found.optimizer.learning_rate == pytest.approx(1e-4 * 1280 / widest) and widest < 1280
     assert found.with_values({"learning_rate": -1.0}) == train_options(rank=4)
@@ -52,4 +57,6 @@ def test_a_rate_that_was_given_stays_and_minus_one_becomes_a_number(tmp_path):
 
 def test_embeddings_have_a_rate_of_their_own(tmp_path):
     given = train_options(method="textual-inversion")
-    assert with_default_lr(given, METHODS["textual-inversion"].default_lr, checkpoint(workspace(tmp_path)), SD1()) == given
+    assert (
+        with_default_lr(given, METHODS["textual-inversion"].default_lr, checkpoint(workspace(tmp_path)), SD1()) == given
+    )

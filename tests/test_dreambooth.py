@@ -192,7 +192,10 @@ def test_high_rates_are_told_of(work, caplog):
     assert not caplog.text
     with caplog.at_level(logging.WARNING):
         begin(work, learning_rate=6 * usual)
-    assert f"A learning rate of {6 * usual:g} is high for dreambooth with this base model; usual: {usual:g}." in caplog.text
+    assert (
+        f"A learning rate of {6 * usual:g} is high for dreambooth with this base model; usual: {usual:g}."
+        in caplog.text
+    )
 
 
 def test_a_whole_run(tmp_path):

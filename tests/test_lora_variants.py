@@ -127,5 +127,7 @@ def test_ranks_of_files(shapes, rank):
 
 
 def test_without_alpha_the_strength_is_1():
-    _, size = from_file_tensors(TYPES["lora"], {"lora_down.weight": torch.zeros(3, 6), "lora_up.weight": torch.zeros(5, 3)})
+    _, size = from_file_tensors(
+        TYPES["lora"], {"lora_down.weight": torch.zeros(3, 6), "lora_up.weight": torch.zeros(5, 3)}
+    )
     assert size == RankAlpha(3, 3.0)

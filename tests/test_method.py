@@ -48,7 +48,11 @@ def test_what_goes_together(options):
     [
         ({"conv_rank": 4}, "conv_rank has no effect with the method lora", "--method locon"),
         ({"factor": 4}, "factor has no effect with the method lora", "Leave it out"),
-        ({"method": "loha", "loraplus_lr_ratio": 4.0}, "loraplus_lr_ratio has no effect with the method loha", "Leave it out"),
+        (
+            {"method": "loha", "loraplus_lr_ratio": 4.0},
+            "loraplus_lr_ratio has no effect with the method loha",
+            "Leave it out",
+        ),
         ({"method": "dora", "conv_alpha": 4.0}, "without conv_rank dora does not adapt convolutions", "--conv-rank 8"),
         ({"method": "lokr", "lora_key_format": "diffusers"}, "diffusers cannot read lokr", "Leave lora_key_format out"),
         ({"init_from": "x", "rank": 4}, "rank has no effect: the file given by init_from", "Leave it out"),

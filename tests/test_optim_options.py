@@ -64,7 +64,10 @@ def test_rates_of_the_text_encoders():
     ("options", "said"),
     [
         ({"learning_rate": 0.0}, "all learning rates are 0"),
-        ({"zero_terminal_snr": "on", "prediction_type": "epsilon"}, "with zero_terminal_snr the last timestep is pure noise"),
+        (
+            {"zero_terminal_snr": "on", "prediction_type": "epsilon"},
+            "with zero_terminal_snr the last timestep is pure noise",
+        ),
         ({"caption_dropout": 1.0}, "caption_dropout is 1"),
         ({"unmasked_weight": 0.1}, "unmasked_weight was given without masks"),
         ({"output": "a/b"}, "cannot be a file name everywhere"),

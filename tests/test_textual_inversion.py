@@ -67,7 +67,9 @@ def test_vectors_by_the_rule_of_images():
         assert (min(counts), max(counts)) == (low, high)
     counts = [vectors_for(n) for n in range(1, 400)]
     assert counts == sorted(counts)
-    assert all(low <= count <= high for count, (low, high) in zip(counts, map(usual_vectors, range(1, 400)), strict=True))
+    assert all(
+        low <= count <= high for count, (low, high) in zip(counts, map(usual_vectors, range(1, 400)), strict=True)
+    )
 
 
 def test_copies_of_an_image_count_once(work):
@@ -132,7 +134,9 @@ def test_rates_act(work, rate, changes):
 
 def test_a_rate_of_several_steps_is_followed(work):
     _, made = begin(work, embedding_lr="0.05:2, 0.02:3, 0.001")
-    learner = make_train_state(made.param_groups(), train_stage(method="textual-inversion").config.optimizer, DistributedContext())
+    learner = make_train_state(
+        made.param_groups(), train_stage(method="textual-inversion").config.optimizer, DistributedContext()
+    )
     assert [learner.set_learning_rates(step, 10) for step in range(5)] == [0.05, 0.05, 0.02, 0.001, 0.001]
 
 
@@ -251,7 +255,10 @@ def test_captions_without_the_token_are_told_of(work, caplog):
             {"embedding_lr": "fast"},
             "train: embedding_lr: 'fast', number 1 of 1, does not begin with a rate above 0.",
         ),
-        ({"optimizer": "prodigy", "learning_rate": 1.0}, "train: learning_rate has no effect with the method textual-inversion."),
+        (
+            {"optimizer": "prodigy", "learning_rate": 1.0},
+            "train: learning_rate has no effect with the method textual-inversion.",
+        ),
         ({"learning_rate": 1e-3}, "train: learning_rate has no effect with the method textual-inversion."),
         ({"rank": 8}, "train: rank has no effect with the method textual-inversion."),
         (
@@ -303,7 +310,9 @@ def test_samples_are_painted_with_what_was_learned(work):
 
 
 def run(work, made, **options):
-    stage = train_stage(**{"method": "textual-inversion", "steps": 4, "batch_size": 2, "save_every_epochs": 0} | options)
+    stage = train_stage(
+        **{"method": "textual-inversion", "steps": 4, "batch_size": 2, "save_every_epochs": 0} | options
+    )
     list(stage.run(made, work, lambda done, total: None))
     return stage
 

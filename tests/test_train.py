@@ -276,7 +276,7 @@ def test_models_carry_the_bases_hash(tmp_path):
         ({"output": "a\nb"}, "cannot be a file name"),
         ({"output": "a."}, "cannot be a file name"),
         ({"learning_rate": 0.0}, "all learning rates are 0"),
-        ({"lr_warmup": 0.1}, "the constant scheduler has no warm-up"),
+        ({"lr_warmup": 0.1}, "lr_scheduler constant has no warm-up"),
         ({"rank": 0}, "rank is 0"),
         ({"steps": -1}, "steps is -1"),
     ],
@@ -312,7 +312,9 @@ def test_a_failed_run_leaves_the_earlier_file(tmp_path, monkeypatch):
     file, _ = run(work, made)
     before = file.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("training.methods.adapters.prove", lambda *given: (_ for _ in ()).throw(PrepError("no proof")))
+        patched.setattr(
+            "training.methods.adapters.verify_adapter", lambda *given: (_ for _ in ()).throw(PrepError("no proof"))
+        )
         with pytest.raises(PrepError, match="no proof"):
             run(work, made, seed=9)
     assert file.read_bytes() == before
