@@ -1,4 +1,4 @@
-# make demo: install and run the whole line on sample_data.   make test: all tests.   make bench: the README's figures.
+# make demo: install and run every stage on the sample images.   make test: all tests.   make bench: how fast cropping is.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
