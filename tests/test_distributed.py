@@ -178,4 +178,4 @@ def test_only_training_is_shared(tmp_path, monkeypatch, command, named):
     found = CliRunner().invoke(cli, ["-C", str(tmp_path), *command])
     assert isinstance(found.exception, PrepError)
     assert str(found.exception.wrong) == "2 processes were started, but only prep train runs in several."
-    assert found.exception.hint == f"Give it alone: prep {named}"
+    assert found.exception.hint == f"Run it in one: prep {named}"

@@ -170,7 +170,7 @@ def test_architecture_of_the_real_sizes():
 
 
 FOREIGN = {
-    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": "complete Stable Diffusion XL .* no U-Net",
+    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids": "complete Stable Diffusion XL .*U-Net",
     "conditioner.embedders.0.model.ln_final.weight": "Stable Diffusion XL refiner",
     "cond_stage_model.model.transformer.resblocks.0.ln_1.weight": "complete Stable Diffusion 2.x .* no U-Net",
     "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": "Stable Diffusion 3",
@@ -271,7 +271,11 @@ def test_truncated_checkpoint(tmp_path):
         ("vae", {"latent_channels": 16}, "The VAE makes latents of 16 channels; copy takes 4"),
         ("unet", {"in_channels": 9}, "inpainting"),
         ("unet", {"cross_attention_dim": 768}, "do not belong together"),
-        ("unet", {"_class_name": "SomethingElse"}, "of no model family that prep trains: its denoiser is a SomethingElse"),
+        (
+            "unet",
+            {"_class_name": "SomethingElse"},
+            "of no model family that prep trains: its denoiser is a SomethingElse",
+        ),
     ],
 )
 def test_folders_of_other_families_are_refused(tmp_path, part, change, said):

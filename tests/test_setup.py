@@ -42,7 +42,9 @@ def home(tmp_path_factory):
 def job_of(home, **options):
     work, samples = home
     model = checkpoint(work)
-    return build_job(RunConfig(train_options(rank=2, **options), detect_family(model), model, samples), work, nothing).job
+    return build_job(
+        RunConfig(train_options(rank=2, **options), detect_family(model), model, samples), work, nothing
+    ).job
 
 
 def test_mirrored_draws_show_the_mirrored_image_and_mask(home):

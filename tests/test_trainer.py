@@ -36,7 +36,9 @@ def run(made, *watchers, done=0):
 @pytest.mark.parametrize("min_snr_gamma", [0.0, 5.0])
 def test_loss_is_the_published_formula(prediction, min_snr_gamma):
     samples = [sample(1), sample(2, reg=True, subject="", caption="man"), sample(3)]
-    made = job(samples, {"prediction_type": prediction}, min_snr_gamma=min_snr_gamma, prior_loss_weight=0.3, noise_offset=0.1)
+    made = job(
+        samples, {"prediction_type": prediction}, min_snr_gamma=min_snr_gamma, prior_loss_weight=0.3, noise_offset=0.1
+    )
     batch = [SampleRef(samples[0], 4), SampleRef(samples[1], 0), SampleRef(samples[2], 1)]
     error, weight = image_losses(made, make_batch(made, batch))
 
@@ -102,7 +104,7 @@ def test_steps_say_what_was_done():
     np.testing.assert_allclose([step.learning_rate for step in steps], [1e-2 * (1 - k / total) for k in range(total)])
     shown = [shown for step in steps for shown in step.trained]
     assert all(len({draw.image.width for draw in batch.samples}) == 1 for batch in shown)
-    assert sum(len(batch.samples) for batch in shown) == 3 * 4  # two subject turns, as many regularization turns an epoch
+    assert sum(len(batch.samples) for batch in shown) == 3 * 4
 
 
 def test_shown_errors_are_unweighted():

@@ -145,8 +145,14 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
     [
         ({"base": "none"}, "There is no base model 'none'"),
         ({"vae": "none"}, "There is no VAE 'none'"),
-        ({"min_snr_gamma": 5.0, "base": "sd35"}, "min_snr_gamma has no effect: the base model is trained by flow matching"),
-        ({"timestep_sampling": "mode"}, "timestep_sampling has no effect: the base model is not trained by flow matching"),
+        (
+            {"min_snr_gamma": 5.0, "base": "sd35"},
+            "min_snr_gamma has no effect: the base model is trained by flow matching",
+        ),
+        (
+            {"timestep_sampling": "mode"},
+            "timestep_sampling has no effect: the base model is not trained by flow matching",
+        ),
         ({"clip_skip": 2, "base": "sd2"}, "--clip-skip 2 has no effect: Stable Diffusion 2.x always uses"),
         ({"text_encoder_2_lr": 1e-4}, "Stable Diffusion 1.x has no second text encoder"),
         ({"sample_prompts": "none.txt"}, "The prompt file .*none.txt cannot be read"),
