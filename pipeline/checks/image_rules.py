@@ -23,7 +23,7 @@ def heavy_crop(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFindi
         "warning",
         "heavy crop loss",
         f"More than {LOST:.0%} of the image was cropped.",
-        "See it: prep preview crop; choose the crop box: prep crop --box NAME=LEFT,TOP,WIDTH,HEIGHT",
+        "See it: prep preview crop; choose the crop box: prep crop --boxes NAME=LEFT,TOP,WIDTH,HEIGHT",
         arrays.rows[arrays.cropped_fraction > LOST],
     )
 
