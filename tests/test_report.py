@@ -193,12 +193,12 @@ def type_filter(tab, text):
 
 @needs_browser
 def test_it_loads_nothing_and_logs_nothing(tab):
-    assert tab.requested_schemes() == {"file", "data"}
-    assert tab.console_messages() == []
     decoded = (
         "Promise.all([...document.images].map(i => { i.loading = 'eager'; return i.decode() })).then(a => a.length)"
     )
     assert tab.evaluate(decoded) == tab.evaluate("document.images.length") > 0
+    assert tab.requested_schemes() == {"file", "data"}
+    assert tab.console_messages() == []
 
 
 @needs_browser
