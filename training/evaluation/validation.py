@@ -53,11 +53,11 @@ class ValidationSet:
     ) -> ValidationSet:
         """Choose images by hash; `train` holds the regularization images, too."""
 
-        def choose(images: list[TrainingImage]) -> list[TrainingImage]:
+        def pick_subset(images: list[TrainingImage]) -> list[TrainingImage]:
             return sorted(images, key=lambda image: seed_of(seed, "measured", image.id))[: options.validation_images]
 
         subject, reg = [image for image in train if not image.reg], [image for image in train if image.reg]
-        return cls(dict(zip(SUBSETS, map(choose, (subject, validation, reg)), strict=True)))
+        return cls(dict(zip(SUBSETS, map(pick_subset, (subject, validation, reg)), strict=True)))
 
     @property
     def all(self) -> list[tuple[str, TrainingImage]]:
