@@ -162,7 +162,7 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
         ({"patience": 1}, "patience 1 needs validation images, and there are none"),
         ({"keep_weights": "best"}, "keep_weights best needs validation images, and there are none"),
         ({"block_ranks": "down.9=4"}, "down.9"),
-        ({"optimizer": "prodigy", "learning_rate": 1.0, "loraplus_lr_ratio": 4.0}, "prodigy finds one rate"),
+        ({"optimizer": "prodigy", "learning_rate": 1.0, "loraplus_lr_ratio": 4.0}, "prodigy finds one learning rate"),
         ({"batch_size": 0}, "--batch-size 0 measures which batch size is fastest"),
         ({"attention": "xformers"}, "xformers"),
     ],
