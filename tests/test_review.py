@@ -72,8 +72,8 @@ def test_a_kill_in_mid_edit_loses_nothing_that_was_decided(tmp_path, terminal):
     first.wait("add bow \u00b7 1 image")
     first.type("f")
     first.wait("flag unsure \u00b7 1 image")
-    first.type("e", " half a thou")  # never answered
-    first.wait("half a thou")
+    first.type("e", " half")  # never answered
+    first.wait("hammer half")
     os.kill(first.pid, signal.SIGKILL)
     end = time.monotonic() + 10
     while "review" in tmux("list-sessions", check=False):
