@@ -193,11 +193,11 @@ def _repeats(page: RowPage, repeats: Mapping[str, int]) -> np.ndarray:
     folders, names = dictionary_codes(
         pc.struct_field(pc.extract_regex(page.column("dataset_path"), r"(?:^|/)(?P<n>\d{1,9})_?[^/]*/[^/]*$"), "n")
     )
-    told = np.array([int(name) if name else 0 for name in [*names, ""]], np.int32)[folders]
+    in_name = np.array([int(name) if name else 0 for name in [*names, ""]], np.int32)[folders]
     subjects, tokens = page.words("subject")
-    asked = np.array([repeats.get(token, 1) for token in [*tokens, ""]], np.int32)[subjects]
-    found: np.ndarray = np.where(told > 0, told, asked)
-    return found
+    by_subject = np.array([repeats.get(token, 1) for token in [*tokens, ""]], np.int32)[subjects]
+    repeats_shown: np.ndarray = np.where(in_name > 0, in_name, by_subject)
+    return repeats_shown
 
 
 def _annotated(page: RowPage, subject: np.ndarray, scenes: Counter[tuple[int, str]]) -> np.ndarray:

@@ -67,7 +67,7 @@ def import_dataset(source: Path, folder: Path, options: ImportOptions, report: P
     """Make the workspace `folder` from the dataset at `source`, which is only read.
 
     PrepError if `folder` holds a workspace, images or decisions already, for a hostile archive, and for a
-    dataset whose subjects cannot be told apart. Then nothing of the new workspace stays.
+    dataset whose subjects cannot be distinguished. Then nothing of the new workspace stays.
     """
     workspace = Workspace(folder.resolve())
     created = [workspace.root / IMAGES, workspace.path(JOURNAL).parent, workspace.cache]
