@@ -110,7 +110,11 @@ def test_edits_of_the_journal_are_seen():
         ("score:beard", "before 'beard': score: needs a tag and a number from 0 to 1", "For example score:beard<0.5."),
         ("score:a<7", "before 'a<7': score: needs a tag and a number from 0 to 1", "For example score:beard<0.5."),
         ("score:<0.5", "before '<0.5': score: needs a tag and a number from 0 to 1", "For example score:beard<0.5."),
-        ("(" * 60, "before '(((((((((': more than 50 parentheses are open", "For example: beard AND NOT (hat OR role:reg)"),
+        (
+            "(" * 60,
+            "before '(((((((((': more than 50 parentheses are open",
+            "For example: beard AND NOT (hat OR role:reg)",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(text, wrong, mend):

@@ -64,7 +64,8 @@ def test_images_that_are_gone(workspace):
     records = [saved(workspace, n, turned(n)) for n in range(6)]
     workspace.path(records[2].image.path).unlink()
     told = look(workspace, records)
-    assert (told["images missing"].severity, told["images missing"].message) == ("error", "1 image is missing in images/.")
+    missing = told["images missing"]
+    assert (missing.severity, missing.message) == ("error", "1 image is missing in images/.")
 
 
 def test_a_broken_memory_is_worth_none(workspace):

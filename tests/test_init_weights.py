@@ -172,11 +172,17 @@ def test_our_own_files_go_on_with_the_same_function(model, tmp_path, options):
     ("tensors", "said"),
     [
         ({}, "holds no adapter"),
-        (lora("lora_unet_input_blocks_9_0_conv", 64, (64,), 2, 1.0), "has no layer for lora_unet_input_blocks_9_0_conv"),
+        (
+            lora("lora_unet_input_blocks_9_0_conv", 64, (64,), 2, 1.0),
+            "has no layer for lora_unet_input_blocks_9_0_conv",
+        ),
         (lora(TO_K, 64, (48,), 2, 1.0), "a weight of another shape"),
         ({f"{TO_K}.diff": drawn(64, 64)}, "has no layer for"),
         ({f"{TO_K}.lora_up.weight": drawn(64, 2)}, "or of an unknown type"),
-        (loha(TO_K, 64, 64, 2, 1.0) | named(TO_K, dora_scale=drawn(64, 1)), "DoRA magnitudes on adapters other than LoRA"),
+        (
+            loha(TO_K, 64, 64, 2, 1.0) | named(TO_K, dora_scale=drawn(64, 1)),
+            "DoRA magnitudes on adapters other than LoRA",
+        ),
         (lora(TO_K, 64, (64,), 2, 1.0) | named(TO_K, dora_scale=drawn(1, 64)), "DoRA magnitudes of inputs"),
     ],
     ids=["empty", "another family", "another width", "whole weights", "half", "loha with lengths", "lengths of inputs"],

@@ -121,7 +121,7 @@ def test_a_newer_format_is_refused(tmp_path):
 
 def test_a_foreign_parquet_is_refused(tmp_path):
     pq.write_table(to_arrow(records(3)), tmp_path / "m.parquet")
-    with pytest.raises(PrepError, match="not one of prep.s manifests"):
+    with pytest.raises(PrepError, match=r"not one of prep.s manifests"):
         Manifest.read(tmp_path / "m.parquet")
     with pytest.raises(PrepError, match="no manifest"):
         Manifest.read(tmp_path / "none.parquet")

@@ -43,7 +43,8 @@ def test_locon_is_one_convolution_after_another():
 
 def test_locon_with_a_window_in_the_middle():
     a, mid, b, image = drawn(2, 3, 1, 1), drawn(2, 2, 3, 3), drawn(4, 2, 1, 1), drawn(1, 3, 6, 6)
-    found = changed_weight(torch.zeros(4, 3, 3, 3), {"lora_down.weight": a, "lora_mid.weight": mid, "lora_up.weight": b})
+    tensors = {"lora_down.weight": a, "lora_mid.weight": mid, "lora_up.weight": b}
+    found = changed_weight(torch.zeros(4, 3, 3, 3), tensors)
     conv = torch.nn.functional.conv2d
     torch.testing.assert_close(conv(image, found), conv(conv(conv(image, a), mid), b), atol=1e-5, rtol=1e-5)
 
@@ -101,7 +102,8 @@ def test_lokr_of_convolutions():
     whole = changed_weight(torch.zeros(8, 15, 3, 3), {"lokr_w1": small, "lokr_w2": (left @ right).view(4, 5, 3, 3)})
     torch.testing.assert_close(flat, whole)
     core, a, b = drawn(2, 2, 3, 3), drawn(2, 4), drawn(2, 5)
-    cored = changed_weight(torch.zeros(8, 15, 3, 3), {"lokr_w1": small, "lokr_w2_a": a, "lokr_w2_b": b, "lokr_t2": core})
+    tensors = {"lokr_w1": small, "lokr_w2_a": a, "lokr_w2_b": b, "lokr_t2": core}
+    cored = changed_weight(torch.zeros(8, 15, 3, 3), tensors)
     torch.testing.assert_close(cored[:4, :5], small[0, 0] * torch.einsum("pqyx,po,qi->oiyx", core, a, b))
 
 
@@ -134,5 +136,6 @@ def test_applied_to_a_module():
     torch.testing.assert_close(module[0].weight, before[0] + 0.25)
     assert torch.equal(module[1].weight, before[1])
     assert math.isclose(
-        apply_adapters(module, {"1": {"lora_down.weight": torch.zeros(1, 4), "lora_up.weight": torch.ones(4, 1)}})["1"], 0
+        apply_adapters(module, {"1": {"lora_down.weight": torch.zeros(1, 4), "lora_up.weight": torch.ones(4, 1)}})["1"],
+        0,
     )

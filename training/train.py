@@ -61,7 +61,7 @@ class Train(DatasetStage):
         return found.records, found.step
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
-        """What validation says of the run's checkpoints, and the images that stand out."""
+        """What validation says of the run's checkpoints, and the outliers."""
         return run_notes(self.config.file(Workspace(manifest.path.parent.parent)).with_name("run.json"))
 
     @property

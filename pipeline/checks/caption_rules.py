@@ -128,7 +128,7 @@ def misread(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         ),
         (
             r"\|\|\|",
-            "The caption contains '|||', but training does not end the fixed tags there: "
+            "The caption contains '|||', but training does not use it as the keep separator: "
             'set keep_separator = "|||" under [train] in prep.toml.',
         ),
     )[: 2 if context.targets.keep_separator == "|||" else 3]:

@@ -159,7 +159,7 @@ def save(workspace: Workspace, rgb: ndarray) -> ImageInfo:
 
 
 def _is_valid_crop(crop: CropBox) -> bool:
-    """Whether the crop lies in the scaled image and is not too large; manifests are not trusted."""
+    """Whether the crop is within the scaled image and is not too large; manifests are not trusted."""
     inside = (
         0 <= crop.left <= crop.left + crop.width <= crop.scaled_width
         and 0 <= crop.top <= crop.top + crop.height <= crop.scaled_height

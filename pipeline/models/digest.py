@@ -9,7 +9,7 @@ from pipeline.workspace import file_sha256
 
 
 def digest_like(path: Path, expected: str) -> str:
-    """The file's digest of the kind that `expected` is, told apart by length; empty for any other kind."""
+    """The file's digest of the kind that `expected` is, by its length; empty for any other kind."""
     if len(expected) == 64:
         return file_sha256(path)
     if len(expected) != 40:
