@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 import typing
 from collections.abc import Iterable, Mapping
@@ -109,7 +110,15 @@ def _typed(cls: type[Options]) -> list[tuple[Any, Any]]:
 
 def _own_typed(cls: type[Options]) -> list[tuple[Any, Any]]:
     hints = typing.get_type_hints(cls)
-    return [(f, hints[f.name]) for f in cls.own_options()]
+    return [(f, _choices(f.metadata["choices"]) or hints[f.name]) for f in cls.own_options()]
+
+
+def _choices(table: str) -> Any:
+    """The keys of the table `module:TABLE` as a Literal type; None without one."""
+    if not table:
+        return None
+    module, _, name = table.partition(":")
+    return typing.Literal[tuple(getattr(importlib.import_module(module), name))]
 
 
 def _click_option(name: str, kind: Any, option: Any) -> click.Option:

@@ -29,14 +29,17 @@ def option(
     high: float | None = None,
     cache_key: bool = True,
     metavar: str | None = None,
+    choices: str = "",
 ) -> Any:
     """A dataclass field that is also a command-line option, a recipe key and recorded in manifests' history.
 
     `low` and `high` bound numbers, both inclusive. `cache_key=False` marks an option that cannot change
     the result (a device, a folder whose content is hashed), so changing it makes nothing stale.
-    A list as default becomes a tuple option that may be given several times.
+    A list as default becomes a tuple option that may be given several times. `choices` names the table whose keys are
+    the option's values, as `module:TABLE`; it is imported when values are parsed, so that a table above the options
+    can extend them.
     """
-    meta = {"help": help, "low": low, "high": high, "key": cache_key, "metavar": metavar}
+    meta = {"help": help, "low": low, "high": high, "key": cache_key, "metavar": metavar, "choices": choices}
     return field(default=tuple(default) if isinstance(default, list) else default, metadata=meta)
 
 

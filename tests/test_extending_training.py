@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.training_options import train_stage
+from pipeline.options import build_options
 from tests.training_set import manifest, placed, workspace
 from training.methods.table import METHODS
 from training.optim.optimizers import OPTIMIZERS
+from training.train import Train
 
 TRAINING = Path(__file__).resolve().parent.parent / "training"
 
@@ -37,7 +38,7 @@ def tables():
 def trained(tmp_path, **options) -> dict:
     work = workspace(tmp_path)
     data = manifest(work, [placed(work, number) for number in range(2)])
-    stage = train_stage(steps=2, device="cpu", save_every_epochs=0, **options)
+    stage = build_options(Train, {"steps": 2, "device": "cpu", "save_every_epochs": 0} | options, "prep.toml, [train]")
     list(stage.run(data, work, lambda done, total: None))
     return load_file(stage.config.file(work))
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import PrepError
+from pipeline.options import click_options
 from tests.optimizer_set import NAMES, PACKAGES
 from training.optim.optimizers import OPTIMIZERS, ParamGroup, make_optimizer
 from training.options.optimizer import OptimizerOptions
@@ -179,8 +180,7 @@ def test_packages_are_looked_for_without_being_imported(name, monkeypatch):
 
 
 def test_every_choice_is_made_here():
-    import typing
-
-    choices = typing.get_args(typing.get_type_hints(OptimizerOptions)["optimizer"])
+    (option,) = (option for option in click_options(OptimizerOptions) if option.name == "optimizer")
+    choices = option.type.choices
     assert sorted(choices) == NAMES
     assert importlib.import_module("training.optim.optimizers").OPTIMIZERS.keys() == set(choices)

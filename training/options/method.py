@@ -19,12 +19,13 @@ class MethodOptions(Options):
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Method"
 
-    method: Literal["lora", "locon", "loha", "lokr", "dora", "dreambooth", "textual-inversion"] = option(
+    method: str = option(
         "lora",
         "What to train. Adapters: lora; locon, LoRA on convolutions too; loha, Hadamard product; lokr, Kronecker "
         "product; dora, weight-decomposed LoRA (magnitude and direction). The whole model: dreambooth, usually 400 "
         "steps at a learning rate of 2e-6 for an object, 1500 for a face. Only an embedding of the subject's token: "
         "textual-inversion, usually 3000 steps or more.",
+        choices="training.methods.table:METHODS",
     )
     rank: int = option(
         16,

@@ -37,20 +37,11 @@ class OptimizerOptions(Options):
     text_encoder_2_lr: float = option(
         -1.0, "Learning rate of the second text encoder, if the base model has one; -1: that of the first.", low=-1
     )
-    optimizer: Literal[
-        "adamw",
-        "adamw8bit",
-        "adam",
-        "adafactor",
-        "lion",
-        "sgd-nesterov",
-        "sgd-nesterov8bit",
-        "dadaptation",
-        "prodigy",
-    ] = option(
+    optimizer: str = option(
         "adamw",
         "Optimizer. dadaptation and prodigy find the learning rate themselves (--learning-rate 1); they, and adafactor "
         "with its own LR scheduler, are slower on a GPU.",
+        choices="training.optim.optimizers:OPTIMIZERS",
     )
     weight_decay: float = option(
         -1.0,
