@@ -116,4 +116,4 @@ def test_check_names_the_caption_that_does_not_fit(tmp_path, tiny):
     assert badly() == [], "without the captions' vectors they are not judged"
     assert badly("--clip", tiny) == badly() == [["raw/4.jpg"]]
     refused = prep("-C", workspace.root, "check", workspace.root, "--clip", tiny, code=1)
-    assert "--clip judges the captions of a workspace." in refused.stderr
+    assert "--clip needs the captions of a workspace." in refused.stderr

@@ -254,7 +254,7 @@ def test_gpus_are_asked_for_where_the_tagger_takes_one(device, there, workers, w
 
 
 def test_no_gpu_and_one_asked_for_is_said():
-    with pytest.raises(PrepError, match=r"^--device cuda is cuda, but Ray finds no GPU"):
+    with pytest.raises(PrepError, match=r"^--device is cuda, but Ray finds no GPU"):
         ray_data.gpus_of(Wd14(device="cuda"), 0, 0)
 
 

@@ -40,7 +40,7 @@ def finished_run(tmp_path_factory):
     prep("init", root / "ws", "--subject", "zwx", "thing", root / "train", "--regularization", "thing", root / "class")
     set_tables(root / "ws", RECIPE)
     lines = prep("-C", root / "ws", "run", "--json").stdout.splitlines()
-    return root, [json.loads(finished_run) for line in lines]
+    return root, [json.loads(line) for line in lines]
 
 
 def test_every_photograph_is_accounted_for_at_every_stage(finished_run):

@@ -260,7 +260,7 @@ def test_uncropped_records_and_paths_that_lead_outside_are_refused(workspace):
     record = cropped(workspace, "a", noise(1))
     with pytest.raises(PrepError, match="is not cropped yet"):
         FakeTagger().start(workspace)([replace(record, image=None)])
-    with pytest.raises(PrepError, match="lies outside"):
+    with pytest.raises(PrepError, match="is outside"):
         FakeTagger().start(workspace)([replace(record, image=replace(record.image, path="../x.png"))])
 
 
@@ -337,7 +337,7 @@ def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
 
 
 def test_names_that_nobody_could_tell_apart_or_that_are_none(smith, tmp_path):
-    with pytest.raises(PrepError, match="basic was named twice") as caught:
+    with pytest.raises(PrepError, match="basic is given twice") as caught:
         invoke(smith, "basic", "basic")
     assert caught.value.hint == "Give the second a name of its own, such as basic-2."
     for name in ("wd15", "wd15-b", "basic-", "basic-B", "basic-a.b", "basic-../x", "basic--x", "-b"):
