@@ -339,7 +339,7 @@ def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
 def test_names_that_nobody_could_tell_apart_or_that_are_none(smith, tmp_path):
     with pytest.raises(PrepError, match="basic is given twice") as caught:
         invoke(smith, "basic", "basic")
-    assert caught.value.hint == "Give the second a name of its own, such as basic-2."
+    assert caught.value.hint == "Add a suffix to the second, such as basic-2."
     for name in ("wd15", "wd15-b", "basic-", "basic-B", "basic-a.b", "basic-../x", "basic--x", "-b"):
         assert tagger_class(name) is None
         assert invoke(smith, "--", name).exit_code == 2
