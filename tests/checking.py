@@ -50,8 +50,8 @@ def found(
     folder: Path, records: list[Record], aims: TrainingTargets | None = None, **merge: object
 ) -> dict[str, Finding]:
     """What check finds, by rule; a rule that says several things shows the last."""
-    told = check(written(folder, records, merge), Workspace(folder), aims)
-    return {finding.rule: finding for finding in told}
+    reported = check(written(folder, records, merge), Workspace(folder), aims)
+    return {finding.rule: finding for finding in reported}
 
 
 def copy(of: Record, k: int, **changes: object) -> Record:
@@ -64,14 +64,14 @@ def axis(number: int) -> np.ndarray:
     return np.eye(DIMENSIONS)[number]
 
 
-def beside(vector: np.ndarray, cosine: float, other: np.ndarray) -> np.ndarray:
+def alongside(vector: np.ndarray, cosine: float, other: np.ndarray) -> np.ndarray:
     """A unit vector with this cosine to a unit vector, turned towards another one at a right angle to it."""
     return cosine * vector + math.sqrt(1 - cosine**2) * other
 
 
 def around(count: int, cosine: float = 0.8) -> list[np.ndarray]:
     """Unit vectors of which any two have this cosine; they leave the last axes free."""
-    return [beside(axis(0), math.sqrt(cosine), axis(1 + n)) for n in range(count)]
+    return [alongside(axis(0), math.sqrt(cosine), axis(1 + n)) for n in range(count)]
 
 
 def seen_by_clip(
@@ -86,4 +86,4 @@ def seen_by_clip(
     return write_manifest(folder / "manifests" / "merge.parquet", [ordered], steps)
 
 
-__all__ = ["TOKEN", "around", "axis", "beside", "copy", "found", "good", "prior", "seen_by_clip", "tag", "written"]
+__all__ = ["TOKEN", "alongside", "around", "axis", "copy", "found", "good", "prior", "seen_by_clip", "tag", "written"]

@@ -33,10 +33,10 @@ def items(folder: Path, entries: list[tuple[DatasetFolder, str, str]]) -> list[D
     """The items of a drawn set, in order of their places, each with an image file of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
-    for number, (shelf, stem, caption) in enumerate(entries):
+    for number, (folder_spec, stem, caption) in enumerate(entries):
         image = folder / f"{number}.png"
         image.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes([number]) * number)
-        made.append(DatasetItem(image, f"{shelf.path('x')}/{stem}.png", caption))
+        made.append(DatasetItem(image, f"{folder_spec.path('x')}/{stem}.png", caption))
     return sorted(made, key=lambda item: item.dataset_path)
 
 

@@ -49,13 +49,13 @@ def losses(found: MethodContext, made, steps: int, prompt="a photo of smith") ->
     denoiser = found.modules.get(found.family.denoiser) or found.checkpoint.load(found.family.denoiser)
     channels = denoiser.config.in_channels
     noisy, target = torch.randn(1, channels, 8, 8), torch.randn(1, channels, 8, 8)
-    told, size, told_of = torch.tensor([500]), torch.zeros(1, 6), encoders(found)
+    reported, size, told_of = torch.tensor([500]), torch.zeros(1, 6), encoders(found)
     learner = make_train_state(made.param_groups(), found.config.optimizer, DistributedContext())
     errors = []
     for step in range(steps):
         learner.set_learning_rates(step, steps)
         condition = found.family.encode_text(found.tokenizers, told_of, [prompt], TextSettings())
-        loss = (found.family.forward(denoiser, noisy, told, condition, size) - target).square().mean()
+        loss = (found.family.forward(denoiser, noisy, reported, condition, size) - target).square().mean()
         loss.backward()
         optimizer_step(learner, step)
         errors.append(float(loss.detach()))

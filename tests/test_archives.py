@@ -41,9 +41,9 @@ HOSTILE = {
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_hostile_names_are_refused_and_nothing_stays(tmp_path, pack, why, name):
     archive = pack(tmp_path / "a", ("good.png", PNG), (name, PNG))
-    with pytest.raises(PrepError, match=why) as told:
+    with pytest.raises(PrepError, match=why) as reported:
         unpack(archive, tmp_path / "new")
-    assert "\x1b" not in str(told.value) and len(told.value.wrong) < 400
+    assert "\x1b" not in str(reported.value) and len(reported.value.wrong) < 400
     assert set(files(tmp_path)) == {"a"}
 
 

@@ -41,12 +41,12 @@ def test_a_good_set_has_no_findings(tmp_path):
     ],
 )
 def test_one_caption(tmp_path, caption, rule, severity):
-    told = found(tmp_path, [*SET, good(12, caption=caption)])
+    reported = found(tmp_path, [*SET, good(12, caption=caption)])
     if rule is None:
-        assert told == {}
+        assert reported == {}
         return
-    assert told[rule].severity == severity
-    assert (told[rule].count, told[rule].images) == (1, ("raw/12.jpg",))
+    assert reported[rule].severity == severity
+    assert (reported[rule].count, reported[rule].images) == (1, ("raw/12.jpg",))
 
 
 def test_an_empty_caption_is_no_shared_one(tmp_path):
@@ -68,12 +68,12 @@ def test_a_trigger_with_a_comma(tmp_path):
 
 
 def test_regularization_names_its_class_and_no_subject(tmp_path):
-    told = found(tmp_path, [*SET, prior(20), prior(21, caption=f"man, {TOKEN}"), prior(22, caption="a hill")])
-    assert (told["subject in regularization"].severity, told["subject in regularization"].images) == (
+    reported = found(tmp_path, [*SET, prior(20), prior(21, caption=f"man, {TOKEN}"), prior(22, caption="a hill")])
+    assert (reported["subject in regularization"].severity, reported["subject in regularization"].images) == (
         "error",
         ("raw/21.jpg",),
     )
-    assert (told["class missing"].severity, told["class missing"].images) == ("warning", ("raw/22.jpg",))
+    assert (reported["class missing"].severity, reported["class missing"].images) == ("warning", ("raw/22.jpg",))
 
 
 @pytest.mark.parametrize("limit", [75, 150])
@@ -82,9 +82,9 @@ def test_the_limit_is_in_tokens_and_exact(tmp_path, limit):
     fits = TOKEN + ", hat" + " hat" * (limit - 2 - tokens.count(TOKEN))
     longer = f"{fits}."
     assert (tokens.count(fits), tokens.count(longer)) == (limit, limit + 1)
-    told = found(tmp_path, [good(0, caption=fits), good(1, caption=longer)], TrainingTargets(max_tokens=limit))
-    assert told["caption too long"].images == ("raw/1.jpg",)
-    assert f"more than {limit} CLIP tokens" in told["caption too long"].message
+    reported = found(tmp_path, [good(0, caption=fits), good(1, caption=longer)], TrainingTargets(max_tokens=limit))
+    assert reported["caption too long"].images == ("raw/1.jpg",)
+    assert f"more than {limit} CLIP tokens" in reported["caption too long"].message
 
 
 def test_what_is_absorbed_must_be_gone(tmp_path):
@@ -93,12 +93,12 @@ def test_what_is_absorbed_must_be_gone(tmp_path):
         good(1, caption=f"{TOKEN}, facial hairs"),
         good(2, caption=f"{TOKEN}, beard"),
     ]
-    told = found(tmp_path, [*said, *SET[3:]], absorb=["facial hair", "anna=beard"])
-    assert told["absorbed tag still there"].images == ("raw/0.jpg",)
+    reported = found(tmp_path, [*said, *SET[3:]], absorb=["facial hair", "anna=beard"])
+    assert reported["absorbed tag still there"].images == ("raw/0.jpg",)
     row = MergeRow(TOKEN, "beard", 3.0, 1.0, None, None, None, "absorb", "always there")
     write_plan(Workspace(tmp_path), MergePlan((row,)))  # the accepted plan counts as well
-    told = found(tmp_path, [*said, *SET[3:]])
-    assert told["absorbed tag still there"].images == ("raw/2.jpg",)
+    reported = found(tmp_path, [*said, *SET[3:]])
+    assert reported["absorbed tag still there"].images == ("raw/2.jpg",)
 
 
 def test_a_separator_that_training_knows(tmp_path):
@@ -108,6 +108,6 @@ def test_a_separator_that_training_knows(tmp_path):
 @given(st.lists(st.sampled_from(["hat", "red hat", "", " ", "smthx", "^_^", "a, b", "beard"]), max_size=8))
 def test_any_caption_is_judged(tmp_path_factory, words):
     folder = tmp_path_factory.mktemp("any")
-    told = found(folder, [*SET, good(12, caption=", ".join(words))])
-    assert ("trigger missing" in told) == (TOKEN not in words)
-    assert ("empty caption" in told) == (not ", ".join(words).strip())
+    reported = found(folder, [*SET, good(12, caption=", ".join(words))])
+    assert ("trigger missing" in reported) == (TOKEN not in words)
+    assert ("empty caption" in reported) == (not ", ".join(words).strip())

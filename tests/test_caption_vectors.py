@@ -48,9 +48,11 @@ def written(workspace, tiny, records):
     return write_manifest(workspace.manifest("merge"), [ordered], steps)
 
 
-def keep(manifest, workspace, tiny, told=None):
+def keep(manifest, workspace, tiny, reported=None):
     source = find_caption_model(manifest, workspace, str(tiny), "")
-    embed_captions(manifest, workspace, source, lambda done, total: (told if told is not None else []).append(total))
+    embed_captions(
+        manifest, workspace, source, lambda done, total: (reported if reported is not None else []).append(total)
+    )
     return VectorStore.of(workspace, source.key)
 
 
@@ -58,17 +60,17 @@ def test_vectors_are_the_models_own_and_made_once(tmp_path, tiny, monkeypatch):
     workspace = Workspace(tmp_path)
     records = [good(n, caption=f"smthx, {word}") for n, word in enumerate(WORDS)]
     records += [good(20, caption=records[0].caption), good(21, caption=""), prior(22, caption="man, hill")]
-    manifest, told = written(workspace, tiny, records), []
-    store = keep(manifest, workspace, tiny, told)
+    manifest, reported = written(workspace, tiny, records), []
+    store = keep(manifest, workspace, tiny, reported)
     captions = [f"smthx, {word}" for word in WORDS]
     rows, places = store.gather([caption_key(caption) for caption in captions])
     assert len(places) == len(WORDS) and np.abs(rows - theirs(tiny, captions)).max() < 1e-6
-    assert told == [len(WORDS)], "each once; not the empty one, not regularization's"
+    assert reported == [len(WORDS)], "each once; not the empty one, not regularization's"
     monkeypatch.setattr(caption_vectors, "load_clip", None)  # a second look loads no model
     keep(manifest, workspace, tiny)
     monkeypatch.undo()
-    keep(written(workspace, tiny, [*records, good(30, caption="smthx, new")]), workspace, tiny, told)
-    assert told[1:] == [1]
+    keep(written(workspace, tiny, [*records, good(30, caption="smthx, new")]), workspace, tiny, reported)
+    assert reported[1:] == [1]
 
 
 def test_another_model_is_refused(tmp_path, tiny):

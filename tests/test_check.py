@@ -101,16 +101,16 @@ def test_lines_fit_and_names_hold_together():
 
 
 def test_training_is_refused_on_errors_alone(tmp_path, caplog):
-    def told(*captions):
+    def reported(*captions):
         records = [*(good(n) for n in range(6)), *(good(n, caption=text) for n, text in enumerate(captions, 6))]
         return check(written(tmp_path, records), Workspace(tmp_path), TrainingTargets())
 
-    raise_on_errors(told())
+    raise_on_errors(reported())
     assert not caplog.records
-    raise_on_errors(told("smthx, hat\nstreet"))
+    raise_on_errors(reported("smthx, hat\nstreet"))
     assert [one.getMessage() for one in caplog.records] == ["prep check has 1 warning about the dataset"]
     with pytest.raises(PrepError) as error:
-        raise_on_errors(told("hat", "smthx, hat\nstreet", ""))
+        raise_on_errors(reported("hat", "smthx, hat\nstreet", ""))
     assert error.value.wrong == "The dataset should not be trained on: empty caption (1), trigger missing (2)."
     assert "--skip-checks" in error.value.hint
 

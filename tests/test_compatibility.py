@@ -45,7 +45,7 @@ def test_what_suits(work):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "said", "mend"),
+    ("kind", "options", "said", "fix"),
     [
         ("sd1", {"block_ranks": "dwon.1=3"}, r"no block 'dwon\.1' that adapters go into", "Did you mean down.1?"),
         ("sd1", {"block_ranks": "down.3=3"}, r"no block 'down\.3'", "Did you mean"),  # it has no attention
@@ -70,10 +70,10 @@ def test_what_suits(work):
         ),
     ],
 )
-def test_what_does_not(work, kind, options, said, mend):
+def test_what_does_not(work, kind, options, said, fix):
     with pytest.raises(PrepError, match=said) as caught:
         check(work, kind, ("transformer",) if kind == "sd35" else ("unet",), **options)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 def test_a_block_without_attention_has_convolutions(work):
@@ -94,7 +94,7 @@ def lora(key: str, out: int, *into: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("tensors", "options", "said", "mend"),
+    ("tensors", "options", "said", "fix"),
     [
         (lora(UNET, 64, 64, 1, 1), {"method": "loha"}, "is a lora, not a loha", "--method lora"),
         (lora(CONV, 64, 64, 3, 3), {}, "is a locon, not a lora", "--method locon"),
@@ -114,12 +114,12 @@ def lora(key: str, out: int, *into: int) -> dict[str, torch.Tensor]:
         ),
     ],
 )
-def test_files_that_do_not_go_with_the_options(work, tmp_path, tensors, options, said, mend):
+def test_files_that_do_not_go_with_the_options(work, tmp_path, tensors, options, said, fix):
     file = tmp_path / "theirs.safetensors"
     write_tensors(file, tensors, {})
     with pytest.raises(PrepError, match=said) as caught:
         check(work, former=file, **options)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 def test_a_part_that_the_file_lacks(work, tmp_path):

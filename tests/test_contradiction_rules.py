@@ -19,10 +19,10 @@ def test_near_identical_images_say_the_same(tmp_path):
     black = replace(good(1), caption=f"{TOKEN}, black hair, hall")
     assert found(tmp_path, [blonde, black, *SET[2:]]) == {}
     alike = replace(black, image=replace(black.image, phash=blonde.image.phash))
-    told = found(tmp_path, [blonde, alike, *SET[2:]])
-    assert set(told) == {"contradiction", "near-duplicates"}
-    assert "hair color" in told["contradiction"].message
-    assert set(told["contradiction"].images) == {"raw/0.jpg", "raw/1.jpg"}
+    reported = found(tmp_path, [blonde, alike, *SET[2:]])
+    assert set(reported) == {"contradiction", "near-duplicates"}
+    assert "hair color" in reported["contradiction"].message
+    assert set(reported["contradiction"].images) == {"raw/0.jpg", "raw/1.jpg"}
     agreed = replace(alike, caption=f"{TOKEN}, blonde hair, hall")
     assert set(found(tmp_path, [blonde, agreed, *SET[2:]])) == {"near-duplicates"}
 
@@ -30,5 +30,5 @@ def test_near_identical_images_say_the_same(tmp_path):
 def test_copies_say_the_same(tmp_path):
     blonde = replace(SET[0], caption=f"{TOKEN}, blonde hair, street")
     mirrored = copy(blonde, 1, caption=f"{TOKEN}, black hair, street")
-    told = found(tmp_path, [blonde, mirrored, *SET[1:]])
-    assert (told["contradiction"].count, told["contradiction"].images) == (2, ("raw/0.jpg",))
+    reported = found(tmp_path, [blonde, mirrored, *SET[1:]])
+    assert (reported["contradiction"].count, reported["contradiction"].images) == (2, ("raw/0.jpg",))

@@ -106,12 +106,12 @@ def test_a_pipeline_of_diffusers_paints_what_was_trained(work, tmp_path):
     )
     plain = StableDiffusionPipeline.from_pretrained(narrow(), local_files_only=True)
 
-    def paint(pipeline):
+    def render(pipeline):
         pipeline.set_progress_bar_config(disable=True)
         size = {"width": 64, "height": 64, "num_inference_steps": 1, "output_type": "np"}
         return torch.from_numpy(pipeline("smith", generator=torch.Generator().manual_seed(1), **size).images)
 
-    images = {name: paint(pipeline) for name, pipeline in (("folder", folder), ("single", single), ("base", plain))}
+    images = {name: render(pipeline) for name, pipeline in (("folder", folder), ("single", single), ("base", plain))}
     torch.testing.assert_close(images["folder"], images["single"], atol=1e-4, rtol=0)
     assert float((images["folder"] - images["base"]).abs().max()) > 1e-2
     for part in found.modules:

@@ -60,8 +60,8 @@ def test_lies_apart_and_is_never_done(tried):
 
 def test_tells_its_numbers(tried):
     work, _, found = tried
-    told = json.loads((work.root / found.folder / "dry_run.json").read_text())
-    assert (told["seconds"], told["seconds_by_part"]) == (found.seconds, found.seconds_by_part)
+    reported = json.loads((work.root / found.folder / "dry_run.json").read_text())
+    assert (reported["seconds"], reported["seconds_by_part"]) == (found.seconds, found.seconds_by_part)
     assert found.seconds == pytest.approx(sum(found.seconds_by_part.values())) and found.seconds_by_part["steps"] > 0
     assert found.memory > 100e6
     lines = list(found.lines())

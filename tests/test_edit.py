@@ -81,7 +81,7 @@ def test_reset_restore_and_unflag_take_back(place):
 
 
 @pytest.mark.parametrize(
-    ("args", "wrong", "mend"),
+    ("args", "wrong", "fix"),
     [
         (["--add", "x"], "edit does not know which images.", "Name one or more by file name or id"),
         (["4.jpg", "--all", "--add", "x"], "edit has two selections of images.", "Name one or more"),
@@ -98,10 +98,10 @@ def test_reset_restore_and_unflag_take_back(place):
         (["4.jpg", "--set", "a\nb"], "set: 'a\\nb' is not a single line of text.", "Trainers read one line only."),
     ],
 )
-def test_what_cannot_be_is_said(place, args, wrong, mend):
+def test_what_cannot_be_is_said(place, args, wrong, fix):
     done = edit(place, *args, code=1)
     first, second = done.stderr.splitlines()
-    assert first == f"prep: {wrong}" and second.strip().startswith(mend)
+    assert first == f"prep: {wrong}" and second.strip().startswith(fix)
     assert not (place.root / "decisions").exists() and done.stdout == ""
 
 

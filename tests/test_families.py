@@ -38,7 +38,7 @@ def pipeline(kind):
     return found
 
 
-def paint(pipe):
+def render(pipe):
     stream = torch.Generator().manual_seed(1)
     options = {"num_inference_steps": 2, "width": 64, "height": 64, "output_type": "np", "generator": stream}
     return torch.from_numpy(pipe("a photo of smith, man", **options).images[0])
@@ -80,12 +80,12 @@ def test_what_is_trained_loads_in_diffusers_with_equal_output(tmp_path, kind, ra
     file = stage.config.file(work)
 
     loaded, merged = pipeline(kind), pipeline(kind)
-    plain = paint(loaded)
+    plain = render(loaded)
     loaded.load_lora_weights(file.parent, weight_name=file.name)
     used = merge(merged, FAMILY[kind], load_file(file))
     assert used == {name.split(".lora_")[0].removesuffix(".alpha") for name in load_file(file)}
-    torch.testing.assert_close(paint(loaded), paint(merged), atol=1e-4, rtol=1e-3)
-    assert float((paint(loaded) - plain).abs().max()) > 1e-3
+    torch.testing.assert_close(render(loaded), render(merged), atol=1e-4, rtol=1e-3)
+    assert float((render(loaded) - plain).abs().max()) > 1e-3
     assert {FAMILY[kind].denoiser} | ({"text_encoder"} if rates else set()) <= parts_of(FAMILY[kind], used)
 
 

@@ -91,7 +91,7 @@ def test_edits_of_the_journal_are_seen():
 
 
 @pytest.mark.parametrize(
-    ("text", "wrong", "mend"),
+    ("text", "wrong", "fix"),
     [
         ("(a", "at its end: a parenthesis is not closed", "For example: beard AND NOT (hat OR role:reg)"),
         ("a)", "before ')': a closing parenthesis has no opening one", "For example: beard AND NOT (hat OR role:reg)"),
@@ -117,11 +117,11 @@ def test_edits_of_the_journal_are_seen():
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(text, wrong, mend):
+def test_what_is_wrong_is_said_with_its_place(text, wrong, fix):
     with pytest.raises(PrepError) as caught:
         parse(text)
     assert caught.value.wrong == f"The filter is wrong {wrong}."
-    assert caught.value.hint == mend
+    assert caught.value.hint == fix
 
 
 pieces = st.sampled_from(

@@ -152,8 +152,8 @@ def test_train_on_a_folder_from_the_command_line(tmp_path, prep):
     prep("init", work.root, "--subject", "sks", "dog", tmp_path / "theirs")
     how = ("--data", tmp_path / "theirs", "--reg-data", tmp_path / "reg", "--steps", 2, "--rank", 2, "--output", "t")
     train = ("-C", work.root, "train")
-    said, beside = prep(*train, *how)
-    assert "3 found = 3 kept + 0 dropped" in said and "0.png" not in beside
+    said, alongside = prep(*train, *how)
+    assert "3 found = 3 kept + 0 dropped" in said and "0.png" not in alongside
     assert pq.read_metadata(work.runs / "t" / "metrics.parquet").num_rows == 2
     assert "up to date" in prep(*train, *how)[0]
     (tmp_path / "theirs" / "2_sks dog" / "0.txt").write_text("sks, a ball")

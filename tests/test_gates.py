@@ -82,8 +82,8 @@ def cost(folder, kind: str, targets: str, size: int, again: bool = False) -> Cos
         unet = empty_part(folder, "unet").to(torch.bfloat16).requires_grad_(False)
         noisy, time = torch.empty(1, 4, size // 8, size // 8), torch.empty(1, dtype=torch.long)
         condition = {"text": torch.empty(1, 77, unet.config.cross_attention_dim), "pooled": torch.empty(1, 1280)}
-        told = {name: value.bfloat16() for name, value in condition.items()}
-        given = (noisy.bfloat16(), time, told, torch.empty(1, 6))
+        reported = {name: value.bfloat16() for name, value in condition.items()}
+        given = (noisy.bfloat16(), time, reported, torch.empty(1, 6))
     inject(unet, targets, (16, 16.0), 1)
     assert {weight.dtype for weight in parameters(unet).values()} == {torch.bfloat16}
     use_memory_saving_frozen_convs(unet)

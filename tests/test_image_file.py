@@ -342,13 +342,13 @@ def test_what_is_said_of_a_file_does_not_hang_on_other_threads():
     """libvips' messages lie in one place for all threads, and one that reads another fault may snatch them."""
     cut, other = path("china.jpg").read_bytes()[:20_000], encoded(SMALL, "PNG")
 
-    def told(number):
+    def reported(number):
         with pytest.raises(image_file.UnreadableImage) as fault:
             resample._jpeg(decode.open_image(other if number % 3 else cut), 1, lambda image: image.numpy())
         return None if number % 3 else (fault.value.reason, fault.value.detail)
 
     with ThreadPoolExecutor(8) as pool:
-        assert set(pool.map(told, range(900))) == {None, ("truncated", "premature end of JPEG image")}
+        assert set(pool.map(reported, range(900))) == {None, ("truncated", "premature end of JPEG image")}
 
 
 def test_broken_exif_is_no_fault():

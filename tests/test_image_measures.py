@@ -31,8 +31,10 @@ def turned(number):
 
 
 def look(workspace, records, opened=None):
-    told = check(written(workspace.root, records), workspace, None, lambda done, total: (opened or []).append(total))
-    return {finding.rule: finding for finding in told}
+    reported = check(
+        written(workspace.root, records), workspace, None, lambda done, total: (opened or []).append(total)
+    )
+    return {finding.rule: finding for finding in reported}
 
 
 def test_what_no_tagger_measured_is_measured_once(workspace, monkeypatch):
@@ -56,15 +58,15 @@ def test_plain_backgrounds_are_seen(workspace):
     white = [turned(n).copy() for n in range(6)]
     for rgb in white:
         rgb[:40] = rgb[:, :40] = rgb[:, -40:] = 255
-    told = look(workspace, [saved(workspace, n, rgb) for n, rgb in enumerate(white)])
-    assert told["one background"].message.startswith("6 of 6 images of smthx have a white background: ")
+    reported = look(workspace, [saved(workspace, n, rgb) for n, rgb in enumerate(white)])
+    assert reported["one background"].message.startswith("6 of 6 images of smthx have a white background: ")
 
 
 def test_images_that_are_gone(workspace):
     records = [saved(workspace, n, turned(n)) for n in range(6)]
     workspace.path(records[2].image.path).unlink()
-    told = look(workspace, records)
-    missing = told["images missing"]
+    reported = look(workspace, records)
+    missing = reported["images missing"]
     assert (missing.severity, missing.message) == ("error", "1 image is missing in images/.")
 
 

@@ -29,10 +29,10 @@ def sized(one, width, height):
     ],
 )  # fmt: skip
 def test_one_image(tmp_path, change, rule):
-    told = found(tmp_path, [change(SET[0]), *SET[1:]])
-    assert list(told) == ([rule] if rule else [])
+    reported = found(tmp_path, [change(SET[0]), *SET[1:]])
+    assert list(reported) == ([rule] if rule else [])
     if rule:
-        assert (told[rule].severity, told[rule].images) == ("warning", ("raw/0.jpg",))
+        assert (reported[rule].severity, reported[rule].images) == ("warning", ("raw/0.jpg",))
 
 
 def shown(records, text, score=0.9):
@@ -41,9 +41,9 @@ def shown(records, text, score=0.9):
 
 def test_one_background(tmp_path):
     white = [*shown(SET[:11], "white_background"), SET[11]]
-    told = found(tmp_path, white)
-    assert list(told) == ["one background"]
-    assert told["one background"].message.startswith(f"11 of 12 images of {TOKEN} have a white background: ")
+    reported = found(tmp_path, white)
+    assert list(reported) == ["one background"]
+    assert reported["one background"].message.startswith(f"11 of 12 images of {TOKEN} have a white background: ")
     assert found(tmp_path, [*shown(SET[:10], "white_background"), *SET[10:]]) == {}
     assert found(tmp_path, shown(SET, "white_background", 0.4)) == {}
     assert found(tmp_path, shown(SET, "simple_background")) == {}
@@ -57,5 +57,5 @@ def test_two_taggers_that_see_a_background_are_no_two_images(tmp_path):
 
 def test_copies_count_as_their_image(tmp_path):
     blurred = replace(SET[0], crop=replace(SET[0].crop, cropped_fraction=0.5))
-    told = found(tmp_path, [blurred, copy(blurred, 1), *SET[1:]])
-    assert (told["heavy crop loss"].count, told["heavy crop loss"].images) == (2, ("raw/0.jpg",))
+    reported = found(tmp_path, [blurred, copy(blurred, 1), *SET[1:]])
+    assert (reported["heavy crop loss"].count, reported["heavy crop loss"].images) == (2, ("raw/0.jpg",))

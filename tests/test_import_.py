@@ -38,8 +38,8 @@ def kohya(root):
     return dict(zip(made, texts, strict=True))
 
 
-def bring(source, folder, wish=None):
-    return import_dataset(source, folder, wish or ImportOptions(), lambda done, total: None)
+def bring(source, folder, wanted=None):
+    return import_dataset(source, folder, wanted or ImportOptions(), lambda done, total: None)
 
 
 def captions(workspace):
@@ -83,9 +83,9 @@ def test_the_line_gives_the_same_captions_again(tmp_path):
     prep("import", tmp_path / "set", tmp_path / "ws")
     for stage in ("crop", "tag", "merge", "build"):
         prep("-C", tmp_path / "ws", stage)
-    told = prep("-C", tmp_path / "ws", "export", "kohya", tmp_path / "again").stdout
-    assert "1 caption of several lines: " in told
-    assert "1 caption without text, " in told
+    reported = prep("-C", tmp_path / "ws", "export", "kohya", tmp_path / "again").stdout
+    assert "1 caption of several lines: " in reported
+    assert "1 caption without text, " in reported
     again = files(tmp_path / "again")
     assert sorted(data for name, data in again.items() if name.endswith(".txt")) == sorted(
         (text or "\n").encode() for text in said.values()

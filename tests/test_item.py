@@ -10,9 +10,9 @@ from pipeline.exchange.item import DatasetItem, check_items, read_caption
 
 @pytest.mark.parametrize("place", ["../a.png", "x/../../a.png", "/etc/a.png", "a.png", "x/a\x1b[2J.png", "x/a\n.png"])
 def test_a_place_outside_of_the_set_is_refused(place):
-    with pytest.raises(PrepError, match="is no path in a dataset") as told:
+    with pytest.raises(PrepError, match="is no path in a dataset") as reported:
         list(check_items([DatasetItem(Path("a.png"), place, "")]))
-    assert "\x1b" not in str(told.value)
+    assert "\x1b" not in str(reported.value)
 
 
 @pytest.mark.parametrize("other", ["train/1_x/a.jpg", "train/1_x/A.png"])

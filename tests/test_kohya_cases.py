@@ -49,8 +49,8 @@ def draws(caption, how):
     ("name", "repeats", "text"), [("10_sks dog", 10, "sks dog"), ("10", 10, ""), ("1_000_cat", 1, "000_cat")]
 )
 def test_folder_names_as_kohya_reads_them(name, repeats, text):
-    shelf = parse_folder_name(f"train_x/{name}")
-    assert (shelf.repeats, shelf.text) == (repeats, text)
+    folder_spec = parse_folder_name(f"train_x/{name}")
+    assert (folder_spec.repeats, folder_spec.text) == (repeats, text)
 
 
 @pytest.mark.parametrize("name", ["10 sks dog", "5-cat", "0_x", "-3_x", "cat"])

@@ -41,9 +41,9 @@ def nothing(done, total):
 
 def test_entries_are_what_the_vae_says(ready):
     latents, samples, load_vae, _ = ready
-    told = []
-    latents.prepare(samples, load_vae, lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    reported = []
+    latents.prepare(samples, load_vae, lambda done, total: reported.append((done, total)))
+    assert reported == [(1, 3), (2, 3), (3, 3)]
     vae = load_vae()
     for view in samples:
         sample = view.sample
@@ -67,10 +67,10 @@ def test_second_time_needs_no_vae(ready):
 
 def test_same_image_twice_is_encoded_once(ready):
     latents, samples, load_vae, _ = ready
-    told = []
+    reported = []
     twin = LatentKey(dataclasses.replace(samples[0].sample, id="another", caption="another"))
-    latents.prepare([samples[0], twin], load_vae, lambda done, total: told.append(total))
-    assert told == [1]
+    latents.prepare([samples[0], twin], load_vae, lambda done, total: reported.append(total))
+    assert reported == [1]
     assert latents.path(samples[0]) == latents.path(twin)
 
 
@@ -101,9 +101,9 @@ def test_damaged_entry_is_made_again(ready, damage):
         case tensors:
             save_file({name: value.contiguous() for name, value in tensors.items()}, path)
     assert latents.read(samples[0]) is None
-    told = []
-    latents.prepare(samples, load_vae, lambda done, total: told.append(total))
-    assert told == [1]
+    reported = []
+    latents.prepare(samples, load_vae, lambda done, total: reported.append(total))
+    assert reported == [1]
     assert len(loads) == 2
     assert path.read_bytes() == before
 
@@ -140,9 +140,9 @@ def test_several_at_once_are_the_same_as_one_by_one(ready, monkeypatch):
     for view in samples:
         latents.path(view).unlink()
     monkeypatch.setitem(_BATCH_PIXELS, "cpu", 2 * 64 * 64)
-    told = []
-    latents.prepare(samples, load_vae, lambda done, total: told.append((done, total)))
-    assert told == [(2, 3), (3, 3)]  # the two of one size go together
+    reported = []
+    latents.prepare(samples, load_vae, lambda done, total: reported.append((done, total)))
+    assert reported == [(2, 3), (3, 3)]  # the two of one size go together
     for view, (mean, std) in zip(samples, single, strict=True):
         torch.testing.assert_close(latents.read(view)[0], mean, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(latents.read(view)[1], std, atol=1e-5, rtol=1e-4)

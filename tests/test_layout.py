@@ -218,7 +218,7 @@ def test_a_validation_folder_of_the_users_stays_one_but_for_what_is_trained_on()
 
 
 @pytest.mark.parametrize(
-    ("folder", "shelf"),
+    ("folder", "folder_spec"),
     [
         ("train_x/10_smith man", DatasetFolder("train", 10, "smith", "man")),
         ("10_smith tall man", DatasetFolder("train", 10, "smith", "tall man")),
@@ -231,9 +231,9 @@ def test_a_validation_folder_of_the_users_stays_one_but_for_what_is_trained_on()
         *((name, None) for name in ("train/10 smith man", "train/5-cat", "train/0_x", "train/-3_x", "log", "a/model")),
     ],
 )
-def test_what_a_folders_name_says(folder, shelf):
+def test_what_a_folders_name_says(folder, folder_spec):
     """The names of facts 1.1, read as kohya reads them."""
-    assert parse_folder_name(folder) == shelf
+    assert parse_folder_name(folder) == folder_spec
 
 
 @given(st.sampled_from(["train", "val", "reg"]), st.integers(1, 99), st.text("ab_1 "), st.text("ab_1 "))

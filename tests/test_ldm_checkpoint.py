@@ -67,7 +67,7 @@ def test_diffusers_reads_the_same_pipeline(kind, model):
     folder = cls.from_pretrained(narrow(kind), local_files_only=True)
     single = cls.from_single_file(str(file), config=str(narrow(kind)), local_files_only=True)
 
-    def paint(pipeline):
+    def render(pipeline):
         pipeline.set_progress_bar_config(disable=True)
         stream = torch.Generator().manual_seed(3)
         size = {"width": 64, "height": 64, "num_inference_steps": 1, "output_type": "np"}
@@ -77,7 +77,9 @@ def test_diffusers_reads_the_same_pipeline(kind, model):
         ours, theirs = getattr(folder, part).state_dict(), getattr(single, part).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert abs(paint(folder) - paint(single)).max() < 1e-4  # mapped files lie at other addresses: sums round otherwise
+    assert (
+        abs(render(folder) - render(single)).max() < 1e-4
+    )  # mapped files lie at other addresses: sums round otherwise
 
 
 def test_a_level_without_attention_keeps_its_resize_nearer():

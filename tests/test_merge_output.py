@@ -294,15 +294,15 @@ def test_tags_that_nobody_decided_about_are_noted(home):
 
 def test_accept_change_and_undo(home):
     suggest(home)
-    told = merge(home, "--accept", "--keep", "blue eyes", "--quiet")
-    assert told == ""
+    reported = merge(home, "--accept", "--keep", "blue eyes", "--quiet")
+    assert reported == ""
     assert captions(home)[0].startswith("smith, 1girl, blue eyes, ")
     assert not any("fox ears" in caption or "solo" in caption for caption in captions(home))
     first = captions(home)
-    told = merge(home, "--absorb", "mole under eye", "--drop", "smile")
-    assert told.splitlines()[0] == f"{'plan':<22}10 absorbed, 1 to review, 1 dropped, 5 kept"
-    assert told.splitlines()[1].strip().startswith("1girl: in the captions until you decide")
-    assert told.splitlines()[2].strip() == "to undo: prep merge --undo"
+    reported = merge(home, "--absorb", "mole under eye", "--drop", "smile")
+    assert reported.splitlines()[0] == f"{'plan':<22}10 absorbed, 1 to review, 1 dropped, 5 kept"
+    assert reported.splitlines()[1].strip().startswith("1girl: in the captions until you decide")
+    assert reported.splitlines()[2].strip() == "to undo: prep merge --undo"
     assert not any("mole" in caption or "smile" in caption for caption in captions(home))
     assert "up to date" in merge(home)
     assert "the last change is undone" in merge(home, "--undo")
@@ -337,7 +337,7 @@ def test_absorb_is_for_once_without_a_plan_and_for_good_with_one(home):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("--accept",), "There is no suggestion yet"),
         (("--keep", "smile"), "--keep changes a plan, and there is none yet"),
@@ -350,8 +350,8 @@ def test_absorb_is_for_once_without_a_plan_and_for_good_with_one(home):
         (("--groups", "9.jpg.png=a"), "matches no image"),
     ],
 )
-def test_what_does_not_go(home, arguments, told):
-    with pytest.raises(PrepError, match=told):
+def test_what_does_not_go(home, arguments, reported):
+    with pytest.raises(PrepError, match=reported):
         merge(home, *arguments)
 
 

@@ -43,7 +43,7 @@ def test_what_goes_together(options):
 
 
 @pytest.mark.parametrize(
-    ("options", "said", "mend"),
+    ("options", "said", "fix"),
     [
         ({"conv_rank": 4}, "conv_rank has no effect with the method lora", "--method locon"),
         ({"factor": 4}, "factor has no effect with the method lora", "Leave it out"),
@@ -59,10 +59,10 @@ def test_what_goes_together(options):
         ({"block_ranks": "mid"}, "'mid' is not a block and its rank", "down=8"),
     ],
 )
-def test_contradictions(options, said, mend):
+def test_contradictions(options, said, fix):
     with pytest.raises(PrepError, match=said) as caught:
         train_options(**options)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 def test_the_file_to_train_on_is_part_of_the_key(tmp_path):

@@ -99,15 +99,15 @@ def test_windows_are_squares_of_the_images():
 def test_the_shipped_one_keeps_images(images):
     from diffusers import AutoencoderKL
 
-    told = json.loads((DIFFUSION / "vae" / "config.json").read_text())
-    assert told == config(told["scaling_factor"])
+    reported = json.loads((DIFFUSION / "vae" / "config.json").read_text())
+    assert reported == config(reported["scaling_factor"])
     model = AutoencoderKL.from_pretrained(DIFFUSION / "vae").float().eval()
     found = encode_images(model, images)
     with torch.no_grad():
         made = model.decode(found).sample.permute(0, 2, 3, 1).clamp(-1, 1)
     off = (made - (torch.from_numpy(images) / 127.5 - 1)).square().mean()
     assert 10 * math.log10(4 / float(off)) > 22  # decibels, of a range of 2
-    assert float((found * told["scaling_factor"]).std()) == pytest.approx(1, abs=0.15)
+    assert float((found * reported["scaling_factor"]).std()) == pytest.approx(1, abs=0.15)
 
 
 def test_colors_count_beside_light():

@@ -70,15 +70,15 @@ def test_what_the_user_decided_is_not_dropped_by_an_implication_later():
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "reported"),
     [
         ({"absorb": ("beerd",)}, "The plan has no tag 'beerd'"),
         ({"absorb": ("anna=hat",)}, "The plan has no tag 'anna=hat'"),
         ({"absorb": ("hat",), "keep": ("smith=hat",)}, "'hat' is given to --absorb and to --keep"),
     ],
 )
-def test_what_cannot_be_decided(rules, told):
-    with pytest.raises(PrepError, match=told):
+def test_what_cannot_be_decided(rules, reported):
+    with pytest.raises(PrepError, match=reported):
         BEARD.changed(rules, KINDS)
 
 

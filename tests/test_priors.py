@@ -71,7 +71,7 @@ def test_names_are_counted_as_captions_write_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("name,category\n", "no columns name, category and count"),
         ("", "no columns"),
@@ -79,10 +79,10 @@ def test_names_are_counted_as_captions_write_them(tmp_path):
         ("name,category,count\nhat,0,10\n", "counts no ratings"),
     ],
 )
-def test_files_that_are_none(tmp_path, text, told):
+def test_files_that_are_none(tmp_path, text, reported):
     path = tmp_path / "list.csv"
     path.write_text(text)
-    with pytest.raises(PrepError, match=told):
+    with pytest.raises(PrepError, match=reported):
         read_priors(path, str)
     with pytest.raises(PrepError, match="There is no list of tags"):
         read_priors(tmp_path / "none.csv", str)

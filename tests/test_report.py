@@ -24,7 +24,7 @@ from pipeline.report.gallery import build_gallery, sample_rows
 from pipeline.report.measure import measure
 from pipeline.report.page import SECTIONS, report_page, write_report
 from tests.browser import CHROMIUM, browser
-from tests.checking import around, axis, beside, good, seen_by_clip
+from tests.checking import alongside, around, axis, good, seen_by_clip
 from tests.html_reader import HtmlReader
 from tests.make import workspace
 from tests.report_set import EVIL, HISTORY, IMG, make_set
@@ -305,7 +305,7 @@ def test_scenes_and_outliers_by_clip(tmp_path):
     whole = dataclasses.replace(good(0).crop, cropped_fraction=0.0)  # no other section names these images
     records = [good(n, role="val" if n == 9 else "train", crop=whole) for n in range(15)]
     one, two = around(6)[2], around(6)[5]
-    scenes = [beside(one, 0.99, axis(60)), beside(two, 0.99, axis(61)), beside(two, 0.99, axis(62))]
+    scenes = [alongside(one, 0.99, axis(60)), alongside(two, 0.99, axis(61)), alongside(two, 0.99, axis(62))]
     manifest = seen_by_clip(tmp_path, records, [*around(9), *scenes, axis(63), None, None])
     space = workspace(tmp_path)
     write_images(space, manifest)

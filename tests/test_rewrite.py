@@ -56,8 +56,8 @@ def test_sentences_change_by_word_and_pattern_only():
 def test_never_by_substring():
     """What sd-scripts makes of it: 'a salesgirl', 'girlal', 'girlbug'."""
     rules = read_rewrites(("word:person=girl", "word:lady=girl"), ())
-    told = "a salesperson with a personal ladybug"
-    assert rewrite_sentence(told, rules) == told
+    reported = "a salesperson with a personal ladybug"
+    assert rewrite_sentence(reported, rules) == reported
 
 
 @pytest.mark.parametrize("rule", ["hat", "=cap", "hat=", " = ", ""])
@@ -68,9 +68,9 @@ def test_what_is_no_rule(rule):
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)b", r"(a)\1", "a{1001}", "[z-a]"])
 def test_patterns_that_cannot_be_used_are_refused_with_the_reason(pattern):
-    with pytest.raises(PrepError, match="which cannot be compiled") as told:
+    with pytest.raises(PrepError, match="which cannot be compiled") as reported:
         read_rewrites((), (f"regex:{pattern}",))
-    assert "RE2" in told.value.hint
+    assert "RE2" in reported.value.hint
     with pytest.raises(PrepError, match="requests 2 matches"):
         read_rewrites((r"regex:(a)=\2",), ())
 

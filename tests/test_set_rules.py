@@ -20,30 +20,30 @@ def like(one, other, bits=0):
 
 def test_the_same_content_in_two_sets(tmp_path):
     twin = replace(prior(30), image=replace(prior(30).image, pixel_sha256=SET[3].image.pixel_sha256))
-    told = found(tmp_path, [*SET, *REG, twin])
-    assert set(told) == {"same image in two sets"}
-    assert told["same image in two sets"].severity == "error"
-    assert set(told["same image in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
+    reported = found(tmp_path, [*SET, *REG, twin])
+    assert set(reported) == {"same image in two sets"}
+    assert reported["same image in two sets"].severity == "error"
+    assert set(reported["same image in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
 
 
 @pytest.mark.parametrize("role", ["val", "reg"])
 def test_a_copy_in_another_set_is_the_same_image(tmp_path, role):
     other = copy(SET[3], 1, role=role, caption=f"man, {TOKEN}" if role == "val" else "man")
-    told = found(tmp_path, [*SET, other])
-    assert told["same image in two sets"].count == 2
-    assert set(told) == {"same image in two sets"}
+    reported = found(tmp_path, [*SET, other])
+    assert reported["same image in two sets"].count == 2
+    assert set(reported) == {"same image in two sets"}
 
 
 def test_near_duplicates_in_two_sets_and_in_one(tmp_path):
-    told = found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=6)])
-    assert set(told) == {"near-duplicates in two sets"}
-    assert set(told["near-duplicates in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
+    reported = found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=6)])
+    assert set(reported) == {"near-duplicates in two sets"}
+    assert set(reported["near-duplicates in two sets"].images) == {"raw/3.jpg", "raw/30.jpg"}
     assert found(tmp_path, [*SET, *REG, like(prior(30), SET[3], bits=7)]) == {}
-    told = found(tmp_path, [*SET, like(good(30, role="val"), SET[3])])
-    assert "validation set" in told["near-duplicates in two sets"].message
-    told = found(tmp_path, [*SET, like(good(30), SET[3], bits=4)])
-    assert set(told) == {"near-duplicates"}
-    assert set(told["near-duplicates"].images) == {"raw/3.jpg", "raw/30.jpg"}
+    reported = found(tmp_path, [*SET, like(good(30, role="val"), SET[3])])
+    assert "validation set" in reported["near-duplicates in two sets"].message
+    reported = found(tmp_path, [*SET, like(good(30), SET[3], bits=4)])
+    assert set(reported) == {"near-duplicates"}
+    assert set(reported["near-duplicates"].images) == {"raw/3.jpg", "raw/30.jpg"}
 
 
 def test_copies_of_an_image_are_no_duplicates_of_it(tmp_path):
@@ -59,17 +59,17 @@ def test_images_of_two_subjects_may_look_alike(tmp_path):
 def test_very_large_datasets_say_what_was_not_searched_for(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_arrays, "NEAR", ((5, 6), (20, 2)))
     monkeypatch.setattr("pipeline.checks.set_rules.NEAR", ((5, 6), (20, 2)))
-    told = found(tmp_path, [*SET, like(good(30), SET[3], bits=3)])
-    assert set(told) == {"near-duplicates not searched"}
-    assert "more than 2 different bits" in told["near-duplicates not searched"].message
-    told = found(tmp_path, [*SET, *(good(n) for n in range(12, 30))])
-    assert "near-duplicates at all" in told["near-duplicates not searched"].message
+    reported = found(tmp_path, [*SET, like(good(30), SET[3], bits=3)])
+    assert set(reported) == {"near-duplicates not searched"}
+    assert "more than 2 different bits" in reported["near-duplicates not searched"].message
+    reported = found(tmp_path, [*SET, *(good(n) for n in range(12, 30))])
+    assert "near-duplicates at all" in reported["near-duplicates not searched"].message
 
 
 def test_captions_that_several_images_share(tmp_path):
     same = [replace(one, caption=f"{TOKEN}, street") for one in SET[:3]]
-    told = found(tmp_path, [*same, *SET[3:]])
-    assert (told["shared caption"].count, told["shared caption"].severity) == (3, "warning")
+    reported = found(tmp_path, [*same, *SET[3:]])
+    assert (reported["shared caption"].count, reported["shared caption"].severity) == (3, "warning")
     assert found(tmp_path, [*same[:2], *SET[2:]]) == {}
     copies = [copy(same[0], k) for k in range(1, 5)]
     assert found(tmp_path, [same[0], *copies, *SET[1:]]) == {}
@@ -77,10 +77,10 @@ def test_captions_that_several_images_share(tmp_path):
 
 
 def test_classes_of_both_sets(tmp_path):
-    told = found(tmp_path, [*SET, *REG, prior(30, class_name="cat", caption="cat")])
-    assert (told["class mismatch"].severity, told["class mismatch"].images) == ("error", ("raw/30.jpg",))
-    told = found(tmp_path, [*(replace(one, class_name="woman") for one in SET[:6]), *SET[6:], *REG])
-    assert "'woman'" in told["class without regularization"].message
+    reported = found(tmp_path, [*SET, *REG, prior(30, class_name="cat", caption="cat")])
+    assert (reported["class mismatch"].severity, reported["class mismatch"].images) == ("error", ("raw/30.jpg",))
+    reported = found(tmp_path, [*(replace(one, class_name="woman") for one in SET[:6]), *SET[6:], *REG])
+    assert "'woman'" in reported["class without regularization"].message
     assert found(tmp_path, SET) == {}
 
 
@@ -91,8 +91,10 @@ def test_balance(tmp_path):
     assert (
         found(tmp_path, [*SET, *other], TrainingTargets(repeats={TOKEN: 20, "zwx": 20})) == {}
     )  # twice as often is borne
-    told = found(tmp_path, [*SET, *other], TrainingTargets(repeats={TOKEN: 21, "zwx": 10}))
-    assert told["subjects out of balance"].message.startswith(f"An epoch shows {TOKEN} 252 times and zwx 60 times: ")
+    reported = found(tmp_path, [*SET, *other], TrainingTargets(repeats={TOKEN: 21, "zwx": 10}))
+    assert reported["subjects out of balance"].message.startswith(
+        f"An epoch shows {TOKEN} 252 times and zwx 60 times: "
+    )
 
 
 def test_folders_say_their_own_repeats(tmp_path):
@@ -101,11 +103,11 @@ def test_folders_say_their_own_repeats(tmp_path):
         replace(good(n), subject="zwx", caption=f"zwx, street {n}", dataset_path=f"dataset/train_x/20_zwx man/{n}.png")
         for n in range(30, 36)
     ]
-    told = found(tmp_path, [*placed, *other], TrainingTargets(repeats={TOKEN: 10, "zwx": 10}))
-    assert "zwx 120 times and smthx 36 times" in told["subjects out of balance"].message
+    reported = found(tmp_path, [*placed, *other], TrainingTargets(repeats={TOKEN: 10, "zwx": 10}))
+    assert "zwx 120 times and smthx 36 times" in reported["subjects out of balance"].message
 
 
 def test_few_images(tmp_path):
     assert found(tmp_path, SET[:5]) == {}
-    told = found(tmp_path, [SET[0], copy(SET[0], 1), *SET[1:4]])
-    assert told["too few images"].message.startswith(f"{TOKEN} has 4 images: ")
+    reported = found(tmp_path, [SET[0], copy(SET[0], 1), *SET[1:4]])
+    assert reported["too few images"].message.startswith(f"{TOKEN} has 4 images: ")

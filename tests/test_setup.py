@@ -86,10 +86,10 @@ def test_prompts_follow_the_options(home):
     shuffled = job_of(home, shuffle_caption=True)
     prompts = {shuffled.prompt(SampleRef(sample, number)) for number in range(30)}
     assert len(prompts) > 10 and {prompt.split(", ")[0] for prompt in prompts} == {"sks"}
-    told = shuffled.encode_prompts(["sks, hat", "sks, coat", "sks, hat"])["text"]
+    reported = shuffled.encode_prompts(["sks, hat", "sks, coat", "sks, hat"])["text"]
     alone = shuffled.encode_prompts(["sks, coat"])["text"]
-    assert torch.allclose(told[1], alone[0], atol=1e-5) and torch.equal(told[0], told[2])
-    assert not torch.allclose(told[0], told[1])
+    assert torch.allclose(reported[1], alone[0], atol=1e-5) and torch.equal(reported[0], reported[2])
+    assert not torch.allclose(reported[0], reported[1])
 
 
 @pytest.mark.parametrize("tokens", [75, 150, 225])

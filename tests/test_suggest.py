@@ -91,13 +91,13 @@ def test_augmented_copies_and_near_duplicates_count_once(home):
 
 def test_a_regularization_set_is_the_better_prior(home):
     """What is as common among other images of the class is not the subject's, whatever the world says."""
-    beside = [
+    alongside = [
         record(n, subject="", role="reg", annotations=(tag("fox_ears"), tag("blonde_hair"))) for n in range(100, 150)
     ]
-    rows = by_tag(plan(home, records() + beside))
+    rows = by_tag(plan(home, records() + alongside))
     assert rows["fox ears"].action == "keep" and rows["fox ears"].pmi < 0
     assert rows["blue eyes"].action == "absorb" and rows["blue eyes"].prior == pytest.approx(2.075 / 60, abs=1e-6)
-    other = [replace(r, class_name="dog") for r in beside]
+    other = [replace(r, class_name="dog") for r in alongside]
     assert by_tag(plan(home, records() + other))["fox ears"].action == "absorb"  # another class tells nothing
 
 
@@ -157,5 +157,8 @@ def test_each_subject_has_its_own_plan(home):
     found = plan(home, records() + anna)
     assert [row.tag for row in found.rows if row.subject == "anna"] == ["hat"]
     assert len([row for row in found.rows if row.subject == "smith"]) == len(TABLE)
-    told = f"7,182,544 posts counted in {home.root.name}/selected_tags.csv"
-    assert found.notes == (f"anna: 3 images. Compared with: {told}.", f"smith: 25 images. Compared with: {told}.")
+    reported = f"7,182,544 posts counted in {home.root.name}/selected_tags.csv"
+    assert found.notes == (
+        f"anna: 3 images. Compared with: {reported}.",
+        f"smith: 25 images. Compared with: {reported}.",
+    )

@@ -93,7 +93,7 @@ def test_a_file_of_the_users_extends_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("[protectd]\n", "Did you mean 'protected'"),
         ("[features]\nword = []\n", "Did you mean 'words'"),
@@ -106,8 +106,8 @@ def test_a_file_of_the_users_extends_it(tmp_path):
         ("[synonyms]\nhat = ['smiling']\n", "smile"),
     ],
 )
-def test_a_broken_table_is_refused(tmp_path, text, told):
-    with pytest.raises(PrepError, match=told):
+def test_a_broken_table_is_refused(tmp_path, text, reported):
+    with pytest.raises(PrepError, match=reported):
         read(tmp_path, text)
 
 

@@ -51,10 +51,10 @@ def test_a_tag_that_looks_like_a_place_is_a_tag():
 
 
 @pytest.mark.parametrize(
-    ("template", "told"), [("{tag}", r"template has \{tag\}"), ("smith", "has no place"), ("", "no place")]
+    ("template", "reported"), [("{tag}", r"template has \{tag\}"), ("smith", "has no place"), ("", "no place")]
 )
-def test_templates_that_are_none(template, told):
-    with pytest.raises(PrepError, match=told):
+def test_templates_that_are_none(template, reported):
+    with pytest.raises(PrepError, match=reported):
         parse_template(template)
 
 

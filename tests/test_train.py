@@ -125,14 +125,14 @@ def test_pipeline_shows_the_trained_adapter(trained):
     pipeline = StableDiffusionPipeline.from_pretrained(model.folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
 
-    def paint():
+    def render():
         seeded = torch.Generator().manual_seed(1)
         options = {"num_inference_steps": 2, "width": 64, "height": 64, "output_type": "np", "generator": seeded}
         return torch.from_numpy(pipeline("smith, image 1", **options).images[0])
 
-    plain = paint()
+    plain = render()
     pipeline.load_lora_weights(file.parent, weight_name=file.name)
-    assert float((paint() - plain).abs().max()) > 1e-3
+    assert float((render() - plain).abs().max()) > 1e-3
     for part in ("unet", "text_encoder"):
         adapters = [n for n, _ in getattr(pipeline, part).named_parameters() if "lora_B" in n]
         assert len(adapters) == len([k for k in load_file(file) if k.startswith(SD1.prefixes[part]) and "lora_up" in k])

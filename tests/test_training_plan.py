@@ -144,8 +144,8 @@ def test_the_text(workspace):
 
 def test_the_command(workspace):
     done = CliRunner().invoke(command, ["--batch-size", "3", "--epochs", "2", "--json"], obj=workspace.root)
-    told = json.loads(done.output)
-    assert (told["steps"], told["buckets"][0]["batches"], told["subjects"][1]["token"]) == (32, 12, "smith")
+    reported = json.loads(done.output)
+    assert (reported["steps"], reported["buckets"][0]["batches"], reported["subjects"][1]["token"]) == (32, 12, "smith")
 
 
 def test_nothing_to_plan(tmp_path):
@@ -191,6 +191,6 @@ def test_a_plan_for_a_folder_of_kohyas(tmp_path):
     done = CliRunner().invoke(
         command, ["--data", str(tmp_path / "img"), "--batch-size", "4", "--json"], obj=home.root, catch_exceptions=False
     )
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert [(s["token"], s["images"], s["per_epoch"]) for s in told["subjects"]] == [("anna", 1, 3), ("sks", 2, 20)]
-    assert told["steps_per_epoch"] == 6 and told["source"] == str(tmp_path / "img")
+    reported = json.loads(done.stdout.splitlines()[-1])
+    assert [(s["token"], s["images"], s["per_epoch"]) for s in reported["subjects"]] == [("anna", 1, 3), ("sks", 2, 20)]
+    assert reported["steps_per_epoch"] == 6 and reported["source"] == str(tmp_path / "img")

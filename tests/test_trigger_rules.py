@@ -20,9 +20,9 @@ from tests.checking import found, good
 )
 def test_triggers(tmp_path, token, rules):
     records = [replace(good(n), subject=token, caption=f"{token}, street {n}") for n in range(8)]
-    told = found(tmp_path, records)
-    assert set(told) == rules
-    assert all(finding.count == 0 and finding.severity == "warning" for finding in told.values())
+    reported = found(tmp_path, records)
+    assert set(reported) == rules
+    assert all(finding.count == 0 and finding.severity == "warning" for finding in reported.values())
 
 
 def test_messages_explain(tmp_path):

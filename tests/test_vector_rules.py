@@ -17,7 +17,7 @@ from pipeline.checks import vector_rules
 from pipeline.checks.check import check
 from pipeline.vectors import VectorStore, caption_key
 from pipeline.workspace import Workspace
-from tests.checking import CLIP_STEPS, DIMENSIONS, around, axis, beside, copy, good, prior, seen_by_clip
+from tests.checking import CLIP_STEPS, DIMENSIONS, alongside, around, axis, copy, good, prior, seen_by_clip
 from tests.photographs import photograph
 from tests.shell import prep
 from tests.tiny import write_clip
@@ -36,14 +36,14 @@ def test_an_even_subject_is_not_spoken_of(tmp_path):
 
 
 def test_the_image_unlike_the_rest(tmp_path):
-    told = look(tmp_path, [good(n) for n in range(12)], [*around(10), axis(60), None])
-    (found,) = told.values()
+    reported = look(tmp_path, [good(n) for n in range(12)], [*around(10), axis(60), None])
+    (found,) = reported.values()
     assert (found.severity, found.rule, found.images) == ("note", "outlier", ("raw/10.jpg",))
     assert "11 of 12 images of smthx compared by CLIP" in found.message
 
 
 def test_the_strangest_comes_first_and_fewer_than_eight_are_no_rule(tmp_path):
-    far = [beside(around(1)[0], 0.3, axis(60)), axis(61)]
+    far = [alongside(around(1)[0], 0.3, axis(60)), axis(61)]
     assert look(tmp_path, [good(n) for n in range(9)], [*around(7), *far])["outlier"].images == (
         "raw/8.jpg",
         "raw/7.jpg",
@@ -84,21 +84,21 @@ def test_odd_is_three_and_a_half_robust_deviations(last, found):
 @pytest.mark.parametrize(("cosine", "found"), [(0.76, True), (0.78, False)])
 def test_in_an_even_set_an_odd_image_must_still_be_clearly_off(tmp_path, cosine, found):
     """All pairs have 0.8, so any distance is infinitely odd; far pairs are 0.22 or 0.24 apart, an eighth is 0.03."""
-    off = beside(axis(0), cosine / math.sqrt(0.8), axis(60))
+    off = alongside(axis(0), cosine / math.sqrt(0.8), axis(60))
     assert ("outlier" in look(tmp_path, [good(n) for n in range(11)], [*around(10), off])) == found
 
 
 @pytest.mark.parametrize(("cosine", "found"), [(0.985, True), (0.975, False)])
 def test_one_scene_though_the_hashes_differ(tmp_path, cosine, found):
-    vectors = [*around(9), beside(around(3)[2], cosine, axis(60))]
-    told = look(tmp_path, [good(n) for n in range(10)], vectors)
-    assert set(told) == ({"same scene"} if found else set())
+    vectors = [*around(9), alongside(around(3)[2], cosine, axis(60))]
+    reported = look(tmp_path, [good(n) for n in range(10)], vectors)
+    assert set(reported) == ({"same scene"} if found else set())
     if found:
-        assert (told["same scene"].severity, sorted(told["same scene"].images)) == (
+        assert (reported["same scene"].severity, sorted(reported["same scene"].images)) == (
             "note",
             ["raw/2.jpg", "raw/9.jpg"],
         )
-        assert "10 of 10 images of smthx compared by CLIP" in told["same scene"].message
+        assert "10 of 10 images of smthx compared by CLIP" in reported["same scene"].message
 
 
 def test_what_the_hash_sees_is_told_once(tmp_path):
@@ -106,14 +106,14 @@ def test_what_the_hash_sees_is_told_once(tmp_path):
     twin = replace(records[2].image, phash=f"{int(records[2].image.phash, 16) ^ 1:016x}", pixel_sha256="e" * 64)
     vectors = [*around(9), around(3)[2]]
     assert look(tmp_path, [*records[:9], replace(records[9], image=twin)], vectors) == {}
-    third = beside(around(3)[2], 0.99, axis(60))
-    told = look(tmp_path / "third", [*records[:9], replace(records[9], image=twin), good(10)], [*vectors, third])
-    assert sorted(told["same scene"].images) == ["raw/10.jpg", "raw/2.jpg", "raw/9.jpg"]
+    third = alongside(around(3)[2], 0.99, axis(60))
+    reported = look(tmp_path / "third", [*records[:9], replace(records[9], image=twin), good(10)], [*vectors, third])
+    assert sorted(reported["same scene"].images) == ["raw/10.jpg", "raw/2.jpg", "raw/9.jpg"]
 
 
 def test_a_scene_in_training_and_validation_is_a_warning(tmp_path):
     records = [*(good(n) for n in range(9)), good(9, role="val")]
-    (found,) = look(tmp_path, records, [*around(9), beside(around(3)[2], 0.99, axis(60))]).values()
+    (found,) = look(tmp_path, records, [*around(9), alongside(around(3)[2], 0.99, axis(60))]).values()
     assert (found.severity, found.rule, found.count) == ("warning", "same scene in two sets", 2)
     assert sorted(found.images) == ["raw/2.jpg", "raw/9.jpg"]
 
@@ -125,8 +125,8 @@ def test_to_a_model_to_which_all_are_alike_only_closer_pairs_are_one_scene(tmp_p
     assert look(tmp_path, records, around(10, 0.985)) == {}
     first = around(1, 0.985)[0]
     for cosine, names in ((0.9970, {"raw/0.jpg", "raw/9.jpg"}), (0.9945, set())):
-        told = look(tmp_path / str(cosine), records, [*around(9, 0.985), beside(first, cosine, axis(60))])
-        assert set(told["same scene"].images if told else ()) == names
+        reported = look(tmp_path / str(cosine), records, [*around(9, 0.985), alongside(first, cosine, axis(60))])
+        assert set(reported["same scene"].images if reported else ()) == names
 
 
 def test_copies_priors_and_other_subjects_are_not_compared(tmp_path):
@@ -144,7 +144,7 @@ def test_a_caption_that_fits_badly(tmp_path):
     store = VectorStore.of(Workspace(tmp_path), "c" * 64)
     cosines = [0.30 - n / 100 for n in range(9)] + [0.02]
     for one, image, cosine in zip(records, images, cosines, strict=False):
-        store.put(caption_key(one.caption), beside(image, cosine, axis(60)).astype(np.float32))
+        store.put(caption_key(one.caption), alongside(image, cosine, axis(60)).astype(np.float32))
     (found,) = look(tmp_path, records, images).values()
     assert (found.severity, found.rule, found.images) == ("note", "caption fits badly", ("raw/9.jpg",))
     assert "10 captions of smthx compared by CLIP" in found.message
@@ -196,12 +196,12 @@ def line(tmp_path_factory):
     return root
 
 
-def told(root, *args):
+def reported(root, *args):
     done = prep("-C", root, "check", "--json", *args, code=None)
     return {row["rule"]: row for row in map(json.loads, done.stdout.splitlines())}
 
 
 def test_the_whole_line_finds_the_planted_image(line):
-    found = told(line)["outlier"]
+    found = reported(line)["outlier"]
     assert found["images"][0] == "raw/negative.png"
     assert "13 of 13 images of smthx compared by CLIP" in found["message"]
