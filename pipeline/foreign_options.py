@@ -54,10 +54,14 @@ def explain_option(name: str, value: str, command: str, known: Iterable[str]) ->
         return f"{name} is not an option of prep {command}.", _closest(name, known, command)
     if not found.command:
         return f"prep {command} has no option {name}.", found.note
+    owner = command if found.flag in known else found.command  # validation_split is an option of build and of train
     flag = f"{found.flag} {found.value}".strip()
-    place = "here" if found.command == command else f"of prep {found.command}"
+    place = "here" if owner == command else f"of prep {owner}"
     usual = f"{flag} {value}" if value and not found.value and not found.note else flag
-    return f"{name} is {flag} {place}.", _hint(f"Give: prep {found.command} {usual}", found.note)
+    wrong = (
+        f"prep {command} has no option {name}; prep {owner} has it." if name == flag else f"{name} is {flag} {place}."
+    )
+    return wrong, _hint(f"Give: prep {owner} {usual}", found.note)
 
 
 def explain_key(key: str, command: str) -> tuple[str, str] | None:
@@ -67,8 +71,9 @@ def explain_key(key: str, command: str) -> tuple[str, str] | None:
         return None
     if not found.command:
         return f"there is no {key!r}", found.note
-    table = "" if found.command == command else f" in [{found.command.replace(' ', '.')}]"
-    return f"{key!r} is {found.option!r}{table}", _hint(f"write {found.option} = {found.value or '...'}", found.note)
+    table = "" if found.command == command else f" under [{found.command.replace(' ', '.')}]"
+    wrong = f"{key!r} belongs{table}" if key == found.option and table else f"{key!r} is {found.option!r}{table}"
+    return wrong, _hint(f"write {found.option} = {found.value or '...'}{table}", found.note)
 
 
 def _closest(name: str, known: Iterable[str], command: str) -> str:
@@ -79,4 +84,4 @@ def _closest(name: str, known: Iterable[str], command: str) -> str:
 
 
 def _hint(text: str, note: str) -> str:
-    return f"{text} ({note})" if note else text
+    return f"{text}; {note}" if note else text

@@ -106,9 +106,13 @@ def _tagger(name: str, table: Mapping[str, Any]) -> Tagger:
 
 
 def all_stages(recipe: Recipe) -> list[StagePlan]:
-    """The steps of `prep run`; augment and train only if prep.toml has their table."""
-    wanted = [name for name in ORDER if name in _ALWAYS or name in recipe.tables]
-    return [tag_plan(recipe, {}) if name == "tag" else stage_plan(name, recipe, {}) for name in wanted]
+    """The steps of `prep run`: augment only if prep.toml has its table, train only if prep.toml names a base model.
+
+    The options of a training without a base model are checked all the same.
+    """
+    named = [name for name in ORDER if name in _ALWAYS or name in recipe.tables]
+    plans = [tag_plan(recipe, {}) if name == "tag" else stage_plan(name, recipe, {}) for name in named]
+    return [plan for plan in plans if plan.name != "train" or "base" in recipe.tables["train"]]
 
 
 def input_manifest(plan: StagePlan, workspace: Workspace) -> Manifest:

@@ -48,10 +48,16 @@ def test_every_earlier_name_has_a_present_one(command):
         (("--network_dim", "16"), "train", "--network_dim is --rank here.", "Give: prep train --rank 16"),
         (("--lr", "1e-4"), "train", "--lr is --learning-rate here.", "Give: prep train --learning-rate 1e-4"),
         (("--AdamW8bit", ""), "train", "--AdamW8bit is --optimizer adamw8bit here.", "--optimizer adamw8bit"),
-        (("--resolution", "768"), "train", "--resolution is --resolution of prep crop.", "prep crop --resolution 768"),
+        (
+            ("--resolution", "768"),
+            "train",
+            "prep train has no option --resolution; prep crop has it.",
+            "prep crop --resolution 768",
+        ),
         (("--caption_extension", ".txt"), "train", "of prep build", "prep build --caption-extension .txt"),
         (("--cache_latents", ""), "train", "prep train has no option --cache_latents.", "always caches latents"),
-        (("--lr_warmup_steps", "100"), "train", "is --lr-warmup here", "prep train --lr-warmup (a share of all steps"),
+        (("--lr_warmup_steps", "100"), "train", "is --lr-warmup here", "prep train --lr-warmup; a share of all steps"),
+        (("--validation_split", "0.1"), "build", "is --validation-share here", "prep build --validation-share 0.1"),
         (("--batch", "4"), "train", "--batch is --batch-size here.", "prep train --batch-size 4"),
         (("--clip", "1"), "train", "--clip is --max-grad-norm here.", "prep train --max-grad-norm 1"),
         (("--lernrate", "1"), "train", "--lernrate is not an option of prep train.", "Did you mean --learning-rate"),
@@ -77,7 +83,8 @@ def test_an_unknown_key_of_a_recipe_is_answered_with_preps_own():
     assert explain_key("network_dim", "train") == ("'network_dim' is 'rank'", "write rank = ...")
     with pytest.raises(PrepError) as caught:
         build_options(Train, {"resolution": 512}, "prep.toml, [train]")
-    assert caught.value.wrong == "prep.toml, [train]: 'resolution' is 'resolution' in [crop]."
+    assert caught.value.wrong == "prep.toml, [train]: 'resolution' belongs under [crop]."
+    assert caught.value.hint == "Write resolution = ... under [crop]"
     with pytest.raises(PrepError) as caught:
         build_options(Train, {"rank": 4, "batch": 4, "scheduler": "cosine", "v2": True}, "prep.toml, [train]")
     assert caught.value.wrong.endswith("'batch' is 'batch_size', 'scheduler' is 'lr_scheduler', there is no 'v2'.")

@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from pipeline.manifest import Manifest
+from pipeline.registry import all_stages, read_recipe
+from pipeline.workspace import Workspace
 from tests.shell import assert_same_files, files, fill, photographs, prep, set_tables
 
 RECIPE = """
@@ -24,6 +26,7 @@ flip = true
 absorb = ["face"]
 
 [train]
+base = "mini"
 steps = 2
 rank = 2
 """
@@ -199,3 +202,12 @@ def test_status_says_why_something_is_stale(finished_run):
     recipe.write_text(text)
     assert rows["tag"]["up_to_date"] and rows["merge"]["to_do"] == "absorb was face, is now face, greyscale"
     assert rows["build"]["to_do"] == "merge is not up to date"
+
+
+def test_a_training_is_planned_once_the_recipe_names_a_base(tmp_path):
+    (tmp_path / "raw").mkdir()
+    prep("init", tmp_path / "ws", "--subject", "zwx", "thing", tmp_path / "raw")
+    workspace = Workspace(tmp_path / "ws")
+    for table, planned in (("[train]\nrank = 2\n", False), ('[train]\nbase = "mini"\n', True)):
+        set_tables(workspace.root, table)
+        assert ("train" in [plan.name for plan in all_stages(read_recipe(workspace))]) is planned

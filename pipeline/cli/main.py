@@ -103,7 +103,8 @@ def _explain(error: click.NoSuchOption) -> tuple[str, str]:
     while context is not None and context.parent is not None:
         names.insert(0, context.info_name or "")
         context = context.parent
-    options = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
+    params = error.ctx.command.params if error.ctx else []
+    options = [name for param in params if isinstance(param, click.Option) for name in param.opts]
     typed = next((word for word in sys.argv[1:] if _dashed(word.partition("=")[0]) == error.option_name), "")
     name, _, value = typed.partition("=")
     rest = sys.argv[sys.argv.index(typed) + 1 :][:1] if typed and not value else []

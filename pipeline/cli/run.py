@@ -21,7 +21,8 @@ from pipeline.workspace import Workspace
 def run(settings: RunSettings, as_json: bool, skip_checks: bool) -> None:
     """Bring all stages up to date, from crop to train.
 
-    Stages that are up to date are skipped. augment and train run if prep.toml has their table.
+    Stages that are up to date are skipped. augment runs if prep.toml has its table, train if prep.toml
+    names a base model under [train].
     """
     run_and_print(workspace_here(), replace(settings, skip_checks=skip_checks), as_json)
 
