@@ -112,6 +112,9 @@ FAULTS: dict[str, FaultText] = {
     "caption not UTF-8": FaultText(
         "error", "The caption is not UTF-8: the image cannot be trained on, and kohya's trainer stops at it.", _UTF8
     ),
+    "caption UTF-16": FaultText(
+        "warning", "The caption is UTF-16 or UTF-32: prep reads it, but kohya's trainer stops at it.", _UTF8
+    ),
     "byte order mark": FaultText(
         "warning",
         "The caption begins with a byte order mark, which kohya's trainer reads as part of its first tag: "

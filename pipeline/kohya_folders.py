@@ -20,13 +20,13 @@ from pipeline.imaging.decode import is_image_name
 from pipeline.kohya_faults import ReaderFault
 from pipeline.record import Role
 from pipeline.tag_text import escape_control
+from pipeline.text_files import TextFault, byte_order_mark, decode_text
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")  # kohya's, in all small or all capital letters
 CAPTION_EXTENSIONS = (".txt", ".caption")
 JUNK_FOLDERS = ("__MACOSX", "@eaDir")  # copies that archivers and NAS boxes leave behind
 _ROLES: tuple[Role, ...] = ("train", "val", "reg")
 _TRAINING_PARENTS = ("train", "img")  # usual names of the parent whose siblings hold reg and val images
-_BOM = "\ufeff"
 _NAME_HINT = "Name the parent of folders such as '10_smith man'."
 
 
@@ -248,12 +248,12 @@ def _captioned(path: Path, spec: DatasetFolder, file: Path) -> tuple[KohyaImage,
     if not data:
         return KohyaImage(path, spec, ""), [ReaderFault("caption file empty", file)]
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        image = KohyaImage(path, spec, None, f"{escape_control(file.name)} is not UTF-8")
+        text = decode_text(data).rstrip("\r\n")
+    except TextFault as fault:
+        image = KohyaImage(path, spec, None, f"{escape_control(file.name)} {fault}")
         return image, [ReaderFault("caption not UTF-8", file)]
-    faults = [ReaderFault("byte order mark", file)] if text.startswith(_BOM) else []
-    text = text.removeprefix(_BOM).rstrip("\r\n")
+    mark = byte_order_mark(data)
+    faults = [ReaderFault("byte order mark" if mark == "UTF-8" else "caption UTF-16", file)] if mark else []
     first, *others = caption_lines(text)
     if any(others):
         faults.append(ReaderFault("second line" if first else "first line empty", file))

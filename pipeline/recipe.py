@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.errors import PrepError
 from pipeline.options import refuse_unknown
 from pipeline.record import Role
+from pipeline.text_files import TextFault, read_text
 from pipeline.workspace import RECIPE
 
 GENERATED = "generated"  # the workspace's folder of generated regularization images
@@ -81,8 +82,10 @@ class Recipe:
     def read(cls, path: Path, stages: tuple[str, ...]) -> Recipe:
         """Read prep.toml; PrepError for broken TOML, unknown keys, and names that cannot become folders."""
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            data = tomllib.loads(read_text(path))
+        except TextFault as fault:
+            raise PrepError(f"{path} {fault}.", "Save it as UTF-8.") from None
+        except tomllib.TOMLDecodeError as error:
             raise PrepError(f"{path} cannot be read: {error}.", "Correct that line.") from None
         refuse_unknown(data, ("subject", "regularization", "group", *stages), RECIPE)
         subjects = tuple(_subject(table, n) for n, table in enumerate(_tables(data, "subject"), 1))

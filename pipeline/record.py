@@ -21,6 +21,9 @@ class Annotation:
     tagger: str
 
 
+UNREADABLE = "unreadable captions"  # category of the measure that records why a caption file was not read
+
+
 def tagger_of(by: str) -> str:
     """The tagger that signs so: blip of 'blip-nucleus:blip-image-captioning-large'; its own names have no dash."""
     return by.partition(":")[0].partition("-")[0]

@@ -71,6 +71,7 @@ TEXT = b"smthx, hat, street 77"
 FILES = {  # what lies there beside the sound set: the rule, its severity, and the file it names
     "caption file empty": ({"0.txt": b""}, "error", "0.txt"),
     "caption not UTF-8": ({"0.txt": "smthx, caf\u00e9".encode("latin-1")}, "error", "0.txt"),
+    "caption UTF-16": ({"0.txt": TEXT.decode().encode("utf-16")}, "warning", "0.txt"),
     "byte order mark": ({"0.txt": b"\xef\xbb\xbf" + TEXT}, "warning", "0.txt"),
     "second line": ({"0.txt": TEXT + b"\r\nat night\n"}, "warning", "0.txt"),
     "first line empty": ({"0.txt": b"\n" + TEXT}, "error", "0.txt"),

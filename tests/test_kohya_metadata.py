@@ -61,5 +61,5 @@ def test_a_foreign_set_with_stems_and_tags(tmp_path):
 def test_metadata_that_cannot_be_read_is_said(tmp_path, text):
     kohya_metadata.write(items(tmp_path / "p", ENTRIES[:1]), tmp_path / "set", ExportOptions())
     (tmp_path / "set" / "train_x" / "10_smith man" / "meta.json").write_text(text)
-    with pytest.raises(PrepError, match=r"meta\.json (cannot be read|is no JSON object)"):
+    with pytest.raises(PrepError, match=r"meta\.json (is not JSON|is no JSON object)"):
         list(kohya_metadata.read(tmp_path / "set", ""))

@@ -94,7 +94,7 @@ def test_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "holds no prompt"), (b"# nothing\n", "holds no prompt"), (b"\xff\xfe\x00", "cannot be read: not text")],
+    [(b"", "holds no prompt"), (b"# nothing\n", "holds no prompt"), (b"\xff\xfe\x00", "is not valid UTF-16")],
 )
 def test_a_file_without_prompts(tmp_path, content, said):
     file = tmp_path / "prompts.txt"

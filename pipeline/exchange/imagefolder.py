@@ -16,7 +16,8 @@ from pipeline.kohya_folders import DatasetFolder, parse_folder_name
 from pipeline.link import link
 from pipeline.record import Role
 from pipeline.tag_text import escape_control
-from taggers.sidecar.caption_text import CaptionFault, parse_json
+from pipeline.text_files import TextFault
+from taggers.sidecar.caption_text import parse_json
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 _SPLITS: dict[Role, str] = {"train": "train", "reg": "train", "val": "validation"}
@@ -100,8 +101,8 @@ def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
         try:
             row = parse_json(line) if isinstance(line, str) else line
             if not isinstance(row, dict) or "file_name" not in row:
-                raise CaptionFault("has no file_name")
-        except CaptionFault as fault:
+                raise TextFault("has no file_name")
+        except TextFault as fault:
             raise PrepError(f"{table}, line {number}: {fault}.", "Correct that line.") from None
         yield row
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline import text_files
 from pipeline.errors import PrepError
 from pipeline.imaging.image_file import is_image_name
 from pipeline.kohya_folders import CAPTION_EXTENSIONS, JUNK_FOLDERS, DatasetFolder, parse_folder_name
 from pipeline.tag_text import escape_control
-from taggers.sidecar.caption_text import CaptionFault, decode
+from pipeline.text_files import TextFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def folders_in(folder: Path) -> list[Path]:
 def read_caption(image: Path) -> str | None:
     """The caption file's text without byte order mark and final line end; None if there is no caption file.
 
-    PrepError for a file that is not UTF-8.
+    PrepError for a file that is no text.
     """
     for extension in CAPTION_EXTENSIONS:  # the first that exists
         file = image.with_suffix(extension)
@@ -97,10 +98,10 @@ def read_caption(image: Path) -> str | None:
 
 
 def read_text(file: Path) -> str:
-    """A file's text without byte order mark and final line end; PrepError if it is not UTF-8."""
+    """A file's text without byte order mark and final line end; PrepError if it is no text."""
     try:
-        return decode(file.read_bytes()).rstrip("\r\n")
-    except CaptionFault as fault:
+        return text_files.read_text(file).rstrip("\r\n")
+    except TextFault as fault:
         raise PrepError(f"{escape_control(str(file))} {fault}.", "Save it as UTF-8, then import again.") from None
 
 

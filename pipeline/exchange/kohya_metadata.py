@@ -14,7 +14,8 @@ from pipeline.exchange.item import DatasetItem, ExportOptions, images_in
 from pipeline.kohya_folders import parse_folder_name
 from pipeline.link import link
 from pipeline.tag_text import escape_control
-from taggers.sidecar.caption_text import CaptionFault, parse_json
+from pipeline.text_files import TextFault, read_text
+from taggers.sidecar.caption_text import parse_json
 
 CONFIG, TABLE = "dataset.toml", "meta.json"
 _HEAD = """\
@@ -83,9 +84,13 @@ def _validation_tables(source: Path) -> list[Path]:
 def _folder(source: Path, folder: Path, table: Path, repeats: int | None) -> Iterator[DatasetItem]:
     """The images of one subset, at the path that their folder's name gives."""
     try:
-        entries = parse_json(table.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, CaptionFault) as error:
-        raise PrepError(f"{escape_control(str(table))} cannot be read: {error}.", f"Correct it, or {CONFIG}.") from None
+        entries = parse_json(read_text(table))
+    except TextFault as fault:
+        raise PrepError(f"{escape_control(str(table))} {fault}.", f"Correct it, or {CONFIG}.") from None
+    except OSError as error:
+        raise PrepError(
+            f"{escape_control(str(table))} cannot be read: {error.strerror}.", f"Correct it, or {CONFIG}."
+        ) from None
     if not isinstance(entries, dict):
         raise PrepError(f"{escape_control(str(table))} is no JSON object of captions by file name.", "Correct it.")
     inside = (
@@ -107,9 +112,9 @@ def _caption(entry: Any) -> str | None:
 
 def _subsets(config: Path) -> list[dict[str, Any]]:
     try:
-        plain = tomllib.loads(config.read_text(encoding="utf-8"))
+        plain = tomllib.loads(read_text(config))
         return [subset for dataset in plain.get("datasets", []) for subset in dataset.get("subsets", [])]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
+    except (tomllib.TOMLDecodeError, TextFault, AttributeError, TypeError) as error:
         raise PrepError(f"{config} cannot be read: {error}.", "Correct that line.") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.models.file_hashes import find_model_file
 from pipeline.tag_text import normalize_tag
+from pipeline.text_files import TextFault, read_text
 from pipeline.workspace import Workspace
 
 TAG_LIST = "selected_tags.csv"
@@ -51,7 +53,7 @@ def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
     counts: dict[str, float] = {}
     posts = 0.0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
+        with io.StringIO(read_text(path), newline="") as lines:
             reader = csv.DictReader(lines)
             if not {"name", "category", "count"} <= set(reader.fieldnames or ()):
                 raise PrepError(f"{path} has no columns name, category and count.", _HINT)
@@ -63,7 +65,9 @@ def read_priors(path: Path, rename: Callable[[str], str | None]) -> Priors:
                     counts[normalize_tag(tag)] = max(count, counts.get(normalize_tag(tag), 0.0))
     except FileNotFoundError:
         raise PrepError(f"There is no list of tags {path}.", "Relative paths start at the workspace.") from None
-    except (csv.Error, UnicodeDecodeError, ValueError, TypeError) as error:
+    except TextFault as fault:
+        raise PrepError(f"{path} {fault}.", _HINT) from None
+    except (csv.Error, ValueError, TypeError) as error:
         raise PrepError(f"{path} is not a list of tags: {error}.", _HINT) from None
     if posts <= 0:
         raise PrepError(f"{path} counts no ratings, so the number of posts is not known.", _HINT)

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import PrepError
 from pipeline.options import refuse_unknown
 from pipeline.tag_text import normalize_tag
+from pipeline.text_files import TextFault, read_text
 
 BUILT_IN = Path(__file__).with_name("tag_taxonomy.toml")
 _SECTIONS = ("protected", "noise", "features", "exclusive", "implications", "synonyms")
@@ -81,10 +82,12 @@ def _built_in() -> Sections:
 
 def _read(path: Path) -> Sections:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise PrepError(f"There is no taxonomy {path}.", "Relative paths start at the workspace.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except TextFault as fault:
+        raise PrepError(f"The taxonomy {path} {fault}.", "Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
         raise PrepError(f"The taxonomy {path} cannot be read: {error}.", "Correct that line.") from None
     refuse_unknown(data, _SECTIONS, str(path))
     return {name: _section(name, data[name], path) for name in data}

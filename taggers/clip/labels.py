@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import format_tag, normalize_tag
+from pipeline.text_files import TextFault, read_text
 
 LABEL_FORMAT = (
     "One label per line; '[pose]' begins a group of labels of which one is true, '[]' ends it; "
@@ -54,13 +55,13 @@ class Label:
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
-    """The labels of a UTF-8 text file; PrepError names the line that cannot be read."""
+    """The labels of a text file; PrepError names the line that cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except OSError as error:
         raise PrepError(f"The label file {path} cannot be read: {error.strerror}.", LABEL_FORMAT) from None
-    except UnicodeDecodeError:
-        raise PrepError(f"The label file {path} is not UTF-8.", "Save it as UTF-8.") from None
+    except TextFault as fault:
+        raise PrepError(f"The label file {path} {fault}.", "Save it as UTF-8.") from None
     return parse_labels(text, str(path))
 
 

@@ -16,6 +16,7 @@ from pipeline.models.file_hashes import model_hashes
 from pipeline.models.store import LocalModel, find_model
 from pipeline.record import Annotation
 from pipeline.stage import option
+from pipeline.text_files import TextFault, read_text
 from pipeline.workspace import Workspace
 from taggers.danbooru import deepdanbooru_net
 from taggers.danbooru.deepdanbooru_prepare import letterbox, letterbox_area
@@ -166,9 +167,9 @@ def load_project(tagger: DeepDanbooru, folder: Path) -> PredictFn:
 def read_side(path: Path) -> int:
     """The side in pixels of the square images that a project takes."""
     try:
-        project = json.loads(path.read_text(encoding="utf-8-sig"))
+        project = json.loads(read_text(path))
         width, height = project["image_width"], project["image_height"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (TextFault, ValueError, KeyError, TypeError, RecursionError):
         raise PrepError(f"{path} is no DeepDanbooru project: it has no image_width and image_height.", GET) from None
     if type(width) is not int or width != height or width < 1:
         raise PrepError(f"{path} is for images of {width} x {height}; prep supports only squares.", GET)
@@ -179,13 +180,13 @@ def read_tags(folder: Path) -> list[ModelTag]:
     """The tags of tags.txt, one per line, in the categories of categories.json if it exists."""
     path = folder / TAGS
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path).split("\n")
         starts = [("general", 0)]
         if (folder / CATEGORIES).is_file():
             path = folder / CATEGORIES
-            categories = json.loads(path.read_text(encoding="utf-8-sig"))
+            categories = json.loads(read_text(path))
             starts = [(str(entry["name"]).lower(), int(entry["start_index"])) for entry in categories]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (TextFault, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PrepError(f"{path} is not a list of tags or categories: {error}.", GET) from None
     texts = [line.rstrip("\r") for line in lines]
     texts = texts[:-1] if texts[-1] == "" else texts

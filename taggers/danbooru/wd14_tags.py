@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.record import Kind
+from pipeline.text_files import TextFault, read_text
 from taggers.danbooru.scores import ModelTag
 
 # From the category column of the csv, which has Danbooru's numbers, to kind and category.
@@ -34,12 +36,12 @@ def read_csv(path: Path, hint: str) -> list[ModelTag]:
     names the row that cannot be read.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file)
             if not {"name", "category"} <= set(reader.fieldnames or ()):
                 raise PrepError(f"{path} has no columns 'name' and 'category'.", hint)
             tags = [_csv_tag(row, f"{path}, line {reader.line_num}", hint) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, TextFault) as error:
         raise PrepError(f"{path} is not a list of tags: {error}.", hint) from None
     if not tags:
         raise PrepError(f"{path} lists no tags.", hint)
@@ -53,13 +55,13 @@ def read_json(path: Path, hint: str) -> list[ModelTag]:
     PrepError, with `hint`, names the output without a tag, or the unknown category.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = json.loads(read_text(path))
         if isinstance(data, dict) and "idx_to_tag" in data:
             categories = data["tag_to_category"]
             rows = {int(number): (text, categories.get(text)) for number, text in data["idx_to_tag"].items()}
         else:
             rows = {int(number): (entry.get("tag"), entry.get("category")) for number, entry in data.items()}
-    except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+    except (TextFault, ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise PrepError(f"{path} is not a mapping of tags: {type(error).__name__} {error}.", hint) from None
     if not rows:
         raise PrepError(f"{path} lists no tags.", hint)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pipeline.record import Annotation
 from pipeline.tag_text import normalize_tag
+from pipeline.text_files import TextFault
 
 CaptionFormat = Literal["auto", "tags", "caption"]
 SIGNATURE = "files"
@@ -29,29 +30,6 @@ _TAG_KEYS = {
 }
 _CAPTION_KEYS = ("caption", "captions", "description")
 _TEXT_KEYS = ("text", "prompt")  # tags or a caption, as is_sentence decides
-
-
-class CaptionFault(Exception):
-    """Why a file cannot be read; the message follows the file's name."""
-
-
-def decode(data: bytes) -> str:
-    """A file's text, which must be UTF-8, with or without a byte order mark; CaptionFault says what it is instead."""
-    for mark, name in (
-        (b"\xff\xfe\0\0", "UTF-32"),
-        (b"\0\0\xfe\xff", "UTF-32"),
-        (b"\xff\xfe", "UTF-16"),
-        (b"\xfe\xff", "UTF-16"),
-    ):
-        if data.startswith(mark):
-            raise CaptionFault(f"is {name}, not UTF-8")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CaptionFault(f"is not UTF-8: byte 0x{data[error.start]:02x} at {error.start}") from None
-    if "\0" in text:
-        raise CaptionFault("has zero bytes, as UTF-16 without a byte order mark")
-    return text
 
 
 def from_text(text: str, format: CaptionFormat) -> list[Annotation]:
@@ -92,15 +70,15 @@ def from_value(value: Any, format: CaptionFormat) -> list[Annotation]:
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value; CaptionFault for anything else, and for JSON that is nested too deeply for a parser."""
+    """A JSON value; TextFault for anything else, and for JSON that is nested too deeply for a parser."""
     try:
         return json.loads(text)
     except RecursionError:
-        raise CaptionFault("is nested too deeply") from None
+        raise TextFault("is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise CaptionFault(f"is not JSON: {error.msg}, line {error.lineno}") from None
+        raise TextFault(f"is not JSON: {error.msg}, line {error.lineno}") from None
     except ValueError:  # a number of thousands of digits
-        raise CaptionFault("has a number that is too long") from None
+        raise TextFault("has a number that is too long") from None
 
 
 def is_sentence(line: str) -> bool:
@@ -130,14 +108,14 @@ def clean(text: str) -> str:
 
 
 def unique_annotations(annotations: Iterable[Annotation]) -> list[Annotation]:
-    """Each tag and caption once, the first of equal ones; CaptionFault when there are too many."""
+    """Each tag and caption once, the first of equal ones; TextFault when there are too many."""
     kept: dict[tuple[str, str], Annotation] = {}
     for annotation in annotations:
         if annotation.text:
             text = normalize_tag(annotation.text) if annotation.kind == "tag" else annotation.text
             kept.setdefault((annotation.kind, text), annotation)
     if len(kept) > MAX_ANNOTATIONS:
-        raise CaptionFault(f"has {len(kept):,} tags and captions of one image; the limit is {MAX_ANNOTATIONS:,}")
+        raise TextFault(f"has {len(kept):,} tags and captions of one image; the limit is {MAX_ANNOTATIONS:,}")
     return list(kept.values())
 
 

@@ -14,16 +14,16 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
+from pipeline.errors import PrepError
 from pipeline.history import Model
 from pipeline.manifest import Manifest
-from pipeline.record import Annotation, Record
+from pipeline.record import UNREADABLE, Annotation, Record
 from pipeline.stage import Work, option
+from pipeline.text_files import TextFault, decode_text, is_encoding
 from pipeline.workspace import Workspace
 from taggers.sidecar.caption_text import (
     SIGNATURE,
-    CaptionFault,
     CaptionFormat,
-    decode,
     from_json,
     from_text,
     from_value,
@@ -66,6 +66,7 @@ class SidecarFolder:
 
     sidecars: dict[str, tuple[Path, ...]]
     tables: tuple[TagTableFile, ...]
+    encoding: str = ""  # of files that are not UTF-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +75,8 @@ class Files(Tagger):
 
     Reads .txt, .caption and .json files with the image's name, with or without its extension; also kohya's metadata
     JSON and Hugging Face's metadata.jsonl, in the image's folder or up to two levels above. A list with commas
-    becomes tags, a sentence a caption; each line is read on its own. A file that cannot be read is recorded with
-    the image, and the others are used.
+    becomes tags, a sentence a caption; each line is read on its own. Files are UTF-8, or UTF-16 with a byte order
+    mark. A file that cannot be read is recorded with the image, counted and named, and the others are used.
     """
 
     name: ClassVar[str] = SIGNATURE
@@ -84,6 +85,15 @@ class Files(Tagger):
     format: Literal["auto", "tags", "caption"] = option(
         "auto", "How text is read: as tags, as a caption, or auto, which decides line by line."
     )
+    encoding: str = option(
+        "", "Encoding of files that are not UTF-8, such as cp1252 or gbk; none: they are not read.", metavar="NAME"
+    )
+
+    def check(self) -> None:
+        if self.encoding and not is_encoding(self.encoding):
+            raise PrepError(
+                f"files: there is no encoding {self.encoding!r}.", "Usual ones are cp1252, cp1251, gbk and shift_jis."
+            )
 
     def models(self, workspace: Workspace) -> tuple[Model, ...]:
         """One hash over all caption files, so that a change of one makes the annotations stale."""
@@ -97,20 +107,20 @@ class Files(Tagger):
             digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
             try:
                 digest.update(hashlib.sha256(_bytes(path, _LARGEST_TABLE)).digest())
-            except CaptionFault as fault:
+            except TextFault as fault:
                 digest.update(str(fault).encode())
         return (Model("caption files", digest.hexdigest()),)
 
     def start(self, workspace: Workspace) -> Work:
-        index = functools.cache(index_folder)
-        above, table = functools.cache(_tables_above), functools.cache(read_table)
+        index = functools.cache(partial(index_folder, encoding=self.encoding))
+        above, table = functools.cache(_tables_above), functools.cache(partial(read_table, encoding=self.encoding))
 
         def look_up(record: Record) -> Record:
             path = workspace.source(record.source)
             tables = [*index(path.parent).tables]
             for folder in path.parent.parents[:_LEVELS]:
                 tables += map(table, above(folder))
-            predicted = captions_for(path, index(path.parent), tables, self.format)
+            predicted = captions_for(path, replace(index(path.parent), tables=tuple(tables)), self.format)
             return with_annotations(
                 record, self.signature, [replace(annotation, tagger=self.signature) for annotation in predicted]
             )
@@ -118,38 +128,36 @@ class Files(Tagger):
         return partial(_each, look_up)
 
 
-def captions_for(
-    path: Path, folder: SidecarFolder, tables: list[TagTableFile], format: CaptionFormat
-) -> Iterator[Annotation]:
+def captions_for(path: Path, folder: SidecarFolder, format: CaptionFormat) -> Iterator[Annotation]:
     """The annotations of one image in its files, each once, then a measure for each file that could not be read."""
     annotations: list[Annotation] = []
     faults: list[str] = []
     names = dict.fromkeys((_nfc(path.stem), _nfc(path.name)))
     for sidecar in (file for name in names for file in folder.sidecars.get(name, ())):
         try:
-            found = READERS[sidecar.suffix.lower()](decode(_bytes(sidecar, _LARGEST)), format)
+            found = READERS[sidecar.suffix.lower()](decode_text(_bytes(sidecar, _LARGEST), folder.encoding), format)
             annotations += found
             if not found and sidecar.suffix.lower() == ".json":
-                raise CaptionFault("has no caption and no tags")
-        except CaptionFault as fault:
+                raise TextFault("has no caption and no tags")
+        except TextFault as fault:
             faults.append(f"{sidecar.name} {fault}")
-    for table in tables:
+    for table in folder.tables:
         try:
             entry = find_entry(table, path)
             annotations += from_value(entry, format) if entry is not None else []
-        except CaptionFault as fault:
+        except TextFault as fault:
             faults.append(f"{table.path.name}: the entry of {path.name} {fault}")
         else:
             faults += table.faults if entry is None else ()
     try:
         annotations = unique_annotations(annotations)
-    except CaptionFault as fault:
+    except TextFault as fault:
         annotations, faults = [], [*faults, f"all files together: {fault}"]
     yield from annotations
-    yield from (Annotation(_shown(fault), "measure", "unreadable captions", None, SIGNATURE) for fault in faults)
+    yield from (Annotation(_shown(fault), "measure", UNREADABLE, None, SIGNATURE) for fault in faults)
 
 
-def index_folder(folder: Path) -> SidecarFolder:
+def index_folder(folder: Path, encoding: str = "") -> SidecarFolder:
     """A folder's caption files; a JSON file without another file's name is a table of many images."""
     files = _names(folder)
     owners = {
@@ -162,15 +170,15 @@ def index_folder(folder: Path) -> SidecarFolder:
     ):
         sidecars[_nfc(file.stem)] = (*sidecars.get(_nfc(file.stem), ()), file)
     tables = [file for file in files if file.suffix.lower() in _TABLES and file.stem not in owners]
-    return SidecarFolder(sidecars, tuple(map(read_table, tables)))
+    return SidecarFolder(sidecars, tuple(read_table(table, encoding) for table in tables), encoding)
 
 
-def read_table(path: Path) -> TagTableFile:
+def read_table(path: Path, encoding: str = "") -> TagTableFile:
     """A table in kohya's format (name: entry), Hugging Face's (lines with file_name), or a list of such objects."""
     try:
-        text = decode(_bytes(path, _LARGEST_TABLE))
+        text = decode_text(_bytes(path, _LARGEST_TABLE), encoding)
         rows, faults = _lines(text) if path.suffix.lower() == ".jsonl" else (list(_rows(parse_json(text))), [])
-    except CaptionFault as fault:
+    except TextFault as fault:
         rows, faults = [], [str(fault)]
     entries: Entries = {}
     for name, entry in rows:
@@ -218,7 +226,7 @@ def _lines(text: str) -> tuple[list[tuple[str, Any]], list[str]]:
     for number, line in enumerate(text.split("\n"), 1):
         try:
             rows += _named(parse_json(line)) if line.strip() else ()
-        except CaptionFault as fault:
+        except TextFault as fault:
             faults.append(f"in line {number} {fault}")
     return rows, faults[:_MAX_FAULTS]
 
@@ -259,16 +267,16 @@ def _names(folder: Path) -> list[Path]:
 
 
 def _bytes(path: Path, limit: int) -> bytes:
-    """A file's content; CaptionFault when it cannot be read, is no regular file, or is larger than `limit` bytes."""
+    """A file's content; TextFault when it cannot be read, is no regular file, or is larger than `limit` bytes."""
     try:
         at = path.stat()
         if not stat.S_ISREG(at.st_mode):
-            raise CaptionFault("is not a regular file")
+            raise TextFault("is not a regular file")
         if at.st_size > limit:
-            raise CaptionFault(f"is too large for captions: {at.st_size:,} bytes")
+            raise TextFault(f"is too large for captions: {at.st_size:,} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise CaptionFault(f"cannot be read: {error.strerror}") from None
+        raise TextFault(f"cannot be read: {error.strerror}") from None
 
 
 def _nfc(name: str) -> str:

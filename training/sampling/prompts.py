@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
+from pipeline.text_files import TextFault, read_text
 from pipeline.workspace import Workspace
 from training.batch import TrainingImage
 from training.evaluation.clip_score import ClipScorer
@@ -25,6 +26,7 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "l": ("guidance_scale", float),
     "n": ("negative", str),
 }
+_PROMPT_FILE = "Give a text file with one prompt per line."
 _KNOWN = ", ".join(f"--{flag}" for flag in FLAGS)
 # A flag is two dashes and a letter after a space; 'a--b' and single dashes are part of the prompt.
 _FLAG = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
@@ -56,12 +58,11 @@ def read_prompts(path: Path, defaults: SampleRequest) -> list[SampleRequest]:
     PrepError names a line that cannot be read.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = "not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise PrepError(
-            f"The prompt file {path} cannot be read: {why}.", "Give a text file with one prompt per line."
-        ) from None
+        lines = read_text(path).splitlines()
+    except OSError as error:
+        raise PrepError(f"The prompt file {path} cannot be read: {error.strerror}.", _PROMPT_FILE) from None
+    except TextFault as fault:
+        raise PrepError(f"The prompt file {path} {fault}.", "Save it as UTF-8.") from None
     found: list[SampleRequest] = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
