@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from training.data.prompt_weighting import WeightedText, parse_weights
+from training.models.family import EncodedText
+from training.sampling.prompt.emphasis import WeightedText, parse_emphasis
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,7 @@ def _tokenize(tokenizer: Any, caption: str, settings: TextSettings) -> tuple[lis
     """All tokens of a caption, and the weight of each."""
     ids: list[int] = []
     weights: list[float] = []
-    for part in parse_weights(caption) if settings.weighted else [WeightedText(caption, 1.0)]:
+    for part in parse_emphasis(caption, breaks=False) if settings.weighted else [WeightedText(caption, 1.0)]:
         tokens = tokenizer(part.text, add_special_tokens=False, truncation=False).input_ids
         ids += tokens
         weights += [part.weight] * len(tokens)
@@ -73,29 +74,41 @@ def join_chunks(hidden: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([chunks[:, 0, :1], tokens, chunks[:, -1, -1:]], dim=1)
 
 
+def encode_last(encoder: Any, tokens: torch.Tensor, clip_skip: int) -> EncodedText:
+    """The output of the layer that `clip_skip` names after the final layer norm, for chunks (B, 77)."""
+    if clip_skip == 1:
+        return EncodedText(encoder(tokens).last_hidden_state)
+    inner = getattr(encoder, "text_model", encoder)  # a level that transformers 5.6 has removed
+    hidden = encoder(tokens, output_hidden_states=True).hidden_states[-clip_skip]
+    return EncodedText(inner.final_layer_norm(hidden))
+
+
+def encode_penultimate(encoder: Any, tokens: torch.Tensor) -> EncodedText:
+    """The last layer but one without layer norm, for chunks (B, 77), and the pooled output.
+
+    The pooled output is projected where the encoder has a projection.
+    """
+    output = encoder(tokens, output_hidden_states=True)
+    pooled = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
+    return EncodedText(output.hidden_states[-2], pooled)
+
+
 def last_layers(tokenizer: Any, encoder: Any, captions: list[str], settings: TextSettings) -> torch.Tensor:
     """The output of the layer that clip_skip names after the final layer norm, (B, tokens + 2, width)."""
     tokens = chunk_tokens(tokenizer, captions, settings)
     count, flat = tokens.ids.shape[1], tokens.ids.flatten(0, 1).to(encoder.device)
-    if settings.clip_skip == 1:
-        return apply_weights(join_chunks(encoder(flat).last_hidden_state, count), tokens)
-    inner = getattr(encoder, "text_model", encoder)  # a level that transformers 5.6 has removed
-    hidden = encoder(flat, output_hidden_states=True).hidden_states[-settings.clip_skip]
-    return apply_weights(join_chunks(inner.final_layer_norm(hidden), count), tokens)
+    return apply_weights(join_chunks(encode_last(encoder, flat, settings.clip_skip).text, count), tokens)
 
 
 def penultimate(
     tokenizer: Any, encoder: Any, captions: list[str], settings: TextSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The last layer but one without layer norm (B, tokens + 2, width), and the first chunk's pooled output (B, width).
-
-    The pooled output is projected where the encoder has a projection.
-    """
+    """The last layer but one without layer norm (B, tokens + 2, width), and the first chunk's pooled output."""
     tokens = chunk_tokens(tokenizer, captions, settings)
     count = tokens.ids.shape[1]
-    output = encoder(tokens.ids.flatten(0, 1).to(encoder.device), output_hidden_states=True)
-    pooled = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
-    return apply_weights(join_chunks(output.hidden_states[-2], count), tokens), pooled[::count]
+    output = encode_penultimate(encoder, tokens.ids.flatten(0, 1).to(encoder.device))
+    assert output.pooled is not None
+    return apply_weights(join_chunks(output.text, count), tokens), output.pooled[::count]
 
 
 def too_long(tokenizer: Any, caption: str, settings: TextSettings) -> bool:

@@ -29,6 +29,14 @@ class TextSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodedText:
+    """The output of one text encoder."""
+
+    text: torch.Tensor  # (B, tokens, width)
+    pooled: torch.Tensor | None = None  # (B, width), where the family uses it
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """A part of a base model: a folder of a diffusers model."""
 
@@ -106,6 +114,9 @@ class Family(Protocol):
     kohya: ClassVar[bool]  # whether adapter files use kohya's keys rather than diffusers'
     loader: ClassVar[str]  # diffusers' class that loads adapters
     pipeline: ClassVar[str]  # diffusers' class that generates images
+    chunked_prompts: ClassVar[bool]  # whether prompts of any length are read in chunks with emphasis, as WebUI does
+    clip_skips: ClassVar[bool]  # whether clip skip has an effect
+    zeroes_empty_negative: ClassVar[bool]  # whether an empty negative prompt is zeros rather than an encoded text
     compiled_blocks: ClassVar[CompiledBlocks]
     activation_memory: ClassVar[ActivationMemory]  # with adapters on all linear modules of attention
 
@@ -128,6 +139,12 @@ class Family(Protocol):
         self, tokenizers: Modules, encoders: Modules, captions: list[str], settings: TextSettings
     ) -> Condition:
         """The condition of each caption; captions are truncated to the limit of the settings."""
+
+    def encode_tokens(self, part: str, encoder: Any, tokens: torch.Tensor, clip_skip: int) -> EncodedText:
+        """The output of one text encoder for chunks (B, 77), unweighted; only where `chunked_prompts`."""
+
+    def join_texts(self, outputs: dict[str, EncodedText]) -> Condition:
+        """The condition that the outputs of all text encoders, by part, make; only where `chunked_prompts`."""
 
     def too_long(self, tokenizers: Modules, caption: str, settings: TextSettings) -> bool:
         """Whether a caption is truncated."""

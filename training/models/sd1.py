@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from training.models.architecture_config import ArchitectureConfig, LdmLayout
-from training.models.clip_text import last_layers, too_long
+from training.models.clip_text import encode_last, last_layers, too_long
 from training.models.family import (
     CLIP_PART,
     UNET_PART,
@@ -14,6 +14,7 @@ from training.models.family import (
     ActivationMemory,
     AdapterTargets,
     CompiledBlocks,
+    EncodedText,
     Part,
     TextSettings,
     module_dtype,
@@ -49,6 +50,9 @@ class SD1:
     multiple: ClassVar[int] = 8
     parts: ClassVar[dict[str, Part]] = {"unet": UNET_PART, "vae": VAE_PART, "text_encoder": CLIP_PART}
     denoiser: ClassVar[str] = "unet"
+    chunked_prompts: ClassVar[bool] = True
+    clip_skips: ClassVar[bool] = True
+    zeroes_empty_negative: ClassVar[bool] = False
     compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("BasicTransformerBlock", "ResnetBlock2D"))
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(0.86, 0.3, 512 * 512)  # see tests/test_gates.py
     default_size: ClassVar[int] = 512
@@ -88,6 +92,12 @@ class SD1:
     ) -> Condition:
         """{'text': (B, tokens + 2, width)}: CLIP's last layer or an earlier one, after the final layer norm."""
         return {"text": last_layers(tokenizers["text_encoder"], encoders["text_encoder"], captions, settings)}
+
+    def encode_tokens(self, part: str, encoder: Any, tokens: torch.Tensor, clip_skip: int) -> EncodedText:
+        return encode_last(encoder, tokens, clip_skip if self.clip_skips else 1)
+
+    def join_texts(self, outputs: dict[str, EncodedText]) -> Condition:
+        return {"text": outputs["text_encoder"].text}
 
     def too_long(self, tokenizers: Modules, caption: str, settings: TextSettings) -> bool:
         return too_long(tokenizers["text_encoder"], caption, settings)

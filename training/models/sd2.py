@@ -23,6 +23,7 @@ class SD2(SD1):
     title: ClassVar[str] = "Stable Diffusion 2.x"
     architecture: ClassVar[str] = "stable-diffusion-v2/lora"
     kohya_v2: ClassVar[bool] = True
+    clip_skips: ClassVar[bool] = False
     single_file: ClassVar[LdmLayout | None] = LdmLayout(
         ArchitectureConfig(
             unet_heads=0,

@@ -13,6 +13,7 @@ from training.models.family import (
     ActivationMemory,
     AdapterTargets,
     CompiledBlocks,
+    EncodedText,
     Part,
     TextSettings,
     module_dtype,
@@ -52,6 +53,9 @@ class SD35:
         "text_encoder_3": T5_PART,
     }
     denoiser: ClassVar[str] = "transformer"
+    chunked_prompts: ClassVar[bool] = False  # T5 reads a prompt as a whole
+    clip_skips: ClassVar[bool] = False
+    zeroes_empty_negative: ClassVar[bool] = False
     compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("JointTransformerBlock",))
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(
         9.9, 1.2, 1024 * 1024
@@ -114,6 +118,12 @@ class SD35:
             wide = torch.nn.functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
             return {"text": torch.cat([wide, t5], dim=1), "pooled": pooled}
         return {"text": clip, "pooled": pooled}
+
+    def encode_tokens(self, part: str, encoder: Any, tokens: torch.Tensor, clip_skip: int) -> EncodedText:
+        raise NotImplementedError("prompts of this family are not read in chunks")
+
+    def join_texts(self, outputs: dict[str, EncodedText]) -> Condition:
+        raise NotImplementedError("prompts of this family are not read in chunks")
 
     def too_long(self, tokenizers: Modules, caption: str, settings: TextSettings) -> bool:
         return too_long(tokenizers["text_encoder"], caption, settings)

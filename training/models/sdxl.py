@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PrepError
 from training.models.architecture_config import ArchitectureConfig, LdmLayout, TextEncoderConfig
-from training.models.clip_text import penultimate, refuse_clip_skip
+from training.models.clip_text import encode_penultimate, penultimate, refuse_clip_skip
 from training.models.family import (
     CLIP_PART,
     ActivationMemory,
     AdapterTargets,
+    EncodedText,
     Part,
     TextSettings,
     module_dtype,
@@ -49,6 +50,8 @@ class SDXL(SD1):
     architecture: ClassVar[str] = "stable-diffusion-xl-v1-base/lora"
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(6.3, 0.8, 1024 * 1024)  # see tests/test_gates.py
     default_size: ClassVar[int] = 1024
+    clip_skips: ClassVar[bool] = False
+    zeroes_empty_negative: ClassVar[bool] = True  # as its pipelines and WebUI do
     parts: ClassVar[dict[str, Part]] = SD1.parts | {"text_encoder_2": CLIP_PART}
     encoders: ClassVar[tuple[str, ...]] = text_encoders(parts)
     single_file: ClassVar[LdmLayout | None] = LdmLayout(
@@ -92,6 +95,16 @@ class SDXL(SD1):
 
         texts = [penultimate(tokenizers[part], encoders[part], captions, settings) for part in self.encoders]
         return {"text": torch.cat([text for text, _ in texts], dim=-1), "pooled": texts[1][1]}
+
+    def encode_tokens(self, part: str, encoder: Any, tokens: torch.Tensor, clip_skip: int) -> EncodedText:
+        return encode_penultimate(encoder, tokens)
+
+    def join_texts(self, outputs: dict[str, EncodedText]) -> Condition:
+        import torch
+
+        pooled = outputs["text_encoder_2"].pooled
+        assert pooled is not None
+        return {"text": torch.cat([outputs[part].text for part in self.encoders], dim=-1), "pooled": pooled}
 
     def forward(
         self, model: Any, noisy: torch.Tensor, timesteps: torch.Tensor, condition: Condition, size: torch.Tensor
