@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,14 +14,39 @@ KAOMOJI = frozenset(
     "0_0 (o)_(o) +_+ +_- ._. <o>_<o> <|>_<|> =_= >_< 3_3 6_9 >_o @_@ ^_^ o_o u_u x_x |_| ||_||".split()  # noqa: SIM905
 )
 
+# Tags of models that were trained on their underscores: Pony's score_9, source_anime, rating_safe, style_cluster_12.
+_LITERAL = re.compile(r"score_[0-9]+(?:_up|_down)?|(?:rating|source)_[a-z]+|style_cluster_[0-9]+", re.IGNORECASE)
+# An emoticon is two halves around one underscore: of signs, or with one letter or digit and then alike (o_o, t_t).
+_FACE = re.compile(r"(?P<left>[^\s_]{1,6})_(?P<right>[^\s_]{1,6})")
+_WORDS = re.compile(r"[^\W_]{2}")
+# RE2's form of what `keeps_underscores` is asked about: such a prefix, or no two letters or digits in a row.
+_CANDIDATE = r"^(?:score|rating|source|style)_|^(?:[a-z0-9]?[^a-z0-9\s])*[a-z0-9]?$"
+
 _BLANKS = " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"  # the ASCII characters that str.strip removes
 
 
 def format_tag(tag: str, underscores: bool = False, escape: bool = False) -> str:
     """A tag as it appears in a caption: 'long hair', 'long_hair' or 'cat \\(animal\\)'."""
-    if tag not in KAOMOJI:
+    if not keeps_underscores(tag):
         tag = tag.replace(" ", "_") if underscores else tag.replace("_", " ")
     return tag.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)") if escape else tag
+
+
+@functools.lru_cache(100_000)
+def keeps_underscores(tag: str) -> bool:
+    """Whether a tag's underscores are part of it: those of emoticons, and of score_9, source_anime and rating_safe.
+
+    Emoticons are Danbooru's: SmilingWolf's list, and others of their form such as ;_; and t_t.
+    """
+    if "_" not in tag:
+        return False
+    if tag in KAOMOJI or _LITERAL.fullmatch(tag):
+        return True
+    halves = _FACE.fullmatch(tag)
+    if halves is None or _WORDS.search(tag):
+        return False
+    left, right = halves["left"].lower(), halves["right"].lower()
+    return left == right or not (left.isalnum() or right.isalnum())
 
 
 def normalize_tag(tag: str) -> str:
@@ -33,9 +60,8 @@ def normalize_column(texts: pa.StringArray) -> pa.StringArray:
     import pyarrow.compute as pc
 
     bare = pc.ascii_lower(pc.ascii_trim(texts, _BLANKS))
-    faces = pc.is_in(bare, pa.array(sorted(KAOMOJI), pa.string()))
-    spelled = pc.if_else(faces, bare, pc.replace_substring(bare, "_", " "))
-    foreign = pc.invert(pc.string_is_ascii(texts))
+    spelled = pc.replace_substring(bare, "_", " ")
+    foreign = pc.or_(pc.invert(pc.string_is_ascii(texts)), pc.match_substring_regex(bare, _CANDIDATE))
     others = pa.array(map(normalize_tag, texts.filter(foreign).to_pylist()), pa.string())
     return pc.replace_with_mask(spelled, foreign, others)
 

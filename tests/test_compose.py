@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -52,6 +53,45 @@ def test_every_tag_has_one_fate_with_its_reason(home):
         "smile": ("smile", "dropped", "removed by hand"),
         "scarf": ("scarf", "kept", ""),
     }
+
+
+def test_tags_of_a_file_keep_its_order(home):
+    file = tuple(tag(text, None, "files") for text in ("1girl", "smith", "zebra", "apple", "blue eyes"))
+    assert caption(home, file) == "smith, 1girl, zebra, apple, blue eyes"
+    assert caption(home, (*HAIR, *file)) == (  # before what a tagger is less sure of
+        "smith, 1girl, zebra, apple, blue eyes, 1boy, gray hair, straw hat, hat, smile"
+    )
+    assert caption(home, file, pinned=("apple",)) == "smith, apple, 1girl, zebra, blue eyes"
+    assert caption(home, file, order="name") == "smith, 1girl, apple, blue eyes, zebra"
+    assert caption(home, file, max_tags=2) == "smith, 1girl, zebra"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "options", "expected"),
+    [
+        ("A photo of smith, a man in a red coat.", {}, "A photo of smith, a man in a red coat., hat"),
+        ("A photo of Smith.", {}, "A photo of Smith., hat"),
+        ("A photo of a smithy.", {}, "smith, A photo of a smithy., hat"),
+        ("smith wears a coat.", {"trigger": "{token} {class}"}, "smith man, smith wears a coat., hat"),
+        ("A smith man at work.", {"trigger": "{token} {class}"}, "A smith man at work., hat"),
+        ("This is smith.", {"prefix": "best quality,"}, "best quality, This is smith., hat"),
+        ("This is smith.", {"template": "{trigger}, {tags}, {captions}"}, "smith, hat, This is smith."),
+        ("This is smith.", {"template": "photo of {trigger}, {captions}"}, "photo of smith, This is smith."),
+    ],
+)
+def test_the_trigger_is_not_put_before_a_sentence_that_says_it(home, sentence, options, expected):
+    file = (Annotation(sentence, "caption", "", None, "files"), tag("hat", None, "files"))
+    assert caption(home, file, **options) == expected
+
+
+def test_models_own_spellings_keep_their_underscores(home):
+    file = tuple(tag(t, None, "files") for t in ("score_9", "source_anime", "rating_safe", "long_hair", ";_;"))
+    assert caption(home, file) == "smith, score_9, source_anime, rating_safe, long hair, ;_;"
+
+
+def test_commas_around_what_is_put_in_are_the_templates(home):
+    around = {"prefix": "masterpiece, best quality,", "suffix": ", 4k", "add": ("film, ",)}
+    assert caption(home, (tag("hat"),), **around) == "masterpiece, best quality, smith, hat, film, 4k"
 
 
 def test_the_plan_is_by_subject_and_the_recipes_list_wins(home):

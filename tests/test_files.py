@@ -93,6 +93,21 @@ def test_a_list_is_tags(line):
     assert [(a.kind, a.text) for a in from_text(line, "auto")] == [("tag", part) for part in parts]
 
 
+@pytest.mark.parametrize(
+    "line", ["1girl solo long_hair blue_eyes", "2boys smile", "long_hair smile ^_^", "looking_at_viewer hat_(object)"]
+)
+def test_tags_separated_by_spaces_are_tags(line):
+    assert [(a.kind, a.text) for a in from_text(line, "auto")] == [("tag", word) for word in line.split()]
+    assert [a.kind for a in from_text(line, "caption")] == ["caption"]
+
+
+@pytest.mark.parametrize(
+    "line", ["1girl standing in the rain", "my_photo of a red car at night", "red hair", "long_hair", "A 1girl."]
+)
+def test_words_of_a_sentence_are_no_tags_separated_by_spaces(line):
+    assert [a.text for a in from_text(line, "auto")] == [line]
+
+
 @pytest.mark.parametrize("line", SENTENCES)
 def test_a_sentence_is_a_caption(line):
     assert [(a.kind, a.text) for a in from_text(line, "auto")] == [("caption", line)]

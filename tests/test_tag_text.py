@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,15 @@ TAGS = [
     "ΟΔΟΣ",
     "\u3000wide",
     "cat_(animal)",
+    "score_9",
+    "Score_8_Up",
+    "source_anime",
+    "rating_safe",
+    "rating_9x",
+    "style_cluster_7",
+    "t_t",
+    ";_;",
+    "a_b",
     "",
 ]
 
@@ -30,6 +40,16 @@ def test_spelling():
     assert format_tag("^_^") == format_tag("^_^", underscores=True) == "^_^"
     assert format_tag("cat_(animal)", escape=True) == "cat \\(animal\\)" and format_tag("a\\b", escape=True) == "a\\\\b"
     assert normalize_tag(" Long_Hair ") == "long hair"
+
+
+@pytest.mark.parametrize("tag", [*KAOMOJI, ";_;", "t_t", "*_*", "score_9", "score_7_up", "source_anime", "rating_safe"])
+def test_underscores_that_are_part_of_a_tag_stay(tag):
+    assert format_tag(tag) == normalize_tag(tag.upper()) == tag
+
+
+@pytest.mark.parametrize("tag", ["a_b", "1_girl", "cat_(animal)", "high_score", "score_sheet", "open_source_logo", "x_xx"])
+def test_other_underscores_are_spaces(tag):
+    assert format_tag(tag) == tag.replace("_", " ")
 
 
 def test_what_commands_a_terminal_is_shown_as_text():

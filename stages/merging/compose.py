@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -120,9 +121,9 @@ class Composer:
             "class": [record.class_name],
             "captions": edit_texts(sentences, edits),
             "groups": edit_texts(group_keywords(self.groups, record), edits),
-            "add": edit_texts(self.merge.add, edits),
-            "prefix": [self.merge.prefix],
-            "suffix": [self.merge.suffix],
+            "add": edit_texts(map(_without_commas, self.merge.add), edits),
+            "prefix": [_without_commas(self.merge.prefix)],
+            "suffix": [_without_commas(self.merge.suffix)],
         }
 
     def _limited(self, outcomes: list[TagOutcome], parts: Parts) -> list[TagOutcome]:
@@ -149,7 +150,23 @@ class Composer:
 
     def _caption(self, outcomes: Iterable[TagOutcome], parts: Parts) -> str:
         tags = [format_tag(o.text, self.merge.underscores, self.merge.escape) for o in outcomes if o.kept]
-        return fill_template(self.segments, {**parts, "tags": tags})
+        return fill_template(self._segments(parts), {**parts, "tags": tags})
+
+    def _segments(self, parts: Parts) -> Sequence[str]:
+        """The template's segments, without one of the trigger alone in front of a sentence that says the trigger."""
+        first = next(iter(parts["captions"]), "")
+        said = {f"{{{name}}}" for name in ("trigger", "token", "class") if _says(first, parts[name][0])}
+        following = (*self.segments[1:], "")
+        return [
+            segment
+            for segment, after in zip(self.segments, following, strict=True)
+            if not (segment in said and after.startswith("{captions}"))
+        ]
+
+
+def _says(sentence: str, word: str) -> bool:
+    """Whether a sentence has a word, or several in a row, in upper or lower case."""
+    return bool(word and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sentence, re.IGNORECASE))
 
 
 def removals(absorb: tuple[str, ...], plan: MergePlan) -> dict[str, Removals]:
@@ -176,6 +193,11 @@ def absorbed_tag(rule: str, subject: str) -> str:
     if equals and owner and tag:  # an emoticon such as '=_=' begins with the equals sign
         return normalize_tag(tag) if owner == subject else ""
     return normalize_tag(rule)
+
+
+def _without_commas(text: str) -> str:
+    """A text without the commas and spaces around it: the template joins its parts with commas."""
+    return text.strip(", ")
 
 
 def _without_implied(outcomes: list[TagOutcome], taxonomy: TagTaxonomy) -> list[TagOutcome]:

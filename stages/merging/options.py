@@ -52,7 +52,8 @@ class MergeOptions(Options):
     )
     template: str = option(
         DEFAULT_TEMPLATE,
-        "Form of the caption. A part between commas is left out when all its placeholders are empty.",
+        "Form of the caption. A part between commas is left out when all its placeholders are empty, and so is {trigger} "
+        "in front of a sentence that says it.",
         metavar="TEXT",
     )
     prefix: str = option("", "Text for {prefix} in the template, at the start of the usual one.", metavar="TEXT")
@@ -83,7 +84,9 @@ class MergeOptions(Options):
         "Cut wd14's and deepdanbooru's tags at the largest gap between an image's scores (MCut), not at a fixed "
         "threshold.",
     )
-    order: Literal["score", "name"] = option("score", "Order of the tags: highest score first, or alphabetical.")
+    order: Literal["score", "name"] = option(
+        "score", "Order of the tags: highest score first, tags without a score in their file's order; or alphabetical."
+    )
     max_tags: int = option(0, "Most tags in a caption, those with the highest scores; 0: all.", low=0)
     max_tokens: int = option(
         0, "Most CLIP tokens in a caption, usually 75, one window; the last tags are left out. 0: no limit.", low=0

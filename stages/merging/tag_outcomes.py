@@ -42,13 +42,16 @@ class TagOutcome:
 
 
 def most_certain(annotations: Iterable[Annotation]) -> list[Annotation]:
-    """Each tag once, with its highest score; sorted by score, then by name."""
+    """Each tag once, with its highest score; sorted by score, those without one first and in the order given.
+
+    That is the order of a file, where it means something: what comes first is kept by keep_tokens.
+    """
     best: dict[str, Annotation] = {}
     for annotation in annotations:
         known = best.get(normalize_tag(annotation.text))
         if known is None or _score(annotation) > _score(known):
             best[normalize_tag(annotation.text)] = annotation
-    return sorted(best.values(), key=lambda a: (-_score(a), normalize_tag(a.text)))
+    return sorted(best.values(), key=lambda a: (-_score(a), "" if a.score is None else normalize_tag(a.text)))
 
 
 def deduplicate(outcomes: Iterable[TagOutcome]) -> list[TagOutcome]:
@@ -89,9 +92,18 @@ def edit_texts(texts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
 
 
 def sort_outcomes(outcomes: Iterable[TagOutcome], pinned: Sequence[str], by_name: bool) -> list[TagOutcome]:
-    """In the order of the caption: the pinned tags in their order, then the others by score or by name."""
+    """In the order of the caption: the pinned tags in their order, then the others by score or by name.
+
+    Tags without a score count as certain, and keep their order.
+    """
     position = {normalize_tag(tag): number for number, tag in enumerate(pinned)}
-    return sorted(outcomes, key=lambda o: (position.get(o.tag, len(position)), 0.0 if by_name else -o.score, o.tag))
+
+    def place(outcome: TagOutcome) -> tuple[int, float, str]:
+        by_score = 0.0 if by_name else -outcome.score
+        name = outcome.tag if by_name or outcome.annotation.score is not None else ""
+        return position.get(outcome.tag, len(position)), by_score, name
+
+    return sorted(outcomes, key=place)
 
 
 def _score(annotation: Annotation) -> float:

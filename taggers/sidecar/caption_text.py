@@ -18,6 +18,9 @@ SIGNATURE = "files"
 MAX_ANNOTATIONS = 2000  # of one image; a file with more is no caption file
 # Words that are common in sentences but not in lists of tags.
 _LITTLE = frozenset("a an the is are was were has have his her their its there it he she they while".split())  # noqa: SIM905
+# Words that sentences are joined with, and that no list of tags separated by spaces has, as its tags have underscores.
+_JOINING = _LITTLE | frozenset("of in on at to by for from with and or".split())  # noqa: SIM905
+_TAG_WORD = re.compile(r"\w[^\s_]*_\S*\w|[0-9]\+?(?:girl|boy|other)s?", re.IGNORECASE)  # long_hair, 1girl
 _END = re.compile(r"\w\.[\"')\u201d\u2019]*$|\u3002$")  # the second is the full stop of Chinese and Japanese
 _SPLIT = re.compile(r"\|\|\||[,\uff0c\n]")  # ||| is kohya's keep_tokens_separator; the other is the full-width comma
 _CATEGORIES = ("general", "character", "copyright", "artist", "meta", "species")
@@ -101,6 +104,17 @@ def is_sentence(line: str) -> bool:
     return (longest > 6 and 3 * longest >= 2 * count) or (2 * little >= len(parts) and count >= 3 * len(parts))
 
 
+def are_spaced_tags(line: str) -> bool:
+    """Whether a line is a list of tags separated by spaces, as Danbooru writes them: '1girl long_hair solo'.
+
+    It has no comma, no word that sentences are joined with, and at least one tag with an underscore, or 1girl.
+    """
+    words = line.split()
+    if len(words) < 2 or len(_SPLIT.split(line)) > 1 or any(word.lower() in _JOINING for word in words):
+        return False
+    return any(map(_TAG_WORD.fullmatch, words)) and not _END.search(line.strip())
+
+
 def clean(text: str) -> str:
     """A text on one line, without control characters and surrogates, which UTF-8 cannot encode."""
     kept = (" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
@@ -121,7 +135,10 @@ def unique_annotations(annotations: Iterable[Annotation]) -> list[Annotation]:
 
 def _line(line: str, format: CaptionFormat) -> Iterator[Annotation]:
     line = clean(line)
-    if format == "caption" or (format == "auto" and is_sentence(line)):
+    if format != "caption" and are_spaced_tags(line):
+        for word in line.split():
+            yield _tag(word, "general", None)
+    elif format == "caption" or (format == "auto" and is_sentence(line)):
         yield _caption(line)
     else:
         for part in _SPLIT.split(line):
@@ -132,9 +149,7 @@ def _tags(value: Any, category: str, deep: bool = True) -> Iterator[Annotation]:
     """Tags in the formats of other tools: a text, a list, tags with scores, or tags by category."""
     if isinstance(value, str):
         words = value.split()
-        spaced = "," not in value and (
-            len(words) > 3 or any("_" in word for word in words)
-        )  # as in Danbooru's tag_string
+        spaced = "," not in value and (len(words) > 3 or any("_" in word for word in words))  # as in a tag_string
         yield from (_tag(part, category, None) for part in (words if spaced else _SPLIT.split(value)))
     elif isinstance(value, list):
         for item in value:

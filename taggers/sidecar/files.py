@@ -74,9 +74,10 @@ class Files(Tagger):
     """Captions and tags from files next to your images.
 
     Reads .txt, .caption and .json files with the image's name, with or without its extension; also kohya's metadata
-    JSON and Hugging Face's metadata.jsonl, in the image's folder or up to two levels above. A list with commas
-    becomes tags, a sentence a caption; each line is read on its own. Files are UTF-8, or UTF-16 with a byte order
-    mark. A file that cannot be read is recorded with the image, counted and named, and the others are used.
+    JSON and Hugging Face's metadata.jsonl, in the image's folder or up to two levels above. A list with commas, or
+    one with spaces such as '1girl long_hair', becomes tags, a sentence a caption; each line is read on its own. Files
+    are UTF-8, or UTF-16 with a byte order mark. A file that cannot be read is recorded with the image, counted and
+    named, and the others are used.
     """
 
     name: ClassVar[str] = SIGNATURE
