@@ -236,7 +236,7 @@ def test_the_laws_of_merging(annotations, rows, changes, how, role):
         if not any(e.what == "set" for e in composer.edits.of(one.id)):
             parts = composed.caption.split(", ")
             assert len(parts) == len(set(parts)) and set(kept) <= set(parts)
-            assert parts[0] == ("smith" if role == "train" else "man")
+            assert ("smith" if role == "train" else "man") in re.split(r"\W+", parts[0])
         assert not merge.max_tags or len(kept) <= merge.max_tags
         (once,) = merge.start(home)([one])
         assert once.caption == composed.caption

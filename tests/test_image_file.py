@@ -448,6 +448,14 @@ def test_phash_by_the_definition_of_the_cosine_transform():
     assert bin(int(image_file.phash(rgb), 16) ^ int(bits, 2)).count("1") <= 2  # rounding of grey to whole steps
 
 
+@pytest.mark.parametrize("color", [(255, 255, 255), (0, 0, 255), (250, 10, 10), (0, 0, 0)])
+def test_phash_of_a_plain_image_is_none(color):
+    image = Image.new("RGB", (512, 512), color)
+    noise = np.random.default_rng(1).normal(0, 6, (512, 512, 3))
+    noisy = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    assert image_file.phash(np.asarray(image)) == image_file.phash(noisy) == "0" * 16
+
+
 def test_phash_tells_near_from_far():
     def far(a, b):
         return bin(int(a, 16) ^ int(b, 16)).count("1")

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.imaging.near_duplicates import duplicate_groups
+from pipeline.imaging.near_duplicates import duplicate_groups, nearest_within
+
+PATTERN = 0xAAAA_AAAA_AAAA_AAAA  # added to small numbers, so that half of the bits are set, as in an image's hash
+
+
+def tells(value):
+    """Whether the hash of a number has enough bits set."""
+    return (value ^ PATTERN).bit_count() >= 8
 
 
 def plainly(values, bits):
@@ -21,14 +28,15 @@ def plainly(values, bits):
 
     for one in range(len(values)):
         for other in range(one):
-            if (values[one] ^ values[other]).bit_count() <= bits:
+            near = (values[one] ^ values[other]).bit_count() <= bits
+            if near and tells(values[one]) and tells(values[other]):
                 leader[find(one)] = find(other)
     numbers = {}
     return [numbers.setdefault(find(n), len(numbers)) for n in range(len(values))]
 
 
 def hexed(values):
-    return [f"{value:016x}" for value in values]
+    return [f"{value ^ PATTERN:016x}" for value in values]
 
 
 def family(chance, size, bits):
@@ -75,6 +83,13 @@ def test_the_order_changes_numbers_but_no_group(values, bits, chance):
     shuffled = chance.sample(range(len(values)), len(values))
     before, after = duplicate_groups(hexed(values), bits), duplicate_groups(hexed(values[n] for n in shuffled), bits)
     assert len(set(zip((before[n] for n in shuffled), after, strict=True))) == len(set(before)) == len(set(after))
+
+
+def test_a_hash_of_few_bits_is_near_no_other():
+    plain = ["8000000000000000", "0000000000000000", "8000000000000000", "0000000000000001"]
+    image = f"{PATTERN:016x}"
+    assert duplicate_groups([*plain, image, image], 6) == [0, 1, 2, 3, 4, 4]
+    assert nearest_within([*plain, image], [*plain, image], 64) == [None, None, None, None, 4]
 
 
 def test_one_family_of_many_members_takes_bounded_memory():

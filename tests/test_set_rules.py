@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.checks import dataset_arrays
 from pipeline.checks.rule_context import TrainingTargets
+from pipeline.imaging.image_file import phash
 from tests.checking import TOKEN, copy, found, good, prior
 
 SET = [good(n) for n in range(12)]
@@ -44,6 +46,16 @@ def test_near_duplicates_in_two_sets_and_in_one(tmp_path):
     reported = found(tmp_path, [*SET, like(good(30), SET[3], bits=4)])
     assert set(reported) == {"near-duplicates"}
     assert set(reported["near-duplicates"].images) == {"raw/3.jpg", "raw/30.jpg"}
+
+
+def test_plain_images_are_no_near_duplicates(tmp_path):
+    """A hash of one color says nothing: white, blue and red have the same one."""
+    hashes = (phash(np.full((64, 64, 3), color, np.uint8)) for color in ((255, 255, 255), (0, 0, 255), (250, 10, 10)))
+    older = ["8000000000000000"] * 2  # as manifests of earlier versions have it
+    plain = [good(n) for n in range(30, 35)]
+    plain = [replace(r, image=replace(r.image, phash=h)) for r, h in zip(plain, [*hashes, *older], strict=True)]
+    drawing = replace(prior(40), image=replace(prior(40).image, phash=older[0]))
+    assert found(tmp_path, [*SET, *REG, *plain, drawing]) == {}
 
 
 def test_copies_of_an_image_are_no_duplicates_of_it(tmp_path):

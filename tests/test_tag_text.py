@@ -47,7 +47,9 @@ def test_underscores_that_are_part_of_a_tag_stay(tag):
     assert format_tag(tag) == normalize_tag(tag.upper()) == tag
 
 
-@pytest.mark.parametrize("tag", ["a_b", "1_girl", "cat_(animal)", "high_score", "score_sheet", "open_source_logo", "x_xx"])
+@pytest.mark.parametrize(
+    "tag", ["a_b", "1_girl", "cat_(animal)", "high_score", "score_sheet", "open_source_logo", "x_xx"]
+)
 def test_other_underscores_are_spaces(tag):
     assert format_tag(tag) == tag.replace("_", " ")
 

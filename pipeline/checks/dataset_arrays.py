@@ -149,9 +149,7 @@ def _alike(phash: np.ndarray) -> tuple[np.ndarray, int]:
     bits = next((bits for most, bits in NEAR if len(phash) <= most), -1)
     if bits < 0:
         return alone, bits
-    known = phash != 0
-    alone[known] = len(phash) + group_hashes(phash[known], bits)
-    return alone, bits
+    return group_hashes(phash, bits).astype(np.int32), bits
 
 
 def _hashed(texts: Iterable[str | None]) -> np.ndarray:

@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 WHITE = "#ffffff"
+_PLAIN = (
+    1.5  # standard deviation, of 255, of a 32 x 32 image below which it is plain: JPEG's noise on one color is less
+)
 
 
 def upright_size(data: bytes) -> tuple[int, int]:
@@ -135,12 +138,15 @@ def pixel_hash(rgb: ndarray) -> str:
 def phash(rgb: ndarray) -> str:
     """A 64-bit perceptual hash (pHash), 16 hex digits: similar images differ in few bits.
 
-    Each of the lowest 8 x 8 DCT coefficients of the 32 x 32 greyscale image is compared with their median.
+    Each of the lowest 8 x 8 DCT coefficients of the 32 x 32 greyscale image is compared with their median. All zeros
+    for an image that is plain but for noise: the hash of noise says nothing about the image.
     """
     import cv2
     import numpy as np
 
     grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+    if grey.std() < _PLAIN:
+        return "0" * 16
     low = cv2.dct(grey.astype(np.float32))[:8, :8].ravel()
     return np.packbits(low > np.median(low)).tobytes().hex()
 

@@ -1,4 +1,7 @@
-"""Near-duplicates by perceptual hash: nearest pairs between two sets, and groups within one."""
+"""Near-duplicates by perceptual hash: nearest pairs between two sets, and groups within one.
+
+A hash of an image without contrast says nothing about it: such an image has no near-duplicates.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ if TYPE_CHECKING:
 
 _CHUNK = 8_000_000  # pairs compared per batch: 64 MB
 _PAIR_BATCH = 1_000_000  # matching pairs joined per batch: 16 MB
+# The hash of an image has 32 bits set, those above the median of 64 values. Plain images and simple gradients have
+# nearly all values at the median, and so nearly no bit set, whatever they look like.
+MIN_BITS_SET = 8
+_APART = 65  # more than all bits of a hash
 
 
 def nearest_within(ones: list[str], others: list[str], bits: int) -> list[int | None]:
@@ -27,10 +34,20 @@ def nearest_within(ones: list[str], others: list[str], bits: int) -> list[int | 
     rows = max(1, _CHUNK // len(right))
     for start in range(0, len(left), rows):
         distance = np.bitwise_count(left[start : start + rows, None] ^ right[None, :])
+        distance[:, ~has_contrast(right)] = _APART
+        distance[~has_contrast(left[start : start + rows])] = _APART
         best = distance.argmin(axis=1)
         found = distance[np.arange(len(best)), best] <= bits
         result += [int(index) if hit else None for index, hit in zip(best, found, strict=True)]
     return result
+
+
+def has_contrast(hashes: ndarray) -> ndarray:
+    """Which hashes (uint64) are of images with enough contrast to compare."""
+    import numpy as np
+
+    contrast: ndarray = np.bitwise_count(hashes) >= MIN_BITS_SET
+    return contrast
 
 
 def duplicate_groups(hashes: list[str], bits: int) -> list[int]:
@@ -43,7 +60,8 @@ def duplicate_groups(hashes: list[str], bits: int) -> list[int]:
 def group_hashes(hashes: ndarray, bits: int) -> ndarray:
     """The group number of each hash: connected components of pairs that differ in at most `bits` bits.
 
-    Groups are numbered from 0 in order of first appearance. Hashes are uint64. Two that differ in at most
+    Groups are numbered from 0 in order of first appearance. Hashes are uint64; one without contrast is a group of its
+    own. Two that differ in at most
     `bits` bits are equal in at least one of `bits` + 1 bands (pigeonhole principle), so comparing only
     pairs with an equal band misses none.
     """
@@ -51,12 +69,15 @@ def group_hashes(hashes: ndarray, bits: int) -> ndarray:
 
     if not len(hashes):
         return np.zeros(0, np.int64)
-    values, places = np.unique(hashes, return_inverse=True)
+    compared = has_contrast(hashes)
+    values, places = np.unique(hashes[compared], return_inverse=True)
     parent = np.arange(len(values))
     for mask in _band_masks(values, bits):
         for ones, others in _pairs_within(values, mask, bits):
             parent = union_find(parent, ones, others)
-    _, first, numbers = np.unique(parent[places], return_index=True, return_inverse=True)
+    roots = np.arange(len(hashes)) + len(values)
+    roots[compared] = parent[places]
+    _, first, numbers = np.unique(roots, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[numbers]

@@ -95,7 +95,7 @@ def _first_duplicates(hashes: np.ndarray, bits: int) -> np.ndarray:
     """For each image the first one that it is a near-duplicate of, itself if there is none."""
     import numpy as np
 
-    groups = hashes if len(hashes) > MAX_COMPARED or not bits else group_hashes(hashes, bits)
+    groups = group_hashes(hashes, bits if len(hashes) <= MAX_COMPARED else 0)
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     return first[inverse]
 
