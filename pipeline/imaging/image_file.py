@@ -41,9 +41,7 @@ __all__ = [
 ]
 
 WHITE = "#ffffff"
-_PLAIN = (
-    1.5  # standard deviation, of 255, of a 32 x 32 image below which it is plain: JPEG's noise on one color is less
-)
+_PLAIN = 1.5  # standard deviation, of 255, of a 32 x 32 image below which it is plain: noise on one color has less
 
 
 def upright_size(data: bytes) -> tuple[int, int]:

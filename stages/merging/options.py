@@ -52,8 +52,8 @@ class MergeOptions(Options):
     )
     template: str = option(
         DEFAULT_TEMPLATE,
-        "Form of the caption. A part between commas is left out when all its placeholders are empty, and so is {trigger} "
-        "in front of a sentence that says it.",
+        "Form of the caption. A part between commas is left out when all its placeholders are empty, and so is "
+        "{trigger} in front of a sentence that says it.",
         metavar="TEXT",
     )
     prefix: str = option("", "Text for {prefix} in the template, at the start of the usual one.", metavar="TEXT")
