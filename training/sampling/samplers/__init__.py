@@ -1,0 +1,1 @@
+"""Samplers: one short function each, from noise to latents."""
