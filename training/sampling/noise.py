@@ -20,7 +20,7 @@ LARGEST_SEED = 2**32 - 2  # of a random seed, as in WebUI
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseSettings:
+class NoiseDraws:
     """How noise is drawn; all but the seeds."""
 
     source: NoiseSource = "gpu"
@@ -56,7 +56,7 @@ class ImageNoise:
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], seeds: list[Seeds], settings: NoiseSettings, device: torch.device
+        self, shape: tuple[int, int, int], seeds: list[Seeds], settings: NoiseDraws, device: torch.device
     ) -> None:
         self._shape, self._seeds, self._settings, self._device = shape, seeds, settings, device
         self._generators = [_generator(one.seed, settings.source, device) for one in seeds]
