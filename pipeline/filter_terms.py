@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import get_args
 
+from pipeline.caption_faults import caption_faults
 from pipeline.edits import Edit, What, effective, reworded
-from pipeline.record import Record, root_of
+from pipeline.record import UNREADABLE, Record, root_of
 from pipeline.tag_text import escape_control, normalize_tag
 
 CERTAIN = 0.35  # score from which a tag counts, wd14's usual threshold; the term `score:` tests any other
-WORDS = ("dropped", "edited")  # terms without a value
+WORDS = ("dropped", "edited", "unreadable")  # terms without a value
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -149,8 +150,8 @@ def _name(term: Term, view: FilterView) -> bool:
 
 
 def _tagger(term: Term, view: FilterView) -> bool:
-    """wd14 matches every model of wd14; "wd14:MODEL" in quotes matches one."""
-    by = {a.tagger for a in view.record.annotations if a.kind != "edit"}
+    """wd14 matches every model of wd14; "wd14:MODEL" in quotes matches one. That a file is unreadable is no result."""
+    by = {a.tagger for a in view.record.annotations if a.kind != "edit" and a.category != UNREADABLE}
     return any(map(term.like, by | {one.partition(":")[0] for one in by}))
 
 
@@ -158,6 +159,7 @@ _TERMS: dict[str, Callable[[Term, FilterView], bool]] = {
     "tag": _tag,
     "dropped": _dropped,
     "edited": lambda term, view: bool(view.edits),
+    "unreadable": lambda term, view: bool(caption_faults(view.record)),
     "score": _score,
     "subject": lambda term, view: term.like(view.record.subject),
     "class": lambda term, view: term.like(view.record.class_name),

@@ -20,9 +20,11 @@ _COLUMNS = (
     "crop.upscale", "crop.cropped_fraction", "image.path", "image.width", "image.height", "image.pixel_sha256",
     "image.phash",
     "annotations.list.element.text", "annotations.list.element.kind", "annotations.list.element.score",
+    "annotations.list.element.category", "annotations.list.element.tagger",
 )  # fmt: skip
 _CATEGORICAL = (  # columns of few distinct words, read as Arrow dictionaries
     "subject", "class_name", "role", "annotations.list.element.text", "annotations.list.element.kind",
+    "annotations.list.element.category", "annotations.list.element.tagger",
 )  # fmt: skip
 
 

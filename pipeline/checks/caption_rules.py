@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.checks.caption_pages import dictionary_codes
 from pipeline.checks.finding import RawFinding
 from pipeline.checks.rule_context import CaptionPage, RuleContext
+from pipeline.record import UNREADABLE, tagger_of
 from pipeline.tag_text import escape_control
 
 if TYPE_CHECKING:
@@ -27,6 +30,27 @@ def empty(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         "The caption is empty: prep train uses the folder's name instead, kohya's trainer no text at all.",
         'Write one: prep edit NAME --set "..."; or leave the image out: prep edit NAME --drop',
         page.columns.rows[pc.equal(trimmed, "").to_numpy(zero_copy_only=False)],
+    )
+
+
+def unreadable(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
+    """Images with a caption file that was not read: an error where neither another file nor a person describes them."""
+    faulty = _with_annotation(page, lambda kind, category, tagger: category == UNREADABLE)
+    described = _with_annotation(
+        page,
+        lambda kind, category, tagger: (
+            (kind, category) == ("edit", "set") or (kind in ("tag", "caption") and tagger_of(tagger) == "files")
+        ),
+    )
+    hint = (
+        "Why: prep preview tag. Save the file as UTF-8, or name its encoding, such as: "
+        'prep tag files --encoding cp1252; or write the caption: prep edit NAME --set "..."'
+    )
+    rule, message = "caption file unreadable", "A caption file of the image cannot be read"
+    rows = page.columns.rows
+    yield RawFinding("error", rule, f"{message}: it is trained on without it.", hint, rows[faulty & ~described])
+    yield RawFinding(
+        "warning", rule, f"{message}: only what else describes it is in the caption.", hint, rows[faulty & described]
     )
 
 
@@ -157,6 +181,22 @@ def untidy(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         yield RawFinding("note", "untidy caption", message, 'prep edit NAME --set "..."', page.columns.rows[rows])
 
 
+def _with_annotation(page: CaptionPage, wanted: Callable[[str, str, str], bool]) -> np.ndarray:
+    """Which images have an annotation with a wanted kind, category and tagger."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    lists = page.columns.column("annotations")
+    flat, owners = pc.list_flatten(lists), pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    fields = [dictionary_codes(pc.struct_field(flat, name)) for name in ("kind", "category", "tagger")]
+    shape = tuple(len(words) for _, words in fields)
+    matching = np.array([wanted(*words) for words in itertools.product(*(words for _, words in fields))], bool)
+    mask = np.zeros(len(page.columns), bool)
+    if matching.any():
+        mask[owners[matching[np.ravel_multi_index([codes for codes, _ in fields], shape)]]] = True
+    return mask
+
+
 def _captions_naming(page: CaptionPage, phrase: str) -> np.ndarray:
     """Which captions contain a phrase as whole words."""
     import pyarrow.compute as pc
@@ -180,6 +220,7 @@ def _shell(text: str) -> str:
 
 RULES: tuple[Callable[[CaptionPage, RuleContext], Iterator[RawFinding]], ...] = (
     empty,
+    unreadable,
     trigger_missing,
     subject_in_regularization,
     misread,

@@ -55,8 +55,8 @@ def edit(images: tuple[str, ...], text: str, everything: bool, dry_run: bool, as
 
     IMAGE is a file name or an id. A filter consists of tags, AND, OR, NOT, parentheses, score:beard<0.5,
     subject:smith, class:man, role:reg, flag:unsure, caption:"text", name:*.jpg, tagger:wd14, id:ID,
-    dropped and edited. Edits are stored in decisions/edits.jsonl, are kept when images are tagged
-    again, and enter the captions with prep merge.
+    dropped, edited and unreadable (a caption file that could not be read). Edits are stored in
+    decisions/edits.jsonl, are kept when images are tagged again, and enter the captions with prep merge.
     """
     undo, redo = what.pop("undo"), what.pop("redo")
     edits = _edits(**what)

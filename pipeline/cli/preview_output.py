@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pipeline.caption_faults import caption_faults
 from pipeline.filter_terms import FilterView
 from pipeline.record import Record
 from pipeline.review.lines import caption_text, image_summary
@@ -24,12 +25,16 @@ _FOOTER_ROWS = 2
 
 
 def tsv_lines(records: Iterator[Record]) -> Iterator[str]:
-    """One tab-separated line per image: id, role, size, 'kept' or the drop reason, source, caption or tags."""
+    """One tab-separated line per image: id, role, size, 'kept' or the drop reason, source, caption or tags.
+
+    A caption file that could not be read is named after them, with the reason.
+    """
     for record in records:
         size = f"{record.image.width}x{record.image.height}" if record.image else ""
         state = record.drop.reason if record.drop else "kept"
         caption = record.caption or ", ".join(_best_tags(record))
-        yield "\t".join((record.id, record.role, size, state, escape_control(record.source), escape_control(caption)))
+        texts = map(escape_control, (record.source, caption, *caption_faults(record)))
+        yield "\t".join((record.id, record.role, size, state, *texts))
 
 
 def page_size(rows: int) -> int:
@@ -60,6 +65,8 @@ def _details(record: Record, composer: Composer) -> Text:
 
     text = Text().append_text(image_summary(record, FilterView.of(record)))
     text.append(f"\n{escape_control(record.source)}  {record.id}\n", style="dim")
+    for fault in caption_faults(record):
+        text.append(f"not read: {escape_control(fault)}\n", style="red")
     if crop := record.crop:
         details = f"crop focus {crop.focus}, {crop.cropped_fraction:.0%} cropped, upscaled {crop.upscale:.2f}x\n"
         text.append(details, style="dim")

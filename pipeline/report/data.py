@@ -169,6 +169,8 @@ class ReportData:
     sharpness: Distribution = NO_VALUES
     megapixels: tuple[Bar, ...] = ()  # of the source files
     captions: CaptionStats | None = None  # None before merge
+    unreadable: int = 0  # caption files that could not be read
+    listed_unreadable: tuple[tuple[ImageRef, str], ...] = ()  # the first of them, with the reasons
     tags: tuple[TagCount, ...] = ()  # the most frequent ones
     distinct_tags: int = 0
     associations: Mapping[str, tuple[TagAssociation, ...]] = field(default_factory=dict)  # by subject

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipeline.caption_faults import unreadable_captions
 from pipeline.checks.caption_pages import read_pages
 from pipeline.checks.dataset_arrays import ROLES, DatasetArrays, load_arrays
 from pipeline.checks.image_measures import measure_missing
@@ -13,7 +14,7 @@ from pipeline.checks.image_rules import BLURRED, ENLARGED, LOST
 from pipeline.manifest import Manifest
 from pipeline.registry import read_recipe
 from pipeline.report.caption_lengths import CaptionLengths
-from pipeline.report.data import BucketCount, DatasetGroup, Distribution, ReportData
+from pipeline.report.data import BucketCount, DatasetGroup, Distribution, ImageRef, ReportData
 from pipeline.report.drops import dropped_images
 from pipeline.report.histogram import Bins, histogram
 from pipeline.report.manifest_columns import ImageRefs, ManifestColumns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _WORST = 12  # images shown from the bad end of each measure
+_LISTED = 50  # caption files that could not be read
 _CROPPED = Bins((0.05, 0.1, 0.2, 0.3, 0.4, 0.5), "{:.0%}".format, LOST)
 _UPSCALE = Bins((1.0, 1.1, 1.25, 1.5, 2.0), "{:g}".format, ENLARGED)
 _SHARPNESS = Bins((0.25, 0.5, 0.6, 0.7, 0.8, 0.9), "{:g}".format, BLURRED, low_is_bad=True)
@@ -57,6 +59,9 @@ def measure(manifest: Manifest, workspace: Workspace, progress: ProgressFn) -> M
         dropped=dropped_images(manifest),
         history=manifest.history,
     )
+    faults = list(unreadable_captions(manifest))
+    listed = tuple((ImageRef(fault.row, fault.id, fault.source), fault.reason) for fault in faults[:_LISTED])
+    data = replace(data, unreadable=len(faults), listed_unreadable=listed)
     captions = CaptionLengths()
     repeats = {subject.token: subject.repeats for subject in read_recipe(workspace).subjects}
     unmeasured = load_arrays(map(captions.add_page, read_pages(manifest)), repeats)

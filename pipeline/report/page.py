@@ -42,7 +42,7 @@ SECTIONS = (
     Section("images", "Images", lambda data: data.counts.images > 0),
     Section("tags", "Tags", lambda data: bool(data.tags)),
     Section("subjects", "Tags by subject", lambda data: any(data.associations.values())),
-    Section("captions", "Captions", lambda data: data.captions is not None),
+    Section("captions", "Captions", lambda data: data.captions is not None or data.unreadable > 0),
     Section("sizes", "Sizes and cropping", lambda data: bool(data.buckets)),
     Section("quality", "Sharpness and resolution", lambda data: data.counts.images > 0),
     Section("near-duplicates", "Near-duplicates", lambda data: data.counts.images > 0),

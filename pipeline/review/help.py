@@ -50,7 +50,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("beard hat", "both tags; AND, OR, NOT and parentheses; quotes for spaces"),
             ("long*", "any tag that starts with 'long'"),
             ("score:beard<0.5", "a tagger scores the tag below 0.5"),
-            ("flag:unsure", "images with this flag; also: edited, dropped"),
+            ("flag:unsure", "images with this flag; also: edited, dropped, unreadable"),
             ('caption:"a man"', "captions that contain these words"),
             ("name:*.jpg", "file names"),
             ("subject:smith", "also class:man, role:reg, tagger:wd14, id:0a1b*"),

@@ -9,7 +9,7 @@ from pipeline.edits import BY_HAND
 from pipeline.errors import PrepError, first_line
 from pipeline.filter_terms import CERTAIN
 from pipeline.manifest import Manifest
-from pipeline.record import root_of
+from pipeline.record import UNREADABLE, root_of
 from pipeline.review.table import Predictions, ReviewTable
 from pipeline.tag_text import normalize_column
 
@@ -49,9 +49,11 @@ def _table(arrow: pa.Table) -> ReviewTable:
     import pyarrow.compute as pc
 
     tags, taggers = _Codes(), _Codes()
-    predicted, captioned, first = [], [], 0
+    predicted, captioned, faulty, first = [], [], [np.zeros(0, np.int32)], 0
     for batch in arrow.to_batches():
-        predicted.append(_predictions(batch, first, tags, taggers))
+        *columns, unreadable = _predictions(batch, first, tags, taggers)
+        predicted.append(columns)
+        faulty.append(unreadable)
         captioned.append(_caption_tags(batch, first, tags))
         first += batch.num_rows
     columns = [np.concatenate(parts) for parts in zip(*predicted, strict=True)] or [np.zeros(0, int)] * 4
@@ -70,6 +72,7 @@ def _table(arrow: pa.Table) -> ReviewTable:
         tag_names=list(tags),
         tagger_names=list(taggers),
         predictions=predictions,
+        unreadable=np.concatenate(faulty),
         tag_rows=tag_rows,
         tag_codes=tag_codes,
         starts=np.searchsorted(tag_rows, np.arange(len(ids) + 1, dtype=np.int32)).tolist(),
@@ -92,17 +95,25 @@ def _distinct_pairs(
 
 
 def _predictions(batch: pa.RecordBatch, first: int, tags: _Codes, taggers: _Codes) -> tuple[ndarray, ...]:
-    """Row, tag, score and tagger of each annotation in a batch whose first image is in row `first`."""
+    """Row, tag, score and tagger of each annotation in a batch whose first image is in row `first`.
+
+    A file that could not be read is no annotation: the last of the arrays has the rows of such images.
+    """
     import numpy as np
 
     lists = batch.column("annotations")
-    text, kind, _, score, tagger = lists.flatten().flatten()
+    text, kind, category, score, tagger = lists.flatten().flatten()
     kinds = np.array(kind.dictionary.to_pylist())[kind.indices.to_numpy()] if len(kind) else np.zeros(0, str)
     is_tag, is_edit = kinds == "tag", kinds == "edit"
     row = np.repeat(np.arange(first, first + len(lists), dtype=np.int32), lists.value_lengths().fill_null(0).to_numpy())
     tag_codes = np.where(is_tag, _coded(text, is_tag, lambda some: tags.of(normalize_column(some))), -1)
     tagger_codes = np.where(is_edit, -1, _coded(tagger, ~is_edit, taggers.of))
-    return row, tag_codes.astype(np.int32), score.fill_null(1.0).to_numpy(), tagger_codes.astype(np.int32)
+    columns = (row, tag_codes.astype(np.int32), score.fill_null(1.0).to_numpy(), tagger_codes.astype(np.int32))
+    categories = np.array(category.dictionary.to_pylist()) if len(category) else np.zeros(0, str)
+    if UNREADABLE not in categories:
+        return *columns, np.zeros(0, np.int32)
+    faulty = categories[category.indices.to_numpy()] == UNREADABLE
+    return *(column[~faulty] for column in columns), row[faulty]
 
 
 def _coded(texts: pa.DictionaryArray, wanted: ndarray, code: Callable[[pa.StringArray], list[int]]) -> Any:

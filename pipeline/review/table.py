@@ -41,6 +41,7 @@ class ReviewTable:
     tag_names: list[str]  # normalized
     tagger_names: list[str]
     predictions: Predictions
+    unreadable: ndarray  # int32: rows of images with a caption file that could not be read
     tag_rows: ndarray  # int32, sorted; with tag_codes: which image has which tag, by score or in its caption
     tag_codes: ndarray  # int32: indices in tag_names
     starts: list[int]  # where each image's tags start in tag_rows and tag_codes; one more for the end
@@ -189,6 +190,7 @@ _MASKS: Mapping[str, Callable[[ReviewTable, Term], ndarray]] = {
     "tag": _by_tag,
     "score": _by_score,
     "tagger": _by_tagger,
+    "unreadable": lambda table, term: _rows(table, table.unreadable),
 }
 
 

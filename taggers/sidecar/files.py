@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
+from pipeline.caption_faults import summarize_faults
 from pipeline.errors import PrepError
 from pipeline.history import Model
 from pipeline.manifest import Manifest
@@ -111,6 +112,12 @@ class Files(Tagger):
             except TextFault as fault:
                 digest.update(str(fault).encode())
         return (Model("caption files", digest.hexdigest()),)
+
+    def notes(self, manifest: Manifest) -> tuple[str, ...]:
+        """Which files could not be read, and what to do about them."""
+        faults = summarize_faults(manifest)
+        encoding = "" if self.encoding else "; or name their encoding, such as: prep tag files --encoding cp1252"
+        return (faults, f"Save them as UTF-8{encoding}") if faults else ()
 
     def start(self, workspace: Workspace) -> Work:
         index = functools.cache(partial(index_folder, encoding=self.encoding))
