@@ -112,7 +112,7 @@ def all_stages(recipe: Recipe) -> list[StagePlan]:
     """
     named = [name for name in ORDER if name in _ALWAYS or name in recipe.tables]
     plans = [tag_plan(recipe, {}) if name == "tag" else stage_plan(name, recipe, {}) for name in named]
-    return [plan for plan in plans if plan.name != "train" or "base" in recipe.tables["train"]]
+    return [plan for plan in plans if plan.name != "train" or recipe.tables["train"].get("base")]
 
 
 def input_manifest(plan: StagePlan, workspace: Workspace) -> Manifest:

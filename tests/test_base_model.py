@@ -125,7 +125,7 @@ def test_weights_in_several_files(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "nothing", "missing.safetensors", "some/missing.ckpt", "/no/such/model", "a b/c"])
 def test_what_names_no_model(tmp_path, text):
-    with pytest.raises(PrepError, match=r"no base model|no unet/config\.json|is not on this machine"):
+    with pytest.raises(PrepError, match=r"[Nn]o base model|no unet/config\.json|is not on this machine"):
         find_base(text, workspace(tmp_path))
 
 

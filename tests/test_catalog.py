@@ -80,7 +80,7 @@ def test_every_tagger_of_danbooru_tags_is_pinned_and_has_thresholds_of_its_own()
 def test_the_catalog_has_no_duplicates():
     assert len({e.name for e in CATALOG}) == len({e.repo_id for e in CATALOG}) == len(CATALOG)
     for entry in CATALOG:
-        assert (entry.size > 1e8 or not entry.size) and entry.files
+        assert entry.size > 1e8 and entry.files
         assert entry.used_by in (*TAGGERS, "train") and not (entry.sha256 and not entry.url)
         assert catalog_entry(entry.name) is catalog_entry(entry.repo_id) is entry
         assert resolve_repo_id(entry.name) == resolve_repo_id(entry.repo_id) == entry.repo_id

@@ -104,7 +104,7 @@ def launched(count, work, *options):
 
 OPTIONS = (
     # Adam would make large steps of gradients that are next to nothing, and so of the order of their sums.
-    *("--steps", "4", "--batch-size", "3", "--rank", "2", "--optimizer", "sgd-nesterov"),
+    *("--base", "mini", "--steps", "4", "--batch-size", "3", "--rank", "2", "--optimizer", "sgd-nesterov"),
     *("--learning-rate", "1", "--text-encoder-lr", "1"),
     *("--save-precision", "fp32", "--ema-decay", "0.5", "--validation-timesteps", "2", "--validate-every-steps", "2"),
     *(

@@ -38,7 +38,8 @@ def tables():
 def trained(tmp_path, **options) -> dict:
     work = workspace(tmp_path)
     data = manifest(work, [placed(work, number) for number in range(2)])
-    stage = build_options(Train, {"steps": 2, "device": "cpu", "save_every_epochs": 0} | options, "prep.toml, [train]")
+    table = {"base": "mini", "steps": 2, "device": "cpu", "save_every_epochs": 0} | options
+    stage = build_options(Train, table, "prep.toml, [train]")
     list(stage.run(data, work, lambda done, total: None))
     return load_file(stage.config.file(work))
 

@@ -150,7 +150,8 @@ def test_train_on_a_folder_from_the_command_line(tmp_path, prep):
     image(tmp_path / "reg" / "1_dog" / "r.png", 9)
     work = workspace(tmp_path / "ws")
     prep("init", work.root, "--subject", "sks", "dog", tmp_path / "theirs")
-    how = ("--data", tmp_path / "theirs", "--reg-data", tmp_path / "reg", "--steps", 2, "--rank", 2, "--output", "t")
+    folders = ("--data", tmp_path / "theirs", "--reg-data", tmp_path / "reg")
+    how = (*folders, "--base", "mini", "--steps", 2, "--rank", 2, "--output", "t")
     train = ("-C", work.root, "train")
     said, alongside = prep(*train, *how)
     assert "3 found = 3 kept + 0 dropped" in said and "0.png" not in alongside

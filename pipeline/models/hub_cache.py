@@ -36,6 +36,14 @@ def find_snapshot(repo_id: str, files: Iterable[str] = (), revision: str = "") -
     return None
 
 
+def cached_models() -> list[str]:
+    """The hub ids of the models in the Hugging Face cache, complete or not."""
+    from huggingface_hub import constants
+
+    names = [path.name.removeprefix(_PREFIX) for path in Path(constants.HF_HUB_CACHE).glob(f"{_PREFIX}*--*")]
+    return sorted(name.replace("--", "/", 1) for name in names)
+
+
 def snapshot_origin(folder: Path) -> tuple[str, str] | None:
     """Hub id and commit of a folder in a Hugging Face cache; None for any other folder."""
     for path in (folder, *folder.parents):

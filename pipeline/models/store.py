@@ -139,9 +139,7 @@ def install_hint(repo_id: str) -> str:
 
 
 def format_bytes(size: int) -> str:
-    """A number of bytes for people: 379 MB, 1.9 GB; 0 is an unknown size."""
-    if not size:
-        return "size unknown"
+    """A number of bytes for people: 379 MB, 1.9 GB."""
     for unit, bytes in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes:
             return f"{size / bytes:.{1 if size < 10 * bytes else 0}f} {unit}"

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PrepError
+from pipeline.models.catalog import catalog_entry
 from pipeline.models.file_hashes import joined_sha256, known_sha256
 from pipeline.models.store import find_model
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from training.models.families import base_parts, denoisers
+from training.models.local_bases import MINI_NAME, SHORT_NAMES, how_to_name_a_base
 from training.models.mini import SHA256, VAE_SHA256, mini_folder
 
 _NEEDED = ("vae", "text_encoder")
@@ -25,7 +28,7 @@ _COPY_AGAIN = "Copy the model again."
 class BaseFiles:
     """A base model on disk: a diffusers folder, or a single file. The mini base model is made when it is opened."""
 
-    name: str  # mini, a hub id, or the name of the folder or file
+    name: str  # mini, a hub id (also where a short name was given), or the name of the folder or file
     path: Path
     sha256: str  # of the file, or of the hashes of the folder's weight files
     vae: str  # hash of the VAE, on which the latents depend
@@ -34,21 +37,26 @@ class BaseFiles:
 
 
 def find_base(text: str, workspace: Workspace) -> BaseFiles:
-    """The base model that `text` names: 'mini', a diffusers folder, a single file, or a hub id.
+    """The base model that `text` names: a diffusers folder, a single file, a short name, a hub id, or 'mini'.
 
-    Paths are relative to the workspace or else to the current folder. A hub id, which may end in '@revision', must
-    have been downloaded: prep models pull. PrepError when there is no such model.
+    Paths are relative to the workspace or else to the current folder. A short name such as sd15 or a hub id, either of
+    which may end in '@revision', must have been downloaded: prep models pull. PrepError when there is no such model,
+    and when `text` is empty: which base models there are on this machine, and how to get one.
     """
-    if text == "mini":
-        return BaseFiles("mini", mini_folder(workspace.cache), SHA256, VAE_SHA256)
+    if not text:
+        raise PrepError("No base model is named.", how_to_name_a_base())
+    if text == MINI_NAME:
+        return BaseFiles(MINI_NAME, mini_folder(workspace.cache), SHA256, VAE_SHA256)
     if path := _existing_path(text, workspace):
         return _folder(path, path.resolve().name) if path.is_dir() else _single(path)
+    name, _, revision = text.partition("@")
+    if name in SHORT_NAMES:
+        return _pulled(SHORT_NAMES[name], revision, workspace)
     if (hub := _HUB_ID.fullmatch(text)) and not text.startswith(".") and not text.endswith(_SINGLE):
         return _pulled(hub[1], hub[2] or "", workspace)
-    raise PrepError(
-        f"There is no base model {text!r}.",
-        "Give a diffusers folder, a .safetensors or .ckpt file, a hub id such as owner/name, or 'mini'.",
-    )
+    if (other := catalog_entry(name)) is not None:
+        raise PrepError(f"{name} is a model for prep tag {other.used_by}, not a base model.", how_to_name_a_base())
+    raise PrepError(f"There is no base model {escape_control(text)}.", how_to_name_a_base(text))
 
 
 def with_vae(base: BaseFiles, text: str, workspace: Workspace) -> BaseFiles:

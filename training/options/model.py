@@ -16,9 +16,10 @@ class ModelOptions(Options):
     section: ClassVar[str] = "Base model"
 
     base: str = option(
-        "mini",
-        "Base model, Stable Diffusion 1.x, 2.x, XL or 3.5: the id of a downloaded model, a diffusers folder, a single "
-        ".safetensors or .ckpt file, or 'mini', a tiny untrained model for trying out the pipeline.",
+        "",
+        "Base model, Stable Diffusion 1.x, 2.x, XL or 3.5: the short name (sd15, sd21, sdxl, sd35-medium) or hub id "
+        "of a downloaded model, a diffusers folder, a single .safetensors or .ckpt file, or 'mini', a tiny untrained "
+        "model for trying out the pipeline. Without one, the error names those on this machine.",
         cache_key=False,  # its weights' hash is part of the key instead
     )
     vae: str = option(
