@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from tests.training_set import sample
 from training.sampling.image_generator import SampleRequest
-from training.sampling.prompts import FLAGS, default_prompts, parse_line, read_prompts
+from training.sampling.prompts import FLAGS, parse_line, read_prompts
 
 USUAL = SampleRequest("", steps=20, seed=7)
 # Words as people write prompts: any signs, but a word that begins with two dashes and a letter is a flag.
@@ -113,15 +112,3 @@ def test_a_faulty_line_is_named(tmp_path):
     file.write_text("smith\n\nsmith --x 3\n")
     with pytest.raises(PrepError, match=r"prompts.txt, line 3 has --x"):
         read_prompts(file, USUAL)
-
-
-def test_usual_prompts_by_subject():
-    samples = [sample(1), sample(2), sample(3, subject="mittens", class_name="cat"), sample(4, reg=True, subject="")]
-    assert [(one.prompt, one.seed) for one in default_prompts(samples, USUAL)] == [
-        ("mittens", 7),
-        ("mittens cat on a beach", 8),
-        ("red cat of mittens", 9),
-        ("smith", 10),
-        ("smith man on a beach", 11),
-        ("man of smith red hair", 12),
-    ]

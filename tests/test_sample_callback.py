@@ -132,9 +132,10 @@ def test_no_samples_unless_an_option_asks_for_them(tmp_path):
     found = sample_requests(SamplingOptions(sample_every_epochs=2, sample_steps=9), made, work, 5)
     found = [request.resolve(SD1()) for request in found]
     assert [(one.prompt, one.seed, one.steps, one.width) for one in found] == [
-        ("smith", 5, 9, 512),
-        ("smith man on a beach", 6, 9, 512),
-        ("man of smith red hair", 7, 9, 512),
+        ("photo of smith man", 5, 9, 512),
+        ("photo of smith man on a beach", 6, 9, 512),
+        ("photo of smith man with red hair", 7, 9, 512),
+        ("photo of a man", 8, 9, 512),
     ]
 
 

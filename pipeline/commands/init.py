@@ -17,6 +17,8 @@ from pipeline.workspace import Workspace, write_atomic
 # Classes whose images are best cropped around faces; detecting them takes time, so it is not the default.
 _PEOPLE = frozenset("1boy 1girl actor actress boy child face girl lady man person woman".split())  # noqa: SIM905
 
+_SAMPLES = {"sample_every_epochs": 1}  # a new recipe shows what each epoch has learned
+
 _HEAD = """\
 # The recipe of this workspace. Every stage reads its table; options on the command line take precedence.
 # A line that begins with '#' shows a default: remove the '#' to change it.
@@ -44,7 +46,7 @@ def init(folder: Path, contents: InitOptions, stages: Mapping[str, type[Options]
     parts = [_HEAD]
     parts += [_subject(workspace, entry, contents) for entry in contents.subjects]
     parts += [_regularization(workspace, *entry) for entry in contents.regularization]
-    options: dict[str, Mapping[str, Any]] = {"crop": _focus(contents), **contents.options}
+    options: dict[str, Mapping[str, Any]] = {"crop": _focus(contents), "train": _SAMPLES, **contents.options}
     parts += [_table(name, stage, options.get(name, {})) for name, stage in stages.items()]
     write_atomic(workspace.recipe, "\n".join(parts).encode())
     try:

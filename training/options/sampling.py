@@ -15,7 +15,9 @@ class SamplingOptions(Options):
     name: ClassVar[str] = "train"
     section: ClassVar[str] = "Sample images"
 
-    sample_every_epochs: int = option(0, "Generate samples every N epochs; 0: never.", low=0, cache_key=False)
+    sample_every_epochs: int = option(
+        0, "Generate samples every N epochs; 0: never. `prep init` writes 1 into the recipe.", low=0, cache_key=False
+    )
     sample_every_steps: int = option(
         0, "Generate samples every N steps, in addition to --sample-every-epochs; 0: never.", low=0, cache_key=False
     )
@@ -23,7 +25,7 @@ class SamplingOptions(Options):
         "",
         "Text file of prompts, one per line, optionally followed by --w and --h (pixels), --d (seed), --s (steps), "
         "--l (guidance scale) and --n (negative prompt), like kohya's. Given alone, samples are generated before and "
-        "after training. Default prompts: each subject's trigger alone, in a place, and with red hair.",
+        "after training. Default: four prompts such as 'photo of smith man', made from token and class.",
         metavar="FILE",
         cache_key=False,
     )

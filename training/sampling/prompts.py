@@ -1,4 +1,4 @@
-"""Prompts of sample images: from a text file, or made from the subjects' triggers."""
+"""Prompts of sample images: from a text file, or those that default_prompts makes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.workspace import Workspace
 from training.batch import TrainingImage
 from training.evaluation.clip_score import ClipScorer
 from training.options.sampling import SamplingOptions
+from training.sampling.default_prompts import default_prompts
 from training.sampling.image_generator import SampleRequest
 
 # Flags after a prompt, as in kohya's prompt files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
@@ -32,10 +33,6 @@ _KNOWN = ", ".join(f"--{flag}" for flag in FLAGS)
 _FLAG = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 _WORD = re.compile(r"(\S+)(.*)", re.DOTALL)
 _LARGEST_SEED = 2**63 - 1
-
-# Classes that get red hair in the sanity prompt; others are red as a whole.
-PEOPLE = frozenset("man woman boy girl person people face child baby lady guy male female 1boy 1girl".split())  # noqa: SIM905
-_SUBJECTS = 8  # most subjects with default prompts
 
 
 def sample_requests(
@@ -92,23 +89,6 @@ def parse_line(line: str, defaults: SampleRequest, where: str) -> SampleRequest:
     if not 0 <= found.guidance_scale <= 100:
         raise PrepError(f"{where}: the scale is {found.guidance_scale:g}.", "It must be from 0 to 100; usual is 7.")
     return found
-
-
-def default_prompts(samples: list[TrainingImage], defaults: SampleRequest) -> list[SampleRequest]:
-    """Three prompts per subject with different seeds: the trigger alone, the trigger in a place, and a sanity prompt.
-
-    The sanity prompt asks for something that the images do not show: if the hair is no longer red, the model is
-    overfit.
-    """
-    subjects = sorted({(s.subject, s.class_name) for s in samples if s.subject and not s.reg})[:_SUBJECTS]
-    texts = [text for token, class_name in subjects for text in _texts(token, class_name)]
-    return [replace(defaults, prompt=text, seed=defaults.seed + k) for k, text in enumerate(texts)]
-
-
-def _texts(token: str, class_name: str) -> tuple[str, str, str]:
-    person = bool(PEOPLE & set(class_name.lower().split()))
-    sanity = f"{class_name} of {token} red hair" if person else f"red {class_name} of {token}"
-    return token, f"{token} {class_name} on a beach", sanity
 
 
 def _known(flag: str, where: str) -> tuple[str, Callable[[str], Any]]:
