@@ -20,7 +20,7 @@ from training.data.sampler import epoch_batches
 from training.methods.adapter_method import STEPS_PER_IMAGE
 from training.methods.dreambooth import FACE, OBJECT
 from training.methods.textual_inversion import usual_vectors
-from training.sampling.prompts import PEOPLE
+from training.sampling.default_prompts import PEOPLE
 from training.train import Train
 from training.trainer import count_steps
 

@@ -12,8 +12,9 @@ from training.sampling.image_generator import SampleRequest
 
 _COUNT = 4  # prompts of a run with up to four subjects; with more, each has one
 _SUBJECTS = 8  # most subjects with default prompts
-_PEOPLE = frozenset(
-    "actor actress baby boy child face female girl guy kid lady male man people person teenager woman".split()  # noqa: SIM905
+# Words of classes that are people.
+PEOPLE = frozenset(
+    "1boy 1girl actor actress baby boy child face female girl guy kid lady male man people person teenager woman".split()  # noqa: SIM905
 )
 _DANBOORU = re.compile(r"\d\+?(girl|boy|other)s?")  # 1girl, 2boys: captions are tags
 _STYLES = frozenset("art artstyle style".split())  # noqa: SIM905
@@ -44,7 +45,7 @@ def prompt_texts(token: str, class_name: str) -> tuple[str, str, str, str]:
         scenes = ("a cottage by a lake", "a portrait of a woman", "a city street at night")
         first, second, third = (f"{scene}, {name}" for scene in scenes)
         return first, second, third, scenes[0]
-    if words & _PEOPLE:
+    if words & PEOPLE:
         return f"photo of {name}", f"photo of {name} on a beach", f"photo of {name} with red hair", _alone(class_name)
     return f"photo of {name}", f"photo of {name} on a beach", f"photo of {name} painted red", _alone(class_name)
 
