@@ -40,6 +40,7 @@ class Sampler:
     evaluations: Literal[1, 2] = 1  # of the model per step, as schedules in prompts count
     discard_next_to_last: bool = False  # the schedule is made for one step more, without the last sigma before 0
     ends_only: bool = False  # of a schedule it uses only the first sigma, the last before 0 and their number
+    batches: bool = True  # whether images of a batch are independent; else sample one at a time
     noise: Literal["none", "ancestral", "brownian"] = "none"  # what it adds in its steps
     eta: float | None = None  # the usual share of that noise; None: it has no such setting
     seed_delta: bool = False  # whether the noise of its steps obeys the eta noise seed delta (ENSD)

@@ -81,6 +81,7 @@ SAMPLERS: dict[str, Sampler] = {
     ),
     "DPM adaptive": Sampler(
         sample=dpm_adaptive,
+        batches=False,  # its steps obey all of them
         ends_only=True,
         noise="ancestral",
         eta=1.0,
