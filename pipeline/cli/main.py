@@ -13,6 +13,7 @@ import click
 
 from pipeline.cli.lazy_group import CommandEntry, LazyGroup
 from pipeline.errors import PrepError
+from pipeline.foreign_output import keep_off_terminal
 from pipeline.ranks import is_main_process
 
 COMMANDS = {
@@ -69,7 +70,7 @@ def main() -> None:
     _refuse_foreign_packages()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait slow a busy machine tenfold
     level = logging.WARNING if is_main_process() else logging.ERROR  # the main process reports for all
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    keep_off_terminal(level)
     try:
         cli(standalone_mode=False)
     except PrepError as error:

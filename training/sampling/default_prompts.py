@@ -14,7 +14,7 @@ _COUNT = 4  # prompts of a run with up to four subjects; with more, each has one
 _SUBJECTS = 8  # most subjects with default prompts
 # Words of classes that are people.
 PEOPLE = frozenset(
-    "1boy 1girl actor actress baby boy child face female girl guy kid lady male man people person teenager woman".split()  # noqa: SIM905
+    "1boy 1girl actor actress baby boy child face female girl guy kid lady male man people person woman".split()  # noqa: SIM905
 )
 _DANBOORU = re.compile(r"\d\+?(girl|boy|other)s?")  # 1girl, 2boys: captions are tags
 _STYLES = frozenset("art artstyle style".split())  # noqa: SIM905
