@@ -233,7 +233,7 @@ def test_help_imports_no_command_and_lists_each_by_its_own_summary():
     ours = {name for name in done.stdout.splitlines()[-1].split() if name.split(".")[0] in PACKAGES}
     assert ours == {
         "pipeline",
-        *(f"pipeline.{name}" for name in ("cli", "cli.lazy_group", "cli.main", "errors", "ranks")),
+        *(f"pipeline.{name}" for name in ("cli", "cli.lazy_group", "cli.main", "errors", "foreign_output", "ranks")),
     }
     for entry in (entry for entries in COMMANDS.values() for entry in entries):
         assert entry.summary == first_sentence(entry.load()), entry.name
