@@ -86,6 +86,6 @@ def test_sorted_by_part_and_module():
 
 @pytest.mark.parametrize("key", ["k.diff", "other.lora_up.weight", "lora_up.weight", "k", "k\x1b.alpha"])
 def test_what_has_no_place(key):
-    with pytest.raises(PrepError, match=r"x\.safetensors is not an adapter for this base model") as caught:
+    with pytest.raises(PrepError, match=r"x\.safetensors does not fit this base model") as caught:
         sort_keys({key: torch.ones(1)}, {"k": ModulePath("unet", "a", (1,))}, FILE)
     assert "\x1b" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
+from training.models.ldm_checkpoint import unet_name
 from training.models.parts import empty_part, published_name
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ _ENDS = (
     *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"),
     *_BACK,
 )
+# diffusers' names before version 0.22: 'attn1.processor.to_q_lora.down.weight', 'q_proj.lora_linear_layer.up.weight'.
+_PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora\.(down|up)\.weight$")
+_LAYER = re.compile(r"\.(?:lora_linear_layer|lora)\.(down|up)\.weight$")
+_NAMED = 3  # keys without a place that a message names
 
 
 def kohya_keys(adapters: Adapters, key: Callable[[str], str]) -> Tensors:
@@ -80,22 +86,37 @@ def module_names(family: Family, checkpoint: BaseModel, parts: Iterable[str]) ->
                 names[f"{part}.{name}"] = names[family.key(part, name)] = place
                 # For Stable Diffusion XL, too, some programs write diffusers' paths after kohya's prefix.
                 names[f"{family.prefixes[part]}_{name.replace('.', '_')}"] = place
+                if part == family.denoiser and family.single_file:  # and for 1.x and 2.x some those of single files
+                    single = unet_name(f"{path}.weight", checkpoint.config(part)).removesuffix(".weight")
+                    names[f"{family.prefixes[part]}_{single.replace('.', '_')}"] = place
     return names
 
 
 def sort_keys(tensors: Tensors, names: dict[str, ModulePath], file: Path) -> dict[str, Adapters]:
-    """A file's tensors by part and layer, under kohya's names; PrepError when one belongs to no layer."""
+    """A file's tensors by part and layer, under kohya's names; PrepError when some belong to no layer."""
     found: dict[str, Adapters] = {}
+    homeless = []
     for key, value in tensors.items():
-        end = max((end for end in _ENDS if key.endswith(f".{end}")), key=len, default="")
-        place = names.get(key.removesuffix(f".{end}"))
+        plain = _LAYER.sub(r".lora_\1.weight", _PROCESSOR.sub(r".\1.lora_\2.weight", key))
+        plain = plain.replace(".to_out.lora_", ".to_out.0.lora_")
+        end = max((end for end in _ENDS if plain.endswith(f".{end}")), key=len, default="")
+        place = names.get(plain.removesuffix(f".{end}"))
         if not end or not place:
-            raise PrepError(
-                f"{escape_control(file.name)} is not an adapter for this base model, "
-                f"which has no layer for {escape_control(key)}.",
-                "Use the base model that it was trained on.",
-            )
+            homeless.append(key)
+            continue
         if end.startswith("lora_magnitude_vector"):
             value = value.reshape(-1, *[1] * (3 if value.dim() == 4 else 1))
         found.setdefault(place.part, {}).setdefault(place.path, {})[_BACK.get(end, end)] = value
+    if homeless:
+        raise PrepError(_without_place(homeless, len(tensors), file), "Use the base model that it was trained on.")
     return found
+
+
+def _without_place(homeless: list[str], count: int, file: Path) -> str:
+    """The sentence about keys that belong to no layer of a base model."""
+    named = ", ".join(escape_control(key) for key in homeless[:_NAMED])
+    more = f" and {len(homeless) - _NAMED:,} more" if len(homeless) > _NAMED else ""
+    return (
+        f"{escape_control(file.name)} does not fit this base model, which has no layer for {len(homeless):,} of its "
+        f"{count:,} keys: {named}{more}."
+    )

@@ -63,23 +63,44 @@ def changed_weight(weight: torch.Tensor, adapter: Tensors) -> torch.Tensor:
     """A weight (out, in) or (out, in, h, w) with an adapter (kohya's names, float32) applied.
 
     W + alpha / rank * D; with dora_scale m: m (W + D) / ||W + D||, one magnitude for each output
-    (https://arxiv.org/abs/2402.09353, equation 5). ValueError where a tensor is superfluous, missing or does not fit.
+    (https://arxiv.org/abs/2402.09353, equation 5), or in older LyCORIS files, where m is (1, in, ...), for each input.
+    ValueError where a tensor is superfluous, missing or does not fit.
     """
+    change, magnitudes = _change(weight, adapter)
+    return weight + change if magnitudes is None else _with_magnitudes(weight + change, magnitudes)
+
+
+def weight_change(weight: torch.Tensor, adapter: Tensors) -> torch.Tensor:
+    """What `changed_weight` adds to a weight, without the rounding of the sum where there are no magnitudes."""
+    change, magnitudes = _change(weight, adapter)
+    return change if magnitudes is None else _with_magnitudes(weight + change, magnitudes) - weight
+
+
+def _change(weight: torch.Tensor, adapter: Tensors) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The scaled change of a weight before magnitudes, and these."""
     take = dict(adapter)
     try:
         formula = next(formula for name, formula in _FORMULAS if name in take)
         found, rank = formula(take)
-        alpha = take.pop("alpha", None)
+        alpha, magnitudes = take.pop("alpha", None), take.pop("dora_scale", None)
         scale = 1.0 if alpha is None or rank is None else alpha / rank
-        result = weight + scale * found.reshape(weight.shape)
-        if "dora_scale" in take:
-            norms = result.flatten(1).norm(dim=1).reshape(-1, *[1] * (weight.dim() - 1))
-            result = result * (take.pop("dora_scale").reshape(norms.shape) / norms)
+        change = scale * found.reshape(weight.shape)
+        if magnitudes is not None and magnitudes.numel() not in weight.shape[:2]:
+            raise KeyError("dora_scale")
     except (StopIteration, KeyError, RuntimeError) as error:
         raise ValueError(f"{', '.join(sorted(adapter))} do not make a weight {tuple(weight.shape)}") from error
     if take:
         raise ValueError(f"{', '.join(sorted(take))} belong to no formula")
-    return result
+    return change, magnitudes
+
+
+def _with_magnitudes(weight: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:
+    """A weight whose outputs, or inputs if the magnitudes have that shape, are scaled to these norms."""
+    inputs = magnitudes.dim() > 1 and magnitudes.shape[:2] == (1, weight.shape[1])
+    norms = weight.transpose(0, 1).flatten(1).norm(dim=1) if inputs else weight.flatten(1).norm(dim=1)
+    shape = (1, -1) if inputs else (-1, 1)
+    scaled: torch.Tensor = weight * (magnitudes.reshape(-1) / norms).reshape(*shape, *[1] * (weight.dim() - 2))
+    return scaled
 
 
 def apply_adapters(module: Any, adapters: dict[str, Tensors]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
 from training.methods.token_embeddings import read_embedding
+from training.sampling.network_files import list_networks, read_header
 from training.sampling.prompt.chunks import EmbeddingMatch, PlacedEmbedding
 
 if TYPE_CHECKING:
@@ -20,17 +21,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".safetensors", ".pt", ".bin")
+_MOST_TENSORS = 2  # of an embedding: one per text encoder
 
 
 def list_embeddings(folders: Sequence[Path]) -> dict[str, Path]:
-    """The embedding files of folders and their subfolders by name, which is that of the file; the first of a name."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                found.setdefault(path.stem, path)
-    return found
+    """The embedding files of folders and their subfolders by name, which is that of the file; the first of a name.
+
+    Adapters in the same folders, as in those of runs, are left out.
+    """
+    return {name: path for name, path in list_networks(folders).items() if _may_be_embedding(path)}
+
+
+def _may_be_embedding(path: Path) -> bool:
+    tensors = read_header(path).keys() - {"__metadata__"}
+    return path.suffix.lower() != ".safetensors" or 1 <= len(tensors) <= _MOST_TENSORS
 
 
 @dataclass

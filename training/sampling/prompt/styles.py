@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.tag_text import escape_control
+from pipeline.text_files import TextFault, read_text
 
 _WHOLE_LINE = re.compile(r"(?:^|\n)#[^\n]*(?:\n|$)")
 _REST_OF_LINE = re.compile(r"#[^\n]*(?:\n|$)")
@@ -48,13 +50,15 @@ def read_styles(path: Path) -> dict[str, Style]:
     The older column 'text' is read as well; rows without a name, or with a name that begins with '#', are left out.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = set(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not CSV in UTF-8"
-        raise PrepError(f"The styles file {path} cannot be read: {why}.", _FORMAT) from None
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+        columns = set(reader.fieldnames or ())
+        rows = list(reader)
+    except OSError as error:
+        raise PrepError(f"The styles file {path} cannot be read: {error.strerror}.", _FORMAT) from None
+    except TextFault as error:
+        raise PrepError(f"The styles file {path} {error}.", _FORMAT) from None
+    except csv.Error as error:
+        raise PrepError(f"The styles file {path} is not CSV: {error}.", _FORMAT) from None
     if "name" not in columns or not columns & {"prompt", "text"}:
         raise PrepError(f"The styles file {path} has other columns.", _FORMAT)
     text = "prompt" if "prompt" in columns else "text"
