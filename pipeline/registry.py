@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.errors import PrepError
@@ -58,6 +58,7 @@ class StagePlan:
     name: str
     stages: tuple[Stage, ...]
     joined: bool = False
+    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # on the command line, by stage label
 
 
 def tables(taggers: tuple[str, ...] = ("basic",)) -> dict[str, type[Stage]]:
@@ -77,7 +78,8 @@ def stage_plan(name: str, recipe: Recipe, overrides: Mapping[str, Any]) -> Stage
         table.setdefault("repeats", [f"{subject.token}={subject.repeats}" for subject in recipe.subjects])
     if name == "merge":  # prep.toml has groups in [[group]] tables
         table.setdefault("groups", [rule for group in recipe.groups for rule in group.rules])
-    return StagePlan(name, (build_options(STAGES[name], table, f"{RECIPE}, [{name}]"),))
+    given = {name: dict(overrides)} if overrides else {}
+    return StagePlan(name, (build_options(STAGES[name], table, f"{RECIPE}, [{name}]"),), given=given)
 
 
 def tag_plan(recipe: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> StagePlan:
@@ -89,7 +91,7 @@ def tag_plan(recipe: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> Stag
             raise PrepError(f"{RECIPE}, [tag]: {name} is {table!r}.", f"It must be a table: [tag.{name}].")
     names = list(overrides or tables or ("basic",))
     stages = [_tagger(name, {**tables.get(name, {}), **overrides.get(name, {})}) for name in names]
-    return StagePlan("tag", tuple(stages), joined=True)
+    return StagePlan("tag", tuple(stages), joined=True, given=overrides)
 
 
 def tagger_class(name: str) -> type[Tagger] | None:
@@ -113,16 +115,6 @@ def all_stages(recipe: Recipe) -> list[StagePlan]:
     named = [name for name in ORDER if name in _ALWAYS or name in recipe.tables]
     plans = [tag_plan(recipe, {}) if name == "tag" else stage_plan(name, recipe, {}) for name in named]
     return [plan for plan in plans if plan.name != "train" or recipe.tables["train"].get("base")]
-
-
-def input_manifest(plan: StagePlan, workspace: Workspace) -> Manifest:
-    """The manifest that a stage reads when it runs alone: that of the nearest earlier stage that has one."""
-    required = plan.stages[0].reads
-    earlier = (required,) if required else ORDER[: ORDER.index(plan.name)][::-1]
-    for name in earlier:
-        if workspace.manifest(name).is_file():
-            return Manifest.read(workspace.manifest(name))
-    raise PrepError(f"{plan.name} has no input yet.", f"First: prep {earlier[-1]}")
 
 
 def latest_manifest(workspace: Workspace, stage: str | None = None) -> Manifest:

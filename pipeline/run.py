@@ -9,14 +9,24 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.execution import RunSettings, StageExecution, join_annotations
+from pipeline.given_options import command_line, forget, lasting, remember, undone
 from pipeline.history import HistoryStep
 from pipeline.manifest import ImageCounts, Manifest, read_if_valid, write_manifest
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.record import Record
-from pipeline.registry import StagePlan, all_stages, input_manifest, stage_plan
+from pipeline.registry import ORDER, StagePlan, all_stages, stage_plan
 from pipeline.sources import SourceScan, scan
-from pipeline.staleness import expected_history, own_source_path, scan_step, why_stale
+from pipeline.staleness import (
+    Outdated,
+    expected_history,
+    input_manifest,
+    is_idle,
+    outdated_input,
+    own_source_path,
+    scan_step,
+    why_stale,
+)
 from pipeline.workspace import Workspace
 from training.train import Train
 
@@ -36,6 +46,7 @@ class StageResult:
     seconds: float
     others: dict[str, int] = field(default_factory=dict)  # files in the source folders that are not images, by suffix
     notes: tuple[str, ...] = ()  # what the stage reports about the manifest
+    stale: tuple[Outdated, ...] = ()  # what is newer than the manifest that the stage read
 
     @property
     def counts(self) -> ImageCounts:
@@ -44,22 +55,33 @@ class StageResult:
 
 def run_all(workspace: Workspace, recipe: Recipe, settings: RunSettings) -> Iterator[StageResult]:
     """Bring all stages up to date, in order. The options of all are validated before the first one works."""
-    plans = all_stages(recipe)
+    plans = [plan for plan in all_stages(recipe) if not is_idle(plan) or workspace.manifest(plan.name).is_file()]
     source, found = find_sources(workspace, recipe, settings)
     for plan in plans:
         source = own_source(plan, workspace, settings) or source
+        returned = undone(workspace, recipe, plan.name)
         result = _update_checked(plan, source, workspace, recipe, settings)
+        forget(workspace, plan.name)
+        result = replace(result, notes=(*returned, *result.notes))
         yield replace(result, others=found.others) if plan is plans[0] else result
         source = result.manifest
 
 
 def run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: RunSettings) -> StageResult:
     """Bring one stage up to date with the manifest of the nearest earlier stage."""
-    if plan.name == "crop":
+    settings = replace(settings, need_models=True)
+    if plan.name == ORDER[0]:
         source, found = find_sources(workspace, recipe, settings)
-        return replace(update_stage(plan, source, workspace, settings), others=found.others)
-    source = own_source(plan, workspace, settings) or input_manifest(plan, workspace)
-    return _update_checked(plan, source, workspace, recipe, settings)
+        result = replace(update_stage(plan, source, workspace, settings), others=found.others)
+    else:
+        source = own_source(plan, workspace, settings) or input_manifest(plan, workspace, recipe)
+        result = _update_checked(plan, source, workspace, recipe, settings)
+    remember(workspace, recipe, plan)
+    stale = tuple(outdated_input(workspace, recipe, plan))
+    if stale:
+        last = Outdated(plan.name, "its input is not up to date", command_line(plan), False, stale[0].by_run)
+        stale = (*stale, last)
+    return replace(result, notes=(*lasting(recipe, plan), *result.notes), stale=stale)
 
 
 def dry_run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: RunSettings) -> RunEstimate:
@@ -68,7 +90,7 @@ def dry_run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, setting
 
     train = plan.stages[0]
     assert isinstance(train, Train)
-    source = own_source(plan, workspace, settings) or input_manifest(plan, workspace)
+    source = own_source(plan, workspace, settings) or input_manifest(plan, workspace, recipe)
     if not settings.skip_checks:
         _refuse_errors(source, workspace, training_targets(recipe, plan))
     with Progress("dry run", settings.quiet) as progress:
@@ -94,7 +116,7 @@ def _update_checked(
     """Bring a stage up to date; PrepError before training on a dataset in which `prep check` finds errors."""
     if plan.name == "train" and not settings.skip_checks:
         old = read_if_valid(workspace.manifest(plan.name))
-        if why_stale(plan, old, source, workspace):
+        if _must_run(plan, old, source, workspace, settings):
             _refuse_errors(source, workspace, training_targets(recipe, plan))
     return update_stage(plan, source, workspace, settings)
 
@@ -111,7 +133,7 @@ def update_stage(plan: StagePlan, source: Manifest, workspace: Workspace, settin
     target = workspace.manifest(plan.name)
     old = read_if_valid(target)
     before = source.counts if source.path.stem != "sources" else None
-    if old is not None and why_stale(plan, old, source, workspace) is None:
+    if old is not None and not _must_run(plan, old, source, workspace, settings):
         return StageResult(plan.name, old, before, False, 0.0, notes=_notes(plan, old, False))
     for stage in plan.stages:
         stage.check_input(source)
@@ -127,6 +149,14 @@ def update_stage(plan: StagePlan, source: Manifest, workspace: Workspace, settin
             execution = StageExecution(plan.stages[0], source, workspace, settings, progress)
             manifest = execution.run(target, step)
         return StageResult(plan.name, manifest, before, True, progress.seconds, notes=_notes(plan, manifest, True))
+
+
+def _must_run(
+    plan: StagePlan, old: Manifest | None, source: Manifest, workspace: Workspace, settings: RunSettings
+) -> bool:
+    """Whether a stage's manifest is not current, or the options ask for the stage to run all the same."""
+    why = why_stale(plan, old, source, workspace, settings.need_models)
+    return why is not None or any(stage.forced for stage in plan.stages)
 
 
 def _notes(plan: StagePlan, manifest: Manifest, worked: bool) -> tuple[str, ...]:

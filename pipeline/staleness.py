@@ -3,68 +3,204 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.errors import PrepError
+from pipeline.given_options import command_line, overrides, with_given
 from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, read_if_valid
 from pipeline.options import format_value
 from pipeline.recipe import Recipe
-from pipeline.registry import StagePlan, all_stages
+from pipeline.registry import ORDER, StagePlan, all_stages
 from pipeline.sources import SourceScan, scan
+from pipeline.stage import Stage
 from pipeline.workspace import Workspace
 
 _UNREADABLE = "its manifest is damaged or of another version of prep"
+_IMAGES = "images were added, removed or changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outdated:
+    """A plain finding: why something is not what the images, prep.toml and people's decisions would give now."""
+
+    stage: str
+    why: str
+    fix: str  # the command that mends it
+    cause: bool = True  # False: it only waits for an earlier stage
+    by_run: bool = True  # False: prep run would also undo options that were given on a command line
 
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
     """A stage's manifest, if there is one, and what is left to do."""
 
-    name: str
+    plan: StagePlan
     manifest: Manifest | None
     to_do: str  # empty when the manifest is up to date
+    cause: bool = True  # False: the stage only waits for an earlier one
+    notes: tuple[str, ...] = ()  # what to know about it although it may be up to date
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def fix(self) -> str:
+        """The command that brings this stage up to date, with the options it was given."""
+        return command_line(self.plan)
+
+
+# What else can make a stage's output differ from its manifest, by stage: functions that yield plain findings.
+OutputCheck = Callable[[Manifest, Workspace], Iterable[Outdated]]
+OUTPUT_CHECKS: dict[str, OutputCheck] = {}
+
+
+def outdated(workspace: Workspace, recipe: Recipe, stage: str) -> list[Outdated]:
+    """Why the manifest of `stage` is not what the images, prep.toml and people's decisions would give now.
+
+    Every command that reads a manifest asks this. The findings are in the order of the stages: the causes, and the
+    stages that wait for them; empty when all is current. Reads manifests' footers and file times, and hashes only
+    files that changed since they were hashed.
+    """
+    found: list[Outdated] = []
+    given = False
+    for status in stage_statuses(workspace, recipe):
+        given |= bool(status.notes)
+        if status.to_do:
+            found.append(Outdated(status.name, status.to_do, status.fix, status.cause))
+        if status.manifest is not None and status.name in OUTPUT_CHECKS:
+            found += OUTPUT_CHECKS[status.name](status.manifest, workspace)
+        if status.name == stage:
+            break
+    return [replace(one, by_run=not given) for one in found]
+
+
+def outdated_input(workspace: Workspace, recipe: Recipe, plan: StagePlan) -> list[Outdated]:
+    """Why the manifest that a stage reads is not current; none for a stage that names its own input or has none yet."""
+    reads = plan.stages[0].reads
+    if reads and not workspace.manifest(reads).is_file():
+        return []
+    if any(stage.values().get(name) for stage in plan.stages for name in stage.names_input):
+        return []
+    before = [other.name for other in effective_plans(workspace, recipe) if _comes_before(other, plan)]
+    return outdated(workspace, recipe, before[-1]) if before else []
+
+
+def refuse_outdated(found: list[Outdated], what: str, allow_stale: bool) -> None:
+    """PrepError if there is anything that `what` would leave out or get wrong, unless `allow_stale`."""
+    if found and not allow_stale:
+        raise PrepError(
+            f"{what} is not up to date: {causes(found)}.",
+            f"Bring it up to date: {how_to_mend(found)}    or use it as it is: --allow-stale",
+        )
+
+
+def causes(found: list[Outdated]) -> str:
+    """The findings in a few words, without the stages that only wait: 'merge: the edits changed'."""
+    return "; ".join(f"{one.stage}: {one.why}" for one in found if one.cause)
+
+
+def how_to_mend(found: list[Outdated]) -> str:
+    """The command, or the commands in their order, that bring all up to date."""
+    fixes = list(dict.fromkeys(one.fix for one in found))
+    return "prep run" if len(fixes) > 1 and all(one.by_run for one in found) else ", then ".join(fixes)
+
+
+def effective_plans(workspace: Workspace, recipe: Recipe) -> list[StagePlan]:
+    """The stages that count, in order: those of prep.toml, with the options that each was last given on a command line.
+
+    A stage that prep.toml does not have counts if a command ran it; one whose options leave all as it is, and that
+    has not run, does not.
+    """
+    from_recipe = {plan.name: plan for plan in all_stages(recipe)}
+    plans = [with_given(workspace, recipe, name) or from_recipe.get(name) for name in ORDER]
+    return [plan for plan in plans if plan and not (is_idle(plan) and not workspace.manifest(plan.name).is_file())]
+
+
+def input_manifest(plan: StagePlan, workspace: Workspace, recipe: Recipe) -> Manifest:
+    """The manifest that a stage reads when it runs alone: that of the nearest earlier stage that counts and has one."""
+    required = plan.stages[0].reads
+    earlier = [other.name for other in effective_plans(workspace, recipe) if _comes_before(other, plan)][::-1]
+    for name in [required] if required else earlier:
+        if workspace.manifest(name).is_file():
+            return Manifest.read(workspace.manifest(name))
+    raise PrepError(f"{plan.name} has no input yet.", f"First: prep {required or ORDER[0]}")
+
+
+def is_idle(plan: StagePlan) -> bool:
+    """Whether a stage would change no record."""
+    return all(stage.idle for stage in plan.stages)
 
 
 def stage_statuses(workspace: Workspace, recipe: Recipe) -> Iterator[StageStatus]:
     """The status of every stage, in order. Reads manifests' footers and file times; runs nothing."""
-    step = scan_step(scan(workspace, recipe, _no_progress))
     source = read_if_valid(workspace.manifest("sources"))
-    waiting = "" if source is not None and source.history == (step,) else "images were added, removed or changed"
-    for plan in all_stages(recipe):
-        manifest = read_if_valid(workspace.manifest(plan.name))
+    waiting, cause = _sources_changed(workspace, recipe, source), True
+    for plan in effective_plans(workspace, recipe):
+        manifest, notes = read_if_valid(workspace.manifest(plan.name)), _notes(plan, recipe)
         if (own := plan.stages[0].own_source(workspace, _no_progress)) is not None:
             source = read_if_valid(own_source_path(plan, workspace))
-            waiting = "" if source is not None and source.history == own[1:] else "its folder was changed"
+            waiting, cause = ("" if _is(source, own[1]) else "its folder was changed"), True
         if manifest is None:
             unreadable = workspace.manifest(plan.name).is_file()
-            yield StageStatus(plan.name, None, _UNREADABLE if unreadable else "not run yet")
-            waiting, source = waiting or f"{plan.name} has not run", None
+            yield StageStatus(plan, None, _UNREADABLE if unreadable else "not run yet", True, notes)
+            waiting, source, cause = waiting or f"{plan.name} has not run", None, False
         elif waiting or source is None:
-            yield StageStatus(plan.name, manifest, waiting)
+            yield StageStatus(plan, manifest, waiting, cause, notes)
+            cause = False
         else:
             why = why_stale(plan, manifest, source, workspace)
-            yield StageStatus(plan.name, manifest, why or "")
-            source, waiting = manifest, f"{plan.name} is not up to date" if why else ""
+            yield StageStatus(plan, manifest, why or "", True, notes)
+            source, waiting, cause = manifest, f"{plan.name} is not up to date" if why else "", False
 
 
-def why_stale(plan: StagePlan, old: Manifest | None, source: Manifest, workspace: Workspace) -> str | None:
-    """Why the manifest `old` differs from what its stage would write from `source` now; None when it is current."""
+def _sources_changed(workspace: Workspace, recipe: Recipe, source: Manifest | None) -> str:
+    """Why the manifest of the images is not current; empty when it is."""
+    try:
+        step = scan_step(scan(workspace, recipe, _no_progress))
+    except PrepError as error:
+        return error.wrong.rstrip(".")
+    return "" if _is(source, step) else _IMAGES
+
+
+def _is(source: Manifest | None, step: HistoryStep) -> bool:
+    return source is not None and [had.key for had in source.history] == [step.key]
+
+
+def _notes(plan: StagePlan, recipe: Recipe) -> tuple[str, ...]:
+    if not (found := overrides(recipe, plan)):
+        return ()
+    return (f"run with {', '.join(map(str, found))}",)
+
+
+def _comes_before(one: StagePlan, other: StagePlan) -> bool:
+    return ORDER.index(one.name) < ORDER.index(other.name)
+
+
+def why_stale(
+    plan: StagePlan, old: Manifest | None, source: Manifest, workspace: Workspace, need_models: bool = False
+) -> str | None:
+    """Why the manifest `old` differs from what its stage would write from `source` now; None when it is current.
+
+    A model or file that is not on this machine counts as unchanged, as long as its name is; with `need_models` it is
+    a PrepError.
+    """
     if old is None:
         return "not run yet"
-    if any(stage.forced for stage in plan.stages):
-        return "a restart was asked for"
-    steps = expected_history(plan, source, workspace)
     had = {step.stage: step for step in old.history[len(source.history) :]}
-    for stage, step in zip(plan.stages, steps, strict=True):
-        if step.stage not in had:
-            return f"{step.stage} is new"
-        why = _difference(had[step.stage], step, tuple(stage.inputs(workspace)))
-        if why or had[step.stage].key != step.key:
+    for stage in plan.stages:
+        if stage.label not in had:
+            return f"{stage.label} is new"
+        before = had[stage.label]
+        step, digests = _expected_step(stage, source, workspace, before if not need_models else None)
+        why = _difference(before, step, digests)
+        if why or before.key != step.key:
             return why or f"{source.path.stem} changed"
-    if len(had) != len(steps):
-        return f"{', '.join(had.keys() - {step.stage for step in steps})} was removed from prep.toml"
+    if len(had) != len(plan.stages):
+        return f"{', '.join(had.keys() - {stage.label for stage in plan.stages})} was removed from prep.toml"
     missing = (stage.missing_outputs(old, workspace) for stage in plan.stages)
     return next((f"{files} missing" for files in missing if files), None)
 
@@ -84,16 +220,30 @@ def _difference(before: HistoryStep, now: HistoryStep, digests: tuple[str, ...])
 
 def expected_history(plan: StagePlan, source: Manifest, workspace: Workspace) -> tuple[HistoryStep, ...]:
     """The history steps that the plan's stages would add to the history of `source`."""
-    return tuple(
-        HistoryStep(
-            stage.label,
-            stage.version,
-            stage.params() | stage.inputs(workspace),
-            source.digest,
-            stage.models(workspace),
-        )
-        for stage in plan.stages
-    )
+    return tuple(_expected_step(stage, source, workspace)[0] for stage in plan.stages)
+
+
+def _expected_step(
+    stage: Stage, source: Manifest, workspace: Workspace, before: HistoryStep | None = None
+) -> tuple[HistoryStep, tuple[str, ...]]:
+    """The step that a stage would record now, and which of its params are digests of what it reads.
+
+    What is not on this machine is taken from `before`; a PrepError without it.
+    """
+    try:
+        inputs = dict(stage.inputs(workspace))
+    except PrepError:
+        if before is None:
+            raise
+        inputs = {name: value for name, value in before.params.items() if name not in stage.params()}
+    try:
+        models = stage.models(workspace)
+    except PrepError:
+        if before is None:
+            raise
+        models = before.models
+    params = stage.params() | inputs
+    return HistoryStep(stage.label, stage.version, params, source.digest, models), tuple(inputs)
 
 
 def scan_step(found: SourceScan) -> HistoryStep:

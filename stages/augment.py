@@ -63,6 +63,11 @@ class Augment(Stage):
                     f"augment: {name} has one value twice.", "The copies would be identical; leave one of them out."
                 )
 
+    @property
+    def idle(self) -> bool:
+        """Whether no option asks for copies."""
+        return not (self.flip or self.rotate or self.zoom or self.jitter)
+
     def start(self, workspace: Workspace) -> Work:
         return partial(augment_all, self, workspace)
 

@@ -35,7 +35,7 @@ LAYERS = (
     ("taggers", "stages"),
     ("training",),
     ("pipeline.checks", "sample_data"),
-    ("pipeline.registry", "pipeline.staleness", "pipeline.run"),
+    ("pipeline.registry", "pipeline.given_options", "pipeline.staleness", "pipeline.run"),
     ("pipeline.exchange", "pipeline.review", "pipeline.report", "pipeline.commands"),
     ("pipeline.cli",),
 )

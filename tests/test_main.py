@@ -271,7 +271,7 @@ def test_options_on_the_command_line_win(home):
     }
     assert sizes == {(128, 192)}
     rows = [json.loads(row) for row in prep("-C", home, "status", "--json").stdout.splitlines()]
-    assert "size was 128x192" in rows[0]["to_do"]
+    assert rows[0]["up_to_date"] and "--size 128x192" in rows[0]["notes"][0]
 
 
 def test_new_images_make_the_line_stale(home, tmp_path):

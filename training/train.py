@@ -34,6 +34,7 @@ class Train(DatasetStage):
     name: ClassVar[str] = "train"
     version: ClassVar[int] = VERSION
     reads: ClassVar[str] = "build"
+    names_input: ClassVar[tuple[str, ...]] = ("data", "reg_data")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "peft")
 
     config: TrainOptions = group(TrainOptions)

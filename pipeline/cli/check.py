@@ -11,15 +11,17 @@ import click
 
 from pipeline.checks.check import check as check_manifest
 from pipeline.checks.external_folders import check_folder
-from pipeline.checks.finding import exit_code
+from pipeline.checks.finding import SEVERITIES, Finding, exit_code
 from pipeline.checks.rule_context import TrainingTargets
 from pipeline.cli.check_output import finding_lines, summary_line
+from pipeline.cli.outdated import mending, outdated_manifest
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands.check import manifest_to_check, score_captions
 from pipeline.errors import PrepError
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
 from pipeline.run import training_targets
+from pipeline.staleness import Outdated, causes
 
 _MAX_WIDTH = 100  # columns: longer lines are hard to read
 
@@ -63,10 +65,13 @@ def check(
             found = list(check_folder(folder, ending or "", TrainingTargets(), progress))
         else:
             workspace = workspace_here()
+            stale = outdated_manifest(workspace, manifest_to_check(workspace))
             asked = training_targets(read_recipe(workspace))
             if model:
                 score_captions(manifest_to_check(workspace), workspace, model, progress)
             found = list(check_manifest(manifest_to_check(workspace), workspace, asked, progress if measure else None))
+            found = [*stale_findings(stale, workspace.relative(manifest_to_check(workspace).path)), *found]
+            found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     what = str(folder) if folder is not None else workspace.relative(manifest_to_check(workspace).path)
     for finding in found if as_json else ():
         print_result("", dataclasses.asdict(finding), True)
@@ -76,3 +81,10 @@ def check(
         if folder is not None and found:
             click.echo(f"prep import {folder} DIR creates a workspace from it, for prep edit and the others.")
     sys.exit(exit_code(found, strict))
+
+
+def stale_findings(stale: list[Outdated], manifest: str) -> list[Finding]:
+    """The finding that the manifest is not up to date; none if it is."""
+    if not stale:
+        return []
+    return [Finding("warning", "not up to date", f"{manifest}: {causes(stale)}.", 0, (), mending(stale))]

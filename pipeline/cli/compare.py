@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.compare_output import print_comparisons
+from pipeline.cli.outdated import outdated_manifest, stale_json, warn_outdated
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.registry import read_recipe, stage_plan
 from pipeline.report.compare import TaggedManifests, compare_images, comparison_json, tsv_lines
@@ -36,6 +37,8 @@ def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, 
     """
     workspace = workspace_here()
     tagged = TaggedManifests.find(workspace)
+    stale = outdated_manifest(workspace, tagged.main)
+    warn_outdated(stale, workspace.relative(tagged.main.path))
     thresholds = merge_thresholds(workspace) if threshold is None else Thresholds.uniform(threshold)
     threshold_text = "the threshold of prep merge" if threshold is None else f"{threshold:g}"
     comparisons = compare_images(tagged, names, thresholds)
@@ -43,6 +46,7 @@ def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, 
         count = write_page(html, comparisons, workspace, threshold_text)
         print_result(f"wrote {html}   {count:,} images", {"html": str(html), "images": count}, as_json)
     elif as_json:
+        print_result("", stale_json(stale), True) if stale else None
         for comparison in comparisons:
             print_result("", comparison_json(comparison), True)
     elif sys.stdout.isatty():

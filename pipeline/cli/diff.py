@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.outdated import outdated_file, stale_json, warn_outdated
 from pipeline.cli.run_options import print_result
 from pipeline.commands import diff as diff_command
 from pipeline.commands.diff import ManifestChange, ManifestDiff
@@ -29,6 +30,10 @@ def diff(before: Path, after: Path, as_json: bool) -> None:
 
     Compares options, images, crops, tags and captions. The exit code is 1 if anything differs.
     """
+    for file in (before, after):
+        warn_outdated(stale := outdated_file(file), str(file))
+        if as_json and stale:
+            print_result("", {"manifest": str(file)} | stale_json(stale), True)
     found = diff_command.diff(Manifest.read(before), Manifest.read(after))
     if as_json:
         for stage, option, was, now in found.options:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.outdated import outdated_tags, warn_outdated
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands.edit import EditPreview, EditSelection, affected_rows, changes, owners, select_rows
 from pipeline.edits import Edit
@@ -63,6 +64,7 @@ def edit(images: tuple[str, ...], text: str, everything: bool, dry_run: bool, as
     if undo + redo + bool(edits) != 1 or (dry_run and not edits):
         raise PrepError("edit needs an edit to make.", "For example --add hat or --undo; prep edit --help lists all.")
     review = Review.open(workspace_here())
+    warn_outdated(outdated_tags(review.workspace), "What was tagged")
     if not edits:
         _go_back(review, redo, as_json)
         return

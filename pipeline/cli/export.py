@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.outdated import stale_json, warn_outdated
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands import export as export_command
 from pipeline.exchange.layouts import LAYOUTS
 from pipeline.progress import Progress
+from pipeline.registry import read_recipe
+from pipeline.staleness import outdated, refuse_outdated
 from pipeline.tag_text import escape_control
 
 _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout in LAYOUTS.items())))
@@ -33,10 +36,14 @@ _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout i
     metavar="MB",
     help="Maximum size of a tar shard in MiB.  [256]",
 )
+@click.option("--allow-stale", is_flag=True, help="Use the dataset although something is newer than it.")
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: bool) -> None:
+def export(layout: str, target: Path, shard_size: int, allow_stale: bool, quiet: bool, as_json: bool) -> None:
     workspace, chosen = workspace_here(), LAYOUTS[layout]
+    found = outdated(workspace, read_recipe(workspace), "build") if workspace.manifest("build").is_file() else []
+    refuse_outdated(found, "The dataset", allow_stale)
+    warn_outdated(found, "The dataset", quiet)
     with workspace.lock(), Progress("export", quiet) as progress:
         done = export_command.export(workspace, chosen, target, shard_size << 20, progress)
         seconds = progress.seconds
@@ -46,4 +53,5 @@ def export(layout: str, target: Path, shard_size: int, quiet: bool, as_json: boo
     lines += [f"{'':<22}{note}" for note in done.notes]
     lines.append(f"next: {chosen.next_step.format(target=escape_control(str(target)), extension=done.extension)}")
     plain = {"target": str(target), "images": total, "folders": dict(done.images), "notes": done.notes}
+    plain |= stale_json(found)
     print_result("\n".join(lines), plain, as_json, quiet)

@@ -14,7 +14,8 @@ from pipeline.cli.stages import update_stage_here
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.options import click_options, only_given
-from pipeline.registry import input_manifest, read_recipe, stage_plan
+from pipeline.registry import read_recipe, stage_plan
+from pipeline.staleness import input_manifest
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.plan import SUGGESTION, Action, MergePlan, Rules, read_plan, save_plan, undo_plan, write_plan
@@ -62,10 +63,11 @@ def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **value
     if suggest_options and action != "suggest":
         flag = f"--{next(iter(suggest_options)).replace('_', '-')}"
         raise PrepError(f"{flag} works only with --suggest.", "Add --suggest.")
-    plan = stage_plan("merge", read_recipe(workspace), only_given(values))
+    recipe = read_recipe(workspace)
+    plan = stage_plan("merge", recipe, only_given(values))
     (merge,) = plan.stages
     assert isinstance(merge, Merge)
-    source = input_manifest(plan, workspace)
+    source = input_manifest(plan, workspace, recipe)
     if action == "suggest":
         _suggest(suggest_plan(SuggestOptions(**suggest_options), merge, source, workspace), workspace, as_json)
         return

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pipeline.cli.outdated import mending, stale_json
 from pipeline.manifest import ImageCounts
 from pipeline.run import StageResult
-from pipeline.staleness import StageStatus
+from pipeline.staleness import StageStatus, causes
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
@@ -28,9 +29,13 @@ def account(counts: ImageCounts, before: ImageCounts | None = None) -> str:
 
 
 def result_line(result: StageResult) -> str:
-    state = f"{result.seconds:7.1f} s" if result.worked else "up to date"
+    unchanged = "unchanged" if result.stale else "up to date"
+    state = f"{result.seconds:7.1f} s" if result.worked else unchanged
     line = f"{result.name:<9}{state:>10}   {account(result.counts, result.before)}{_other_files(result.others)}"
-    return "\n".join((line, *(f"{'':<22}{escape_control(note)}" for note in result.notes)))
+    notes = [*result.notes]
+    if result.stale:
+        notes.append(f"What it reads is not up to date: {causes(list(result.stale))}. {mending(list(result.stale))}")
+    return "\n".join((line, *(f"{'':<22}{escape_control(note)}" for note in notes)))
 
 
 def _other_files(others: dict[str, int]) -> str:
@@ -52,6 +57,7 @@ def result_json(result: StageResult, workspace: Workspace) -> dict[str, Any]:
         **counts_json(result.counts),
         **({"other_files": result.others} if result.others else {}),
         **({"notes": list(result.notes)} if result.notes else {}),
+        **stale_json(result.stale),
     }
 
 
@@ -65,10 +71,15 @@ def status_lines(statuses: Iterable[StageStatus]) -> Iterable[str]:
         word = "done" if not status.to_do else "to do" if status.manifest is None else "stale"
         about = account(status.manifest.counts, before) if status.manifest and not status.to_do else status.to_do
         before = status.manifest.counts if status.manifest else before
-        yield f"{status.name:<9}{word:>10}   {about}"
+        yield "\n".join((f"{status.name:<9}{word:>10}   {about}", *(f"{'':<22}{note}" for note in status.notes)))
 
 
 def status_json(status: StageStatus) -> dict[str, Any]:
     manifest = status.manifest
     counts = {} if manifest is None else {"digest": manifest.digest} | counts_json(manifest.counts)
-    return {"stage": status.name, "up_to_date": not status.to_do, "to_do": status.to_do} | counts
+    return {
+        "stage": status.name,
+        "up_to_date": not status.to_do,
+        "to_do": status.to_do,
+        "notes": list(status.notes),
+    } | counts

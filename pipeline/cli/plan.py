@@ -6,12 +6,14 @@ import dataclasses
 
 import click
 
+from pipeline.cli.outdated import stale_json, warn_outdated
 from pipeline.cli.plan_output import plan_lines
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands.plan import make_plan
+from pipeline.commands.plan import make_plan, planned_stage
 from pipeline.options import only_given
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe, stage_plan
+from pipeline.staleness import outdated
 from stages.build import Build
 from training.train import Train
 
@@ -34,6 +36,8 @@ def plan(batch_size: int | None, epochs: int | None, data: str | None, reg_data:
     recipe = read_recipe(workspace)
     train, build = stage_plan("train", recipe, asked).stages[0], stage_plan("build", recipe, {}).stages[0]
     assert isinstance(train, Train) and isinstance(build, Build)
+    stale = [] if data else outdated(workspace, recipe, planned_stage(workspace))
+    warn_outdated(stale, f"manifests/{planned_stage(workspace)}.parquet")
     with Progress("plan") as progress:
         training_plan = make_plan(workspace, train, build, progress)
-    print_result("\n".join(plan_lines(training_plan)), dataclasses.asdict(training_plan), as_json)
+    print_result("\n".join(plan_lines(training_plan)), dataclasses.asdict(training_plan) | stale_json(stale), as_json)

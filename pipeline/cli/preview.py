@@ -7,6 +7,7 @@ import sys
 import click
 
 from pipeline.cli import preview_output
+from pipeline.cli.outdated import outdated_manifest, warn_outdated
 from pipeline.cli.run_options import workspace_here
 from pipeline.record import Record
 from pipeline.registry import ORDER, latest_manifest
@@ -26,6 +27,7 @@ def preview(stage: str | None, page: int | None, everything: bool) -> None:
     """
     workspace = workspace_here()
     manifest = latest_manifest(workspace, stage)
+    warn_outdated(outdated_manifest(workspace, manifest), workspace.relative(manifest.path))
     records = (record for record in manifest.records() if everything or record.kept)
     if sys.stdout.isatty():
         _show_pages(list(records), workspace, page, Composer.of(merge_of(manifest, workspace), workspace))

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.outdated import outdated_file, stale_json, warn_outdated
 from pipeline.cli.run_options import print_result
 from pipeline.commands.rebuild import Replay, ReplayResult, ReplayState, by_state, other_libraries
 from pipeline.progress import Progress
+from pipeline.staleness import refuse_outdated
 from pipeline.tag_text import escape_control
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -26,14 +28,22 @@ _MAX_LISTED = 20  # images listed per state; the others are counted
     type=click.Path(path_type=Path),
     help="Folder to search for source images by content; may be given several times.",
 )
+@click.option("--allow-stale", is_flag=True, help="Rebuild from MANIFEST although something is newer than it.")
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result for each image as JSON lines.")
-def rebuild(manifest: Path, folder: Path, sources: tuple[Path, ...], quiet: bool, as_json: bool) -> None:
+def rebuild(
+    manifest: Path, folder: Path, sources: tuple[Path, ...], allow_stale: bool, quiet: bool, as_json: bool
+) -> None:
     """Rebuild a dataset from its manifest, without any model.
 
     Makes the images and captions of MANIFEST from their source images, in the empty folder FOLDER,
     and compares each file's hash. The exit code is 1 unless all are identical.
     """
+    found = outdated_file(manifest)
+    refuse_outdated(found, str(manifest), allow_stale)
+    warn_outdated(found, str(manifest), quiet)
+    if as_json and found:
+        print_result("", stale_json(found), True)
     replay = Replay.prepare(manifest, folder, list(sources))
     with Progress("rebuild", quiet) as progress:
         table = by_state(replay.run(progress))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipeline.cli.outdated import outdated_manifest, stale_json, warn_outdated
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.progress import Progress
 from pipeline.registry import ORDER, latest_manifest
@@ -39,9 +40,11 @@ def report(stage: str | None, html: Path | None, images: int, quiet: bool, as_js
     """
     workspace = workspace_here()
     manifest = latest_manifest(workspace, stage)
+    stale = outdated_manifest(workspace, manifest)
+    warn_outdated(stale, workspace.relative(manifest.path), quiet)
     with Progress("report", quiet) as progress:
         if as_json:
-            print_result("", report_json(measure(manifest, workspace, progress).data), True)
+            print_result("", report_json(measure(manifest, workspace, progress).data) | stale_json(stale), True)
             return
         target = html or workspace.root / "report.html"
         write_report(manifest, workspace, target, images, progress)

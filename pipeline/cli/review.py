@@ -8,6 +8,7 @@ from typing import get_args
 
 import click
 
+from pipeline.cli.outdated import outdated_tags, warn_outdated
 from pipeline.cli.run_options import workspace_here
 from pipeline.errors import PrepError
 from pipeline.review.terminal_graphics import detect
@@ -34,6 +35,7 @@ def review(images: str) -> None:
     from pipeline.review.state import Review
 
     state = Review.open(workspace_here())
+    warn_outdated(outdated_tags(state.workspace), "What was tagged")
     protocol = next((known for known in get_args(Protocol) if known == images), None)
     before = state.edits.digest
     ReviewApp(state, detect(os.environ, protocol)).run()

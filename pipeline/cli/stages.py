@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.outdated import allow_stale_option
 from pipeline.cli.output import result_json, result_line
 from pipeline.cli.run_options import (
     SectionedCommand,
@@ -26,6 +27,7 @@ from pipeline.ranks import require_single_process
 from pipeline.registry import STAGES, TAGGERS, StagePlan, read_recipe, stage_plan, tag_plan, tagger_class
 from pipeline.run import dry_run_stage, run_stage
 from pipeline.stage import DatasetStage, Options
+from pipeline.staleness import outdated_input, refuse_outdated
 
 _TAG_HELP = """Tag and caption every image.
 
@@ -41,16 +43,18 @@ def command(name: str) -> click.Command:
 
 def _stage(name: str) -> click.Command:
     def callback(quiet: bool, as_json: bool, engine: str = "local", workers: int | None = None, **values: Any) -> None:
-        recipe = read_recipe(workspace_here())
+        workspace = workspace_here()
+        recipe = read_recipe(workspace)
+        allow_stale, dry_run = bool(values.pop("allow_stale", False)), values.pop("dry_run", False)
         run_settings = replace(settings(engine, workers, quiet), skip_checks=bool(values.pop("skip_checks", False)))
-        if values.pop("dry_run", False):
-            dry_run_here(stage_plan(name, recipe, only_given(values)), run_settings, as_json)
-            return
-        update_stage_here(stage_plan(name, recipe, only_given(values)), run_settings, as_json)
+        plan = stage_plan(name, recipe, only_given(values))
+        if name == "train":
+            refuse_outdated(outdated_input(workspace, recipe, plan), "The dataset", allow_stale)
+        (dry_run_here if dry_run else update_stage_here)(plan, run_settings, as_json)
 
     cls = STAGES[name]
     running = output_options() if issubclass(cls, DatasetStage) else engine_options()  # a DatasetStage has no engine
-    running += [skip_checks_option(), dry_run_option()] if name == "train" else []
+    running += [skip_checks_option(), allow_stale_option(), dry_run_option()] if name == "train" else []
     if len(parts := sections(cls)) > 1:
         return SectionedCommand(name, {**parts, "Running": running}, callback, _doc(cls))
     return click.Command(name, params=[*click_options(cls), *running], callback=callback, help=_doc(cls))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from pipeline.errors import PrepError
-from pipeline.manifest import read_if_valid
+from pipeline.manifest import Manifest, read_if_valid
 from pipeline.record import Record, root_of
 from pipeline.stage import ProgressFn
 from pipeline.tag_text import escape_control
@@ -123,8 +123,8 @@ def _placed(workspace: Workspace, train: Train, build: Build, report: ProgressFn
     """The records with their paths in the dataset, and the name of their source."""
     if own := train.own_source(workspace, report):
         return own[0], escape_control(train.config.dataset.data)
-    built, merged = (read_if_valid(workspace.manifest(name)) for name in ("build", "merge"))
-    if built and (merged is None or built.history[:-1] == merged.history):
+    built, merged = _built_and_merged(workspace)
+    if built and planned_stage(workspace) == built.path.stem:
         return list(built.records()), workspace.relative(built.path)
     if merged:
         records = list(chain.from_iterable(build.place_records(merged, workspace)))
@@ -134,6 +134,16 @@ def _placed(workspace: Workspace, train: Train, build: Build, report: ProgressFn
         "There are no captions yet, and so no dataset to plan for.",
         f"First: {', then '.join(missing)}; or plan for a folder of kohya's layout: prep plan --data DIR",
     )
+
+
+def planned_stage(workspace: Workspace) -> str:
+    """The stage whose manifest is planned for: merge, with what build would make of it, if it is newer than build."""
+    built, merged = _built_and_merged(workspace)
+    return "build" if built and (merged is None or built.history[:-1] == merged.history) else "merge"
+
+
+def _built_and_merged(workspace: Workspace) -> tuple[Manifest | None, Manifest | None]:
+    return read_if_valid(workspace.manifest("build")), read_if_valid(workspace.manifest("merge"))
 
 
 def balance_repeats(images: Mapping[str, int], repeats: Mapping[str, int]) -> dict[str, int]:
