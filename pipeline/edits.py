@@ -9,13 +9,13 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import PrepError, first_line
 from pipeline.record import root_of
-from pipeline.tag_text import escape_control, normalize_tag
+from pipeline.tag_text import escape_control, normalize_tag, split_tags
 from pipeline.workspace import Workspace
 
 What = Literal["add", "remove", "replace", "set", "reset", "flag", "unflag", "drop", "restore"]
@@ -29,8 +29,9 @@ _LOCK_TIMEOUT = 30.0  # seconds to wait for another prep that is writing the jou
 class Edit:
     """One edit of an image's caption or flags, or a drop of the image.
 
-    `add`, `remove` and `replace` apply to the tag or sentence `text` (`replace` puts `other` in its place); `set`
-    makes `text` the whole caption; `reset` discards these four; `flag` and `unflag` apply to the flag `text`.
+    `add`, `remove` and `replace` apply to the tag or sentence `text` (`replace` puts `other` in its place, which may be
+    several tags with commas; `split_edit` parts those of the other two); `set` makes `text` the whole caption; `reset`
+    discards these four; `flag` and `unflag` apply to the flag `text`.
     """
 
     what: What
@@ -54,6 +55,17 @@ class Edit:
         """The edit in words: 'add long hair', 'replace hat by cap'."""
         words = (self.what, self.text, f"by {self.other}" if self.other else "")
         return escape_control(" ".join(word for word in words if word))
+
+
+def split_edit(edit: Edit) -> tuple[Edit, ...]:
+    """One edit per tag of an edit that adds or removes several, separated by commas: 'green eyes, long sleeves'.
+
+    A removal keeps the whole text too, which can be a sentence.
+    """
+    if edit.what not in ("add", "remove") or "," not in edit.text or not (tags := split_tags([edit.text])):
+        return (edit,)
+    parts = tuple(Edit(edit.what, tag) for tag in tags)
+    return (edit, *parts) if edit.what == "remove" and len(tags) > 1 else parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +255,7 @@ class Journal:
     def _add(self, entry: JournalEntry) -> None:
         if not all(isinstance(id, str) for id in entry.ids):
             raise ValueError("an id is not a text")
-        self._entries[entry.number] = entry
+        self._entries[entry.number] = replace(entry, edits=tuple(one for e in entry.edits for one in split_edit(e)))
         self._done[entry.number] = None
         self._undone.clear()
         for id in entry.ids:
@@ -286,7 +298,9 @@ def reworded(caption: str, edits: Iterable[Edit]) -> str:
         elif edit.what == "remove" and old in map(normalize_tag, parts):
             parts = [part for part in parts if normalize_tag(part) != old]
         elif edit.what == "replace" and old in map(normalize_tag, parts):
-            parts = list(dict.fromkeys(edit.other if normalize_tag(part) == old else part for part in parts))
+            new = split_tags([edit.other])
+            found = (one for part in parts for one in (new if normalize_tag(part) == old else (part,)))
+            parts = list(dict.fromkeys(found))
         else:
             continue
         caption = ", ".join(parts)
@@ -301,7 +315,13 @@ def _with(caption: list[Edit], edit: Edit) -> list[Edit]:
     if edit.what == "replace":
         return [*caption, edit]
     start = max((n for n, e in enumerate(caption, 1) if e.what in ("replace", "set")), default=0)
-    return [*caption[:start], *(e for e in caption[start:] if normalize_tag(e.text) != normalize_tag(edit.text)), edit]
+    if edit.what == "add" and any(e.what == "add" and _same_tag(e, edit) for e in caption[start:]):
+        return caption  # it keeps its place
+    return [*caption[:start], *(e for e in caption[start:] if not _same_tag(e, edit)), edit]
+
+
+def _same_tag(one: Edit, other: Edit) -> bool:
+    return normalize_tag(one.text) == normalize_tag(other.text)
 
 
 def _plain(edit: Edit) -> dict[str, str]:

@@ -54,8 +54,8 @@ class FilterView:
                 caption, tags = edit.text, tags_of_caption(edit.text)
             elif edit.what in ("add", "remove", "replace"):
                 caption = reworded(caption, (edit,))
-                new = {"add": old, "replace": normalize_tag(edit.other) if old in tags else ""}.get(edit.what, "")
-                tags = (tags - {old}) | ({new} - {""})
+                new = {"add": {old}, "replace": tags_of_caption(edit.other) if old in tags else set()}
+                tags = (tags - {old}) | new.get(edit.what, set())
         return FilterView(self.record, edits, caption, frozenset(tags))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ def keeps_underscores(tag: str) -> bool:
         return False
     left, right = halves["left"].lower(), halves["right"].lower()
     return left == right or not (left.isalnum() or right.isalnum())
+
+
+def split_tags(texts: Iterable[str]) -> tuple[str, ...]:
+    """The tags of texts such as 'green eyes, long sleeves', which commas separate; without empty ones."""
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
 def normalize_tag(tag: str) -> str:

@@ -14,7 +14,7 @@ from pipeline.workspace import Workspace, file_sha256
 from stages.merging.compose import Composer
 from stages.merging.groups import KeywordGroup, check_groups
 from stages.merging.options import MergeOptions
-from stages.merging.plan import read_plan
+from stages.merging.plan import read_plan, split_owned
 from stages.merging.suggest import SuggestOptions, suggest_plan
 from stages.merging.thresholds import read_rules
 
@@ -46,7 +46,7 @@ class Merge(MergeOptions, Stage):
     def check_input(self, manifest: Manifest) -> None:
         check_groups(tuple(map(KeywordGroup.read, self.groups)), manifest)
         subjects = manifest.distinct("subject")
-        for rule in self.absorb:
+        for rule in split_owned(self.absorb):
             owner, equals, tag = rule.partition("=")
             if equals and owner and tag and owner not in subjects:
                 raise PrepError(

@@ -241,3 +241,34 @@ def test_the_laws_of_merging(annotations, rows, changes, how, role):
         (once,) = merge.start(home)([one])
         assert once.caption == composed.caption
         assert merge.start(home)([once]) == [once]
+
+
+def test_commas_separate_tags_in_every_option(home):
+    options = {"add": ("red coat, snow",), "pinned": ("smile, hat",), "absorb": ("smith=1boy, straw hat",)}
+    assert caption(home, HAIR, **options) == "smith, smile, hat, gray hair, red coat, snow"
+    assert caption(home, HAIR, remove=("hat, smile", "regex:^(gray|1).{1,9}$")) == "smith, straw hat"
+    assert caption(home, HAIR, replace=("straw hat=cap, red", "red=blue"), remove=("cap",)) == (
+        "smith, 1boy, gray hair, blue, hat, smile"
+    )
+
+
+@pytest.mark.parametrize("predicted", [HAIR, SAID])
+def test_edits_of_several_tags_are_edits_of_each(home, predicted):
+    """The same whether they were written at once or one by one, as older journals have them."""
+    together = Edit("add", "green eyes, scarf"), Edit("replace", "straw_hat", "cap, red"), Edit("remove", "hat, smile")
+    journal = Journal.read(home)
+    journal.append(home, [record(1).id], together)
+    at_once = caption(home, predicted)
+    assert all(f", {words}," in f"{at_once}," for words in ("green eyes, scarf", "cap, red")) and "smile" not in at_once
+    journal.undo(home)
+    for what, tags in (("add", ("green eyes", "scarf")), ("remove", ("hat", "smile"))):
+        for one in tags:
+            journal.append(home, [record(1).id], [Edit(what, one)])
+    journal.append(home, [record(1).id], [Edit("replace", "straw_hat", "cap, red")])
+    assert caption(home, predicted) == at_once
+
+
+def test_a_sentence_with_commas_is_removed_whole(home):
+    sentence = Annotation("A man, in a hat", "caption", "", None, "blip")
+    Journal.read(home).append(home, [record(1).id], [Edit("remove", "A man, in a hat")])
+    assert caption(home, (*HAIR, sentence)).startswith("smith, 1boy")

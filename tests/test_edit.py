@@ -149,3 +149,15 @@ def test_edits_survive_tagging_anew_over_the_real_line(tmp_path):
         prep("-C", folder, "edit", "--undo")
     prep("-C", folder, "merge")
     assert captions(folder) == before
+
+
+def test_commas_separate_tags_as_in_the_review(place):
+    edit(place, "4.jpg", "--set", "smith, hat")
+    (change,) = lines(place, "4.jpg", "--add", "green eyes, long sleeves")
+    assert change["after"] == "smith, hat, green eyes, long sleeves"
+    assert lines(place, "4.jpg", "--add", "green eyes") == [], "it is there already"
+    (change,) = lines(place, "--filter", '"green eyes"', "--remove", "green eyes, hat")
+    assert change["after"] == "smith, long sleeves"
+    (change,) = lines(place, "4.jpg", "--replace", "long sleeves", "cap, red")
+    assert change["after"] == "smith, cap, red"
+    assert edit(place, "4.jpg", "--add", "a, b", "--dry-run").stdout.splitlines()[-2].endswith("add a; add b")

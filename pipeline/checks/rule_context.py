@@ -10,7 +10,7 @@ from pipeline.checks.caption_parts import CaptionParts
 from pipeline.clip_tokens import WINDOW
 from pipeline.manifest import Manifest
 from pipeline.workspace import Workspace
-from stages.merging.plan import MergePlan, read_plan, split_rule
+from stages.merging.plan import MergePlan, read_plan, split_owned, split_rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def build_context(manifest: Manifest, workspace: Workspace, targets: TrainingTar
     subjects = frozenset(manifest.distinct("subject") - {""})
     merged = next((step.params for step in manifest.history if step.stage == "merge"), {})
     plan = read_plan(workspace) or MergePlan(())
-    rules = [split_rule(rule, subjects) for rule in merged.get("absorb", ())]
+    rules = [split_rule(rule, subjects) for rule in split_owned(merged.get("absorb", ()))]
     absorbed = {
         token: plan.tags("absorb", token) | {tag for owner, tag in rules if owner in ("", token)} for token in subjects
     }

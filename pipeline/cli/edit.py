@@ -10,7 +10,7 @@ import click
 from pipeline.cli.outdated import outdated_tags, warn_outdated
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands.edit import EditPreview, EditSelection, affected_rows, changes, owners, select_rows
-from pipeline.edits import Edit
+from pipeline.edits import Edit, split_edit
 from pipeline.errors import PrepError
 from pipeline.review.state import Review
 from pipeline.tag_text import escape_control
@@ -18,8 +18,8 @@ from pipeline.tag_text import escape_control
 _MAX_SHOWN = 20  # images of a dry run shown to people; --json has all
 _NEXT = "next: prep merge    back: prep edit --undo"
 _SEVERAL: dict[str, str] = {
-    "add": "Add a tag or a sentence to the captions.",
-    "remove": "Remove a tag or a sentence from the captions.",
+    "add": "Add a tag or a sentence to the captions; commas separate several.",
+    "remove": "Remove a tag or a sentence from the captions; commas separate several.",
     "flag": "Mark the images with a flag, such as unsure.",
     "unflag": "Remove a flag.",
 }
@@ -35,7 +35,13 @@ def _options(command: click.Command) -> click.Command:
     for what, help in reversed(_SEVERAL.items()):
         command.params.insert(0, click.Option([f"--{what}"], multiple=True, metavar="TEXT", help=help))
     command.params.insert(2, click.Option(["--set", "caption"], metavar="TEXT", help="Replace the whole caption."))
-    swap = click.Option(["--replace"], nargs=2, multiple=True, metavar="OLD NEW", help="Replace one tag by another.")
+    swap = click.Option(
+        ["--replace"],
+        nargs=2,
+        multiple=True,
+        metavar="OLD NEW",
+        help="Replace one tag by another, or by several with commas.",
+    )
     command.params.insert(2, swap)
     for what, help in _ONCE.items():
         command.params.insert(6, click.Option([f"--{what}"], is_flag=True, help=help))
@@ -105,7 +111,8 @@ def _edits(**what: Any) -> list[Edit]:
     edits += [Edit("add", text) for text in what["add"]]
     edits += [Edit("unflag", text) for text in what["unflag"]] + [Edit("flag", text) for text in what["flag"]]
     edits += [Edit("restore")] if what["restore"] else []
-    return edits + ([Edit("drop")] if what["drop"] else [])
+    edits += [Edit("drop")] if what["drop"] else []
+    return [one for edit in edits for one in split_edit(edit)]
 
 
 def _print_changes(found: Iterable[EditPreview], as_json: bool, dry_run: bool) -> None:

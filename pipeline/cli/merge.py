@@ -18,7 +18,17 @@ from pipeline.registry import read_recipe, stage_plan
 from pipeline.staleness import input_manifest
 from pipeline.workspace import Workspace
 from stages.merge import Merge
-from stages.merging.plan import SUGGESTION, Action, MergePlan, Rules, read_plan, save_plan, undo_plan, write_plan
+from stages.merging.plan import (
+    SUGGESTION,
+    Action,
+    MergePlan,
+    Rules,
+    read_plan,
+    save_plan,
+    split_owned,
+    undo_plan,
+    write_plan,
+)
 from stages.merging.suggest import SuggestOptions, suggest_plan
 from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
 
@@ -95,7 +105,7 @@ def _rules(values: dict[str, Any], action: PlanAction, workspace: Workspace) -> 
     if changes_plan:
         rules["absorb"] = values.pop("absorb")
         values["absorb"] = ()
-    rules = {name: tags for name, tags in rules.items() if tags}
+    rules = {name: split_owned(tags) for name, tags in rules.items() if tags}
     if rules and not changes_plan:
         flag = f"--{next(iter(rules))}"
         if action:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.clip_tokens import Tokens
 from pipeline.edits import Edit, Journal, reworded
 from pipeline.record import Annotation, Drop, Record
-from pipeline.tag_text import format_tag, normalize_tag
+from pipeline.tag_text import format_tag, normalize_tag, split_tags
 from pipeline.workspace import Workspace
 from stages.merging.groups import KeywordGroup, group_keywords
 from stages.merging.options import MergeOptions
-from stages.merging.plan import MergePlan, read_plan
+from stages.merging.plan import MergePlan, read_plan, split_owned
 from stages.merging.rewrite import RewriteRule, read_rewrites, rewrite_sentence, rewrite_tag
 from stages.merging.tag_outcomes import (
     HUMAN,
@@ -82,7 +82,7 @@ class Composer:
         """The caption of one record: a pure function of its annotations, the options, the plan and the edits."""
         edits = self.edits.of(record.id)
         outcomes = apply_edits(self._outcomes(record), edits)
-        outcomes = sort_outcomes(outcomes, self.merge.pinned, self.merge.order == "name")
+        outcomes = sort_outcomes(outcomes, split_tags(self.merge.pinned), self.merge.order == "name")
         parts = self._parts(record, edits)
         outcomes = self._limited(outcomes, parts)
         if edits and edits[0].what == "set":  # a caption written by hand is used as it is, with or without the trigger
@@ -92,19 +92,22 @@ class Composer:
     def _outcomes(self, record: Record) -> list[TagOutcome]:
         """Every tag above its threshold, highest score first: rewritten, then removed by the rules or the plan."""
         selected = most_certain(select_tags(record.annotations, self.thresholds))
-        outcomes = deduplicate(map(self._rewritten, selected))
+        outcomes = deduplicate(outcome for annotation in selected for outcome in self._rewritten(annotation))
         removed: Removals = {normalize_tag(self._trigger(record)): ("dropped", "same as the trigger")}
         if record.role != "reg":
             removed = {**self.removals.get(record.subject, self.removals[""]), **removed}
         outcomes = [o.removed(*removed[o.tag]) if o.kept and o.tag in removed else o for o in outcomes]
         return _without_implied(outcomes, self.taxonomy) if self.merge.drop_implied else outcomes
 
-    def _rewritten(self, annotation: Annotation) -> TagOutcome:
+    def _rewritten(self, annotation: Annotation) -> Iterator[TagOutcome]:
+        """A predicted tag after the rules, which may make several tags of it."""
         text = rewrite_tag(annotation.text, self.rules)
         if text is None:
-            return TagOutcome(annotation, annotation.text, "dropped", "removed by a rule")
+            yield TagOutcome(annotation, annotation.text, "dropped", "removed by a rule")
+            return
         synonyms = self.taxonomy.synonyms if self.merge.synonyms else {}
-        return TagOutcome(annotation, synonyms.get(normalize_tag(text), text))
+        for tag in (text,) if text == annotation.text else split_tags([text]):
+            yield TagOutcome(annotation, synonyms.get(normalize_tag(tag), tag))
 
     def _trigger(self, record: Record) -> str:
         """The trigger of a subject; of a regularization image its class."""
@@ -121,7 +124,7 @@ class Composer:
             "class": [record.class_name],
             "captions": edit_texts(sentences, edits),
             "groups": edit_texts(group_keywords(self.groups, record), edits),
-            "add": edit_texts(map(_without_commas, self.merge.add), edits),
+            "add": edit_texts(split_tags(self.merge.add), edits),
             "prefix": [_without_commas(self.merge.prefix)],
             "suffix": [_without_commas(self.merge.suffix)],
         }
@@ -174,6 +177,7 @@ def removals(absorb: tuple[str, ...], plan: MergePlan) -> dict[str, Removals]:
 
     The option names exactly what is absorbed; only the plan also drops what an absorbed tag implies.
     """
+    absorb = split_owned(absorb)
     owners = {rule.partition("=")[0] for rule in absorb}
     subjects = {"", *owners, *(row.subject for row in plan.rows)}
     return {subject: _subject_removals(subject, absorb, plan) for subject in subjects}

@@ -22,22 +22,24 @@ class MergeOptions(Options):
     absorb: tuple[str, ...] = option(
         [],
         "Tag that the subject always has: the trigger stands for it, so captions leave it out. 'smith=beard' for one "
-        "subject. Repeat it for more tags.",
+        "subject. Commas separate several tags; or repeat it.",
         metavar="TAG",
     )
     remove: tuple[str, ...] = option(
         [],
         "Tag to leave out of every caption. 'word:hat' for all tags with that word, 'regex:^hat' for a pattern (RE2). "
-        "Repeat it for more tags.",
+        "Commas separate several tags; or repeat it.",
         metavar="TAG",
     )
     replace: tuple[str, ...] = option(
         [],
-        "Tag to replace, such as 'hat=cap'. 'word:gray=grey' for a word in tags and sentences, "
+        "Tag to replace, such as 'hat=cap' or 'hat=cap, red'. 'word:gray=grey' for a word in tags and sentences, "
         "'regex:^(.*) hat$=\\1 cap' for a pattern (RE2). Repeat it for more tags.",
         metavar="OLD=NEW",
     )
-    add: tuple[str, ...] = option([], "Keyword to add to every caption. Repeat it for more.", metavar="TAG")
+    add: tuple[str, ...] = option(
+        [], "Keyword to add to every caption. Commas separate several; or repeat it.", metavar="TAG"
+    )
     groups: tuple[str, ...] = option(
         [],
         "Keywords for some images, by file name or id: 'smith-1*.jpg=full body, studio'. In prep.toml: [[group]] "

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from pipeline.errors import PrepError, first_line
 from pipeline.parquet_rows import read_metadata, read_rows, write_rows
-from pipeline.tag_text import normalize_tag
+from pipeline.tag_text import normalize_tag, split_tags
 from pipeline.workspace import Workspace, write_atomic
 from stages.merging.tag_taxonomy import TagTaxonomy
 
@@ -103,6 +103,16 @@ class MergePlan:
         close = difflib.get_close_matches(tag, {row.tag for row in self.rows}, n=1)
         hint = f"Did you mean {close[0]!r}?" if close else "Its tags: prep merge --suggest"
         raise PrepError(f"The plan has no tag {rule!r}.", hint)
+
+
+def split_owned(rules: Iterable[str]) -> tuple[str, ...]:
+    """Rules of one tag each: 'beard, hat' is two rules, and 'smith=beard, hat' two of smith."""
+    found: list[str] = []
+    for rule in rules:
+        owner, equals, tags = rule.partition("=")
+        owned = bool(equals and owner and tags)
+        found += [f"{owner}={tag}" for tag in split_tags([tags])] if owned else split_tags([rule])
+    return tuple(found)
 
 
 def split_rule(rule: str, subjects: Iterable[str]) -> tuple[str, str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import PrepError
-from pipeline.tag_text import normalize_tag
+from pipeline.tag_text import normalize_tag, split_tags
 
 MatchKind = Literal["tag", "word", "regex"]
 FORMS = "'hat=cap' for a whole tag, 'word:gray=grey' for a word, 'regex:^(\\w+) hat$=\\1 cap' for a pattern"
@@ -36,21 +36,24 @@ def read_rewrites(replace: tuple[str, ...], remove: tuple[str, ...]) -> tuple[Re
         if not equals or not old.strip() or not new.strip():
             raise PrepError(f"merge: replace has {text!r}.", f"Write OLD=NEW: {FORMS}.")
         rules.append(_rule("replace", old, new.strip()))
-    return (*rules, *(_rule("remove", text, None) for text in remove))
+    return (*rules, *(_rule("remove", text, None) for text in _removals(remove)))
 
 
 @functools.lru_cache(maxsize=100_000)
 def rewrite_tag(tag: str, rules: tuple[RewriteRule, ...]) -> str | None:
     """A tag after the rules, each applied once and in order; None where one removes it.
 
-    A tag that no rule matches keeps its spelling; rules match and change the normalized tag.
+    A replacement may have commas: then it is several tags, and the rules after it apply to each. A tag that no rule
+    matches keeps its spelling; rules match and change the normalized tag.
     """
-    for rule in rules:
+    for number, rule in enumerate(rules, 1):
         changed = _APPLY[rule.kind](normalize_tag(tag), rule)
         if changed is None:
             continue
         if rule.new is None or not changed.strip():
             return None
+        if len(parts := split_tags([changed])) > 1:
+            return ", ".join(filter(None, (rewrite_tag(part, rules[number:]) for part in parts))) or None
         tag = " ".join(changed.split())
     return tag
 
@@ -66,6 +69,12 @@ def rewrite_sentence(text: str, rules: tuple[RewriteRule, ...]) -> str:
             changed = _APPLY[rule.kind](text, rule)
             text = text if changed is None else changed
     return " ".join(text.split())
+
+
+def _removals(texts: Iterable[str]) -> Iterator[str]:
+    """The rules of the option `remove`: 'hat, cap' is two; words and patterns may have commas of their own."""
+    for text in texts:
+        yield from (text,) if text.startswith(("word:", "regex:")) else split_tags([text])
 
 
 def _rule(option: str, text: str, new: str | None) -> RewriteRule:

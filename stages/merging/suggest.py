@@ -10,12 +10,12 @@ from typing import ClassVar
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
 from pipeline.stage import Options, option
-from pipeline.tag_text import normalize_tag
+from pipeline.tag_text import normalize_tag, split_tags
 from pipeline.workspace import Workspace
 from stages.merging.compose import absorbed_tag
 from stages.merging.evidence import Evidence, TagFrequency, evidence_with_prior, evidence_with_regularization
 from stages.merging.options import MergeOptions
-from stages.merging.plan import Action, MergePlan, MergeRow
+from stages.merging.plan import Action, MergePlan, MergeRow, split_owned
 from stages.merging.priors import Priors, find_priors
 from stages.merging.rewrite import read_rewrites, rewrite_tag
 from stages.merging.tag_counts import TagCounts, count_tags
@@ -87,6 +87,7 @@ def suggest_plan(options: SuggestOptions, merge: MergeOptions, manifest: Manifes
 
     def rename(tag: str) -> str | None:
         new = rewrite_tag(tag, rules)
+        new = new if new is None or new == tag else split_tags([new])[0]  # where a rule makes several, the first
         return new if new is None or not merge.synonyms else taxonomy.synonyms.get(normalize_tag(new), new)
 
     unsorted = count_tags(manifest, merge.tag_thresholds, rename, options.near_duplicate_bits)
@@ -127,7 +128,7 @@ def decide_actions(
     """One subject's rows with their actions and reasons; tags that `absorb` lists are absorbed in any case."""
     rows = [_with_action(row, *_action(options, taxonomy, row)) for row in rows]
     rows = list(_review_conflicts(options, taxonomy, rows))
-    listed = {tag for rule in absorb if (tag := absorbed_tag(rule, rows[0].subject))} if rows else set()
+    listed = {tag for rule in split_owned(absorb) if (tag := absorbed_tag(rule, rows[0].subject))} if rows else set()
     rows = [_with_action(row, "absorb", "listed in absorb") if row.tag in listed else row for row in rows]
     return list(_drop_implied(options, taxonomy, rows))
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.edits import Edit
 from pipeline.record import Annotation
-from pipeline.tag_text import normalize_tag
+from pipeline.tag_text import normalize_tag, split_tags
 
 Outcome = Literal["kept", "absorbed", "dropped"]
 HUMAN = "human"  # the signature of what people add
@@ -71,7 +71,12 @@ def apply_edits(outcomes: list[TagOutcome], edits: Iterable[Edit]) -> list[TagOu
         if edit.what == "remove":
             outcomes = [o.removed("dropped", "removed by hand") if o.kept and o.tag == tag else o for o in outcomes]
         elif edit.what == "replace":
-            outcomes = deduplicate(replace(o, text=edit.other) if o.kept and o.tag == tag else o for o in outcomes)
+            texts = split_tags([edit.other])
+            outcomes = deduplicate(
+                one
+                for o in outcomes
+                for one in ([replace(o, text=text) for text in texts] if o.kept and o.tag == tag else [o])
+            )
         elif edit.what == "add" and not any(o.kept and o.tag == tag for o in outcomes):
             at = next((number for number, o in enumerate(outcomes) if o.tag == tag), len(outcomes))
             new = TagOutcome(Annotation(edit.text, "tag", "", None, HUMAN), edit.text)
