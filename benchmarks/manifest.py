@@ -274,7 +274,8 @@ def prep_edit(home: Path) -> None:
     import numpy as np
     import pyarrow.compute as pc
 
-    from pipeline.edits import JOURNAL, Edit, Journal
+    from pipeline.edits import Edit
+    from pipeline.journal import JOURNAL, Journal
     from pipeline.manifest import Manifest
     from pipeline.workspace import Workspace
 
@@ -294,9 +295,10 @@ def prep_edit(home: Path) -> None:
 def captions(home: Path) -> None:
     """The same as a user does it: prep edit with a filter, then prep merge over the whole dataset."""
     from pipeline.commands.edit import EditSelection, changes, owners, select_rows
-    from pipeline.edits import JOURNAL, Edit
+    from pipeline.edits import Edit
     from pipeline.engines import local
     from pipeline.execution import RunSettings
+    from pipeline.journal import JOURNAL
     from pipeline.manifest import Manifest
     from pipeline.registry import StagePlan
     from pipeline.review.state import Review

@@ -6,8 +6,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.edits import Journal
 from pipeline.errors import PrepError
+from pipeline.journal import Journal
 from pipeline.record import Record, tagger_of
 from pipeline.stage import Stage, Work
 from pipeline.workspace import Workspace, file_sha256

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from textual.widgets import Input, Static, TextArea
 
-from pipeline.edits import Journal
+from pipeline.journal import Journal
 from pipeline.review.app import ReviewApp
 from pipeline.review.help import HelpScreen
 from pipeline.review.image_widget import ImageWidget

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clip_tokens import Tokens
-from pipeline.edits import Edit, Journal
+from pipeline.edits import Edit
+from pipeline.journal import Journal
 from pipeline.record import Annotation
 from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 
 from pipeline.commands.import_ import ImportOptions, import_dataset
-from pipeline.edits import Journal
 from pipeline.errors import PrepError
+from pipeline.journal import Journal
 from pipeline.recipe import Recipe, RegularizationTable, SubjectTable
 from pipeline.registry import ORDER
 from tests.photographs import encoded, photograph

@@ -13,8 +13,8 @@ from pipeline.checks import external_folders
 from pipeline.checks.rule_context import TrainingTargets
 from pipeline.commands.import_ import ImportOptions, import_dataset
 from pipeline.commands.plan import make_plan
-from pipeline.edits import Journal
 from pipeline.errors import PrepError
+from pipeline.journal import Journal
 from pipeline.kohya_faults import ReaderFault
 from pipeline.kohya_folders import DatasetFolder, KohyaFolder, caption_lines, distinct_tokens, find_folders, read_all
 from pipeline.manifest import write_manifest

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.cli.main import cli
-from pipeline.edits import Edit, Journal
+from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.history import HistoryStep
+from pipeline.journal import Journal
 from pipeline.manifest import Manifest, write_manifest
 from pipeline.record import Annotation
 from pipeline.tag_text import KAOMOJI, format_tag, normalize_tag

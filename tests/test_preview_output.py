@@ -7,8 +7,9 @@ import numpy as np
 from rich.console import Console
 
 from pipeline.cli import preview_output
-from pipeline.edits import Edit, Journal
+from pipeline.edits import Edit
 from pipeline.imaging.image_file import save
+from pipeline.journal import Journal
 from pipeline.record import Drop
 from stages.merge import Merge
 from stages.merging.compose import Composer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.edits import JOURNAL, Journal
+from pipeline.journal import JOURNAL, Journal
 from tests.make import record
 from tests.review_set import review_set
 from tests.shell import prep

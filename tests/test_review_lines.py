@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from pipeline.edits import Edit, JournalEntry
+from pipeline.edits import Edit
 from pipeline.filter_terms import FilterView
+from pipeline.journal import JournalEntry
 from pipeline.record import Drop, Transform
 from pipeline.review.lines import GONE, NEW, WARM, caption_text, decision_message, image_summary, list_item, tag_item
 from stages.merging.compose import ComposedCaption

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.edits import Edit, Journal
+from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.filter import parse
+from pipeline.journal import Journal
 from pipeline.review.state import Review, latest_reviewable
 from tests.make import record, workspace
 from tests.review_set import review_set

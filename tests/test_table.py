@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.edits import Edit, Journal
+from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.filter import parse
 from pipeline.filter_terms import FilterView
+from pipeline.journal import Journal
 from pipeline.manifest import write_manifest
 from pipeline.record import Annotation, Drop
 from pipeline.review.load_table import load_table

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from pipeline.edits import Edit, Journal
+from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.filter import Filter, parse
+from pipeline.journal import Journal
 from pipeline.record import Record
 from pipeline.review.state import Review, matching_rows
 from pipeline.review.table import ReviewTable

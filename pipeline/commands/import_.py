@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commands.init import InitOptions, init
-from pipeline.edits import JOURNAL, Edit, Journal
+from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.exchange.archives import is_archive, unpack
 from pipeline.exchange.item import DatasetItem
 from pipeline.exchange.layouts import find_reader
 from pipeline.imaging.image_file import UnreadableImage, upright_size
+from pipeline.journal import JOURNAL, Journal
 from pipeline.kohya_faults import ReaderFault, summarize
 from pipeline.kohya_folders import DatasetFolder, distinct_tokens
 from pipeline.plural import counted

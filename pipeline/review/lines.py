@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.edits import Edit, JournalEntry
+from pipeline.edits import Edit
 from pipeline.filter_terms import FilterView
+from pipeline.journal import JournalEntry
 from pipeline.record import ROLE_NAMES, Record
 from pipeline.tag_text import escape_control, format_tag, normalize_tag
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pipeline.edits import Edit, Journal, JournalEntry
+from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.filter import Filter
+from pipeline.journal import Journal, JournalEntry
 from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.registry import read_recipe, stage_plan

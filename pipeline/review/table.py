@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.edits import BY_HAND, Journal
+from pipeline.edits import BY_HAND
 from pipeline.filter import Filter
 from pipeline.filter_terms import COMPARE, And, Expr, FilterView, Not, Or, Term
+from pipeline.journal import Journal
 from pipeline.manifest import from_arrow
 from pipeline.record import Drop, Record
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.clip_tokens import Tokens
-from pipeline.edits import Edit, Journal, reworded
+from pipeline.edits import Edit, reworded
+from pipeline.journal import Journal
 from pipeline.record import Annotation, Drop, Record
 from pipeline.tag_text import format_tag, normalize_tag, split_tags
 from pipeline.workspace import Workspace
