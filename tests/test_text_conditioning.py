@@ -9,10 +9,11 @@ from safetensors.torch import save_file
 
 from tests.training_set import checkpoint, narrow, workspace
 from training.models.families import detect_family
+from training.models.family import TextSettings
 from training.models.parts import quiet
 from training.sampling.embeddings import EmbeddingLibrary, list_embeddings
 from training.sampling.prompt.schedule import Evaluations
-from training.sampling.text_conditioning import PromptEncoder, PromptSettings
+from training.sampling.text_conditioning import CaptionEncoder, PromptEncoder, PromptSettings
 
 KINDS = ("sd1", "sd2", "sdxl", "sd35")
 START, END = 49406, 49407
@@ -234,4 +235,24 @@ def test_an_embedding_for_another_base_is_a_word_and_told(tmp_path, sd1, caplog)
 
 def test_a_prompt_that_is_cut_is_told(bases, caplog):
     bases["sd35"].text("man " * 100)
-    assert "cut" in caplog.text
+    assert "first 75 tokens" in caplog.text
+
+
+def test_brackets_that_a_family_reads_as_text_are_told(bases, caplog):
+    bases["sd35"].text("a (man:1.2)")
+    assert "brackets" in caplog.text
+
+
+@pytest.mark.parametrize("settings", [TextSettings(), TextSettings(150, 2, True), TextSettings(225)])
+def test_samples_read_prompts_as_training_reads_captions(bases, settings, caplog):
+    base, long = bases["sd1"], "(hat:1.9), man " * 40
+    encoder = CaptionEncoder(base.family, base.tokenizers, base.encoders, settings)
+    found = encoder.encode(long, "a", Evaluations(10))
+    with torch.no_grad():
+        wanted = base.family.encode_text(base.tokenizers, base.encoders, [long, "a"], settings)["text"]
+    for evaluation in (0, 9):
+        guided = found.at(evaluation)
+        torch.testing.assert_close(guided.parts[0][1]["text"], wanted[:1])
+        torch.testing.assert_close(guided.negative["text"], wanted[1:])
+    assert [weight for weight, _ in guided.parts] == [1.0]
+    assert ("tokens of this prompt" in caplog.text) == base.family.too_long(base.tokenizers, long, settings)

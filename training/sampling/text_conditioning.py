@@ -6,10 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from pipeline.tag_text import escape_control
 from training.models.family import TextSettings
 from training.sampling.embeddings import EmbeddingLibrary, placed_vectors
+from training.sampling.emphasis_modes import EmphasisMode, emphasized
 from training.sampling.prompt.chunks import COMMA_WINDOW, Chunk, Chunks, TokenizedText, make_chunks
 from training.sampling.prompt.composition import split_parts
 from training.sampling.prompt.emphasis import WeightedText, parse_emphasis
@@ -22,9 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# original: outputs times weights, then all scaled so that their mean is what it was; no_norm: without that;
-# ignore: brackets without effect; none: brackets are text.
-EmphasisMode = Literal["original", "no_norm", "ignore", "none"]
+_SHOWN = 60  # characters of a prompt in a message
 _REMEMBERED = 512  # encoded chunks that are kept: 0.12 GB with Stable Diffusion 1.x
 
 
@@ -74,6 +74,33 @@ class PromptConditioning:
         return GuidedCondition(parts, self.negative.at(evaluation))
 
 
+class CaptionEncoder:
+    """Encodes prompts as training encodes captions: in one piece, up to the token limit of the settings."""
+
+    def __init__(self, family: Family, tokenizers: Modules, encoders: Modules, settings: TextSettings) -> None:
+        self.family = family
+        self.tokenizers = tokenizers
+        self.encoders = encoders
+        self.settings = settings
+        self.encoded: dict[str, Condition] = {}
+
+    def encode(self, prompt: str, negative: str, evaluations: Evaluations) -> PromptConditioning:
+        """The same conditions at every evaluation."""
+        found = [ScheduledCondition((evaluations.count,), (self.condition(text),)) for text in (prompt, negative)]
+        return PromptConditioning(((1.0, found[0]),), found[1])
+
+    def condition(self, text: str) -> Condition:
+        """The condition of a text (1, ...), on the text encoders' device, without gradients; told if it is cut."""
+        import torch
+
+        if text not in self.encoded:
+            if self.family.too_long(self.tokenizers, text, self.settings):
+                log.warning("CLIP reads the first %d tokens of this prompt: %s", self.settings.tokens, shown(text))
+            with torch.no_grad():
+                self.encoded[text] = self.family.encode_text(self.tokenizers, self.encoders, [text], self.settings)
+        return self.encoded[text]
+
+
 class PromptEncoder:
     """Encodes prompts with text encoders that the caller has loaded, and may release afterwards.
 
@@ -93,6 +120,7 @@ class PromptEncoder:
         self.encoders = encoders
         self.settings = settings
         self.embeddings = embeddings or EmbeddingLibrary({}, {})
+        self.captions = CaptionEncoder(family, tokenizers, encoders, TextSettings())
         self.encoded: dict[tuple[str, Chunk], EncodedText] = {}
         self.texts: dict[tuple[tuple[str, ...], bool], list[Condition]] = {}
 
@@ -140,12 +168,18 @@ class PromptEncoder:
     def _encode_texts(self, counts: Counter[str]) -> dict[str, Condition]:
         """The condition of each text, which occurs so often in a schedule; all get as many chunks as the longest."""
         if not self.family.chunked_prompts:
-            return {text: self._encode_caption(text) for text in counts}
+            return {text: self._unchunked(text) for text in counts}
         chunked = {text: self.chunks(text).chunks for text in counts}
         most = max(map(len, chunked.values()))
         rows = {text: [*chunks, *[Chunk()] * (most - len(chunks))] for text, chunks in chunked.items()}
         encoded = {part: self._encode_rows(part, rows, counts) for part in self.encoders}
         return {text: self.family.join_texts({part: encoded[part][text] for part in encoded}) for text in rows}
+
+    def _unchunked(self, text: str) -> Condition:
+        """The condition of a text as the family reads captions; told if brackets in it look like weights."""
+        if any(part.weight != 1.0 for part in parse_emphasis(text)):
+            log.warning("%s reads brackets as text: %s", self.family.title, shown(text))
+        return self.captions.condition(text)
 
     def _encode_rows(self, part: str, rows: dict[str, list[Chunk]], counts: Counter[str]) -> dict[str, EncodedText]:
         """The output of a text encoder for texts of equally many chunks: (1, 77 chunks, width), the first's pooled."""
@@ -154,7 +188,7 @@ class PromptEncoder:
         columns = []
         for column in range(len(next(iter(rows.values())))):
             outputs = {text: (self._encode_chunk(part, row[column]).text, row[column]) for text, row in rows.items()}
-            columns.append(_emphasized(outputs, counts, self.settings.emphasis))
+            columns.append(emphasized(outputs, counts, self.settings.emphasis))
         return {
             text: replace(self._encode_chunk(part, row[0]), text=torch.cat([column[text] for column in columns], dim=1))
             for text, row in rows.items()
@@ -176,13 +210,6 @@ class PromptEncoder:
             self.encoded[part, plain] = output
         return self.encoded[part, plain]
 
-    def _encode_caption(self, text: str) -> Condition:
-        """The condition of a text that the family reads as it reads captions; told if it is cut."""
-        settings = TextSettings()
-        if self.family.too_long(self.tokenizers, text, settings):
-            log.warning("The prompt %r is cut after %d tokens.", f"{text[:40]}...", settings.tokens)
-        return self.family.encode_text(self.tokenizers, self.encoders, [text], settings)
-
     def _pad_shorter(
         self, parts: list[ScheduledCondition], negative: ScheduledCondition
     ) -> tuple[list[ScheduledCondition], ScheduledCondition]:
@@ -198,23 +225,9 @@ class PromptEncoder:
         return [_lengthened(one, longest, chunks) for one in parts], _lengthened(negative, longest, chunks)
 
 
-def _emphasized(
-    outputs: dict[str, tuple[torch.Tensor, Chunk]], counts: Counter[str], mode: EmphasisMode
-) -> dict[str, torch.Tensor]:
-    """The outputs (1, 77, width) of one chunk of each text, weighted; with `original` their common mean is restored."""
-    import torch
-
-    if mode in ("ignore", "none") or all(set(chunk.weights) <= {1.0} for _, chunk in outputs.values()):
-        return {text: output for text, (output, _) in outputs.items()}
-    weighted = {}
-    for text, (output, chunk) in outputs.items():
-        factors = torch.tensor(chunk.factors(), device=output.device, dtype=output.dtype)
-        weighted[text] = output * factors[None, :, None]
-    if mode == "no_norm":
-        return weighted
-    before = sum(outputs[text][0].mean() * count for text, count in counts.items())
-    after = sum(weighted[text].mean() * count for text, count in counts.items())
-    return {text: output * (before / after) for text, output in weighted.items()}
+def shown(text: str) -> str:
+    """The beginning of a prompt, for a message."""
+    return escape_control(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def _length(scheduled: ScheduledCondition) -> int:
