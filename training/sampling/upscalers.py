@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import PrepError
+from pipeline.errors import PrepError, first_line
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from training.sampling.closest_name import find_name, spelling
@@ -83,12 +84,17 @@ def _load(path: str, device: torch.device) -> Any:
         raise PrepError(
             "Upscaling models need the package spandrel.", "Install it: pip install 'prep-diffusion[upscale]'"
         ) from None
+    from safetensors import SafetensorError
+
+    # What torch, safetensors and spandrel raise for files that are damaged or hold something else.
+    unusable = (spandrel.UnsupportedModelError, pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError)
+    unusable += (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
     try:
         state = spandrel.canonicalize_state_dict(_read(Path(path)))
         model = spandrel.ModelLoader(device).load_from_state_dict(state)
-    except Exception as error:  # noqa: BLE001 - whatever a foreign file makes spandrel and PyTorch raise
+    except unusable as error:
         raise PrepError(
-            f"{escape_control(path)} cannot be read as an upscaling model: {escape_control(str(error))[:200]}",
+            f"{escape_control(path)} cannot be read as an upscaling model: {escape_control(first_line(error))[:200]}",
             "Models that the package spandrel knows can be used, such as ESRGAN, Real-ESRGAN, SwinIR and DAT.",
         ) from None
     if not isinstance(model, spandrel.ImageModelDescriptor) or (model.input_channels, model.output_channels) != (3, 3):
