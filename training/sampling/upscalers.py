@@ -87,8 +87,8 @@ def _load(path: str, device: torch.device) -> Any:
     from safetensors import SafetensorError
 
     # What torch, safetensors and spandrel raise for files that are damaged or hold something else.
-    unusable = (spandrel.UnsupportedModelError, pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError)
-    unusable += (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+    unusable: tuple[type[Exception], ...] = (spandrel.UnsupportedModelError, pickle.UnpicklingError, SafetensorError)
+    unusable += (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
     try:
         state = spandrel.canonicalize_state_dict(_read(Path(path)))
         model = spandrel.ModelLoader(device).load_from_state_dict(state)
