@@ -28,7 +28,7 @@ class Run:
     """As much of a run as callbacks read."""
 
     def __init__(self, made, held):
-        self.job, self.plan = made, Plan(made.config, held)
+        self.job, self.plan, self.report = made, Plan(made.config, held), lambda done, total: None
 
 
 class Images:
@@ -65,7 +65,7 @@ def trained(watch: Callbacks) -> dict:
 def test_what_is_not_asked_for_is_not_there(tmp_path):
     watch = watched(tmp_path)
     assert watch.samples is None and watch.tensorboard is None
-    assert list(watch.step_callbacks()) == ["validation"]
+    assert list(watch.step_callbacks()) == ["status", "validation"]
 
 
 def test_what_a_run_leaves(tmp_path):
@@ -92,7 +92,7 @@ def test_samples_are_generated_after_the_step_was_measured(tmp_path):
     """Patience may end the run with this step: what it looks like is wanted all the same."""
     images = Images()
     watch = replace(watched(tmp_path), samples=images)
-    assert list(watch.step_callbacks()) == ["validation", "samples"]
+    assert list(watch.step_callbacks()) == ["status", "validation", "samples"]
     trained(watch)
     assert images.asked == ["begin 0", 1, 2, 3, 4]
 
@@ -102,7 +102,7 @@ def test_tensorboard_gets_every_step_and_every_evaluation(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     watch = watched(tmp_path, tensorboard=True)
-    assert list(watch.step_callbacks()) == ["validation", "tensorboard"]
+    assert list(watch.step_callbacks()) == ["status", "validation", "tensorboard"]
     trained(watch)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     steps = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -114,4 +114,4 @@ def test_of_several_processes_only_the_main_one_samples_and_logs(tmp_path, monke
     monkeypatch.setattr(DistributedContext, "barrier", lambda self: None)
     monkeypatch.setattr(DistributedContext, "all_reduce_sum", lambda self, tensors: None)
     second = watched(tmp_path, ranks=DistributedContext(1, 2), tensorboard=True)
-    assert second.tensorboard is None and list(second.step_callbacks()) == ["validation"]
+    assert second.tensorboard is None and list(second.step_callbacks()) == ["status", "validation"]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.training_options import train_options
 from tests.training_set import held_out, manifest, placed, sample, workspace
-from training.dry_run import PartCounts, RunEstimate, dry_run, dry_run_config, estimate_time, format_duration
+from training.dry_run import PartCounts, RunEstimate, dry_run, dry_run_config, estimate_time
 from training.evaluation.step_timer import StepTimer
 from training.trainer import count_steps
 
@@ -112,13 +112,3 @@ def test_counts_are_those_of_the_run():
 
 def test_a_name_that_is_almost_too_long():
     assert len(dry_run_config(train_options(output="x" * 100), 4).saving.output) == 100
-
-
-def test_durations():
-    assert [format_duration(s) for s in (0.04, 89, 90, 3600, 12000)] == [
-        "0.0 s",
-        "89.0 s",
-        "2 min",
-        "60 min",
-        "3 h 20 min",
-    ]

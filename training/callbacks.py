@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.progress import phase
 from training.batch import StepCallback, TrainingStep
 from training.evaluation.loss_curves import draw_loss_curves
+from training.evaluation.loss_status import LossStatus
 from training.evaluation.outliers import find_outliers
 from training.evaluation.tensorboard import TensorBoardLogger
 from training.evaluation.validation import ValidationSet, Validator, summarize_evaluations
@@ -30,6 +32,7 @@ class Callbacks:
     validator: Validator
     samples: SampleCallback | None
     tensorboard: TensorBoardLogger | None
+    status: LossStatus
 
     def on_train_begin(self) -> None:
         """Load what an earlier part of the run wrote; before the first step, measure and sample the base model."""
@@ -37,13 +40,15 @@ class Callbacks:
         self.validator.on_train_begin(step)
         if self.samples:
             self.samples.on_train_begin(step)
+        self.state.log.row_callbacks.append(self.status.log_step)
         if self.tensorboard:
             self.tensorboard.on_train_begin(step, self.validator.evaluations)
             self.state.log.row_callbacks.append(self.tensorboard.log_step)
 
     def step_callbacks(self) -> dict[str, StepCallback]:
         """The callbacks by name, in the order in which they are called."""
-        callbacks: dict[str, StepCallback] = {"validation": self.validator.on_step_end}
+        callbacks: dict[str, StepCallback] = {"status": self.status.on_step_end}
+        callbacks["validation"] = self.validator.on_step_end
         if self.tensorboard:
             callbacks["tensorboard"] = self._log_evaluations
         if self.samples:
@@ -79,7 +84,8 @@ def build_callbacks(
         run,
         state,
         paths.folder,
-        Validator(run.job, train_state, validation_set, paths.state_folder),
+        Validator(run.job, train_state, validation_set, paths.state_folder, phase(run.report, "validating")),
         SampleCallback(run, train_state, requests, workspace, paths) if requests and main else None,
         TensorBoardLogger(paths.folder / "tensorboard") if plan.config.validation.tensorboard and main else None,
+        LossStatus(plan.config, run.report),
     )

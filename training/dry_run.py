@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.duration import format_duration
 from pipeline.workspace import Workspace, write_atomic
 from training.batch import TrainingImage
 from training.evaluation.step_timer import StepTimer
@@ -187,11 +188,3 @@ def peak_gpu_memory() -> int:
     import torch
 
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-
-
-def format_duration(seconds: float) -> str:
-    """A duration such as 12.3 s, 4 min or 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from pipeline.progress import phase
 from training.batch import RunConfig
 from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.checkpoint_callback import RetentionPolicy
@@ -54,6 +55,7 @@ def run_training(
     A run that `timer` stops is not exported, as if it had been interrupted.
     """
     ranks = init_distributed(find_device(config.model.device).type)
+    phase(report, "loading")(0, 0)
     with ranks.main_process_first(), timer.span("prepare"):  # the main process checks everything and fills the caches
         plan, requests = _check_run(config, manifest, workspace)
         run = build_job(plan, workspace, report)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.progress import phase
 from training.batch import RunConfig, SampleRef, TrainingJob
 from training.data.captions import build_prompt, fixed_prompt, text_settings
 from training.data.conditioning import PromptEncoding, build_text_conditioning
@@ -39,6 +40,7 @@ class TrainingRun:
     modules: dict[str, Any]  # the denoiser, and the text encoders that are trained, by part
     tokenizers: Modules  # which know the tokens that the method has added
     too_long: list[str]  # ids of the images whose captions are truncated
+    report: ProgressFn  # of the parts besides the steps, each as a phase of its own
 
 
 def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> TrainingRun:
@@ -59,8 +61,12 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
     mask = _masks(plan, workspace, report)
     tokenizers = checkpoint.tokenizers()
     text = build_text_conditioning(
-        PromptEncoding(plan, tokenizers, device), not rates.keys() <= {family.denoiser}, workspace, report
+        PromptEncoding(plan, tokenizers, device),
+        not rates.keys() <= {family.denoiser},
+        workspace,
+        phase(report, "caching texts"),
     )
+    phase(report, "loading")(0, 0)
     dtype = torch.bfloat16 if uses_bf16(config.model, device) and not method.keeps_fp32 else torch.float32
     modules = text.trained_encoders | {family.denoiser: checkpoint.load(family.denoiser).to(device, dtype)}
     trained_parts = {part: modules[part] for part in rates}
@@ -88,7 +94,7 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
         for image in plan.samples
         if family.too_long(tokenizers, fixed_prompt(image, config.captions), settings)
     ]
-    return TrainingRun(plan, job, trained, modules, tokenizers, too_long)
+    return TrainingRun(plan, job, trained, modules, tokenizers, too_long, report)
 
 
 def _latents(
@@ -100,7 +106,7 @@ def _latents(
     read, normalize = latents.reader(), plan.family.normalizer(checkpoint)
     keys = [LatentKey(image) for image in plan.all]
     keys += [LatentKey(image, True) for image in plan.samples if config.dataset.random_flip]
-    latents.prepare(keys, lambda: checkpoint.load("vae").to(device), report)
+    latents.prepare(keys, lambda: checkpoint.load("vae").to(device), phase(report, "caching latents"))
     return lambda sample: normalize(read(LatentKey(sample.image, flips(config, sample))))
 
 
@@ -114,7 +120,8 @@ def _masks(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Callabl
     config = plan.config
     if not config.dataset.masks:
         return lambda sample: None
-    masks = Masks(config.dataset.masks, workspace, vae_scale_factor(plan.checkpoint)).read(plan.all, report)
+    folder = Masks(config.dataset.masks, workspace, vae_scale_factor(plan.checkpoint))
+    masks = folder.read(plan.all, phase(report, "reading masks"))
 
     def mask(sample: SampleRef) -> torch.Tensor | None:
         own = masks.get(sample.image.id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
-from pipeline.models.store import find_model, install_hint, resolve_repo_id
+from pipeline.models.store import find_model
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +24,7 @@ _FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 
 @functools.cache
 def _warn_once() -> None:
-    log.warning(
-        "samples.parquet has no CLIP scores: the model for them is not installed. %s",
-        install_hint(resolve_repo_id(MODEL)),
-    )
+    log.warning("Samples get no CLIP scores; to get them: prep models pull %s", MODEL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from training.trainer import image_losses
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.stage import ProgressFn
     from training.batch import TrainingJob, TrainingStep
     from training.optim.train_state import TrainState
 
@@ -118,11 +119,19 @@ def _batch(
 class Validator:
     """Evaluates a run, decides when to stop early, and writes its readings to part files next to the checkpoints."""
 
-    def __init__(self, job: TrainingJob, train_state: TrainState, validation_set: ValidationSet, folder: Path) -> None:
+    def __init__(
+        self,
+        job: TrainingJob,
+        train_state: TrainState,
+        validation_set: ValidationSet,
+        folder: Path,
+        report: ProgressFn = lambda done, total: None,
+    ) -> None:
         self.job = job
         self.train_state = train_state
         self.validation_set = validation_set
         self.folder = folder
+        self.report = report
         self.evaluations: list[Evaluation] = []
         self.readings: list[LossReading] = []  # of the latest evaluation
         self.base_losses: BaseLosses = {}
@@ -167,7 +176,7 @@ class Validator:
         distributed = self.train_state.distributed
         timesteps = self.job.objective.validation_timesteps(self.job.config.validation.validation_timesteps)
         with self.train_state.ema_weights():
-            own = [measure_losses(self.job, image, self.batcher) for _, image in distributed.share(self.images)]
+            own = self._measure([image for _, image in distributed.share(self.images)])
         losses = torch.zeros(len(self.images), len(timesteps), device=self.job.device)
         if own:
             losses[distributed.rank :: distributed.world_size] = torch.stack(own)
@@ -185,6 +194,14 @@ class Validator:
         if distributed.is_main_process:
             write_rows(self.folder / f"validation-{step:08d}.parquet", rows, LossReading)
         self._add(rows)
+
+    def _measure(self, images: list[TrainingImage]) -> list[torch.Tensor]:
+        """The losses of each of these images, those of this process."""
+        measured: list[torch.Tensor] = []
+        for image in images:
+            self.report(len(measured), len(images))
+            measured.append(measure_losses(self.job, image, self.batcher))
+        return measured
 
     def verdicts(self) -> list[Verdict]:
         """The verdicts on all evaluations but that of the base model."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.adaptive_batches import release_memory
 from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_metadata, read_rows, write_rows
+from pipeline.progress import phase
 from pipeline.workspace import write_atomic
 from training.batch import TrainingImage
 from training.data.latent_cache import read_pixels
@@ -109,8 +110,11 @@ class SampleCallback:
         folder = self.folder / _folder_name(step)
         shutil.rmtree(folder, ignore_errors=True)
         images: list[Image] = []
+        report = phase(self.run.report, "sampling")
+        report(0, len(self.requests))
         with self.train_state.ema_weights(), self._generator_on_device() as generator:
             for group in batched(self.requests, self.batch_size):
+                report(len(images), len(self.requests))
                 images += self._generate_group(generator, group)
         for number, image in enumerate(images, 1):
             _save(image, folder / f"{number:02d}.png")
