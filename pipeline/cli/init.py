@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -30,9 +31,8 @@ from pipeline.registry import TAGGERS, tables
     "--tagger",
     multiple=True,
     type=click.Choice(list(TAGGERS)),
-    default=["basic"],
-    show_default=True,
-    help="Tagger that describes the images; may be given several times.",
+    help="Tagger that describes the images; may be given several times.  [files where images have captions next to "
+    "them, else basic]",
 )
 def init(
     folder: Path,
@@ -43,7 +43,10 @@ def init(
     """Create a workspace with a commented prep.toml.
 
     FOLDER is created if needed. Its prep.toml names the subjects and lists every option with its default.
+    Captions and tags that lie next to the images, as .txt, .caption or .json, are read unless --tagger names others.
     """
-    workspace = init_command.init(folder, init_command.InitOptions(subject, regularization), tables(tagger))
-    click.echo(f"wrote {workspace.recipe}")
-    click.echo(f"next: prep -C {folder} run")
+    contents = init_command.InitOptions(subject, regularization)
+    taggers, lines = init_command.choose_taggers(tagger, contents)
+    workspace = init_command.init(folder, contents, tables(taggers))
+    click.echo("\n".join((f"wrote {workspace.recipe}", *lines)))
+    click.echo(f"next: prep -C {shlex.quote(str(folder))} run")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.init import InitOptions, init
+from pipeline.commands.init import InitOptions, choose_taggers, init
 from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.exchange.archives import is_archive, unpack
@@ -172,7 +172,10 @@ def _write_recipe(workspace: Workspace, dataset: _ImportedSet, on_disk: Mapping[
         {token: spec.repeats for token, (spec, _) in by_token["train"].items()},
         {token: path for token, (_, path) in by_token["val"].items()},
     )
-    init(workspace.root, options, tables())
+    taggers, _ = choose_taggers((), options)
+    if any(item.caption is None for item in dataset.items):
+        taggers = tuple(dict.fromkeys((*taggers, "basic")))  # an image without a caption needs some
+    init(workspace.root, options, tables(taggers))
 
 
 def _dataset_name(folders: Mapping[str, DatasetFolder]) -> str:

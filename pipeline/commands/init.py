@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PrepError
+from pipeline.plural import counted
 from pipeline.recipe import Recipe, check_name
 from pipeline.stage import Options
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, write_atomic
+from taggers.sidecar.captioned import count_captioned
+from taggers.sidecar.files import Files
 
 # Classes whose images are best cropped around faces; detecting them takes time, so it is not the default.
 _PEOPLE = frozenset("1boy 1girl actor actress boy child face girl lady man person woman".split())  # noqa: SIM905
@@ -55,6 +59,32 @@ def init(folder: Path, contents: InitOptions, stages: Mapping[str, type[Options]
         workspace.recipe.unlink()  # two subjects have one token or folder: nothing incomplete stays
         raise
     return workspace
+
+
+def choose_taggers(chosen: tuple[str, ...], contents: InitOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The taggers of a new recipe, and lines about the captions next to the images; opens no image.
+
+    Without a choice: `files` where images have captions or tags next to them, so that these count and nothing is added
+    to them; else `basic`.
+    """
+    folders = [folder for _, _, folder in contents.subjects]
+    folders += [*(folder for _, folder in contents.regularization), *contents.validation.values()]
+    paths = (Path(folder).expanduser() for folder in folders)
+    found = count_captioned(path for path in paths if path.is_dir())
+    if not found.captioned:
+        return chosen or ("basic",), ()
+    suffixes = ", ".join(f"{escape_control(suffix)} {count:,}" for suffix, count in sorted(found.suffixes.items()))
+    line = f"captions next to {found.captioned:,} of {counted(found.images, 'image')} ({suffixes})"
+    if chosen and Files.name not in chosen:
+        return chosen, (f"{line} are not read; to read them, add to prep.toml: [tag.files]",)
+    lines = [f"{line}: [tag.files] in prep.toml reads them"]
+    others = [name for name in chosen if name != Files.name]
+    if (missing := found.images - found.captioned) and not others:
+        named = ", ".join(map(escape_control, found.without)) + (", ..." if missing > len(found.without) else "")
+        lines.append(
+            f"{counted(missing, 'image')} without one ({named}): write it, or add a tagger to prep.toml: [tag.wd14]"
+        )
+    return chosen or (Files.name,), tuple(lines)
 
 
 def _focus(contents: InitOptions) -> dict[str, str]:

@@ -140,7 +140,7 @@ def captions_for(path: Path, folder: SidecarFolder, format: CaptionFormat) -> It
     """The annotations of one image in its files, each once, then a measure for each file that could not be read."""
     annotations: list[Annotation] = []
     faults: list[str] = []
-    names = dict.fromkeys((_nfc(path.stem), _nfc(path.name)))
+    names = dict.fromkeys((nfc(path.stem), nfc(path.name)))
     for sidecar in (file for name in names for file in folder.sidecars.get(name, ())):
         try:
             found = READERS[sidecar.suffix.lower()](decode_text(_bytes(sidecar, _LARGEST), folder.encoding), format)
@@ -176,7 +176,7 @@ def index_folder(folder: Path, encoding: str = "") -> SidecarFolder:
     for file in sorted(
         (f for f in files if f.suffix.lower() in READERS), key=lambda f: extensions.index(f.suffix.lower())
     ):
-        sidecars[_nfc(file.stem)] = (*sidecars.get(_nfc(file.stem), ()), file)
+        sidecars[nfc(file.stem)] = (*sidecars.get(nfc(file.stem), ()), file)
     tables = [file for file in files if file.suffix.lower() in _TABLES and file.stem not in owners]
     return SidecarFolder(sidecars, tuple(read_table(table, encoding) for table in tables), encoding)
 
@@ -205,7 +205,7 @@ def find_entry(table: TagTableFile, path: Path) -> Any:
     # Hugging Face's names are relative to the table, so one without folders is in its folder; kohya's have no folders.
     least = 2 if table.path.suffix.lower() == ".jsonl" and table.path.parent != path.parent else 1
     best, found = 0, None
-    for last in dict.fromkeys((_nfc(path.name), _nfc(path.stem))):
+    for last in dict.fromkeys((nfc(path.name), nfc(path.stem))):
         for parts, entry in table.entries.get(last, ()):
             alike = 1
             while alike < min(len(parts), len(target)) and parts[-1 - alike] == target[-1 - alike]:
@@ -248,7 +248,7 @@ def _named(item: Any) -> Iterator[tuple[str, Any]]:
 
 def _parts(name: str) -> tuple[str, ...]:
     """The parts of a POSIX or Windows path."""
-    return tuple(part for part in PurePosixPath(_nfc(name).replace("\\", "/")).parts if part != ".")
+    return tuple(part for part in PurePosixPath(nfc(name).replace("\\", "/")).parts if part != ".")
 
 
 def _absolute(parts: tuple[str, ...]) -> bool:
@@ -259,6 +259,11 @@ def _all_files(folder: Path) -> Iterator[Path]:
     yield from (path for path in _names(folder) if path.suffix.lower() in (*READERS, *_TABLES))
     for above in folder.parents[:_LEVELS]:
         yield from _tables_above(above)
+
+
+def tables_above(folder: Path) -> list[TagTableFile]:
+    """The tables in the folders above one that hold entries of its images too."""
+    return [read_table(path) for above in folder.parents[:_LEVELS] for path in _tables_above(above)]
 
 
 def _tables_above(folder: Path) -> tuple[Path, ...]:
@@ -287,7 +292,7 @@ def _bytes(path: Path, limit: int) -> bytes:
         raise TextFault(f"cannot be read: {error.strerror}") from None
 
 
-def _nfc(name: str) -> str:
+def nfc(name: str) -> str:
     """Unicode's composed form; macOS decomposes letters and their accents."""
     return unicodedata.normalize("NFC", name)
 
