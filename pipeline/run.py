@@ -106,7 +106,11 @@ def training_targets(recipe: Recipe, plan: StagePlan | None = None) -> TrainingT
     repeats = {subject.token: subject.repeats for subject in recipe.subjects}
     captions = train.config.captions
     return TrainingTargets(
-        train.config.optimizer.batch_size, captions.max_token_length, captions.keep_separator, repeats
+        train.config.optimizer.batch_size,
+        captions.max_token_length,
+        captions.keep_separator,
+        captions.weighted_captions,
+        repeats,
     )
 
 

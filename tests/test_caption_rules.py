@@ -11,6 +11,7 @@ from pipeline.clip_tokens import Tokens
 from pipeline.workspace import Workspace
 from stages.merging.plan import MergePlan, MergeRow, write_plan
 from tests.checking import TOKEN, found, good, prior
+from training.sampling.prompt.token_count import count_tokens
 
 SET = [good(n) for n in range(12)]
 
@@ -85,6 +86,19 @@ def test_the_limit_is_in_tokens_and_exact(tmp_path, limit):
     reported = found(tmp_path, [good(0, caption=fits), good(1, caption=longer)], TrainingTargets(max_tokens=limit))
     assert reported["caption too long"].images == ("raw/1.jpg",)
     assert f"more than {limit} CLIP tokens" in reported["caption too long"].message
+
+
+def test_brackets_are_no_tokens_where_they_are_weights(tmp_path):
+    caption = TOKEN + ", hat" + " (hat:1.2)" * 30
+    plain = count_tokens(caption, weighted=False)
+    weighted = count_tokens(caption, weighted=True)
+    assert plain > 75 >= weighted
+    records = [good(0, caption=caption), good(1, caption=f"{TOKEN}, hat" + " [hat]" * 80)]
+    for aims, images in (
+        (TrainingTargets(), ("raw/0.jpg", "raw/1.jpg")),
+        (TrainingTargets(weighted=True), ("raw/1.jpg",)),
+    ):
+        assert found(tmp_path, records, aims)["caption too long"].images == images
 
 
 def test_what_is_absorbed_must_be_gone(tmp_path):

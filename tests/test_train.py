@@ -247,11 +247,12 @@ def test_loss_falls(tmp_path):
     assert sum(losses[-15:]) < 0.75 * sum(losses[:15])
 
 
-def test_captions_that_are_too_long_are_listed(tmp_path):
+def test_captions_that_are_too_long_are_listed(tmp_path, caplog):
     work = workspace(tmp_path)
     long = placed(work, 1, caption=", ".join(["apron"] * 60))
     file, _ = run(work, manifest(work, [placed(work, 0), long]), steps=2)
     assert json.loads(file.with_name("run.json").read_text())["too_long"] == [long.id]
+    assert "1 longer caption" in caplog.text
 
 
 def test_base_is_provenance_and_its_path_is_not():

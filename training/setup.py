@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.plural import counted
 from pipeline.progress import phase
 from training.batch import RunConfig, SampleRef, TrainingJob
 from training.data.captions import build_prompt, fixed_prompt, text_settings
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from training.methods.method import TrainingMethod
     from training.models.family import Modules
     from training.options.train_options import TrainOptions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,25 @@ def build_job(plan: RunConfig, workspace: Workspace, report: ProgressFn) -> Trai
         trains_text_encoder=bool(text.trained_encoders),
         offload=text.offload,
     )
-    settings = text_settings(config.captions)
-    too_long = [
-        image.id
-        for image in plan.samples
-        if family.too_long(tokenizers, fixed_prompt(image, config.captions), settings)
+    return TrainingRun(plan, job, trained, modules, tokenizers, _cut_captions(plan, tokenizers), report)
+
+
+def _cut_captions(plan: RunConfig, tokenizers: Modules) -> list[str]:
+    """The ids of the images whose captions are cut off; told how many."""
+    captions = plan.config.captions
+    settings = text_settings(captions)
+    cut = [
+        image.id for image in plan.samples if plan.family.too_long(tokenizers, fixed_prompt(image, captions), settings)
     ]
-    return TrainingRun(plan, job, trained, modules, tokenizers, too_long, report)
+    if cut:
+        longer = f"; --max-token-length {settings.tokens + 75} reads more" if settings.tokens < 225 else ""
+        log.warning(
+            "CLIP reads the first %d tokens of %s; the rest is cut off%s.",
+            settings.tokens,
+            counted(len(cut), "longer caption"),
+            longer,
+        )
+    return cut
 
 
 def _latents(

@@ -12,6 +12,7 @@ from pipeline.checks.finding import RawFinding
 from pipeline.checks.rule_context import CaptionPage, RuleContext
 from pipeline.record import UNREADABLE, tagger_of
 from pipeline.tag_text import escape_control
+from training.sampling.prompt.token_count import count_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,8 +113,20 @@ def too_long(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         "caption too long",
         f"The caption has more than {limit} CLIP tokens; training cuts off the rest.",
         f"prep merge --max-tokens {limit}{longer}",
-        page.columns.rows[page.parts.tokens > limit],
+        page.columns.rows[_longer(page, context)],
     )
+
+
+def _longer(page: CaptionPage, context: RuleContext) -> np.ndarray:
+    """Which captions have too many tokens; brackets that are weights are none."""
+    import numpy as np
+
+    longer: np.ndarray = page.parts.tokens > context.targets.max_tokens
+    if context.targets.weighted:  # without brackets a caption has no more tokens than with them
+        rows = np.flatnonzero(longer)
+        captions = page.columns.column("caption").take(rows).to_pylist()
+        longer[rows] = [count_tokens(text or "", weighted=True) > context.targets.max_tokens for text in captions]
+    return longer
 
 
 def absorbed_still_there(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:

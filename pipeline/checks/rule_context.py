@@ -20,6 +20,7 @@ class TrainingTargets:
     batch_size: int = 1  # images per step
     max_tokens: int = WINDOW  # CLIP tokens of a caption that the text encoder is given
     keep_separator: str = ""  # text that ends the fixed tags of a caption
+    weighted: bool = False  # whether brackets in captions are weights
     repeats: Mapping[str, int] = field(default_factory=dict)  # by subject, for images without a folder
 
 
