@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
 from pipeline.errors import PrepError
 from pipeline.filter_terms import WORDS, And, Expr, FilterView, Not, Or, Term
 from pipeline.record import Record, Role
-from pipeline.tag_text import escape_control
+from pipeline.tag_text import escape_control, normalize_tag
 
 _MAX_DEPTH = 50  # of nested parentheses
+_PHRASE = 8  # most words of a tag that is found without quotes
 _ROLES = get_args(Role)
 _KEYS = {  # keys before a colon, with an example
     "score": "score:beard<0.5",
@@ -53,12 +54,13 @@ class Filter:
         return str(self.part or "")
 
 
-def parse(text: str) -> Filter:
+def parse(text: str, known_tags: Collection[str] = ()) -> Filter:
     """Parse a filter; PrepError says what is wrong and where.
 
-    Consecutive words mean AND. NOT binds strongest, then AND, then OR; case does not matter.
+    Consecutive words mean AND, unless they are together one of the normalized `known_tags`. NOT binds strongest,
+    then AND, then OR; case does not matter.
     """
-    reader = _Reader(text)
+    reader = _Reader(text, known_tags)
     part = None if reader.done else reader.any_of(0)
     if not reader.done:
         raise reader.error("a closing parenthesis has no opening one")
@@ -68,8 +70,9 @@ def parse(text: str) -> Filter:
 class _Reader:
     """A recursive descent parser."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, known_tags: Collection[str] = ()) -> None:
         self.text = text
+        self.known_tags = known_tags
         self.at = 0
         self._skip()
 
@@ -115,6 +118,8 @@ class _Reader:
             return Term("tag", self._quoted(), quoted=True)
         key = _KEY.match(self.text, self.at)
         if not key:
+            if phrase := self._phrase():
+                return Term("tag", phrase, quoted=True)
             word = self._word()
             return Term(word.lower()) if word.lower() in WORDS else Term("tag", word)
         name = key[1].lower()
@@ -167,6 +172,22 @@ class _Reader:
         word = self.text[start : self.at]
         self._skip()
         return word
+
+    def _phrase(self) -> str:
+        """The longest known tag that the next two or more words are; empty, and nothing is read, if there is none."""
+        start, words, ends = self.at, list[str](), list[int]()
+        while not (self.done or self._next(")") or self._next('"') or len(words) == _PHRASE):
+            if any(self._operator(word, take=False) for word in ("AND", "OR", "NOT")):
+                break
+            words.append(self._word())
+            ends.append(self.at)
+        for count in range(len(words), 1, -1):
+            phrase = " ".join(words[:count])
+            if normalize_tag(phrase) in self.known_tags:
+                self.at = ends[count - 1]
+                return phrase
+        self.at = start
+        return ""
 
     def _operator(self, word: str, take: bool = True) -> bool:
         """Whether AND, OR or NOT comes next; it ends at a space or a parenthesis."""

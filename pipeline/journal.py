@@ -71,7 +71,7 @@ class Journal:
     @property
     def digest(self) -> str:
         """sha256 over all edits in effect; empty if there are none. It does not depend on undone edits."""
-        edits = [(id, [(e.what, e.text, e.other) for e in self.of(id)]) for id in self.ids]
+        edits = [(id, [(e.what, e.text, e.other, *filter(None, [e.at])) for e in self.of(id)]) for id in self.ids]
         return hashlib.sha256(json.dumps(edits, ensure_ascii=False).encode()).hexdigest() if edits else ""
 
     def owners(self, ids: Iterable[str]) -> list[str]:
@@ -227,4 +227,4 @@ def _is_complete(line: bytes) -> bool:
 
 def _plain(edit: Edit) -> dict[str, str]:
     """An edit as the journal stores it, without empty fields."""
-    return {name: value for name in ("what", "text", "other") if (value := getattr(edit, name))}
+    return {name: value for name in ("what", "text", "other", "at") if (value := getattr(edit, name))}

@@ -119,7 +119,7 @@ def test_moving(tmp_path):
             await hand.press(key)
             assert review.position == hand.app.query_one("#images", VirtualList).position == at, key
             assert hand.text("#summary").startswith(review.record.source[4:])
-        await hand.pilot.click("#images", offset=(3, 2))
+        await hand.pilot.click("#images", offset=(3, 3))  # below the header of the list
         await hand.wait()
         assert review.position == 2
 
@@ -250,7 +250,7 @@ def test_a_filter_that_matches_nothing(tmp_path):
         await hand.press("slash")
         await hand.type("nothing")
         await hand.press("enter")
-        assert hand.screen[1].strip().startswith("no image matches")
+        assert hand.screen[2].strip().startswith("no image matches")
         for key in ("a", "x", "f", "d", "e", "space", "asterisk", "down"):
             await hand.press(key)
             await hand.press("escape") if hand.app.query_one(Prompt).display else None
@@ -318,3 +318,68 @@ def test_a_list_renders_only_visible_lines(tmp_path):
         assert hand.app.review.position == 300 and len(set(drawn)) <= 2 * 24
 
     drive(tmp_path, script, count=301)
+
+
+def test_the_lists_have_headers_and_the_order_changes_by_a_key(tmp_path):
+    async def script(hand):
+        names = [line.split()[0] for line in hand.lines() if "copy" not in line]
+        assert names == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"], "by number, whatever the ids are"
+        assert "images by name" in hand.screen[1] and "tags, and their images" in hand.screen[1]
+        await hand.press("down", "down", "down", "o")
+        assert hand.app.review.order == "score" and hand.app.review.record.source == "raw/2.jpg"
+        assert "images by score" in hand.screen[1]
+        assert hand.lines()[0].split()[0] == "2.jpg", "its hammer has 0.42"
+
+    drive(tmp_path, script, (120, 30))
+
+
+def test_tab_accepts_a_completion_and_never_leaves_the_prompt(tmp_path):
+    async def script(hand):
+        await hand.press("a")
+        await hand.type("lo")
+        await hand.press("tab")
+        assert hand.app.query_one("#short", Input).value == "long hair"
+        await hand.press("tab")
+        assert hand.app.query_one("#short", Input).has_focus
+        await hand.press("escape", "e", "tab")
+        assert hand.app.query_one("#long", TextArea).has_focus
+
+    drive(tmp_path, script)
+
+
+@pytest.mark.parametrize(
+    ("keys", "place", "caption"),
+    [
+        ((), "with the tags", "smith, wig, apron, hat"),
+        (("down",), "at the front", "wig, smith, apron, hat"),
+        (("down", "down"), "after the trigger", "smith, wig, apron, hat"),
+        (("up",), "at the end", "smith, apron, hat"),
+    ],
+)
+def test_adding_asks_where(tmp_path, keys, place, caption):
+    async def script(hand):
+        await hand.press("slash")
+        await hand.type("name:4")
+        await hand.press("enter", "a", *keys)
+        assert f"add to this image \u2195 {place}" in hand.screen[-2]
+        await hand.type("wig")
+        await hand.press("enter")
+        assert hand.text("#caption").startswith(caption)
+        before, _, after = hand.text("#caption").partition("\n")[0].partition("wig")
+        assert (not before, not after) == (place == "at the front", place == "at the end")
+
+    drive(tmp_path, script)
+
+
+def test_a_filter_without_an_image_names_similar_tags(tmp_path):
+    async def script(hand):
+        await hand.press("slash")
+        await hand.type("hammr")
+        await hand.press("enter")
+        assert hand.text("#status") == " No image matches. Similar tags: hammer."
+        await hand.press("slash", "ctrl+u")
+        await hand.type("long hair")
+        await hand.press("enter")
+        assert '"long hair"   1 of ' in hand.text("#header"), "two words that are one tag"
+
+    drive(tmp_path, script)

@@ -161,3 +161,32 @@ def test_commas_separate_tags_as_in_the_review(place):
     (change,) = lines(place, "4.jpg", "--replace", "long sleeves", "cap, red")
     assert change["after"] == "smith, cap, red"
     assert edit(place, "4.jpg", "--add", "a, b", "--dry-run").stdout.splitlines()[-2].endswith("add a; add b")
+
+
+def test_patterns_of_names(place):
+    assert edit(place, "[13].jpg", "--flag", "x").stdout.startswith("3 of 3 images changed"), "one has a copy"
+    assert edit(place, "*.jpg", "raw/?.jpg", "--flag", "y").stdout.startswith("7 of 7 images changed")
+    assert "No image is called 'z*'" in edit(place, "z*", "--flag", "x", code=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("at", "caption"),
+    [
+        ("front", "wig, smith, apron, hat, long hair, hammer"),
+        ("after-trigger", "smith, wig, apron, hat, long hair, hammer"),
+        ("end", "smith, apron, hat, long hair, hammer, wig"),
+    ],
+)
+def test_add_at_a_place(place, at, caption):
+    (change,) = lines(place, "4", "--add", "wig", "--at", at)
+    assert change["after"] == caption
+    (change,) = lines(place, "4", "--add", "hammer", "--at", "front", "--dry-run")
+    front = "wig, hammer, " if at == "front" else "hammer, "
+    assert change["after"].startswith(front), "a tag that the image has is moved, behind what was put there before"
+    edit(place, "4", "--set", "a, b")
+    (change,) = lines(place, "4", "--add", "wig", "--at", at)
+    assert change["after"] == {"front": "wig, a, b", "after-trigger": "a, wig, b", "end": "a, b, wig"}[at]
+
+
+def test_a_place_needs_an_addition(place):
+    assert "--at says where --add puts" in edit(place, "4", "--remove", "hat", "--at", "end", code=1).stderr

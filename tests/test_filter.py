@@ -181,3 +181,23 @@ def test_the_law_of_excluded_middle_and_the_way_back(text):
 
 def test_all_is_the_filter_without_a_part():
     assert parse("") == Filter() and str(Filter()) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("blue shirt", '"blue shirt"'),
+        ("Blue_shirt", "Blue_shirt"),
+        ("NOT blue shirt hat", 'NOT "blue shirt" AND hat'),
+        ("(hat blue shirt) OR role:reg", '(hat AND "blue shirt") OR role:reg'),
+        ("blue AND shirt", "blue AND shirt"),
+        ("blue blue shirt with stripes", 'blue AND "blue shirt with stripes"'),
+        ("poster (object)", '"poster (object)"'),
+        ("poster (object OR hat)", "poster AND (object OR hat)"),
+        ("blue", "blue"),
+    ],
+)
+def test_words_that_are_together_a_known_tag_are_that_tag(text, read):
+    tags = {"blue shirt", "blue shirt with stripes", "poster (object)", "hat", "blue", "shirt"}
+    assert str(parse(text, tags)) == read
+    assert parse(read, tags) == parse(read), "quoted once, the tags known make no difference"

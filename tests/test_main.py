@@ -93,7 +93,7 @@ def test_any_name_of_an_image(home, tmp_path, name):
     set_tables(home, SMALL)
     prep("-C", home, "run")
     text = prep("-C", home, "preview").stdout
-    assert len(text.splitlines()) == 2
+    assert len(text.splitlines()) == 1 + 2, "a header, two images"
     prep("rebuild", home / "manifests/build.parquet", tmp_path / "again")
     assert files(tmp_path / "again/dataset") == files(home / "dataset")
 

@@ -64,7 +64,7 @@ def test_names_cannot_control_the_terminal(tmp_path):
     home = make.workspace(tmp_path)
     evil = make.record(1, source="raw/\x1b[2Jgone\n.png", image=None, crop=None)
     assert "\x1b[2J" not in shown(home, [evil])
-    (line,) = preview_output.tsv_lines(iter([evil]))
+    _, line = preview_output.tsv_lines(iter([evil]))
     assert "\x1b" not in line and "\n" not in line and line.count("\t") == 5
 
 
@@ -72,5 +72,6 @@ def test_tsv_lines_have_the_caption_or_the_best_tags():
     tagged = make.record(1, annotations=(make.tag("hat", 0.4), make.tag("beard", 0.9)))
     dropped = dataclasses.replace(tagged, drop=Drop("crop", "too small"))
     lines = list(preview_output.tsv_lines(iter([tagged, dropped])))
-    assert lines[0].endswith("\traw/1.jpg\tbeard 0.90, hat 0.40")
-    assert "\ttoo small\t" in lines[1]
+    assert lines[0].split("\t") == ["id", "role", "size", "state", "source", "caption"]
+    assert lines[1].endswith("\traw/1.jpg\tbeard 0.90, hat 0.40")
+    assert "\ttoo small\t" in lines[2]

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.manifest import Manifest
 from pipeline.registry import all_stages, read_recipe
+from pipeline.review.order import natural_key
 from pipeline.workspace import Workspace
 from tests.shell import assert_same_files, files, fill, photographs, prep, set_tables
 
@@ -186,9 +187,12 @@ def test_diff_names_what_changed(finished_run, tmp_path):
 
 def test_preview_is_plain_text_when_piped(finished_run):
     root, _ = finished_run
-    rows = [row.split("\t") for row in prep("-C", root / "ws", "preview", "build").stdout.splitlines()]
+    head, *rows = [row.split("\t") for row in prep("-C", root / "ws", "preview", "build").stdout.splitlines()]
     records = [r for r in Manifest.read(root / "ws/manifests/build.parquet").records() if r.kept]
-    assert [(row[0], row[5]) for row in rows] == [(r.id, r.caption) for r in records]
+    assert (head[0], head[5]) == ("id", "caption")
+    assert {(row[0], row[5]) for row in rows} == {(r.id, r.caption) for r in records}
+    originals = [row[4] for row in rows if "-" not in row[0]]
+    assert originals == sorted(originals, key=natural_key), "by file name, whatever the ids are"
 
 
 def test_status_says_why_something_is_stale(finished_run):

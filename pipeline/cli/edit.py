@@ -10,7 +10,7 @@ import click
 from pipeline.cli.outdated import outdated_tags, warn_outdated
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands.edit import EditPreview, EditSelection, affected_rows, changes, owners, select_rows
-from pipeline.edits import Edit, split_edit
+from pipeline.edits import PLACES, Edit, Place, split_edit
 from pipeline.errors import PrepError
 from pipeline.review.state import Review
 from pipeline.tag_text import escape_control
@@ -53,6 +53,7 @@ def _options(command: click.Command) -> click.Command:
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @click.option("--filter", "text", default="", metavar="TEXT", help="Select the images that match a filter.")
 @click.option("--all", "everything", is_flag=True, help="Select all images.")
+@click.option("--at", type=click.Choice(PLACES[1:]), help="Where --add puts its tags.  [with the tags]")
 @click.option("--undo", is_flag=True, help="Undo the last edit; repeat to undo earlier ones.")
 @click.option("--redo", is_flag=True, help="Redo the edit that was undone last.")
 @click.option("--dry-run", is_flag=True, help="Show captions before and after, without changing anything.")
@@ -60,10 +61,12 @@ def _options(command: click.Command) -> click.Command:
 def edit(images: tuple[str, ...], text: str, everything: bool, dry_run: bool, as_json: bool, **what: Any) -> None:
     """Edit captions and drop images from scripts.
 
-    IMAGE is a file name or an id. A filter consists of tags, AND, OR, NOT, parentheses, score:beard<0.5,
-    subject:smith, class:man, role:reg, flag:unsure, caption:"text", name:*.jpg, tagger:wd14, id:ID,
-    dropped, edited and unreadable (a caption file that could not be read). Edits are stored in
-    decisions/edits.jsonl, are kept when images are tagged again, and enter the captions with prep merge.
+    IMAGE is a file name, an id, or a pattern such as 'IMG_*'. A filter consists of tags, AND, OR,
+    NOT, parentheses, score:beard<0.5, subject:smith, class:man, role:reg, flag:unsure,
+    caption:"text", name:*.jpg, tagger:wd14, id:ID, dropped, edited and unreadable (a caption
+    file that could not be read); a tag of several words needs quotes where it is not known,
+    --filter '"blue shirt" NOT hat'. Edits are stored in decisions/edits.jsonl, are kept when images
+    are tagged again, and enter the captions with prep merge.
     """
     undo, redo = what.pop("undo"), what.pop("redo")
     edits = _edits(**what)
@@ -104,11 +107,14 @@ def _edits(**what: Any) -> list[Edit]:
     """The edits in a fixed order, since the order of options on a command line has no meaning."""
     if not (what["caption"] or "").isprintable():
         raise PrepError(f"set: {what['caption']!r} is not a single line of text.", "Trainers read one line only.")
+    at: Place = what["at"] or ""
+    if at and not what["add"]:
+        raise PrepError("--at says where --add puts its tags.", f"For example: prep edit --all --add hat --at {at}")
     edits = [Edit("reset")] if what["reset"] else []
     edits += [] if what["caption"] is None else [Edit("set", what["caption"])]
     edits += [Edit("remove", text) for text in what["remove"]]
     edits += [Edit("replace", old, new) for old, new in what["replace"]]
-    edits += [Edit("add", text) for text in what["add"]]
+    edits += [Edit("add", text, at=at) for text in what["add"]]
     edits += [Edit("unflag", text) for text in what["unflag"]] + [Edit("flag", text) for text in what["flag"]]
     edits += [Edit("restore")] if what["restore"] else []
     edits += [Edit("drop")] if what["drop"] else []

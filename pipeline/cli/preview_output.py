@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+_COLUMNS = ("id", "role", "size", "state", "source", "caption")
 _TAGS = 12  # tags shown of an image that has no caption yet
 _IMAGE_ROWS = 15  # terminal rows for one image
-_FOOTER_ROWS = 2
+_OTHER_ROWS = 3  # the header and the footer
 
 
 def tsv_lines(records: Iterator[Record]) -> Iterator[str]:
-    """One tab-separated line per image: id, role, size, 'kept' or the drop reason, source, caption or tags.
+    """Tab-separated lines: the names of the columns, then one line per image.
 
+    The state is 'kept' or why the image was dropped; an image without a caption shows its best tags.
     A caption file that could not be read is named after them, with the reason.
     """
+    yield "\t".join(_COLUMNS)
     for record in records:
         size = f"{record.image.width}x{record.image.height}" if record.image else ""
         state = record.drop.reason if record.drop else "kept"
@@ -39,7 +42,7 @@ def tsv_lines(records: Iterator[Record]) -> Iterator[str]:
 
 def page_size(rows: int) -> int:
     """How many images fit on a terminal with this many rows."""
-    return max(1, (rows - _FOOTER_ROWS) // _IMAGE_ROWS)
+    return max(1, (rows - _OTHER_ROWS) // _IMAGE_ROWS)
 
 
 def page(records: list[Record], composer: Composer, workspace: Workspace, size: tuple[int, int]) -> RenderableType:
@@ -51,10 +54,10 @@ def page(records: list[Record], composer: Composer, workspace: Workspace, size: 
 
     columns, rows = size
     width = max(16, min(40, columns // 3))
-    height = max(4, (rows - _FOOTER_ROWS) // max(1, len(records)) - 1)
-    table = Table(box=None, padding=(0, 2, 1, 0), show_header=False, expand=True)
-    table.add_column(width=width)
-    table.add_column(ratio=1)
+    height = max(4, (rows - _OTHER_ROWS) // max(1, len(records)) - 1)
+    table = Table(box=None, padding=(0, 2, 1, 0), header_style="dim", expand=True)
+    table.add_column("image", width=width)
+    table.add_column("name, size and caption", ratio=1)
     for record in records:
         table.add_row(_image(record, workspace, width, height), _details(record, composer))
     return table

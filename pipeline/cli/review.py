@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from pipeline.cli.outdated import outdated_tags, warn_outdated
-from pipeline.cli.run_options import workspace_here
+from pipeline.cli.run_options import sort_option, workspace_here
 from pipeline.errors import PrepError
 from pipeline.review.terminal_graphics import detect
 from pipeline.review.terminal_image import Protocol
@@ -22,7 +22,8 @@ from pipeline.review.terminal_image import Protocol
     default="auto",
     help="Graphics protocol of the terminal; auto detects it, blocks works everywhere.  [auto]",
 )
-def review(images: str) -> None:
+@sort_option()
+def review(images: str, order: str) -> None:
     """Review images and captions, and edit them.
 
     A full-screen application; press ? for its keys. Every edit is saved at once, in
@@ -34,7 +35,7 @@ def review(images: str) -> None:
     from pipeline.review.app import ReviewApp
     from pipeline.review.state import Review
 
-    state = Review.open(workspace_here())
+    state = Review.open(workspace_here(), order)
     warn_outdated(outdated_tags(state.workspace), "What was tagged")
     protocol = next((known for known in get_args(Protocol) if known == images), None)
     before = state.edits.digest

@@ -13,6 +13,7 @@ from pipeline.engines import local, ray_data
 from pipeline.engines.engine import Engine
 from pipeline.execution import RunSettings
 from pipeline.ranks import is_main_process
+from pipeline.review.order import ORDERS
 from pipeline.workspace import Workspace
 
 ENGINES: dict[str, Engine] = {"local": local.run, "ray": ray_data.run}
@@ -66,6 +67,18 @@ def output_options() -> list[click.Option]:
         click.Option(["--quiet", "-q"], is_flag=True, help="Print no progress and no results."),
         click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON lines."),
     ]
+
+
+def sort_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option --sort of commands that list images, which they receive as `order`."""
+    orders = ", ".join(f"{name}: {first}" for name, (_, first) in ORDERS.items())
+    return click.option(
+        "--sort",
+        "order",
+        type=click.Choice(list(ORDERS)),
+        default="name",
+        help=f"Order of the images; {orders}.  [name]",
+    )
 
 
 def skip_checks_option() -> click.Option:

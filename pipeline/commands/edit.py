@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -12,9 +14,8 @@ from pipeline.errors import PrepError
 from pipeline.filter import Filter, parse
 from pipeline.journal import Journal
 from pipeline.record import Record
-from pipeline.review.state import Review, matching_rows
+from pipeline.review.state import Review, matching_rows, similar_tags
 from pipeline.review.table import ReviewTable
-from pipeline.tag_text import normalize_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,11 @@ def select_rows(table: ReviewTable, selection: EditSelection) -> list[int]:
     """The rows of the selected images; PrepError when there are none."""
     if selection.names:
         return sorted({row for name in selection.names for row in _named(table, name)})
-    rows: list[int] = matching_rows(table, parse(selection.filter) if selection.filter else Filter()).tolist()
+    wanted = parse(selection.filter, table.tags_known) if selection.filter else Filter()
+    rows: list[int] = matching_rows(table, wanted).tolist()
     if not rows:
-        raise PrepError(f"No image matches {selection.filter!r}.", _close_tag(table, selection.filter))
+        hint = similar_tags(table, selection.filter) or "See what a filter may contain: prep edit --help"
+        raise PrepError(f"No image matches {selection.filter!r}.", hint)
     return rows
 
 
@@ -84,10 +87,15 @@ def _notes(old: tuple[Edit, ...], new: tuple[Edit, ...]) -> tuple[str, ...]:
 
 
 def _named(table: ReviewTable, name: str) -> list[int]:
-    """The rows of one name: an id, a root's id with its copies, a path, or a file name with or without its ending."""
+    """The rows of one name: an id, a root's id with its copies, a path, a file name with or without its ending, or
+    a pattern of those with *, ? or [].
+    """
     if found := sorted(table.affected_rows([name])):
         return found
     rows = [row for row, record in enumerate(table.records) if name in _names(record)]
+    if not rows and set("*?[") & set(name):
+        fits = re.compile(fnmatch.translate(name)).fullmatch
+        rows = [row for row, record in enumerate(table.records) if any(map(fits, _names(record)))]
     if not rows:
         known = {one: None for record in table.records for one in _names(record)}
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -101,9 +109,3 @@ def _named(table: ReviewTable, name: str) -> list[int]:
 def _names(record: Record) -> tuple[str, ...]:
     path = PurePosixPath(record.source)
     return (path.name, path.stem, record.source, record.id)
-
-
-def _close_tag(table: ReviewTable, text: str) -> str:
-    """Tags similar to a filter of one word."""
-    close = difflib.get_close_matches(normalize_tag(text.strip('" ')), table.tag_names, n=3)
-    return f"Similar tags: {', '.join(close)}." if close else "See what a filter may contain: prep edit --help"

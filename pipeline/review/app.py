@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from rich.text import Text
 from textual import work
@@ -12,13 +12,14 @@ from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Static
 
-from pipeline.edits import Edit
+from pipeline.edits import PLACE_NAMES, PLACES, Edit, split_edit
 from pipeline.filter import parse
 from pipeline.review.help import HelpScreen
 from pipeline.review.image_widget import ImageWidget
 from pipeline.review.lines import caption_text, decision_message, image_summary, list_item, tag_item
+from pipeline.review.order import ORDERS
 from pipeline.review.prompt import Prompt, Question
-from pipeline.review.state import Review
+from pipeline.review.state import Review, similar_tags
 from pipeline.review.status import header_line, key_line
 from pipeline.review.terminal_image import TerminalGraphics, erase
 from pipeline.review.themes import CSS, NIGHT, PAPER
@@ -50,6 +51,7 @@ class ReviewApp(App[None]):
         Binding("u", "undo", "undo", priority=True),
         Binding("U,ctrl+r", "redo", "redo", priority=True),
         Binding("t", "tags", "tags", priority=True),
+        Binding("o", "order", "order", priority=True),
         Binding("l", "light", "light or dark", priority=True),
         Binding("enter", "only_tag", "filter by tag", priority=True),
         Binding("question_mark", "help", "help", priority=True),
@@ -79,6 +81,7 @@ class ReviewApp(App[None]):
         for theme in (NIGHT, PAPER):
             self.register_theme(theme)
         self.theme = NIGHT.name
+        self.query_one("#tags").border_title = "tags, and their images"
         self.set_class(self.size.width >= WIDE, "wide")
         self.screen.set_focus(self.query_one("#images"))
         self.refresh_all()
@@ -90,7 +93,8 @@ class ReviewApp(App[None]):
     # --- display ------------------------------------------------------------------------------
 
     def refresh_all(self) -> None:
-        """Update the whole screen, after a filter or an edit."""
+        """Update the whole screen, after a filter, an edit or another order."""
+        self.query_one("#images").border_title = f"images by {self.review.order}"
         self.query_one("#images", VirtualList).fill(len(self.review.rows), self.review.position)
         self.show_current()
         self.count_tags()
@@ -181,6 +185,14 @@ class ReviewApp(App[None]):
         shown = self.has_class("tags") or self.has_class("wide")
         self.screen.set_focus(self.query_one("#tags" if self.has_class("tags") and shown else "#images"))
 
+    def action_order(self) -> None:
+        """List the images in the next order."""
+        names = list(ORDERS)
+        order = names[(names.index(self.review.order) + 1) % len(names)]
+        self.review.sort(order)
+        self.refresh_all()
+        self.show_message(f"sorted by {order}: {ORDERS[order][1]}")
+
     def action_light(self) -> None:
         self.theme = PAPER.name if self.theme == NIGHT.name else NIGHT.name
 
@@ -194,7 +206,16 @@ class ReviewApp(App[None]):
         self.push_screen(HelpScreen(), closed)
 
     def action_filter(self) -> None:
-        self.ask(Question("filter", str(self.review.filter), self.apply_filter, self._known_tags(), check=parse))
+        known = self.review.table.tags_known
+
+        def check(text: str) -> None:
+            parse(text, known)
+
+        self.ask(
+            Question(
+                "filter", str(self.review.filter), lambda text, _: self.apply_filter(text), self._known_tags(), check
+            )
+        )
 
     def action_only_tag(self) -> None:
         """On a tag: show only the images that have it; all, if that is the filter already."""
@@ -204,24 +225,37 @@ class ReviewApp(App[None]):
 
     def apply_filter(self, text: str) -> None:
         """Show the images that a filter matches; synchronously, as the next key may edit them."""
-        self.review.apply_filter(parse(text))
+        wanted = parse(text, self.review.table.tags_known)
+        self.review.apply_filter(wanted)
         self.refresh_all()
         self._show_keys()
+        if not len(self.review.rows):
+            self.show_message(f"No image matches. {similar_tags(self.review.table, text)}")
 
     # --- edits --------------------------------------------------------------------------------
 
     def action_ask_add(self) -> None:
         label = f"add to {self._target_text()}"
-        self.ask(Question(label, self._current_tag(), self._for_each("add"), self._known_tags()))
+        places = tuple(PLACE_NAMES[place] or "with the tags" for place in PLACES)
+
+        def add(text: str, place: str) -> None:
+            at = PLACES[places.index(place)]
+            self.decide(*split_edit(Edit("add", text.strip(), at=at)))
+
+        self.ask(Question(label, self._current_tag(), add, self._known_tags(), choices=places))
 
     def action_ask_remove(self) -> None:
         tags = sorted({tag for row in self.review.targets for tag in self.review.table.view(row).tags})
         label = f"remove from {self._target_text()}"
-        self.ask(Question(label, self._current_tag(), self._for_each("remove"), tags))
+
+        def remove(text: str, _: str) -> None:
+            self.decide(*split_edit(Edit("remove", text.strip())))
+
+        self.ask(Question(label, self._current_tag(), remove, tags))
 
     def action_ask_replace(self) -> None:
-        def ask_new(old: str) -> None:
-            def replace(new: str) -> None:
+        def ask_new(old: str, _: str) -> None:
+            def replace(new: str, _: str) -> None:
                 self.decide(Edit("replace", old.strip(), new.strip()))
 
             self.ask(Question(f"replace {old.strip()} by", "", replace, self._known_tags()))
@@ -235,7 +269,7 @@ class ReviewApp(App[None]):
             return
         caption = self.review.composed(record).caption
         label = f"caption of {self._target_text()}"
-        self.ask(Question(label, caption, lambda text: self.decide(Edit("set", text.strip())), multiline=True))
+        self.ask(Question(label, caption, lambda text, _: self.decide(Edit("set", text.strip())), multiline=True))
 
     def action_reset(self) -> None:
         self.decide(Edit("reset"))
@@ -258,14 +292,6 @@ class ReviewApp(App[None]):
 
     def ask(self, question: Question) -> None:
         self.query_one(Prompt).ask(question)
-
-    def _for_each(self, what: str) -> Callable[[str], None]:
-        """Turns an answer with commas into one decision of several edits."""
-
-        def decide(text: str) -> None:
-            self.decide(*(Edit(what, part.strip()) for part in text.split(",") if part.strip()))  # type: ignore[arg-type]
-
-        return decide
 
     def _edited(self, message: str) -> None:
         self.refresh_all()

@@ -16,10 +16,11 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "Navigate",
         (
             ("\u2191 \u2193  j k", "previous and next image; also page up, page down, home, end"),
-            ("tab", "switch between images and tags"),
+            ("tab", "switch between images and tags; while typing: accept the completion"),
             ("t", "show or hide the tags"),
             ("/", "filter the images; an empty filter shows all"),
             ("enter", "on a tag: show only images with this tag, or all again"),
+            ("o", "change the order: file name, least certain tag, fewest tags, smallest source"),
             ("l", "light or dark colors"),
         ),
     ),
@@ -34,7 +35,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Edit the selected images, or the current one if none is selected",
         (
-            ("a", "add tags, separated by commas"),
+            ("a", "add tags, separated by commas; up and down choose where in the caption"),
             ("r", "remove tags, separated by commas"),
             ("p", "replace a tag by another"),
             ("e", "write the whole caption"),
@@ -47,7 +48,8 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Filters",
         (
-            ("beard hat", "both tags; AND, OR, NOT and parentheses; quotes for spaces"),
+            ("beard hat", "both tags; AND, OR, NOT and parentheses"),
+            ("brown hair", 'the tag "brown hair" if there is one; quotes make sure'),
             ("long*", "any tag that starts with 'long'"),
             ("score:beard<0.5", "a tagger scores the tag below 0.5"),
             ("flag:unsure", "images with this flag; also: edited, dropped, unreadable"),

@@ -23,10 +23,11 @@ class Question:
 
     label: str
     initial: str  # text in the input at first
-    answer: Callable[[str], object]
+    answer: Callable[[str, str], object]  # called with the text, and with the choice if there are any
     completions: Iterable[str] = ()  # the most likely first
     check: Callable[[str], object] | None = None  # raises PrepError if the answer is invalid
     multiline: bool = False  # a text area that wraps; the answer is still one line
+    choices: tuple[str, ...] = ()  # shown after the label; up and down change between them
 
 
 class Prompt(Horizontal):
@@ -37,6 +38,7 @@ class Prompt(Horizontal):
     def __init__(self, id: str) -> None:
         super().__init__(id=id)
         self.question: Question | None = None
+        self.choice = ""
         self.previous_focus: Widget | None = None
         self.display = False
 
@@ -52,7 +54,7 @@ class Prompt(Horizontal):
             self.previous_focus = self.screen.focused
         self.question = question
         self.display = True
-        self.query_one("#label", Static).update(Text(f" {question.label} "))
+        self.set_choice(question.choices[0] if question.choices else "")
         self.query_one("#error", Static).update("")
         short, long = self.query_one("#short", Input), self.query_one("#long", TextArea)
         short.display, long.display = not question.multiline, question.multiline
@@ -65,6 +67,20 @@ class Prompt(Horizontal):
             short.value = question.initial
             short.cursor_position = len(question.initial)
             self.screen.set_focus(short)
+
+    def set_choice(self, choice: str) -> None:
+        """Show a choice after the label; it is passed on with the answer."""
+        self.choice = choice
+        label = Text(f" {self.question.label if self.question else ''} ")
+        if choice:
+            label.append("\u2195 ", style="dim").append(f"{choice} ", style="bold")
+        self.query_one("#label", Static).update(label)
+
+    def next_choice(self, by: int) -> None:
+        """Change to the next choice, or to the one before."""
+        choices = self.question.choices if self.question else ()
+        if choices:
+            self.set_choice(choices[(choices.index(self.choice) + by) % len(choices)])
 
     @on(Input.Changed)
     def on_short_changed(self, event: Input.Changed) -> None:
@@ -85,12 +101,13 @@ class Prompt(Horizontal):
         text = self.query_one("#short", Input).value
         if question.multiline:
             text = " ".join(self.query_one("#long", TextArea).text.split())
+        choice = self.choice
         try:
             if question.check:
                 question.check(text)
             self.action_close()
             if text.strip() or question.check or question.multiline:
-                question.answer(text)
+                question.answer(text, choice)
         except PrepError as error:
             self.ask(replace(question, initial=text))
             self.show_error(error.wrong)
@@ -104,18 +121,32 @@ class Prompt(Horizontal):
 
 
 class ShortAnswer(Input):
-    """An input of one line."""
+    """An input of one line; tab accepts the completion that is shown, up and down change the choice."""
+
+    BINDINGS = [
+        Binding("tab", "accept", "accept", show=False, priority=True),
+        Binding("up", "change_choice(-1)", "choice before", show=False, priority=True),
+        Binding("down", "change_choice(1)", "next choice", show=False, priority=True),
+    ]
+
+    def action_accept(self) -> None:
+        self.cursor_position = len(self.value)
+        self.action_cursor_right()  # at the end of the text it accepts the suggestion
+
+    def action_change_choice(self, by: int) -> None:
+        _prompt(self).next_choice(by)
 
     async def action_submit(self) -> None:  # an action, so that enter comes after the characters typed before it
         _prompt(self).submit()
 
 
 class LongAnswer(TextArea):
-    """A text area for a caption; a caption has no line breaks, so enter submits it."""
+    """A text area for a caption; a caption has no line breaks, so enter submits it, and tab does nothing."""
 
     def on_key(self, event: events.Key) -> None:
-        if event.key == "enter":
+        if event.key in ("enter", "tab"):
             event.prevent_default().stop()
+        if event.key == "enter":
             _prompt(self).submit()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from pipeline.manifest import Manifest
 from pipeline.record import Record
 from pipeline.registry import read_recipe, stage_plan
 from pipeline.review.load_table import load_table
+from pipeline.review.order import image_ranks
 from pipeline.review.table import ReviewTable
+from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import ComposedCaption, Composer
@@ -31,14 +34,16 @@ class Review:
     table: ReviewTable
     edits: Journal
     composer: Composer
-    rows: ndarray  # rows of the table that the filter matches
+    ranks: ndarray  # the place of each row of the table in the order of the list
+    rows: ndarray  # rows of the table that the filter matches, in that order
+    order: str = "name"  # of ORDERS
     filter: Filter = field(default_factory=Filter)
     position: int = 0  # of the current image in `rows`
     selected: set[int] = field(default_factory=set)  # rows of the table
 
     @classmethod
-    def open(cls, workspace: Workspace) -> Review:
-        """Read the latest manifest and the edits; PrepError if nothing has been cropped yet."""
+    def open(cls, workspace: Workspace, order: str = "name") -> Review:
+        """Read the latest manifest and the edits, in an order of ORDERS; PrepError if nothing has been cropped yet."""
         merge = stage_plan("merge", read_recipe(workspace), {}).stages[0]
         assert isinstance(merge, Merge)
         composer = Composer.of(merge, workspace)
@@ -47,7 +52,9 @@ class Review:
         table.discard_recorded_edits(lambda record: unedited.compose(record).caption)
         edits = composer.edits
         table.apply_edits(edits, table.affected_rows(edits.ids))
-        return cls(workspace, table, edits, composer, matching_rows(table, Filter()))
+        ranks = image_ranks(table, order)
+        rows = in_order(matching_rows(table, Filter()), ranks)
+        return cls(workspace, table, edits, composer, ranks, rows, order)
 
     @property
     def total(self) -> int:
@@ -78,9 +85,14 @@ class Review:
         import numpy as np
 
         before = self.row
-        self.filter, self.rows = wanted, matching_rows(self.table, wanted)
-        last = max(0, len(self.rows) - 1)
-        self.position = 0 if before is None else min(int(np.searchsorted(self.rows, before)), last)
+        self.filter, self.rows = wanted, in_order(matching_rows(self.table, wanted), self.ranks)
+        at = 0 if before is None else int(np.searchsorted(self.ranks[self.rows], self.ranks[before]))
+        self.position = min(at, max(0, len(self.rows) - 1))
+
+    def sort(self, order: str) -> None:
+        """List the images in another order of ORDERS; the current image stays current."""
+        self.order, self.ranks = order, image_ranks(self.table, order)
+        self.apply_filter(self.filter)
 
     def move(self, by: int) -> None:
         """Make the image `by` places further on the current one."""
@@ -126,6 +138,12 @@ class Review:
         return entry
 
 
+def in_order(rows: ndarray, ranks: ndarray) -> ndarray:
+    """The rows, sorted by their ranks."""
+    ordered: ndarray = rows[ranks[rows].argsort()]
+    return ordered
+
+
 def matching_rows(table: ReviewTable, wanted: Filter) -> ndarray:
     """The rows that a filter matches; images that a stage dropped only if it asks for dropped ones."""
     import numpy as np
@@ -134,6 +152,12 @@ def matching_rows(table: ReviewTable, wanted: Filter) -> ndarray:
     if not wanted.asks("dropped"):
         mask &= table.kept
     return np.flatnonzero(mask)
+
+
+def similar_tags(table: ReviewTable, text: str) -> str:
+    """Tags like a filter that matches nothing, as a sentence; empty if there is none."""
+    close = difflib.get_close_matches(normalize_tag(text.strip('" ')), table.tag_names, n=3)
+    return f"Similar tags: {', '.join(close)}." if close else ""
 
 
 def latest_reviewable(workspace: Workspace) -> Manifest:

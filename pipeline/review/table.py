@@ -56,6 +56,11 @@ class ReviewTable:
         return len(self.ids)
 
     @property
+    def tags_known(self) -> frozenset[str]:
+        """The normalized tags of all images, with those that edits added."""
+        return frozenset(self.tag_names).union(*(view.tags for view in self.edited.values()))
+
+    @property
     def records(self) -> list[Record]:
         """All images without annotations and geometry; built when a filter first needs them."""
         if not self._records:

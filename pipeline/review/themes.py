@@ -49,6 +49,7 @@ Screen { background: $background; color: $foreground; layers: base; }
 #summary { height: 1; margin: 1 2 0 2; }
 #caption { height: auto; max-height: 45%; margin: 0 2 1 2; }
 #status { height: 1; background: $panel; }
+#images, #tags { border-top: solid $panel; border-title-color: $foreground 60%; border-title-style: none; }
 VirtualList { scrollbar-color: $panel; scrollbar-background: $surface; scrollbar-color-hover: $primary; }
 VirtualList > .list--item { background: $surface; }
 VirtualList > .list--current { background: $panel; }

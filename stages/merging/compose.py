@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.clip_tokens import Tokens
-from pipeline.edits import Edit, reworded
+from pipeline.edits import PLACES, Edit, reworded
 from pipeline.journal import Journal
 from pipeline.record import Annotation, Drop, Record
 from pipeline.tag_text import format_tag, normalize_tag, split_tags
@@ -27,7 +27,7 @@ from stages.merging.tag_outcomes import (
     sort_outcomes,
 )
 from stages.merging.tag_taxonomy import TagTaxonomy, read_taxonomy
-from stages.merging.template import fill_template, parse_template
+from stages.merging.template import fill_template, parse_template, with_places
 from stages.merging.thresholds import Thresholds, select_tags
 
 Removals = Mapping[str, tuple[Outcome, str]]  # by normalized tag: whether it is absorbed or dropped, and why
@@ -131,21 +131,22 @@ class Composer:
         }
 
     def _limited(self, outcomes: list[TagOutcome], parts: Parts) -> list[TagOutcome]:
-        """Drop whole tags from the end until the caption keeps to its limits."""
-        kept = [number for number, outcome in enumerate(outcomes) if outcome.kept]
-        limited = kept[: self.merge.max_tags or None]
+        """Drop whole tags from the end until the caption keeps to its limits; not those that a person placed."""
+        placed = [outcome for outcome in outcomes if outcome.kept and outcome.at]
+        kept = [number for number, outcome in enumerate(outcomes) if outcome.kept and not outcome.at]
+        limited = kept[: max(0, self.merge.max_tags - len(placed))] if self.merge.max_tags else kept
         fitting = len(limited)
         if self.tokens is not None:
-            fitting = self._fitting(self.tokens, [outcomes[number] for number in limited], parts)
+            fitting = self._fitting(self.tokens, [outcomes[number] for number in limited], placed, parts)
         reasons = dict.fromkeys(kept[fitting:], "over max-tokens")
         reasons |= dict.fromkeys(kept[len(limited) :], "over max-tags")
         return [o.removed("dropped", reasons[n]) if n in reasons else o for n, o in enumerate(outcomes)]
 
-    def _fitting(self, tokens: Tokens, outcomes: list[TagOutcome], parts: Parts) -> int:
-        """How many of the tags fit into the limit of tokens: a binary search, as more tags never take fewer tokens."""
+    def _fitting(self, tokens: Tokens, outcomes: list[TagOutcome], placed: list[TagOutcome], parts: Parts) -> int:
+        """How many tags fit beside the placed ones: a binary search, as more tags never take fewer tokens."""
         low, high, middle = 0, len(outcomes), len(outcomes)  # most captions fit as they are
         while low < high:
-            if tokens.count(self._caption(outcomes[:middle], parts)) <= self.merge.max_tokens:
+            if tokens.count(self._caption(outcomes[:middle] + placed, parts)) <= self.merge.max_tokens:
                 low = middle
             else:
                 high = middle - 1
@@ -153,8 +154,11 @@ class Composer:
         return low
 
     def _caption(self, outcomes: Iterable[TagOutcome], parts: Parts) -> str:
-        tags = [format_tag(o.text, self.merge.underscores, self.merge.escape) for o in outcomes if o.kept]
-        return fill_template(self._segments(parts), {**parts, "tags": tags})
+        tags: dict[str, list[str]] = {place: [] for place in ("tags", *PLACES[1:])}
+        for o in outcomes:
+            if o.kept:
+                tags[o.at or "tags"].append(format_tag(o.text, self.merge.underscores, self.merge.escape))
+        return fill_template(with_places(self._segments(parts)), {**parts, **tags})
 
     def _segments(self, parts: Parts) -> Sequence[str]:
         """The template's segments, without one of the trigger alone in front of a sentence that says the trigger."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.edits import Edit
+from pipeline.edits import Edit, Place
 from pipeline.record import Annotation
 from pipeline.tag_text import normalize_tag, split_tags
 
@@ -22,6 +22,7 @@ class TagOutcome:
     text: str  # after rewrites and edits
     outcome: Outcome = "kept"
     reason: str = ""  # why it is not kept
+    at: Place = ""  # where a person put it in the caption
 
     @property
     def tag(self) -> str:
@@ -77,11 +78,14 @@ def apply_edits(outcomes: list[TagOutcome], edits: Iterable[Edit]) -> list[TagOu
                 for o in outcomes
                 for one in ([replace(o, text=text) for text in texts] if o.kept and o.tag == tag else [o])
             )
-        elif edit.what == "add" and not any(o.kept and o.tag == tag for o in outcomes):
-            at = next((number for number, o in enumerate(outcomes) if o.tag == tag), len(outcomes))
+        elif edit.what == "add" and (edit.at or not any(o.kept and o.tag == tag for o in outcomes)):
+            same = [number for number, o in enumerate(outcomes) if o.tag == tag]
+            at = next((number for number in same if outcomes[number].kept), same[0] if same else len(outcomes))
             new = TagOutcome(Annotation(edit.text, "tag", "", None, HUMAN), edit.text)
             known = outcomes[at] if at < len(outcomes) else new
-            outcomes = [*outcomes[:at], replace(known, outcome="kept", reason=""), *outcomes[at + 1 :]]
+            added = replace(known, outcome="kept", reason="", at=edit.at)
+            others = [*outcomes[:at], *outcomes[at + 1 :]]
+            outcomes = [*others, added] if edit.at else [*outcomes[:at], added, *outcomes[at + 1 :]]
     return outcomes
 
 
@@ -99,16 +103,20 @@ def edit_texts(texts: Iterable[str], edits: Iterable[Edit]) -> list[str]:
 def sort_outcomes(outcomes: Iterable[TagOutcome], pinned: Sequence[str], by_name: bool) -> list[TagOutcome]:
     """In the order of the caption: the pinned tags in their order, then the others by score or by name.
 
-    Tags without a score count as certain, and keep their order.
+    Tags without a score count as certain, and keep their order. Tags that a person put at the front or after the
+    trigger come before all, those at the end after all, each in the order in which they were put there.
     """
     position = {normalize_tag(tag): number for number, tag in enumerate(pinned)}
+    places = {"front": -2, "after-trigger": -1, "end": 1}
 
-    def place(outcome: TagOutcome) -> tuple[int, float, str]:
+    def key(outcome: TagOutcome) -> tuple[int, int, float, str]:
+        if outcome.at:
+            return places[outcome.at], 0, 0.0, ""
         by_score = 0.0 if by_name else -outcome.score
         name = outcome.tag if by_name or outcome.annotation.score is not None else ""
-        return position.get(outcome.tag, len(position)), by_score, name
+        return 0, position.get(outcome.tag, len(position)), by_score, name
 
-    return sorted(outcomes, key=place)
+    return sorted(outcomes, key=key)
 
 
 def _score(annotation: Annotation) -> float:

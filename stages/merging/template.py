@@ -9,7 +9,7 @@ from pipeline.errors import PrepError
 
 PLACEHOLDERS = ("trigger", "token", "class", "tags", "captions", "groups", "add", "prefix", "suffix")
 DEFAULT_TEMPLATE = "{prefix}, {trigger}, {captions}, {tags}, {groups}, {add}, {suffix}"
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_PLACEHOLDER = re.compile(r"\{([\w-]*)\}")
 
 
 def parse_template(template: str) -> tuple[str, ...]:
@@ -25,6 +25,15 @@ def parse_template(template: str) -> tuple[str, ...]:
             f"merge: the template {template!r} has no placeholder.", "Example: --template '{trigger}, {tags}'"
         )
     return tuple(segment.strip() for segment in template.split(",") if segment.strip())
+
+
+def with_places(segments: Sequence[str]) -> tuple[str, ...]:
+    """The segments, with placeholders for tags that people put at the front, after the trigger or at the end.
+
+    A template without a trigger has them at the front.
+    """
+    at = next((n for n, s in enumerate(segments, 1) if {"trigger", "token"} & set(_PLACEHOLDER.findall(s))), 0)
+    return ("{front}", *segments[:at], "{after-trigger}", *segments[at:], "{end}")
 
 
 def fill_template(segments: Sequence[str], parts: Mapping[str, Sequence[str]]) -> str:
