@@ -81,6 +81,7 @@ def test_it_shows_the_image_its_caption_and_what_is_left_out(tmp_path):
         assert hand.text("#summary").startswith(first.source[4:] + "  smith")
         assert hand.text("#caption").startswith("smith")
         assert "1boy  beard  listed in absorb" in hand.text("#caption")
+        assert "of 75 tokens" in hand.text("#caption")
         image = hand.app.query_one(ImageWidget)
         red, blue = image.image.blocks[0][0], image.image.blocks[0][-1]
         assert red[0] > 200 and blue[0] == 0

@@ -4,7 +4,17 @@ from pipeline.edits import Edit
 from pipeline.filter_terms import FilterView
 from pipeline.journal import JournalEntry
 from pipeline.record import Drop, Transform
-from pipeline.review.lines import GONE, NEW, WARM, caption_text, decision_message, image_summary, list_item, tag_item
+from pipeline.review.lines import (
+    GONE,
+    NEW,
+    WARM,
+    caption_text,
+    decision_message,
+    image_summary,
+    list_item,
+    tag_item,
+    token_line,
+)
 from stages.merging.compose import ComposedCaption
 from stages.merging.tag_outcomes import TagOutcome
 from tests.make import record, tag
@@ -36,6 +46,11 @@ def test_a_caption_marks_the_unsure_the_new_and_what_left_by_reason():
 def test_a_caption_by_hand_and_none():
     assert caption_text(ComposedCaption("my own", ()), (Edit("set", "my own"),)).plain == "my own\nwritten by hand"
     assert caption_text(ComposedCaption("", ()), ()).plain == "no caption"
+
+
+def test_the_tokens_of_a_caption():
+    assert token_line(12, 75).plain == "\n12 of 75 tokens"
+    assert "75" in (over := token_line(80, 75)).plain and str(over.style) == WARM
 
 
 def test_hostile_words_stay_words():

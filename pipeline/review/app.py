@@ -16,7 +16,7 @@ from pipeline.edits import PLACE_NAMES, PLACES, Edit, split_edit
 from pipeline.filter import parse
 from pipeline.review.help import HelpScreen
 from pipeline.review.image_widget import ImageWidget
-from pipeline.review.lines import caption_text, decision_message, image_summary, list_item, tag_item
+from pipeline.review.lines import caption_text, decision_message, image_summary, list_item, tag_item, token_line
 from pipeline.review.order import ORDERS
 from pipeline.review.prompt import Prompt, Question
 from pipeline.review.state import Review, similar_tags
@@ -107,7 +107,9 @@ class ReviewApp(App[None]):
         path, self.current_tags = None, frozenset[str]()
         if record is not None and row is not None:
             view = review.table.view(row)
-            summary, caption = image_summary(record, view), caption_text(review.composed(record), view.edits)
+            composed = review.composed(record)
+            summary, caption = image_summary(record, view), caption_text(composed, view.edits)
+            caption.append_text(token_line(*review.token_use(composed.caption)))
             self.current_tags = view.tags
             path = review.workspace.path(record.image.path) if record.image else None
         self.query_one("#summary", Static).update(summary)

@@ -47,6 +47,15 @@ def caption_text(composed: ComposedCaption, edits: tuple[Edit, ...]) -> Text:
     return text
 
 
+def token_line(count: int, limit: int) -> Text:
+    """How many tokens a caption has, of those that training reads."""
+    from rich.text import Text
+
+    if count > limit:
+        return Text(f"\n{count} tokens: training cuts off those after {limit}", style=WARM)
+    return Text(f"\n{count} of {limit} tokens", style=QUIET)
+
+
 def _part(part: str, outcome: TagOutcome | None, first: bool) -> Text:
     from rich.text import Text
 

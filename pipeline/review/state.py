@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pipeline.checks.rule_context import TrainingTargets
 from pipeline.edits import Edit
 from pipeline.errors import PrepError
 from pipeline.filter import Filter
@@ -17,10 +18,12 @@ from pipeline.registry import read_recipe, stage_plan
 from pipeline.review.load_table import load_table
 from pipeline.review.order import image_ranks
 from pipeline.review.table import ReviewTable
+from pipeline.run import training_targets
 from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import ComposedCaption, Composer
+from training.sampling.prompt.token_count import count_tokens
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -36,6 +39,7 @@ class Review:
     composer: Composer
     ranks: ndarray  # the place of each row of the table in the order of the list
     rows: ndarray  # rows of the table that the filter matches, in that order
+    training: TrainingTargets  # how the captions will be trained on
     order: str = "name"  # of ORDERS
     filter: Filter = field(default_factory=Filter)
     position: int = 0  # of the current image in `rows`
@@ -44,7 +48,8 @@ class Review:
     @classmethod
     def open(cls, workspace: Workspace, order: str = "name") -> Review:
         """Read the latest manifest and the edits, in an order of ORDERS; PrepError if nothing has been cropped yet."""
-        merge = stage_plan("merge", read_recipe(workspace), {}).stages[0]
+        recipe = read_recipe(workspace)
+        merge = stage_plan("merge", recipe, {}).stages[0]
         assert isinstance(merge, Merge)
         composer = Composer.of(merge, workspace)
         table = load_table(latest_reviewable(workspace))
@@ -54,7 +59,7 @@ class Review:
         table.apply_edits(edits, table.affected_rows(edits.ids))
         ranks = image_ranks(table, order)
         rows = in_order(matching_rows(table, Filter()), ranks)
-        return cls(workspace, table, edits, composer, ranks, rows, order)
+        return cls(workspace, table, edits, composer, ranks, rows, training_targets(recipe), order)
 
     @property
     def total(self) -> int:
@@ -79,6 +84,10 @@ class Review:
     def composed(self, record: Record) -> ComposedCaption:
         """The caption as merge would write it now, with all edits."""
         return self.composer.compose(record)
+
+    def token_use(self, caption: str) -> tuple[int, int]:
+        """The CLIP tokens of a caption as it will be trained on, and the number after which training cuts it off."""
+        return count_tokens(caption, self.training.weighted), self.training.max_tokens
 
     def apply_filter(self, wanted: Filter) -> None:
         """Show the images that a filter matches; the current one stays current if it is among them."""
