@@ -121,5 +121,6 @@ def latest_manifest(workspace: Workspace, stage: str | None = None) -> Manifest:
     """The manifest of a stage, or of the latest one that has run; PrepError if it has not run."""
     finished = [name for name in ORDER if workspace.manifest(name).is_file()]
     if not finished or (stage and stage not in finished):
-        raise PrepError(f"{stage or 'No stage'} has not run yet.", f"First: prep {stage or 'run'}")
+        wrong = f"{stage} has not run yet." if stage else "No stage has run yet."
+        raise PrepError(wrong, f"First: prep {stage or 'run'}")
     return Manifest.read(workspace.manifest(stage or finished[-1]))

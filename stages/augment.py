@@ -49,10 +49,11 @@ class Augment(Stage):
 
     def check(self) -> None:
         for angle in self.rotate:
-            if angle == 0 or abs(angle) > MAX_ANGLE:
-                raise PrepError(
-                    f"augment: rotate is {angle:g}.", f"It must be from -{MAX_ANGLE:g} to {MAX_ANGLE:g}, not 0."
-                )
+            if angle == 0:
+                raise PrepError("augment: rotate is 0, which changes nothing.", "For example: --rotate 5 --rotate -5")
+            if abs(angle) > MAX_ANGLE:
+                hint = f"It must be from -{MAX_ANGLE:g} to {MAX_ANGLE:g}."
+                raise PrepError(f"augment: rotate is {angle:g} degrees.", hint)
         for share in self.zoom:
             if not MIN_ZOOM <= share < 1:
                 hint = f"To enlarge {share:g} times: --zoom {1 / share:.3g}" if 1 < share <= 1 / MIN_ZOOM else ""

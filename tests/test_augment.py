@@ -84,7 +84,7 @@ def test_nothing_asked_is_nothing_done(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"rotate": (0.0,)}, "not 0"),
+        ({"rotate": (0.0,)}, "changes nothing"),
         ({"rotate": (60.0,)}, "from -45 to 45"),
         ({"zoom": (1.25,)}, "--zoom 0.8"),
         ({"zoom": (0.1,)}, "0.25"),

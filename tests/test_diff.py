@@ -5,10 +5,11 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.cli.diff import diff_lines
 from pipeline.commands.diff import diff
 from pipeline.history import HistoryStep, Model
 from pipeline.manifest import write_manifest
-from pipeline.record import Drop
+from pipeline.record import Annotation, Drop
 from tests.make import record, tag
 
 
@@ -43,6 +44,21 @@ def test_each_aspect_has_its_word(tmp_path):
         found = diff(before, written(tmp_path / "b.parquet", [dataclasses.replace(one, **change)]))
         assert [c.what for c in found.changes] == [what]
     assert (found.changes[0].before, found.changes[0].after) == ("hat (wd14)", "apron (wd14)")
+    shown = list(diff_lines(found))
+    assert shown[-2:] == ["    removed: hat (wd14)", "    added: apron (wd14)"]
+
+
+def test_an_edit_is_no_tag(tmp_path):
+    """An edit that removes a tag is said in words; it does not look like a tag that was added."""
+    one = record(1, annotations=(tag("beard"),), caption="smith, beard")
+    gone = Annotation("beard", "edit", "remove", None, "human")
+    other = dataclasses.replace(one, annotations=(*one.annotations, gone), caption="smith")
+    found = diff(written(tmp_path / "a.parquet", [one]), written(tmp_path / "b.parquet", [other]))
+    assert [(c.what, c.before, c.after) for c in found.changes] == [
+        ("edits", "", "remove beard"),
+        ("caption", "smith, beard", "smith"),
+    ]
+    assert "    + remove beard" in list(diff_lines(found))
 
 
 def test_another_score_or_encoder_is_no_difference(tmp_path):

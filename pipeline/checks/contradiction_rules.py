@@ -54,7 +54,7 @@ def in_one_caption(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawF
         yield RawFinding(
             "warning",
             "contradiction",
-            f"The caption names more than one {group}.",
+            f"The caption contradicts itself about {group}.",
             "Remove what the image does not show: prep edit NAME --remove TAG",
             arrays.rows[arrays.named_values[:, column] == SEVERAL],
         )
@@ -73,7 +73,7 @@ def between_images(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawF
         yield RawFinding(
             "warning",
             "contradiction",
-            f"The captions of near-duplicates, or of an image and its copies, name a different {group}.",
+            f"The captions of near-duplicates, or of an image and its copies, disagree about {group}.",
             "See which is right, and correct the others: prep edit NAME --replace WRONG RIGHT",
             arrays.rows[naming[differing]],
         )

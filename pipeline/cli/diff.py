@@ -59,12 +59,16 @@ def diff_lines(diff: ManifestDiff) -> Iterable[str]:
         yield f"{what}: {len(changes):,} images"
         for change in changes[:_MAX_ROWS]:
             yield f"  {change.id:<20} {escape_control(change.source)}"
-            if change.before or change.after:
-                yield f"    - {_short(change.before)}"
-                yield f"    + {_short(change.after)}"
+            yield from _change_lines(change)
         if len(changes) > _MAX_ROWS:
             yield f"  and {len(changes) - _MAX_ROWS:,} more; --json lists all"
 
 
-def _short(text: str) -> str:
-    return escape_control(text) or "(nothing)"
+def _change_lines(change: ManifestChange) -> Iterable[str]:
+    """Before and after; of tags, what was removed and what was added."""
+    if change.what == "tags":
+        sides = ("removed", change.before), ("added", change.after)
+        yield from (f"    {word}: {escape_control(tags)}" for word, tags in sides if tags)
+    elif change.before or change.after:
+        yield f"    - {escape_control(change.before) or '(nothing)'}"
+        yield f"    + {escape_control(change.after) or '(nothing)'}"

@@ -16,9 +16,9 @@ class ManifestChange:
 
     id: str
     source: str
-    what: str  # added, removed, role, status, crop, image, tags, caption, dataset path
-    before: str = ""
-    after: str = ""
+    what: str  # added, removed, role, status, crop, image, edits, tags, caption, dataset path
+    before: str = ""  # of tags: those that were removed
+    after: str = ""  # of tags: those that were added
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ _ASPECTS: dict[str, Callable[[Record], str]] = {
     "status": lambda r: f"dropped, {r.drop.reason}" if r.drop else "kept",
     "crop": lambda r: _crop(r),
     "image": lambda r: r.image.pixel_sha256[:16] if r.image else "",
+    "edits": lambda r: "; ".join(f"{a.category} {a.text}".strip() for a in r.annotations if a.kind == "edit"),
     "caption": lambda r: r.caption,
     "dataset path": lambda r: r.dataset_path,
 }
@@ -65,7 +66,7 @@ def _changes(old: Record | None, new: Record | None) -> Iterator[ManifestChange]
 
 
 def _tags(record: Record) -> set[tuple[str, str, str]]:
-    return {(a.tagger, a.kind, a.text) for a in record.annotations}
+    return {(a.tagger, a.kind, a.text) for a in record.annotations if a.kind != "edit"}
 
 
 def _texts(tags: set[tuple[str, str, str]]) -> str:
