@@ -40,26 +40,19 @@ def main(base: str, size: int, steps: int, images: int, rounds: int, batch_size:
     import torch
 
     from training.models.base_model import find_base
-    from training.models.families import detect_family
-    from training.models.loader import open_base_model
-    from training.sampling.image_generator import SampleRequest, batched, load_generator
+    from training.sampling.open_generator import open_generator
+    from training.sampling.settings import ImageSettings
 
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
-        checkpoint = open_base_model(find_base(base, workspace), workspace.cache)
-        family = detect_family(checkpoint)
-        generator = load_generator(family, checkpoint)
-        requests = [
-            SampleRequest(
-                PROMPTS[seed % len(PROMPTS)], width=size, height=size, steps=steps, guidance_scale=4.0, seed=seed
-            )
-            for seed in range(images)
-        ]
+        generator = open_generator(find_base(base, workspace), workspace.cache)
+        values = {"size": f"{size}x{size}", "steps": steps, "cfg_scale": 4.0}
+        wanted = [ImageSettings.of(PROMPTS[seed % len(PROMPTS)], values | {"seed": seed}) for seed in range(images)]
 
         def generate(count: int) -> np.ndarray:
-            groups = batched(requests, count)
-            return np.stack([np.asarray(image) for group in groups for image in generator.generate(group)]).astype(int)
+            made = generator.generate(generator.plan(wanted), count, lambda done, total: None)
+            return np.stack([np.asarray(image) for image in made]).astype(int)
 
         reference = generate(1)
         difference = {count: int(np.abs(generate(count) - reference).max()) for count in batch_size}

@@ -20,7 +20,8 @@ EARLIER_NAMES = {
     },
     "generate": {
         "at_once": "batch_size",
-        "scale": "guidance_scale",
+        "guidance_scale": "cfg_scale",
+        "scale": "cfg_scale",
     },
     "merge": {
         "counts": "tag_counts",

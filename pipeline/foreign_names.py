@@ -228,6 +228,16 @@ FOREIGN_OPTIONS = {
     "local_rank": "prep reads the process number that torchrun sets.",
     # Generating
     "num_inference_steps": "generate --steps",
-    "cfg_scale": "generate --guidance-scale",
+    "guidance_scale": "generate --cfg-scale",
     "negative_prompt": "generate --negative",
+    "denoising_strength": "generate --denoise",
+    "sampler_name": "generate --sampler",
+    "scheduler_name": "generate --schedule",
+    "n_iter": "generate --batch-count",
+    "subseed": "generate --variation-seed",
+    "subseed_strength": "generate --variation-strength",
+    "enable_hr": "generate --hires-scale 2",
+    "hr_scale": "generate --hires-scale",
+    "hr_upscaler": "generate --hires-upscaler",
+    "hr_second_pass_steps": "generate --hires-steps",
 }

@@ -34,7 +34,7 @@ class RegularizationTable:
 
     class_name: str
     folder: str
-    generate: int = 0  # how many images `prep generate` makes; 0: the folder is the user's
+    generate: int = 0  # how many images `prep generate --regularization` makes; 0: the folder is the user's
     prompt: str = ""
 
 

@@ -51,7 +51,7 @@ def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan
     folders = [workspace.source(owner.path) for owner in owners]
     for owner, folder in zip(owners, folders, strict=True):
         if owner.generated and not folder.is_dir():
-            raise PrepError(f"{owner.path}/ has not been generated yet.", "First: prep generate")
+            raise PrepError(f"{owner.path}/ has not been generated yet.", "First: prep generate --regularization")
     found = [
         (owner, path)
         for owner, folder in zip(owners, folders, strict=True)

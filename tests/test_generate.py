@@ -1,117 +1,192 @@
+"""prep generate: images with their settings, in and outside a workspace, made again to the byte."""
+
 from __future__ import annotations
 
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.commands.generate import Generate, GeneratedSet, generate, read_generated
-from pipeline.errors import PrepError
-from pipeline.recipe import Recipe
-from pipeline.registry import ORDER
-from pipeline.workspace import write_atomic
-from tests.make import workspace
-from tests.shell import files
+from pipeline.cli.main import cli
+from pipeline.commands.generated_table import FILE, GeneratedTable, read_table
+from pipeline.errors import Interrupted, PrepError
+from tests.generator_set import generator
+from tests.training_set import narrow
+from training.sampling.image_text import read_text
+from training.sampling.settings import ImageSettings
 
-MEN = '\n[[regularization]]\nclass = "man"\ngenerate = 5\nprompt = "photo of a man"\n[crop]\nresolution = 64\n'
-
-
-def fake(asked, stop=99):
-    """A generator that fills each image with its seed, and stops after `stop` of them."""
-
-    def generate_images(base, requests, home, report, batch_size):
-        for number, request in enumerate(requests):
-            if number == stop:
-                raise KeyboardInterrupt
-            asked.append(request)
-            yield Image.fromarray(np.full((request.height, request.width, 3), request.seed, np.uint8))
-            report(number + 1, len(requests))
-
-    return generate_images
+QUICK = ["--size", "64x64", "--steps", "2"]
 
 
-def go(home, generate_images, **options):
-    recipe = Recipe.read(home.recipe, ORDER)
-    chosen = Generate(**{"base": "mini"} | options)
-    return list(generate(home, recipe, chosen, generate_images, lambda done, total: None))
+@pytest.fixture
+def alone(tmp_path, monkeypatch):
+    """An empty folder to work in, outside of any workspace."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREP_MODELS", str(tmp_path / "models"))
+    return tmp_path
 
 
-def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):
-    home = workspace(tmp_path, MEN)
-    asked = []
-    assert go(home, fake(asked), seed=7) == [GeneratedSet("generated/man", 5, 5)]
-    assert [(p.seed, p.prompt, p.width, p.height) for p in asked] == [
-        (seed, "photo of a man", 64, 64) for seed in range(7, 12)
+@pytest.fixture
+def here(alone, monkeypatch):
+    """The same, with the weights of base models already loaded."""
+    monkeypatch.setattr(
+        "training.sampling.open_generator.open_generator",
+        lambda base, *_: generator(base.path.name.replace("narrow", "sd1")),
+    )
+    return alone
+
+
+def generate(*words, base=None):
+    """What the command prints, one value per line of JSON."""
+    command = ["generate", *map(str, words), "--base", str(base or narrow("sd1")), "--json"]
+    done = CliRunner().invoke(cli, command, catch_exceptions=False, standalone_mode=False)
+    assert done.exception is None, done.exception
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_images_carry_their_settings_and_are_rows(alone):
+    here = alone
+    found = generate(
+        "a cat", "a dog", *QUICK, "--seed", 5, "--batch-count", 2, "--negative", "hat", "--sampler", "euler_a"
+    )
+    assert [(one["prompt"], one["seed"]) for one in found] == [("a cat", 5), ("a cat", 6), ("a dog", 5), ("a dog", 6)]
+    names = ["00001-5.png", "00002-6.png", "00003-5.png", "00004-6.png"]
+    assert sorted(path.name for path in (here / "generated").glob("*.png")) == names
+    text = read_text(here / "generated" / names[0])
+    assert text.startswith(
+        "a cat\nNegative prompt: hat\nSteps: 2, Sampler: Euler a, Schedule type: Automatic, CFG scale: 7"
+    )
+    assert "Size: 64x64, Model hash: " in text and "Model: narrow" in text
+    rows = read_table(here / "generated" / FILE)
+    assert [row["file"] for row in rows] == names and {row["sampler"] for row in rows} == {"Euler a"}
+    assert all(len(row["base_sha256"]) == len(row["vae_sha256"]) == 64 for row in rows)
+    assert set(ImageSettings().everything()) < set(pq.read_schema(here / "generated" / FILE).names)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_an_image_is_made_again_to_the_byte(here, kind):
+    options = ["--hires-scale", 2, "--hires-steps", 2, "--hires-upscaler", "Lanczos", "--variation-strength", 0.3]
+    (one,) = generate("a (cat:1.2)", *QUICK, *options, "--format", kind, "--sampler", "DPM++ 2M SDE")
+    (again,) = generate("--from", one["file"], "--format", kind)
+    (first, second) = sorted((here / "generated").glob(f"*.{kind}"))
+    assert first.read_bytes() == second.read_bytes() and one["seed"] == again["seed"] > 0
+    assert Image.open(first).size == (128, 128)
+
+
+def test_of_a_batch_one_image_is_made_again_to_the_byte(here):
+    found = generate("a cat", *QUICK, "--batch-size", 3, "--seed", 1, "--sampler", "Euler a")
+    (again,) = generate("--from", found[1]["file"])
+    first, second = (here / "generated" / f"{name}-2.png" for name in ("00002", "00004"))
+    assert again["file"] == str(second) and first.read_bytes() == second.read_bytes()
+
+
+def test_single_options_win_over_the_image(here):
+    (one,) = generate("a cat", *QUICK, "--seed", 1, "--hires-scale", 2, "--hires-steps", 1)
+    (other,) = generate("a dog", "--from", one["file"], "--steps", 3, "--hires-size", "96x96")
+    changed = {name for name in one if one[name] != other[name]}
+    assert changed == {"file", "prompt", "steps", "hires_scale", "hires_size", "width", "height"}
+
+
+def test_the_image_of_another_base_is_refused_unless_that_is_named(here):
+    (one,) = generate("a cat", *QUICK, "--seed", 1)
+    (here / "prep.toml").write_text(
+        f'[[subject]]\ntoken = "a"\nclass = "b"\nfolder = "c"\n[train]\nbase = "{narrow("sd2")}"\n'
+    )
+    with pytest.raises(PrepError, match="was made with narrow"):
+        CliRunner().invoke(cli, ["generate", "--from", one["file"]], catch_exceptions=False, standalone_mode=False)
+    assert len(generate("--from", one["file"], base=narrow("sd2"))) == 1
+
+
+def test_files_of_prompts_and_styles(here):
+    (here / "p.txt").write_text("# two\na cat --s 3 --w 128 --h 64\n\na dog --ss Heun --d 9\n")
+    (here / "s.csv").write_text('name,prompt,negative_prompt\nink,"ink drawing of {prompt}, black",color\n')
+    found = generate("--prompts", "p.txt", *QUICK, "--seed", 4, "--styles", "s.csv", "--style", "ink")
+    assert [(one["prompt"], one["negative"], one["seed"], one["steps"], one["sampler"]) for one in found] == [
+        ("ink drawing of a cat, black", "color", 4, 3, "DPM++ 2M"),
+        ("ink drawing of a dog, black", "color", 9, 2, "Heun"),
     ]
-    entry = json.loads((home.root / "generated/man/generated.json").read_text())["00002.png"]
-    assert len(entry.pop("base_sha256")) == 64
-    assert entry == {
-        "prompt": "photo of a man",
-        "negative": "",
-        "width": 64,
-        "height": 64,
-        "steps": 25,
-        "guidance_scale": 7.0,
-        "seed": 9,
-        "sampler": "auto",
-        "base": "mini",
-    }
-    assert np.asarray(Image.open(home.root / "generated/man/00002.png"))[0, 0].tolist() == [9, 9, 9]
+    assert (found[0]["width"], found[0]["height"]) == (128, 64)
 
 
-def test_after_a_stop_it_continues(tmp_path):
-    home, other = workspace(tmp_path / "a", MEN), workspace(tmp_path / "b", MEN)
-    with pytest.raises(KeyboardInterrupt):
-        go(home, fake([], stop=2))
-    assert len(read_generated(home.root / "generated/man")) == 2
-    asked = []
-    assert go(home, fake(asked)) == [GeneratedSet("generated/man", 3, 5)]
-    assert [p.seed for p in asked] == [2, 3, 4]
-    go(other, fake([]))
-    assert files(home.root / "generated") == files(other.root / "generated")
+def test_image_to_image(here):
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, :40] = (200, 30, 30)
+    Image.fromarray(pixels).save(here / "a.png")
+    found = {}
+    for denoise in (0, 0.3, 1):
+        (one,) = generate(
+            "a cat", *QUICK, "--init-image", "a.png", "--denoise", denoise, "--seed", 1, "--output", "out"
+        )
+        found[denoise] = np.asarray(Image.open(one["file"])).astype(int)
+    assert (found[0] != found[0.3]).any() and (found[0.3] != found[1]).any()
+    assert "Denoising strength: 0.3" in read_text(here / "out" / "00002-1.png")
 
 
-def test_no_image_is_generated_twice_even_if_it_was_deleted(tmp_path):
-    home = workspace(tmp_path, MEN)
-    go(home, fake([]))
-    (home.root / "generated/man/00001.png").unlink()
-    assert go(home, fake(None)) == [GeneratedSet("generated/man", 0, 5)]
-    home.recipe.write_text(home.recipe.read_text().replace("generate = 5", "generate = 6"))
-    asked = []
-    go(home, fake(asked))
-    assert [p.seed for p in asked] == [5]
+def test_a_sheet_shows_every_image_of_the_folder(here):
+    generate("a <b>cat</b>", *QUICK, "--seed", 1)
+    *_, last = generate("a dog", *QUICK, "--seed", 2, "--sheet")
+    page = (here / "generated" / "sheet.html").read_text()
+    assert last == {"sheet": str(here / "generated" / "sheet.html")}
+    assert page.count("data:image/jpeg") == 2 and "a &lt;b&gt;cat" in page and "<b>" not in page
+
+
+def test_a_stop_keeps_what_is_finished(here, monkeypatch):
+    from training.sampling.sampling_pass import BatchSampler
+
+    first_pass, made = BatchSampler.first_pass, []
+
+    def stop(*arguments):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(1)
+        return first_pass(*arguments)
+
+    monkeypatch.setattr(BatchSampler, "first_pass", stop)
+    command = ["generate", "a cat", *QUICK, "--batch-count", "5", "--base", str(narrow("sd1"))]
+    with pytest.raises(Interrupted, match="2 of 5 images are finished"):
+        CliRunner().invoke(cli, command, catch_exceptions=False, standalone_mode=False)
+    assert len(list((here / "generated").glob("*.png"))) == len(read_table(here / "generated" / FILE)) == 2
 
 
 @pytest.mark.parametrize(
-    ("change", "options", "wrong"),
+    ("words", "wrong", "hint"),
     [
-        (("photo of", "drawing of"), {}, "another prompt: photo of a man"),
-        (("64", "128"), {}, "another width: 64"),
-        (("a", "a"), {"seed": 3}, "another seed: 0"),
-        (("a", "a"), {"sampler": "ddim"}, "another sampler: auto"),
+        ([], "There is no prompt", "prep generate"),
+        (["a", "--sampler", "Eular"], "no sampler 'Eular'", "Did you mean 'Euler'"),
+        (["a", "--size", "63x64"], "63 x 64 pixels cannot be made", "--size 64x64"),
+        (["a", "--size", "big"], "--size is 'big'", "512x768"),
+        (["--from", "none.png"], "There is no image none.png", ""),
+        (["--from", "plain.png"], "carries no settings", ""),
+        (["a", "--init-image", "none.png"], "none.png cannot be read", ""),
+        (["a", "--output", "plain.png"], "is a file", "--output DIR"),
+        (["a", "--style", "x"], "no file of styles", "--styles"),
+        (["a", "--prompts", "none.txt"], "none.txt cannot be read", ""),
     ],
 )
-def test_images_made_otherwise_are_not_mixed_and_never_deleted(tmp_path, change, options, wrong):
-    home = workspace(tmp_path, MEN)
-    go(home, fake([]))
-    before = files(home.root / "generated")
-    head, _, tail = home.recipe.read_text().partition("[[reg")
-    home.recipe.write_text(head + "[[reg" + tail.replace(*change))
-    with pytest.raises(PrepError, match=wrong):
-        go(home, fake(None), **options)
-    assert files(home.root / "generated") == before
+def test_mistakes_are_answered_before_anything_is_made(here, words, wrong, hint):
+    Image.new("RGB", (8, 8)).save("plain.png")
+    with pytest.raises(PrepError, match=wrong) as said:
+        generate(*words)
+    assert hint in said.value.hint
+    assert not list(here.glob("generated/*.png"))
 
 
-def test_without_a_table_and_with_a_damaged_record(tmp_path):
-    home = workspace(tmp_path)
-    with pytest.raises(PrepError, match="does not ask for generated images"):
-        go(home, fake(None))
-    write_atomic(tmp_path / "x" / "generated.json", b'{"a": ')
+def test_without_a_base_there_is_an_answer_and_never_the_toy(here):
+    with pytest.raises(PrepError, match="No base model is named"):
+        CliRunner().invoke(cli, ["generate", "a"], catch_exceptions=False, standalone_mode=False)
+
+
+def test_a_damaged_table_and_one_of_an_earlier_prep(tmp_path):
+    (tmp_path / FILE).write_bytes(b"PAR1 no more")
     with pytest.raises(PrepError, match="is damaged"):
-        read_generated(tmp_path / "x")
+        GeneratedTable.open(tmp_path)
+    import pyarrow as pa
 
-
-def test_a_record_of_an_earlier_prep_is_read(tmp_path):
-    write_atomic(tmp_path / "generated.json", b'{"00000.png": {"scale": 7.0, "seed": 3}}')
-    assert read_generated(tmp_path) == {"00000.png": {"guidance_scale": 7.0, "seed": 3}}
+    pq.write_table(pa.table({"file": ["a.png"], "prompt": ["x"], "gone": [1]}), tmp_path / FILE)
+    table = GeneratedTable.open(tmp_path)
+    assert table.rows[0]["prompt"] == "x" and table.rows[0]["steps"] == 20 and "gone" not in table.rows[0]
+    table.save()
+    assert read_table(tmp_path / FILE) == table.rows

@@ -1,4 +1,4 @@
-"""Images from a model: the library's own, repeatable, with everything checked before it is loaded."""
+"""Images from settings: diffusers' own at equal settings, repeatable, independent of their batch."""
 
 from __future__ import annotations
 
@@ -7,117 +7,201 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pipeline.errors import PrepError
-from tests.training_set import checkpoint, workspace
-from training.models.sd1 import SD1
-from training.models.sd35 import SD35
-from training.sampling.image_generator import SAMPLERS, ImageGenerator, SampleRequest, batched, generate_images
-
-SMALL = {"width": 64, "height": 64, "steps": 3}
-
-
-def nothing(done, total):
-    """Report to nobody."""
+from tests.generator_set import arrays, generator, settings
+from tests.training_set import narrow
+from training.sampling.image_generator import ImageGenerator
+from training.sampling.image_plan import in_batches
+from training.sampling.samplers.table import SAMPLERS
 
 
-@pytest.fixture(scope="module")
-def generator(tmp_path_factory):
-    made = checkpoint(workspace(tmp_path_factory.mktemp("generate")))
-    return ImageGenerator.build(SD1(), made, {part: made.load(part) for part in ("unet", "vae", "text_encoder")})
+def theirs(kind, sampler, **call):
+    """What diffusers' pipeline of the family makes, rounded down as WebUI does."""
+    import diffusers
+
+    made = generator(kind)
+    cls = getattr(diffusers, made.family.pipeline)
+    extra = (
+        {"safety_checker": None, "requires_safety_checker": False} if cls.__name__ == "StableDiffusionPipeline" else {}
+    )
+    pipe = cls.from_pretrained(narrow(kind), **extra)
+    if sampler:
+        name, options = sampler
+        pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **options)
+    pipe.set_progress_bar_config(disable=True)
+    array = pipe(output_type="np", generator=torch.Generator().manual_seed(7), **call).images[0]
+    return (array * 255).astype(int)
 
 
-def array(image):
-    return np.asarray(image).astype(int)
+EULER = ("EulerDiscreteScheduler", {"timestep_spacing": "linspace"})
 
 
-def test_an_image_is_the_librarys_own(generator, tmp_path):
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
-
-    made = checkpoint(workspace(tmp_path))
-    theirs = StableDiffusionPipeline.from_pretrained(made.folder, safety_checker=None, requires_safety_checker=False)
-    theirs.scheduler = DDIMScheduler.from_config(theirs.scheduler.config, clip_sample=False)
-    wanted = theirs(
-        "a man", negative_prompt="hat", width=64, height=128, num_inference_steps=3, guidance_scale=5.0,
-        generator=torch.Generator().manual_seed(7),
-    ).images[0]  # fmt: skip
-    found = generator.generate([SampleRequest("a man", "hat", 64, 128, 3, 5.0, 7, "ddim")])[0]
-    assert found.size == (64, 128) and np.abs(array(found) - array(wanted)).max() <= 1
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+def test_an_image_is_diffusers_own(kind):
+    call = {"negative_prompt": "hat", "width": 64, "height": 128, "num_inference_steps": 4, "guidance_scale": 5.0}
+    wanted = theirs(kind, EULER, prompt="a man", **call)
+    values = {"negative": "hat", "size": "64x128", "cfg_scale": 5.0, "seed": 7, "sampler": "Euler"}
+    (found,) = arrays(generator(kind), settings("a man", **values))
+    assert found.shape == (128, 64, 3) and np.abs(found - wanted).max() <= 1
 
 
-def test_the_same_settings_give_the_same_image(generator):
-    one = array(generator.generate([SampleRequest("a man", **SMALL)])[0])
-    assert (array(generator.generate([SampleRequest("a man", **SMALL)])[0]) == one).all()
-    for other in ({"seed": 1}, {"guidance_scale": 3.0}, {"steps": 4}, {"negative": "hat"}):
-        assert (array(generator.generate([SampleRequest("a man", **SMALL | other)])[0]) != one).any(), other
-    assert (array(generator.generate([SampleRequest("a cat", **SMALL)])[0]) != one).any()
+def test_flow_matching_is_diffusers_own():
+    call = {
+        "width": 64,
+        "height": 64,
+        "num_inference_steps": 4,
+        "guidance_scale": 5.0,
+        "sigmas": [1.0, 0.75, 0.5, 0.25],
+    }
+    wanted = theirs("sd35", None, prompt="a man", negative_prompt="hat", **call)
+    values = {"negative": "hat", "cfg_scale": 5.0, "seed": 7, "sampler": "Euler", "schedule": "Simple"}
+    (found,) = arrays(generator("sd35"), settings("a man", **values))
+    assert found.shape == (64, 64, 3) and np.abs(found - wanted).max() <= 1
+    with pytest.raises(PrepError, match="cannot sample a base model trained by flow matching"):
+        generator("sd35").plan([settings("x", sampler="Euler a")])
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "flow"])
-def test_every_sampler_runs(generator, sampler):
-    image = array(generator.generate([SampleRequest("a man", **SMALL, sampler=sampler)])[0])
+def test_the_same_settings_give_the_same_image():
+    made = generator("sd1")
+    (one,) = arrays(made, settings("a man"))
+    assert (arrays(made, settings("a man"))[0] == one).all()
+    changes = (
+        *({"seed": 1}, {"cfg_scale": 3.0}, {"steps": 5}, {"negative": "hat"}, {"sampler": "Euler"}, {"rng": "nv"}),
+        *({"schedule": "Exponential"}, {"clip_skip": 2}, {"variation_strength": 0.5, "variation_seed": 3}),
+    )
+    for change in changes:
+        assert (arrays(made, settings("a man", **change))[0] != one).any(), change
+    assert (arrays(made, settings("a cat"))[0] != one).any()
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "DPM adaptive"])  # which takes its time
+def test_every_sampler_runs(sampler):
+    (image,) = arrays(generator("sd1"), settings("a man", sampler=sampler, steps=3))
     assert image.shape == (64, 64, 3) and image.std() > 1
 
 
-@pytest.mark.parametrize(
-    ("impossible", "said"),
-    [
-        (SampleRequest("x", width=60), "60 x 512 pixels cannot be made"),
-        (SampleRequest("x", width=8192), "cannot be made"),
-        (SampleRequest("x", steps=0), "in 0 steps"),
-        (SampleRequest("x", sampler="flow"), "no sampler 'flow'"),
-    ],
-)
-def test_an_impossible_image_is_refused_before_anything_loads(impossible, said, tmp_path, monkeypatch):
-    monkeypatch.setattr("training.models.loader.BaseModel.load", lambda *_: pytest.fail("loaded"))
-    with pytest.raises(PrepError, match=said):
-        next(generate_images("mini", [SampleRequest("fine"), impossible], workspace(tmp_path), nothing))
-
-
-def test_flow_families_have_their_own_sampler():
-    assert SampleRequest("x").resolve(SD35()).width == 1024
-    with pytest.raises(PrepError, match="no sampler 'ddim'"):
-        SampleRequest("x", sampler="ddim").resolve(SD35())
-
-
-def test_images_from_a_base_model(tmp_path):
-    reports = []
-    wanted = [SampleRequest("a man", **SMALL), SampleRequest("a man", **SMALL, seed=1)]
-    made = list(generate_images("mini", wanted, workspace(tmp_path), lambda done, total: reports.append((done, total))))
-    assert [image.size for image in made] == [(64, 64)] * 2 and reports == [(1, 2), (2, 2)]
-
-
-def test_images_of_one_batch_are_those_generated_alone(generator):
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ SDE"])
+def test_images_of_one_batch_are_those_made_alone(sampler):
+    made = generator("sd1")
     wanted = [
-        SampleRequest("a man", **SMALL),
-        SampleRequest("a cat", "hat", **SMALL, seed=5),
-        SampleRequest("a man", **SMALL, seed=9),
+        settings("a man", sampler=sampler),
+        settings("a cat", negative="hat", seed=5, sampler=sampler),
+        settings("word " * 100, seed=9, sampler=sampler),  # of two chunks
+        settings("a man AND a hat:0.5", seed=11, sampler=sampler),
     ]
-    alone = [array(generator.generate([one])[0]) for one in wanted]
-    for one, other in zip(generator.generate(wanted), alone, strict=True):
-        assert np.abs(array(one) - other).max() <= 1
-    assert (alone[0] != alone[1]).any() and (alone[0] != alone[2]).any()
+    alone = [array for one in wanted for array in arrays(made, one)]
+    for one, other in zip(arrays(made, *wanted, batch_size=4), alone, strict=True):
+        assert np.abs(one - other).max() <= 1
+    assert all((alone[0] != other).any() for other in alone[1:])
 
 
 def test_neighbors_with_equal_settings_share_a_batch():
-    small, large = SampleRequest("a", width=64), SampleRequest("a", width=128)
-    row = [small, replace(small, prompt="b", seed=3), replace(small, negative="c"), large, small]
-    assert list(batched(row, 2)) == [row[:2], row[2:3], [large], [small]]
-    assert [len(some) for some in batched(row, 9)] == [3, 1, 1]
-    for other in ({"steps": 9}, {"guidance_scale": 2.0}, {"height": 8}, {"sampler": "ddim"}):
-        assert len(list(batched([small, replace(small, **other)], 2))) == 2, other
+    first = settings("a")
+    row = [first, replace(first, prompt="b").later(3), replace(first, negative="c"), settings("a", steps=9), first]
+    plans = generator("sd1").plan(row)
+    assert [[plan.settings.prompt for plan in some] for some in in_batches(plans, 2)] == [
+        ["a", "b"],
+        ["a"],
+        ["a"],
+        ["a"],
+    ]
+    assert [len(some) for some in in_batches(plans, 9)] == [3, 1, 1]
+    other = generator("sd1").plan([first, replace(first, prompt="a <lora:x:1>")])
+    assert [len(some) for some in in_batches(other, 9)] == [1, 1]
 
 
-def test_batch_size_of_generate_images(tmp_path, monkeypatch):
-    asked = []
+def test_cfg_1_asks_for_no_negative_prompt(monkeypatch):
+    made, sizes = generator("sd1"), []
+    forward = type(made.family).forward
 
-    def some(generator, group):
-        asked.append(len(group))
-        return [Image.new("RGB", (64, 64))] * len(group)
+    def counted(family, model, noisy, *others):
+        sizes.append(len(noisy))
+        return forward(family, model, noisy, *others)
 
-    monkeypatch.setattr(ImageGenerator, "generate", some)
-    reports = []
-    wanted = [SampleRequest("a man", **SMALL, seed=seed) for seed in range(5)]
-    made = list(generate_images("mini", wanted, workspace(tmp_path), lambda done, total: reports.append(done), 2))
-    assert len(made) == 5 and asked == [2, 2, 1] and reports == [1, 2, 3, 4, 5]
+    monkeypatch.setattr(type(made.family), "forward", counted)
+    (one,) = arrays(made, settings("a man", cfg_scale=1.0, negative="hat", sampler="Euler"))
+    assert sizes == [1] * 4
+    (other,) = arrays(made, settings("a man", cfg_scale=1.0, negative="cat", sampler="Euler"))
+    assert (one == other).all()
+    sizes.clear()
+    arrays(made, settings("a man AND a cat:0.5", sampler="Euler", cfg_scale=2.0))
+    assert sizes == [3] * 4
+
+
+def test_parts_of_weight_add_up():
+    """u + s * (w1 (c1 - u) + w2 (c2 - u)): a part twice with half the weight is the part, a weight of 0 is nothing."""
+    made = generator("sd1")
+    (one,) = arrays(made, settings("a man"))
+    for equal in ("a man:0.5 AND a man:0.5", "a man AND a cat:0", "(a man:1)"):
+        assert np.abs(arrays(made, settings(equal))[0] - one).max() <= 1, equal
+
+
+def test_prompt_editing_follows_the_evaluations():
+    made = generator("sd1")
+    same = (
+        arrays(made, settings("[a man:a cat:0]", sampler="Euler"))[0],
+        arrays(made, settings("a cat", sampler="Euler"))[0],
+    )
+    assert (same[0] == same[1]).all()
+    (half,) = arrays(made, settings("[a man:a cat:0.5]", sampler="Euler"))
+    assert (half != same[1]).any()
+
+
+def test_progress_counts_every_call_of_the_denoiser():
+    made, reports = generator("sd1"), []
+    plans = made.plan([settings("a", sampler="Heun"), settings("b", hires_scale=2.0, hires_steps=2)])
+    list(made.generate(plans, 1, lambda done, total: reports.append((done, total))))
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
+    assert reports[0][0] == 1 and reports[-1][1] == 2 * 4 + 4 + 2 and reports[-1][0] >= reports[-1][1] - 1
+
+
+def test_after_a_stop_what_is_denoised_is_kept(monkeypatch):
+    made, calls = generator("sd1"), []
+
+    def stop(done, total):
+        calls.append(done)
+        if done == 6:
+            raise KeyboardInterrupt
+
+    kept = []
+    with pytest.raises(KeyboardInterrupt):
+        for image in made.generate(made.plan([settings("a"), settings("b"), settings("c")]), 1, stop):
+            kept.append(image)
+    assert len(kept) == 1 and len(calls) == 6
+
+
+def test_values_that_are_no_numbers_are_said():
+    made = generator("sd1")
+    weight = made.parts.modules["unet"].conv_out.bias
+    before = weight.clone()
+    weight.fill_(float("nan"))
+    try:
+        with pytest.raises(PrepError, match="no numbers"):
+            arrays(made, settings("a"))
+    finally:
+        weight.copy_(before)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"size": "60x64"}, "60 x 64 pixels cannot be made"),
+        ({"size": "16384x64"}, "cannot be made"),
+        ({"sampler": "Eular a"}, "no sampler 'Eular a'"),
+        ({"schedule": "Karas"}, "no schedule 'Karas'"),
+        ({"hires_scale": 2.0, "hires_sampler": "nothing"}, "no sampler 'nothing'"),
+    ],
+)
+def test_an_impossible_image_is_refused_before_anything_loads(values, said, monkeypatch):
+    monkeypatch.setattr(ImageGenerator, "generate", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(PrepError, match=said):
+        generator("sd1").plan([settings("fine"), settings("x", **values)])
+
+
+def test_old_names_of_samplers():
+    (plan,) = generator("sd1").plan([settings("a", sampler="DPM++ 2M Karras")])
+    assert (plan.settings.sampling.sampler, plan.settings.sampling.schedule) == ("DPM++ 2M", "Karras")
+    (plan,) = generator("sd1").plan([settings("a")])
+    assert plan.settings.sampling.sampler == "DPM++ 2M"
+    assert generator("sd35").plan([settings("a")])[0].settings.sampling.sampler == "Euler"

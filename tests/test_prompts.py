@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
-from training.sampling.image_generator import SampleRequest
 from training.sampling.prompts import FLAGS, parse_line, read_prompts
+from training.sampling.settings import ImageSettings
 
-USUAL = SampleRequest("", steps=20, seed=7)
+USUAL = ImageSettings.of("", {"steps": 20, "seed": 7})
 # Words as people write prompts: any signs, but a word that begins with two dashes and a letter is a flag.
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=12).filter(
     lambda word: not (word.startswith("--") and word[2:3].isascii() and word[2:3].isalpha())
@@ -22,6 +22,7 @@ VALUES = {
     "d": st.integers(0, 2**63 - 1),
     "s": st.integers(1, 1000),
     "l": st.floats(0, 100, allow_subnormal=False),
+    "ss": PROMPTS,
     "n": PROMPTS,
 }
 FLAGGED = st.dictionaries(st.sampled_from(list(FLAGS)), st.none(), max_size=6).flatmap(
@@ -34,8 +35,10 @@ def test_prompt_and_flags_come_back(prompt, flags):
     line = " ".join([prompt, *(f"--{flag} {value}" for flag, value in flags.items())])
     found = parse_line(line, USUAL, "here")
     assert found.prompt == prompt
-    for flag, (name, _) in FLAGS.items():
-        assert getattr(found, name) == flags.get(flag, getattr(USUAL, name))
+    assert (found.width, found.height) == (flags.get("w", 0), flags.get("h", 0))
+    for flag in FLAGS.keys() - {"w", "h"}:
+        name = FLAGS[flag][0]
+        assert found.values()[name] == flags.get(flag, USUAL.values()[name])
 
 
 @given(st.text(max_size=60))
@@ -74,8 +77,8 @@ def test_a_prompt_is_never_eaten(line, prompt):
         ("smith --s 2.5", "here: --s is '2.5'."),
         ("smith --w 64 --w 32", "here has --w twice."),
         ("smith --d -1", "here: the seed is -1."),
-        ("smith --l nan", "here: the scale is nan."),
-        ("smith --l -2", "here: the scale is -2."),
+        ("smith --l nan", "here: cfg_scale is nan."),
+        ("smith --l -2", "here: cfg_scale is -2."),
     ],
 )
 def test_what_makes_no_sense_is_refused(line, said):
@@ -88,7 +91,7 @@ def test_a_file(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("\ufeff# for smith\n\nsmith\nsmith man --d 3\n  # not this\nsmith on a beach\n", "utf-8")
     found = read_prompts(file, USUAL)
-    assert [(one.prompt, one.seed) for one in found] == [("smith", 7), ("smith man", 3), ("smith on a beach", 9)]
+    assert [(one.prompt, one.noise.seed) for one in found] == [("smith", 7), ("smith man", 3), ("smith on a beach", 9)]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ from training.data.dataset import read_samples
 from training.evaluation.clip_score import _warn_once
 from training.models.sd1 import SD1
 from training.options.sampling import SamplingOptions
+from training.sampling.autoencoder import Autoencoder
 from training.sampling.prompts import sample_requests
 from training.sampling.sample_callback import SampleCallback, SampleResult
+from training.sampling.sampling_pass import BatchSampler
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,7 @@ def test_no_samples_unless_an_option_asks_for_them(tmp_path):
     made = read_samples(manifest(work, [placed(work, 1)]))
     found = sample_requests(SamplingOptions(sample_every_epochs=2, sample_steps=9), made, work, 5)
     found = [request.resolve(SD1()) for request in found]
-    assert [(one.prompt, one.seed, one.steps, one.width) for one in found] == [
+    assert [(one.prompt, one.noise.seed, one.sampling.steps, one.width) for one in found] == [
         ("photo of smith man", 5, 9, 512),
         ("photo of smith man on a beach", 6, 9, 512),
         ("photo of smith man with red hair", 7, 9, 512),
@@ -147,29 +149,27 @@ def test_an_impossible_sample_is_refused(tmp_path):
 
 def test_without_enough_memory_a_sample_is_decoded_in_tiles(tmp_path, monkeypatch, caplog):
     samples = sample_callback(tmp_path, sample_steps=2)
-    tries = []
+    decode, tries = Autoencoder.decode, []
 
-    def generate(generator, group):
-        tries.append(generator.pipeline.vae.use_tiling)
+    def short(autoencoder, latents):
+        tries.append(autoencoder.tiled)
         if len(tries) < 2:
             raise torch.OutOfMemoryError
-        return [Image.new("RGB", (64, 64))]
+        return decode(autoencoder, latents)
 
-    monkeypatch.setattr("training.sampling.image_generator.ImageGenerator.generate", generate)
+    monkeypatch.setattr(Autoencoder, "decode", short)
     samples.on_train_begin(0)
     assert tries == [False, True, True]  # the first again in tiles, the second in tiles at once
-    assert [record.message for record in caplog.records if "tile" in record.message] == [
-        "Out of GPU memory for a whole sample: continuing with tiles."
-    ]
+    assert len([record for record in caplog.records if "tiles" in record.message]) == 1
 
 
 def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeypatch):
-    def generate(generator, group):
+    def never(*_):
         raise torch.OutOfMemoryError
 
     samples = sample_callback(tmp_path, sample_steps=2)
-    monkeypatch.setattr("training.sampling.image_generator.ImageGenerator.generate", generate)
-    with pytest.raises(PrepError, match="Out of GPU memory for a sample of 64 x 64 pixels") as said:
+    monkeypatch.setattr(BatchSampler, "first_pass", never)
+    with pytest.raises(PrepError, match="Out of memory for an image of 64 x 64 pixels") as said:
         samples.on_train_begin(0)
     assert "--w and --h" in said.value.hint
 
@@ -177,18 +177,18 @@ def test_a_sample_that_never_fits_ends_the_run_with_what_to_do(tmp_path, monkeyp
 def test_without_enough_memory_the_sample_batch_shrinks(tmp_path, monkeypatch, caplog):
     (tmp_path / "p.txt").write_text("".join(f"smith --w 64 --h 64 --d {seed}\n" for seed in range(6)))
     samples = sample_callback(tmp_path, sample_steps=2, sample_batch_size=4, sample_prompts=str(tmp_path / "p.txt"))
-    tries = []
+    first_pass, tries = BatchSampler.first_pass, []
 
-    def generate(generator, group):
-        tries.append(len(group))
-        if len(group) > 2:
+    def short(sampler, plans, prompts, init):
+        tries.append(len(plans))
+        if len(plans) > 2:
             raise torch.OutOfMemoryError
-        return [Image.new("RGB", (64, 64), (one.seed, 0, 0)) for one in group]
+        return first_pass(sampler, plans, prompts, init)
 
-    monkeypatch.setattr("training.sampling.image_generator.ImageGenerator.generate", generate)
+    monkeypatch.setattr(BatchSampler, "first_pass", short)
     samples.on_train_begin(0)
     assert tries == [4, 2, 2, 2]  # not again with four
-    assert [int(pixels(samples, 0, number)[0, 0, 0]) for number in range(1, 7)] == list(range(6))
-    assert [record.message for record in caplog.records if "GPU memory" in record.message] == [
-        "Out of GPU memory with --sample-batch-size 4: continuing with 2."
+    assert len({pixels(samples, 0, number).tobytes() for number in range(1, 7)}) == 6
+    assert [record.message for record in caplog.records if "memory" in record.message] == [
+        "Out of memory for 4 images at once: continuing with 2."
     ]

@@ -216,7 +216,7 @@ def test_images_held_out_and_painted_ones_have_their_roles(tmp_path):
     one = image(home.root / "raw" / "a.png", 1)
     image(home.root / "held" / "b.png", 2)
     shutil.copy(one, home.root / "held" / "a.png")
-    with pytest.raises(PrepError, match=r"has not been generated yet\.\nFirst: prep generate"):
+    with pytest.raises(PrepError, match=r"has not been generated yet\.\nFirst: prep generate --regularization"):
         look(home)
     image(home.root / "generated" / "man" / "00000.png", 3)
     (home.root / "generated" / "man" / "generated.json").write_text("{}")

@@ -19,8 +19,8 @@ from pipeline.text_files import TextFault, byte_order_mark, decode_text, is_enco
 from stages.merging.priors import read_priors
 from stages.merging.tag_taxonomy import read_taxonomy
 from taggers.clip.labels import read_labels
-from training.sampling.image_generator import SampleRequest
 from training.sampling.prompts import read_prompts
+from training.sampling.settings import ImageSettings
 
 SAVED = {  # how editors save a text: Notepad's "Unicode" is UTF-16 with a mark
     "UTF-8": lambda text: text.encode(),
@@ -95,8 +95,10 @@ def test_labels(saved):
 
 
 def test_prompts(saved):
-    found = read_prompts(saved("prompts.txt", "smthx in a café --s 3\n# none\nsmthx\n"), SampleRequest(""))
-    assert (found[0].prompt, found[0].steps, found[1].prompt) == ("smthx in a café", 3, "smthx") and len(found) == 2
+    found = read_prompts(saved("prompts.txt", "smthx in a café --s 3\n# none\nsmthx\n"), ImageSettings())
+    assert (found[0].prompt, found[0].sampling.steps, found[1].prompt) == ("smthx in a café", 3, "smthx") and len(
+        found
+    ) == 2
 
 
 def test_a_table_of_tag_counts(saved, request):
@@ -129,7 +131,7 @@ READERS = {
     "prep.toml": lambda path: Recipe.read(path, ORDER),
     "tags.toml": read_taxonomy,
     "labels.txt": read_labels,
-    "prompts.txt": lambda path: read_prompts(path, SampleRequest("")),
+    "prompts.txt": lambda path: read_prompts(path, ImageSettings()),
     "selected_tags.csv": lambda path: read_priors(path, lambda tag: tag),
 }
 

@@ -293,20 +293,20 @@ def test_folders_are_folders(work):
     assert isinstance(made.finalize(torch.float16)[""], ArtifactFolder)
 
 
-def test_samples_are_painted_with_what_was_learned(work):
-    """A pipeline that is given the readers says of a prompt what training says."""
-    from training.methods.token_embeddings import pipeline_tokenizers
-    from training.sampling.image_generator import ImageGenerator
+def test_samples_are_generated_with_what_was_learned(work):
+    """The generator, given the tokenizers of training, encodes a prompt as training does."""
+    from training.sampling.prompt.schedule import Evaluations
+    from training.sampling.text_conditioning import PromptEncoder, PromptSettings
 
     found, made = begin(work, "sdxl", num_vectors=3, embedding_lr="0.05")
     losses(found, made, 2)
-    parts = found.modules | {part: found.checkpoint.load(part) for part in ("unet", "vae")}
-    painter = ImageGenerator.build(found.family, found.checkpoint, parts, pipeline_tokenizers(found.tokenizers))
-    for prompt in ("a photo of smith, a hat", "", "smith " * 60):
+    encoder = PromptEncoder(found.family, found.tokenizers, found.modules, PromptSettings())
+    for prompt in ("a photo of smith, a hat", "", "smith " * 20):
         wanted = found.family.encode_text(found.tokenizers, found.modules, [prompt], TextSettings())
-        text, _, pooled, _ = painter.pipeline.encode_prompt(prompt, device="cpu", do_classifier_free_guidance=False)
-        torch.testing.assert_close(text, wanted["text"], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(pooled, wanted["pooled"], atol=1e-5, rtol=1e-5)
+        ((weight, condition),) = encoder.encode(prompt, "x", Evaluations(1)).at(0).parts
+        assert weight == 1
+        torch.testing.assert_close(condition["text"], wanted["text"], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(condition["pooled"], wanted["pooled"], atol=1e-5, rtol=1e-5)
 
 
 def run(work, made, **options):

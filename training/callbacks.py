@@ -18,7 +18,7 @@ from training.sampling.sample_callback import SampleCallback
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace
     from training.checkpoints.run_state import RunPaths, RunState
-    from training.sampling.image_generator import SampleRequest
+    from training.sampling.settings import ImageSettings
     from training.setup import TrainingRun
 
 
@@ -74,7 +74,7 @@ class Callbacks:
 
 
 def build_callbacks(
-    run: TrainingRun, state: RunState, paths: RunPaths, requests: list[SampleRequest], workspace: Workspace
+    run: TrainingRun, state: RunState, paths: RunPaths, requests: list[ImageSettings], workspace: Workspace
 ) -> Callbacks:
     """The callbacks that the run's options ask for; `requests` are the sample images to generate."""
     plan, train_state = run.plan, state.train_state

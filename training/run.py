@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.stage import ProgressFn
     from pipeline.workspace import Workspace
     from training.options.train_options import TrainOptions
-    from training.sampling.image_generator import SampleRequest
+    from training.sampling.settings import ImageSettings
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def run_training(
     return callbacks
 
 
-def _check_run(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[SampleRequest]]:
+def _check_run(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[ImageSettings]]:
     """The inputs of a run and its sample images; PrepError for all that can be wrong before a model is loaded."""
     OPTIMIZERS[config.optimizer.optimizer].check_package()
     if config.validation.tensorboard:

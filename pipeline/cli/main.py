@@ -24,13 +24,19 @@ COMMANDS = {
         CommandEntry("status", "status:status", "Show which stages are done or stale, and why."),
     ),
     "Stages": (
-        CommandEntry("generate", "generate:command", "Generate regularization images with the base model."),
         CommandEntry("crop", "stages:command", "Scale and crop every image to its nearest aspect bucket."),
         CommandEntry("augment", "stages:command", "Add flipped, rotated, zoomed and shifted copies of every image."),
         CommandEntry("tag", "stages:command", "Tag and caption every image."),
         CommandEntry("merge", "merge:command", "Write the captions: the trigger, then the tags that are not absorbed."),
         CommandEntry("build", "stages:command", "Write the dataset folders, in the layout of kohya's scripts."),
         CommandEntry("train", "stages:command", "Train a LoRA or another method on the dataset."),
+    ),
+    "Images from the result": (
+        CommandEntry(
+            "generate",
+            "generate:command",
+            "Generate images from prompts, as AUTOMATIC1111's WebUI does from the same settings.",
+        ),
     ),
     "Edit by hand": (
         CommandEntry("review", "review:review", "Review images and captions, and edit them."),

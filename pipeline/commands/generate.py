@@ -1,159 +1,267 @@
-"""Generates regularization images with the base model, and records the seed and settings of each."""
+"""prep generate: images from prompts, each with its settings inside and a row in a table."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import importlib.metadata
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.errors import PrepError
-from pipeline.imaging.image_file import encode_png
-from pipeline.options import build_options
-from pipeline.recipe import GENERATED, Recipe, RegularizationTable
-from pipeline.stage import Options, ProgressFn, option
+from pipeline.commands.generated_table import GeneratedTable, file_row, model_columns
+from pipeline.errors import Interrupted, PrepError
+from pipeline.models.store import models_folder
+from pipeline.recipe import GENERATED
+from pipeline.stage import Options, ProgressFn, group, option
 from pipeline.tag_text import escape_control
-from pipeline.workspace import RECIPE, Workspace, write_atomic
-from stages.crop import Crop
-from training.models.base_model import find_base
-from training.sampling.image_generator import Sampler, SampleRequest
-from training.train import Train
+from pipeline.workspace import Workspace, write_atomic
+from training.models.base_model import find_base, with_vae
+from training.sampling.image_text import encode_image, read_text
+from training.sampling.infotext import Infotext, UsedModels, read_infotext, read_settings, write_infotext
+from training.sampling.prompt.styles import apply_styles, find_styles, read_styles
+from training.sampling.prompts import read_prompts
+from training.sampling.sampling_pass import with_seeds
+from training.sampling.settings import ImageSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-RECORD = f"{GENERATED}.json"
-# From a base model, requests, a workspace, a progress function and a batch size to the images, in order.
-GenerateFn = Callable[[str, list[SampleRequest], Workspace, ProgressFn, int], Iterator["Image"]]
-Entries = dict[str, dict[str, Any]]  # by file name: the settings that the image was generated with
+    from training.models.base_model import BaseFiles
+    from training.sampling.image_generator import ImageGenerator
+    from training.sampling.image_plan import ImagePlan
+
+_NUMBER = re.compile(r"(\d{5,})(?:-|\.)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(Options):
-    """Generate regularization images with the base model.
+class GenerateModels(Options):
+    """The models that images are made with."""
 
-    Generates as many as prep.toml asks for: [[regularization]] with class, generate and prompt. They
-    are written to generated/CLASS/, with the seed and settings of each in generated.json. Existing
-    images stay; an image that you deleted is not generated again.
-    """
+    name: ClassVar[str] = "generate"
+    section: ClassVar[str] = "Models"
+
+    base: str = option("", "Base model: a folder, a file, a hub id or a short name. Default: that of prep.toml.")
+    vae: str = option("", "VAE in the place of the base model's own: a folder or a file.", metavar="FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateJob(Options):
+    """How many images, from which prompts, and where they go."""
+
+    name: ClassVar[str] = "generate"
+    section: ClassVar[str] = "Job"
+
+    batch_count: int = option(1, "Batches of each prompt.", low=1, high=10_000)
+    batch_size: int = option(
+        1, "Images to make at once; faster on a GPU, but the last bits of an image may differ.", low=1, high=256
+    )
+    prompts: str = option(
+        "",
+        "File with one prompt a line, each with its own --w, --h, --d (seed), --s (steps), --l (CFG scale), --ss "
+        "(sampler) and --n (negative prompt) if needed; lines that begin with # are left out.",
+        metavar="FILE",
+    )
+    styles: str = option("", "Styles of WebUI: a CSV file with name, prompt and negative_prompt.", metavar="FILE")
+    style: tuple[str, ...] = option([], "Name of a style of --styles to add to the prompts.", metavar="NAME")
+    output: str = option("", "Folder for the images. Default: generated.", metavar="DIR")
+    format: Literal["png", "jpg", "webp"] = option("png", "Format of the images.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions(Options):
+    """All options of prep generate."""
 
     name: ClassVar[str] = "generate"
 
-    base: str = option("", "Base model; none: the one to train on.")
-    sampler: Sampler = option("auto", "Sampler; auto takes the usual one of the base model's family.")  # noqa: RUF009
-    steps: int = option(25, "Sampling steps, usually 20 to 50.", low=1, high=1000)
-    guidance_scale: float = option(7.0, "Scale of classifier-free guidance, usually 5 to 9; 1 turns it off.", low=1)
-    negative: str = option("", "Negative prompt.")
-    size: int = option(0, "Width and height in pixels; 0: the resolution of prep crop.", low=0, high=4096)
-    seed: int = option(0, "Seed of the first image; each following image has the next seed.", low=0)
-    batch_size: int = option(
-        1, "Images to generate at once; more is faster, but the last bits may differ.", low=1, high=64
-    )
+    image: ImageSettings = group(ImageSettings)
+    models: GenerateModels = group(GenerateModels)
+    job: GenerateJob = group(GenerateJob)
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedSet:
-    """The generated images of one class."""
+class GeneratedImage:
+    """An image on disk, and how it was made."""
 
-    folder: str
-    new: int
-    recorded: int  # all in the record, the new ones included
+    path: Path
+    settings: ImageSettings
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _ClassPlan:
-    """The images to generate for one class: the request of each by file name, and the model."""
+class GenerateRequest:
+    """What the user asks for."""
 
-    folder: Path
-    requests: dict[str, SampleRequest]
-    model: dict[str, str]  # base and its sha256, as recorded with each image
-
-    def entry(self, name: str) -> dict[str, Any]:
-        """What the record stores for an image."""
-        return dataclasses.asdict(self.requests[name]) | self.model
+    prompts: tuple[str, ...]
+    options: GenerateOptions
+    given: Mapping[str, Any]  # the options that are not at their defaults, by name
+    source: Path | None = None  # the image of --from
+    recipe_base: str = ""  # the base model of prep.toml
 
 
-def generate(
-    workspace: Workspace, recipe: Recipe, options: Generate, generate_images: GenerateFn, report: ProgressFn
-) -> Iterator[GeneratedSet]:
-    """Generate the images that prep.toml asks for and the record lacks; each is recorded once it is on disk."""
-    tables = [table for table in recipe.regularization if table.generate]
-    if not tables:
+def generate(workspace: Workspace | None, request: GenerateRequest, report: ProgressFn) -> Iterator[GeneratedImage]:
+    """Make the images and yield each once it is on disk; after Ctrl-C those that are finished.
+
+    PrepError for anything that cannot be, before a model is loaded.
+    """
+    home = workspace or Workspace(models_folder() / ".generate")
+    carried = read_infotext(_carried_text(request.source)) if request.source else None
+    wanted, batch_size = wanted_images(request, carried)
+    base = _find_base(request, carried, home)
+    generator = _open(base, home, wanted[0])
+    copies = batch_size if carried and "batch_size" not in request.given else 1
+    plans = generator.plan([one for one in wanted for _ in range(copies)])
+    folder = output_folder(workspace, request.options.job.output)
+    finished = 0
+    with _lock(folder):
+        writer = _Writer(folder, request.options, base, batch_size)
+        try:
+            for number, image in enumerate(generator.generate(plans, batch_size, report)):
+                if number % copies == 0:
+                    yield writer.write(plans[number], image)
+                    finished += 1
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "Stopped.", f"{finished} of {len(wanted)} images are finished, in {folder}.", signal.SIGINT
+            ) from None
+        finally:
+            writer.table.save()
+
+
+def wanted_images(request: GenerateRequest, carried: Infotext | None) -> tuple[list[ImageSettings], int]:
+    """The settings of every image in order, with seeds; and how many of them are made at once."""
+    options = request.options
+    each = options.job.batch_count * options.job.batch_size
+    if carried:
+        settings = _changed(read_settings(carried), request.given)
+        prompts = [replace(settings, prompt=prompt) for prompt in request.prompts or (settings.prompt,)]
+        together = int(carried.pairs.get("Batch size") or 1) if "batch_size" not in request.given else 0
+    else:
+        prompts = [replace(options.image, prompt=prompt) for prompt in request.prompts]
+        together = 0
+    if options.job.prompts:
+        prompts += read_prompts(Path(options.job.prompts).expanduser(), options.image, seed_step=0)
+    if not prompts:
+        raise PrepError("There is no prompt.", 'Give one: prep generate "photo of a cat"; or --prompts FILE.')
+    styled = _with_styles(prompts, options.job)
+    return [one for settings in styled for one in with_seeds(settings, each)], together or options.job.batch_size
+
+
+def output_folder(workspace: Workspace | None, given: str) -> Path:
+    """The folder for the images: the given one, or `generated` in the workspace or else the current folder."""
+    if given:
+        folder = Path(given).expanduser().absolute()
+        if folder.exists() and not folder.is_dir():
+            raise PrepError(f"{folder} is a file.", "Name a folder: --output DIR")
+        return folder
+    return (workspace.root if workspace else Path.cwd()) / GENERATED
+
+
+def _carried_text(source: Path) -> str:
+    if not source.is_file():
+        raise PrepError(f"There is no image {source}.", "Name an image that prep or WebUI has made.")
+    text = read_text(source)
+    if not read_infotext(text).pairs:
         raise PrepError(
-            f"{RECIPE} does not ask for generated images.",
-            'Add: [[regularization]] class = "man", generate = 100, prompt = "photo of a man"',
+            f"{escape_control(str(source))} carries no settings.",
+            "Only images that were not edited or compressed since they were made do; give the settings as options.",
         )
-    base = options.base or build_options(Train, recipe.tables.get("train", {}), f"{RECIPE}, [train]").config.model.base
-    size = options.size or build_options(Crop, recipe.tables.get("crop", {}), f"{RECIPE}, [crop]").resolution
-    model = {"base": base, "base_sha256": find_base(base, workspace).sha256}
-    plans = [_ClassPlan(workspace.path(table.folder), _requests(table, options, size), model) for table in tables]
-
-    def images_of(requests: list[SampleRequest]) -> Iterator[Image]:
-        return generate_images(base, requests, workspace, report, options.batch_size)
-
-    for plan in plans:  # all classes are checked before the first image is generated
-        _check_settings(plan)
-    for plan in plans:
-        new, recorded = _generate_missing(plan, images_of)
-        yield GeneratedSet(workspace.relative(plan.folder), new, recorded)
+    return text
 
 
-def _requests(table: RegularizationTable, options: Generate, size: int) -> dict[str, SampleRequest]:
-    """The requests of a class by file name."""
-    first = SampleRequest(
-        prompt=table.prompt,
-        negative=options.negative,
-        width=size,
-        height=size,
-        steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        seed=options.seed,
-        sampler=options.sampler,
-    )
-    return {f"{n:05d}.png": dataclasses.replace(first, seed=options.seed + n) for n in range(table.generate)}
+def _changed(settings: ImageSettings, given: Mapping[str, Any]) -> ImageSettings:
+    """The settings of an image, but for the options that the user gives."""
+    own = {option.name for option in ImageSettings.options()}
+    values = {name: value for name, value in given.items() if name in own}
+    if "hires_scale" in values:
+        values.setdefault("hires_size", "")
+    elif "hires_size" in values:
+        values.setdefault("hires_scale", 0.0)
+    return settings.with_values(values)
 
 
-def _check_settings(plan: _ClassPlan) -> None:
-    """Raise PrepError when the folder has images that were generated with other settings."""
-    for name, recorded in read_generated(plan.folder).items():
-        wanted = plan.entry(name) if name in plan.requests else recorded
-        if other := next((key for key in wanted if key != "base" and recorded.get(key) != wanted[key]), None):
-            raise PrepError(
-                f"{GENERATED}/{escape_control(plan.folder.name)}/ has images with another {other.replace('_', ' ')}: "
-                f"{escape_control(str(recorded.get(other)))}.",
-                "Use the same settings, or move that folder away.",
-            )
+def _with_styles(prompts: list[ImageSettings], job: GenerateJob) -> list[ImageSettings]:
+    if not job.style:
+        if job.styles:
+            names = ", ".join(list(read_styles(Path(job.styles).expanduser()))[:9])
+            raise PrepError("No style is named.", f"Name one with --style: {names}.")
+        return prompts
+    if not job.styles:
+        raise PrepError("--style names a style, but no file of styles is given.", "Give it: --styles styles.csv")
+    chosen = find_styles(list(job.style), read_styles(Path(job.styles).expanduser()))
+    return [
+        replace(
+            one,
+            prompt=apply_styles(one.prompt, [style.prompt for style in chosen]),
+            negative=apply_styles(one.negative, [style.negative for style in chosen]),
+        )
+        for one in prompts
+    ]
 
 
-def _generate_missing(plan: _ClassPlan, images_of: Callable[[list[SampleRequest]], Iterator[Image]]) -> tuple[int, int]:
-    """Generate the images that are not recorded; how many those were, and how many are recorded now."""
-    import numpy as np
+def _find_base(request: GenerateRequest, carried: Infotext | None, home: Workspace) -> BaseFiles:
+    """The base model with its VAE; PrepError if it is not the one that the image of --from was made with."""
+    models = request.options.models
+    base = with_vae(find_base(models.base or request.recipe_base, home), models.vae, home)
+    recorded = (carried.pairs.get("Model hash") if carried else "") or ""
+    if recorded and not base.sha256.startswith(recorded.lower()) and not models.base:
+        model = escape_control(carried.pairs.get("Model", "another model")) if carried else ""
+        raise PrepError(
+            f"The image was made with {model} ({escape_control(recorded)}), the base model here is {base.name} "
+            f"({base.sha256[:10]}).",
+            "Name the one to use: --base MODEL",
+        )
+    return base
 
-    record = read_generated(plan.folder)
-    missing = {name: request for name, request in plan.requests.items() if name not in record}
-    if missing:
-        for name, image in zip(missing, images_of(list(missing.values())), strict=True):
-            write_atomic(plan.folder / name, encode_png(np.asarray(image.convert("RGB"))))
-            record[name] = plan.entry(name)
-            text = json.dumps(record, indent=1, ensure_ascii=False, sort_keys=True)
-            write_atomic(plan.folder / RECORD, text.encode())
-    return len(missing), len(record)
+
+def _open(base: BaseFiles, home: Workspace, settings: ImageSettings) -> ImageGenerator:
+    from training.sampling.open_generator import open_generator
+
+    return open_generator(base, home.cache, settings.sampling.precision)
 
 
-def read_generated(folder: Path) -> Entries:
-    """The record of a folder's generated images; empty if there is none. PrepError for a damaged one."""
-    path = folder / RECORD
-    if not path.is_file():
-        return {}
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Let one command at a time write to a folder."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
     try:
-        entries = json.loads(path.read_bytes())
-    except ValueError:
-        entries = None
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise PrepError(f"{path} is damaged.", "Move its folder away; prep generate makes the images again.")
-    for entry in entries.values():
-        if "scale" in entry:  # its name in earlier versions of prep
-            entry["guidance_scale"] = entry.pop("scale")
-    return entries
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PrepError(f"Another prep generate writes to {folder}.", "Give another folder: --output DIR") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Writer:
+    """Writes images with numbers after those that are there, and their rows."""
+
+    def __init__(self, folder: Path, options: GenerateOptions, base: BaseFiles, batch_size: int) -> None:
+        self.folder, self.options, self.base, self.batch_size = folder, options, base, batch_size
+        self.table = GeneratedTable.open(folder)
+        taken = [int(found[1]) for path in folder.iterdir() if (found := _NUMBER.match(path.name))]
+        self.next = max(taken, default=0) + 1
+
+    def write(self, plan: ImagePlan, image: Image) -> GeneratedImage:
+        settings, kind = plan.settings, self.options.job.format
+        vae = self.options.models.vae
+        used = UsedModels(
+            model=Path(self.base.name).stem,
+            model_hash=self.base.sha256,
+            vae=Path(vae).stem if vae else "",
+            vae_hash=self.base.vae if vae else "",
+            version=importlib.metadata.version("prep-diffusion"),
+            batch_size=self.batch_size,
+        )
+        path = self.folder / f"{self.next:05d}-{settings.noise.seed}.{kind}"
+        data = encode_image(image, write_infotext(settings, used), kind)
+        write_atomic(path, data)
+        self.table.add(file_row(path.name, data, image.size, settings, model_columns(self.base, used)))
+        self.next += 1
+        return GeneratedImage(path, settings, image.size)

@@ -7,7 +7,7 @@ import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError, first_line
 from pipeline.tag_text import escape_control
@@ -120,48 +120,6 @@ class PlaceholderTokenizer:
             plain = {"add_special_tokens": add_special_tokens, "truncation": truncation}
             ids += own[piece.lower()] if at % 2 else self.tokenizer(piece, **plain).input_ids
         return TokenizedIds(ids)
-
-
-@dataclass(frozen=True)
-class TokenizedTexts:
-    """The token ids of several texts, as diffusers' pipelines need them: (B, n)."""
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor | None = None
-
-
-@dataclass(frozen=True)
-class PipelineTokenizer(PlaceholderTokenizer):
-    """The same as the tokenizer of a diffusers pipeline."""
-
-    added_tokens_encoder: ClassVar[dict[str, int]] = {}  # diffusers replaces no words
-
-    @property
-    def model_max_length(self) -> int:
-        return int(self.tokenizer.model_max_length)
-
-    def tokenize(self, text: str) -> list[str]:
-        return list(self.tokenizer.tokenize(text))
-
-    def __call__(  # type: ignore[override]  # only the arguments that pipelines pass
-        self, text: str | list[str], padding: str, return_tensors: str, max_length: int = 0, truncation: bool = True
-    ) -> TokenizedTexts:
-        """Token ids padded to the model's maximum length."""
-        import torch
-
-        words, rows = self.model_max_length - 2, []
-        for single in [text] if isinstance(text, str) else text:
-            ids = PlaceholderTokenizer(self.tokenizer, self.token_ids)(single).input_ids[:words]
-            rows.append([self.bos_token_id, *ids, self.eos_token_id, *[self.pad_token_id] * (words - len(ids))])
-        return TokenizedTexts(torch.tensor(rows))
-
-
-def pipeline_tokenizers(tokenizers: dict[str, Any]) -> dict[str, Any]:
-    """The same tokenizers by part, for a diffusers pipeline."""
-    return {
-        part: PipelineTokenizer(found.tokenizer, found.token_ids) if isinstance(found, PlaceholderTokenizer) else found
-        for part, found in tokenizers.items()
-    }
 
 
 def words_pattern(words: Any) -> re.Pattern[str]:

@@ -117,6 +117,7 @@ class Family(Protocol):
     chunked_prompts: ClassVar[bool]  # whether prompts of any length are read in chunks with emphasis, as WebUI does
     clip_skips: ClassVar[bool]  # whether clip skip has an effect
     zeroes_empty_negative: ClassVar[bool]  # whether an empty negative prompt is zeros rather than an encoded text
+    xl_schedules: ClassVar[bool]  # whether NVIDIA's Align Your Steps has the table of Stable Diffusion XL for it
     compiled_blocks: ClassVar[CompiledBlocks]
     activation_memory: ClassVar[ActivationMemory]  # with adapters on all linear modules of attention
 

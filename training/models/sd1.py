@@ -53,6 +53,7 @@ class SD1:
     chunked_prompts: ClassVar[bool] = True
     clip_skips: ClassVar[bool] = True
     zeroes_empty_negative: ClassVar[bool] = False
+    xl_schedules: ClassVar[bool] = False
     compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("BasicTransformerBlock", "ResnetBlock2D"))
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(0.86, 0.3, 512 * 512)  # see tests/test_gates.py
     default_size: ClassVar[int] = 512

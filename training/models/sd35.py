@@ -56,6 +56,7 @@ class SD35:
     chunked_prompts: ClassVar[bool] = False  # T5 reads a prompt as a whole
     clip_skips: ClassVar[bool] = False
     zeroes_empty_negative: ClassVar[bool] = False
+    xl_schedules: ClassVar[bool] = False
     compiled_blocks: ClassVar[CompiledBlocks] = CompiledBlocks(("JointTransformerBlock",))
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(
         9.9, 1.2, 1024 * 1024

@@ -52,6 +52,7 @@ class SDXL(SD1):
     default_size: ClassVar[int] = 1024
     clip_skips: ClassVar[bool] = False
     zeroes_empty_negative: ClassVar[bool] = True  # as its pipelines and WebUI do
+    xl_schedules: ClassVar[bool] = True
     parts: ClassVar[dict[str, Part]] = SD1.parts | {"text_encoder_2": CLIP_PART}
     encoders: ClassVar[tuple[str, ...]] = text_encoders(parts)
     single_file: ClassVar[LdmLayout | None] = LdmLayout(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from training.batch import TrainingImage
-from training.sampling.image_generator import SampleRequest
+from training.sampling.settings import ImageSettings
 
 _COUNT = 4  # prompts of a run with up to four subjects; with more, each has one
 _SUBJECTS = 8  # most subjects with default prompts
@@ -20,7 +20,7 @@ _DANBOORU = re.compile(r"\d\+?(girl|boy|other)s?")  # 1girl, 2boys: captions are
 _STYLES = frozenset("art artstyle style".split())  # noqa: SIM905
 
 
-def default_prompts(samples: list[TrainingImage], defaults: SampleRequest) -> list[SampleRequest]:
+def default_prompts(samples: list[TrainingImage], defaults: ImageSettings) -> list[ImageSettings]:
     """Four prompts in all, or one per subject if there are more subjects, each with another seed.
 
     Of one subject: the subject, the subject in a place, the subject with something that its images do not show (if
@@ -30,7 +30,7 @@ def default_prompts(samples: list[TrainingImage], defaults: SampleRequest) -> li
     turns: Iterable[tuple[str, ...]] = zip(*(prompt_texts(token, kind) for token, kind in subjects), strict=True)
     texts = dict.fromkeys(itertools.chain.from_iterable(turns))  # the first prompt of all, then the second of all
     chosen = list(texts)[: max(_COUNT, len(subjects))]
-    return [replace(defaults, prompt=text, seed=defaults.seed + number) for number, text in enumerate(chosen)]
+    return [replace(defaults.later(number), prompt=text) for number, text in enumerate(chosen)]
 
 
 def prompt_texts(token: str, class_name: str) -> tuple[str, str, str, str]:

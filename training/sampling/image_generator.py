@@ -1,193 +1,239 @@
-"""Text to image with diffusers' pipelines: equal settings give equal images."""
+"""Makes images: prompts are encoded, noise is denoised, latents are decoded, with one part in memory at a time."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
+from pipeline.adaptive_batches import release_memory
 from pipeline.errors import PrepError
-from training.models.loader import BaseModel, open_base_model
-from training.models.parts import quiet
+from training.models.validate import native_resolution, vae_scale_factor
+from training.sampling.autoencoder import Autoencoder
+from training.sampling.enlarge import enlarge_images, enlarge_latents, latent_upscaler
+from training.sampling.image_plan import ImagePlan, SampledModel, in_batches, plan_image
+from training.sampling.init_image import init_latents
+from training.sampling.noise_levels import noise_levels
+from training.sampling.sampling_pass import BatchSampler
+from training.sampling.text_conditioning import PromptConditioning, PromptEncoder, PromptSettings
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
     from pipeline.stage import ProgressFn
-    from pipeline.workspace import Workspace
     from training.models.family import Family, Modules
+    from training.models.loader import BaseModel
+    from training.objective import Objective
+    from training.sampling.parts_on_demand import ImageParts
+    from training.sampling.prompt.networks import NetworkTag
+    from training.sampling.settings import ImageSettings
 
-Sampler = Literal["auto", "euler", "euler_a", "ddim", "lms", "plms", "dpm2", "unipc", "dpm++", "dpm++_sde", "flow"]
+log = logging.getLogger(__name__)
 
-# By WebUI's names: diffusers' scheduler class, and its arguments besides the model's own noise schedule.
-SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "ddim": ("DDIMScheduler", {"clip_sample": False}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "plms": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "dpm2": ("KDPM2DiscreteScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "dpm++_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    "flow": ("FlowMatchEulerDiscreteScheduler", {}),
-}
-# Further arguments of pipelines; a safety checker would replace images by black ones.
-_EXTRA = {
-    "StableDiffusionPipeline": {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-}
+_ROUND = 60.0  # seconds of denoising after which the images so far are decoded, where the parts change places
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRequest:
-    """The settings of one image. Equal settings and an equal base model give an equal image."""
+class Networks(Protocol):
+    """Where a generator gets the networks that prompts name."""
 
-    prompt: str
-    negative: str = ""
-    width: int = 0  # pixels; 0: the base model's default
-    height: int = 0
-    steps: int = 25
-    guidance_scale: float = 7.0  # classifier-free guidance; 1: without (https://arxiv.org/abs/2207.12598)
-    seed: int = 0
-    sampler: Sampler = "auto"  # auto: dpm++, or flow where the base was trained so
-
-    def resolve(self, family: Family, side: int = 0) -> SampleRequest:
-        """The request with its size filled in, the base's `side` or else the family's; PrepError if that cannot be."""
-        usual = side or family.default_size
-        full = replace(self, width=self.width or usual, height=self.height or usual)
-        for side in (full.width, full.height):
-            if side % family.multiple or not family.multiple <= side <= 4096:
-                raise PrepError(
-                    f"A sample of {full.width} x {full.height} pixels cannot be made.",
-                    f"The sides must be multiples of {family.multiple} and at most 4096.",
-                )
-        if not 1 <= self.steps <= 1000:
-            raise PrepError(f"A sample cannot be made in {self.steps} steps.", "Usual are 20 to 50.")
-        flow = is_flow(family)
-        if self.sampler != "auto" and (self.sampler == "flow") != flow:
-            able = "flow" if flow else ", ".join(name for name in SAMPLERS if name != "flow")
-            raise PrepError(f"{family.title} has no sampler {self.sampler!r}.", f"It has: {able}.")
-        return full
+    def applied(self, modules: Modules, tags: tuple[NetworkTag, ...]) -> AbstractContextManager[None]:
+        """While it lasts, these modules by part have the networks; nothing of them stays."""
 
 
-def is_flow(family: Family) -> bool:
-    """Whether the family is trained, and so sampled, by flow matching."""
-    return family.denoiser == "transformer"
+class NoNetworks:
+    """For prompts that name none."""
+
+    def applied(self, modules: Modules, tags: tuple[NetworkTag, ...]) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class _Batch:
+    """Images that are denoised together: they differ in prompts and seeds."""
+
+    plans: list[ImagePlan]
+    prompts: tuple[list[PromptConditioning], ...]  # of each pass: those of the images
+    latents: torch.Tensor | None = None  # (B, C, h, w), once there are any
+
+    @property
+    def settings(self) -> ImageSettings:
+        return self.plans[0].settings
+
+    def with_latents(self, latents: torch.Tensor) -> _Batch:
+        return _Batch(self.plans, self.prompts, latents)
+
+
+@dataclass
 class ImageGenerator:
-    """diffusers' pipeline of a family, built from modules that may be in training."""
+    """Makes images with a base model. Equal settings give equal images, whatever else is in the job.
 
-    family: Family
-    pipeline: Any
-    schedule: dict[str, Any]  # the noise schedule of the base model
+    Only rounding may depend on the batch size: single values of pixels may then differ by 1.
+    """
+
+    checkpoint: BaseModel
+    parts: ImageParts
+    tokenizers: Modules
+    model: SampledModel
+    networks: Networks
+    tiled: bool = False  # whether the VAE works in tiles: set when memory is short
+    most: int = 1 << 30  # images at once: lowered when memory is short
 
     @classmethod
     def build(
-        cls, family: Family, checkpoint: BaseModel, modules: dict[str, Any], tokenizers: Modules | None = None
+        cls, checkpoint: BaseModel, family: Family, parts: ImageParts, tokenizers: Modules, objective: Objective
     ) -> ImageGenerator:
-        """A generator with these modules by part: the denoiser, the text encoders and the VAE.
+        """A generator without networks; `objective` is the one that the denoiser was trained with."""
+        side = native_resolution(checkpoint, family)
+        model = SampledModel(family, noise_levels(objective), vae_scale_factor(checkpoint), side)
+        return cls(checkpoint, parts, tokenizers, model, NoNetworks())
 
-        Without `tokenizers` the base model's own are used.
+    @property
+    def family(self) -> Family:
+        return self.model.family
+
+    def plan(self, requests: list[ImageSettings]) -> list[ImagePlan]:
+        """The plans of images; PrepError for settings that the base model cannot be sampled with."""
+        return [plan_image(request, self.model) for request in requests]
+
+    def generate(self, plans: list[ImagePlan], batch_size: int, report: ProgressFn) -> Iterator[Image]:
+        """The images in order. `report` gets the calls of the denoiser: those done, and their total.
+
+        After Ctrl-C the images that are denoised are still yielded, then KeyboardInterrupt is raised.
         """
-        import diffusers
+        waiting = self._encode(list(in_batches(plans, batch_size)))
+        total, done = sum(batch.plans[0].calls for batch in waiting), 0
 
-        quiet()
-        tokenizers = checkpoint.tokenizers() if tokenizers is None else tokenizers
-        parts: dict[str, Any] = {family.denoiser: modules[family.denoiser], "vae": modules["vae"]}
-        for part in family.encoders:
-            parts[part] = modules.get(part)
-            parts[part.replace("text_encoder", "tokenizer")] = tokenizers.get(part)
-        schedule = {key: value for key, value in checkpoint.config("scheduler").items() if not key.startswith("_")}
-        kind = getattr(diffusers, family.pipeline)
-        pipeline = kind(**parts, scheduler=_sampler("auto", family, schedule), **_EXTRA.get(family.pipeline, {}))
-        pipeline.set_progress_bar_config(disable=True)
-        return cls(family, pipeline, schedule)
+        def count() -> None:
+            nonlocal done
+            done += 1
+            report(min(done, total), total)
 
-    def generate(self, requests: list[SampleRequest]) -> list[Image]:
-        """An RGB image for each request, in one batch: requests may differ only in prompts and seeds, see `batched`.
+        while waiting:
+            finished: list[_Batch] = []
+            try:
+                self._denoise_round(waiting, finished, count)
+            except KeyboardInterrupt:
+                yield from self._decode(finished)
+                raise
+            yield from self._decode(finished)
+        self.parts.release()
 
-        Each image has its own random generator on the CPU, so its noise depends on neither the device nor the
-        batch. Rounding does depend on the batch size: single pixel values may differ by 1.
-        """
+    def _encode(self, batches: list[list[ImagePlan]]) -> list[_Batch]:
+        """The batches with their prompts; equal prompts are encoded once."""
+        modules = self.parts.use(*self.checkpoint.encoders())
+        encoders: dict[tuple[PromptSettings, tuple[NetworkTag, ...]], PromptEncoder] = {}
+        encoded: list[_Batch] = []
+        for plans in batches:
+            sampling, prompts = plans[0].settings.sampling, []
+            for k, shared in enumerate(plans[0].passes):
+                key = (PromptSettings(sampling.clip_skip, sampling.emphasis), shared.networks)
+                if key not in encoders:
+                    encoders[key] = PromptEncoder(self.family, self.tokenizers, modules, key[0])
+                with self.networks.applied(modules, shared.networks):
+                    passes = [plan.passes[k] for plan in plans]
+                    prompts.append([encoders[key].encode(p.prompt, p.negative, p.evaluations) for p in passes])
+            encoded.append(_Batch(plans, tuple(prompts)))
+        return encoded
+
+    def _denoise_round(self, waiting: list[_Batch], finished: list[_Batch], count: Callable[[], None]) -> None:
+        """Move batches from `waiting` to `finished`: as many as are worth changing parts for, at least one."""
+        latest = time.monotonic() + (0.0 if self.parts.resident else _ROUND)
+        autoencoder = self._autoencoder() if any(one.settings.img2img.init_image for one in waiting) else None
+        inits = [init_latents(batch.settings, autoencoder) for batch in waiting]
+        sampler, begun = self._sampler(count), 0
+        enlarged: list[_Batch] = []
+        while waiting and (not begun or time.monotonic() < latest):
+            batch, init = waiting[0], inits[begun]
+            with self._applied(batch, 0):
+                latents = self._split(batch, partial(_first_pass, sampler, batch, init))
+            done = waiting.pop(0).with_latents(latents)
+            (enlarged if batch.settings.hires.active else finished).append(done)
+            begun += 1
+        enlarged = [self._enlarge(batch) for batch in enlarged]
+        sampler = self._sampler(count)
+        for batch in enlarged:
+            with self._applied(batch, 1):
+                latents = self._split(batch, partial(_second_pass, sampler, batch))
+            finished.append(batch.with_latents(latents))
+
+    def _split(self, batch: _Batch, sample: Callable[[slice], torch.Tensor]) -> torch.Tensor:
+        """The latents that `sample` makes of a part of a batch; with too little memory in smaller parts."""
         import torch
 
-        full = [request.resolve(self.family) for request in requests]
-        first = full[0]
-        self.pipeline.scheduler = _sampler(first.sampler, self.family, self.schedule)
-        with torch.inference_mode():
-            output = self.pipeline(
-                prompt=[one.prompt for one in full],
-                negative_prompt=[one.negative for one in full],
-                width=first.width,
-                height=first.height,
-                num_inference_steps=first.steps,
-                guidance_scale=first.guidance_scale,
-                generator=[torch.Generator("cpu").manual_seed(one.seed) for one in full],
-                output_type="latent",
-            )
-            return [self._decode(latent[None]) for latent in output.images]
+        whole = len(batch.plans)
+        while True:
+            size = min(whole, self.most)
+            try:
+                return torch.cat([sample(slice(at, at + size)) for at in range(0, whole, size)])
+            except torch.OutOfMemoryError:
+                pass
+            release_memory()
+            if size == 1:
+                raise PrepError(
+                    f"Out of memory for an image of {batch.settings.width} x {batch.settings.height} pixels.",
+                    "Generate smaller ones: --size, or --w and --h in a file of prompts.",
+                )
+            self.most = size // 2
+            log.warning("Out of memory for %d images at once: continuing with %d.", size, self.most)
 
-    def _decode(self, latents: torch.Tensor) -> Image:
-        """Decode a latent (1, C, h, w) of unit variance, in the VAE's dtype, which may differ from the denoiser's."""
-        import numpy as np
-        from PIL import Image as PillowImage
+    def _applied(self, batch: _Batch, number: int) -> AbstractContextManager[None]:
+        """The networks of a pass, on the denoiser."""
+        denoiser = self.parts.use(self.family.denoiser)
+        return self.networks.applied(denoiser, batch.plans[0].passes[number].networks)
 
-        vae = self.pipeline.vae
-        scale, shift = vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
-        pixels = vae.decode(latents.to(vae.device, vae.dtype) / scale + shift, return_dict=False)[0]
-        array = ((pixels[0].float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte()
-        return PillowImage.fromarray(np.ascontiguousarray(array.permute(1, 2, 0).numpy()))
+    def _sampler(self, count: Callable[[], None]) -> BatchSampler:
+        denoiser = self.parts.use(self.family.denoiser)[self.family.denoiser]
+        return BatchSampler(self.model, denoiser, self.parts.device, count)
 
+    def _autoencoder(self) -> Autoencoder:
+        return Autoencoder.build(self.family, self.checkpoint, self.parts.use("vae")["vae"], self.tiled)
 
-def batched(requests: list[SampleRequest], batch_size: int) -> Iterator[list[SampleRequest]]:
-    """The requests in order, in batches of neighbors with equal settings, of at most `batch_size` each."""
-    for _, group in itertools.groupby(requests, lambda one: replace(one, prompt="", negative="", seed=0)):
-        equal = list(group)
-        yield from (equal[start : start + batch_size] for start in range(0, len(equal), batch_size))
+    def _enlarge(self, batch: _Batch) -> _Batch:
+        """A batch with its latents enlarged for hires fix."""
+        aim, hires = batch.plans[0].enlargement, batch.settings.hires
+        assert aim and batch.latents is not None
+        if title := latent_upscaler(hires.hires_upscaler):
+            size = (aim.height // self.model.factor, aim.width // self.model.factor)
+            latents = enlarge_latents(batch.latents, title, size)
+        else:
+            autoencoder = self._autoencoder()
+            images = enlarge_images(autoencoder.decode(batch.latents), hires.hires_upscaler, (aim.width, aim.height))
+            latents = autoencoder.encode(images)
+        return batch.with_latents(aim.trim(latents))
 
+    def _decode(self, batches: list[_Batch]) -> Iterator[Image]:
+        """The images of batches, one by one."""
+        import torch
 
-def generate_images(
-    base: str, requests: list[SampleRequest], workspace: Workspace, report: ProgressFn, batch_size: int = 1
-) -> Iterator[Image]:
-    """Images of a base model, in the order of the requests, which are validated before the model is loaded."""
-    from training.models.base_model import find_base
-    from training.models.families import detect_family
-    from training.models.validate import native_resolution
-
-    checkpoint = open_base_model(find_base(base, workspace), workspace.cache)
-    family = detect_family(checkpoint)
-    wanted = [request.resolve(family, native_resolution(checkpoint, family)) for request in requests]
-    generator = load_generator(family, checkpoint)
-    done = 0
-    for group in batched(wanted, batch_size):
-        for image in generator.generate(group):
-            yield image
-            done += 1
-            report(done, len(wanted))
-
-
-def load_generator(family: Family, checkpoint: BaseModel) -> ImageGenerator:
-    """A generator with a base model: on a GPU, in bfloat16, where there is one that has it."""
-    import torch
-
-    gpu = torch.cuda.is_available()
-    half = torch.bfloat16 if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    modules = {part: checkpoint.load(part) for part in (family.denoiser, "vae", *checkpoint.encoders())}
-    # The VAE stays in float32: SDXL's overflows in half precision.
-    modules = {
-        part: m.to("cuda" if gpu else "cpu", torch.float32 if part == "vae" else half) for part, m in modules.items()
-    }
-    return ImageGenerator.build(family, checkpoint, modules)
+        for batch in batches:
+            assert batch.latents is not None
+            for plan, latent in zip(batch.plans, batch.latents, strict=True):
+                if not bool(latent.isfinite().all()):
+                    raise PrepError(
+                        f"The image of the seed {plan.settings.noise.seed} has values that are no numbers.",
+                        "Give --precision fp32 or bf16, or smaller weights of its networks.",
+                    )
+                try:
+                    image = self._autoencoder().decode(latent[None])[0]
+                except torch.OutOfMemoryError:
+                    if self.tiled:
+                        raise
+                    log.warning("Out of memory for a whole image: decoding it in tiles.")
+                    self.tiled = True
+                    release_memory()
+                    image = self._autoencoder().decode(latent[None])[0]
+                yield image
 
 
-def _sampler(name: Sampler, family: Family, schedule: dict[str, Any]) -> Any:
-    """A new scheduler: the state that an image leaves in one would change the next image."""
-    import diffusers
+def _first_pass(sampler: BatchSampler, batch: _Batch, init: torch.Tensor | None, cut: slice) -> torch.Tensor:
+    return sampler.first_pass(batch.plans[cut], batch.prompts[0][cut], init)
 
-    usual = "flow" if is_flow(family) else "dpm++"
-    kind, extra = SAMPLERS[usual if name == "auto" else name]
-    return getattr(diffusers, kind).from_config(schedule, **extra)
+
+def _second_pass(sampler: BatchSampler, batch: _Batch, cut: slice) -> torch.Tensor:
+    assert batch.latents is not None
+    return sampler.second_pass(batch.plans[cut], batch.prompts[1][cut], batch.latents[cut])

@@ -36,6 +36,7 @@ class UsedModels:
     embeddings: tuple[tuple[str, str], ...] = ()
     controls: tuple[str, ...] = ()  # of each control unit: 'Module: canny, Model: ...'
     version: str = ""  # of prep
+    batch_size: int = 1  # images that were denoised together, which changes their last bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def write_infotext(settings: ImageSettings, used: UsedModels) -> str:
     pairs |= {f"ControlNet {number}": text for number, text in enumerate(used.controls)}
     pairs["Lora hashes"] = _hashes(used.loras)
     pairs["TI hashes"] = _hashes(used.embeddings)
+    pairs["Batch size"] = str(used.batch_size) if used.batch_size > 1 else ""
     pairs["Version"] = used.version and f"prep {used.version}"
     last = ", ".join(f"{key}: {_quote(value)}" for key, value in pairs.items() if value)
     negative = f"\n{_NEGATIVE} {settings.negative}" if settings.negative else ""
@@ -149,8 +151,19 @@ def read_settings(found: Infotext) -> ImageSettings:
 def unknown_pairs(found: Infotext) -> list[str]:
     """The keys of a text that change an image but are no settings of prep."""
     known = {key for _, key, _ in _OPTIONS}
-    models = {"Model hash", "Model", "VAE hash", "VAE", "Lora hashes", "TI hashes", "Version", _DDIM_ETA}
-    return [key for key in found.pairs if key not in known | models and not key.startswith("ControlNet ")]
+    models = {
+        "Model hash",
+        "Model",
+        "VAE hash",
+        "VAE",
+        "Lora hashes",
+        "TI hashes",
+        "Version",
+        "Batch size",
+        "Batch pos",
+        _DDIM_ETA,
+    }
+    return [key for key in found.pairs if key not in known | models | {_DDIM_ETA} and not key.startswith("ControlNet ")]
 
 
 def read_hashes(text: str) -> dict[str, str]:

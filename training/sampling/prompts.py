@@ -16,15 +16,16 @@ from training.batch import TrainingImage
 from training.evaluation.clip_score import ClipScorer
 from training.options.sampling import SamplingOptions
 from training.sampling.default_prompts import default_prompts
-from training.sampling.image_generator import SampleRequest
+from training.sampling.settings import LARGEST_SEED, ImageSettings
 
-# Flags after a prompt, as in kohya's prompt files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --n blurry'.
+# Flags after a prompt, as in kohya's prompt files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --ss euler_a --n blurry'.
 FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "w": ("width", int),
     "h": ("height", int),
     "d": ("seed", int),
     "s": ("steps", int),
-    "l": ("guidance_scale", float),
+    "l": ("cfg_scale", float),
+    "ss": ("sampler", str),
     "n": ("negative", str),
 }
 _PROMPT_FILE = "Give a text file with one prompt per line."
@@ -32,26 +33,25 @@ _KNOWN = ", ".join(f"--{flag}" for flag in FLAGS)
 # A flag is two dashes and a letter after a space; 'a--b' and single dashes are part of the prompt.
 _FLAG = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 _WORD = re.compile(r"(\S+)(.*)", re.DOTALL)
-_LARGEST_SEED = 2**63 - 1
 
 
 def sample_requests(
     options: SamplingOptions, samples: list[TrainingImage], workspace: Workspace, seed: int
-) -> list[SampleRequest]:
+) -> list[ImageSettings]:
     """The sample images that a run generates; none if no option asks for samples. `seed` is that of the first."""
     if not (options.sample_every_epochs or options.sample_every_steps or options.sample_prompts):
         return []
     ClipScorer.check(options.sample_clip, workspace)
-    defaults = SampleRequest("", steps=options.sample_steps, seed=seed)
+    defaults = ImageSettings.of("", {"steps": options.sample_steps, "seed": seed})
     if options.sample_prompts:
         return read_prompts(workspace.resolve(options.sample_prompts), defaults)
     return default_prompts(samples, defaults)
 
 
-def read_prompts(path: Path, defaults: SampleRequest) -> list[SampleRequest]:
+def read_prompts(path: Path, defaults: ImageSettings, seed_step: int = 1) -> list[ImageSettings]:
     """The requests of a prompt file, one per line; empty lines and lines that start with # are skipped.
 
-    Settings that a line does not give come from `defaults`, with a different seed for every line.
+    Settings that a line does not give come from `defaults`, with a seed that is `seed_step` higher for every line.
     PrepError names a line that cannot be read.
     """
     try:
@@ -60,18 +60,16 @@ def read_prompts(path: Path, defaults: SampleRequest) -> list[SampleRequest]:
         raise PrepError(f"The prompt file {path} cannot be read: {error.strerror}.", _PROMPT_FILE) from None
     except TextFault as fault:
         raise PrepError(f"The prompt file {path} {fault}.", "Save it as UTF-8.") from None
-    found: list[SampleRequest] = []
+    found: list[ImageSettings] = []
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
-            found.append(
-                parse_line(line, replace(defaults, seed=defaults.seed + len(found)), f"{path.name}, line {number}")
-            )
+            found.append(parse_line(line, defaults.later(seed_step * len(found)), f"{path.name}, line {number}"))
     if not found:
         raise PrepError(f"The prompt file {path} holds no prompt.", "Write one prompt per line.")
     return found
 
 
-def parse_line(line: str, defaults: SampleRequest, where: str) -> SampleRequest:
+def parse_line(line: str, defaults: ImageSettings, where: str) -> ImageSettings:
     """Parse a line of a prompt file: the prompt, then its flags."""
     prompt, *pieces = _FLAG.split(line)
     if not prompt.strip():
@@ -83,12 +81,15 @@ def parse_line(line: str, defaults: SampleRequest, where: str) -> SampleRequest:
         if name in values:
             raise PrepError(f"{where} has --{flag} twice.", "Leave one of them out.")
         values[name] = _value(read, text.strip(), f"{where}: --{flag}")
-    found = replace(defaults, prompt=prompt.strip(), **values)
-    if not 0 <= found.seed <= _LARGEST_SEED:
-        raise PrepError(f"{where}: the seed is {found.seed}.", f"It must be from 0 to {_LARGEST_SEED}.")
-    if not 0 <= found.guidance_scale <= 100:
-        raise PrepError(f"{where}: the scale is {found.guidance_scale:g}.", "It must be from 0 to 100; usual is 7.")
-    return found
+    if "width" in values or "height" in values:
+        sides = (values.pop("width", defaults.width), values.pop("height", defaults.height))
+        values["size"] = "{}x{}".format(*sides)
+    if values.get("seed", 0) < 0:
+        raise PrepError(f"{where}: the seed is {values['seed']}.", f"It must be from 0 to {LARGEST_SEED}.")
+    try:
+        return replace(defaults.with_values(values), prompt=prompt.strip())
+    except PrepError as error:
+        raise PrepError(f"{where}: {error.wrong.removeprefix('generate: ')}", error.hint) from None
 
 
 def _known(flag: str, where: str) -> tuple[str, Callable[[str], Any]]:

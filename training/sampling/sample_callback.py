@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.adaptive_batches import release_memory
-from pipeline.errors import PrepError
 from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 from pipeline.progress import phase
 from pipeline.workspace import write_atomic
 from training.batch import TrainingImage
 from training.data.latent_cache import read_pixels
 from training.evaluation.clip_score import ClipScorer
-from training.methods.token_embeddings import pipeline_tokenizers
-from training.models.family import module_dtype
 from training.precision import text_encoder_dtype
 from training.sampling.contact_sheet import ContactSheet
-from training.sampling.image_generator import ImageGenerator, SampleRequest, batched
+from training.sampling.image_generator import ImageGenerator
+from training.sampling.parts_on_demand import LoadedParts
+from training.sampling.settings import ImageSettings
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +64,7 @@ class SampleCallback:
         self,
         run: TrainingRun,
         train_state: TrainState,
-        requests: list[SampleRequest],
+        requests: list[ImageSettings],
         workspace: Workspace,
         paths: RunPaths,
     ) -> None:
@@ -80,7 +78,6 @@ class SampleCallback:
         self.table_key = {"run": paths.key, "prompts": repr(requests)}  # rows of another run or other prompts are stale
         self.rows: list[SampleResult] = []
         self.generator: ImageGenerator | None = None
-        self.batch_size = run.plan.config.sampling.sample_batch_size  # lowered when the GPU runs out of memory
         self.offloaded_modules: dict[str, Any] = {}  # needed for sampling only, on the CPU in between
         self.clip_scorer: ClipScorer | None = None
         self.subject_vectors: dict[str, torch.Tensor] = {}  # mean CLIP vector of each subject's images
@@ -109,13 +106,10 @@ class SampleCallback:
         """Generate all samples with the weights that would be exported after `step`."""
         folder = self.folder / _folder_name(step)
         shutil.rmtree(folder, ignore_errors=True)
-        images: list[Image] = []
+        batch_size = self.run.plan.config.sampling.sample_batch_size
         report = phase(self.run.report, "sampling")
-        report(0, len(self.requests))
         with self.train_state.ema_weights(), self._generator_on_device() as generator:
-            for group in batched(self.requests, self.batch_size):
-                report(len(images), len(self.requests))
-                images += self._generate_group(generator, group)
+            images = list(generator.generate(generator.plan(self.requests), batch_size, report))
         for number, image in enumerate(images, 1):
             _save(image, folder / f"{number:02d}.png")
         self.rows += [self._row(step, number, image) for number, image in enumerate(images, 1)]
@@ -124,33 +118,9 @@ class SampleCallback:
         _save(self._contact_sheet([one for one in steps if one in (0, step)]), folder / "grid.png")
         _save(self._contact_sheet(steps), self.folder / "all.png")
 
-    def _generate_group(self, generator: ImageGenerator, group: list[SampleRequest]) -> list[Image]:
-        """The images of requests with equal settings; with too little memory, they and all later ones use less."""
-        import torch
-
-        while True:
-            batch_size = min(self.batch_size, len(group))
-            try:
-                return [image for batch in batched(group, batch_size) for image in generator.generate(batch)]
-            except torch.OutOfMemoryError:
-                pass
-            release_memory()
-            if batch_size > 1:
-                self.batch_size = batch_size // 2
-                log.warning(
-                    "Out of GPU memory with --sample-batch-size %d: continuing with %d.", batch_size, self.batch_size
-                )
-            elif not generator.pipeline.vae.use_tiling:
-                generator.pipeline.vae.enable_tiling()
-                log.warning("Out of GPU memory for a whole sample: continuing with tiles.")
-            else:
-                raise PrepError(
-                    f"Out of GPU memory for a sample of {group[0].width} x {group[0].height} pixels.",
-                    "Use smaller ones, with --w and --h in the file of --sample-prompts, or none.",
-                )
-
     def _row(self, step: int, number: int, image: Image) -> SampleResult:
-        request = self.requests[number - 1]
+        assert self.generator
+        request = self.requests[number - 1].resolve(self.generator.family, self.generator.model.side)
         clip_prompt = clip_subject = None
         if self.clip_scorer:
             vector = self.clip_scorer.image(image)
@@ -163,11 +133,11 @@ class SampleCallback:
             number=number,
             prompt=request.prompt,
             negative=request.negative,
-            width=request.width,
-            height=request.height,
-            steps=request.steps,
-            guidance_scale=request.guidance_scale,
-            seed=request.seed,
+            width=image.width,
+            height=image.height,
+            steps=request.sampling.steps,
+            guidance_scale=request.sampling.cfg_scale,
+            seed=request.noise.seed,
             file=f"samples/{_folder_name(step)}/{number:02d}.png",
             clip_prompt=clip_prompt,
             clip_subject=clip_subject,
@@ -186,9 +156,9 @@ class SampleCallback:
             with Image.open(file) as image:
                 return image.convert("RGB")
 
-        largest = max(max(request.width, request.height) for request in self.requests)
+        largest = max(max(row.width, row.height) for row in self.rows)
         columns = [f"step {step:,}" if step else "base model" for step in steps]
-        rows = [f"{request.prompt} (seed {request.seed})" for request in self.requests]
+        rows = [f"{request.prompt} (seed {request.noise.seed})" for request in self.requests]
         images = [[open_sample(step, number) for step in steps] for number in range(1, len(rows) + 1)]
         return ContactSheet(columns, rows, images).draw(min(max(_MIN_SIDE, largest), _MAX_SIDE))
 
@@ -202,16 +172,15 @@ class SampleCallback:
             self.offloaded_modules = {
                 part: plan.checkpoint.load(part, dtypes.get(part)) for part in ("vae", *encoders) if part not in modules
             }
+            parts = LoadedParts(self.offloaded_modules | modules, device)
             self.generator = ImageGenerator.build(
-                plan.family, plan.checkpoint, self.offloaded_modules | modules, pipeline_tokenizers(self.run.tokenizers)
+                plan.checkpoint, plan.family, parts, self.run.tokenizers, self.run.job.objective
             )
-        hook = modules[plan.family.denoiser].register_forward_pre_hook(_cast_inputs, with_kwargs=True)
         try:
             for module in self.offloaded_modules.values():
                 module.to(device)
             yield self.generator
         finally:
-            hook.remove()
             for module in self.offloaded_modules.values():
                 module.to("cpu")
 
@@ -226,28 +195,6 @@ class SampleCallback:
             mean = torch.stack([scorer.image(_open_image(image, self.workspace)) for image in own]).mean(0)
             vectors[token] = mean / mean.norm()
         return vectors
-
-
-def _cast_inputs(
-    denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Forward pre-hook: casts a denoiser's inputs to its dtype, all but the timesteps.
-
-    diffusers' pipelines keep text embeddings and latents in float32, whatever the denoiser's dtype.
-    """
-    import torch
-
-    dtype = module_dtype(denoiser)
-
-    def cast(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: cast(one) for name, one in value.items()}
-        return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-
-    return (
-        tuple(cast(value) if position == 0 else value for position, value in enumerate(args)),
-        {name: value if name == "timestep" else cast(value) for name, value in kwargs.items()},
-    )
 
 
 def _open_image(sample: TrainingImage, workspace: Workspace) -> Image:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pipeline.errors import PrepError
 from pipeline.stage import Options, group, option
+from training.sampling.schedules import AUTOMATIC
 
 if TYPE_CHECKING:
     from training.models.family import Family
 
-AUTOMATIC = "Automatic"  # the schedule that goes with the sampler
 LARGEST_SIDE = 8192  # pixels
-RANDOM_SEEDS = 4_294_967_294  # a random seed is below it, as in AUTOMATIC1111's WebUI
+LARGEST_SEED = 2**63 - 1
 _SIZE = re.compile(r"\s*(\d{1,6})\s*[xX×*]\s*(\d{1,6})\s*")
 
 
@@ -58,11 +58,13 @@ class NoiseSettings(Options):
     name: ClassVar[str] = "generate"
     section: ClassVar[str] = "Noise"
 
-    seed: int = option(-1, "Seed of the first image, each further one has the next; -1 is random.", low=-1, high=2**63)
+    seed: int = option(
+        -1, "Seed of the first image, each further one has the next; -1 is random.", low=-1, high=LARGEST_SEED
+    )
     rng: Literal["gpu", "cpu", "nv"] = option(
         "gpu", "Random numbers as a GPU's or a CPU's; nv computes those of NVIDIA GPUs on any machine."
     )
-    variation_seed: int = option(-1, "Seed of the noise to mix in; -1 is random.", low=-1, high=2**63)
+    variation_seed: int = option(-1, "Seed of the noise to mix in; -1 is random.", low=-1, high=LARGEST_SEED)
     variation_strength: float = option(0.0, "Share of the noise of the variation seed.", low=0, high=1)
     ensd: int = option(
         0, "Number added to the seed for the noise of ancestral samplers (eta noise seed delta).", low=0, high=2**63
@@ -133,15 +135,14 @@ class ImageSettings(Options):
     prompt: str = field(default="")
     negative: str = option("", "Negative prompt.", metavar="PROMPT")
     size: str = option(
-        "", "Size in pixels. Default: that which the base model was trained with.", metavar="WIDTHxHEIGHT"
+        "",
+        "Size in pixels. Default: that of the images which the base model was trained with.",
+        metavar="WIDTHxHEIGHT",
     )
     sampling: SamplerSettings = group(SamplerSettings)
     noise: NoiseSettings = group(NoiseSettings)
     img2img: Img2ImgSettings = group(Img2ImgSettings)
     hires: HiresSettings = group(HiresSettings)
-    control: tuple[str, ...] = option(
-        [], "Condition on an image, as canny=photo.png; see 'prep control --help'.", metavar="KIND=IMAGE"
-    )
 
     def check(self) -> None:
         if self.size:
@@ -156,18 +157,23 @@ class ImageSettings(Options):
 
     @property
     def width(self) -> int:
-        """In pixels; 0 before `resolve`."""
+        """In pixels; 0 is the base model's, before `resolve`."""
         return parse_size(self.size, "--size")[0] if self.size else 0
 
     @property
     def height(self) -> int:
-        """In pixels; 0 before `resolve`."""
+        """In pixels; 0 is the base model's, before `resolve`."""
         return parse_size(self.size, "--size")[1] if self.size else 0
 
     @classmethod
     def of(cls, prompt: str, values: Mapping[str, Any]) -> Self:
         """The settings of a prompt with these values by option."""
         return replace(cls.from_values(values), prompt=prompt)
+
+    def later(self, count: int) -> Self:
+        """The settings of an image that so many others come before: with a later seed; a random one stays so."""
+        seed = self.noise.seed
+        return self if seed < 0 else self.with_values({"seed": seed + count})
 
     def everything(self) -> dict[str, Any]:
         """The prompt and all options by name."""
@@ -179,7 +185,7 @@ class ImageSettings(Options):
         PrepError for a size that the family cannot make.
         """
         usual = side or family.default_size
-        full = self if self.size else replace(self, size=f"{usual}x{usual}")
+        full = replace(self, size=f"{self.width or usual}x{self.height or usual}")
         check_size(full.width, full.height, family.multiple, "--size")
         return full
 

@@ -1,0 +1,73 @@
+"""The image that image to image begins with: read, brought to a size, and encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.errors import PrepError
+from pipeline.imaging.decode import UnreadableImage
+from pipeline.imaging.image_file import WHITE, render, upright_size
+from pipeline.record import CropBox
+from training.sampling.enlarge import enlarge_latents
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from training.sampling.autoencoder import Autoencoder
+    from training.sampling.settings import ImageSettings
+
+FitMode = Literal["stretch", "crop", "fill"]
+
+
+def init_latents(settings: ImageSettings, autoencoder: Autoencoder | None) -> torch.Tensor | None:
+    """The latents (1, C, h, w) that image to image begins with, in the size of the settings; None without an image."""
+    source = settings.img2img
+    if not source.init_image:
+        return None
+    assert autoencoder
+    image = open_rgb(Path(source.init_image))
+    if source.resize_mode == "latent":
+        factor = autoencoder.factor
+        size = (settings.height // factor, settings.width // factor)
+        return enlarge_latents(autoencoder.encode([image]), "Latent", size)
+    return autoencoder.encode([fit_image(image, settings.width, settings.height, source.resize_mode)])
+
+
+def open_rgb(path: Path) -> Image:
+    """A user's image upright in sRGB, on white where it is transparent; PrepError if it cannot be read."""
+    from PIL import Image
+
+    try:
+        data = path.read_bytes()
+        width, height = upright_size(data)
+        whole = CropBox(width, height, width, height, 0, 0, width, height, WHITE, "center", 1.0, 0.0)
+        return Image.fromarray(render(data, whole))
+    except OSError as error:
+        raise PrepError(f"{path} cannot be read: {error.strerror}.", "Name an image file.") from None
+    except UnreadableImage as error:
+        raise PrepError(f"{path} cannot be read: {error}.", "Name another image.") from None
+
+
+def fit_image(image: Image, width: int, height: int, mode: FitMode) -> Image:
+    """An RGB image in another size: stretched; or its middle; or all of it, with its borders extended.
+
+    Whole pixels are rounded as in WebUI.
+    """
+    import numpy as np
+    from PIL import Image as PillowImage
+
+    lanczos = PillowImage.Resampling.LANCZOS
+    if mode == "stretch":
+        return image if image.size == (width, height) else image.resize((width, height), lanczos)
+    wider = width / height > image.width / image.height  # than the image
+    by_width = wider if mode == "crop" else not wider
+    scaled_width = width if by_width else image.width * height // image.height
+    scaled_height = image.height * width // image.width if by_width else height
+    scaled = image.resize((max(scaled_width, 1), max(scaled_height, 1)), lanczos)
+    left, top = width // 2 - scaled.width // 2, height // 2 - scaled.height // 2
+    if mode == "crop":
+        return scaled.crop((-left, -top, width - left, height - top))
+    borders = ((top, height - top - scaled.height), (left, width - left - scaled.width), (0, 0))
+    return PillowImage.fromarray(np.pad(np.asarray(scaled), borders, mode="edge"))
