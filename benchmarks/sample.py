@@ -46,7 +46,7 @@ def main(base: str, size: int, steps: int, images: int, rounds: int, batch_size:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder))
-        generator = open_generator(find_base(base, workspace), workspace.cache)
+        generator = open_generator(find_base(base, workspace), workspace)
         values = {"size": f"{size}x{size}", "steps": steps, "cfg_scale": 4.0}
         wanted = [ImageSettings.of(PROMPTS[seed % len(PROMPTS)], values | {"seed": seed}) for seed in range(images)]
 

@@ -12,7 +12,7 @@ from pipeline.errors import PrepError
 from tests.generator_set import arrays, generator, settings
 from tests.training_set import narrow
 from training.sampling.image_generator import ImageGenerator
-from training.sampling.image_plan import in_batches
+from training.sampling.image_plan import in_batches, plan_image
 from training.sampling.samplers.table import SAMPLERS
 
 
@@ -107,7 +107,7 @@ def test_neighbors_with_equal_settings_share_a_batch():
         ["a"],
     ]
     assert [len(some) for some in in_batches(plans, 9)] == [3, 1, 1]
-    other = generator("sd1").plan([first, replace(first, prompt="a <lora:x:1>")])
+    other = [plan_image(one, generator("sd1").model) for one in (first, replace(first, prompt="a <lora:x:1>"))]
     assert [len(some) for some in in_batches(other, 9)] == [1, 1]
 
 

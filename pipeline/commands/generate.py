@@ -21,6 +21,7 @@ from pipeline.workspace import Workspace, write_atomic
 from training.models.base_model import find_base, with_vae
 from training.sampling.image_text import encode_image, read_text
 from training.sampling.infotext import Infotext, UsedModels, read_infotext, read_settings, write_infotext
+from training.sampling.network_files import network_hash
 from training.sampling.prompt.styles import apply_styles, find_styles, read_styles
 from training.sampling.prompts import read_prompts
 from training.sampling.sampling_pass import with_seeds
@@ -45,6 +46,12 @@ class GenerateModels(Options):
 
     base: str = option("", "Base model: a folder, a file, a hub id or a short name. Default: that of prep.toml.")
     vae: str = option("", "VAE in the place of the base model's own: a folder or a file.", metavar="FILE")
+    lora_dir: tuple[str, ...] = option(
+        [],
+        "Folder of files for <lora:NAME>, besides the runs of the workspace and prep's models folder.",
+        metavar="DIR",
+    )
+    embeddings_dir: tuple[str, ...] = option([], "Folder of embeddings that prompts name.", metavar="DIR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +117,13 @@ def generate(workspace: Workspace | None, request: GenerateRequest, report: Prog
     carried = read_infotext(_carried_text(request.source)) if request.source else None
     wanted, batch_size = wanted_images(request, carried)
     base = _find_base(request, carried, home)
-    generator = _open(base, home, wanted[0])
+    generator = _open(base, home, request.options, wanted[0])
     copies = batch_size if carried and "batch_size" not in request.given else 1
     plans = generator.plan([one for one in wanted for _ in range(copies)])
     folder = output_folder(workspace, request.options.job.output)
     finished = 0
     with _lock(folder):
-        writer = _Writer(folder, request.options, base, batch_size)
+        writer = _Writer(folder, request.options, base, generator, batch_size)
         try:
             for number, image in enumerate(generator.generate(plans, batch_size, report)):
                 if number % copies == 0:
@@ -216,10 +223,14 @@ def _find_base(request: GenerateRequest, carried: Infotext | None, home: Workspa
     return base
 
 
-def _open(base: BaseFiles, home: Workspace, settings: ImageSettings) -> ImageGenerator:
-    from training.sampling.open_generator import open_generator
+def _open(base: BaseFiles, home: Workspace, options: GenerateOptions, first: ImageSettings) -> ImageGenerator:
+    from training.sampling.open_generator import NetworkFolders, open_generator
 
-    return open_generator(base, home.cache, settings.sampling.precision)
+    loras, embeddings = (
+        [Path(folder).expanduser() for folder in given]
+        for given in (options.models.lora_dir, options.models.embeddings_dir)
+    )
+    return open_generator(base, home, first.sampling.precision, NetworkFolders(loras, embeddings))
 
 
 @contextmanager
@@ -242,8 +253,11 @@ def _lock(folder: Path) -> Iterator[None]:
 class _Writer:
     """Writes images with numbers after those that are there, and their rows."""
 
-    def __init__(self, folder: Path, options: GenerateOptions, base: BaseFiles, batch_size: int) -> None:
+    def __init__(
+        self, folder: Path, options: GenerateOptions, base: BaseFiles, generator: ImageGenerator, batch_size: int
+    ) -> None:
         self.folder, self.options, self.base, self.batch_size = folder, options, base, batch_size
+        self.generator = generator
         self.table = GeneratedTable.open(folder)
         taken = [int(found[1]) for path in folder.iterdir() if (found := _NUMBER.match(path.name))]
         self.next = max(taken, default=0) + 1
@@ -256,6 +270,8 @@ class _Writer:
             model_hash=self.base.sha256,
             vae=Path(vae).stem if vae else "",
             vae_hash=self.base.vae if vae else "",
+            loras=self._networks(plan),
+            embeddings=self._embeddings(settings),
             version=importlib.metadata.version("prep-diffusion"),
             batch_size=self.batch_size,
         )
@@ -265,3 +281,17 @@ class _Writer:
         self.table.add(file_row(path.name, data, image.size, settings, model_columns(self.base, used)))
         self.next += 1
         return GeneratedImage(path, settings, image.size)
+
+    def _networks(self, plan: ImagePlan) -> tuple[tuple[str, str], ...]:
+        """The networks of an image: names and hashes."""
+        found = [network for one in plan.passes for network in self.generator.networks.open(one.networks)]
+        return tuple(dict.fromkeys((network.name, network.hash) for network in found))
+
+    def _embeddings(self, settings: ImageSettings) -> tuple[tuple[str, str], ...]:
+        """The embeddings that the prompts of an image name."""
+        library = self.generator.embeddings
+        hires = settings.hires
+        texts = (settings.prompt, settings.negative, hires.hires_prompt, hires.hires_negative)
+        text = "\n".join(texts).casefold()
+        paths = [path for path in library.used if path.stem.casefold() in text] if library else []
+        return tuple((path.stem, network_hash(path)) for path in paths)

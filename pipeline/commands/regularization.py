@@ -156,5 +156,5 @@ def generate_images(
     """Images of a base model, in the order of the requests, which are checked before the model is loaded."""
     from training.sampling.open_generator import open_generator
 
-    generator = open_generator(find_base(base, workspace), workspace.cache, requests[0].sampling.precision)
+    generator = open_generator(find_base(base, workspace), workspace, requests[0].sampling.precision)
     return generator.generate(generator.plan(requests), batch_size, report)

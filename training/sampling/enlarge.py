@@ -1,26 +1,14 @@
-"""What hires fix enlarges: the size that it aims at, and latents of another size."""
+"""The size that hires fix enlarges an image to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from training.sampling.closest_name import spelling
 from training.sampling.settings import HiresSettings, parse_size
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
-
-# The modes of torch's interpolate by WebUI's titles: the mode, and whether it is antialiased.
-LATENT_UPSCALERS: dict[str, tuple[str, bool]] = {
-    "Latent": ("bilinear", False),
-    "Latent (antialiased)": ("bilinear", True),
-    "Latent (bicubic)": ("bicubic", False),
-    "Latent (bicubic antialiased)": ("bicubic", True),
-    "Latent (nearest)": ("nearest", False),
-    "Latent (nearest-exact)": ("nearest-exact", False),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +45,3 @@ def enlargement(width: int, height: int, hires: HiresSettings, factor: int) -> E
     covering = by_width if width / height < wanted_width / wanted_height else by_height
     trims = ((covering[0] - wanted_width) // factor, (covering[1] - wanted_height) // factor)
     return Enlargement(*covering, *trims)
-
-
-def latent_upscaler(name: str) -> str:
-    """The title of the latent upscaler that a name means in any spelling; empty if it is another kind of upscaler."""
-    known = {spelling(title): title for title in LATENT_UPSCALERS}
-    return known.get(spelling(name), "")
-
-
-def enlarge_latents(latents: torch.Tensor, title: str, size: tuple[int, int]) -> torch.Tensor:
-    """Latents (B, C, h, w) interpolated to another height and width."""
-    import torch
-
-    mode, antialias = LATENT_UPSCALERS[title]
-    return torch.nn.functional.interpolate(latents, size=size, mode=mode, antialias=antialias)
-
-
-def enlarge_images(images: list[Image], name: str, size: tuple[int, int]) -> list[Image]:
-    """RGB images enlarged to a width and height by Lanczos."""
-    from PIL import Image as PillowImage
-
-    return [image.resize(size, PillowImage.Resampling.LANCZOS) for image in images]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pipeline.adaptive_batches import release_memory
 from pipeline.errors import PrepError
 from training.models.validate import native_resolution, vae_scale_factor
 from training.sampling.autoencoder import Autoencoder
-from training.sampling.enlarge import enlarge_images, enlarge_latents, latent_upscaler
 from training.sampling.image_plan import ImagePlan, SampledModel, in_batches, plan_image
 from training.sampling.init_image import init_latents
+from training.sampling.named_networks import NamedNetworks
 from training.sampling.noise_levels import noise_levels
 from training.sampling.sampling_pass import BatchSampler
 from training.sampling.text_conditioning import PromptConditioning, PromptEncoder, PromptSettings
+from training.sampling.upscalers import LATENT_MODES, upscale_image, upscale_latents
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from training.models.family import Family, Modules
     from training.models.loader import BaseModel
     from training.objective import Objective
+    from training.sampling.embeddings import EmbeddingLibrary
     from training.sampling.parts_on_demand import ImageParts
     from training.sampling.prompt.networks import NetworkTag
     from training.sampling.settings import ImageSettings
@@ -36,20 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ROUND = 60.0  # seconds of denoising after which the images so far are decoded, where the parts change places
-
-
-class Networks(Protocol):
-    """Where a generator gets the networks that prompts name."""
-
-    def applied(self, modules: Modules, tags: tuple[NetworkTag, ...]) -> AbstractContextManager[None]:
-        """While it lasts, these modules by part have the networks; nothing of them stays."""
-
-
-class NoNetworks:
-    """For prompts that name none."""
-
-    def applied(self, modules: Modules, tags: tuple[NetworkTag, ...]) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -79,7 +67,8 @@ class ImageGenerator:
     parts: ImageParts
     tokenizers: Modules
     model: SampledModel
-    networks: Networks
+    networks: NamedNetworks
+    embeddings: EmbeddingLibrary | None = None  # that prompts may name
     tiled: bool = False  # whether the VAE works in tiles: set when memory is short
     most: int = 1 << 30  # images at once: lowered when memory is short
 
@@ -87,18 +76,21 @@ class ImageGenerator:
     def build(
         cls, checkpoint: BaseModel, family: Family, parts: ImageParts, tokenizers: Modules, objective: Objective
     ) -> ImageGenerator:
-        """A generator without networks; `objective` is the one that the denoiser was trained with."""
+        """A generator that finds no networks; `objective` is the one that the denoiser was trained with."""
         side = native_resolution(checkpoint, family)
         model = SampledModel(family, noise_levels(objective), vae_scale_factor(checkpoint), side)
-        return cls(checkpoint, parts, tokenizers, model, NoNetworks())
+        return cls(checkpoint, parts, tokenizers, model, NamedNetworks((), family, checkpoint))
 
     @property
     def family(self) -> Family:
         return self.model.family
 
     def plan(self, requests: list[ImageSettings]) -> list[ImagePlan]:
-        """The plans of images; PrepError for settings that the base model cannot be sampled with."""
-        return [plan_image(request, self.model) for request in requests]
+        """The plans of images; PrepError for settings or networks that do not fit the base model."""
+        plans = [plan_image(request, self.model) for request in requests]
+        for tags in dict.fromkeys(one.networks for plan in plans for one in plan.passes):
+            self.networks.open(tags)
+        return plans
 
     def generate(self, plans: list[ImagePlan], batch_size: int, report: ProgressFn) -> Iterator[Image]:
         """The images in order. `report` gets the calls of the denoiser: those done, and their total.
@@ -133,7 +125,7 @@ class ImageGenerator:
             for k, shared in enumerate(plans[0].passes):
                 key = (PromptSettings(sampling.clip_skip, sampling.emphasis), shared.networks)
                 if key not in encoders:
-                    encoders[key] = PromptEncoder(self.family, self.tokenizers, modules, key[0])
+                    encoders[key] = PromptEncoder(self.family, self.tokenizers, modules, key[0], self.embeddings)
                 with self.networks.applied(modules, shared.networks):
                     passes = [plan.passes[k] for plan in plans]
                     prompts.append([encoders[key].encode(p.prompt, p.negative, p.evaluations) for p in passes])
@@ -197,13 +189,14 @@ class ImageGenerator:
         """A batch with its latents enlarged for hires fix."""
         aim, hires = batch.plans[0].enlargement, batch.settings.hires
         assert aim and batch.latents is not None
-        if title := latent_upscaler(hires.hires_upscaler):
-            size = (aim.height // self.model.factor, aim.width // self.model.factor)
-            latents = enlarge_latents(batch.latents, title, size)
+        if hires.hires_upscaler in LATENT_MODES:
+            rows, columns = aim.height // self.model.factor, aim.width // self.model.factor
+            latents = upscale_latents(batch.latents, hires.hires_upscaler, rows, columns)
         else:
-            autoencoder = self._autoencoder()
-            images = enlarge_images(autoencoder.decode(batch.latents), hires.hires_upscaler, (aim.width, aim.height))
-            latents = autoencoder.encode(images)
+            autoencoder, device = self._autoencoder(), self.parts.device
+            images = autoencoder.decode(batch.latents)
+            larger = [upscale_image(one, hires.hires_upscaler, aim.width, aim.height, device) for one in images]
+            latents = autoencoder.encode(larger)
         return batch.with_latents(aim.trim(latents))
 
     def _decode(self, batches: list[_Batch]) -> Iterator[Image]:

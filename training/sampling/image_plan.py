@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.workspace import Workspace
 from training.sampling.enlarge import Enlargement, enlargement
 from training.sampling.prompt.networks import NetworkTag, take_networks
 from training.sampling.prompt.schedule import Evaluations
@@ -15,6 +17,7 @@ from training.sampling.samplers.table import SAMPLERS, find_sampler
 from training.sampling.sampling_plan import SamplerChoice, SamplingPlan, image_to_image, text_to_image
 from training.sampling.schedules import AUTOMATIC, find_schedule
 from training.sampling.settings import ImageSettings
+from training.sampling.upscalers import find_upscaler
 
 if TYPE_CHECKING:
     from training.models.family import Family
@@ -29,6 +32,7 @@ class SampledModel:
     levels: NoiseLevels
     factor: int  # pixels per latent pixel, each way
     side: int = 0  # pixels of the square images that it was trained with; 0: unknown
+    home: Workspace = field(default_factory=lambda: Workspace(Path.cwd()))  # where files that settings name are
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +99,12 @@ def _with_titles(settings: ImageSettings, model: SampledModel) -> ImageSettings:
     usual = "Euler" if model.levels.flow else "DPM++ 2M"
     sampler, schedule = _titles(sampling.sampler or usual, sampling.schedule)
     changed = replace(settings, sampling=replace(sampling, sampler=sampler, schedule=schedule))
-    if not (hires.active and (hires.hires_sampler or hires.hires_schedule)):
-        return changed
-    sampler, schedule = _titles(hires.hires_sampler or sampler, hires.hires_schedule or schedule)
-    return replace(changed, hires=replace(hires, hires_sampler=sampler, hires_schedule=schedule))
+    if hires.active:
+        hires = replace(hires, hires_upscaler=find_upscaler(hires.hires_upscaler, model.home))
+        if hires.hires_sampler or hires.hires_schedule:
+            sampler, schedule = _titles(hires.hires_sampler or sampler, hires.hires_schedule or schedule)
+            hires = replace(hires, hires_sampler=sampler, hires_schedule=schedule)
+    return replace(changed, hires=hires)
 
 
 def _titles(sampler: str, schedule: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pipeline.errors import PrepError
 from pipeline.imaging.decode import UnreadableImage
 from pipeline.imaging.image_file import WHITE, render, upright_size
 from pipeline.record import CropBox
-from training.sampling.enlarge import enlarge_latents
+from training.sampling.upscalers import upscale_latents
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +30,9 @@ def init_latents(settings: ImageSettings, autoencoder: Autoencoder | None) -> to
     image = open_rgb(Path(source.init_image))
     if source.resize_mode == "latent":
         factor = autoencoder.factor
-        size = (settings.height // factor, settings.width // factor)
-        return enlarge_latents(autoencoder.encode([image]), "Latent", size)
+        return upscale_latents(
+            autoencoder.encode([image]), "Latent", settings.height // factor, settings.width // factor
+        )
     return autoencoder.encode([fit_image(image, settings.width, settings.height, source.resize_mode)])
 
 

@@ -70,7 +70,9 @@ class SampleCallback:
     ) -> None:
         self.run = run
         self.train_state = train_state
-        self.requests = requests
+        # As its captions are: a run trains with one layer of the text encoder, and is to be sampled with it.
+        clip_skip = run.plan.config.captions.clip_skip
+        self.requests = [request.with_values({"clip_skip": clip_skip}) for request in requests]
         self.workspace = workspace
         self.paths = paths
         self.folder = paths.folder / "samples"
