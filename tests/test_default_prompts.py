@@ -6,15 +6,15 @@ import pytest
 
 from tests.training_set import sample
 from training.sampling.default_prompts import default_prompts, prompt_texts
-from training.sampling.image_generator import SampleRequest
+from training.sampling.settings import ImageSettings
 
-USUAL = SampleRequest("", steps=20, seed=7)
+USUAL = ImageSettings.of("", {"steps": 20, "seed": 7})
 
 
 def prompts(*subjects: tuple[str, str]) -> list[tuple[str, int]]:
     samples = [sample(n, subject=token, class_name=kind) for n, (token, kind) in enumerate(subjects)]
     samples.append(sample(99, reg=True, subject="", class_name="man"))
-    return [(one.prompt, one.seed) for one in default_prompts(samples, USUAL)]
+    return [(one.prompt, one.noise.seed) for one in default_prompts(samples, USUAL)]
 
 
 def test_one_subject_has_four_prompts_with_seeds_of_their_own():

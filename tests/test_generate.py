@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import save_file
 
 from pipeline.cli.main import cli
 from pipeline.commands.generated_table import FILE, GeneratedTable, read_table
 from pipeline.errors import Interrupted, PrepError
+from pipeline.workspace import Workspace
+from tests.adapter_set import taught, write
 from tests.generator_set import generator
-from tests.training_set import narrow
+from tests.training_set import checkpoint, narrow
 from training.sampling.image_text import read_text
 from training.sampling.settings import ImageSettings
 
@@ -190,3 +195,22 @@ def test_a_damaged_table_and_one_of_an_earlier_prep(tmp_path):
     assert table.rows[0]["prompt"] == "x" and table.rows[0]["steps"] == 20 and "gone" not in table.rows[0]
     table.save()
     assert read_table(tmp_path / FILE) == table.rows
+
+
+def test_a_network_and_an_embedding_are_applied_named_and_gone_afterwards(alone):
+    work = Workspace(alone)
+    write(taught(checkpoint(work, str(narrow("sd1")))), alone / "loras" / "tom.safetensors")
+    (alone / "tis").mkdir()
+    save_file({"emb_params": torch.ones(2, 64)}, alone / "tis" / "zoex.safetensors")
+    folders = ["--lora-dir", "loras", "--embeddings-dir", "tis", *QUICK, "--seed", 1]
+    found = generate("a cat", "a cat <lora:tom:0>", "a cat <lora:tom:0.8>", "a cat", "a zoex cat", *folders)
+    bare, zero, full, after, embedded = (np.asarray(Image.open(one["file"])) for one in found)
+    assert (bare == zero).all() and (bare == after).all() and (bare != full).any() and (bare != embedded).any()
+    texts = [read_text(Path(one["file"])) for one in found]
+    assert 'Lora hashes: "tom: ' in texts[2] and "Lora hashes" not in texts[0]
+    assert 'TI hashes: "zoex: ' in texts[4] and "TI hashes" not in texts[2]
+    rows = read_table(alone / "generated" / FILE)
+    assert rows[2]["networks"].startswith("tom: ") and not rows[3]["networks"]
+    with pytest.raises(PrepError, match="no file for the network 'tim'") as said:
+        generate("a <lora:tim:1>", *folders)
+    assert "tom" in said.value.hint
