@@ -37,6 +37,12 @@ def root_of(id: str) -> str:
     return id.partition("-")[0]
 
 
+def image_name(source: str, id: str) -> str:
+    """The name that people know an image by: its file's; of a copy, whose id is 'ROOT-NUMBER', with that number."""
+    _, _, copy = id.partition("-")
+    return source.rpartition("/")[2] + (f" (copy {copy})" if copy else "")
+
+
 @dataclass(frozen=True, slots=True)
 class CropBox:
     """Where an image was cut out of its upright source, and how it was scaled.

@@ -12,6 +12,7 @@ from tests.training_set import sample
 from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.run_state import RunPaths, resume_or_start, run_to_end
 from training.distributed import DistributedContext
+from training.models.sd1 import SD1
 
 SAMPLES = [sample(1), sample(2, width=128), sample(3, reg=True, subject="", caption="man")]
 HELD = [sample(k, caption="smith") for k in (7, 8, 9)]
@@ -19,6 +20,8 @@ HELD = [sample(k, caption="smith") for k in (7, 8, 9)]
 
 class Plan:
     """As much of a RunConfig as callbacks read."""
+
+    family = SD1()
 
     def __init__(self, config, validation):
         self.config, self.samples, self.validation, self.all = config, SAMPLES, validation, [*SAMPLES, *validation]

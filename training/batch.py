@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.record import image_name
+
 if TYPE_CHECKING:
     import torch
 
@@ -39,8 +41,8 @@ class TrainingImage:
 
     @property
     def name(self) -> str:
-        """The path that messages show."""
-        return self.path or (self.source.path if self.source else self.id)
+        """The name that messages show: that of the user's file."""
+        return image_name(self.source.path, self.id) if self.source else self.path or self.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from training.batch import StepCallback, TrainingStep
 from training.evaluation.loss_curves import draw_loss_curves
 from training.evaluation.loss_status import LossStatus
 from training.evaluation.outliers import find_outliers
+from training.evaluation.run_results import loss_change, what_using_needs
 from training.evaluation.tensorboard import TensorBoardLogger
 from training.evaluation.validation import ValidationSet, Validator, summarize_evaluations
 from training.sampling.sample_callback import SampleCallback
@@ -68,6 +69,8 @@ class Callbacks:
         if self.tensorboard:
             self.tensorboard.close()
         return {
+            "loss": loss_change(self.folder),
+            "use": what_using_needs(self.run.plan),
             "validation": list(summarize_evaluations(evaluations, verdicts)),
             "outliers": [{"id": one.id, "name": one.name, "reason": one.reason} for one in outliers],
         }

@@ -35,7 +35,7 @@ def result_line(result: StageResult) -> str:
     notes = [*result.notes]
     if result.stale:
         notes.append(f"What it reads is not up to date: {causes(list(result.stale))}. {mending(list(result.stale))}")
-    return "\n".join((line, *(f"{'':<22}{escape_control(note)}" for note in notes)))
+    return "\n".join((line, *(f"  {escape_control(note)}" for note in notes)))
 
 
 def _other_files(others: dict[str, int]) -> str:
@@ -71,7 +71,7 @@ def status_lines(statuses: Iterable[StageStatus]) -> Iterable[str]:
         word = "done" if not status.to_do else "to do" if status.manifest is None else "stale"
         about = account(status.manifest.counts, before) if status.manifest and not status.to_do else status.to_do
         before = status.manifest.counts if status.manifest else before
-        yield "\n".join((f"{status.name:<9}{word:>10}   {about}", *(f"{'':<22}{note}" for note in status.notes)))
+        yield "\n".join((f"{status.name:<9}{word:>10}   {about}", *(f"  {note}" for note in status.notes)))
 
 
 def status_json(status: StageStatus) -> dict[str, Any]:

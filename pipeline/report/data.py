@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.history import HistoryStep
 from pipeline.manifest import ImageCounts
+from pipeline.record import image_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +141,6 @@ class DroppedImages:
     reason: str
     count: int
     listed: tuple[tuple[ImageRef, str], ...]  # the first of them, with the details
-
-
-def image_name(source: str, id: str) -> str:
-    """The file name of a source; of a copy, whose id is 'ROOT-NUMBER', with that number."""
-    _, _, copy = id.partition("-")
-    return source.rpartition("/")[2] + (f" {copy}" if copy else "")
 
 
 NO_VALUES = Distribution((), 0, 0, ())

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pipeline.clip_tokens import Tokens
 from pipeline.html.thumbnails import Thumbnail, thumbnails
 from pipeline.manifest import Manifest
-from pipeline.record import Record
-from pipeline.report.data import ReportData, image_name
+from pipeline.record import Record, image_name
+from pipeline.report.data import ReportData
 from pipeline.report.manifest_columns import records
 from pipeline.report.measure import MeasuredDataset
 from pipeline.report.tags import PredictedTag, merge_of, predicted_tags

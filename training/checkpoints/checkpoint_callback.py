@@ -21,7 +21,7 @@ class CheckpointExporter(Protocol):
         """Write the file of a checkpoint that was just saved after `step`."""
 
     def prune(self, steps: Collection[int]) -> None:
-        """Delete the files of all steps but these."""
+        """Delete the files of the steps that no option asked for, but these."""
 
 
 class NullExporter:

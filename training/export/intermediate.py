@@ -1,4 +1,7 @@
-"""Exported files of checkpoints: usable like the finished file, and deleted with their checkpoint.
+"""Exported files of checkpoints: usable like the finished file, to choose the best one by eye.
+
+All that --save-every-epochs and --save-every-steps ask for are kept, whatever checkpoints are; the file of a step that
+was only the best so far is deleted with its checkpoint.
 
 During the run they are written without verification, which takes as long as many steps; the files that
 are left at its end are verified as the finished file is.
@@ -62,17 +65,20 @@ class IntermediateExports:
                 draft = self.paths.folder / f".{name}.draft{suffix}"
                 write_artifact(draft, artifact, metadata)
                 replace_atomically(draft, self.paths.folder / f"{name}{suffix}")
-        self._write_index({**self._read_index(), step.number: [f"{name}{suffix}" for suffix in artifacts]})
+        index, saving = self._read_index(), config.saving
+        index[step.number] = [f"{name}{suffix}" for suffix in artifacts]
+        asked = step.due(saving.save_every_steps, saving.save_every_epochs)
+        self._write_index(index, self._read_unasked() | (set() if asked else {step.number}))
 
     def prune(self, steps: Collection[int]) -> None:
-        """Delete the files of all steps but these."""
-        index = self._read_index()
-        stale = [step for step in index if step not in steps]
+        """Delete the files of the steps that no option asked for, but these."""
+        index, unasked = self._read_index(), self._read_unasked()
+        stale = [step for step in index if step in unasked and step not in steps]
         if not stale or not self.train_state.distributed.is_main_process:
             return
         for step in stale:
             self._delete(index.pop(step))
-        self._write_index(index)
+        self._write_index(index, unasked - set(stale))
 
     def verify(self) -> None:
         """Load all files that are left, each with its own readers; those that fail are renamed to .unverified."""
@@ -87,7 +93,7 @@ class IntermediateExports:
                 index[step] = [self._mark_unverified(path) for path in files.values()]
                 log.warning("Renamed the files of step %d to %s: %s", step, " and ".join(index[step]), error.wrong)
         if index:
-            self._write_index(index)
+            self._write_index(index, self._read_unasked())
 
     def wanted(self, step: TrainingStep) -> bool:
         """Whether this step gets a file; the last step's is the run's own."""
@@ -118,10 +124,17 @@ class IntermediateExports:
         path.unlink()
         return {}
 
+    def _read_unasked(self) -> set[int]:
+        """The steps of this run whose files no option asked for: each was the best so far."""
+        path = self.paths.folder / _INDEX
+        index = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return set(index.get("unasked", ())) if index.get("run") == self.paths.key else set()
+
     def _delete(self, names: list[str]) -> None:
         for name in names:
             delete(self.paths.folder / Path(name).name)
 
-    def _write_index(self, files: dict[int, list[str]]) -> None:
-        index = {"run": self.paths.key, "files": dict(sorted(files.items()))}
+    def _write_index(self, files: dict[int, list[str]], unasked: set[int]) -> None:
+        kept = sorted(unasked & files.keys())
+        index = {"run": self.paths.key, "files": dict(sorted(files.items())), "unasked": kept}
         write_atomic(self.paths.folder / _INDEX, json.dumps(index, indent=2).encode())

@@ -14,7 +14,7 @@ from training.methods.adapters import LoraMethod
 from training.methods.block_ranks import read_block_ranks
 from training.methods.compatibility import check_adapters
 from training.methods.lora_variants import AdapterType
-from training.methods.method import MethodContext, MethodSpec
+from training.methods.method import MethodContext, MethodSpec, TrainedFile
 
 if TYPE_CHECKING:
     from training.batch import RunConfig
@@ -70,6 +70,11 @@ class AdapterMethod(MethodSpec):
         pattern = family.targets[family.denoiser].linear
         weights = [part.weight for name, part in denoiser.named_modules() if re.fullmatch(pattern, name)]
         return sum(config.method.rank * (weight.shape[0] + math.prod(weight.shape[1:])) for weight in weights)
+
+    def usage(self, file: TrainedFile) -> dict[str, str]:
+        webui = {"WebUI": f"copy it to models/Lora; prompt: {file.prompt} <lora:{file.name}:1>"}
+        comfy = {"ComfyUI": f"copy it to models/loras; node: Load LoRA; prompt: {file.prompt}"}
+        return (webui if file.kohya_names else {}) | comfy
 
     def start(self, context: MethodContext) -> LoraMethod:
         return LoraMethod(context, self.type, self.adapts_convolutions)

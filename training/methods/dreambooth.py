@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import PrepError
 from training.export.artifacts import ArtifactFolder
 from training.methods.default_lr import default_learning_rate, width_of
-from training.methods.method import MethodContext, MethodSpec
+from training.methods.method import MethodContext, MethodSpec, TrainedFile
 from training.models.families import base_parts
 from training.models.ldm_checkpoint import to_ldm
 from training.models.loader import BaseModel
@@ -36,6 +36,12 @@ _TEXTS = (".json", ".txt", ".model")  # the files of a tokenizer
 @dataclass(frozen=True, kw_only=True)
 class DreamBoothMethod(MethodSpec):
     """Full fine-tuning, usually with prior preservation."""
+
+    def usage(self, file: TrainedFile) -> dict[str, str]:
+        return {
+            "WebUI": f"copy it to models/Stable-diffusion, choose it as checkpoint; prompt: {file.prompt}",
+            "ComfyUI": f"copy it to models/checkpoints; node: Load Checkpoint; prompt: {file.prompt}",
+        }
 
     def start(self, context: MethodContext) -> DreamBooth:
         return DreamBooth(context, self.default_lr)

@@ -47,9 +47,23 @@ class MethodSpec:
         """How many of the denoiser's parameters, or parameters added to it, are trained: for the memory estimate."""
         return sum(weight.numel() for weight in denoiser.parameters())
 
+    def usage(self, file: TrainedFile) -> dict[str, str]:
+        """How to use the file in other programs, by program; empty where that is not known."""
+        return {}
+
     def start(self, context: MethodContext) -> TrainingMethod:
         """Prepare the modules for training."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedFile:
+    """What a person must know of a trained file to use it."""
+
+    name: str  # without .safetensors
+    token: str  # that names the subject in captions
+    prompt: str  # one that shows the subject
+    kohya_names: bool = True  # whether its tensors have the names that WebUI reads
 
 
 @dataclass(frozen=True)

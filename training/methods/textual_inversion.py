@@ -15,7 +15,7 @@ from pipeline.record import root_of
 from pipeline.tag_text import escape_control
 from training.data.captions import fixed_prompt
 from training.export.artifacts import ArtifactFolder
-from training.methods.method import MethodContext, MethodSpec
+from training.methods.method import MethodContext, MethodSpec, TrainedFile
 from training.methods.token_embeddings import (
     PlaceholderTokenizer,
     TokenEmbeddings,
@@ -87,6 +87,14 @@ class TextualInversionMethod(MethodSpec):
         """The first rate, for each of CLIP's text encoders."""
         rate = parse_lr_by_step(config.textual_inversion.embedding_lr, "embedding_lr")(0)
         return {part: rate for part in family.targets if part != family.denoiser}
+
+    def usage(self, file: TrainedFile) -> dict[str, str]:
+        """Both programs know an embedding by its file name, whatever word it was trained with."""
+        by_name, by_file = (file.prompt.replace(file.token, word) for word in (file.name, f"embedding:{file.name}"))
+        return {
+            "WebUI": f"copy it to embeddings; prompt: {by_name}",
+            "ComfyUI": f"copy it to models/embeddings; prompt: {by_file}",
+        }
 
     def start(self, context: MethodContext) -> TextualInversion:
         return TextualInversion(context)

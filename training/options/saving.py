@@ -25,12 +25,16 @@ class SavingOptions(Options):
     )
     export_checkpoints: Literal["auto", "on", "off"] = option(
         "auto",
-        "Export a usable file with every checkpoint, such as NAME-000002.safetensors after epoch 2, and delete it with "
-        "the checkpoint; auto: for adapters and embeddings, not for whole models.",
+        "Export a usable file with every checkpoint, such as NAME-000002.safetensors after epoch 2, to choose from by "
+        "eye; all are kept. auto: for adapters and embeddings, not for whole models.",
         cache_key=False,
     )
     save_total_limit: int = option(
-        2, "Number of latest checkpoints to keep; with validation, the best one is kept, too.", low=1, cache_key=False
+        2,
+        "Number of latest checkpoints to keep for resuming; with validation, the best one is kept, too. Exported files "
+        "are not counted: all are kept.",
+        low=1,
+        cache_key=False,
     )
     restart: bool = option(
         False, "Start from step 0 instead of resuming from a checkpoint or keeping a finished run.", cache_key=False
