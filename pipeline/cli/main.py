@@ -43,6 +43,7 @@ COMMANDS = {
         CommandEntry("edit", "edit:edit", "Edit captions and drop images from scripts."),
     ),
     "Models": (
+        CommandEntry("control", "control:control", "Draw the control map of an image."),
         CommandEntry("models", "models:models", "List, download and verify the models that taggers and training use."),
     ),
     "Exchange": (

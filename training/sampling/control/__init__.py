@@ -1,0 +1,1 @@
+"""ControlNet: maps of images, control models, and the U-Net that they control."""
