@@ -28,6 +28,7 @@ class HistoryStep:
     input: str  # digest of the manifest that the stage read
     models: tuple[Model, ...] = ()
     libraries: dict[str, str] = field(default_factory=dict)  # recorded, not part of the key
+    folders: dict[str, str] = field(default_factory=dict, compare=False)  # where a scan found images; not in the key
 
     @property
     def key(self) -> str:
@@ -38,7 +39,8 @@ class HistoryStep:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> HistoryStep:
         """A step as a manifest's metadata stores it; KeyError or TypeError when a field is missing or unknown."""
-        fields = {f.name: values[f.name] for f in dataclasses.fields(cls)}
+        known = {"folders": {}} | values  # earlier manifests do not have it
+        fields = {f.name: known[f.name] for f in dataclasses.fields(cls)}
         return cls(**fields | {"models": tuple(Model(**model) for model in values["models"])})
 
     def to_json(self) -> dict[str, Any]:

@@ -161,10 +161,13 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[HistoryStep, ...]) -> Manifest:
+def write_manifest(
+    path: Path, batches: Iterable[list[Record]], history: tuple[HistoryStep, ...], same_as: Manifest | None = None
+) -> Manifest:
     """Write records, sorted by id, to a manifest; the file appears only when it is complete.
 
-    Rows are streamed: memory holds one row group, whatever the number of records.
+    Rows are streamed: memory holds one row group, whatever the number of records. `same_as` is the manifest from which
+    these records differ in nothing that is part of the digest: they keep its digest.
     """
     import pyarrow.parquet as pq
 
@@ -183,14 +186,15 @@ def write_manifest(path: Path, batches: Iterable[list[Record]], history: tuple[H
                 counter.add(record)
             writer.write_table(_digested(group, digest))
         counts = counter.counts()
+        hexdigest = same_as.digest if same_as else digest.hexdigest()
         head = {
             "format": FORMAT,
-            "digest": digest.hexdigest(),
+            "digest": hexdigest,
             "counts": dataclasses.asdict(counts),
             "history": [step.to_json() for step in history],
         }
         writer.add_key_value_metadata({_META: json.dumps(head, ensure_ascii=False).encode()})
-    return Manifest(path, history, digest.hexdigest(), counts)
+    return Manifest(path, history, hexdigest, counts)
 
 
 class _ImageCounter:

@@ -115,7 +115,9 @@ class Record:
     """One image on its way to the dataset; a dropped image keeps its record, with the reason."""
 
     id: str  # first 16 hex digits of `sha256`; an augmented copy is 'id-k'
-    source: str  # path of the user's file, relative to the workspace, with forward slashes
+    # Path of the user's file, relative to the workspace, with forward slashes. Not part of the digest, so that images,
+    # which their id names, may lie elsewhere; where they lie in their folder is part of the manifest of the sources.
+    source: str = field(metadata={"digest": False})
     sha256: str  # of the source file's bytes
     subject: str  # the subject's token; empty for regularization images
     class_name: str  # the class: man, cat, style

@@ -12,6 +12,7 @@ from pipeline.execution import RunSettings, StageExecution, join_annotations
 from pipeline.given_options import command_line, forget, lasting, remember, undone
 from pipeline.history import HistoryStep
 from pipeline.manifest import ImageCounts, Manifest, read_if_valid, write_manifest
+from pipeline.moved_folders import follow_moved_folders
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.record import Record
@@ -19,20 +20,30 @@ from pipeline.registry import ORDER, StagePlan, all_stages, stage_plan
 from pipeline.sources import SourceScan, scan
 from pipeline.staleness import (
     Outdated,
+    absent_notes,
     expected_history,
     input_manifest,
     is_idle,
+    lists_same_images,
     outdated_input,
     own_source_path,
     scan_step,
     why_stale,
 )
-from pipeline.workspace import Workspace
+from pipeline.workspace import RECIPE, Workspace
 from training.train import Train
 
 if TYPE_CHECKING:
     from pipeline.checks.rule_context import TrainingTargets
     from training.dry_run import RunEstimate
+
+
+# What to do about images that were dropped for a reason; the most frequent reason's hint is shown.
+_KEEP = {
+    "too small": "Smaller crops: prep crop --resolution 512; or enlarged ones: prep crop --allow-upscale. ",
+    "too much cropped": "Allow more to be cut away: prep crop --max-cropped 0.9. ",
+    "dropped by hand": "Put them back: prep edit --filter dropped --restore, then prep merge. ",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +71,12 @@ def run_all(workspace: Workspace, recipe: Recipe, settings: RunSettings) -> Iter
     for plan in plans:
         source = own_source(plan, workspace, settings) or source
         returned = undone(workspace, recipe, plan.name)
+        _require_sources(plan, source, found, workspace, settings)
         result = _update_checked(plan, source, workspace, recipe, settings)
         forget(workspace, plan.name)
         result = replace(result, notes=(*returned, *result.notes))
-        yield replace(result, others=found.others) if plan is plans[0] else result
+        yield _with_scan(result, found) if plan is plans[0] else result
+        require_images(result)
         source = result.manifest
 
 
@@ -72,8 +85,12 @@ def run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: R
     settings = replace(settings, need_models=True)
     if plan.name == ORDER[0]:
         source, found = find_sources(workspace, recipe, settings)
-        result = replace(update_stage(plan, source, workspace, settings), others=found.others)
+        _require_sources(plan, source, found, workspace, settings)
+        result = _with_scan(update_stage(plan, source, workspace, settings), found)
     else:
+        if any(stage.needs_sources for stage in plan.stages):
+            with Progress("scan", settings.quiet) as progress:
+                follow_moved_folders(workspace, scan(workspace, recipe, progress))
         source = own_source(plan, workspace, settings) or input_manifest(plan, workspace, recipe)
         result = _update_checked(plan, source, workspace, recipe, settings)
     remember(workspace, recipe, plan)
@@ -82,6 +99,47 @@ def run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: R
         last = Outdated(plan.name, "its input is not up to date", command_line(plan), False, stale[0].by_run)
         stale = (*stale, last)
     return replace(result, notes=(*lasting(recipe, plan), *result.notes), stale=stale)
+
+
+def _with_scan(result: StageResult, found: SourceScan) -> StageResult:
+    """The result of the first stage, with what the scan says of the folders."""
+    return replace(result, others=found.others, notes=(*absent_notes(found), *result.notes))
+
+
+def require_images(result: StageResult) -> None:
+    """PrepError when a stage left no image to train on: its reasons, and what to do about the most frequent one."""
+    if result.name == "train" or any(_training_images(result.manifest)):
+        return
+    counts = result.counts
+    reasons = sorted(counts.dropped.items(), key=lambda item: -item[1])
+    hint = next((_KEEP[reason] for reason, _ in reasons if reason in _KEEP), "")
+    listed = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
+    others = f", except {counts.images:,} for regularization" if counts.images else ""
+    raise PrepError(
+        f"After {result.name} there is no image to train on: {counts.found:,} found{others}; dropped: {listed}.",
+        f"{hint}Each image and its reason: prep preview {result.name} --all",
+    )
+
+
+def _training_images(manifest: Manifest) -> Iterator[bool]:
+    """Whether each image is one to train on."""
+    for table in manifest.tables(["role", "drop.reason"]):
+        drops = table.column("drop").to_pylist()
+        for role, drop in zip(table.column("role").to_pylist(), drops, strict=True):
+            yield role == "train" and drop is None
+
+
+def _require_sources(
+    plan: StagePlan, source: Manifest, found: SourceScan, workspace: Workspace, settings: RunSettings
+) -> None:
+    """PrepError when a stage has to read the user's images and their folder does not exist."""
+    if not found.absent or not any(stage.needs_sources for stage in plan.stages):
+        return
+    if why := why_stale(plan, read_if_valid(workspace.manifest(plan.name)), source, workspace):
+        raise PrepError(
+            f"{plan.name} has to run ({why}), and the images in {', '.join(found.absent)} are not here.",
+            f"Copy them there, or write where they are under 'folder' in {RECIPE}.",
+        )
 
 
 def dry_run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: RunSettings) -> RunEstimate:
@@ -174,7 +232,11 @@ def find_sources(workspace: Workspace, recipe: Recipe, settings: RunSettings) ->
     if not any(record.role == "train" for record in found.records):
         folders = ", ".join(subject.folder for subject in recipe.subjects)
         raise PrepError(f"There are no images in {folders}.", "Put images there, or change 'folder' in prep.toml.")
-    return _write_if_changed(workspace.manifest("sources"), found.records, scan_step(found)), found
+    target = workspace.manifest("sources")
+    if lists_same_images(read_if_valid(target), found):
+        follow_moved_folders(workspace, found)
+        return Manifest.read(target), found
+    return write_manifest(target, [found.records], (scan_step(found),)), found
 
 
 def own_source(plan: StagePlan, workspace: Workspace, settings: RunSettings) -> Manifest | None:

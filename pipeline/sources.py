@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NoReturn
 
 from pipeline.errors import PrepError
 from pipeline.imaging.image_file import looks_like_image
+from pipeline.manifest import read_if_valid
 from pipeline.recipe import GENERATED, Recipe, SourceFolder
 from pipeline.record import Drop, Record
 from pipeline.stage import ProgressFn
@@ -31,6 +35,9 @@ class SourceScan:
 
     records: list[Record]
     others: dict[str, int]
+    names: dict[str, str] = field(default_factory=dict)  # by id: the path in its folder
+    folders: dict[str, str] = field(default_factory=dict)  # by what each holds: its path, relative to the workspace
+    absent: tuple[str, ...] = ()  # folders that do not exist: their images are those that the last scan recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +52,81 @@ class _FileInfo:
 def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan:
     """Every image in the recipe's folders as a record; unreadable and repeated ones are dropped.
 
-    Hashes are cached in the workspace as long as a file's size and times stay the same.
+    Hashes are cached in the workspace as long as a file's size and times stay the same. The images of a folder that
+    does not exist, as in a copy of the workspace on another machine, are those that the last scan recorded; PrepError
+    if it recorded none.
     """
-    owners = recipe.folders
-    folders = [workspace.source(owner.path) for owner in owners]
-    for owner, folder in zip(owners, folders, strict=True):
-        if owner.generated and not folder.is_dir():
-            raise PrepError(f"{owner.path}/ has not been generated yet.", "First: prep generate --regularization")
-    found = [
-        (owner, path)
-        for owner, folder in zip(owners, folders, strict=True)
-        for path in _walk(folder, workspace, folders)
-    ]
-    infos = identify_files([path for _, path in found], workspace, report)
-    others = Counter[str]()
+    folders = {owner: workspace.source(owner.path) for owner in recipe.folders}
+    others, keys = Counter[str](), _keys(recipe.folders)
     records: dict[str, Record] = {}
-    copies = Counter[str]()
-    for owner, path in found:
-        info = infos[path]
-        if isinstance(info, _FileInfo) and not info.image:
-            others[path.suffix.lower() or "no extension"] += 1
-            continue
-        record = _record(owner, _name(workspace, path), info)
-        if record.id in records:
-            first = records[record.id]
-            copies[first.id] += 1
-            record = _repeated(record, first, copies[first.id])
-        records[record.id] = record
-    return SourceScan([records[key] for key in sorted(records)], dict(sorted(others.items())))
+    names: dict[str, str] = {}
+    absent = [owner for owner, folder in folders.items() if not folder.is_dir()]
+    recorded = _recorded(absent, keys, workspace)
+    walked = {
+        owner: list(_walk(folder, workspace, list(folders.values())))
+        for owner, folder in folders.items()
+        if owner not in absent
+    }
+    infos = identify_files([path for paths in walked.values() for path in paths], workspace, report)
+    for owner, folder in folders.items():
+        for record, name in recorded.get(owner, ()):
+            records.setdefault(record.id, record)
+            names.setdefault(record.id, name)
+        for path in walked.get(owner, ()):
+            info = infos[path]
+            if isinstance(info, _FileInfo) and not info.image:
+                others[path.suffix.lower() or "no extension"] += 1
+                continue
+            name = _text(Path(os.path.relpath(path, folder)).as_posix())
+            record = _record(owner, _text(workspace.relative(path)), name, info)
+            record = _distinct(record, records, names)
+            records[record.id], names[record.id] = record, name
+    where = {keys[owner]: _text(workspace.relative(folder)) for owner, folder in folders.items()}
+    ordered = [records[key] for key in sorted(records)]
+    return SourceScan(ordered, dict(sorted(others.items())), names, where, tuple(owner.path for owner in absent))
+
+
+def _keys(owners: Iterable[SourceFolder]) -> dict[SourceFolder, str]:
+    """What each folder holds, in words that do not depend on where it lies: 'train smith man'."""
+    count = Counter[str]()
+    keys: dict[SourceFolder, str] = {}
+    for owner in owners:
+        text = " ".join(filter(None, (owner.role, owner.token, owner.class_name)))
+        count[text] += 1
+        keys[owner] = text if count[text] == 1 else f"{text} ({count[text]})"
+    return keys
+
+
+def _recorded(
+    absent: list[SourceFolder], keys: dict[SourceFolder, str], workspace: Workspace
+) -> dict[SourceFolder, list[tuple[Record, str]]]:
+    """The images of folders that do not exist, with their paths in them, as the last scan recorded them."""
+    if not absent:
+        return {}
+    manifest = read_if_valid(workspace.manifest("sources"))
+    before = manifest.history[0].folders if manifest else {}
+    found: dict[SourceFolder, list[tuple[Record, str]]] = {owner: [] for owner in absent}
+    for record in manifest.records() if manifest else ():
+        for owner in absent:
+            lay = f"{before.get(keys[owner]) or workspace.relative(workspace.source(owner.path))}/".removeprefix("./")
+            if _owns(owner, record) and record.source.startswith(lay):
+                found[owner].append((record, record.source.removeprefix(lay)))
+                break
+    for owner, records in found.items():
+        if not records:
+            _refuse_missing(owner, workspace)
+    return found
+
+
+def _owns(owner: SourceFolder, record: Record) -> bool:
+    return (record.role, record.subject, record.class_name) == (owner.role, owner.token, owner.class_name)
+
+
+def _refuse_missing(owner: SourceFolder, workspace: Workspace) -> NoReturn:
+    if owner.generated:
+        raise PrepError(f"{owner.path}/ has not been generated yet.", "First: prep generate --regularization")
+    folder = workspace.source(owner.path)
+    raise PrepError(f"The folder {folder} does not exist.", f"Create it, or change 'folder' in {workspace.recipe}.")
 
 
 def identify_files(paths: list[Path], workspace: Workspace, report: ProgressFn) -> dict[Path, _FileInfo | str]:
@@ -102,7 +156,8 @@ def identify_files(paths: list[Path], workspace: Workspace, report: ProgressFn) 
             report(done, len(unknown))
     if unknown or len(known) != len(result):
         keep = {str(path): [*at.stamp, at.sha256, at.image] for path, at in result.items() if isinstance(at, _FileInfo)}
-        write_atomic(cache_file, json.dumps({"scanned": now, "files": keep}).encode())
+        with contextlib.suppress(PermissionError):  # the files are hashed again next time
+            write_atomic(cache_file, json.dumps({"scanned": now, "files": keep}).encode())
     return result
 
 
@@ -133,8 +188,6 @@ def _read_cache(path: Path) -> tuple[dict[str, _FileInfo], int]:
 
 def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[Path]:
     """Files below `folder` by name, without folders of other entries in the recipe and prep's own folders."""
-    if not folder.is_dir():
-        raise PrepError(f"The folder {folder} does not exist.", f"Create it, or change 'folder' in {workspace.recipe}.")
     own = {workspace.root / name for name in _OWN}
     generated = workspace.root / GENERATED
     visited = set[tuple[int, int]]()
@@ -171,15 +224,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _name(workspace: Workspace, path: Path) -> str:
-    """The path as manifests store it; bytes that are not UTF-8 are escaped."""
-    return workspace.relative(path).encode("utf-8", "backslashreplace").decode()
+def _text(path: str) -> str:
+    """A path as manifests store it; bytes that are not UTF-8 are escaped."""
+    return path.encode("utf-8", "backslashreplace").decode()
 
 
-def _record(owner: SourceFolder, source: str, info: _FileInfo | str) -> Record:
+def _record(owner: SourceFolder, source: str, name: str, info: _FileInfo | str) -> Record:
     subject, role = owner.token, owner.role
     if isinstance(info, str):
-        id = hashlib.sha256(source.encode()).hexdigest()[:16]
+        id = hashlib.sha256("\0".join((role, subject, owner.class_name, name)).encode()).hexdigest()[:16]
         return Record(id, source, "", subject, owner.class_name, role, drop=Drop("scan", "cannot be read", info))
     record = Record(info.sha256[:16], source, info.sha256, subject, owner.class_name, role)
     if "\\udc" in source:
@@ -187,7 +240,12 @@ def _record(owner: SourceFolder, source: str, info: _FileInfo | str) -> Record:
     return record
 
 
-def _repeated(record: Record, first: Record, copy: int) -> Record:
-    """A file with the same bytes as an earlier one: dropped, with another reason if their roles differ."""
+def _distinct(record: Record, records: dict[str, Record], names: dict[str, str]) -> Record:
+    """The record; dropped if an earlier file has the same bytes, with another reason if their roles differ."""
+    first = records.get(record.id)
+    if first is None:
+        return record
     reason = "duplicate" if record.role == first.role else f"in {_SETS[first.role]} and {_SETS[record.role]}"
-    return replace(record, id=f"{first.id}-same{copy}", drop=Drop("scan", reason, f"the same file as {first.source}"))
+    numbers = (f"{first.id}-same{number}" for number in itertools.count(1))
+    free = next(id for id in numbers if id not in records)
+    return replace(record, id=free, drop=Drop("scan", reason, f"the same file as {names[first.id]}"))

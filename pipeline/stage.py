@@ -174,6 +174,11 @@ class Stage(Options):
         return ()
 
     @property
+    def needs_sources(self) -> bool:
+        """Whether the work reads the user's own files."""
+        return False
+
+    @property
     def idle(self) -> bool:
         """Whether the options leave all records as they are, so that nothing is missed when the stage is not run."""
         return False

@@ -13,6 +13,7 @@ from pipeline.history import HistoryStep
 from pipeline.manifest import Manifest, read_if_valid
 from pipeline.options import format_value
 from pipeline.recipe import Recipe
+from pipeline.record import Drop, Record, root_of
 from pipeline.registry import ORDER, StagePlan, all_stages
 from pipeline.sources import SourceScan, scan
 from pipeline.stage import Stage
@@ -41,7 +42,8 @@ class StageStatus:
     manifest: Manifest | None
     to_do: str  # empty when the manifest is up to date
     cause: bool = True  # False: the stage only waits for an earlier one
-    notes: tuple[str, ...] = ()  # what to know about it although it may be up to date
+    given: tuple[str, ...] = ()  # the options of a command line in which it differs from prep.toml
+    notes: tuple[str, ...] = ()  # what else to know about it although it may be up to date
 
     @property
     def name(self) -> str:
@@ -63,12 +65,15 @@ def outdated(workspace: Workspace, recipe: Recipe, stage: str) -> list[Outdated]
 
     Every command that reads a manifest asks this. The findings are in the order of the stages: the causes, and the
     stages that wait for them; empty when all is current. Reads manifests' footers and file times, and hashes only
-    files that changed since they were hashed.
+    files that changed since they were hashed. In a folder of manifests without that of the images there is nothing to
+    compare with.
     """
+    if not workspace.manifest("sources").is_file():
+        return []
     found: list[Outdated] = []
     given = False
     for status in stage_statuses(workspace, recipe):
-        given |= bool(status.notes)
+        given |= bool(status.given)
         if status.to_do:
             found.append(Outdated(status.name, status.to_do, status.fix, status.cause))
         if status.manifest is not None and status.name in OUTPUT_CHECKS:
@@ -138,42 +143,43 @@ def is_idle(plan: StagePlan) -> bool:
 def stage_statuses(workspace: Workspace, recipe: Recipe) -> Iterator[StageStatus]:
     """The status of every stage, in order. Reads manifests' footers and file times; runs nothing."""
     source = read_if_valid(workspace.manifest("sources"))
-    waiting, cause = _sources_changed(workspace, recipe, source), True
+    (waiting, notes), cause = _sources_changed(workspace, recipe, source), True
     for plan in effective_plans(workspace, recipe):
-        manifest, notes = read_if_valid(workspace.manifest(plan.name)), _notes(plan, recipe)
+        manifest, given = read_if_valid(workspace.manifest(plan.name)), tuple(map(str, overrides(recipe, plan)))
         if (own := plan.stages[0].own_source(workspace, _no_progress)) is not None:
             source = read_if_valid(own_source_path(plan, workspace))
             waiting, cause = ("" if _is(source, own[1]) else "its folder was changed"), True
         if manifest is None:
             unreadable = workspace.manifest(plan.name).is_file()
-            yield StageStatus(plan, None, _UNREADABLE if unreadable else "not run yet", True, notes)
+            yield StageStatus(plan, None, _UNREADABLE if unreadable else "not run yet", True, given, notes)
             waiting, source, cause = waiting or f"{plan.name} has not run", None, False
         elif waiting or source is None:
-            yield StageStatus(plan, manifest, waiting, cause, notes)
+            yield StageStatus(plan, manifest, waiting, cause, given, notes)
             cause = False
         else:
             why = why_stale(plan, manifest, source, workspace)
-            yield StageStatus(plan, manifest, why or "", True, notes)
+            yield StageStatus(plan, manifest, why or "", True, given, notes)
             source, waiting, cause = manifest, f"{plan.name} is not up to date" if why else "", False
+        notes = ()
 
 
-def _sources_changed(workspace: Workspace, recipe: Recipe, source: Manifest | None) -> str:
-    """Why the manifest of the images is not current; empty when it is."""
+def _sources_changed(workspace: Workspace, recipe: Recipe, source: Manifest | None) -> tuple[str, tuple[str, ...]]:
+    """Why the manifest of the images is not current, empty when it is; and which folders are not here."""
     try:
-        step = scan_step(scan(workspace, recipe, _no_progress))
+        found = scan(workspace, recipe, _no_progress)
     except PrepError as error:
-        return error.wrong.rstrip(".")
-    return "" if _is(source, step) else _IMAGES
+        return error.wrong.rstrip("."), ()
+    return "" if lists_same_images(source, found) else _IMAGES, absent_notes(found)
+
+
+def absent_notes(found: SourceScan) -> tuple[str, ...]:
+    """What a workspace without its images cannot do."""
+    folders = ", ".join(f"{folder}/" for folder in found.absent)
+    return (f"without {folders}, which is not here: crop cannot run, and new images are not seen",) if folders else ()
 
 
 def _is(source: Manifest | None, step: HistoryStep) -> bool:
     return source is not None and [had.key for had in source.history] == [step.key]
-
-
-def _notes(plan: StagePlan, recipe: Recipe) -> tuple[str, ...]:
-    if not (found := overrides(recipe, plan)):
-        return ()
-    return (f"run with {', '.join(map(str, found))}",)
 
 
 def _comes_before(one: StagePlan, other: StagePlan) -> bool:
@@ -190,7 +196,10 @@ def why_stale(
     """
     if old is None:
         return "not run yet"
-    had = {step.stage: step for step in old.history[len(source.history) :]}
+    earlier = {step.stage for step in source.history}
+    had = {step.stage: step for step in old.history if step.stage not in earlier}
+    if gone := had.keys() - {stage.label for stage in plan.stages}:
+        return f"{', '.join(sorted(gone))} was removed from prep.toml"
     for stage in plan.stages:
         if stage.label not in had:
             return f"{stage.label} is new"
@@ -198,11 +207,14 @@ def why_stale(
         step, digests = _expected_step(stage, source, workspace, before if not need_models else None)
         why = _difference(before, step, digests)
         if why or before.key != step.key:
-            return why or f"{source.path.stem} changed"
-    if len(had) != len(plan.stages):
-        return f"{', '.join(had.keys() - {stage.label for stage in plan.stages})} was removed from prep.toml"
+            return why or f"{source.path.stem} {_news(old, source)}"
     missing = (stage.missing_outputs(old, workspace) for stage in plan.stages)
     return next((f"{files} missing" for files in missing if files), None)
+
+
+def _news(old: Manifest, source: Manifest) -> str:
+    """Whether the stage that wrote `source` is new to the history of `old`, or only its manifest is another one."""
+    return "is new" if source.history[-1].stage not in {step.stage for step in old.history} else "changed"
 
 
 def _difference(before: HistoryStep, now: HistoryStep, digests: tuple[str, ...]) -> str:
@@ -247,11 +259,39 @@ def _expected_step(
 
 
 def scan_step(found: SourceScan) -> HistoryStep:
-    """The history step of the sources' manifest; its input is a digest of all names, contents and roles."""
+    """The history step of the sources' manifest; its input is a digest of all names, contents and roles.
+
+    Names are those in the folders of prep.toml, so that folders and workspaces can be moved.
+    """
+    listing = ((r.id, found.names[r.id], r.subject, r.class_name, r.role, str(r.drop)) for r in found.records)
+    return HistoryStep("scan", 2, {}, _listing_digest(listing), folders=found.folders)
+
+
+def _earlier_scan_step(found: SourceScan) -> HistoryStep:
+    """The step as earlier versions of prep recorded it, with paths relative to the workspace."""
+    sources = {r.id: r.source for r in found.records}
+    listing = ((r.id, r.source, r.subject, r.class_name, r.role, str(_earlier_drop(r, sources))) for r in found.records)
+    return HistoryStep("scan", 1, {}, _listing_digest(listing))
+
+
+def _earlier_drop(record: Record, sources: dict[str, str]) -> Drop | None:
+    if record.drop is None or "-same" not in record.id:
+        return record.drop
+    return replace(record.drop, detail=f"the same file as {sources[root_of(record.id)]}")
+
+
+def _listing_digest(rows: Iterable[tuple[str, ...]]) -> str:
     listing = hashlib.sha256()
-    for r in found.records:
-        listing.update("\0".join((r.id, r.source, r.subject, r.class_name, r.role, str(r.drop))).encode() + b"\n")
-    return HistoryStep("scan", 1, {}, listing.hexdigest())
+    for row in rows:
+        listing.update("\0".join(row).encode() + b"\n")
+    return listing.hexdigest()
+
+
+def lists_same_images(manifest: Manifest | None, found: SourceScan) -> bool:
+    """Whether the manifest of the sources has what a scan found; where the folders lie makes no difference."""
+    if manifest is None:
+        return False
+    return any(_is(manifest, step) for step in (scan_step(found), _earlier_scan_step(found)))
 
 
 def own_source_path(plan: StagePlan, workspace: Workspace) -> Path:

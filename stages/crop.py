@@ -101,6 +101,11 @@ class Crop(Stage):
                     f"crop: a box is for {name!r}, which is no image's file name or id.", "See: prep preview crop"
                 )
 
+    @property
+    def needs_sources(self) -> bool:
+        """Whether the work reads the user's own files."""
+        return True
+
     def start(self, workspace: Workspace) -> Work:
         return partial(crop_all, self, workspace)
 

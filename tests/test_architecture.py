@@ -31,7 +31,7 @@ LAYERS = (
         "pipeline.split",
         "pipeline.vectors",
     ),
-    ("pipeline.engines", "pipeline.execution", "pipeline.recipe", "pipeline.sources"),
+    ("pipeline.engines", "pipeline.execution", "pipeline.recipe", "pipeline.sources", "pipeline.moved_folders"),
     ("taggers", "stages"),
     ("training",),
     ("pipeline.checks", "sample_data"),

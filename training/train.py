@@ -14,6 +14,7 @@ from pipeline.stage import DatasetStage, group
 from pipeline.workspace import Workspace
 from training.check_options import check_options
 from training.data.folders import FolderPair, read_folders
+from training.data.masks import ALPHA
 from training.evaluation.run_notes import run_notes
 from training.evaluation.step_timer import StepTimer
 from training.options.train_options import TrainOptions
@@ -64,6 +65,11 @@ class Train(DatasetStage):
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """What validation says of the run's checkpoints, and the outliers."""
         return run_notes(self.config.file(Workspace(manifest.path.parent.parent)).with_name("run.json"))
+
+    @property
+    def needs_sources(self) -> bool:
+        """Whether masks are the transparency of the user's own files."""
+        return self.config.dataset.masks == ALPHA
 
     @property
     def forced(self) -> bool:

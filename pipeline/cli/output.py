@@ -71,7 +71,13 @@ def status_lines(statuses: Iterable[StageStatus]) -> Iterable[str]:
         word = "done" if not status.to_do else "to do" if status.manifest is None else "stale"
         about = account(status.manifest.counts, before) if status.manifest and not status.to_do else status.to_do
         before = status.manifest.counts if status.manifest else before
-        yield "\n".join((f"{status.name:<9}{word:>10}   {about}", *(f"  {note}" for note in status.notes)))
+        notes = [f"  {escape_control(note)}" for note in _status_notes(status)]
+        yield "\n".join((f"{status.name:<9}{word:>10}   {about}", *notes))
+
+
+def _status_notes(status: StageStatus) -> list[str]:
+    """What to know about a stage although it may be up to date."""
+    return [*([f"run with {', '.join(status.given)}"] if status.given else []), *status.notes]
 
 
 def status_json(status: StageStatus) -> dict[str, Any]:
@@ -81,5 +87,5 @@ def status_json(status: StageStatus) -> dict[str, Any]:
         "stage": status.name,
         "up_to_date": not status.to_do,
         "to_do": status.to_do,
-        "notes": list(status.notes),
+        "notes": _status_notes(status),
     } | counts

@@ -25,7 +25,7 @@ from pipeline.execution import RunSettings
 from pipeline.options import click_options, only_given, sections
 from pipeline.ranks import require_single_process
 from pipeline.registry import STAGES, TAGGERS, StagePlan, read_recipe, stage_plan, tag_plan, tagger_class
-from pipeline.run import dry_run_stage, run_stage
+from pipeline.run import dry_run_stage, require_images, run_stage
 from pipeline.stage import DatasetStage, Options
 from pipeline.staleness import outdated_input, refuse_outdated
 
@@ -112,6 +112,7 @@ def update_stage_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> 
     with workspace.lock():
         result = run_stage(plan, workspace, read_recipe(workspace), settings)
     print_result(result_line(result), result_json(result, workspace), as_json, settings.quiet)
+    require_images(result)
 
 
 def dry_run_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> None:

@@ -31,7 +31,7 @@ def next_steps(statuses: list[StageStatus], planned: set[str]) -> Iterator[str]:
     """What brings the stages up to date, and what prep run would change."""
     if any(stage.to_do for stage in statuses if stage.name in planned):
         yield "prep run brings all stages up to date."
-    if any(stage.notes for stage in statuses if stage.name in planned):
+    if any(stage.given for stage in statuses if stage.name in planned):
         yield f"prep run goes back to the values in {RECIPE}; write those that are to stay there."
     yield from (
         f"{stage.fix} brings {stage.name} up to date."

@@ -31,6 +31,7 @@ from taggers.sidecar.caption_text import (
     parse_json,
     unique_annotations,
 )
+from taggers.sidecar.image_folders import image_folders
 from taggers.tagger import Tagger, with_annotations
 
 READERS = {".txt": from_text, ".caption": from_text, ".json": from_json}  # files of one image
@@ -101,9 +102,11 @@ class Files(Tagger):
         """One hash over all caption files, so that a change of one makes the annotations stale."""
         if not workspace.manifest("sources").is_file():
             return ()
-        sources = Manifest.read(workspace.manifest("sources")).table(["source"]).column("source").to_pylist()
-        folders = {workspace.source(source).parent for source in sources}
-        named = {workspace.relative(path): path for folder in folders for path in _all_files(folder)}
+        named = {
+            os.path.normpath(f"{name}/{os.path.relpath(path, folder)}"): path
+            for name, folder in image_folders(Manifest.read(workspace.manifest("sources")), workspace)
+            for path in _all_files(folder)
+        }
         digest = hashlib.sha256()
         for name, path in sorted(named.items()):
             digest.update(f"{name}\0".encode("utf-8", "surrogateescape"))
@@ -112,6 +115,11 @@ class Files(Tagger):
             except TextFault as fault:
                 digest.update(str(fault).encode())
         return (Model("caption files", digest.hexdigest()),)
+
+    @property
+    def needs_sources(self) -> bool:
+        """Whether the work reads the user's own files."""
+        return True
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """Which files could not be read, and what to do about them."""
