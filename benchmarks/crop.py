@@ -228,9 +228,9 @@ def _psnr(workspace, record) -> float:
 
 def plan(paths: list[Path], resolution: int) -> list[tuple[str, Size]]:
     """Every image with the size that prep crops it to, so that all contenders produce the same sizes."""
+    from pipeline.imaging.bucket import nearest_bucket
     from pipeline.imaging.image_file import upright_size
     from stages.crop import Crop
-    from stages.cropping.bucket import nearest_bucket
 
     sizes = Crop(resolution=resolution).sizes()
     return [(str(path), nearest_bucket(*upright_size(path.read_bytes()), sizes, math.inf)) for path in paths]

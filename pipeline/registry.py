@@ -68,7 +68,8 @@ def tables(taggers: tuple[str, ...] = ("basic",)) -> dict[str, type[Stage]]:
 
 
 def read_recipe(workspace: Workspace) -> Recipe:
-    return Recipe.read(workspace.recipe, ORDER)
+    """The workspace's recipe; one without tables for a folder that has none, where only --data can be trained on."""
+    return Recipe.read(workspace.recipe, ORDER) if workspace.recipe.is_file() else Recipe((), (), {})
 
 
 def stage_plan(name: str, recipe: Recipe, overrides: Mapping[str, Any]) -> StagePlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def dry_run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, setting
     assert isinstance(train, Train)
     source = own_source(plan, workspace, settings) or input_manifest(plan, workspace, recipe)
     if not settings.skip_checks:
-        _refuse_errors(source, workspace, training_targets(recipe, plan))
+        _refuse_errors(source, workspace, recipe, plan)
     with Progress("dry run", settings.quiet) as progress:
         return dry_run(train.config, source, workspace, progress)
 
@@ -169,6 +170,8 @@ def training_targets(recipe: Recipe, plan: StagePlan | None = None) -> TrainingT
         captions.keep_separator,
         captions.weighted_captions,
         repeats,
+        captions.wildcards,
+        train.config.dataset.random_flip,
     )
 
 
@@ -179,15 +182,26 @@ def _update_checked(
     if plan.name == "train" and not settings.skip_checks:
         old = read_if_valid(workspace.manifest(plan.name))
         if _must_run(plan, old, source, workspace, settings):
-            _refuse_errors(source, workspace, training_targets(recipe, plan))
+            _refuse_errors(source, workspace, recipe, plan)
     return update_stage(plan, source, workspace, settings)
 
 
-def _refuse_errors(source: Manifest, workspace: Workspace, targets: TrainingTargets) -> None:
+def _refuse_errors(source: Manifest, workspace: Workspace, recipe: Recipe, plan: StagePlan) -> None:
     """PrepError when `prep check` finds an error in the dataset to train on."""
     from pipeline.checks.check import check, raise_on_errors
 
-    raise_on_errors(check(source, workspace, targets))
+    raise_on_errors(check(source, workspace, training_targets(recipe, plan)), _check_command(plan))
+
+
+def _check_command(plan: StagePlan) -> str:
+    """The command that shows what is wrong with the dataset of a training."""
+    train = plan.stages[0]
+    assert isinstance(train, Train)
+    options = train.config.dataset
+    words = ["prep", "check", *([options.data] if options.data else ())]
+    words += ["--reg-data", options.reg_data] if options.reg_data else []
+    words += ["--resolution", str(options.resolution)] if options.resolution else []
+    return shlex.join(words)
 
 
 def update_stage(plan: StagePlan, source: Manifest, workspace: Workspace, settings: RunSettings) -> StageResult:

@@ -16,7 +16,11 @@ KAOMOJI = frozenset(
 )
 
 # Tags of models that were trained on their underscores: Pony's score_9, source_anime, rating_safe, style_cluster_12.
-_LITERAL = re.compile(r"score_[0-9]+(?:_up|_down)?|(?:rating|source)_[a-z]+|style_cluster_[0-9]+", re.IGNORECASE)
+_LITERAL = re.compile(
+    r"score_[0-9]+(?:_up|_down)?|rating_(?:safe|questionable|explicit)|source_(?:anime|cartoon|furry|pony)"
+    r"|style_cluster_[0-9]+",
+    re.IGNORECASE,
+)
 # An emoticon is two halves around one underscore: of signs, or with one letter or digit and then alike (o_o, t_t).
 _FACE = re.compile(r"(?P<left>[^\s_]{1,6})_(?P<right>[^\s_]{1,6})")
 _WORDS = re.compile(r"[^\W_]{2}")

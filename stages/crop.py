@@ -7,27 +7,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pipeline import record
 from pipeline.errors import PrepError
 from pipeline.imaging import image_file
+from pipeline.imaging.bucket import Size, buckets, default_sides, split_grid
+from pipeline.imaging.cropping import BUCKET_STEP, MAX_UPSCALE, CropRule, RenderedCrop
+from pipeline.imaging.window import Region
 from pipeline.record import Drop, Record
 from pipeline.stage import Stage, Work, option
 from pipeline.workspace import Workspace
-from stages.cropping.bucket import Size, buckets, nearest_bucket, split_grid
-from stages.cropping.focus import find_focus
 from stages.cropping.options import box_names, check_color, check_sides, check_step, parse_box, parse_size
-from stages.cropping.window import CropWindow, Region, fit_window
 
 if TYPE_CHECKING:
-    from numpy import ndarray
-
     from pipeline.manifest import Manifest
-
-RenderedCrop = tuple[record.CropBox, "ndarray"]  # a crop box and its pixels
-
-FOCUS_SIDE = 512  # longer side, in pixels, of the thumbnail in which the focus is searched
-MAX_OVERSIZE = 2.0  # search the scaled image itself, not a thumbnail, while it has at most this many crops' pixels
-MIN_CROPPED = 0.01  # when less than this share is cut away, the position of the crop does not matter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +37,9 @@ class Crop(Stage):
         high=8192,
     )
     size: str = option("", "One fixed size in pixels instead of aspect buckets, such as 512x768.", metavar="WxH")
-    bucket_step: int = option(64, "Bucket sides are multiples of this many pixels, usually 64 or 32.", low=8, high=1024)
+    bucket_step: int = option(
+        BUCKET_STEP, "Bucket sides are multiples of this many pixels, usually 64 or 32.", low=8, high=1024
+    )
     min_side: int = option(0, "Shortest bucket side in pixels; 0: half the resolution.", low=0)
     max_side: int = option(0, "Longest bucket side in pixels; 0: twice the resolution.", low=0)
     focus: Literal["saliency", "face", "center"] = option(
@@ -54,7 +47,7 @@ class Crop(Stage):
         "What crops are placed around: the salient region, faces (or, without one, saliency), or the center.",
     )
     background: str = option("#ffffff", "Color under transparent pixels, as #rrggbb.", metavar="COLOR")
-    max_upscale: float = option(1.5, "Drop images that would be enlarged more than this many times.", low=1.0)
+    max_upscale: float = option(MAX_UPSCALE, "Drop images that would be enlarged more than this many times.", low=1.0)
     allow_upscale: bool = option(False, "Enlarge small images without limit, whatever --max-upscale is.")
     max_cropped: float = option(
         1.0, "Drop images of which more than this share of the area would be cut away; 1 drops none.", low=0.0, high=1.0
@@ -86,10 +79,14 @@ class Crop(Stage):
 
     def sides(self) -> tuple[int, int]:
         """The shortest and the longest bucket side, in pixels."""
-        step = self.bucket_step
-        shortest = self.min_side or max(step, self.resolution // 2 // step * step)
-        longest = self.max_side or -(-self.resolution * 2 // step) * step
-        return shortest, longest
+        shortest, longest = default_sides(self.resolution, self.bucket_step)
+        return self.min_side or shortest, self.max_side or longest
+
+    @property
+    def rule(self) -> CropRule:
+        """How each image, or each part of a split one, is cropped."""
+        limit = math.inf if self.allow_upscale else self.max_upscale
+        return CropRule(self.sizes(), self.focus, self.background, limit, self.max_cropped)
 
     def check_input(self, manifest: Manifest) -> None:
         if not self.boxes:
@@ -122,9 +119,9 @@ def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Reco
         data = workspace.source(before.source).read_bytes()
         size = image_file.upright_size(data)
         if boxes := _boxes(options, before, size):
-            results = [_crop_box(options, data, size, box) for box in boxes]
+            results = [options.rule.crop_box(data, size, box) for box in boxes]
         else:
-            results = [_crop_region(options, data, size, region) for region in _split_regions(options, size)]
+            results = [options.rule.crop(data, size, region) for region in _split_regions(options, size)]
     except OSError as error:
         return [_dropped(before, "cannot be opened", error.strerror or "")]
     except image_file.UnreadableImage as error:
@@ -154,50 +151,6 @@ def _split_regions(options: Crop, size: Size) -> list[Region]:
         for row in range(rows)
         for column in range(columns)
     ]
-
-
-def _crop_region(options: Crop, data: bytes, size: Size, region: Region) -> RenderedCrop | Drop:
-    """The crop of a region at its nearest bucket, or why there is none; raises UnreadableImage."""
-    limit = math.inf if options.allow_upscale else options.max_upscale
-    bucket = nearest_bucket(region.width, region.height, options.sizes(), limit)
-    if bucket is None:
-        return Drop("crop", "too small", f"{region.width:.0f} x {region.height:.0f} pixels")
-    window = fit_window(size, region, bucket)
-    if window.cropped_fraction > options.max_cropped:
-        return Drop("crop", "too much cropped", f"{window.cropped_fraction:.0%} for {bucket[0]} x {bucket[1]}")
-    if options.focus == "center" or window.region_fraction[0] * window.region_fraction[1] > 1 - MIN_CROPPED:
-        return _rendered(data, window.crop_box((0.5, 0.5), options.background, "center"))
-    if window.upscale > 1 or window.scaled[0] * window.scaled[1] > MAX_OVERSIZE * bucket[0] * bucket[1]:
-        view = _region_pixels(image_file.thumbnail(data, FOCUS_SIDE), size, region)
-        return _rendered(data, _focused(options, window, view))
-    # One decode for finding the focus and for cropping: every crop is a part of the whole scaled image.
-    whole = image_file.render(data, window.whole_image(options.background))
-    crop = _focused(options, window, _region_pixels(whole, size, region))
-    return crop, whole[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width].copy()
-
-
-def _focused(options: Crop, window: CropWindow, view: ndarray) -> record.CropBox:
-    """The crop box around the focus of `view`, the region in any scale."""
-    x, y, focus = find_focus(view, window.region_fraction, options.focus)
-    return window.crop_box((x, y), options.background, focus)
-
-
-def _crop_box(options: Crop, data: bytes, size: Size, box: Region) -> RenderedCrop | Drop:
-    """The crop of the center of a box that the user gave."""
-    crop = _crop_region(replace(options, focus="center"), data, size, box)
-    return crop if isinstance(crop, Drop) else (replace(crop[0], focus="box"), crop[1])
-
-
-def _rendered(data: bytes, crop: record.CropBox) -> RenderedCrop:
-    return crop, image_file.render(data, crop)
-
-
-def _region_pixels(rgb: ndarray, size: Size, region: Region) -> ndarray:
-    """The part of a scaled upright image that shows `region` of a source of `size`; at least one pixel."""
-    height, width, _ = rgb.shape
-    x, y = width / size[0], height / size[1]
-    left, top = min(int(region.left * x), width - 1), min(int(region.top * y), height - 1)
-    return rgb[top : max(top + 1, round(region.bottom * y)), left : max(left + 1, round(region.right * x))]
 
 
 def _split_record(before: Record, number: int) -> Record:

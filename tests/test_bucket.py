@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.cropping.bucket import buckets, nearest_bucket, scale_to, split_grid
+from pipeline.imaging.bucket import buckets, nearest_bucket, scale_to, split_grid
 
 SD = buckets(512, 64, 256, 1024)
 

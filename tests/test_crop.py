@@ -15,11 +15,11 @@ from PIL import Image
 
 from pipeline.errors import PrepError
 from pipeline.imaging import image_file
+from pipeline.imaging.window import Region, fit_window
 from pipeline.manifest import write_manifest
 from pipeline.record import Record
 from pipeline.workspace import Workspace
 from stages.crop import Crop
-from stages.cropping.window import Region, fit_window
 from tests import make
 from tests.photographs import encoded, paths, photograph
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from pipeline.checks.external_folders import check_folder
 from pipeline.checks.rule_context import TrainingTargets
 from pipeline.errors import PrepError
 from pipeline.kohya_faults import FAULTS
+from pipeline.workspace import Workspace
 from tests.photographs import paths
+from training.data.folders import FolderPair
 
 
 def images(folder, names, captions=True, start=0):
@@ -34,7 +37,8 @@ def grain(number, size=(272, 264)):
 
 def findings(folder, extension=""):
     """What check finds, by rule."""
-    found = check_folder(folder, extension, TrainingTargets(), lambda done, total: None)
+    layout = FolderPair(folder, caption_extension=extension)
+    found = check_folder(layout, Workspace(folder.parent), TrainingTargets(), lambda done, total: None)
     return {finding.rule: finding for finding in found}
 
 
@@ -188,3 +192,39 @@ def test_every_fault_has_a_sentence_and_a_hint():
     for rule, fault in FAULTS.items():
         assert fault.message.endswith("."), rule
         assert fault.hint or fault.severity == "note", rule
+
+
+def test_no_hint_about_a_foreign_folder_names_a_command_for_the_workspace(tmp_path):
+    """One may stand in a workspace, which such a command would change."""
+    folder = images(tmp_path / "set" / "10_car man", [f"{n}.png" for n in range(4)])
+    images(tmp_path / "set" / "90_smthx123 woman", ["a.png", "b.png"], start=4)
+    images(tmp_path / "reg" / "1_cat", ["r.png"], start=6)
+    grain(8, (60, 3000)).save(folder / "odd.png")
+    grain(9, (2000, 1600)).save(folder / "large.png")
+    for name in ("0", "1", "2"):
+        (folder / f"{name}.txt").write_text("smthx, , hat, blonde hair, black hair, ||| hat")
+    (folder / "3.txt").write_text(" \n")
+    (tmp_path / "reg" / "1_cat" / "r.txt").write_text("car, " + "long words " * 60)
+    (folder / "odd.txt").write_text("car, \u200bodd")
+    layout = FolderPair(tmp_path / "set", tmp_path / "reg")
+    found = list(check_folder(layout, Workspace(tmp_path), TrainingTargets(2), lambda done, total: None))
+    assert len({finding.rule for finding in found}) > 12
+    own = re.compile(r"prep (edit|merge|crop|build|review|report|augment)\b|prep\.toml")
+    assert not [finding for finding in found if own.search(finding.hint)]
+
+
+def test_a_file_twice_in_a_folder_is_trained_on_once(made):
+    (made / "10_smthx man" / "again.png").write_bytes((made / "10_smthx man" / "0.png").read_bytes())
+    (made / "10_smthx man" / "again.txt").write_text("smthx, again")
+    found = findings(made)
+    assert set(found) == {"repeated file"} and found["repeated file"].images == ("10_smthx man/again.png",)
+
+
+@pytest.mark.parametrize(("resolution", "side", "advised"), [(1024, 760, True), (512, 380, False)])
+def test_a_smaller_size_is_advised_only_where_there_is_one(tmp_path, resolution, side, advised):
+    (tmp_path / "set" / "10_smthx man").mkdir(parents=True)
+    grain(1, (side, side)).save(tmp_path / "set" / "10_smthx man" / "a.png")
+    layout = FolderPair(tmp_path / "set", resolution=resolution)
+    found = check_folder(layout, Workspace(tmp_path), TrainingTargets(), lambda done, total: None)
+    (enlarged,) = (finding for finding in found if finding.rule == "enlarged")
+    assert ("--resolution" in enlarged.hint) == advised

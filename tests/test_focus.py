@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.cropping.focus import face_boxes, find_focus, saliency
+from pipeline.imaging.focus import face_boxes, find_focus, saliency
 from tests.photographs import photograph
 
 

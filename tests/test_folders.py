@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -13,9 +16,12 @@ from pipeline.cli.main import cli
 from pipeline.errors import PrepError
 from pipeline.manifest import write_manifest
 from pipeline.workspace import Workspace
+from stages.crop import Crop, crop_all
 from tests.training_set import workspace
-from training.data.dataset import read_samples
+from training.data import folder_crops
+from training.data.dataset import read_samples, samples_of
 from training.data.folders import FolderPair, read_folders
+from training.data.latent_cache import read_pixels
 
 
 def nothing(done, total):
@@ -118,6 +124,66 @@ def test_sizes_are_those_of_the_upright_image(home, tmp_path):
     assert (record.image.width, record.image.height) == (64, 96)
 
 
+def photo(path, shade, size):
+    """An image with something salient off its center."""
+    made = image(path, shade, size)
+    with Image.open(made) as opened:
+        opened.paste((255, 0, 0), (size[0] * 3 // 4, size[1] // 8, size[0] * 7 // 8, size[1] // 3))
+        opened.save(made)
+
+
+SHAPES = [(700, 500), (500, 900), (512, 512), (300, 1000), (1200, 400)]
+
+
+def test_a_resolution_crops_the_images_as_prep_crop_does(home, tmp_path):
+    for k, size in enumerate(SHAPES):
+        photo(tmp_path / "data" / "1_x" / f"{k}.png", k, size)
+    image(tmp_path / "data" / "1_x" / "small.png", 9, (60, 40))
+    layout = FolderPair(tmp_path / "data", resolution=256)
+    made = {r.source: r for r in read_folders(layout, home, nothing).records}
+    sources = [replace(r, crop=None, image=None, drop=None, caption="", dataset_path="") for r in made.values()]
+    cropped = crop_all(Crop(resolution=256), home, sources)
+    assert len(cropped) == len(SHAPES) + 1
+    for theirs in cropped:
+        mine = made[theirs.source]
+        assert (mine.crop, mine.drop and mine.drop.reason) == (theirs.crop, theirs.drop and theirs.drop.reason)
+        if mine.image:
+            assert (mine.image.pixel_sha256, mine.image.phash) == (theirs.image.pixel_sha256, theirs.image.phash)
+            shown = read_pixels(samples_of([[mine]])[0], home)
+            assert torch.equal(shown, read_pixels(samples_of([[replace(theirs, dataset_path="1_x/a.png")]])[0], home))
+
+
+def test_crops_are_kept_in_the_cache_of_a_workspace_alone(home, tmp_path, monkeypatch):
+    photo(tmp_path / "data" / "1_x" / "a.png", 1, (700, 500))
+    layout = FolderPair(tmp_path / "data", resolution=256)
+    (first,) = read_folders(layout, home, nothing).records
+    assert not home.cache.exists()
+    home.root.mkdir()
+    home.recipe.touch()
+    assert read_folders(layout, home, nothing).records == [first]
+    (cached,) = (home.cache / "folders").iterdir()
+    monkeypatch.setattr(folder_crops, "upright_size", None)  # nothing is opened again
+    assert read_folders(layout, home, nothing).records == [first]
+    monkeypatch.undo()
+    cached.write_bytes(b"{")
+    assert read_folders(layout, home, nothing).records == [first]
+
+
+def test_the_digest_follows_the_resolution(home, tmp_path):
+    photo(tmp_path / "data" / "1_x" / "a.png", 1, (700, 500))
+    steps = [read_folders(FolderPair(tmp_path / "data", resolution=n), home, nothing).step for n in (0, 256, 128)]
+    assert len({(step.input, str(step.params)) for step in steps}) == 3
+
+
+def test_one_caption_extension_counts_for_both_parents(home, tmp_path):
+    for k, name in enumerate(("data/1_x man/a", "data/1_x man/b", "reg/1_man/c")):
+        image(tmp_path / f"{name}.png", k)
+        (tmp_path / f"{name}.{'caption' if 'reg' in name else 'txt'}").write_text("a man, words")
+    made = found(home, tmp_path, tmp_path / "reg")
+    assert {r.source.split("/")[-1]: r.caption for r in made.records}["c.png"] == "man"
+    assert [remark.partition(": ")[0] for remark in made.remarks] == ["1_man/c.caption"]
+
+
 def test_the_digest_follows_content_and_captions(home, tmp_path):
     image(tmp_path / "data" / "1_x" / "a.png", 1)
     steps = [found(home, tmp_path).step]
@@ -143,6 +209,30 @@ def prep(caplog):
     return call
 
 
+def test_check_plan_and_train_need_no_workspace(tmp_path, prep, monkeypatch):
+    """A folder of photographs: check and plan say that they are too large, and training crops them as asked."""
+    for k in range(6):
+        photo(tmp_path / "theirs" / "2_smthx man" / f"{k}.png", k, (2000, 1500))
+        (tmp_path / "theirs" / "2_smthx man" / f"{k}.txt").write_text(f"smthx, place {k}")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    data = tmp_path / "theirs"
+    said, _ = prep("check", data)
+    assert "larger than the base" in said and "--resolution 512" in said and "prep edit" not in said
+    assert "larger than the base" not in prep("check", data, "--resolution", 64)[0]
+    assert "far larger than the 1024 x 1024" in prep("plan", "--data", data)[0]
+    said, _ = prep("plan", "--data", data, "--resolution", 64, "--json")
+    assert {(b["width"], b["height"]) for b in json.loads(said)["buckets"]} == {(64, 64)}
+    assert not list((tmp_path / "here").iterdir())
+    how = ("--data", data, "--resolution", 64, "--base", "mini", "--steps", 2, "--rank", 2)
+    assert "6 found = 6 kept + 0 dropped" in prep("train", *how)[0]
+    assert (tmp_path / "here" / "runs" / "run" / "run.safetensors").is_file()
+    assert "up to date" in prep("train", *how)[0]
+    monkeypatch.chdir(data)
+    assert "is inside" in prep("train", *how, fails=True)[0]
+    assert sorted(path.name for path in data.iterdir()) == ["2_smthx man"]
+
+
 def test_train_on_a_folder_from_the_command_line(tmp_path, prep):
     """In a workspace that has built nothing; a second time nothing is to do, until the folder changes."""
     for k in range(2):
@@ -160,6 +250,6 @@ def test_train_on_a_folder_from_the_command_line(tmp_path, prep):
     (tmp_path / "theirs" / "2_sks dog" / "0.txt").write_text("sks, a ball")
     assert "up to date" not in prep(*train, *how)[0]
     image(tmp_path / "theirs" / "2_sks dog" / "odd.png", 5, (60, 64))
-    assert "size not trainable (1)" in "".join(prep(*train, *how, fails=True))
+    assert "sides must be multiples of 8" in prep(*train, *how, fails=True)[0]
     refused, _ = prep(*train, "--skip-checks", *how, fails=True)
     assert "60 x 64 pixels; the sides must be multiples of 8" in refused

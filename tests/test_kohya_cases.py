@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PrepError
+from pipeline.imaging.bucket import buckets, nearest_bucket, scale_to
 from pipeline.kohya_folders import parse_folder_name
 from pipeline.recipe import check_name
 from pipeline.split import ImageKey, SplitRule
 from pipeline.workspace import Workspace
 from stages.building.layout import LayoutOptions, plan_layout
 from stages.crop import Crop
-from stages.cropping.bucket import buckets, nearest_bucket, scale_to
 from stages.merge import Merge
 from stages.merging.rewrite import read_rewrites, rewrite_sentence, rewrite_tag
 from tests.make import record, tag

@@ -118,7 +118,11 @@ def by_check(root: Path, monkeypatch: pytest.MonkeyPatch) -> Taken:
     to_arrow = external_folders.to_arrow
     with monkeypatch.context() as patch:
         patch.setattr(external_folders, "to_arrow", lambda some: records.extend(some) or to_arrow(some))
-        list(external_folders.check_folder(root, "", TrainingTargets(), lambda done, total: None))
+        list(
+            external_folders.check_folder(
+                FolderPair(root), Workspace(root), TrainingTargets(), lambda done, total: None
+            )
+        )
     return {
         name_of(r.dataset_path): (repeats_of(r.dataset_path), r.role, r.subject, r.class_name, r.caption)
         for r in records

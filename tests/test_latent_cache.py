@@ -198,7 +198,9 @@ def test_an_image_of_others_is_turned_upright_and_put_on_white(tmp_path):
     image.save(tmp_path / "theirs.png", exif=exif)
     digest = hashlib.sha256((tmp_path / "theirs.png").read_bytes()).hexdigest()
     crop = CropBox(1, 2, 1, 2, 0, 0, 1, 2, "#ffffff", "whole", 1.0, 0.0)
-    theirs = sample(1, path="", pixel_sha256=digest, width=1, height=2, source=SourceImage("theirs.png", crop, None))
+    theirs = sample(
+        1, path="", pixel_sha256=digest, width=1, height=2, source=SourceImage("theirs.png", crop, None, digest)
+    )
     found = read_pixels(theirs, Workspace(tmp_path))
     assert found[0, :, :, 0].T.tolist() == [[1.0, 1.0, 1.0], [1.0, -1.0, -1.0]]
     image.rotate(180).save(tmp_path / "theirs.png", exif=exif)

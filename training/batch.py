@@ -52,6 +52,7 @@ class SourceImage:
     path: str  # relative to the workspace, possibly outside it
     crop: CropBox
     transform: Transform | None
+    sha256: str = ""  # of the file; empty where its pixels are not read
 
 
 def size_conditioning(image: TrainingImage) -> tuple[int, int, int, int, int, int]:

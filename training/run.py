@@ -11,7 +11,7 @@ from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.checkpoint_callback import RetentionPolicy
 from training.checkpoints.run_state import RunPaths, TrainingProgress, resume_or_start, run_to_end
 from training.data.captions import text_settings
-from training.data.dataset import check_samples, read_all
+from training.data.dataset import check_samples, oversize_remark, read_all
 from training.data.validation_split import ValidationSplit, split_validation
 from training.distributed import init_distributed
 from training.evaluation.step_timer import StepTimer
@@ -99,6 +99,8 @@ def _check_run(config: TrainOptions, manifest: Manifest, workspace: Workspace) -
     split = split_dataset(config, manifest)
     check_samples([*split.train, *split.validation], family.multiple)
     side = native_resolution(checkpoint, family)
+    if remark := oversize_remark([*split.train, *split.validation], side, checkpoint.name):
+        log.warning(remark)
     requests = sample_requests(config.sampling, split.train, workspace, config.optimizer.seed)
     requests = [request.resolve(family, side) for request in requests]
     return RunConfig(config, family, checkpoint, split.train, split.validation), requests

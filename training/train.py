@@ -51,16 +51,21 @@ class Train(DatasetStage):
 
     def own_source(self, workspace: Workspace, report: ProgressFn) -> tuple[list[Record], HistoryStep] | None:
         """The folders that --data names, instead of the dataset that build wrote."""
+        layout = self.layout(workspace)
+        if layout is None:
+            return None
+        found = read_folders(layout, workspace, report)
+        for remark in found.remarks:
+            log.warning(remark)
+        return found.records, found.step
+
+    def layout(self, workspace: Workspace) -> FolderPair | None:
+        """The folders that --data names, and how they are read; None without --data."""
         options = self.config.dataset
         if not options.data:
             return None
         reg = workspace.resolve(options.reg_data) if options.reg_data else None
-        found = read_folders(
-            FolderPair(workspace.resolve(options.data), reg, self.config.captions.wildcards), workspace, report
-        )
-        for remark in found.remarks:
-            log.warning(remark)
-        return found.records, found.step
+        return FolderPair(workspace.resolve(options.data), reg, self.config.captions.wildcards, options.resolution)
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """What validation says of the run's checkpoints, and the outliers."""

@@ -29,7 +29,10 @@ def empty(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         "error",
         "empty caption",
         "The caption is empty: prep train uses the folder's name instead, kohya's trainer no text at all.",
-        'Write one: prep edit NAME --set "..."; or leave the image out: prep edit NAME --drop',
+        context.hint(
+            'Write one: prep edit NAME --set "..."; or leave the image out: prep edit NAME --drop',
+            "Write it into the caption file, or move the image out of the folder.",
+        ),
         page.columns.rows[pc.equal(trimmed, "").to_numpy(zero_copy_only=False)],
     )
 
@@ -68,7 +71,10 @@ def trigger_missing(page: CaptionPage, context: RuleContext) -> Iterator[RawFind
                 "trigger missing",
                 f"The caption does not contain the trigger {escape_control(token)!r}, so the model learns the subject "
                 "with other words.",
-                f"prep edit --filter {_shell(where)} --add {_shell(token)}",
+                context.hint(
+                    f"prep edit --filter {_shell(where)} --add {_shell(token)}",
+                    f"Add {escape_control(token)!r} to the caption files, or name the folder by the word they have.",
+                ),
                 page.columns.rows[own & ~_captions_naming(page, token)],
             )
 
@@ -82,7 +88,10 @@ def subject_in_regularization(page: CaptionPage, context: RuleContext) -> Iterat
             "subject in regularization",
             f"The caption of a regularization image contains the trigger {escape_control(token)!r}: the model learns "
             "that other members of the class are the subject.",
-            f"prep edit --filter {_shell(f'role:reg caption:{_term(token)}')} --remove {_shell(token)}",
+            context.hint(
+                f"prep edit --filter {_shell(f'role:reg caption:{_term(token)}')} --remove {_shell(token)}",
+                f"Remove {escape_control(token)!r} from the caption files.",
+            ),
             page.columns.rows[regularization & _captions_naming(page, token)],
         )
 
@@ -99,7 +108,10 @@ def class_missing(page: CaptionPage, context: RuleContext) -> Iterator[RawFindin
                 "class missing",
                 f"The caption of a regularization image does not contain its class {escape_control(name)!r}: it "
                 "preserves something else.",
-                f"prep edit --filter {_shell(where)} --add {_shell(name)}",
+                context.hint(
+                    f"prep edit --filter {_shell(where)} --add {_shell(name)}",
+                    f"Add {escape_control(name)!r} to the caption files.",
+                ),
                 page.columns.rows[regularization & (classes == number) & ~_captions_naming(page, name)],
             )
 
@@ -112,7 +124,7 @@ def too_long(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         "warning",
         "caption too long",
         f"The caption has more than {limit} CLIP tokens; training cuts off the rest.",
-        f"prep merge --max-tokens {limit}{longer}",
+        context.hint(f"prep merge --max-tokens {limit}{longer}", f"Shorten the caption{longer}"),
         page.columns.rows[_longer(page, context)],
     )
 
@@ -153,25 +165,31 @@ def misread(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
     import pyarrow.compute as pc
 
     caption = page.columns.column("caption")
+    lines = (
+        r"[^\s][\r\n]+\s*[^\s]",
+        "The caption has more than one line: only the first is trained on, unless wildcards are on.",
+    )
+    separator = (
+        r"\|\|\|",
+        "The caption contains '|||', but training does not use it as the keep separator: "
+        'set keep_separator = "|||" under [train] in prep.toml.',
+    )
     for pattern, message in (
-        (
-            r"[^\s][\r\n]+\s*[^\s]",
-            "The caption has more than one line: only the first is trained on, unless wildcards are on.",
-        ),
+        *(() if context.targets.wildcards else (lines,)),
         (
             r"[\x{feff}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}\x00-\x08\x0e-\x1f\x7f]",
             "The caption has invisible characters (a byte order mark, zero-width or control characters), which the "
             "model reads as tokens.",
         ),
-        (
-            r"\|\|\|",
-            "The caption contains '|||', but training does not use it as the keep separator: "
-            'set keep_separator = "|||" under [train] in prep.toml.',
-        ),
-    )[: 2 if context.targets.keep_separator == "|||" else 3]:
+        *(() if context.targets.keep_separator == "|||" else (separator,)),
+    ):
         matches = pc.fill_null(pc.match_substring_regex(caption, pattern), False).to_numpy(zero_copy_only=False)
         yield RawFinding(
-            "warning", "caption misread", message, 'prep edit NAME --set "..."', page.columns.rows[matches]
+            "warning",
+            "caption misread",
+            message,
+            context.hint('prep edit NAME --set "..."', "Correct the caption file."),
+            page.columns.rows[matches],
         )
 
 
@@ -191,7 +209,8 @@ def untidy(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         (with_empty & several_tags, "The caption has an empty tag: two commas in a row, or one at an end."),
         (repeated & ~with_empty, "The caption has the same tag twice."),
     ):
-        yield RawFinding("note", "untidy caption", message, 'prep edit NAME --set "..."', page.columns.rows[rows])
+        hint = context.hint('prep edit NAME --set "..."', "Correct the caption file.")
+        yield RawFinding("note", "untidy caption", message, hint, page.columns.rows[rows])
 
 
 def _with_annotation(page: CaptionPage, wanted: Callable[[str, str, str], bool]) -> np.ndarray:

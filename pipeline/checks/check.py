@@ -66,18 +66,18 @@ def check(
     yield from collector.findings(lambda rows: image_names(manifest, rows))
 
 
-def raise_on_errors(findings: Iterable[Finding]) -> None:
-    """Raise PrepError when there are errors; log how many warnings there are."""
+def raise_on_errors(findings: Iterable[Finding], command: str = "prep check") -> None:
+    """Raise PrepError when there are errors; log how many warnings there are. `command` shows them."""
     findings = list(findings)
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         rules = ", ".join(f"{error.rule} ({error.count:,})" if error.count else error.rule for error in errors)
         raise PrepError(
             f"The dataset should not be trained on: {rules}.",
-            "See them: prep check; to train anyway, add: --skip-checks",
+            f"See them: {command}; to train anyway, add: --skip-checks",
         )
     if warnings := sum(finding.severity == "warning" for finding in findings):
-        log.warning("prep check has %d warning%s about the dataset", warnings, "s" if warnings > 1 else "")
+        log.warning("%s has %d warning%s about the dataset", command, warnings, "s" if warnings > 1 else "")
 
 
 def apply_caption_rules(

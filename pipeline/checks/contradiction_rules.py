@@ -55,7 +55,10 @@ def in_one_caption(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawF
             "warning",
             "contradiction",
             f"The caption contradicts itself about {group}.",
-            "Remove what the image does not show: prep edit NAME --remove TAG",
+            context.hint(
+                "Remove what the image does not show: prep edit NAME --remove TAG",
+                "Remove from the caption file what the image does not show.",
+            ),
             arrays.rows[arrays.named_values[:, column] == SEVERAL],
         )
 
@@ -74,7 +77,10 @@ def between_images(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawF
             "warning",
             "contradiction",
             f"The captions of near-duplicates, or of an image and its copies, disagree about {group}.",
-            "See which is right, and correct the others: prep edit NAME --replace WRONG RIGHT",
+            context.hint(
+                "See which is right, and correct the others: prep edit NAME --replace WRONG RIGHT",
+                "See which is right, and correct the other caption files.",
+            ),
             arrays.rows[naming[differing]],
         )
 

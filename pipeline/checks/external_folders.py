@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -18,13 +17,17 @@ from pipeline.checks.finding import Finding, FindingCollector, RawFinding, Sever
 from pipeline.checks.image_measures import measure
 from pipeline.checks.rule_context import RuleContext, TrainingTargets
 from pipeline.imaging.decode import OpenedImage, UnreadableImage, open_image
-from pipeline.imaging.image_file import phash, thumbnail
+from pipeline.imaging.image_file import thumbnail
 from pipeline.kohya_faults import ReaderFault
-from pipeline.kohya_folders import KohyaFolder, KohyaImage, find_folders, read_all
+from pipeline.kohya_folders import KohyaImage
 from pipeline.manifest import to_arrow
-from pipeline.record import Annotation, CropBox, ImageInfo, Record
+from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import ProgressFn
+from pipeline.tag_text import escape_control
+from pipeline.workspace import Workspace
 from taggers.basic import SIDE, color_table
+from training.data.folder_crops import FolderCrops
+from training.data.folders import STEP, FolderPair, FolderReader, list_images, once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,22 +36,24 @@ _BATCH = 64  # images in work: their files are in memory
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "F")  # Pillow's modes of more than 8 bits per channel
 
 
-def check_folder(folder: Path, extension: str, targets: TrainingTargets, report: ProgressFn) -> Iterator[Finding]:
-    """What is wrong with a folder of kohya's layout, worst first; opens every image and changes nothing.
+def check_folder(
+    layout: FolderPair, workspace: Workspace, targets: TrainingTargets, report: ProgressFn
+) -> Iterator[Finding]:
+    """What is wrong with folders of kohya's layout, worst first; opens every image and changes nothing.
 
-    Captions have the extension `extension`; if it is empty, the one that most have. PrepError when there is no such
-    folder in it.
+    Images, captions and crops are those that `prep train --data` takes. PrepError when there is no such folder.
     """
-    survey = _FolderSurvey(folder, FindingCollector())
-    folders, images = [], []
-    for found in find_folders(folder):
-        folders.append(found) if isinstance(found, KohyaFolder) else survey.add(found)
-    for item in read_all(folders, extension):
-        images.append(item) if isinstance(item, KohyaImage) else survey.add(item)
-    images = [image for image in images if not image.caption_error]
+    survey = _FolderSurvey(layout, FindingCollector())
+    images, faults = list_images(layout)
+    for fault in faults:
+        if not (layout.wildcards and fault.rule in _OF_LINES):
+            survey.add_fault(fault, fault.path)
+    reader = FolderReader(layout, workspace, FolderCrops.read(workspace, layout.resolution))
     subjects = frozenset(image.spec.token for image in images if image.spec.token and image.spec.role != "reg")
-    context = RuleContext(targets, subjects, external=True)
-    arrays = load_arrays(apply_caption_rules(survey.pages(images, report), context, survey.collector), {})
+    context = RuleContext(targets, subjects, external=True, resolution=layout.resolution)
+    usable = [image for image in images if not image.caption_error]
+    arrays = load_arrays(apply_caption_rules(survey.pages(usable, reader, report), context, survey.collector), {})
+    reader.crops.save()
     if arrays is not None:
         survey.collector.add(apply_set_rules(arrays, context))
     yield from survey.collector.findings(lambda rows: [survey.names[row] for row in rows])
@@ -68,18 +73,17 @@ class _PixelFault:
 class _FolderSurvey:
     """The findings so far, and the name of every file that a finding may be about."""
 
-    folder: Path
+    layout: FolderPair
     collector: FindingCollector
     names: list[str] = field(default_factory=list)
+    seen: dict[str, Record] = field(default_factory=dict)  # by id
 
     def row(self, path: Path) -> int:
         """A new row for a file."""
-        inside = path.is_relative_to(self.folder) and path != self.folder
-        self.names.append(path.relative_to(self.folder).as_posix() if inside else path.name)
+        roots = [root for root in (self.layout.data, self.layout.reg) if root is not None and root != path]
+        inside = next((path.relative_to(root) for root in roots if path.is_relative_to(root)), Path(path.name))
+        self.names.append(inside.as_posix())
         return len(self.names) - 1
-
-    def add(self, fault: ReaderFault) -> None:
-        self.add_fault(fault, fault.path)
 
     def add_fault(self, fault: ReaderFault | _PixelFault, path: Path) -> None:
         import numpy as np
@@ -87,20 +91,21 @@ class _FolderSurvey:
         rows = np.array([self.row(path)])
         self.collector.add([RawFinding(fault.severity, fault.rule, fault.message, fault.hint, rows)])
 
-    def pages(self, images: list[KohyaImage], report: ProgressFn) -> Iterator[RowPage]:
-        """The images that can be opened, a batch at a time."""
+    def pages(self, images: list[KohyaImage], reader: FolderReader, report: ProgressFn) -> Iterator[RowPage]:
+        """The images that are trained on, a batch at a time."""
         import numpy as np
 
         table, waiting, done = color_table(), iter(images), 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while batch := list(itertools.islice(waiting, _BATCH)):
                 records, rows = [], []
-                results = pool.map(lambda image: _record(image, table), batch)
+                results = pool.map(lambda image: _measured(image, reader, table), batch)
                 for image, (record, faults) in zip(batch, results, strict=True):
-                    for fault in faults:
+                    kept = self._once(record)
+                    for fault in (*faults, *_record_faults(kept)):
                         self.add_fault(fault, image.path)
-                    if record is not None:
-                        records.append(replace(record, source=image.path.name))
+                    if kept.kept:
+                        records.append(kept)
                         rows.append(self.row(image.path))
                 done += len(batch)
                 report(done, len(images))
@@ -108,38 +113,51 @@ class _FolderSurvey:
                     (arrow,) = to_arrow(records).combine_chunks().to_batches()
                     yield RowPage(np.array(rows), arrow)
 
+    def _once(self, record: Record) -> Record:
+        """The record; one of an earlier file is dropped, unless it has another role: a rule is about that."""
+        first = self.seen.get(record.id)
+        if first is not None and first.role != record.role:
+            return record
+        record = once(record, self.seen)
+        self.seen[record.id] = record
+        return record
 
-def _record(item: KohyaImage, table: np.ndarray) -> tuple[Record | None, list[_PixelFault]]:
-    """An image with its measures, None where it cannot be opened; and what the trainer does to its pixels."""
+
+def _measured(image: KohyaImage, reader: FolderReader, table: np.ndarray) -> tuple[Record, list[_PixelFault]]:
+    """The record of an image with its measures, and what kohya's trainer does to its pixels."""
     try:
-        data = item.path.read_bytes()
-        opened = open_image(data)
-        rgb = thumbnail(data, SIDE)
-    except (OSError, UnreadableImage) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"The image cannot be opened: {why}."
-        return None, [_PixelFault("error", "image unreadable", message, "Save it again, or delete it.")]
-    (width, height), sha256 = opened.upright_size, hashlib.sha256(data).hexdigest()
-    measured = measure(rgb, table)
+        data = image.path.read_bytes()
+    except OSError as error:
+        return reader.unopened(image, error), []
+    record = reader.record(image, data)
+    if record.drop is not None:
+        return record, []
+    opened = open_image(data)
+    try:
+        measured = measure(thumbnail(data, SIDE), table)
+    except UnreadableImage as error:
+        return replace(record, drop=Drop(STEP, error.reason, error.detail)), []
     annotations = []
     if measured.sharpness is not None:
         annotations.append(Annotation("sharpness", "measure", "quality", measured.sharpness, "check"))
     if measured.background:
         annotations.append(Annotation(measured.background, "tag", "background", None, "check"))
-    record = Record(
-        hashlib.sha256(str(item.path).encode("utf-8", "surrogateescape")).hexdigest()[:16],
-        item.path.name,
-        sha256,
-        item.spec.token,
-        item.spec.class_name,
-        item.spec.role,
-        crop=CropBox(width, height, width, height, 0, 0, width, height, "#ffffff", "whole", 1.0, 0.0),
-        image=ImageInfo("", width, height, sha256, phash(rgb), sha256),
-        annotations=tuple(annotations),
-        caption=item.text,
-        dataset_path=f"{item.path.parent.name}/{item.path.name}",
-    )
-    return record, list(_pixel_faults(opened))
+    return replace(record, annotations=tuple(annotations)), list(_pixel_faults(opened))
+
+
+def _record_faults(record: Record) -> Iterator[_PixelFault]:
+    """Why an image is not trained on."""
+    if record.drop is None:
+        return
+    detail = f" ({escape_control(record.drop.detail)})" if record.drop.detail else ""
+    if record.drop.reason == "duplicate":
+        yield _REPEATED
+    elif record.drop.stage == STEP:
+        message = f"The image cannot be opened: {record.drop.reason}{detail}."
+        yield _PixelFault("error", "image unreadable", message, "Save it again, or delete it.")
+    else:
+        message = f"The image is left out: it is {record.drop.reason} for the resolution."
+        yield _PixelFault("warning", "image left out", message, "Use a larger image, or a smaller --resolution.")
 
 
 def _pixel_faults(opened: OpenedImage) -> Iterator[_PixelFault]:
@@ -154,7 +172,14 @@ def _pixel_faults(opened: OpenedImage) -> Iterator[_PixelFault]:
         yield _ANIMATED
 
 
-_IMPORT = "Let prep convert it: prep import, then prep crop."
+_OF_LINES = ("second line", "first line empty")  # faults that are none where training takes all lines
+_IMPORT = "prep train converts it as it reads; for kohya's trainer convert the file."
+_REPEATED = _PixelFault(
+    "warning",
+    "repeated file",
+    "The file is the same as another one: prep train uses it once, kohya's trainer as often as it is there.",
+    "Delete it; to show an image more often, raise the repeats in the folder's name.",
+)
 _ROTATED = _PixelFault(
     "warning",
     "EXIF rotation",

@@ -11,6 +11,9 @@ from pipeline.clip_tokens import WINDOW
 from pipeline.manifest import Manifest
 from pipeline.workspace import Workspace
 from stages.merging.plan import MergePlan, read_plan, split_owned, split_rule
+from training.data.folders import STEP
+
+_CROPPED_BY = ("crop", STEP)  # steps whose option `resolution` gives the images' size
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,8 @@ class TrainingTargets:
     keep_separator: str = ""  # text that ends the fixed tags of a caption
     weighted: bool = False  # whether brackets in captions are weights
     repeats: Mapping[str, int] = field(default_factory=dict)  # by subject, for images without a folder
+    wildcards: bool = False  # whether all lines of a caption are trained on
+    random_flip: bool = False  # whether training flips images
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,11 @@ class RuleContext:
     absorbed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by subject: tags that its trigger replaces
     expects_trigger: bool = True  # whether captions contain their subject's token
     external: bool = False  # whether prep did not build the folders
+    resolution: int = 0  # to which images were cropped; 0: to none, or it is not known
+
+    def hint(self, workspace: str, folder: str) -> str:
+        """What to do: by a command in the workspace, or by hand in a folder that prep did not build."""
+        return folder if self.external else workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +62,8 @@ def build_context(manifest: Manifest, workspace: Workspace, targets: TrainingTar
     absorbed = {
         token: plan.tags("absorb", token) | {tag for owner, tag in rules if owner in ("", token)} for token in subjects
     }
+    resolution = next((step.params.get("resolution", 0) for step in manifest.history if step.stage in _CROPPED_BY), 0)
     form = f"{merged.get('template', '{trigger}')} {merged.get('trigger', '{token}')}"
     named = "{token}" in form and ("{trigger}" in form or "{token}" in str(merged.get("template")))
-    return RuleContext(targets, subjects, absorbed, named)
+    external = manifest.history[0].stage == STEP
+    return RuleContext(targets, subjects, absorbed, named or external, external, int(resolution))

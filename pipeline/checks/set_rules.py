@@ -29,7 +29,7 @@ def leaks(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]:
             "error",
             "same image in two sets",
             f"The same image, or a copy of it, is in {ROLE_NAMES[one]} and in {ROLE_NAMES[other]}.",
-            "Delete it from one of the folders, then: prep run",
+            context.hint("Delete it from one of the folders, then: prep run", "Delete it from one of the folders."),
             arrays.rows[pixels | root],
         )
 
@@ -53,7 +53,10 @@ def near_duplicates(arrays: DatasetArrays, context: RuleContext) -> Iterator[Raw
             "warning",
             "near-duplicates in two sets",
             f"An image in {ROLE_NAMES[one]} is a near-duplicate of one in {ROLE_NAMES[other]}.",
-            "See them side by side: prep report; leave one out: prep edit NAME --drop",
+            context.hint(
+                "See them side by side: prep report; leave one out: prep edit NAME --drop",
+                "Move one of them out of the folders.",
+            ),
             arrays.rows[both],
         )
     groups = pair(pair(arrays.duplicate_group, arrays.subject), arrays.role)
@@ -62,7 +65,10 @@ def near_duplicates(arrays: DatasetArrays, context: RuleContext) -> Iterator[Raw
         "warning",
         "near-duplicates",
         "Images of a subject are near-duplicates: what they show is trained on several times.",
-        "See them side by side: prep report; leave out all but the best: prep edit NAME --drop",
+        context.hint(
+            "See them side by side: prep report; leave out all but the best: prep edit NAME --drop",
+            "Keep the best; move the others out of the folder.",
+        ),
         arrays.rows[several & arrays.with_role("train")],
     )
 
@@ -80,7 +86,10 @@ def shared_captions(arrays: DatasetArrays, context: RuleContext) -> Iterator[Raw
         "warning",
         "shared caption",
         f"{SHARED} images or more have the same caption, which says nothing of what differs between them.",
-        "Keep more tags: prep merge --threshold 0.25; or describe each: prep edit NAME --add TAG",
+        context.hint(
+            "Keep more tags: prep merge --threshold 0.25; or describe each: prep edit NAME --add TAG",
+            "Describe in each caption file what the image shows.",
+        ),
         arrays.rows[shared],
     )
 
@@ -95,7 +104,10 @@ def classes(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]
             "class mismatch",
             f"There are regularization images of the class {escape_control(arrays.classes[number])!r}, "
             "but no subject of that class.",
-            "Give both the same class in prep.toml, or rename the folder, such as 1_man for '10_smith man'.",
+            context.hint(
+                "Give both the same class in prep.toml.",
+                "Rename one of the folders: to '10_smith man' belong regularization images in 1_man.",
+            ),
             arrays.rows[reg & (arrays.class_name == number)],
         )
     for number in sorted(need - have) if have else ():
@@ -103,7 +115,10 @@ def classes(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]
             "warning",
             "class without regularization",
             f"The class {escape_control(arrays.classes[number])!r} has no regularization images, but others have.",
-            "Add [[regularization]] with that class to prep.toml.",
+            context.hint(
+                "Add [[regularization]] with that class to prep.toml.",
+                "Add a folder of regularization images named 1_ and that class.",
+            ),
         )
 
 
@@ -123,7 +138,10 @@ def balance(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]
                 "too few images",
                 f"{name[number]} has {count} image{'s' if count > 1 else ''}: "
                 "the model memorizes them instead of the subject.",
-                "Use 10 images or more, from different angles; prep augment --flip adds flipped copies.",
+                context.hint(
+                    "Use 10 images or more, from different angles; prep augment --flip adds flipped copies.",
+                    "Use 10 images or more, from different angles; prep train --random-flip flips them at random.",
+                ),
             )
     least, most = (select(per_epoch, key=lambda number: per_epoch[number], default=None) for select in (min, max))
     if least is not None and most is not None and per_epoch[most] > UNEVEN * per_epoch[least]:
@@ -132,7 +150,10 @@ def balance(arrays: DatasetArrays, context: RuleContext) -> Iterator[RawFinding]
             "subjects out of balance",
             f"An epoch shows {name[most]} {per_epoch[most]:,} times and {name[least]} {per_epoch[least]:,} times: "
             "the model learns the first better.",
-            "Set the balanced repeats that this suggests: prep plan",
+            context.hint(
+                "Set the balanced repeats that this suggests: prep plan",
+                "Change the number in front of a folder's name; prep plan --data suggests balanced ones.",
+            ),
         )
 
 

@@ -33,7 +33,10 @@ def trigger_is_a_word(arrays: DatasetArrays, context: RuleContext) -> Iterator[R
                 "trigger is a common word",
                 f"{word if len(pieces) == 1 else words}: the model already associates it with "
                 "something, which training has to overwrite.",
-                "Use a rare word as the token in prep.toml, such as 'ohwx'.",
+                context.hint(
+                    "Use a rare word as the token in prep.toml, such as 'ohwx'.",
+                    "Use a rare word such as 'ohwx' in the folder's name and in its captions.",
+                ),
             )
 
 
@@ -61,7 +64,10 @@ def trigger_is_the_class(arrays: DatasetArrays, context: RuleContext) -> Iterato
                 "warning",  # not an error: sets of a style or a class are laid out so, as '10_1girl'
                 "trigger is the class",
                 f"{escape_control(token)!r} is a subject's token and a class: prompts cannot tell the two apart.",
-                "Give the subject another token in prep.toml, such as 'ohwx'.",
+                context.hint(
+                    "Give the subject another token in prep.toml, such as 'ohwx'.",
+                    "Put a rare word such as 'ohwx' before the class in the folder's name and in its captions.",
+                ),
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -10,14 +11,13 @@ from pathlib import Path
 import click
 
 from pipeline.checks.check import check as check_manifest
-from pipeline.checks.external_folders import check_folder
 from pipeline.checks.finding import SEVERITIES, Finding, exit_code
-from pipeline.checks.rule_context import TrainingTargets
 from pipeline.cli.check_output import finding_lines, summary_line
 from pipeline.cli.outdated import mending, outdated_manifest
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands.check import manifest_to_check, score_captions
+from pipeline.commands.check import check_folders, folder_workspace, manifest_to_check, score_captions
 from pipeline.errors import PrepError
+from pipeline.options import only_given
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
 from pipeline.run import training_targets
@@ -28,6 +28,15 @@ _MAX_WIDTH = 100  # columns: longer lines are hard to read
 
 @click.command()
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--reg-data", metavar="DIR", help="Folder of regularization images for FOLDER, as for prep train --reg-data."
+)
+@click.option(
+    "--resolution",
+    type=click.IntRange(64, 8192),
+    metavar="N",
+    help="Check the images of FOLDER as prep train --resolution crops them.",
+)
 @click.option("--strict", is_flag=True, help="Exit with code 1 for warnings too.")
 @click.option(
     "--measure/--no-measure",
@@ -36,7 +45,7 @@ _MAX_WIDTH = 100  # columns: longer lines are hard to read
 )
 @click.option(
     "--caption-extension",
-    "ending",
+    "extension",
     type=click.Choice([".txt", ".caption"]),
     help="Suffix of the caption files in FOLDER.  [the most frequent]",
 )
@@ -49,7 +58,14 @@ _MAX_WIDTH = 100  # columns: longer lines are hard to read
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON lines.")
 def check(
-    folder: Path | None, strict: bool, measure: bool, ending: str | None, model: str | None, as_json: bool
+    folder: Path | None,
+    reg_data: str | None,
+    resolution: int | None,
+    strict: bool,
+    measure: bool,
+    extension: str | None,
+    model: str | None,
+    as_json: bool,
 ) -> None:
     """Find problems in the dataset before training.
 
@@ -59,10 +75,14 @@ def check(
     its images and a fix. The exit code is 1 if there is an error, else 0.
     """
     if folder is not None and model:
-        raise PrepError("--clip needs the captions of a workspace.", f"First: prep import {folder} DIR")
+        raise PrepError("--clip needs the captions of a workspace.", f"First: {_import(folder)}")
+    if folder is None and (reg_data or resolution):
+        raise PrepError("--reg-data and --resolution are about FOLDER.", "Name it: prep check FOLDER")
     with Progress("check") as progress:
         if folder is not None:
-            found = list(check_folder(folder, ending or "", TrainingTargets(), progress))
+            workspace = folder_workspace(click.get_current_context().find_root().obj)
+            options = only_given({"data": str(folder), "reg_data": reg_data, "resolution": resolution})
+            found = check_folders(workspace, read_recipe(workspace), options, extension or "", progress)
         else:
             workspace = workspace_here()
             stale = outdated_manifest(workspace, manifest_to_check(workspace))
@@ -79,7 +99,7 @@ def check(
         width = min(_MAX_WIDTH, shutil.get_terminal_size((_MAX_WIDTH, 24)).columns)
         click.echo("\n".join([*finding_lines(found, width), summary_line(found, what)]))
         if folder is not None and found:
-            click.echo(f"prep import {folder} DIR creates a workspace from it, for prep edit and the others.")
+            click.echo(f"To edit captions and crops with prep, make a workspace of it: {_import(folder)}")
     sys.exit(exit_code(found, strict))
 
 
@@ -88,3 +108,8 @@ def stale_findings(stale: list[Outdated], manifest: str) -> list[Finding]:
     if not stale:
         return []
     return [Finding("warning", "not up to date", f"{manifest}: {causes(stale)}.", 0, (), mending(stale))]
+
+
+def _import(folder: Path) -> str:
+    """The command that makes a workspace of a folder."""
+    return f"prep import {shlex.quote(str(folder))} DIR"

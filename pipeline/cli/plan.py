@@ -23,16 +23,27 @@ from training.train import Train
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="Passes over the dataset.  [that of prep.toml]")
 @click.option("--data", metavar="DIR", help="Plan for this folder in kohya's layout, not for the workspace's dataset.")
 @click.option("--reg-data", metavar="DIR", help="Folder of regularization images for --data.")
+@click.option(
+    "--resolution", type=click.IntRange(64, 8192), metavar="N", help="Crop the images of --data to this resolution."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(batch_size: int | None, epochs: int | None, data: str | None, reg_data: str | None, as_json: bool) -> None:
+def plan(
+    batch_size: int | None,
+    epochs: int | None,
+    data: str | None,
+    reg_data: str | None,
+    resolution: int | None,
+    as_json: bool,
+) -> None:
     """Show what training will do, and usual settings for this dataset.
 
     Shows the images per epoch of each subject and class, the batches per image size, the number of steps, and usual
     steps, learning rates, numbers of vectors and balanced repeats for a dataset of this size. Before prep build has
     run, it plans for the dataset that build would write.
     """
-    workspace = workspace_here()
-    asked = only_given({"batch_size": batch_size, "epochs": epochs, "data": data, "reg_data": reg_data})
+    workspace = workspace_here(data or "")
+    folders = {"data": data, "reg_data": reg_data, "resolution": resolution}
+    asked = only_given({"batch_size": batch_size, "epochs": epochs, **folders})
     recipe = read_recipe(workspace)
     train, build = stage_plan("train", recipe, asked).stages[0], stage_plan("build", recipe, {}).stages[0]
     assert isinstance(train, Train) and isinstance(build, Build)

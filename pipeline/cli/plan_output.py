@@ -26,6 +26,8 @@ def plan_lines(plan: TrainingPlan) -> Iterator[str]:
     duration = "as given" if plan.steps_given else counted(plan.epochs, "epoch")
     yield f"{counted(plan.steps_per_epoch, 'step')} per epoch, {duration}: {counted(plan.steps, 'step')}{held_out}"
     yield f"from {plan.source}"
+    if plan.remark:
+        yield from ("", plan.remark)
     yield ""
     yield from _usual_settings(plan)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from pipeline.engines import local, ray_data
 from pipeline.engines.engine import Engine
+from pipeline.errors import PrepError
 from pipeline.execution import RunSettings
 from pipeline.ranks import is_main_process
 from pipeline.review.order import ORDERS
@@ -124,9 +126,23 @@ def settings(engine: str = "local", workers: int | None = None, quiet: bool = Fa
     return RunSettings(ENGINES[engine], workers or 0, quiet or not is_main_process())
 
 
-def workspace_here() -> Workspace:
-    """The workspace that -C names, or the one that holds the current folder."""
-    return Workspace.find(click.get_current_context().find_root().obj)
+def workspace_here(data: str = "") -> Workspace:
+    """The workspace that -C names, or the one that holds the current folder.
+
+    Folders of images, which `data` names, need no workspace: without one the folder itself holds runs and caches.
+    """
+    start: Path = click.get_current_context().find_root().obj
+    try:
+        return Workspace.find(start)
+    except PrepError:
+        if not data or not start.is_dir():
+            raise
+    if start.resolve().is_relative_to(Path(data).expanduser().resolve()):
+        raise PrepError(
+            f"{start.resolve()} is inside {data}, where prep writes nothing.",
+            "Give the command in another folder, which will hold the run.",
+        )
+    return Workspace(start.resolve())
 
 
 def print_result(text: str, plain: dict[str, Any], as_json: bool, quiet: bool = False) -> None:

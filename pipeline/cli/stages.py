@@ -28,6 +28,7 @@ from pipeline.registry import STAGES, TAGGERS, StagePlan, read_recipe, stage_pla
 from pipeline.run import dry_run_stage, require_images, run_stage
 from pipeline.stage import DatasetStage, Options
 from pipeline.staleness import outdated_input, refuse_outdated
+from training.train import Train
 
 _TAG_HELP = """Tag and caption every image.
 
@@ -43,7 +44,7 @@ def command(name: str) -> click.Command:
 
 def _stage(name: str) -> click.Command:
     def callback(quiet: bool, as_json: bool, engine: str = "local", workers: int | None = None, **values: Any) -> None:
-        workspace = workspace_here()
+        workspace = workspace_here(values.get("data") or "")
         recipe = read_recipe(workspace)
         allow_stale, dry_run = bool(values.pop("allow_stale", False)), values.pop("dry_run", False)
         run_settings = replace(settings(engine, workers, quiet), skip_checks=bool(values.pop("skip_checks", False)))
@@ -108,7 +109,7 @@ def update_stage_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> 
     """Bring a stage of the current workspace up to date and print the result."""
     if plan.name != "train":
         require_single_process(plan.name)
-    workspace = workspace_here()
+    workspace = workspace_here(_data(plan))
     with workspace.lock():
         result = run_stage(plan, workspace, read_recipe(workspace), settings)
     print_result(result_line(result), result_json(result, workspace), as_json, settings.quiet)
@@ -118,10 +119,16 @@ def update_stage_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> 
 def dry_run_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> None:
     """Train for a few steps in the current workspace and print the estimate for the whole run."""
     require_single_process("train --dry-run")
-    workspace = workspace_here()
+    workspace = workspace_here(_data(plan))
     with workspace.lock():
         estimate = dry_run_stage(plan, workspace, read_recipe(workspace), settings)
     print_result("\n".join(estimate.lines()), asdict(estimate), as_json, settings.quiet)
+
+
+def _data(plan: StagePlan) -> str:
+    """The folder that is trained on instead of the workspace's dataset; empty for none."""
+    train = plan.stages[0]
+    return train.config.dataset.data if isinstance(train, Train) else ""
 
 
 def _doc(cls: type[Options]) -> str:

@@ -15,7 +15,7 @@ from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.build import Build
 from training.batch import TrainingImage
-from training.data.dataset import samples_of
+from training.data.dataset import LARGEST, oversize_remark, samples_of
 from training.data.sampler import epoch_batches
 from training.methods.adapter_method import STEPS_PER_IMAGE
 from training.methods.dreambooth import FACE, OBJECT
@@ -81,6 +81,7 @@ class TrainingPlan:
     steps_given: bool  # whether --steps was given, which replaces --epochs
     suggested_steps: int  # usual total steps for so many images, at this batch size
     source: str  # where the images were read
+    remark: str = ""  # about images that are too large to train on
 
 
 def make_plan(
@@ -116,6 +117,7 @@ def make_plan(
         # Regularization images take steps too.
         round(sum(subject.lora_steps for subject in subjects) / share / config.optimizer.batch_size),
         origin,
+        oversize_remark(samples, LARGEST, "the largest base model"),
     )
 
 

@@ -6,8 +6,8 @@ import re
 from pathlib import PurePosixPath
 
 from pipeline.errors import PrepError
+from pipeline.imaging.bucket import Size, buckets
 from pipeline.record import Record
-from stages.cropping.bucket import Size, buckets
 
 _NUMBER = re.compile(r"\s*\d+(\.\d+)?\s*")
 

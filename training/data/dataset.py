@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.record import Record
 
+LARGEST = 1024  # pixels: side of the square images that the largest base models were trained with
+OVERSIZE = 2.5  # times the pixels of a base's own images above which an image is too large: 768 at 512 is usual
+_BUCKETED = (
+    "Crop the images to buckets as they are read: --resolution 512; or make a workspace of the folder: "
+    "prep import FOLDER DIR"
+)
 _FOLDER = re.compile(r"(?:(\d+)(?:_|$))?(.*)", re.DOTALL)  # repeats and caption, as in '10_smith man'
 
 
@@ -50,9 +56,26 @@ def _training_image(record: Record) -> TrainingImage:
         reg=record.role == "reg",
         folder=folder,
         repeats=int(repeats or 1),
-        source=SourceImage(record.source, record.crop, record.transform) if record.crop else None,
+        source=SourceImage(record.source, record.crop, record.transform, record.sha256) if record.crop else None,
         phash=record.image.phash,
         held_out=record.role == "val",
+    )
+
+
+def oversize_remark(images: list[TrainingImage], side: int, base: str) -> str:
+    """A warning about images far larger than those that a base model was trained with; empty if there are none.
+
+    `side` is the side in pixels of the base's own square images; 0 where it is not known.
+    """
+    large = [image for image in images if side and image.width * image.height > OVERSIZE * side * side]
+    if not large:
+        return ""
+    largest = max(large, key=lambda image: image.width * image.height)
+    smaller = f"prep crop --resolution {side}" if largest.path else f"--resolution {side}"
+    return (
+        f"{len(large):,} of {len(images):,} images are far larger than the {side} x {side} pixels that {base} was made "
+        f"for, up to {largest.width} x {largest.height}: training takes much time and memory, and the model learns to "
+        f"repeat itself. Crop them: {smaller}"
     )
 
 
@@ -64,7 +87,7 @@ def check_samples(images: list[TrainingImage], multiple: int) -> None:
         if image.width % multiple or image.height % multiple:
             raise PrepError(
                 f"{image.name} is {image.width} x {image.height} pixels; the sides must be multiples of {multiple}.",
-                "Crop again with --step 64; to crop a folder of --data, make it a workspace: prep import",
+                "Crop again: prep crop --bucket-step 64" if image.path else _BUCKETED,
             )
     unused = {image.class_name for image in images if image.reg} - {i.class_name for i in images if not i.reg}
     if unused:

@@ -175,12 +175,12 @@ def _from_images(path: Path) -> Any:
 
 
 def _from_source(sample: TrainingImage, workspace: Workspace) -> Any:
-    """The pixels of an image in a folder given with --data: upright, in sRGB, on white."""
+    """The pixels of an image in a folder given with --data: upright, in sRGB, on white, cropped with --resolution."""
     assert sample.source is not None
     path = workspace.source(sample.source.path)
     try:
         data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != sample.pixel_sha256:
+        if hashlib.sha256(data).hexdigest() != sample.source.sha256:
             raise PrepError(f"The image {path} was changed during training.", "Run the command again.")
         return render(data, sample.source.crop)
     except (OSError, UnreadableImage) as error:

@@ -26,6 +26,15 @@ class DatasetOptions(Options):
     reg_data: str = option(
         "", "Regularization images for --data: the parent of folders such as '1_man'.", metavar="DIR", cache_key=False
     )
+    resolution: int = option(
+        0,
+        "Crop the images of --data to aspect buckets of this resolution as they are read, as prep crop does; 0: train "
+        "on them as they are. 512 for SD 1.5, 1024 for SDXL and later.",
+        low=0,
+        high=8192,
+        metavar="N",
+        cache_key=False,  # the crops are part of the dataset's digest
+    )
     prior_loss_weight: float = option(1.0, "Loss weight of regularization images; 0 leaves them out.", low=0)
     incomplete_batch: Literal["keep", "fill", "drop"] = option(
         "keep",
@@ -45,5 +54,12 @@ class DatasetOptions(Options):
     def check(self) -> None:
         if self.reg_data and not self.data:
             raise PrepError("train: reg_data was given without data.", "Give both, or use the workspace's dataset.")
+        if self.resolution and not self.data:
+            raise PrepError(
+                "train: resolution was given without data.",
+                f"The workspace's images have the resolution of prep crop: prep crop --resolution {self.resolution}",
+            )
+        if 0 < self.resolution < 64:
+            raise PrepError(f"train: resolution is {self.resolution}.", "It must be 64 or more: --resolution 512")
         if self.unmasked_weight and not self.masks:
             raise PrepError("train: unmasked_weight was given without masks.", "Add: --masks alpha")

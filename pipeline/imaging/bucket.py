@@ -8,6 +8,11 @@ from functools import lru_cache
 Size = tuple[int, int]  # width, height
 
 
+def default_sides(resolution: int, step: int) -> Size:
+    """The shortest and the longest bucket side by default: half and twice the resolution, as multiples of `step`."""
+    return max(step, resolution // 2 // step * step), -(-resolution * 2 // step) * step
+
+
 @lru_cache(64)
 def buckets(resolution: int, step: int, min_side: int, max_side: int) -> tuple[Size, ...]:
     """Every size whose sides are multiples of `step` from `min_side` to `max_side` and whose area is at most

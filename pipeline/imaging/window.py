@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pipeline.imaging.bucket import Size, scale_to
 from pipeline.record import CropBox
-from stages.cropping.bucket import Size, scale_to
 
 
 @dataclass(frozen=True, slots=True)
