@@ -19,7 +19,7 @@ _HASHED_SIDE = 256  # pixels of the image that the perceptual hash of an uncropp
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredImage:
+class FolderImage:
     """The crop of an image and the hashes of its pixels."""
 
     crop: CropBox
@@ -36,7 +36,7 @@ class FolderCrops:
 
     workspace: Workspace
     resolution: int
-    known: dict[str, MeasuredImage | Drop] = field(default_factory=dict)
+    known: dict[str, FolderImage | Drop] = field(default_factory=dict)
     added: bool = False
 
     @classmethod
@@ -50,7 +50,7 @@ class FolderCrops:
             crops.known = {}
         return crops
 
-    def of(self, data: bytes, sha256: str) -> MeasuredImage | Drop:
+    def of(self, data: bytes, sha256: str) -> FolderImage | Drop:
         """The crop of an image file, or why there is none. Raises UnreadableImage."""
         known = self.known.get(sha256)
         if known is None:
@@ -70,23 +70,23 @@ class FolderCrops:
         name = hashlib.sha256(f"{_VERSION} {self.resolution}".encode()).hexdigest()[:16]
         return self.workspace.cache / "folders" / f"{name}.json"
 
-    def _cropped(self, data: bytes) -> MeasuredImage | Drop:
+    def _cropped(self, data: bytes) -> FolderImage | Drop:
         width, height = upright_size(data)
         crop = CropRule.for_resolution(self.resolution).crop(data, (width, height), Region(0, 0, width, height))
-        return crop if isinstance(crop, Drop) else MeasuredImage(crop[0], pixel_hash(crop[1]), phash(crop[1]))
+        return crop if isinstance(crop, Drop) else FolderImage(crop[0], pixel_hash(crop[1]), phash(crop[1]))
 
 
-def _whole(data: bytes, sha256: str) -> MeasuredImage:
+def _whole(data: bytes, sha256: str) -> FolderImage:
     width, height = upright_size(data)
     crop = CropBox(width, height, width, height, 0, 0, width, height, WHITE, "whole", 1.0, 0.0)
-    return MeasuredImage(crop, sha256, phash(thumbnail(data, _HASHED_SIDE)))
+    return FolderImage(crop, sha256, phash(thumbnail(data, _HASHED_SIDE)))
 
 
-def _from_plain(entry: dict[str, object]) -> MeasuredImage | Drop:
+def _from_plain(entry: dict[str, object]) -> FolderImage | Drop:
     """An entry of the cache; raises KeyError or TypeError for anything else."""
     if "reason" in entry:
         return Drop(**{name: str(text) for name, text in entry.items()})
     crop = entry["crop"]
     if not isinstance(crop, dict):
         raise TypeError("a crop is no object")
-    return MeasuredImage(CropBox(**crop), str(entry["pixel_sha256"]), str(entry["phash"]))
+    return FolderImage(CropBox(**crop), str(entry["pixel_sha256"]), str(entry["phash"]))
