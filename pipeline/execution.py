@@ -26,6 +26,7 @@ class RunSettings:
     workers: int  # how many batches are worked on at a time; 0: as many as suit the engine and the stage
     quiet: bool = False
     skip_checks: bool = False  # train even if prep check finds errors
+    discard_changes: bool = False  # build over what was changed by hand in dataset/
     need_models: bool = False  # a model that is not on this machine is an error even if the manifest is current
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.edits import Edit, effective, split_edit
+from pipeline.edits import Edit, effective, reworded, split_edit
 from pipeline.errors import PrepError, first_line
+from pipeline.manifest import read_if_valid
 from pipeline.record import root_of
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
@@ -30,6 +31,18 @@ class JournalEntry:
     number: int
     ids: tuple[str, ...]
     edits: tuple[Edit, ...]
+    names: tuple[str, ...] = ()  # the images' files when it was written, one per id; empty where unknown
+    file: str = ""  # sha256 of the text of the caption file that it comes from; empty if it comes from none
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One edit of one image, for many at once."""
+
+    id: str
+    edit: Edit
+    name: str = ""  # the image's file; empty: as the manifest of all images has it
+    file: str = ""  # as of JournalEntry
 
 
 class Journal:
@@ -43,6 +56,7 @@ class Journal:
         self._number = 0  # number of the last line
         self._entries: dict[int, JournalEntry] = {}
         self._numbers: dict[str, list[int]] = {}  # by id, the entries that apply to it, in order
+        self._sources: dict[str, str] | None = None  # the images' files by id, read when an entry is first written
         self._done: dict[int, None] = {}  # entries in effect, in order; the last is undone first
         self._undone: list[int] = []  # entries that can be redone; the last is redone first
 
@@ -63,6 +77,11 @@ class Journal:
         numbers = [n for owner in dict.fromkeys((root, id)) for n in self._numbers.get(owner, ()) if n in self._done]
         return effective(edit for n in numbers for edit in self._entries[n].edits) if numbers else ()
 
+    def with_caption(self, id: str, caption: str) -> str:
+        """A caption after the edits that set it as a whole, and those after them; without any, the caption itself."""
+        edits = self.of(id)
+        return reworded(edits[0].text, edits[1:]) if edits and edits[0].what == "set" else caption
+
     @property
     def ids(self) -> tuple[str, ...]:
         """The ids with edits in effect, sorted."""
@@ -77,7 +96,7 @@ class Journal:
     def owners(self, ids: Iterable[str]) -> list[str]:
         """The ids for which to write an edit of all `ids`: without copies that inherit it from their root."""
         ids = dict.fromkeys(ids)
-        return [id for id in ids if (root := root_of(id)) == id or root not in ids or self._own(id)]
+        return [id for id in ids if (root := root_of(id)) == id or root not in ids or self.is_decided(id)]
 
     def copy(self) -> Journal:
         """A copy of the journal that later edits do not change."""
@@ -102,15 +121,45 @@ class Journal:
         if not ids or not edits:
             return None
         with self._writing(workspace):
-            line = {"n": self._number + 1, "ids": ids, "edits": list(map(_plain, edits))}
-            self._write(workspace, line)
+            entry = JournalEntry(self._number + 1, tuple(ids), edits, tuple(self._name(workspace, id) for id in ids))
+            self._write(workspace, _line(entry))
             return self._entries[self._number]
 
-    def append_each(self, workspace: Workspace, decisions: Iterable[tuple[str, Edit]]) -> None:
-        """Add one edit each for many records, as an import does: one write, but each is its own step of undo."""
+    def append_each(self, workspace: Workspace, decisions: Iterable[Decision]) -> None:
+        """Add one decision each for many records, as an import does: one write, but each is its own step of undo."""
         with self._writing(workspace):
             numbered = enumerate(decisions, self._number + 1)
-            self._write(workspace, *({"n": n, "ids": [id], "edits": [_plain(edit)]} for n, (id, edit) in numbered))
+            entries = (
+                JournalEntry(n, (one.id,), (one.edit,), (one.name or self._name(workspace, one.id),), one.file)
+                for n, one in numbered
+            )
+            self._write(workspace, *map(_line, entries))
+
+    def names(self) -> dict[str, str]:
+        """The files that the images had when they were last decided about, by the id of the original."""
+        return {
+            root_of(id): name
+            for number in self._done
+            for id, name in zip(self._entries[number].ids, self._entries[number].names, strict=False)
+            if name
+        }
+
+    def caption_files(self) -> dict[str, str]:
+        """By id, sha256 of the text of the caption file that the image's caption came from last."""
+        entries = (self._entries[number] for number in self._done)
+        return {id: entry.file for entry in entries if entry.file for id in entry.ids}
+
+    def is_decided(self, id: str) -> bool:
+        """Whether an entry in effect names an image, even one that takes decisions back."""
+        return any(number in self._done for number in self._numbers.get(id, ()))
+
+    def _name(self, workspace: Workspace, id: str) -> str:
+        """The image's file, as the manifest of all images has it; empty if it does not have the image."""
+        if self._sources is None:
+            manifest = read_if_valid(workspace.manifest("sources"))
+            columns = manifest.table(["id", "source"]).to_pydict() if manifest else {"id": [], "source": []}
+            self._sources = dict(zip(columns["id"], columns["source"], strict=True))
+        return self._sources.get(root_of(id), "")
 
     def undo(self, workspace: Workspace) -> JournalEntry | None:
         """Undo the last entry in effect, whichever process made it; None if there is none."""
@@ -196,16 +245,15 @@ class Journal:
                 self._undone.remove(redo)
                 self._done[redo] = None
             else:
-                self._add(JournalEntry(number, tuple(plain["ids"]), tuple(Edit(**edit) for edit in plain["edits"])))
+                edits = tuple(Edit(**edit) for edit in plain["edits"])
+                names, file = tuple(map(str, plain.get("names", ()))), str(plain.get("file", ""))
+                self._add(JournalEntry(number, tuple(plain["ids"]), edits, names, file))
         except (ValueError, KeyError, TypeError, AttributeError, PrepError, RecursionError) as error:
             raise PrepError(
                 f"{path}: the line after number {self._number} cannot be read: {escape_control(first_line(error))}.",
                 "Correct or delete that line; the others stay valid.",
             ) from None
         self._number = number
-
-    def _own(self, id: str) -> bool:
-        return any(number in self._done for number in self._numbers.get(id, ()))
 
     def _add(self, entry: JournalEntry) -> None:
         if not all(isinstance(id, str) for id in entry.ids):
@@ -223,6 +271,13 @@ def _is_complete(line: bytes) -> bool:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _line(entry: JournalEntry) -> dict[str, Any]:
+    """An entry as the journal stores it, without what is unknown."""
+    line = {"n": entry.number, "ids": list(entry.ids), "edits": list(map(_plain, entry.edits))}
+    line |= {"names": list(entry.names)} if any(entry.names) else {}
+    return line | ({"file": entry.file} if entry.file else {})
 
 
 def _plain(edit: Edit) -> dict[str, str]:

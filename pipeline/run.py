@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.by_hand import changed_by_hand
 from pipeline.errors import PrepError
 from pipeline.execution import RunSettings, StageExecution, join_annotations
 from pipeline.given_options import command_line, forget, lasting, remember, undone
 from pipeline.history import HistoryStep
 from pipeline.manifest import ImageCounts, Manifest, read_if_valid, write_manifest
 from pipeline.moved_folders import follow_moved_folders
+from pipeline.orphans import unapplied_decisions
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.record import Record
@@ -69,13 +71,15 @@ def run_all(workspace: Workspace, recipe: Recipe, settings: RunSettings) -> Iter
     """Bring all stages up to date, in order. The options of all are validated before the first one works."""
     plans = [plan for plan in all_stages(recipe) if not is_idle(plan) or workspace.manifest(plan.name).is_file()]
     source, found = find_sources(workspace, recipe, settings)
+    if any(plan.name == "build" for plan in plans):
+        _discards_changes(workspace, settings)  # before any stage works
     for plan in plans:
         source = own_source(plan, workspace, settings) or source
         returned = undone(workspace, recipe, plan.name)
         _require_sources(plan, source, found, workspace, settings)
         result = _update_checked(plan, source, workspace, recipe, settings)
         forget(workspace, plan.name)
-        result = replace(result, notes=(*returned, *result.notes))
+        result = replace(result, notes=(*returned, *result.notes, *_decision_notes(plan, workspace)))
         yield _with_scan(result, found) if plan is plans[0] else result
         require_images(result)
         source = result.manifest
@@ -99,7 +103,14 @@ def run_stage(plan: StagePlan, workspace: Workspace, recipe: Recipe, settings: R
     if stale:
         last = Outdated(plan.name, "its input is not up to date", command_line(plan), False, stale[0].by_run)
         stale = (*stale, last)
-    return replace(result, notes=(*lasting(recipe, plan), *result.notes), stale=stale)
+    notes = (*lasting(recipe, plan), *result.notes, *_decision_notes(plan, workspace))
+    return replace(result, notes=notes, stale=stale)
+
+
+def _decision_notes(plan: StagePlan, workspace: Workspace) -> tuple[str, ...]:
+    """Which of people's decisions do not apply to any image, said where captions are made."""
+    why = unapplied_decisions(workspace) if plan.name in ("tag", "merge") else ""
+    return (f"{why}. prep adopt takes them over",) if why else ()
 
 
 def _with_scan(result: StageResult, found: SourceScan) -> StageResult:
@@ -178,12 +189,28 @@ def training_targets(recipe: Recipe, plan: StagePlan | None = None) -> TrainingT
 def _update_checked(
     plan: StagePlan, source: Manifest, workspace: Workspace, recipe: Recipe, settings: RunSettings
 ) -> StageResult:
-    """Bring a stage up to date; PrepError before training on a dataset in which `prep check` finds errors."""
+    """Bring a stage up to date.
+
+    PrepError before training on a dataset in which `prep check` finds errors, and before building over changes that
+    were made by hand.
+    """
     if plan.name == "train" and not settings.skip_checks:
         old = read_if_valid(workspace.manifest(plan.name))
         if _must_run(plan, old, source, workspace, settings):
             _refuse_errors(source, workspace, recipe, plan)
-    return update_stage(plan, source, workspace, settings)
+    discards = plan.name == "build" and _discards_changes(workspace, settings)
+    return update_stage(plan, source, workspace, settings, force=discards)
+
+
+def _discards_changes(workspace: Workspace, settings: RunSettings) -> bool:
+    """Whether a build replaces changes that were made by hand in dataset/; PrepError unless the settings allow it."""
+    changes = changed_by_hand(workspace)
+    if changes and not settings.discard_changes:
+        raise PrepError(
+            f"dataset/ was changed by hand since prep built it: {changes}.",
+            "Take that over: prep adopt    or build over it, and keep it as a backup: prep build --discard-changes",
+        )
+    return bool(changes)
 
 
 def _refuse_errors(source: Manifest, workspace: Workspace, recipe: Recipe, plan: StagePlan) -> None:
@@ -204,12 +231,14 @@ def _check_command(plan: StagePlan) -> str:
     return shlex.join(words)
 
 
-def update_stage(plan: StagePlan, source: Manifest, workspace: Workspace, settings: RunSettings) -> StageResult:
-    """Bring one stage up to date with its input; works only if something changed."""
+def update_stage(
+    plan: StagePlan, source: Manifest, workspace: Workspace, settings: RunSettings, force: bool = False
+) -> StageResult:
+    """Bring one stage up to date with its input; works only if something changed, or with `force`."""
     target = workspace.manifest(plan.name)
     old = read_if_valid(target)
     before = source.counts if source.path.stem != "sources" else None
-    if old is not None and not _must_run(plan, old, source, workspace, settings):
+    if old is not None and not force and not _must_run(plan, old, source, workspace, settings):
         return StageResult(plan.name, old, before, False, 0.0, notes=_notes(plan, old, False))
     for stage in plan.stages:
         stage.check_input(source)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.by_hand import CHECKS
 from pipeline.errors import PrepError
 from pipeline.given_options import command_line, overrides, with_given
 from pipeline.history import HistoryStep
@@ -44,6 +45,7 @@ class StageStatus:
     cause: bool = True  # False: the stage only waits for an earlier one
     given: tuple[str, ...] = ()  # the options of a command line in which it differs from prep.toml
     notes: tuple[str, ...] = ()  # what else to know about it although it may be up to date
+    findings: tuple[Outdated, ...] = ()  # what else makes its output differ from what people decided
 
     @property
     def name(self) -> str:
@@ -53,11 +55,6 @@ class StageStatus:
     def fix(self) -> str:
         """The command that brings this stage up to date, with the options it was given."""
         return command_line(self.plan)
-
-
-# What else can make a stage's output differ from its manifest, by stage: functions that yield plain findings.
-OutputCheck = Callable[[Manifest, Workspace], Iterable[Outdated]]
-OUTPUT_CHECKS: dict[str, OutputCheck] = {}
 
 
 def outdated(workspace: Workspace, recipe: Recipe, stage: str) -> list[Outdated]:
@@ -76,11 +73,10 @@ def outdated(workspace: Workspace, recipe: Recipe, stage: str) -> list[Outdated]
         given |= bool(status.given)
         if status.to_do:
             found.append(Outdated(status.name, status.to_do, status.fix, status.cause))
-        if status.manifest is not None and status.name in OUTPUT_CHECKS:
-            found += OUTPUT_CHECKS[status.name](status.manifest, workspace)
+        found += status.findings
         if status.name == stage:
             break
-    return [replace(one, by_run=not given) for one in found]
+    return [replace(one, by_run=one.by_run and not given) for one in found]
 
 
 def outdated_input(workspace: Workspace, recipe: Recipe, plan: StagePlan) -> list[Outdated]:
@@ -146,6 +142,8 @@ def stage_statuses(workspace: Workspace, recipe: Recipe) -> Iterator[StageStatus
     (waiting, notes), cause = _sources_changed(workspace, recipe, source), True
     for plan in effective_plans(workspace, recipe):
         manifest, given = read_if_valid(workspace.manifest(plan.name)), tuple(map(str, overrides(recipe, plan)))
+        by_hand = CHECKS[plan.name](workspace) if plan.name in CHECKS and manifest is not None else ""
+        findings = (Outdated(plan.name, by_hand, "prep adopt", by_run=False),) if by_hand else ()
         if (own := plan.stages[0].own_source(workspace, _no_progress)) is not None:
             source = read_if_valid(own_source_path(plan, workspace))
             waiting, cause = ("" if _is(source, own[1]) else "its folder was changed"), True
@@ -154,11 +152,11 @@ def stage_statuses(workspace: Workspace, recipe: Recipe) -> Iterator[StageStatus
             yield StageStatus(plan, None, _UNREADABLE if unreadable else "not run yet", True, given, notes)
             waiting, source, cause = waiting or f"{plan.name} has not run", None, False
         elif waiting or source is None:
-            yield StageStatus(plan, manifest, waiting, cause, given, notes)
+            yield StageStatus(plan, manifest, waiting, cause, given, notes, findings)
             cause = False
         else:
             why = why_stale(plan, manifest, source, workspace)
-            yield StageStatus(plan, manifest, why or "", True, given, notes)
+            yield StageStatus(plan, manifest, why or "", True, given, notes, findings)
             source, waiting, cause = manifest, f"{plan.name} is not up to date" if why else "", False
         notes = ()
 

@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from pipeline.errors import PrepError
+from pipeline.kohya_folders import CAPTION_EXTENSIONS
 from pipeline.link import link
 from pipeline.manifest import Manifest, read_if_valid
 from pipeline.record import Record
 from pipeline.stage import DatasetStage, ProgressFn, option
+from pipeline.text_files import TextFault, read_text
 from pipeline.workspace import Workspace, safe_name
 from stages.building.layout import LayoutOptions, Placement, encode_caption, plan_layout, read_repeats, summarize_layout
 
@@ -107,18 +109,8 @@ class Build(DatasetStage):
         return tuple(summarize_layout(manifest))
 
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
-        """What of the dataset is gone or was changed; empty when nothing is."""
-        present = {path.relative_to(workspace.root).as_posix(): path for path in workspace.dataset.rglob("*")}
-        table = manifest.table(["dataset_path", "caption"])
-        for dataset_path, text in zip(table["dataset_path"].to_pylist(), table["caption"].to_pylist(), strict=True):
-            if not dataset_path:
-                continue
-            caption = present.get(str(PurePosixPath(dataset_path).with_suffix(self.caption_extension)))
-            if dataset_path not in present or caption is None:
-                return "a file of dataset/ is"
-            if caption.read_bytes() != encode_caption(text):
-                return "a caption as prep wrote it is"
-        return ""
+        """Whether the dataset is gone as a whole; `building/changes.py` finds what people changed in it."""
+        return "" if workspace.dataset.is_dir() or not manifest.counts.images else "dataset/ is"
 
 
 def _place_record(record: Record, placement: Placement | None, workspace: Workspace) -> Record:
@@ -181,12 +173,25 @@ def _foreign_file(target: Path, partial: Path, workspace: Workspace) -> str:
                 )
     for path in sorted(target.rglob("*")):
         name = path.relative_to(workspace.root).as_posix()
-        if not path.is_file() or (name in expected and expected[name] in (None, path.read_bytes())):
+        if not path.is_file() or (name in expected and _holds(path, expected[name])):
             continue
         new = partial / path.relative_to(target)
-        if not (new.is_file() and filecmp.cmp(path, new, shallow=False)):
+        if not (new.is_file() and (filecmp.cmp(path, new, shallow=False) or _same_text(path, new.read_bytes()))):
             return name
     return ""
+
+
+def _holds(path: Path, wanted: bytes | None) -> bool:
+    """Whether a file holds the wanted bytes, or the same text; None stands for any."""
+    return wanted is None or path.read_bytes() == wanted or _same_text(path, wanted)
+
+
+def _same_text(path: Path, wanted: bytes) -> bool:
+    """Whether a caption file holds the same text as some bytes, in any encoding and with any final line end."""
+    try:
+        return path.suffix in CAPTION_EXTENSIONS and read_text(path).strip("\r\n") == wanted.decode().strip("\r\n")
+    except (TextFault, UnicodeDecodeError):
+        return False
 
 
 def _backup_path(target: Path) -> Path:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.edits import Edit
 from pipeline.errors import PrepError
-from pipeline.journal import JOURNAL, Journal
+from pipeline.journal import JOURNAL, Decision, Journal
 from tests.make import workspace
 
 HAT, CAP, GONE = Edit("add", "hat"), Edit("replace", "hat", "cap"), Edit("drop")
@@ -242,7 +242,7 @@ def test_a_hundred_thousand_images_at_once(tmp_path):
 def test_many_captions_are_set_at_once_and_verbatim(tmp_path):
     home = workspace(tmp_path)
     captions = ["one\ntwo\r\n\tthree", "", "\u3000family \U0001f468\u200d\U0001f469 \\(x\\), , a ", "\u2028\x1b[2J"]
-    Journal.read(home).append_each(home, ((f"{n:016x}", Edit("set", text)) for n, text in enumerate(captions)))
+    Journal.read(home).append_each(home, (Decision(f"{n:016x}", Edit("set", text)) for n, text in enumerate(captions)))
     read = Journal.read(home)
     assert [read.of(f"{n:016x}") for n in range(4)] == [(Edit("set", text),) for text in captions]
     assert str(Edit("set", "one\ntwo")) == r"set one\ntwo"

@@ -41,6 +41,7 @@ COMMANDS = {
     "Edit by hand": (
         CommandEntry("review", "review:review", "Review images and captions, and edit them."),
         CommandEntry("edit", "edit:edit", "Edit captions and drop images from scripts."),
+        CommandEntry("adopt", "adopt:adopt", "Take over what was changed by hand outside of prep."),
     ),
     "Models": (
         CommandEntry("control", "control:control", "Draw the control map of an image."),

@@ -77,7 +77,8 @@ def status_lines(statuses: Iterable[StageStatus]) -> Iterable[str]:
 
 def _status_notes(status: StageStatus) -> list[str]:
     """What to know about a stage although it may be up to date."""
-    return [*([f"run with {', '.join(status.given)}"] if status.given else []), *status.notes]
+    given = [f"run with {', '.join(status.given)}"] if status.given else []
+    return [*given, *status.notes, *(f"{one.why}: {one.fix}" for one in status.findings)]
 
 
 def status_json(status: StageStatus) -> dict[str, Any]:
@@ -85,7 +86,8 @@ def status_json(status: StageStatus) -> dict[str, Any]:
     counts = {} if manifest is None else {"digest": manifest.digest} | counts_json(manifest.counts)
     return {
         "stage": status.name,
-        "up_to_date": not status.to_do,
+        "up_to_date": not status.to_do and not status.findings,
         "to_do": status.to_do,
         "notes": _status_notes(status),
+        **stale_json(status.findings),
     } | counts

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli.adopt import adopt_before, discard_changes_option
 from pipeline.cli.outdated import allow_stale_option
 from pipeline.cli.output import result_json, result_line
 from pipeline.cli.run_options import (
@@ -47,15 +48,24 @@ def _stage(name: str) -> click.Command:
         workspace = workspace_here(values.get("data") or "")
         recipe = read_recipe(workspace)
         allow_stale, dry_run = bool(values.pop("allow_stale", False)), values.pop("dry_run", False)
-        run_settings = replace(settings(engine, workers, quiet), skip_checks=bool(values.pop("skip_checks", False)))
+        discard = bool(values.pop("discard_changes", False))
+        run_settings = replace(
+            settings(engine, workers, quiet),
+            skip_checks=bool(values.pop("skip_checks", False)),
+            discard_changes=discard,
+        )
         plan = stage_plan(name, recipe, only_given(values))
         if name == "train":
             refuse_outdated(outdated_input(workspace, recipe, plan), "The dataset", allow_stale)
+        if name == "build" and adopt_before(workspace, discard):
+            click.echo("next: prep run")
+            return
         (dry_run_here if dry_run else update_stage_here)(plan, run_settings, as_json)
 
     cls = STAGES[name]
     running = output_options() if issubclass(cls, DatasetStage) else engine_options()  # a DatasetStage has no engine
     running += [skip_checks_option(), allow_stale_option(), dry_run_option()] if name == "train" else []
+    running += [discard_changes_option()] if name == "build" else []
     if len(parts := sections(cls)) > 1:
         return SectionedCommand(name, {**parts, "Running": running}, callback, _doc(cls))
     return click.Command(name, params=[*click_options(cls), *running], callback=callback, help=_doc(cls))

@@ -19,9 +19,10 @@ from pipeline.exchange.archives import is_archive, unpack
 from pipeline.exchange.item import DatasetItem
 from pipeline.exchange.layouts import find_reader
 from pipeline.imaging.image_file import UnreadableImage, upright_size
-from pipeline.journal import JOURNAL, Journal
+from pipeline.journal import JOURNAL, Decision, Journal
 from pipeline.kohya_faults import ReaderFault, summarize
 from pipeline.kohya_folders import DatasetFolder, distinct_tokens
+from pipeline.orphans import caption_beside, text_digest
 from pipeline.plural import counted
 from pipeline.recipe import Recipe
 from pipeline.record import Record
@@ -217,16 +218,22 @@ def _write_captions(workspace: Workspace, dataset: _ImportedSet, layout: str, re
     pairs = [(record, by_source[record.source]) for record in records if record.source in by_source]
     kept = [(record, item) for record, item in pairs if record.kept]
     others = [record for record in records if record.kept and record.source not in by_source]
-    edits = [(record.id, Edit("set", item.caption)) for record, item in kept if item.caption is not None]
-    captions = len(edits)
-    edits += [(record.id, Edit("drop")) for record in others]
-    Journal.read(workspace).append_each(workspace, edits)
+    decisions = [_decision(record, item, item.caption) for record, item in kept if item.caption is not None]
+    captions = len(decisions)
+    decisions += [Decision(record.id, Edit("drop"), record.source) for record in others]
+    Journal.read(workspace).append_each(workspace, decisions)
     images = Counter[tuple[str, str, str]]()
     for _, item in kept:
         spec = dataset.folders[item.folder]
         images[spec.role, spec.token, spec.class_name] += 1
     notes = (*dataset.faults, *_notes(pairs, len(others)))
     return ImportResult(workspace, layout, images, captions, notes)
+
+
+def _decision(record: Record, item: DatasetItem, caption: str) -> Decision:
+    """The caption as an edit; one from a file next to the image remembers its text, so that a change is noticed."""
+    beside = caption_beside(item.image)
+    return Decision(record.id, Edit("set", caption), record.source, "" if beside is None else text_digest(beside))
 
 
 def _notes(pairs: list[tuple[Record, DatasetItem]], others: int) -> Iterator[str]:
