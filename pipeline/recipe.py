@@ -92,7 +92,7 @@ class Recipe:
         regularization = tuple(_regularization(table) for table in _tables(data, "regularization"))
         if not subjects:
             raise PrepError(
-                f"{RECIPE} names no subject.", 'Add one: [[subject]] token = "smith", class = "man", folder = "raw"'
+                f"{RECIPE} names no subject.", 'Add:\n[[subject]]\ntoken = "smith"\nclass = "man"\nfolder = "raw"'
             )
         _refuse_duplicates([s.token for s in subjects], "token")
         for name in stages:

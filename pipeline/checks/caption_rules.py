@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from pipeline.checks.caption_pages import dictionary_codes
 from pipeline.checks.finding import RawFinding
 from pipeline.checks.rule_context import CaptionPage, RuleContext
 from pipeline.record import UNREADABLE, tagger_of
+from pipeline.shell_words import quoted
 from pipeline.tag_text import escape_control
 from training.sampling.prompt.token_count import count_tokens
 
@@ -72,7 +72,7 @@ def trigger_missing(page: CaptionPage, context: RuleContext) -> Iterator[RawFind
                 f"The caption does not contain the trigger {escape_control(token)!r}, so the model learns the subject "
                 "with other words.",
                 context.hint(
-                    f"prep edit --filter {_shell(where)} --add {_shell(token)}",
+                    f"prep edit --filter {quoted(where)} --add {quoted(token)}",
                     f"Add {escape_control(token)!r} to the caption files, or name the folder by the word they have.",
                 ),
                 page.columns.rows[own & ~_captions_naming(page, token)],
@@ -89,7 +89,7 @@ def subject_in_regularization(page: CaptionPage, context: RuleContext) -> Iterat
             f"The caption of a regularization image contains the trigger {escape_control(token)!r}: the model learns "
             "that other members of the class are the subject.",
             context.hint(
-                f"prep edit --filter {_shell(f'role:reg caption:{_term(token)}')} --remove {_shell(token)}",
+                f"prep edit --filter {quoted(f'role:reg caption:{_term(token)}')} --remove {quoted(token)}",
                 f"Remove {escape_control(token)!r} from the caption files.",
             ),
             page.columns.rows[regularization & _captions_naming(page, token)],
@@ -109,7 +109,7 @@ def class_missing(page: CaptionPage, context: RuleContext) -> Iterator[RawFindin
                 f"The caption of a regularization image does not contain its class {escape_control(name)!r}: it "
                 "preserves something else.",
                 context.hint(
-                    f"prep edit --filter {_shell(where)} --add {_shell(name)}",
+                    f"prep edit --filter {quoted(where)} --add {quoted(name)}",
                     f"Add {escape_control(name)!r} to the caption files.",
                 ),
                 page.columns.rows[regularization & (classes == number) & ~_captions_naming(page, name)],
@@ -155,7 +155,7 @@ def absorbed_still_there(page: CaptionPage, context: RuleContext) -> Iterator[Ra
                 f"The caption contains {escape_control(tag)!r}, which {escape_control(token)!r} absorbs: the model "
                 "learns the feature with that tag instead of the trigger.",
                 "A sentence or an edit added it. To reword: "
-                f"prep edit --filter {_shell(where)} --replace {_shell(tag)} NEW",
+                f"prep edit --filter {quoted(where)} --replace {quoted(tag)} NEW",
                 page.columns.rows[own & named],
             )
 
@@ -244,10 +244,6 @@ def _term(text: str) -> str:
     """A text as a filter reads it after a colon."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return text if text.isalnum() else f'"{escaped}"'
-
-
-def _shell(text: str) -> str:
-    return escape_control(shlex.quote(text))
 
 
 RULES: tuple[Callable[[CaptionPage, RuleContext], Iterator[RawFinding]], ...] = (

@@ -7,6 +7,7 @@ import itertools
 from pipeline.checks.caption_pages import read_pages
 from pipeline.errors import PrepError
 from pipeline.manifest import Manifest
+from pipeline.shell_words import quoted
 from pipeline.stage import ProgressFn
 from pipeline.vectors import VectorStore, caption_key
 from pipeline.workspace import Workspace
@@ -45,7 +46,7 @@ def find_caption_model(manifest: Manifest, workspace: Workspace, model: str, pre
     if store is None:
         raise PrepError(
             "Captions cannot be scored: there are no CLIP vectors of the images.",
-            f"First: prep tag clip --model {model}; then: prep merge",
+            f"First: prep tag clip --model {quoted(model)}; then: prep merge",
         )
     source = find_clip(model, pretrained, workspace)
     if VectorStore.of(workspace, source.key) != store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from pipeline.options import only_given
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
 from pipeline.run import training_targets
+from pipeline.shell_words import quoted
 from pipeline.staleness import Outdated, causes
 
 _MAX_WIDTH = 100  # columns: longer lines are hard to read
@@ -112,4 +112,4 @@ def stale_findings(stale: list[Outdated], manifest: str) -> list[Finding]:
 
 def _import(folder: Path) -> str:
     """The command that makes a workspace of a folder."""
-    return f"prep import {shlex.quote(str(folder))} DIR"
+    return f"prep import {quoted(folder)} DIR"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
 
 from pipeline.commands import init as init_command
 from pipeline.registry import TAGGERS, tables
+from pipeline.shell_words import quoted
 
 
 @click.command()
@@ -49,4 +49,4 @@ def init(
     taggers, lines = init_command.choose_taggers(tagger, contents)
     workspace = init_command.init(folder, contents, tables(taggers))
     click.echo("\n".join((f"wrote {workspace.recipe}", *lines)))
-    click.echo(f"next: prep -C {shlex.quote(str(folder))} run")
+    click.echo(f"next: prep -C {quoted(folder)} run")

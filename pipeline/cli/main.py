@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def _end(wrong: str, hint: str, code: int = 1) -> None:
         time.sleep(_LATER)
     click.echo(f"{click.style('prep:', bold=True)} {process}{wrong}", err=True)
     if hint:
-        click.echo(f"      {hint}", err=True)
+        click.echo(textwrap.indent(hint, " " * 6), err=True)
     sys.exit(code)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.commands.init import InitOptions, init
 from pipeline.errors import PrepError
 from pipeline.registry import tables
+from pipeline.shell_words import quoted
 from pipeline.workspace import Workspace, write_atomic
 
 TOKEN = "zmith"  # a rare token, which prep check does not warn about: CLIP splits it into two
@@ -65,6 +66,7 @@ def next_steps(workspace: Workspace) -> Iterator[str]:
     yield ""
     yield from (f"{name:<10} {path}" for name, path in paths.items())
     yield ""
-    yield f"see the images and captions:  prep -C {workspace.root} review"
-    yield f"as a web page:                prep -C {workspace.root} report"
-    yield f"rebuild the dataset:          prep rebuild {workspace.manifest('build')} {workspace.root}-again"
+    root, again = quoted(workspace.root), quoted(f"{workspace.root}-again")
+    yield f"see the images and captions:  prep -C {root} review"
+    yield f"as a web page:                prep -C {root} report"
+    yield f"rebuild the dataset:          prep rebuild {quoted(workspace.manifest('build'))} {again}"

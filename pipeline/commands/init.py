@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.errors import PrepError
 from pipeline.plural import counted
 from pipeline.recipe import Recipe, check_name
+from pipeline.shell_words import quoted
 from pipeline.stage import Options
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, write_atomic
@@ -46,7 +47,7 @@ def init(folder: Path, contents: InitOptions, stages: Mapping[str, type[Options]
     if workspace.recipe.exists():
         raise PrepError(f"{workspace.recipe} exists already.", "Edit it, or name another folder.")
     if not contents.subjects:
-        raise PrepError("No subject was given.", f"prep init {folder} --subject ohwx man PHOTOS")
+        raise PrepError("No subject was given.", f"prep init {quoted(folder)} --subject ohwx man PHOTOS")
     parts = [_HEAD]
     parts += [_subject(workspace, entry, contents) for entry in contents.subjects]
     parts += [_regularization(workspace, *entry) for entry in contents.regularization]

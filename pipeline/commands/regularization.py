@@ -67,7 +67,7 @@ def generate_regularization(
     if not tables:
         raise PrepError(
             f"{RECIPE} does not ask for generated images.",
-            'Add: [[regularization]] class = "man", generate = 100, prompt = "photo of a man"',
+            'Add:\n[[regularization]]\nclass = "man"\ngenerate = 100\nprompt = "photo of a man"',
         )
     base = options.models.base or recipe_base(recipe)
     model = {"base": base, "base_sha256": find_base(base, workspace).sha256}

@@ -12,6 +12,7 @@ from pipeline.adaptive_batches import AdaptiveBatcher
 from pipeline.errors import PrepError
 from pipeline.models.store import LocalModel
 from pipeline.record import Annotation, Drop, Record
+from pipeline.shell_words import quoted
 from pipeline.stage import Work, option
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
@@ -153,7 +154,7 @@ def _check_type(options: Vlm, found: LocalModel) -> str:
     if model_type in CAPTIONERS:
         raise PrepError(
             f"{found.folder} has a captioner that takes no questions (type {model_type}).",
-            f"Use its own tagger: prep tag {CAPTIONERS[model_type]} --model {options.model}",
+            f"Use its own tagger: prep tag {CAPTIONERS[model_type]} --model {quoted(options.model)}",
         )
     return model_type
 

@@ -32,7 +32,7 @@ def split_validation(images: list[TrainingImage], options: ValidationOptions, se
         option = f"patience {options.patience}" if options.patience else "keep_weights best"
         raise PrepError(
             f"train: {option} needs validation images, and there are none.",
-            "Hold some out: prep build --validation 0.1, or prep train --validation-share 0.1",
+            "Hold some out: prep build --validation-share 0.1, or prep train --validation-share 0.1",
         )
     check_leakage(split, options.near_duplicate_bits)
     return split
@@ -54,7 +54,7 @@ def check_leakage(split: ValidationSplit, bits: int) -> None:
     raise PrepError(
         f"{len(leaks)} of {len(split.validation)} validation images are also trained on: "
         f"{image.name} is {relation} {other.name}.",
-        "Hold out other images: prep build --validation 0.1",
+        "Hold out other images: prep build --validation-share 0.1",
     )
 
 
@@ -63,7 +63,7 @@ def _hold_out_share(images: list[TrainingImage], options: ValidationOptions, see
     if any(image.held_out for image in images):
         raise PrepError(
             "train: validation_share has no effect on a dataset that already has validation images.",
-            "Leave it out, or build the dataset without them: prep build --validation 0",
+            "Leave it out, or build the dataset without them: prep build --validation-share 0",
         )
     keys = [_image_key(image) for image in images if not image.reg]
     taken = SplitRule("validation", options.validation_share, options.near_duplicate_bits, seed).taken(keys)
