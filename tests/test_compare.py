@@ -171,7 +171,7 @@ def write(workspace, name, records, *steps):
 
 
 def found(workspace, *names, threshold=0.35):
-    return list(compare_images(TaggedManifests.find(workspace), names, Thresholds.uniform(threshold)))
+    return list(compare_images(TaggedManifests.find(workspace, True), names, Thresholds.uniform(threshold)))
 
 
 def test_images_are_named_by_id_file_stem_or_path(workspace):
@@ -206,7 +206,9 @@ def test_single_manifests_add_what_the_joined_one_lacks(workspace):
     recropped = replace(later[1], image=replace(two.image, pixel_sha256="f" * 64))
     write(workspace, "tag.clip", [later[0], recropped], "crop", "clip")  # older: one crop differs, one is missing
     write(workspace, "tag.old", with_tags("no", "wd14"), "crop", "old")  # signed by one who was heard already
-    assert [m.path.stem for m in TaggedManifests.find(workspace).others] == ["tag.clip", "tag.old"]
+    assert [m.path.stem for m in TaggedManifests.find(workspace, True).others] == ["tag.clip", "tag.old"]
+    used = TaggedManifests.find(workspace)
+    assert (used.others, used.unused) == ((), ("clip", "old"))  # what prep merge does not use is left out, and said
     annotations = {s.record.id: [r.text for r in s.tags] for s in found(workspace)}
     assert annotations == {one.id: ["hat1", "sea1"], two.id: ["hat2"], three.id: ["hat3"]}
     workspace.manifest("tag").unlink()

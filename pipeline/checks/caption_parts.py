@@ -18,6 +18,8 @@ _CACHED_WORDS = 200_000  # words whose token counts are cached: about 30 MB
 _BREAKS = r"[\s\p{Z}0-9]+"
 _ENDS_WITH_PUNCTUATION = r"[^\s\p{Z}\p{L}\p{N}]$"
 _WORD = re.compile(r"\w+")
+# A part of a sentence: it has a word that tags do not have, or more words than a tag.
+_SENTENCE = r"(?:^|\s)(?:a|an|the|is|are|was|were|has|have|his|her|their|its|who|with|wears|wearing)\s|(?:\S+\s+){6}"
 _PEOPLE = r"^((?:[2-9]|1\d)\+?(?:girls|boys|others)|multiple .*|couple|crowd|everyone|group image)$"
 
 
@@ -44,6 +46,15 @@ class CaptionParts:
         whole = rf"(?:^|[^\p{{L}}\p{{N}}_]){_escaped(wanted)}(?:[^\p{{L}}\p{{N}}_]|$)"
         found = found.copy()
         found[near] = pc.match_substring_regex(self.texts.take(near), whole).to_numpy(zero_copy_only=False)
+        return found
+
+    def names(self, tag: str) -> np.ndarray:
+        """For each distinct part whether it is a tag, or a sentence with its words: 'straw hat' does not name 'hat'."""
+        import pyarrow.compute as pc
+
+        part_is_tag = pc.equal(self.texts, normalize_tag(tag)).to_numpy(zero_copy_only=False)
+        sentences = pc.match_substring_regex(self.texts, _SENTENCE).to_numpy(zero_copy_only=False)
+        found: np.ndarray = part_is_tag | (sentences & self.contains(tag))
         return found
 
     def several_people(self) -> np.ndarray:

@@ -142,12 +142,12 @@ def _longer(page: CaptionPage, context: RuleContext) -> np.ndarray:
 
 
 def absorbed_still_there(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
-    """Captions that contain a tag that the trigger absorbs."""
+    """Captions with a tag that the trigger absorbs, or with a sentence that says it."""
     subjects, tokens = page.columns.words("subject")
     for number, token in enumerate(tokens):
         own = subjects == number
         for tag in sorted(context.absorbed.get(token, ())):
-            named = page.parts.captions_with(page.parts.contains(tag), len(page.columns))
+            named = page.parts.captions_with(page.parts.names(tag), len(page.columns))
             where = f"subject:{_term(token)} caption:{_term(tag)}"
             yield RawFinding(
                 "warning",

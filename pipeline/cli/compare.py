@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.thresholds import Thresholds
 
+log = logging.getLogger(__name__)
+
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
@@ -26,17 +29,24 @@ from stages.merging.thresholds import Thresholds
     metavar="X",
     help="Score from which a tag counts as predicted, 0 to 1.  [the thresholds of prep merge]",
 )
+@click.option(
+    "--all", "all_taggers", is_flag=True, help="Include taggers of earlier runs, whose tags prep merge does not use."
+)
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write an HTML page with the images.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line per image.")
-def compare(names: tuple[str, ...], threshold: float | None, html: Path | None, as_json: bool) -> None:
+def compare(
+    names: tuple[str, ...], threshold: float | None, all_taggers: bool, html: Path | None, as_json: bool
+) -> None:
     """Compare what several taggers predict.
 
-    Shows the scores of every tagger, the tags that all, some or one of them predict, and the
+    Compares the taggers of the last prep tag, which are those that prep merge uses. Shows the scores of every tagger, the tags that all, some or one of them predict, and the
     captions, for the images with these file names or ids, or for all images. Prints one line per
     tag when piped.
     """
     workspace = workspace_here()
-    tagged = TaggedManifests.find(workspace)
+    tagged = TaggedManifests.find(workspace, all_taggers)
+    if tagged.unused:
+        log.warning("Left out, as prep merge does not use it: %s. To include it: --all", ", ".join(tagged.unused))
     stale = outdated_manifest(workspace, tagged.main)
     warn_outdated(stale, workspace.relative(tagged.main.path))
     thresholds = merge_thresholds(workspace) if threshold is None else Thresholds.uniform(threshold)

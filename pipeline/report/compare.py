@@ -61,17 +61,24 @@ class TaggedManifests:
 
     main: Manifest
     others: tuple[Manifest, ...]
+    unused: tuple[str, ...] = ()  # taggers of earlier runs that are left out, because prep merge does not use them
 
     @classmethod
-    def find(cls, workspace: Workspace) -> TaggedManifests:
-        """Open them; PrepError if nothing has been tagged yet."""
+    def find(cls, workspace: Workspace, all_taggers: bool = False) -> TaggedManifests:
+        """Open them, without taggers that prep merge does not use unless `all_taggers`.
+
+        PrepError if nothing has been tagged yet.
+        """
         joined = workspace.manifest("tag")
         singles = [Manifest.read(path) for path in sorted(joined.parent.glob("tag.*.parquet"))]
         if not joined.is_file() and not singles:
             raise PrepError("Nothing has been tagged yet.", "First: prep tag")
         main = Manifest.read(joined) if joined.is_file() else singles[0]
         included = {step.key for step in main.history}
-        return cls(main, tuple(single for single in singles if single.history[-1].key not in included))
+        others = tuple(single for single in singles if single.history[-1].key not in included)
+        if joined.is_file() and not all_taggers:
+            return cls(main, (), tuple(other.history[-1].stage for other in others))
+        return cls(main, others)
 
 
 def compare_images(tagged: TaggedManifests, names: tuple[str, ...], thresholds: Thresholds) -> Iterator[Comparison]:
