@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.clip_tokens import Tokens
 from pipeline.edits import Edit
 from pipeline.journal import Journal
-from pipeline.record import Annotation
+from pipeline.record import Annotation, Transform
 from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
@@ -93,6 +94,30 @@ def test_models_own_spellings_keep_their_underscores(home):
 def test_commas_around_what_is_put_in_are_the_templates(home):
     around = {"prefix": "masterpiece, best quality,", "suffix": ", 4k", "add": ("film, ",)}
     assert caption(home, (tag("hat"),), **around) == "masterpiece, best quality, smith, hat, film, 4k"
+
+
+def test_sides_are_swapped_in_flipped_copies_on_request(home):
+    file = (tag("looking_left", None, "files"), tag("scar on Right cheek", None, "files"))
+    own = record(1, annotations=file)
+    flipped = replace(own, id=f"{own.id}-1", origin=own.id, transform=Transform("flip", flip=True))
+    turned = replace(flipped, transform=Transform("rotate", angle=5.0))
+
+    def captions(*records, **options):
+        composer = Composer.of(Merge(**options), home)
+        return [composer.compose(r).caption for r in records]
+
+    plain, swapped = "smith, looking left, scar on Right cheek", "smith, looking right, scar on Left cheek"
+    assert captions(own, flipped) == [plain, plain]
+    assert captions(own, flipped, turned, swap_sides=True) == [plain, swapped, plain]
+    # What is absorbed is what the image shows, not its mirror image.
+    assert captions(own, flipped, swap_sides=True, absorb=("looking left",)) == [
+        "smith, scar on Right cheek",
+        "smith, scar on Left cheek",
+    ]
+    Journal.read(home).append(home, [own.id], [Edit("set", "smith, on the left")])
+    assert captions(own, flipped, swap_sides=True) == ["smith, on the left", "smith, on the right"]
+    Journal.read(home).append(home, [flipped.id], [Edit("set", "smith, to my left")])  # said of the copy itself
+    assert captions(flipped, swap_sides=True) == ["smith, to my left"]
 
 
 def test_the_plan_is_by_subject_and_the_recipes_list_wins(home):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "id", "subject", "class_name", "role", "caption", "dataset_path", "drop.reason",
     "crop.upscale", "crop.cropped_fraction", "image.path", "image.width", "image.height", "image.pixel_sha256",
-    "image.phash",
+    "image.phash", "transform.flip",
     "annotations.list.element.text", "annotations.list.element.kind", "annotations.list.element.score",
     "annotations.list.element.category", "annotations.list.element.tagger",
 )  # fmt: skip

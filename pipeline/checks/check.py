@@ -10,6 +10,7 @@ from pipeline.checks import (
     bucket_rules,
     caption_rules,
     contradiction_rules,
+    flip_rules,
     image_rules,
     set_rules,
     trigger_rules,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("prep")
 
-CAPTION_RULES = (*caption_rules.RULES,)  # about one caption each
+CAPTION_RULES = (*caption_rules.RULES, *flip_rules.RULES)  # about one caption each
 SET_RULES = (  # about the dataset as a whole, in the order in which findings of one severity are shown
     *set_rules.RULES,
     *contradiction_rules.RULES,

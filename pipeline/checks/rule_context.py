@@ -38,6 +38,7 @@ class RuleContext:
     absorbed: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by subject: tags that its trigger replaces
     expects_trigger: bool = True  # whether captions contain their subject's token
     external: bool = False  # whether prep did not build the folders
+    sides_swapped: bool = False  # whether merge swapped left and right in captions of flipped copies
     resolution: int = 0  # to which images were cropped; 0: to none, or it is not known
 
     def hint(self, workspace: str, folder: str) -> str:
@@ -66,4 +67,5 @@ def build_context(manifest: Manifest, workspace: Workspace, targets: TrainingTar
     form = f"{merged.get('template', '{trigger}')} {merged.get('trigger', '{token}')}"
     named = "{token}" in form and ("{trigger}" in form or "{token}" in str(merged.get("template")))
     external = manifest.history[0].stage == STEP
-    return RuleContext(targets, subjects, absorbed, named or external, external, int(resolution))
+    swapped = bool(merged.get("swap_sides"))
+    return RuleContext(targets, subjects, absorbed, named or external, external, swapped, int(resolution))

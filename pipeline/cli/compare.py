@@ -39,9 +39,9 @@ def compare(
 ) -> None:
     """Compare what several taggers predict.
 
-    Compares the taggers of the last prep tag, which are those that prep merge uses. Shows the scores of every tagger, the tags that all, some or one of them predict, and the
-    captions, for the images with these file names or ids, or for all images. Prints one line per
-    tag when piped.
+    Compares the taggers of the last prep tag, which are those that prep merge uses. Shows the scores
+    of every tagger, the tags that all, some or one of them predict, and the captions, for the images
+    with these file names or ids, or for all images. Prints one line per tag when piped.
     """
     workspace = workspace_here()
     tagged = TaggedManifests.find(workspace, all_taggers)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pipeline.clip_tokens import Tokens
 from pipeline.edits import PLACES, Edit, reworded
 from pipeline.journal import Journal
-from pipeline.record import Annotation, Drop, Record
+from pipeline.record import Annotation, Drop, Record, root_of
 from pipeline.tag_text import format_tag, normalize_tag, split_tags
 from pipeline.workspace import Workspace
 from stages.merging.groups import KeywordGroup, group_keywords
 from stages.merging.options import MergeOptions
 from stages.merging.plan import MergePlan, read_plan, split_owned
-from stages.merging.rewrite import RewriteRule, read_rewrites, rewrite_sentence, rewrite_tag
+from stages.merging.rewrite import RewriteRule, read_rewrites, rewrite_sentence, rewrite_tag, swap_sides
 from stages.merging.tag_outcomes import (
     HUMAN,
     Outcome,
@@ -87,8 +87,15 @@ class Composer:
         parts = self._parts(record, edits)
         outcomes = self._limited(outcomes, parts)
         if edits and edits[0].what == "set":  # a caption written by hand is used as it is, with or without the trigger
-            return ComposedCaption(reworded(edits[0].text, edits[1:]), tuple(outcomes))
-        return ComposedCaption(self._caption(outcomes, parts), tuple(outcomes))
+            composed = ComposedCaption(reworded(edits[0].text, edits[1:]), tuple(outcomes))
+        else:
+            composed = ComposedCaption(self._caption(outcomes, parts), tuple(outcomes))
+        return _with_sides_swapped(composed) if self._swaps_sides(record, edits) else composed
+
+    def _swaps_sides(self, record: Record, edits: Sequence[Edit]) -> bool:
+        """Whether left and right change places: in a flipped copy, unless somebody edited the copy itself."""
+        flipped = record.transform is not None and record.transform.flip
+        return self.merge.swap_sides and flipped and tuple(edits) == tuple(self.edits.of(root_of(record.id)))
 
     def _outcomes(self, record: Record) -> list[TagOutcome]:
         """Every tag above its threshold, highest score first: rewritten, then removed by the rules or the plan."""
@@ -170,6 +177,11 @@ class Composer:
             for segment, after in zip(self.segments, following, strict=True)
             if not (segment in said and after.startswith("{captions}"))
         ]
+
+
+def _with_sides_swapped(composed: ComposedCaption) -> ComposedCaption:
+    outcomes = tuple(replace(o, text=swap_sides(o.text)) if o.kept else o for o in composed.outcomes)
+    return ComposedCaption(swap_sides(composed.caption), outcomes)
 
 
 def _says(sentence: str, word: str) -> bool:

@@ -101,6 +101,10 @@ class MergeOptions(Options):
         cache_key=False,
         metavar="FILE",
     )
+    swap_sides: bool = option(
+        False,
+        "Swap left and right in the captions of flipped copies, except in those of copies that you edited themselves.",
+    )
     underscores: bool = option(False, "Write long_hair instead of long hair.")
     escape: bool = option(False, "Write \\( and \\) for parentheses in tags, as prompts with weights need.")
 

@@ -77,6 +77,20 @@ def _removals(texts: Iterable[str]) -> Iterator[str]:
         yield from (text,) if text.startswith(("word:", "regex:")) else split_tags([text])
 
 
+def swap_sides(text: str) -> str:
+    """A text with left and right swapped, as whole words: 'left_hand' becomes 'right_hand', 'bright' stays."""
+    return _SIDE.sub(lambda match: _OPPOSITE[match[0].lower()](match[0]), text)
+
+
+def _like(word: str) -> Callable[[str], str]:
+    """A function to `word` in the case of its argument: lower, upper or with a capital."""
+    return lambda old: word.upper() if old.isupper() else word.capitalize() if old[0].isupper() else word
+
+
+_SIDE = re.compile(r"(?<![^\W_])(?:left|right)(?![^\W_])", re.IGNORECASE)
+_OPPOSITE = {"left": _like("right"), "right": _like("left")}
+
+
 def _rule(option: str, text: str, new: str | None) -> RewriteRule:
     kind, _, rest = text.partition(":")
     if kind == "word" and normalize_tag(rest):
