@@ -16,11 +16,13 @@ from training.sampling.prompts import sample_requests
 from training.sampling.sample_callback import SampleCallback
 from training.setup import build_job
 
+PROMPTS = "smith --w 64 --h 64 --s 2\na man of smith --w 64 --h 128 --s 2 --l 3\n"
 
-def sample_callback(folder: Path, **options: object) -> SampleCallback:
+
+def sample_callback(folder: Path, prompts: str = PROMPTS, **options: object) -> SampleCallback:
     """The callback of such a run, before on_train_begin."""
     work = workspace(folder)
-    (work.root / "prompts.txt").write_text("smith --w 64 --h 64 --s 2\na man of smith --w 64 --h 128 --s 2 --l 3\n")
+    (work.root / "prompts.txt").write_text(prompts)
     config = train_options(**{"rank": 2, "learning_rate": 1e-2, "sample_prompts": "prompts.txt"} | options)
     images = read_samples(manifest(work, [placed(work, 1), placed(work, 2)]))
     run = build_job(RunConfig(config, SD1(), checkpoint(work), images), work, lambda done, total: None)

@@ -22,6 +22,7 @@ from training.sampling.autoencoder import Autoencoder
 from training.sampling.prompts import sample_requests
 from training.sampling.sample_callback import SampleCallback, SampleResult
 from training.sampling.sampling_pass import BatchSampler
+from training.sampling.text_conditioning import warn_of_cut
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,31 @@ def test_the_base_model_is_sampled_first(begun):
         (0, 2, "a man of smith", 43),
     ]
     assert pixels(begun, 0, 1).shape == (64, 64, 3) and pixels(begun, 0, 2).shape == (128, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"clip_skip": 2}, {1, 2, 3, 4}),
+        ({"weighted_captions": True}, {2}),
+        ({"max_token_length": 150}, {1, 2, 3, 4}),
+    ],
+    ids=str,
+)
+def test_prompts_are_read_as_captions_are(tmp_path, caplog, options, changed):
+    """The third and fourth prompt differ only after 75 tokens; networks and comments are text, as in captions."""
+    warn_of_cut.cache_clear()
+    long = "man, " * 40
+    lines = ["man, hat <lora:none> # 1", "(man:1.9), hat", f"{long}beach", f"{long}forest"]
+    prompts = "".join(f"{line} --w 64 --h 64 --s 1 --d 1\n" for line in lines)
+    seen = []
+    for folder, given in (("plain", {}), ("changed", options)):
+        callback = sample_callback(tmp_path / folder, prompts, **given)
+        callback.on_train_begin(0)
+        seen.append([pixels(callback, 0, number).tobytes() for number in range(1, 5)])
+    assert {number for number in range(1, 5) if seen[0][number - 1] != seen[1][number - 1]} == changed
+    assert seen[0][2] == seen[0][3] and caplog.text.count("first 75 tokens") == 2
+    assert (seen[1][2] == seen[1][3]) == ("max_token_length" not in options)
 
 
 def test_the_base_may_be_left_out(tmp_path):

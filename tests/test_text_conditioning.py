@@ -13,7 +13,7 @@ from training.models.family import TextSettings
 from training.models.parts import quiet
 from training.sampling.embeddings import EmbeddingLibrary, list_embeddings
 from training.sampling.prompt.schedule import Evaluations
-from training.sampling.text_conditioning import CaptionEncoder, PromptEncoder, PromptSettings
+from training.sampling.text_conditioning import CaptionEncoder, PromptEncoder, PromptSettings, warn_of_cut
 
 KINDS = ("sd1", "sd2", "sdxl", "sd35")
 START, END = 49406, 49407
@@ -234,6 +234,7 @@ def test_an_embedding_for_another_base_is_a_word_and_told(tmp_path, sd1, caplog)
 
 
 def test_a_prompt_that_is_cut_is_told(bases, caplog):
+    warn_of_cut.cache_clear()
     bases["sd35"].text("man " * 100)
     assert "first 75 tokens" in caplog.text
 
@@ -246,6 +247,7 @@ def test_brackets_that_a_family_reads_as_text_are_told(bases, caplog):
 @pytest.mark.parametrize("settings", [TextSettings(), TextSettings(150, 2, True), TextSettings(225)])
 def test_samples_read_prompts_as_training_reads_captions(bases, settings, caplog):
     base, long = bases["sd1"], "(hat:1.9), man " * 40
+    warn_of_cut.cache_clear()
     encoder = CaptionEncoder(base.family, base.tokenizers, base.encoders, settings)
     found = encoder.encode(long, "a", Evaluations(10))
     with torch.no_grad():

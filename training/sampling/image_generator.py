@@ -19,7 +19,7 @@ from training.sampling.init_image import init_latents
 from training.sampling.named_networks import NamedNetworks
 from training.sampling.noise_levels import noise_levels
 from training.sampling.sampling_pass import BatchSampler
-from training.sampling.text_conditioning import PromptConditioning, PromptEncoder, PromptSettings
+from training.sampling.text_conditioning import CaptionEncoder, PromptConditioning, PromptEncoder, PromptSettings
 from training.sampling.upscalers import LATENT_MODES, upscale_image, upscale_latents
 
 if TYPE_CHECKING:
@@ -118,19 +118,24 @@ class ImageGenerator:
     def _encode(self, batches: list[list[ImagePlan]]) -> list[_Batch]:
         """The batches with their prompts; equal prompts are encoded once."""
         modules = self.parts.use(*self.checkpoint.encoders())
-        encoders: dict[tuple[PromptSettings, tuple[NetworkTag, ...]], PromptEncoder] = {}
+        encoders: dict[tuple[PromptSettings, tuple[NetworkTag, ...]], PromptEncoder | CaptionEncoder] = {}
         encoded: list[_Batch] = []
         for plans in batches:
             sampling, prompts = plans[0].settings.sampling, []
             for k, shared in enumerate(plans[0].passes):
                 key = (PromptSettings(sampling.clip_skip, sampling.emphasis), shared.networks)
                 if key not in encoders:
-                    encoders[key] = PromptEncoder(self.family, self.tokenizers, modules, key[0], self.embeddings)
+                    encoders[key] = self._encoder(modules, key[0])
                 with self.networks.applied(modules, shared.networks):
                     passes = [plan.passes[k] for plan in plans]
                     prompts.append([encoders[key].encode(p.prompt, p.negative, p.evaluations) for p in passes])
             encoded.append(_Batch(plans, tuple(prompts)))
         return encoded
+
+    def _encoder(self, modules: Modules, settings: PromptSettings) -> PromptEncoder | CaptionEncoder:
+        if self.model.captions:
+            return CaptionEncoder(self.family, self.tokenizers, modules, self.model.captions)
+        return PromptEncoder(self.family, self.tokenizers, modules, settings, self.embeddings)
 
     def _denoise_round(self, waiting: list[_Batch], finished: list[_Batch], count: Callable[[], None]) -> None:
         """Move batches from `waiting` to `finished`: as many as are worth changing parts for, at least one."""

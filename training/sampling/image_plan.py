@@ -20,7 +20,7 @@ from training.sampling.settings import ImageSettings
 from training.sampling.upscalers import find_upscaler
 
 if TYPE_CHECKING:
-    from training.models.family import Family
+    from training.models.family import Family, TextSettings
     from training.sampling.noise_levels import NoiseLevels
 
 
@@ -33,6 +33,7 @@ class SampledModel:
     factor: int  # pixels per latent pixel, each way
     side: int = 0  # pixels of the square images that it was trained with; 0: unknown
     home: Workspace = field(default_factory=lambda: Workspace(Path.cwd()))  # where files that settings name are
+    captions: TextSettings | None = None  # prompts are read as training reads captions; None: as WebUI reads them
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,8 @@ def _first_pass(settings: ImageSettings, model: SampledModel) -> PassPlan:
         plan = image_to_image(choice, steps, settings.img2img.denoise)
     else:
         plan = text_to_image(choice, steps)
-    taken = take_networks(strip_comments(settings.prompt))
     evaluations = Evaluations(steps * SAMPLERS[sampling.sampler].evaluations)
-    return PassPlan(taken.text, strip_comments(settings.negative), taken.networks, plan, evaluations)
+    return _with_prompts(PassPlan(settings.prompt, settings.negative, (), plan, evaluations), model)
 
 
 def _second_pass(settings: ImageSettings, first: PassPlan, model: SampledModel) -> PassPlan:
@@ -133,8 +133,14 @@ def _second_pass(settings: ImageSettings, first: PassPlan, model: SampledModel) 
     steps = hires.hires_steps or sampling.steps
     choice = SamplerChoice(sampler, model.levels, schedule, model.family.xl_schedules)
     plan = image_to_image(choice, steps, hires.hires_denoise, exact=True)
-    taken = take_networks(strip_comments(hires.hires_prompt or settings.prompt))
     evaluations = Evaluations(steps * SAMPLERS[sampler].evaluations, first.evaluations.count)
-    return PassPlan(
-        taken.text, strip_comments(hires.hires_negative or settings.negative), taken.networks, plan, evaluations
-    )
+    prompt, negative = hires.hires_prompt or settings.prompt, hires.hires_negative or settings.negative
+    return _with_prompts(PassPlan(prompt, negative, (), plan, evaluations), model)
+
+
+def _with_prompts(plan: PassPlan, model: SampledModel) -> PassPlan:
+    """The pass with its prompts as they are encoded; in captions nothing is a comment or a network."""
+    if model.captions:
+        return plan
+    taken = take_networks(strip_comments(plan.prompt))
+    return replace(plan, prompt=taken.text, negative=strip_comments(plan.negative), networks=taken.networks)

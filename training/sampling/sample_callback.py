@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from pipeline.parquet_rows import read_metadata, read_rows, write_rows
 from pipeline.progress import phase
 from pipeline.workspace import write_atomic
 from training.batch import TrainingImage
+from training.data.captions import text_settings
 from training.data.latent_cache import read_pixels
 from training.evaluation.clip_score import ClipScorer
 from training.precision import text_encoder_dtype
@@ -175,9 +176,10 @@ class SampleCallback:
                 part: plan.checkpoint.load(part, dtypes.get(part)) for part in ("vae", *encoders) if part not in modules
             }
             parts = LoadedParts(self.offloaded_modules | modules, device)
-            self.generator = ImageGenerator.build(
+            made = ImageGenerator.build(
                 plan.checkpoint, plan.family, parts, self.run.tokenizers, self.run.job.objective
             )
+            self.generator = replace(made, model=replace(made.model, captions=text_settings(plan.config.captions)))
         try:
             for module in self.offloaded_modules.values():
                 module.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -95,7 +96,7 @@ class CaptionEncoder:
 
         if text not in self.encoded:
             if self.family.too_long(self.tokenizers, text, self.settings):
-                log.warning("CLIP reads the first %d tokens of this prompt: %s", self.settings.tokens, shown(text))
+                warn_of_cut(text, self.settings.tokens)
             with torch.no_grad():
                 self.encoded[text] = self.family.encode_text(self.tokenizers, self.encoders, [text], self.settings)
         return self.encoded[text]
@@ -223,6 +224,12 @@ class PromptEncoder:
             return torch.cat([empty] * (missing // empty.shape[1]), dim=1)
 
         return [_lengthened(one, longest, chunks) for one in parts], _lengthened(negative, longest, chunks)
+
+
+@functools.lru_cache(_REMEMBERED)
+def warn_of_cut(text: str, tokens: int) -> None:
+    """Tell, once for each prompt, that it is cut after so many tokens."""
+    log.warning("CLIP reads the first %d tokens of this prompt: %s", tokens, shown(text))
 
 
 def shown(text: str) -> str:
