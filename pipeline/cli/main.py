@@ -77,6 +77,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "t
 def main() -> None:
     """Run prep; every PrepError ends here as two plain sentences and an exit code."""
     _refuse_foreign_packages()
+    os.environ["PREP_PROCESS"] = str(os.getpid())  # this process runs nothing but one command
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait slow a busy machine tenfold
     level = logging.WARNING if is_main_process() else logging.ERROR  # the main process reports for all
     keep_off_terminal(level)

@@ -19,6 +19,7 @@ from pipeline.stage import Options, ProgressFn, group, option
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, write_atomic
 from training.models.base_model import find_base, with_vae
+from training.models.light_imports import import_models
 from training.sampling.image_text import encode_image, read_text
 from training.sampling.infotext import Infotext, UsedModels, read_infotext, read_settings, write_infotext
 from training.sampling.network_files import network_hash
@@ -121,6 +122,7 @@ def generate(workspace: Workspace | None, request: GenerateRequest, report: Prog
     copies = batch_size if carried and "batch_size" not in request.given else 1
     plans = generator.plan([one for one in wanted for _ in range(copies)])
     folder = output_folder(workspace, request.options.job.output)
+    import_models()
     finished = 0
     with _lock(folder):
         writer = _Writer(folder, request.options, base, generator, batch_size)

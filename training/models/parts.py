@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging as logging_module
 import re
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def quiet() -> None:
     import diffusers.utils.logging
     import transformers.utils.logging
 
+    logging_module.getLogger("bitsandbytes").setLevel(logging_module.ERROR)  # which tells what it lacks on a CPU
     for logging in (diffusers.utils.logging, transformers.utils.logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()

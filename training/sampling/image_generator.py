@@ -14,7 +14,7 @@ from pipeline.adaptive_batches import release_memory
 from pipeline.errors import PrepError
 from training.models.validate import native_resolution, vae_scale_factor
 from training.sampling.autoencoder import Autoencoder
-from training.sampling.image_plan import ImagePlan, SampledModel, in_batches, plan_image
+from training.sampling.image_plan import ImagePlan, SampledModel, in_batches, plan_image, remarks
 from training.sampling.init_image import init_latents
 from training.sampling.named_networks import NamedNetworks
 from training.sampling.noise_levels import noise_levels
@@ -90,6 +90,8 @@ class ImageGenerator:
         plans = [plan_image(request, self.model) for request in requests]
         for tags in dict.fromkeys(one.networks for plan in plans for one in plan.passes):
             self.networks.open(tags)
+        for remark in dict.fromkeys(text for plan in plans for text in remarks(plan, self.family)):
+            log.warning("%s", remark)
         return plans
 
     def generate(self, plans: list[ImagePlan], batch_size: int, report: ProgressFn) -> Iterator[Image]:
@@ -138,20 +140,42 @@ class ImageGenerator:
         return PromptEncoder(self.family, self.tokenizers, modules, settings, self.embeddings)
 
     def _denoise_round(self, waiting: list[_Batch], finished: list[_Batch], count: Callable[[], None]) -> None:
-        """Move batches from `waiting` to `finished`: as many as are worth changing parts for, at least one."""
+        """Move batches from `waiting` to `finished`: as many as are worth changing parts for, at least one.
+
+        No part is named here, so that each can leave memory when the next is used.
+        """
+        inits = self._initial_latents(waiting)
+        small = self._first_passes(waiting, finished, inits, count)
+        if small:
+            self._second_passes([self._enlarge(batch) for batch in small], finished, count)
+
+    def _initial_latents(self, batches: list[_Batch]) -> list[torch.Tensor | None]:
+        """The latents (1, C, h, w) that image to image begins with, of each batch."""
+        if not any(batch.settings.img2img.init_image for batch in batches):
+            return [None] * len(batches)
+        autoencoder = self._autoencoder()
+        return [init_latents(batch.settings, autoencoder, self.model.home) for batch in batches]
+
+    def _first_passes(
+        self,
+        waiting: list[_Batch],
+        finished: list[_Batch],
+        inits: list[torch.Tensor | None],
+        count: Callable[[], None],
+    ) -> list[_Batch]:
+        """Move batches from `waiting` to `finished`, or to the result where hires fix follows."""
         latest = time.monotonic() + (0.0 if self.parts.resident else _ROUND)
-        autoencoder = self._autoencoder() if any(one.settings.img2img.init_image for one in waiting) else None
-        inits = [init_latents(batch.settings, autoencoder) for batch in waiting]
-        sampler, begun = self._sampler(count), 0
-        enlarged: list[_Batch] = []
-        while waiting and (not begun or time.monotonic() < latest):
-            batch, init = waiting[0], inits[begun]
+        sampler, small = self._sampler(count), list[_Batch]()
+        for init in inits:
+            batch = waiting[0]
             with self._applied(batch, 0):
                 latents = self._split(batch, partial(_first_pass, sampler, batch, init))
-            done = waiting.pop(0).with_latents(latents)
-            (enlarged if batch.settings.hires.active else finished).append(done)
-            begun += 1
-        enlarged = [self._enlarge(batch) for batch in enlarged]
+            (small if batch.settings.hires.active else finished).append(waiting.pop(0).with_latents(latents))
+            if time.monotonic() >= latest:
+                break
+        return small
+
+    def _second_passes(self, enlarged: list[_Batch], finished: list[_Batch], count: Callable[[], None]) -> None:
         sampler = self._sampler(count)
         for batch in enlarged:
             with self._applied(batch, 1):

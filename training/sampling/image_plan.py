@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from pipeline.workspace import Workspace
 from training.sampling.enlarge import Enlargement, enlargement
 from training.sampling.prompt.networks import NetworkTag, take_networks
+from training.sampling.prompt.remarks import remark_on_negative, remark_on_prompt
 from training.sampling.prompt.schedule import Evaluations
 from training.sampling.prompt.styles import strip_comments
 from training.sampling.samplers.table import SAMPLERS, find_sampler
 from training.sampling.sampling_plan import SamplerChoice, SamplingPlan, image_to_image, text_to_image
 from training.sampling.schedules import AUTOMATIC, find_schedule
-from training.sampling.settings import ImageSettings
+from training.sampling.settings import HiresSettings, ImageSettings
+from training.sampling.text_conditioning import shown
 from training.sampling.upscalers import find_upscaler
 
 if TYPE_CHECKING:
@@ -78,6 +80,20 @@ def plan_image(settings: ImageSettings, model: SampledModel) -> ImagePlan:
         return ImagePlan(full, first)
     aim = enlargement(full.width, full.height, full.hires, model.factor)
     return ImagePlan(full, first, _second_pass(full, first, model), aim)
+
+
+def remarks(plan: ImagePlan, family: Family) -> Iterator[str]:
+    """Sentences on what of an image's settings has another meaning than it seems, or none."""
+    settings = plan.settings
+    hires = settings.hires if plan.second else HiresSettings()
+    for prompt in filter(None, (settings.prompt, hires.hires_prompt)):
+        if text := remark_on_prompt(prompt):
+            yield f'In the prompt "{shown(prompt)}": {text}.'
+    for prompt in filter(None, (settings.negative, hires.hires_negative)):
+        if text := remark_on_negative(prompt):
+            yield f'In the negative prompt "{shown(prompt)}": {text}.'
+    if settings.sampling.clip_skip > 1 and not family.clip_skips:
+        yield f"Clip skip has no effect: {family.title} always uses the same layer."
 
 
 def in_batches(plans: list[ImagePlan], batch_size: int) -> Iterator[list[ImagePlan]]:

@@ -9,6 +9,7 @@ from pipeline.errors import PrepError
 from pipeline.imaging.decode import UnreadableImage
 from pipeline.imaging.image_file import WHITE, render, upright_size
 from pipeline.record import CropBox
+from pipeline.workspace import Workspace
 from training.sampling.upscalers import upscale_latents
 
 if TYPE_CHECKING:
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
 FitMode = Literal["stretch", "crop", "fill"]
 
 
-def init_latents(settings: ImageSettings, autoencoder: Autoencoder | None) -> torch.Tensor | None:
+def init_latents(settings: ImageSettings, autoencoder: Autoencoder, home: Workspace) -> torch.Tensor | None:
     """The latents (1, C, h, w) that image to image begins with, in the size of the settings; None without an image."""
     source = settings.img2img
     if not source.init_image:
         return None
-    assert autoencoder
-    image = open_rgb(Path(source.init_image))
+    image = open_rgb(home.resolve(source.init_image))
     if source.resize_mode == "latent":
         factor = autoencoder.factor
         return upscale_latents(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -94,7 +93,6 @@ class PartsOnDemand:
             if self.device.type == "cuda":
                 self.loaded[part] = module.to("cpu")
             del module
-        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
