@@ -28,14 +28,12 @@ def unet(**changes):
     return UNet2DConditionModel(**UNET | changes).eval()
 
 
-def control_net(base, seed=1):
+def control_net(base, seed=1, channels=(4, 8, 16)):
     """A control model whose zero convolutions are not zero."""
     from diffusers import ControlNetModel
 
     torch.manual_seed(seed)
-    model = ControlNetModel.from_unet(
-        base, conditioning_embedding_out_channels=(4, 8, 16), load_weights_from_unet=False
-    )
+    model = ControlNetModel.from_unet(base, conditioning_embedding_out_channels=channels, load_weights_from_unet=False)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model.eval()

@@ -18,9 +18,10 @@ from pipeline.commands.generated_table import FILE, GeneratedTable, read_table
 from pipeline.errors import Interrupted, PrepError
 from pipeline.workspace import Workspace
 from tests.adapter_set import taught, write
+from tests.control_set import control_net
 from tests.generator_set import generator
 from tests.training_set import checkpoint, narrow
-from training.sampling.image_text import read_text
+from training.sampling.image_text import encode_image, read_text
 from training.sampling.settings import ImageSettings
 
 QUICK = ["--size", "64x64", "--steps", "2"]
@@ -214,3 +215,38 @@ def test_a_network_and_an_embedding_are_applied_named_and_gone_afterwards(alone)
     with pytest.raises(PrepError, match="no file for the network 'tim'") as said:
         generate("a <lora:tim:1>", *folders)
     assert "tom" in said.value.hint
+
+
+def test_a_controlled_image_is_made_again_and_says_what_controlled_it(alone):
+    net = control_net(generator("sd1").parts.modules["unet"], channels=(4, 8, 16, 16))
+    net.save_pretrained(alone / "canny")
+    Image.fromarray(np.kron(np.eye(8, dtype=np.uint8) * 255, np.ones((8, 8), np.uint8))).save(alone / "photo.png")
+    (plain,) = generate("a cat", *QUICK, "--seed", 1)
+    (one,) = generate("a cat", *QUICK, "--seed", 1, "--control", "canny=photo.png,model=canny,weight=0.9,resolution=64")
+    (again,) = generate("--from", one["file"])
+    bare, first, second = (Path(made["file"]) for made in (plain, one, again))
+    assert first.read_bytes() == second.read_bytes()
+    assert (np.asarray(Image.open(bare)) != np.asarray(Image.open(first))).any()
+    assert 'ControlNet 0: "Module: canny, Model: canny [' in read_text(first)
+    assert read_table(alone / "generated" / FILE)[1]["controls"].startswith("Module: canny")
+    second.rename(alone / "elsewhere.png")
+    with pytest.raises(PrepError, match="made from another image") as said:
+        generate("--from", alone / "elsewhere.png")
+    assert "--control" in said.value.hint
+
+
+@pytest.mark.parametrize("last", ["Batch size: many", "Batch size: 99999", "Steps: 0"])
+def test_hostile_texts_are_answered(here, last):
+    text = f"a\nSeed: 1, Size: 64x64, Model: x, {last}"
+    (here / "a.png").write_bytes(encode_image(Image.new("RGB", (8, 8)), text, "png"))
+    with pytest.raises(PrepError):
+        generate("--from", "a.png")
+
+
+def test_of_another_programs_image_what_does_not_apply_is_said(here, caplog):
+    text = (
+        "a\nSteps: 2, Sampler: Euler a, Seed: 1, Size: 64x64, Tiling: True, Face restoration: GFPGAN, Version: v1.10.1"
+    )
+    (here / "a.png").write_bytes(encode_image(Image.new("RGB", (8, 8)), text, "png"))
+    (one,) = generate("--from", "a.png")
+    assert one["sampler"] == "Euler a" and "Not applied, because prep has no such setting: Tiling, Face" in caplog.text

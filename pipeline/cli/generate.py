@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from pipeline.cli.run_options import SectionedCommand, output_options, print_result, workspace_here
-from pipeline.commands.generate import GeneratedImage, GenerateOptions, GenerateRequest, generate, output_folder
+from pipeline.commands.generate import GenerateOptions, GenerateRequest, generate, output_folder
 from pipeline.commands.generated_table import FILE, read_table
+from pipeline.commands.generated_writer import GeneratedImage
 from pipeline.commands.regularization import generate_images, generate_regularization, recipe_base
 from pipeline.errors import PrepError
 from pipeline.options import build_options, only_given, sections

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.commands.generated_table import GeneratedTable, file_row, model_columns
+from pipeline.commands.carried_settings import (
+    carried_batch_size,
+    carried_images,
+    carried_settings,
+    changed_settings,
+    compare_networks,
+)
+from pipeline.commands.generated_writer import GeneratedImage, ImageWriter, lock_folder
 from pipeline.errors import Interrupted, PrepError
 from pipeline.models.store import models_folder
 from pipeline.recipe import GENERATED
 from pipeline.stage import Options, ProgressFn, group, option
 from pipeline.tag_text import escape_control
-from pipeline.workspace import Workspace, write_atomic
+from pipeline.workspace import Workspace
 from training.models.base_model import find_base, with_vae
 from training.models.light_imports import import_models
-from training.sampling.image_text import encode_image, read_text
-from training.sampling.infotext import Infotext, UsedModels, read_infotext, read_settings, write_infotext
-from training.sampling.network_files import network_hash
+from training.sampling.infotext import Infotext, read_settings
 from training.sampling.prompt.styles import apply_styles, find_styles, read_styles
 from training.sampling.prompts import read_prompts
 from training.sampling.sampling_pass import with_seeds
 from training.sampling.settings import ImageSettings
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from training.models.base_model import BaseFiles
     from training.sampling.image_generator import ImageGenerator
-    from training.sampling.image_plan import ImagePlan
-
-_NUMBER = re.compile(r"(\d{5,})(?:-|\.)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +87,6 @@ class GenerateOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedImage:
-    """An image on disk, and how it was made."""
-
-    path: Path
-    settings: ImageSettings
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """What the user asks for."""
 
@@ -115,7 +103,9 @@ def generate(workspace: Workspace | None, request: GenerateRequest, report: Prog
     PrepError for anything that cannot be, before a model is loaded.
     """
     home = workspace or Workspace(models_folder() / ".generate")
-    carried = read_infotext(_carried_text(request.source)) if request.source else None
+    carried = carried_settings(request.source) if request.source else None
+    if request.source and carried:
+        request = replace(request, given=carried_images(request.source, carried) | dict(request.given))
     wanted, batch_size = wanted_images(request, carried)
     base = _find_base(request, carried, home)
     generator = _open(base, home, request.options, wanted[0])
@@ -124,8 +114,11 @@ def generate(workspace: Workspace | None, request: GenerateRequest, report: Prog
     folder = output_folder(workspace, request.options.job.output)
     import_models()
     finished = 0
-    with _lock(folder):
-        writer = _Writer(folder, request.options, base, generator, batch_size)
+    if carried:
+        used = [network for plan in plans for one in plan.passes for network in generator.networks.open(one.networks)]
+        compare_networks(carried, {network.name: network.hash for network in used})
+    with lock_folder(folder):
+        writer = ImageWriter(folder, request.options.job.format, base, generator, batch_size)
         try:
             for number, image in enumerate(generator.generate(plans, batch_size, report)):
                 if number % copies == 0:
@@ -144,9 +137,9 @@ def wanted_images(request: GenerateRequest, carried: Infotext | None) -> tuple[l
     options = request.options
     each = options.job.batch_count * options.job.batch_size
     if carried:
-        settings = _changed(read_settings(carried), request.given)
+        settings = changed_settings(read_settings(carried), request.given)
         prompts = [replace(settings, prompt=prompt) for prompt in request.prompts or (settings.prompt,)]
-        together = int(carried.pairs.get("Batch size") or 1) if "batch_size" not in request.given else 0
+        together = carried_batch_size(carried) if "batch_size" not in request.given else 0
     else:
         prompts = [replace(options.image, prompt=prompt) for prompt in request.prompts]
         together = 0
@@ -166,29 +159,6 @@ def output_folder(workspace: Workspace | None, given: str) -> Path:
             raise PrepError(f"{folder} is a file.", "Name a folder: --output DIR")
         return folder
     return (workspace.root if workspace else Path.cwd()) / GENERATED
-
-
-def _carried_text(source: Path) -> str:
-    if not source.is_file():
-        raise PrepError(f"There is no image {source}.", "Name an image that prep or WebUI has made.")
-    text = read_text(source)
-    if not read_infotext(text).pairs:
-        raise PrepError(
-            f"{escape_control(str(source))} carries no settings.",
-            "Only images that were not edited or compressed since they were made do; give the settings as options.",
-        )
-    return text
-
-
-def _changed(settings: ImageSettings, given: Mapping[str, Any]) -> ImageSettings:
-    """The settings of an image, but for the options that the user gives."""
-    own = {option.name for option in ImageSettings.options()}
-    values = {name: value for name, value in given.items() if name in own}
-    if "hires_scale" in values:
-        values.setdefault("hires_size", "")
-    elif "hires_size" in values:
-        values.setdefault("hires_scale", 0.0)
-    return settings.with_values(values)
 
 
 def _with_styles(prompts: list[ImageSettings], job: GenerateJob) -> list[ImageSettings]:
@@ -233,67 +203,3 @@ def _open(base: BaseFiles, home: Workspace, options: GenerateOptions, first: Ima
         for given in (options.models.lora_dir, options.models.embeddings_dir)
     )
     return open_generator(base, home, first.sampling.precision, NetworkFolders(loras, embeddings))
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Let one command at a time write to a folder."""
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PrepError(f"Another prep generate writes to {folder}.", "Give another folder: --output DIR") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class _Writer:
-    """Writes images with numbers after those that are there, and their rows."""
-
-    def __init__(
-        self, folder: Path, options: GenerateOptions, base: BaseFiles, generator: ImageGenerator, batch_size: int
-    ) -> None:
-        self.folder, self.options, self.base, self.batch_size = folder, options, base, batch_size
-        self.generator = generator
-        self.table = GeneratedTable.open(folder)
-        taken = [int(found[1]) for path in folder.iterdir() if (found := _NUMBER.match(path.name))]
-        self.next = max(taken, default=0) + 1
-
-    def write(self, plan: ImagePlan, image: Image) -> GeneratedImage:
-        settings, kind = plan.settings, self.options.job.format
-        vae = self.options.models.vae
-        used = UsedModels(
-            model=Path(self.base.name).stem,
-            model_hash=self.base.sha256,
-            vae=Path(vae).stem if vae else "",
-            vae_hash=self.base.vae if vae else "",
-            loras=self._networks(plan),
-            embeddings=self._embeddings(settings),
-            version=importlib.metadata.version("prep-diffusion"),
-            batch_size=self.batch_size,
-        )
-        path = self.folder / f"{self.next:05d}-{settings.noise.seed}.{kind}"
-        data = encode_image(image, write_infotext(settings, used), kind)
-        write_atomic(path, data)
-        self.table.add(file_row(path.name, data, image.size, settings, model_columns(self.base, used)))
-        self.next += 1
-        return GeneratedImage(path, settings, image.size)
-
-    def _networks(self, plan: ImagePlan) -> tuple[tuple[str, str], ...]:
-        """The networks of an image: names and hashes."""
-        found = [network for one in plan.passes for network in self.generator.networks.open(one.networks)]
-        return tuple(dict.fromkeys((network.name, network.hash) for network in found))
-
-    def _embeddings(self, settings: ImageSettings) -> tuple[tuple[str, str], ...]:
-        """The embeddings that the prompts of an image name."""
-        library = self.generator.embeddings
-        hires = settings.hires
-        texts = (settings.prompt, settings.negative, hires.hires_prompt, hires.hires_negative)
-        text = "\n".join(texts).casefold()
-        paths = [path for path in library.used if path.stem.casefold() in text] if library else []
-        return tuple((path.stem, network_hash(path)) for path in paths)

@@ -107,4 +107,4 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     usual = ImageSettings().everything()
     empty = {name: usual.get(name, "") for name in (one.name for one in dataclasses.fields(row_class()))}
     empty |= {name: 0 for name, kind in (*_FILE_COLUMNS, *_MODEL_COLUMNS) if kind is int}
-    return [empty | {name: value for name, value in row.items() if name in empty} for row in rows]
+    return [empty | {k: tuple(v) if isinstance(v, list) else v for k, v in row.items() if k in empty} for row in rows]

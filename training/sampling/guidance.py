@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from training.sampling.control.controlled_unet import ControlledUnet
+
 if TYPE_CHECKING:
     import torch
 
@@ -23,6 +25,14 @@ class _Row:
     condition: Condition
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Which pass of sampling this is, and how often the denoiser is called in it."""
+
+    calls: int = 1
+    hires: bool = False
+
+
 @dataclass(frozen=True)
 class GuidedNetwork:
     """The denoiser as samplers call it: u + scale * sum of weight * (c - u) (https://arxiv.org/abs/2207.12598).
@@ -37,6 +47,7 @@ class GuidedNetwork:
     scale: float
     pixels: tuple[int, int]  # width and height, on which Stable Diffusion XL is conditioned
     report: Callable[[], None]  # called after each evaluation
+    course: Course = Course()
 
     def __call__(self, x: torch.Tensor, timesteps: torch.Tensor, evaluation: int) -> torch.Tensor:
         """The guided prediction (B, C, h, w), float32, for latents scaled as the denoiser takes them."""
@@ -46,6 +57,9 @@ class GuidedNetwork:
         predicted: dict[int, torch.Tensor] = {}
         with torch.inference_mode():
             for group in _of_equal_length(rows):
+                if isinstance(self.model, ControlledUnet):
+                    conditional = [row.factor is not None for row in group]
+                    self.model.at(evaluation / self.course.calls, conditional, hires=self.course.hires)
                 predictions = self._predict(group, x, timesteps).float()
                 predicted |= {id(row): prediction for row, prediction in zip(group, predictions, strict=True)}
             images = [[row for row in rows if row.image == image] for image in range(len(self.prompts))]

@@ -6,14 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.adaptive_batches import release_memory
 from pipeline.errors import PrepError
 from training.models.validate import native_resolution, vae_scale_factor
 from training.sampling.autoencoder import Autoencoder
+from training.sampling.control.controls import FoundControl, find_controls, load_controls
 from training.sampling.image_plan import ImagePlan, SampledModel, in_batches, plan_image, remarks
 from training.sampling.init_image import init_latents
 from training.sampling.named_networks import NamedNetworks
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from training.models.family import Family, Modules
     from training.models.loader import BaseModel
     from training.objective import Objective
+    from training.sampling.control.controlled_unet import Control
     from training.sampling.embeddings import EmbeddingLibrary
     from training.sampling.parts_on_demand import ImageParts
     from training.sampling.prompt.networks import NetworkTag
@@ -57,6 +59,21 @@ class _Batch:
 
 
 @dataclass
+class _Controls:
+    """The controls of batches that follow each other, which stay loaded while they are the same."""
+
+    key: tuple[object, ...] = ()
+    loaded: list[Control] = field(default_factory=list)
+
+    def load(self, found: list[FoundControl], unet: Any, height: int, width: int) -> list[Control]:
+        key = (height, width, *map(id, found))
+        if key != self.key:
+            self.loaded = []  # before the next are loaded
+            self.key, self.loaded = key, load_controls(found, unet, height, width)
+        return self.loaded
+
+
+@dataclass
 class ImageGenerator:
     """Makes images with a base model. Equal settings give equal images, whatever else is in the job.
 
@@ -69,6 +86,7 @@ class ImageGenerator:
     model: SampledModel
     networks: NamedNetworks
     embeddings: EmbeddingLibrary | None = None  # that prompts may name
+    controls: dict[tuple[str, ...], list[FoundControl]] = field(default_factory=dict)  # by options --control
     tiled: bool = False  # whether the VAE works in tiles: set when memory is short
     most: int = 1 << 30  # images at once: lowered when memory is short
 
@@ -90,6 +108,8 @@ class ImageGenerator:
         plans = [plan_image(request, self.model) for request in requests]
         for tags in dict.fromkeys(one.networks for plan in plans for one in plan.passes):
             self.networks.open(tags)
+        for texts in dict.fromkeys(plan.settings.control for plan in plans):
+            self.controls[texts] = find_controls(texts, self.model.home, self.family)
         for remark in dict.fromkeys(text for plan in plans for text in remarks(plan, self.family)):
             log.warning("%s", remark)
         return plans
@@ -165,9 +185,10 @@ class ImageGenerator:
     ) -> list[_Batch]:
         """Move batches from `waiting` to `finished`, or to the result where hires fix follows."""
         latest = time.monotonic() + (0.0 if self.parts.resident else _ROUND)
-        sampler, small = self._sampler(count), list[_Batch]()
+        small, known = list[_Batch](), _Controls()
         for init in inits:
             batch = waiting[0]
+            sampler = self._sampler(batch, known, count)
             with self._applied(batch, 0):
                 latents = self._split(batch, partial(_first_pass, sampler, batch, init))
             (small if batch.settings.hires.active else finished).append(waiting.pop(0).with_latents(latents))
@@ -176,8 +197,9 @@ class ImageGenerator:
         return small
 
     def _second_passes(self, enlarged: list[_Batch], finished: list[_Batch], count: Callable[[], None]) -> None:
-        sampler = self._sampler(count)
+        known = _Controls()
         for batch in enlarged:
+            sampler = self._sampler(batch, known, count)
             with self._applied(batch, 1):
                 latents = self._split(batch, partial(_second_pass, sampler, batch))
             finished.append(batch.with_latents(latents))
@@ -207,9 +229,10 @@ class ImageGenerator:
         denoiser = self.parts.use(self.family.denoiser)
         return self.networks.applied(denoiser, batch.plans[0].passes[number].networks)
 
-    def _sampler(self, count: Callable[[], None]) -> BatchSampler:
+    def _sampler(self, batch: _Batch, known: _Controls, count: Callable[[], None]) -> BatchSampler:
         denoiser = self.parts.use(self.family.denoiser)[self.family.denoiser]
-        return BatchSampler(self.model, denoiser, self.parts.device, count)
+        controls = partial(known.load, self.controls[batch.settings.control], denoiser)
+        return BatchSampler(self.model, denoiser, controls, self.parts.device, count)
 
     def _autoencoder(self) -> Autoencoder:
         return Autoencoder.build(self.family, self.checkpoint, self.parts.use("vae")["vae"], self.tiled)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.errors import PrepError
-from pipeline.imaging.decode import UnreadableImage
-from pipeline.imaging.image_file import WHITE, render, upright_size
-from pipeline.record import CropBox
 from pipeline.workspace import Workspace
+from training.sampling.read_image import read_image
 from training.sampling.upscalers import upscale_latents
 
 if TYPE_CHECKING:
@@ -24,31 +20,18 @@ FitMode = Literal["stretch", "crop", "fill"]
 
 def init_latents(settings: ImageSettings, autoencoder: Autoencoder, home: Workspace) -> torch.Tensor | None:
     """The latents (1, C, h, w) that image to image begins with, in the size of the settings; None without an image."""
+    from PIL import Image as PillowImage
+
     source = settings.img2img
     if not source.init_image:
         return None
-    image = open_rgb(home.resolve(source.init_image))
+    image = PillowImage.fromarray(read_image(home.resolve(source.init_image)))
     if source.resize_mode == "latent":
         factor = autoencoder.factor
         return upscale_latents(
             autoencoder.encode([image]), "Latent", settings.height // factor, settings.width // factor
         )
     return autoencoder.encode([fit_image(image, settings.width, settings.height, source.resize_mode)])
-
-
-def open_rgb(path: Path) -> Image:
-    """A user's image upright in sRGB, on white where it is transparent; PrepError if it cannot be read."""
-    from PIL import Image
-
-    try:
-        data = path.read_bytes()
-        width, height = upright_size(data)
-        whole = CropBox(width, height, width, height, 0, 0, width, height, WHITE, "center", 1.0, 0.0)
-        return Image.fromarray(render(data, whole))
-    except OSError as error:
-        raise PrepError(f"{path} cannot be read: {error.strerror}.", "Name an image file.") from None
-    except UnreadableImage as error:
-        raise PrepError(f"{path} cannot be read: {error}.", "Name another image.") from None
 
 
 def fit_image(image: Image, width: int, height: int, mode: FitMode) -> Image:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.sampling.guidance import GuidedNetwork
+from training.sampling.control.controlled_unet import ControlledUnet
+from training.sampling.guidance import Course, GuidedNetwork
 from training.sampling.noise import ImageNoise, NoiseDraws, Seeds
 from training.sampling.settings import parse_size
 
 if TYPE_CHECKING:
     import torch
 
+    from training.sampling.control.controlled_unet import Control
     from training.sampling.image_plan import ImagePlan, PassPlan, SampledModel
     from training.sampling.settings import ImageSettings
     from training.sampling.text_conditioning import PromptConditioning
@@ -24,6 +26,7 @@ class BatchSampler:
 
     model: SampledModel
     denoiser: Any
+    controls: Callable[[int, int], list[Control]]  # what controls images of this height and width in pixels
     device: torch.device
     report: Callable[[], None]  # called after each call of the denoiser
 
@@ -63,9 +66,11 @@ class BatchSampler:
 
         settings = plans[0].settings
         factor, (_, _, rows, columns) = self.model.factor, x.shape
+        controls = self.controls(rows * factor, columns * factor)
         network = GuidedNetwork(
             family=self.model.family,
-            model=self.denoiser,
+            model=ControlledUnet(self.denoiser, controls) if controls else self.denoiser,
+            course=Course(max(plan.calls, 1), hires=plan is plans[0].second),
             prompts=prompts,
             scale=settings.sampling.cfg_scale,
             pixels=(columns * factor, rows * factor),

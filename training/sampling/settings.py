@@ -143,6 +143,14 @@ class ImageSettings(Options):
     noise: NoiseSettings = group(NoiseSettings)
     img2img: Img2ImgSettings = group(Img2ImgSettings)
     hires: HiresSettings = group(HiresSettings)
+    control: tuple[str, ...] = option(
+        [],
+        "Follow an image (ControlNet), such as canny=photo.png; up to ten, each with its own options after commas: "
+        "model=FILE, weight=0.8, start=0, end=0.7, mode=balanced|prompt|control, resize=crop|stretch|fill, "
+        "resolution=512 (0: pixel perfect), low=100, high=200, map=no where the image is a map already. "
+        "prep control shows maps.",
+        metavar="KIND=IMAGE",
+    )
 
     def check(self) -> None:
         if self.size:
