@@ -11,8 +11,8 @@ from pipeline.by_hand import CHECKS
 from pipeline.errors import PrepError
 from pipeline.given_options import command_line, overrides, with_given
 from pipeline.history import HistoryStep
+from pipeline.history_differences import history_differences
 from pipeline.manifest import Manifest, read_if_valid
-from pipeline.options import format_value
 from pipeline.recipe import Recipe
 from pipeline.record import Drop, Record, root_of
 from pipeline.registry import ORDER, StagePlan, all_stages
@@ -217,15 +217,7 @@ def _news(old: Manifest, source: Manifest) -> str:
 
 def _difference(before: HistoryStep, now: HistoryStep, digests: tuple[str, ...]) -> str:
     """The first of version, options and models in which two steps differ, in words; empty if none."""
-    if before.version != now.version:
-        return f"this version of prep changed {now.stage}"
-    for name in sorted(now.params.keys() | before.params.keys()):
-        old, new = before.params.get(name), now.params.get(name)
-        if old != new and name in digests:
-            return f"the {name} changed"
-        if old != new:
-            return f"{name} was {format_value(old)}, is now {format_value(new)}"
-    return f"the model of {now.stage} changed" if before.models != now.models else ""
+    return next(history_differences(before, now, digests), "")
 
 
 def expected_history(plan: StagePlan, source: Manifest, workspace: Workspace) -> tuple[HistoryStep, ...]:

@@ -96,6 +96,7 @@ def test_all_that_were_asked_for_are_kept_whatever_checkpoints_are(home, caplog)
         "few-000001.safetensors",
         "few-000002.safetensors",
         "few-step00000003.safetensors",  # asked for by the first part of the run
+        "few-step00000006.safetensors",  # what was its result
     ]
     assert "Resuming from the checkpoint of step 6; --restart starts again." in caplog.messages
 
@@ -120,11 +121,13 @@ def test_one_that_was_only_the_best_so_far_goes_with_its_checkpoint(tmp_path, mo
     assert json.loads((tmp_path / "exports.json").read_text())["files"] == {"3": ["run-step00000003.safetensors"]}
 
 
-def test_another_run_of_the_name_takes_their_place(home):
+def test_another_run_of_the_name_keeps_them(home):
     folder = run(home, "again", save_total_limit=9)
     (folder / "again-mine.safetensors").write_bytes(b"the user's own")
+    before = {path.name for path in folder.glob("*.safetensors")}
     run(home, "again", save_total_limit=9, steps=4, rank=3)
-    assert names(folder) == ["again-mine.safetensors", "again-step00000003.safetensors"]
+    assert names(folder) == ["again-step00000003.safetensors"]
+    assert {path.name for path in folder.with_name("again-1").glob("*.safetensors")} == before
 
 
 def test_the_last_step_has_one_where_the_best_becomes_the_file(tmp_path):

@@ -15,7 +15,7 @@ from tests.training_options import train_stage
 from tests.training_set import manifest, narrow, placed, sample, workspace
 from training.distributed import DistributedContext
 from training.export.artifacts import ArtifactFolder, write_artifact
-from training.methods.textual_inversion import file_name, usual_vectors, vectors_for
+from training.methods.textual_inversion import file_stem, usual_vectors, vectors_for
 from training.methods.token_embeddings import vocabulary
 from training.models.family import TextSettings
 from training.optim.train_state import make_train_state
@@ -119,7 +119,7 @@ def test_several_subjects_learn_apart(work, tmp_path):
     files = saved(made, tmp_path)
     assert sorted(path.name for path in files[""].iterdir()) == ["jane.safetensors", "smith.safetensors"]
     made.verify(files)
-    assert file_name("../a b") == ".._a b.safetensors"
+    assert file_stem("../a b") == ".._a b"
 
 
 @pytest.mark.parametrize(("rate", "changes"), [("0.01", 0.01), ("0.001", 0.001)])

@@ -69,9 +69,9 @@ def test_folder_of_the_run(trained):
     assert file == work.runs / "smith-v1" / "smith-v1.safetensors"
     names = {path.name for path in file.parent.iterdir()}
     found = {"metrics.parquet", "samples_log.parquet", "outliers.parquet", "loss_curves.png"}
-    assert names == {"smith-v1.safetensors", "run.json", "checkpoints"} | found
+    assert names == {"smith-v1.safetensors", "run.json", "settings.json", "dataset.parquet", "checkpoints"} | found
     assert train_stage(output="smith-v1").missing_outputs(trained[1], work) == ""
-    assert train_stage(output="other").missing_outputs(trained[1], work) == "other.safetensors is"
+    assert train_stage(output="other").missing_outputs(trained[1], work) == "the result in runs/other is"
 
 
 def test_metrics_answer_what_it_trained_on(trained):
@@ -308,7 +308,7 @@ def test_image_that_is_gone(tmp_path):
         run(work, made)
 
 
-def test_a_failed_run_leaves_the_earlier_file(tmp_path, monkeypatch):
+def test_a_failed_run_keeps_the_earlier_file(tmp_path, monkeypatch):
     work, made = data(tmp_path)
     file, _ = run(work, made)
     before = file.read_bytes()
@@ -318,7 +318,9 @@ def test_a_failed_run_leaves_the_earlier_file(tmp_path, monkeypatch):
         )
         with pytest.raises(PrepError, match="no proof"):
             run(work, made, seed=9)
-    assert file.read_bytes() == before
+    assert not file.exists()
+    assert (work.runs / "run-1" / "run.safetensors").read_bytes() == before
+    assert run(work, made)[0].read_bytes() == before  # the same command as before brings it back
 
 
 def test_learning_rate_that_is_far_too_high_names_records(tmp_path):
@@ -372,8 +374,8 @@ def test_a_finished_run_is_up_to_date_unless_it_is_restarted(tmp_path):
         return update_stage(StagePlan("train", (train_stage(**QUICK | options),)), made, work, settings)
 
     assert update().worked and not update().worked
-    (state,) = (work.runs / "run" / "checkpoints").iterdir()
-    (state / "of the first run").touch()
-    restarted = update(restart=True)
-    assert restarted.worked and not (state / "of the first run").exists()
+    first = (work.runs / "run" / "run.safetensors").read_bytes()
+    assert update(restart=True).worked
+    assert (work.runs / "run-1" / "run.safetensors").read_bytes() == first
+    assert (work.runs / "run" / "run.safetensors").read_bytes() == first
     assert not update().worked

@@ -143,7 +143,7 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"base": "none"}, "There is no base model 'none'"),
+        ({"base": "none"}, "There is no base model none"),
         ({"vae": "none"}, "There is no VAE 'none'"),
         (
             {"min_snr_gamma": 5.0, "base": "sd35"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline.duration import format_duration
 from pipeline.workspace import Workspace, write_atomic
 from training.batch import TrainingImage
+from training.checkpoints.run_folder import RunFolder
 from training.evaluation.step_timer import StepTimer
 from training.run import run_training, split_dataset
 from training.trainer import count_steps, epoch_steps
@@ -67,6 +68,7 @@ def dry_run(config: TrainOptions, manifest: Manifest, workspace: Workspace, repo
     first, second = StepTimer(stop_at=steps // 2, synchronize=True), StepTimer(synchronize=True)
     run_training(small, manifest, workspace, report, first)
     watch = run_training(small.with_values({"restart": False}), manifest, workspace, report, second)
+    assert watch  # a dry run is never kept
     counts = PartCounts.of(config, samples, total)
     parts = estimate_time(first, second, counts)
     found = RunEstimate(
@@ -169,8 +171,8 @@ def count_parts(watch: Callbacks, steps: int) -> dict[str, int]:
         "resumes": int(watch.state.progress.step > 0),
         "validations": len(watch.validator.evaluations),
         "samples": len(rows),
-        "files": len(list(watch.folder.glob(f"{watch.folder.name}.safetensors"))),
-        "exported checkpoints": len(list(watch.folder.glob(f"{watch.folder.name}-*.safetensors"))),
+        "files": len(RunFolder(watch.folder).result),
+        "exported checkpoints": len(RunFolder(watch.folder).exports),
     }
 
 

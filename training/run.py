@@ -9,6 +9,8 @@ from pipeline.progress import phase
 from training.batch import RunConfig
 from training.callbacks import Callbacks, build_callbacks
 from training.checkpoints.checkpoint_callback import RetentionPolicy
+from training.checkpoints.former_run import NewRun, claim_folder, is_finished
+from training.checkpoints.run_folder import RunFolder
 from training.checkpoints.run_state import RunPaths, TrainingProgress, resume_or_start, run_to_end
 from training.data.captions import text_settings
 from training.data.dataset import check_samples, oversize_remark, read_all
@@ -27,9 +29,10 @@ from training.optim.optimizers import OPTIMIZERS
 from training.performance.batch_size import with_batch_size
 from training.performance.hardware import find_device
 from training.performance.threads import suitable_threads
-from training.run_key import run_key
+from training.run_key import resumable_part, run_key, run_step
 from training.sampling.prompts import sample_requests
-from training.setup import TrainingRun, build_job
+from training.setup import build_job
+from training.trainer import count_steps
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -49,39 +52,55 @@ def split_dataset(config: TrainOptions, manifest: Manifest) -> ValidationSplit:
 
 def run_training(
     config: TrainOptions, manifest: Manifest, workspace: Workspace, report: ProgressFn, timer: StepTimer
-) -> Callbacks:
+) -> Callbacks | None:
     """Train from the latest checkpoint to the end and export; returns the callbacks, which know the results.
 
-    A run that `timer` stops is not exported, as if it had been interrupted.
+    None when this run was kept as finished, so that nothing was left to do. A run that `timer` stops is not exported,
+    as if it had been interrupted.
     """
     ranks = init_distributed(find_device(config.model.device).type)
     phase(report, "loading")(0, 0)
     with ranks.main_process_first(), timer.span("prepare"):  # the main process checks everything and fills the caches
         plan, requests = _check_run(config, manifest, workspace)
         run = build_job(plan, workspace, report)
-    folder = config.file(workspace).parent
-    run = with_batch_size(run, ranks, folder / "batch_size.json", run_key(config, manifest, workspace))
-    config = run.plan.config
-    paths = RunPaths(folder, run_key(config, manifest, workspace))
+    key = run_key(config, manifest, workspace)
+    run = with_batch_size(run, ranks, workspace.cache / "batch_sizes" / f"{key[:16]}.json", key)
+    step = run_step(run.plan.config, manifest, workspace)
+    paths = RunPaths(config.folder(workspace), resumable_part(step).key)
+    if not timer.synchronize:  # a dry run writes over the one before it
+        steps = count_steps(run.plan.config, run.plan.samples)
+        new = NewRun(paths.key, step, steps, manifest, config.saving.restart)
+        with ranks.main_process_first():
+            if ranks.is_main_process:
+                claim_folder(paths.folder, new)
+        if is_finished(paths.folder, new) and not RunFolder(paths.folder).resumes(paths.key):
+            return None
     state = resume_or_start(run.job, paths, ranks)
     if state.progress.step and not timer.synchronize:  # a dry run resumes itself
         log.warning("Resuming from the checkpoint of step %d; --restart starts again.", state.progress.step)
     with suitable_threads(run.job):
         callbacks = build_callbacks(run, state, paths, requests, workspace)
-        with timer.span("base"):
-            callbacks.on_train_begin()
-        last, exports = None, IntermediateExports(run, state.train_state, paths, manifest)
-        if not callbacks.validator.should_stop:  # True after a run that --patience had ended was interrupted
-            policy = RetentionPolicy(lambda: callbacks.validator.best_step, exports)
-            step_callbacks = timer.wrap_callbacks(callbacks.step_callbacks())
-            last = run_to_end(run.job, state, timer.wrap_progress(report), step_callbacks, policy)
-        if not timer.stop_at:
-            progress = TrainingProgress(last.number, last.epoch) if last else state.progress
-            with timer.span("publish"):
-                if state.train_state.distributed.is_main_process:
-                    exports.verify()
-                _publish(run, callbacks, _select_weights(config, callbacks, progress), manifest, workspace)
+        _train_and_publish(callbacks, IntermediateExports(run, state.train_state, paths, manifest), report, timer)
     return callbacks
+
+
+def _train_and_publish(
+    callbacks: Callbacks, exports: IntermediateExports, report: ProgressFn, timer: StepTimer
+) -> None:
+    """Train to the end and, unless `timer` stops the run before it, write its files."""
+    run, state, last = callbacks.run, callbacks.state, None
+    with timer.span("base"):
+        callbacks.on_train_begin()
+    if not callbacks.validator.should_stop:  # True after a run that --patience had ended was interrupted
+        policy = RetentionPolicy(lambda: callbacks.validator.best_step, exports)
+        step_callbacks = timer.wrap_callbacks(callbacks.step_callbacks())
+        last = run_to_end(run.job, state, timer.wrap_progress(report), step_callbacks, policy)
+    if not timer.stop_at:
+        progress = TrainingProgress(last.number, last.epoch) if last else state.progress
+        with timer.span("publish"):
+            if state.train_state.distributed.is_main_process:
+                exports.verify()
+            _publish(callbacks, progress, exports.manifest)
 
 
 def _check_run(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[ImageSettings]]:
@@ -114,12 +133,11 @@ def _select_weights(config: TrainOptions, callbacks: Callbacks, progress: Traini
     return TrainingProgress(best, callbacks.state.manager.load(best).progress["epoch"])
 
 
-def _publish(
-    run: TrainingRun, callbacks: Callbacks, progress: TrainingProgress, manifest: Manifest, workspace: Workspace
-) -> None:
-    """Write the files of a finished run; of several processes only the main one does."""
-    state = callbacks.state
+def _publish(callbacks: Callbacks, last: TrainingProgress, manifest: Manifest) -> None:
+    """Write the files of a run that ended after `last`; of several processes only the main one does."""
+    state, run = callbacks.state, callbacks.run
+    progress = _select_weights(run.plan.config, callbacks, last)
     state.log.finish(callbacks.folder)
     if state.train_state.distributed.is_main_process:
         with state.train_state.ema_weights():
-            publish(run, progress, manifest, run.plan.config.file(workspace), callbacks.finish())
+            publish(run, progress, manifest, callbacks.folder, {"steps": last.step} | callbacks.finish())

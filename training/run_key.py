@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.history import HistoryStep, Model
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from training.options.model import ModelOptions
     from training.options.train_options import TrainOptions
 
+LENGTH = ("steps", "epochs")  # the options that say how long a run is
 VERSION = 2  # of the stage: raised when the same options give other weights
 
 
@@ -37,14 +39,23 @@ def input_digests(config: TrainOptions, workspace: Workspace) -> dict[str, str]:
     return digests | ({"init_from": file_sha256(init_file)} if init_file else {})
 
 
-def run_key(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> str:
-    """The key of a run: a checkpoint with the same key can be resumed.
+def run_step(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> HistoryStep:
+    """Everything that decides the result of a run."""
+    params = config.params() | input_digests(config, workspace)
+    return HistoryStep(config.name, VERSION, params, manifest.digest, models_of(config.model, workspace))
+
+
+def resumable_part(step: HistoryStep) -> HistoryStep:
+    """What has to be equal for a run to be resumed.
 
     Where the learning rates do not depend on the length of the run, it may become longer.
     """
-    params = {name: value for name, value in config.params().items() if name not in EVAL_ONLY_OPTIONS}
-    params |= input_digests(config, workspace)
-    if config.optimizer.lr_scheduler in ("constant", OWN_SCHEDULE):
-        params = {name: value for name, value in params.items() if name not in ("steps", "epochs")}
-    models = models_of(config.model, workspace)
-    return HistoryStep(config.name, VERSION, params, manifest.digest, models).key
+    ignored = set(EVAL_ONLY_OPTIONS)
+    if step.params.get("lr_scheduler") in ("constant", OWN_SCHEDULE):
+        ignored |= set(LENGTH)
+    return replace(step, params={name: value for name, value in step.params.items() if name not in ignored})
+
+
+def run_key(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> str:
+    """The key of a run: a checkpoint with the same key can be resumed."""
+    return resumable_part(run_step(config, manifest, workspace)).key

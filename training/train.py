@@ -13,6 +13,7 @@ from pipeline.ranks import is_main_process
 from pipeline.stage import DatasetStage, group
 from pipeline.workspace import Workspace
 from training.check_options import check_options
+from training.checkpoints.run_folder import SUMMARY, RunFolder
 from training.data.folders import FolderPair, read_folders
 from training.data.masks import ALPHA
 from training.evaluation.run_notes import run_notes
@@ -69,7 +70,7 @@ class Train(DatasetStage):
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """What validation says of the run's checkpoints, and the outliers."""
-        return run_notes(self.config.file(Workspace(manifest.path.parent.parent)).with_name("run.json"))
+        return run_notes(self.config.folder(Workspace(manifest.path.parent.parent)) / SUMMARY)
 
     @property
     def needs_sources(self) -> bool:
@@ -82,8 +83,8 @@ class Train(DatasetStage):
         return self.config.saving.restart
 
     def missing_outputs(self, manifest: Manifest, workspace: Workspace) -> str:
-        file = self.config.file(workspace)
-        return "" if file.is_file() or file.with_suffix("").is_dir() else f"{file.name} is"
+        folder = RunFolder(self.config.folder(workspace))
+        return "" if folder.result else f"the result in {workspace.relative(folder.path)} is"
 
     def run(self, manifest: Manifest, workspace: Workspace, report: ProgressFn) -> Iterator[list[Record]]:
         from training.run import run_training

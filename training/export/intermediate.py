@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.workspace import write_atomic
+from training.checkpoints.run_folder import EXPORTS
 from training.checkpoints.run_state import TrainingProgress
 from training.export.artifacts import delete, replace_atomically, write_artifact
-from training.export.publish import MAIN, file_metadata
+from training.export.publish import MAIN, export_name, file_metadata
 from training.methods.table import METHODS
 from training.precision import dtype_of
 
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from training.setup import TrainingRun
 
 log = logging.getLogger(__name__)
-
-_INDEX = "exports.json"  # which run's files a folder holds, and of which step each is
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,8 @@ class IntermediateExports:
         if not self.wanted(step) or not self.train_state.distributed.is_main_process:
             return
         config = self.run.plan.config
-        name = (
-            f"{config.saving.output}-{step.epoch:06d}"
-            if step.epoch_ends
-            else f"{config.saving.output}-step{step.number:08d}"
-        )
+        stem = export_name(self.run)
+        name = f"{stem}-{step.epoch:06d}" if step.epoch_ends else f"{stem}-step{step.number:08d}"
         with self.train_state.ema_weights():
             artifacts = self.run.method.files(dtype_of(config.saving.save_precision))
             metadata = file_metadata(self.run, TrainingProgress(step.number, step.epoch), self.manifest, artifacts)
@@ -112,21 +108,18 @@ class IntermediateExports:
         return target.name
 
     def _read_index(self) -> dict[int, list[str]]:
-        """File names by step. Those of another run of the same name, which this run replaces, are deleted."""
-        path = self.paths.folder / _INDEX
+        """File names by step, of this run; those of another run of the same name are not listed."""
+        path = self.paths.folder / EXPORTS
         if not path.is_file():
             return {}
         index = json.loads(path.read_text("utf-8"))
         if index["run"] == self.paths.key:
             return {int(step): names for step, names in index["files"].items()}
-        for names in index["files"].values():
-            self._delete(names)
-        path.unlink()
         return {}
 
     def _read_unasked(self) -> set[int]:
         """The steps of this run whose files no option asked for: each was the best so far."""
-        path = self.paths.folder / _INDEX
+        path = self.paths.folder / EXPORTS
         index = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         return set(index.get("unasked", ())) if index.get("run") == self.paths.key else set()
 
@@ -137,4 +130,4 @@ class IntermediateExports:
     def _write_index(self, files: dict[int, list[str]], unasked: set[int]) -> None:
         kept = sorted(unasked & files.keys())
         index = {"run": self.paths.key, "files": dict(sorted(files.items())), "unasked": kept}
-        write_atomic(self.paths.folder / _INDEX, json.dumps(index, indent=2).encode())
+        write_atomic(self.paths.folder / EXPORTS, json.dumps(index, indent=2).encode())

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.workspace import write_atomic
+from training.checkpoints.run_folder import SUMMARY
 from training.checkpoints.run_state import TrainingProgress
 from training.export.artifacts import ArtifactFolder, replace_atomically, write_artifact
 from training.export.metadata import provenance, stringify, training_metadata
 from training.export.tensor_file import data_sha256
+from training.methods.table import METHODS
 from training.precision import dtype_of
 from training.setup import TrainingRun
 
@@ -26,20 +28,32 @@ MAIN = ".safetensors"  # suffix of a run's main file
 
 
 def publish(
-    run: TrainingRun, progress: TrainingProgress, manifest: Manifest, file: Path, extra: dict[str, Any]
+    run: TrainingRun, progress: TrainingProgress, manifest: Manifest, folder: Path, extra: dict[str, Any]
 ) -> None:
     """Write what was trained, and run.json with `extra` in it; the files get their names once they are verified."""
-    output = run.plan.config.saving.output
+    name = export_name(run)
     artifacts = run.method.finalize(dtype_of(run.plan.config.saving.save_precision))
     metadata = file_metadata(run, progress, manifest, artifacts)
-    drafts = {suffix: file.with_name(f"{output}.unverified{suffix}") for suffix in artifacts}
+    drafts = {suffix: folder / f"{name}.unverified{suffix}" for suffix in artifacts}
     for suffix, draft in drafts.items():
         write_artifact(draft, artifacts[suffix], metadata)
     run.method.verify(drafts)
-    summary = {"train": run.plan.config.values(), "too_long": run.too_long, "metadata": metadata} | extra
-    write_atomic(file.with_name("run.json"), json.dumps(summary, indent=2, ensure_ascii=False).encode())
+    files = [f"{name}{suffix}" for suffix in drafts]
+    summary = {
+        "train": run.plan.config.values(),
+        "too_long": run.too_long,
+        "files": files,
+        "metadata": metadata,
+    } | extra
+    write_atomic(folder / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False).encode())
     for suffix in sorted(drafts, key=lambda suffix: suffix == MAIN):  # the main file last: it means that all is done
-        replace_atomically(drafts[suffix], file.with_name(f"{output}{suffix}"))
+        replace_atomically(drafts[suffix], folder / f"{name}{suffix}")
+
+
+def export_name(run: TrainingRun) -> str:
+    """The name of the files of a run, without a suffix."""
+    config = run.plan.config
+    return METHODS[config.method.method].file_name(config, run.plan.samples)
 
 
 def file_metadata(

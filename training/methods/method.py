@@ -51,6 +51,10 @@ class MethodSpec:
         """How to use the file in other programs, by program; empty where that is not known."""
         return {}
 
+    def file_name(self, config: TrainOptions, samples: list[TrainingImage]) -> str:
+        """What the run's files are named: the name of the run, unless programs call them by another word."""
+        return config.saving.output
+
     def start(self, context: MethodContext) -> TrainingMethod:
         """Prepare the modules for training."""
         raise NotImplementedError

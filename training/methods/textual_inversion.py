@@ -96,6 +96,11 @@ class TextualInversionMethod(MethodSpec):
             "ComfyUI": f"copy it to models/embeddings; prompt: {by_file}",
         }
 
+    def file_name(self, config: TrainOptions, samples: list[TrainingImage]) -> str:
+        """The subject's token: the programs that read an embedding call it by its file name."""
+        tokens = {sample.subject for sample in samples if sample.subject and not sample.reg}
+        return file_stem(tokens.pop()) if len(tokens) == 1 else config.saving.output
+
     def start(self, context: MethodContext) -> TextualInversion:
         return TextualInversion(context)
 
@@ -153,7 +158,11 @@ class TextualInversion:
         }
         if len(saved) == 1:
             return {".safetensors": next(iter(saved.values()))}
-        return {"": ArtifactFolder({file_name(token): partial(saved.__getitem__, token) for token in saved})}
+        return {
+            "": ArtifactFolder(
+                {f"{file_stem(token)}.safetensors": partial(saved.__getitem__, token) for token in saved}
+            )
+        }
 
     def finalize(self, dtype: torch.dtype) -> dict[str, Tensors | ArtifactFolder]:
         for part, module in self.context.modules.items():
@@ -181,7 +190,7 @@ class TextualInversion:
         """Load the files with diffusers into fresh text encoders, whose outputs must be those of the trained ones."""
         widths = {part: vocabulary(module).shape[1] for part, module in self.context.modules.items()}
         for token in self.tokens:
-            path = files[""] / file_name(token) if "" in files else files[".safetensors"]
+            path = files[""] / f"{file_stem(token)}.safetensors" if "" in files else files[".safetensors"]
             saved = read_embedding(path, widths)
             if all(same(vectors, self.initial[part][token]) for part, vectors in saved.items()):
                 raise PrepError(
@@ -267,9 +276,9 @@ def same(saved: torch.Tensor, initial: torch.Tensor) -> bool:
     return any(torch.equal(saved, initial.cpu().to(dtype).float()) for dtype in dtypes)
 
 
-def file_name(token: str) -> str:
-    """The file name of one of several embeddings; WebUI and ComfyUI prompts use an embedding by its file name."""
-    return re.sub(r"[^\w. -]", "_", token) + ".safetensors"
+def file_stem(token: str) -> str:
+    """The file name of an embedding without its suffix; WebUI and ComfyUI prompts use an embedding by its file name."""
+    return re.sub(r"[^\w. -]", "_", token)
 
 
 def _tokens(context: MethodContext) -> list[str]:

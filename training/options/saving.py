@@ -37,7 +37,10 @@ class SavingOptions(Options):
         cache_key=False,
     )
     restart: bool = option(
-        False, "Start from step 0 instead of resuming from a checkpoint or keeping a finished run.", cache_key=False
+        False,
+        "Start from step 0 instead of resuming from a checkpoint or keeping a finished run; what is in runs/NAME is kept "
+        "as runs/NAME-1.",
+        cache_key=False,
     )
 
     def check(self) -> None:

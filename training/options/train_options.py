@@ -39,6 +39,10 @@ class TrainOptions(Options):
     saving: SavingOptions = group(SavingOptions)
     performance: PerformanceOptions = group(PerformanceOptions)
 
+    def folder(self, workspace: Workspace) -> Path:
+        """The folder of the run; RunFolder tells what it holds."""
+        return workspace.runs / self.saving.output
+
     def file(self, workspace: Workspace) -> Path:
-        """The file that a finished run leaves."""
-        return workspace.runs / self.saving.output / f"{self.saving.output}.safetensors"
+        """The file of a finished run whose method names it after the run; RunFolder.result is that of any method."""
+        return self.folder(workspace) / f"{self.saving.output}.safetensors"
