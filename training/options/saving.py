@@ -38,8 +38,8 @@ class SavingOptions(Options):
     )
     restart: bool = option(
         False,
-        "Start from step 0 instead of resuming from a checkpoint or keeping a finished run; what is in runs/NAME is kept "
-        "as runs/NAME-1.",
+        "Start from step 0 instead of resuming from a checkpoint or keeping a finished run; what is in runs/NAME is "
+        "kept as runs/NAME-1.",
         cache_key=False,
     )
 
