@@ -106,7 +106,7 @@ def test_one_that_was_only_the_best_so_far_goes_with_its_checkpoint(tmp_path, mo
     monkeypatch.setattr("training.export.intermediate.file_metadata", lambda *about: {})
     config = train_options(save_every_steps=3, save_every_epochs=0)
     method = SimpleNamespace(files=lambda dtype: {".safetensors": {"a": torch.ones(1)}})
-    made = SimpleNamespace(plan=SimpleNamespace(config=config, validation=[]), method=method)
+    made = SimpleNamespace(plan=SimpleNamespace(config=config, samples=[], validation=[]), method=method)
     state = SimpleNamespace(distributed=DistributedContext(), ema_weights=nullcontext)
     exports = IntermediateExports(made, state, RunPaths(tmp_path, "key"), None)
     for number in (2, 3, 5):
@@ -186,7 +186,7 @@ def test_files_of_a_trainee_that_goes_on_are_proven(tmp_path, method):
     assert all(weight.requires_grad for weight in weights)
     save_file({"lora_unet_nowhere.alpha": torch.tensor(1.0)} | load_file(files[".safetensors"]), files[".safetensors"])
     if method not in ("dreambooth", "textual-inversion"):
-        with pytest.raises(PrepError, match="no layer for .*lora_unet_nowhere"):
+        with pytest.raises(PrepError, match=r"no layer for .*lora_unet_nowhere"):
             made.verify(files)
 
 
