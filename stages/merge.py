@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PrepError
 from pipeline.journal import Journal
+from pipeline.plural import counted
 from pipeline.record import Record, tagger_of
 from pipeline.stage import Stage, Work
+from pipeline.tag_text import normalize_tag
 from pipeline.workspace import Workspace, file_sha256
 from stages.merging.compose import Composer
+from stages.merging.effect import set_options, whole_captions
 from stages.merging.groups import KeywordGroup, check_groups
 from stages.merging.options import MergeOptions
 from stages.merging.plan import read_plan, split_owned
@@ -62,13 +65,25 @@ class Merge(MergeOptions, Stage):
                 )
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
-        """Tags that seem to belong to a subject and are in its captions, as long as nobody decided about them."""
+        """Captions that the options do not change, and tags that seem to be the subject's while nobody decided so."""
         workspace = Workspace(manifest.path.parent.parent)
-        if self.absorb or manifest.counts.images > _MAX_COUNTED or read_plan(workspace):
+        if manifest.counts.images > _MAX_COUNTED:
+            return ()
+        whole, kept = whole_captions(manifest, Journal.read(workspace))
+        options = ", ".join(set_options(self))
+        unchanged = (
+            f"{whole:,} of {counted(kept, 'caption')} set as a whole, which these options do not change: {options}"
+        )
+        suggested = self._suggestions(manifest, workspace) if whole < kept else ()
+        return (*([unchanged] if whole and options else []), *suggested)
+
+    def _suggestions(self, manifest: Manifest, workspace: Workspace) -> tuple[str, ...]:
+        """Tags that seem to belong to a subject and are in its captions, as long as nobody decided about them."""
+        if self.absorb or read_plan(workspace):
             return ()
         by_subject: dict[str, list[str]] = {}
         for row in suggest_plan(SuggestOptions(), self, manifest, workspace).rows:
-            if row.action in ("absorb", "review"):
+            if row.action in ("absorb", "review") and row.tag != normalize_tag(row.subject):
                 by_subject.setdefault(row.subject, []).append(row.tag)
         return tuple(
             f"{subject} seems to always have {_listed(tags)}. See: prep merge --suggest"

@@ -12,12 +12,15 @@ from pipeline.cli import merge_output
 from pipeline.cli.run_options import SectionedCommand, engine_options, print_result, settings, workspace_here
 from pipeline.cli.stages import update_stage_here
 from pipeline.errors import PrepError
+from pipeline.journal import Journal
 from pipeline.manifest import Manifest
 from pipeline.options import click_options, only_given
+from pipeline.ranks import is_main_process
 from pipeline.registry import read_recipe, stage_plan
 from pipeline.staleness import input_manifest
 from pipeline.workspace import Workspace
 from stages.merge import Merge
+from stages.merging.effect import refuse_without_effect, unmatched_tags
 from stages.merging.plan import (
     SUGGESTION,
     Action,
@@ -81,12 +84,16 @@ def _merge(engine: str, workers: int | None, quiet: bool, as_json: bool, **value
     if action == "suggest":
         _suggest(suggest_plan(SuggestOptions(**suggest_options), merge, source, workspace), workspace, as_json)
         return
+    given: dict[str, Any] = {**only_given(values), **dict(rules.items())}
+    refuse_without_effect(given, source, Journal.read(workspace))
     taxonomy = read_taxonomy(workspace.source(merge.taxonomy) if merge.taxonomy else None)
     with workspace.lock():
         lines = _change_plan(workspace, source, action, rules, taxonomy)
     if lines:
         print_result("\n".join(lines), {"plan": [line.removeprefix("plan").strip() for line in lines]}, as_json, quiet)
     update_stage_here(plan, run_settings, as_json)
+    for line in unmatched_tags(only_given(values), source) if not quiet and is_main_process() else ():
+        click.echo(line, err=True)
 
 
 def _plan_action(values: dict[str, Any]) -> PlanAction:
