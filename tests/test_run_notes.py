@@ -122,7 +122,7 @@ def test_what_webui_cannot_read_is_not_said_to_work_there(tmp_path):
 def test_a_folder_alone_is_for_none_of_these_programs(tmp_path):
     (tmp_path / "run" / "run").mkdir(parents=True)
     found = summary(tmp_path, use=USE, train={"method": "dreambooth"}, files=["run"])
-    assert found.keys() == {"file", "verdict"}
+    assert found.keys() == {"file", "verdict", "next"}
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "{}", "[]"])

@@ -56,7 +56,7 @@ COMMANDS = {
         CommandEntry("check", "check:check", "Find problems in the dataset before training."),
         CommandEntry("plan", "plan:plan", "Show what training will do, and usual settings for this dataset."),
         CommandEntry("preview", "preview:preview", "Show images and captions, page by page."),
-        CommandEntry("report", "report:report", "Write an HTML report on the dataset."),
+        CommandEntry("report", "report:report", "Write an HTML report on the dataset, or on a training run."),
         CommandEntry("compare", "compare:compare", "Compare what several taggers predict."),
         CommandEntry("diff", "diff:diff", "Show what changed between two manifests."),
         CommandEntry("rebuild", "rebuild:rebuild", "Rebuild a dataset from its manifest, without any model."),

@@ -8,12 +8,18 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.imaging.decode import DECODE_ERRORS
+from pipeline.imaging.decode import DECODE_ERRORS, UnreadableImage
 from pipeline.imaging.image_file import load_rgb
+from pipeline.imaging.image_file import thumbnail as small_image
 from pipeline.record import ImageInfo
 from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _QUALITY = 80  # JPEG quality: about 12 kB for 288 pixels
 
@@ -40,9 +46,23 @@ def thumbnail(image: ImageInfo, workspace: Workspace, side: int) -> Thumbnail | 
     except DECODE_ERRORS:
         return None
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return _as_jpeg(small, _QUALITY)
+
+
+def file_thumbnail(path: Path, side: int, quality: int = 85) -> Thumbnail | None:
+    """Any image file with its longer side at most `side` pixels; None if it is missing or damaged."""
+    from PIL import Image
+
+    try:
+        return _as_jpeg(Image.fromarray(small_image(path.read_bytes(), side)), quality)
+    except (UnreadableImage, *DECODE_ERRORS):
+        return None
+
+
+def _as_jpeg(image: Image, quality: int) -> Thumbnail:
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return Thumbnail(small.width, small.height, base64.b64encode(buffer.getvalue()).decode())
+    image.save(buffer, "JPEG", quality=quality, optimize=True)
+    return Thumbnail(image.width, image.height, base64.b64encode(buffer.getvalue()).decode())
 
 
 def thumbnails(

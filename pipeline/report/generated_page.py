@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +9,11 @@ from typing import Any
 
 from pipeline.html import document
 from pipeline.html.document import HtmlPage
-from pipeline.html.thumbnails import Thumbnail
-from pipeline.imaging.decode import DECODE_ERRORS, UnreadableImage
-from pipeline.imaging.image_file import thumbnail as small_image
+from pipeline.html.thumbnails import Thumbnail, file_thumbnail
 
 FILE = "sheet.html"
 _COMMAND = "prep generate"
 _SIDE = 480  # pixels of an image's longer side: twice its size on the page, for high-density screens
-_QUALITY = 85
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +57,4 @@ def _shown(folder: Path, row: Mapping[str, Any]) -> ShownImage:
         str(row["networks"]),
     )
     settings = ", ".join(word for word in words if word)
-    return ShownImage(name, str(row["prompt"]), str(row["negative"]), settings, _thumbnail(folder / name))
-
-
-def _thumbnail(path: Path) -> Thumbnail | None:
-    """None if the file is missing or damaged."""
-    from PIL import Image
-
-    try:
-        small = Image.fromarray(small_image(path.read_bytes(), _SIDE))
-    except (UnreadableImage, *DECODE_ERRORS):
-        return None
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return Thumbnail(small.width, small.height, base64.b64encode(buffer.getvalue()).decode())
+    return ShownImage(name, str(row["prompt"]), str(row["negative"]), settings, file_thumbnail(folder / name, _SIDE))

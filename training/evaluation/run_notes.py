@@ -24,11 +24,14 @@ def run_notes(summary: Path) -> tuple[str, ...]:
     folder, file = summary.parent, result_file(summary.parent, results)
     step = results.get("metadata", {}).get("ss_steps", "")
     pairs = [("file", f"{_path(file)} ({_size(file)}{f', step {int(step):,}' if step else ''})")]
-    pairs += [("epochs", text) for text in _epoch_files(folder)]
+    if names := epoch_files(folder):
+        span = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+        pairs += [("epochs", f"{span}: {counted(len(names), 'file')} to choose from")]
     pairs += [("loss", text) for text in _loss(results)]
     pairs += [("verdict", text) for text in _verdicts(results)]
     pairs += [("outlier", f"{one['name']}: {one['reason']}") for one in results.get("outliers", [])]
     pairs += usage(file, results).items()
+    pairs += [("next", f"prep report train {folder.name}   samples, curves and settings on one page")]
     return tuple(_labeled(pairs))
 
 
@@ -56,6 +59,21 @@ def usage(file: Path, results: dict[str, Any]) -> dict[str, str]:
     return METHODS[results["train"]["method"]].usage(trained)
 
 
+def epoch_files(folder: Path) -> list[str]:
+    """The names of the files of epochs and steps, to choose from by eye, in the order of training."""
+    try:
+        files = json.loads((folder / "exports.json").read_text("utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return [name for step in sorted(files, key=int) for name in files[step] if (folder / name).is_file()]
+
+
+def file_bytes(file: Path) -> int:
+    """The size of a file; of a folder that of all its files."""
+    files = [file] if file.is_file() else file.rglob("*")
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
 def _labeled(pairs: list[tuple[str, str]]) -> Iterator[str]:
     """Lines with their labels in a column, each label once."""
     last = ""
@@ -71,23 +89,10 @@ def _path(file: Path) -> Path:
 
 
 def _size(file: Path) -> str:
-    """'37.9 MB'; of a folder that of all its files."""
-    files = [file] if file.is_file() else file.rglob("*")
-    size = sum(path.stat().st_size for path in files if path.is_file())
+    """'37.9 MB'."""
+    size = file_bytes(file)
     factor, unit = next((pair for pair in _UNITS if size >= pair[0]), _UNITS[-1])
     return f"{size / factor:.1f} {unit}"
-
-
-def _epoch_files(folder: Path) -> Iterator[str]:
-    """The files of the epochs, to choose from by eye."""
-    try:
-        files = json.loads((folder / "exports.json").read_text("utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        return
-    names = [name for step in sorted(files, key=int) for name in files[step] if (folder / name).is_file()]
-    if names:
-        span = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-        yield f"{span}: {counted(len(names), 'file')} to choose from"
 
 
 def _loss(results: dict[str, Any]) -> Iterator[str]:
