@@ -19,7 +19,7 @@ _STEPS = 24  # columns of samples: with four prompts a page of about 3 MB
 
 
 @dataclass(frozen=True, slots=True)
-class SampleRow:
+class PromptSamples:
     """The samples of one prompt, one for each step that is shown; None where there is none."""
 
     prompt: str
@@ -41,7 +41,7 @@ def write_run_report(data: RunReport, folder: Path, path: Path, progress: Progre
     write_page(path, run_page(data, sample_rows(data, folder, progress), _curves(folder)))
 
 
-def run_page(data: RunReport, rows: list[SampleRow], curves: str) -> HtmlPage:
+def run_page(data: RunReport, rows: list[PromptSamples], curves: str) -> HtmlPage:
     """The page; `curves` is the figure of the loss curves as base64, empty if there is none."""
     from jinja2 import PackageLoader
 
@@ -69,7 +69,7 @@ def shown_steps(steps: list[int]) -> list[int]:
     return [steps[round(k * last / (_STEPS - 1))] for k in range(_STEPS)]
 
 
-def sample_rows(data: RunReport, folder: Path, progress: ProgressFn) -> list[SampleRow]:
+def sample_rows(data: RunReport, folder: Path, progress: ProgressFn) -> list[PromptSamples]:
     """The samples by prompt, made small in threads."""
     steps = shown_steps(data.sampled_steps)
     by_place = {(sample.number, sample.step): sample for sample in data.samples}
@@ -89,7 +89,7 @@ def sample_rows(data: RunReport, folder: Path, progress: ProgressFn) -> list[Sam
             SampleCell(small[number, step], _scores(by_place[number, step])) if (number, step) in small else None
             for step in steps
         ]
-        rows.append(SampleRow(one.prompt, ", ".join(filter(None, words)), tuple(cells)))
+        rows.append(PromptSamples(one.prompt, ", ".join(filter(None, words)), tuple(cells)))
     return rows
 
 
