@@ -20,6 +20,7 @@ from pipeline.workspace import Workspace
 from tests.adapter_set import taught, write
 from tests.control_set import control_net
 from tests.generator_set import generator
+from tests.shell import prep
 from tests.training_set import checkpoint, narrow
 from training.sampling.image_text import encode_image, read_text
 from training.sampling.settings import ImageSettings
@@ -54,10 +55,11 @@ def generate(*words, base=None):
 
 
 def test_images_carry_their_settings_and_are_rows(alone):
+    """In a process of its own, as users run it."""
     here = alone
-    found = generate(
-        "a cat", "a dog", *QUICK, "--seed", 5, "--batch-count", 2, "--negative", "hat", "--sampler", "euler_a"
-    )
+    options = [*QUICK, "--seed", 5, "--batch-count", 2, "--negative", "hat", "--sampler", "euler_a", "--json"]
+    done = prep("generate", "a cat", "a dog", *options, "--base", narrow("sd1"), cwd=here)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(one["prompt"], one["seed"]) for one in found] == [("a cat", 5), ("a cat", 6), ("a dog", 5), ("a dog", 6)]
     names = ["00001-5.png", "00002-6.png", "00003-5.png", "00004-6.png"]
     assert sorted(path.name for path in (here / "generated").glob("*.png")) == names

@@ -23,7 +23,7 @@ from pipeline.stage import Options, ProgressFn, group, option
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from training.models.base_model import find_base, with_vae
-from training.models.light_imports import import_models
+from training.models.light_imports import import_models, look_for_libraries
 from training.sampling.infotext import Infotext, read_settings
 from training.sampling.prompt.styles import apply_styles, find_styles, read_styles
 from training.sampling.prompts import read_prompts
@@ -108,6 +108,7 @@ def generate(workspace: Workspace | None, request: GenerateRequest, report: Prog
         request = replace(request, given=carried_images(request.source, carried) | dict(request.given))
     wanted, batch_size = wanted_images(request, carried)
     base = _find_base(request, carried, home)
+    look_for_libraries()
     generator = _open(base, home, request.options, wanted[0])
     copies = batch_size if carried and "batch_size" not in request.given else 1
     plans = generator.plan([one for one in wanted for _ in range(copies)])

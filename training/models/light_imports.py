@@ -28,9 +28,24 @@ def light_imports() -> Iterator[None]:
             del sys.modules[name]
 
 
-def import_models() -> None:
-    """Import the classes of a base model's parts, without those libraries where the process runs one command only."""
+def look_for_libraries() -> None:
+    """Let diffusers and transformers look for libraries now; to be called before anything else imports them.
+
+    They find none of those above in a process that runs one command only, else what is installed.
+    """
     with light_imports() if os.environ.get("PREP_PROCESS") == str(os.getpid()) else nullcontext():
+        import diffusers.utils
+        import transformers.utils
+
+        _ = (diffusers.utils, transformers.utils)
+
+
+def import_models() -> None:
+    """Import the classes of a base model's parts, without the libraries that were not found before."""
+    from diffusers.utils import is_bitsandbytes_available, is_peft_available
+
+    found = is_bitsandbytes_available() or is_peft_available()
+    with nullcontext() if found else light_imports():
         import diffusers
         import transformers
 
