@@ -95,6 +95,7 @@ FOREIGN_OPTIONS = {
     "shuffle_tags": "train --shuffle-caption",
     "keep_tags_count": "train --keep-tokens",
     "keep_tokens_separator": "train --keep-separator",
+    "secondary_separator": "train --secondary-separator",
     "enable_wildcard": "train --wildcards",
     "caption_separator": "prep separates tags with commas.",
     "max_sequence_length": "train --max-token-length; 75, 150 or 225",

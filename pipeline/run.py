@@ -183,6 +183,7 @@ def training_targets(recipe: Recipe, plan: StagePlan | None = None) -> TrainingT
         repeats,
         captions.wildcards,
         train.config.dataset.random_flip,
+        captions.secondary_separator,
     )
 
 

@@ -15,7 +15,9 @@ _LOWER = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 IMAGES = (*_LOWER, *(ending.upper() for ending in _LOWER))  # 'a.Jpg' is invisible
 # The keys that the checked form of its configuration knows; any other is refused.
 _GENERAL = {"enable_bucket", "bucket_no_upscale", "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso"}
+_GENERAL |= {"caption_extension"}
 _DATASET = _GENERAL | {"resolution", "batch_size", "subsets"}
+_BY_FILES = {"image_dir", "num_repeats", "is_reg", "class_tokens", "caption_extension"}
 _SUBSET = {"image_dir", "metadata_file", "num_repeats", "shuffle_caption", "keep_tokens", "flip_aug", "caption_prefix"}
 
 
@@ -62,12 +64,23 @@ def configured(config: Path) -> list[Subset]:
     found = []
     for dataset in plain["datasets"]:
         assert set(dataset) <= _DATASET
+        check_sizes(plain.get("general", {}) | dataset)
         for subset in dataset["subsets"]:
+            if not any("metadata_file" in one for one in dataset["subsets"]):
+                assert set(subset) <= _BY_FILES and "image_dir" in subset
+                folder, repeats = str(config.parent / subset["image_dir"]), int(subset.get("num_repeats", 1))
+                found.append(Subset(folder, repeats, subset.get("is_reg", False), subset.get("class_tokens", "")))
+                continue
             assert set(subset) <= _SUBSET and {"image_dir", "metadata_file"} <= set(subset)
             text = (config.parent / subset["metadata_file"]).read_text(encoding="utf-8")
             folder = str(config.parent / subset["image_dir"])
             found.append(Subset(folder, int(subset.get("num_repeats", 1)), False, "", json.loads(text)))
     return found
+
+
+def check_sizes(keys: dict) -> None:
+    """The resolution must lie between the limits of the buckets' sides."""
+    assert keys.get("min_bucket_reso", 256) <= keys.get("resolution", 512) <= keys.get("max_bucket_reso", 1024)
 
 
 def images(folder: str) -> list[str]:

@@ -59,13 +59,21 @@ def test_a_separator_keeps_both_ends_and_never_enters_the_prompt():
     # kohya leaves the signs in the prompt unless something is shuffled
     assert drawn(text, keep_separator="|||") == "smith, man, beard, hat, apron, masterpiece"
     assert drawn(f"{text} ||| x", keep_separator="|||").endswith("apron, masterpiece, x")
-    assert drawn("a, b", keep_separator="|||", tag_dropout=1.0) == "a"  # nothing kept in place: one stays
+    assert drawn("a, b", keep_separator="|||", tag_dropout=1.0) == "a"  # without the separator keep_tokens counts
 
 
-def test_with_a_separator_the_count_keeps_nothing():
-    """Captions without the sign have no part left in place: the option stands instead of the count."""
-    prompts = many("a, b, c", keep_separator="|||", shuffle_caption=True, keep_tokens=2)
-    assert {p[0] for p in prompts} == set("abc")
+def test_without_the_separator_the_count_keeps():
+    """sd-scripts, train_util.py process_caption: a caption without keep_tokens_separator falls back to keep_tokens."""
+    prompts = many("a, b, c, d", keep_separator="|||", shuffle_caption=True, keep_tokens=2)
+    assert {p[:4] for p in prompts} == {"a, b"} and len(set(prompts)) == 2
+
+
+def test_a_secondary_separator_keeps_tags_together():
+    prompts = many("smith, a;;;b, c", secondary_separator=";;;", shuffle_caption=True)
+    assert set(prompts) == {"smith, a, b, c", "smith, c, a, b"}
+    dropped = many("smith, a;;;b, c", secondary_separator=";;;", tag_dropout=0.5)
+    assert set(dropped) == {"smith", "smith, a, b", "smith, c", "smith, a, b, c"}
+    assert drawn("smith, a;;;b") == "smith, a;;;b"
 
 
 def test_what_is_kept_at_the_end_keeps_its_order():

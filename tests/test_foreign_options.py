@@ -12,6 +12,7 @@ from pipeline.foreign_names import FOREIGN_OPTIONS
 from pipeline.foreign_options import explain_key, explain_option, parse
 from pipeline.options import build_options, click_options
 from pipeline.stage import Options, option
+from stages.augment import Augment
 from tests.shell import commands, prep
 from training.train import Train
 
@@ -50,8 +51,8 @@ def test_every_earlier_name_has_a_present_one(command):
         (("--AdamW8bit", ""), "train", "--AdamW8bit is --optimizer adamw8bit here.", "--optimizer adamw8bit"),
         (
             ("--resolution", "768"),
-            "train",
-            "prep train has no option --resolution; prep crop has it.",
+            "augment",
+            "prep augment has no option --resolution; prep crop has it.",
             "prep crop --resolution 768",
         ),
         (("--caption_extension", ".txt"), "train", "of prep build", "prep build --caption-extension .txt"),
@@ -82,8 +83,8 @@ def test_the_command_line_explains_names_and_reads_underscores(tmp_path):
 def test_an_unknown_key_of_a_recipe_is_answered_with_preps_own():
     assert explain_key("network_dim", "train") == ("'network_dim' is 'rank'", "write rank = ...")
     with pytest.raises(PrepError) as caught:
-        build_options(Train, {"resolution": 512}, "prep.toml, [train]")
-    assert caught.value.wrong == "prep.toml, [train]: 'resolution' belongs under [crop]."
+        build_options(Augment, {"resolution": 512}, "prep.toml, [augment]")
+    assert caught.value.wrong == "prep.toml, [augment]: 'resolution' belongs under [crop]."
     assert caught.value.hint == "Write resolution = ... under [crop]"
     with pytest.raises(PrepError) as caught:
         build_options(Train, {"rank": 4, "batch": 4, "scheduler": "cosine", "v2": True}, "prep.toml, [train]")

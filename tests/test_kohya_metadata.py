@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import PrepError
 from pipeline.exchange import kohya_metadata
 from pipeline.exchange.item import ExportOptions
+from pipeline.exchange.kohya_metadata import metadata_entry
 from pipeline.kohya_folders import DatasetFolder
 from tests.exchanged import items
 
@@ -38,8 +39,22 @@ def test_what_kohyas_reader_needs(tmp_path):
     for subset in config["datasets"][0]["subsets"]:
         table = json.loads((tmp_path / "set" / subset["metadata_file"]).read_text(encoding="utf-8"))
         for key, entry in table.items():
-            assert (tmp_path / "set" / subset["image_dir"] / key).is_file() and set(entry) == {"caption"}
+            assert (tmp_path / "set" / subset["image_dir"] / key).is_file() and set(entry) == {"tags"}
     assert (tmp_path / "set" / "val_x" / "1_smith man" / "c.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "entry"),
+    [
+        ("smith, hat", {"tags": "smith, hat"}),
+        ("a man with a hat", {"caption": "a man with a hat"}),
+        ("smith, a man in a red coat, hat, tree", {"caption": "smith, a man in a red coat", "tags": " hat, tree"}),
+        ("smith at night.\nsmith", {"caption": "smith at night.\nsmith"}),
+        ("", {"tags": ""}),
+    ],
+)
+def test_sentences_are_captions_and_the_rest_tags(text, entry):
+    assert metadata_entry(text) == entry
 
 
 def test_a_foreign_set_with_stems_and_tags(tmp_path):

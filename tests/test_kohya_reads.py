@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
+import tomllib
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.exchange import kohya, kohya_metadata
 from pipeline.exchange import zip as zip_layout
 from pipeline.exchange.item import ExportOptions
+from pipeline.exchange.layouts import LAYOUTS
 from stages.building.layout import LayoutOptions, plan_layout
 from stages.crop import Crop
 from tests import kohya_reader as theirs
@@ -91,6 +94,44 @@ def test_metadata(entries):
         assert sorted((Path(i.path).relative_to(root / "set").as_posix(), i.repeats, i.caption) for i in found) == [
             (item.dataset_path, item.folder_spec.repeats, item.text) for item in made if item.folder_spec.role != "val"
         ]
+
+
+@given(SET)
+def test_the_configuration_of_folders_marks_regularization(entries):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        made = items(root / "p", entries)
+        kohya.write(made, root / "set", ExportOptions(resolution=512))
+        if not meant(made):
+            return
+        found = [i for subset in theirs.configured(root / "set" / "dataset.toml") for i in theirs.loaded(subset)]
+        assert meant(made) == sorted(
+            (Path(i.path).relative_to(root / "set").as_posix(), i.repeats, i.reg, theirs.prompt_of(i)) for i in found
+        )
+
+
+@pytest.mark.parametrize("layout", ["kohya", "kohya-metadata"])
+@pytest.mark.parametrize("size", [(512, 768), (1536, 640), (128, 192), (64, 2048)])
+def test_images_of_any_size_keep_it(tmp_path, size, layout):
+    """Today's default of 512 would reduce 512 x 768; sides outside of 256 to 1024 would be refused."""
+    image = replace(record(1).image, width=size[0], height=size[1])
+    home, source = merged_workspace(tmp_path, [record(1, image=image), record(2)])
+    build(home, source, near_duplicate_bits=0)
+    done = exported(home, layout, tmp_path / "set")
+    plain = tomllib.loads((tmp_path / "set" / "dataset.toml").read_text())
+    theirs.configured(tmp_path / "set" / "dataset.toml")  # its limits fit its resolution
+    resolution = plain["datasets"][0]["resolution"]
+    assert all(theirs.cut_to(*each, resolution) == each for each in (size, (512, 512)))
+    assert f"--resolution {resolution} --enable_bucket" in done.next_step(LAYOUTS["kohya"], tmp_path / "set")
+
+
+def test_the_hint_names_only_folders_that_there_are(tmp_path):
+    home, source = merged_workspace(tmp_path, [record(1)])
+    build(home, source, near_duplicate_bits=0, dataset_name="x")
+    hint = exported(home, "kohya", tmp_path / "my set").next_step(LAYOUTS["kohya"], tmp_path / "my set")
+    folders = shlex.split(hint.partition(": ")[2])
+    assert folders[:2] == ["--train_data_dir", str(tmp_path / "my set" / "train_x")] and "reg" not in hint
+    assert Path(folders[1]).is_dir()
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 60), st.integers(0, 3))

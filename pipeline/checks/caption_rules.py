@@ -174,6 +174,11 @@ def misread(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         "The caption contains '|||', but training does not use it as the keep separator: "
         'set keep_separator = "|||" under [train] in prep.toml.',
     )
+    secondary = (
+        ";;;",
+        "The caption contains ';;;', but training does not use it as the secondary separator: "
+        'set secondary_separator = ";;;" under [train] in prep.toml.',
+    )
     for pattern, message in (
         *(() if context.targets.wildcards else (lines,)),
         (
@@ -182,6 +187,7 @@ def misread(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
             "model reads as tokens.",
         ),
         *(() if context.targets.keep_separator == "|||" else (separator,)),
+        *(() if context.targets.secondary_separator == ";;;" else (secondary,)),
     ):
         matches = pc.fill_null(pc.match_substring_regex(caption, pattern), False).to_numpy(zero_copy_only=False)
         yield RawFinding(

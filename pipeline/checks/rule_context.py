@@ -27,6 +27,7 @@ class TrainingTargets:
     repeats: Mapping[str, int] = field(default_factory=dict)  # by subject, for images without a folder
     wildcards: bool = False  # whether all lines of a caption are trained on
     random_flip: bool = False  # whether training flips images
+    secondary_separator: str = ""  # text between tags that are shuffled together
 
 
 @dataclass(frozen=True, slots=True)

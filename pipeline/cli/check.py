@@ -35,7 +35,7 @@ _MAX_WIDTH = 100  # columns: longer lines are hard to read
     "--resolution",
     type=click.IntRange(64, 8192),
     metavar="N",
-    help="Check the images of FOLDER as prep train --resolution crops them.",
+    help="Check the images of FOLDER cropped to this resolution, as prep train crops them with --resolution.",
 )
 @click.option("--strict", is_flag=True, help="Exit with code 1 for warnings too.")
 @click.option(

@@ -51,7 +51,7 @@ def export(layout: str, target: Path, shard_size: int, allow_stale: bool, quiet:
     lines = [f"{'export':<9}{seconds:7.1f} s   {total:,} images to {escape_control(str(target))}"]
     lines += [f"{'':<22}{escape_control(folder)}  {count:,}" for folder, count in sorted(done.images.items())]
     lines += [f"{'':<22}{note}" for note in done.notes]
-    lines.append(f"next: {chosen.next_step.format(target=escape_control(str(target)), extension=done.extension)}")
+    lines.append(f"next: {escape_control(done.next_step(chosen, target))}")
     plain = {"target": str(target), "images": total, "folders": dict(done.images), "notes": done.notes}
     plain |= stale_json(found)
     print_result("\n".join(lines), plain, as_json, quiet)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -11,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import DatasetItem, ExportOptions, check_items
+from pipeline.exchange.item import BUCKET_STEP, DatasetItem, ExportOptions, bucket_options, bucket_side, check_items
 from pipeline.exchange.layouts import ExportLayout
 from pipeline.manifest import Manifest
 from pipeline.plural import counted
@@ -20,9 +22,8 @@ from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 
 _BOM = "\ufeff"
-_BUCKET_STEP = 64  # pixels: the sides of kohya's buckets are multiples of it
 _SIDES = ("width", "height")
-_CROPPED = f"with a side that is not a multiple of {_BUCKET_STEP}: kohya's trainer crops it"
+_CROPPED = f"with a side that is not a multiple of {BUCKET_STEP}: kohya's trainer crops it"
 # What kohya's trainer ignores or misreads in a caption, and the warning about it.
 _CAPTION_WARNINGS: tuple[tuple[Callable[[str], bool], str], ...] = (
     (
@@ -46,7 +47,31 @@ class ExportResult:
 
     images: Counter[str] = field(default_factory=Counter)  # by folder
     warnings: Counter[tuple[str, str]] = field(default_factory=Counter)  # 'caption' or 'image', and the warning
-    extension: str = ".txt"  # of the caption files
+    options: ExportOptions = field(default_factory=ExportOptions)
+
+    @property
+    def parents(self) -> list[str]:
+        """The parents of the folders, such as train_x and reg_x."""
+        return sorted({folder.partition("/")[0] for folder in self.images})
+
+    def next_step(self, layout: ExportLayout, target: Path) -> str:
+        """How to use what was written, in a command that works when pasted."""
+        arguments = {"train": "--train_data_dir", "reg": "--reg_data_dir"}
+        folders = [
+            f"{arguments[role]} {shlex.quote(str(target / parent))}"
+            for role in arguments
+            for parent in self.parents
+            if parent.partition("_")[0] == role
+        ]
+        buckets = [f"--resolution {self.options.resolution}"] if self.options.resolution else []
+        for name, value in bucket_options(self.options).items():
+            buckets.append(f"--{name}" if value is True else f"--{name} {value}")
+        return layout.next_step.format(
+            target=shlex.quote(str(target)),
+            extension=self.options.extension,
+            folders=" ".join(folders),
+            buckets=" ".join(buckets),
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -62,7 +87,7 @@ def export(
         raise PrepError(f"{target} exists already.", "Name a path that does not exist: nothing is overwritten.")
     target.parent.mkdir(parents=True, exist_ok=True)
     options = _options(manifest, shard_bytes)
-    result = ExportResult(extension=options.extension)
+    result = ExportResult(options=options)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         items = _with_progress(_items(manifest, workspace, result), result, manifest.counts.images, report)
@@ -85,11 +110,19 @@ def _built(workspace: Workspace) -> Manifest:
 
 
 def _options(manifest: Manifest, shard_bytes: int) -> ExportOptions:
-    """The options that a manifest's history gives: build's caption extension, crop's resolution."""
+    """The options that a manifest gives: build's caption extension, and the sizes of its images."""
+    import pyarrow.compute as pc
+
     params = {step.stage: step.params for step in manifest.history}
+    table = manifest.table(["dataset_path", "image.width", "image.height"])
+    image = table.filter(pc.not_equal(table["dataset_path"], "")).column("image").combine_chunks()
+    width, height = (pc.struct_field(image, side).cast("int64") for side in _SIDES)
+    area = pc.max(pc.multiply(width, height)).as_py() or 1
+    sides = [pc.min_max(side).as_py() for side in (width, height)]
     return ExportOptions(
         str(params.get("build", {}).get("caption_extension", ".txt")),
-        int(params.get("crop", {}).get("resolution", 0)),
+        bucket_side(math.isqrt(area - 1) + 1),
+        (min(side["min"] for side in sides), max(side["max"] for side in sides)),
         shard_bytes,
     )
 
@@ -111,7 +144,7 @@ def _items(manifest: Manifest, workspace: Workspace, result: ExportResult) -> It
                 )
             result.warnings.update(("caption", why) for applies, why in _CAPTION_WARNINGS if applies(caption))
             result.warnings.update(
-                [("image", _CROPPED)] if any(row["image"][side] % _BUCKET_STEP for side in _SIDES) else []
+                [("image", _CROPPED)] if any(row["image"][side] % BUCKET_STEP for side in _SIDES) else []
             )
             yield DatasetItem(image, row["dataset_path"].partition("/")[2], caption.removeprefix(_BOM))
 

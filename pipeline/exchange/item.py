@@ -14,6 +14,8 @@ from pipeline.kohya_folders import CAPTION_EXTENSIONS, JUNK_FOLDERS, DatasetFold
 from pipeline.tag_text import escape_control
 from pipeline.text_files import TextFault
 
+BUCKET_STEP = 64  # pixels: the sides of kohya's buckets are multiples of it
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetItem:
@@ -52,8 +54,30 @@ class ExportOptions:
     """How a dataset is written."""
 
     extension: str = ".txt"  # of caption files
-    resolution: int = 0  # pixels: the images have at most the area of this square; 0: unknown
+    resolution: int = 0  # pixels: side of a square that has at least every image's area; 0: unknown
+    sides: tuple[int, int] = (256, 1024)  # pixels: the shortest and the longest side of all images
     shard_bytes: int = 2**28  # largest size of a tar shard, unless one image is larger
+
+
+def bucket_options(options: ExportOptions) -> dict[str, int | bool]:
+    """The options with which kohya's trainer takes every image as it is, neither scaled nor cropped.
+
+    Buckets are limited to 256 to 1024 pixels by default, and the trainer refuses a resolution outside of that.
+    """
+    keys: dict[str, int | bool] = {"enable_bucket": True, "bucket_no_upscale": True}
+    if not options.resolution:
+        return keys
+    shortest, longest = min(options.sides[0], options.resolution), max(options.sides[1], options.resolution)
+    if shortest < 256:
+        keys["min_bucket_reso"] = max(BUCKET_STEP, shortest // BUCKET_STEP * BUCKET_STEP)
+    if longest > 1024:
+        keys["max_bucket_reso"] = bucket_side(longest)
+    return keys
+
+
+def bucket_side(side: int) -> int:
+    """The least side of a bucket that is at least `side` pixels."""
+    return -(-side // BUCKET_STEP) * BUCKET_STEP
 
 
 def check_items(items: Iterable[DatasetItem]) -> Iterator[DatasetItem]:

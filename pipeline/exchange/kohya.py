@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import PrepError
-from pipeline.exchange.item import DatasetItem, ExportOptions
+from pipeline.exchange.item import DatasetItem, ExportOptions, bucket_options
 from pipeline.kohya_faults import ReaderFault
 from pipeline.kohya_folders import KohyaFolder, find_folders, read_all
 from pipeline.link import link
 from pipeline.tag_text import escape_control
 from stages.building.layout import encode_caption
 
+CONFIG = "dataset.toml"
+_HEAD = "# A dataset for kohya's trainer: start it in this folder with --dataset_config dataset.toml\n"
 _WRONG_LEVEL = ("parent not named", "no folder of images")
 
 
 def write(items: Iterable[DatasetItem], target: Path, options: ExportOptions) -> None:
-    """Write images, linked or copied, each with a caption file; `target` must not exist."""
+    """Write images, linked or copied, each with a caption file, and a dataset.toml; `target` must not exist.
+
+    The folders' names say the same to --train_data_dir and --reg_data_dir as dataset.toml to --dataset_config; only
+    subsets of caption files, as here, can be marked as regularization there. Validation images are in none of both.
+    """
+    subsets = {}
     for item in items:
         path = target / item.dataset_path
         link(item.image, path)
+        subsets[item.folder] = item.folder_spec
         if item.caption is not None:
             path.with_suffix(options.extension).write_bytes(encode_caption(item.caption))
+    config = dataset_config(options, {"caption_extension": options.extension})
+    for folder, spec in subsets.items():
+        if spec.role != "val":
+            keys = {"image_dir": folder, "num_repeats": spec.repeats, "class_tokens": spec.text}
+            config += subset_config(keys | ({"is_reg": True} if spec.role == "reg" else {}))
+    (target / CONFIG).write_text(config, encoding="utf-8", newline="\n")
+
+
+def dataset_config(options: ExportOptions, general: Mapping[str, Any]) -> str:
+    """The head of a dataset.toml for kohya's trainer, in which every image keeps its size."""
+    keys = {**general, **bucket_options(options)}
+    size = f"resolution = {options.resolution}\n" if options.resolution else ""
+    return f"{_HEAD}[general]\n{_lines(keys)}\n[[datasets]]\n{size}"
+
+
+def subset_config(keys: Mapping[str, Any]) -> str:
+    """One subset of a dataset.toml."""
+    return f"\n[[datasets.subsets]]\n{_lines(keys)}"
+
+
+def _lines(keys: Mapping[str, Any]) -> str:
+    """TOML for texts, numbers and truth values, whose JSON is valid TOML."""
+    return "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in keys.items())
 
 
 def detect(source: Path) -> bool:

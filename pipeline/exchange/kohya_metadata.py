@@ -11,27 +11,17 @@ from typing import Any
 
 from pipeline.errors import PrepError
 from pipeline.exchange.item import DatasetItem, ExportOptions, images_in
+from pipeline.exchange.kohya import CONFIG, dataset_config, subset_config
 from pipeline.kohya_folders import parse_folder_name
 from pipeline.link import link
 from pipeline.tag_text import escape_control
 from pipeline.text_files import TextFault, read_text
-from taggers.sidecar.caption_text import parse_json
+from taggers.sidecar.caption_text import is_sentence, parse_json
 
-CONFIG, TABLE = "dataset.toml", "meta.json"
-_HEAD = """\
-# A dataset for kohya's trainer: start it in this folder with --dataset_config dataset.toml
-# Regularization images are a subset like the others: this layout has no loss weight for them.
-[general]
-enable_bucket = true
-bucket_no_upscale = true
-
-[[datasets]]
-"""
-_SUBSET = """
-[[datasets.subsets]]
-image_dir = {folder}
-metadata_file = {table}
-num_repeats = {repeats}
+TABLE = "meta.json"
+_NO_REGULARIZATION = """\
+# Regularization images are a subset like the others: captions from metadata leave no way to mark them, and
+# --prior_loss_weight does not apply. The dataset.toml of prep export kohya marks them.
 """
 
 
@@ -42,18 +32,42 @@ def write(items: Iterable[DatasetItem], target: Path, options: ExportOptions) ->
     are written too, but no subset has them: kohya's trainer has no validation in this layout and
     would train on them.
     """
-    lines = [_HEAD, f"resolution = {options.resolution}\n" if options.resolution else ""]
+    subsets, regularization = "", False
     for folder, group in itertools.groupby(items, key=lambda item: item.folder):
         captions = {}
         for item in group:
             link(item.image, target / item.dataset_path)
-            captions[item.name] = {"caption": item.text}
+            captions[item.name] = metadata_entry(item.text)
         table = json.dumps(captions, indent=1, ensure_ascii=False, sort_keys=True)
         (target / folder / TABLE).write_text(table, encoding="utf-8", newline="\n")
-        if item.folder_spec.role != "val":
-            names = {"folder": _toml(folder), "table": _toml(f"{folder}/{TABLE}"), "repeats": item.folder_spec.repeats}
-            lines.append(_SUBSET.format(**names))
-    (target / CONFIG).write_text("".join(lines), encoding="utf-8", newline="\n")
+        spec = item.folder_spec
+        if spec.role != "val":
+            keys = {"image_dir": folder, "metadata_file": f"{folder}/{TABLE}", "num_repeats": spec.repeats}
+            subsets += subset_config(keys)
+            regularization |= spec.role == "reg"
+    head = dataset_config(options, {})
+    config = (_NO_REGULARIZATION if regularization else "") + head + subsets
+    (target / CONFIG).write_text(config, encoding="utf-8", newline="\n")
+
+
+def metadata_entry(text: str) -> dict[str, str]:
+    """A caption as kohya's metadata has it: sentences as `caption`, what follows them as `tags`.
+
+    The trainer joins both with a comma and no space, so that `tags` begins with the space and the text is the same.
+    """
+    parts = text.split(",")
+    if "\n" in text or "\r" in text:
+        return {"caption": text}  # the trainer would add the tags to every line
+    if not is_sentence(text) and not any(map(_is_clause, parts)):
+        return {"tags": text}
+    first = max(number for number, part in enumerate(parts, 1) if _is_clause(part) or number == 1)
+    sentence, tags = ",".join(parts[:first]), ",".join(parts[first:])
+    return {"caption": sentence, "tags": tags} if sentence and tags else {"caption": text}
+
+
+def _is_clause(part: str) -> bool:
+    """Whether what is between two commas is of a sentence rather than a tag."""
+    return is_sentence(part.strip())
 
 
 def detect(source: Path) -> bool:
@@ -116,7 +130,3 @@ def _subsets(config: Path) -> list[dict[str, Any]]:
         return [subset for dataset in plain.get("datasets", []) for subset in dataset.get("subsets", [])]
     except (tomllib.TOMLDecodeError, TextFault, AttributeError, TypeError) as error:
         raise PrepError(f"{config} cannot be read: {error}.", "Correct that line.") from None
-
-
-def _toml(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -20,15 +20,15 @@ class ExportLayout:
     description: str
     # Takes the items in order of their paths, and a target that does not exist.
     write: Callable[[Iterable[DatasetItem], Path, ExportOptions], None]
-    next_step: str  # how to use it; {target} and {extension} are filled in
+    next_step: str  # how to use it; {target}, {extension}, {folders} and {buckets} are filled in
 
 
 LAYOUTS: dict[str, ExportLayout] = {
     "kohya": ExportLayout(
-        "kohya's folders with caption files",
+        "kohya's folders with caption files and a dataset.toml",
         kohya.write,
-        "kohya's trainer: --train_data_dir {target}/train_... --reg_data_dir {target}/reg_... "
-        "--caption_extension {extension}",
+        "kohya's trainer: {folders} --caption_extension {extension} {buckets}; or, started in {target}: "
+        "--dataset_config dataset.toml",
     ),
     "kohya-metadata": ExportLayout(
         "kohya's folders with a meta.json each and a dataset.toml",

@@ -51,9 +51,8 @@ def split_caption(text: str, captions: CaptionOptions) -> tuple[list[str], list[
     if separator and separator in text:
         front, free, *end = text.split(separator, 2)
         return split_tags(front), split_tags(free), split_tags(",".join(end).replace(separator, ","))
-    tags = split_tags(text)
-    kept = 0 if separator else captions.keep_tokens
-    return tags[:kept], tags[kept:], []
+    tags = split_tags(text)  # without the separator the number counts, as in kohya's scripts
+    return tags[: captions.keep_tokens], tags[captions.keep_tokens :], []
 
 
 def split_tags(text: str) -> list[str]:
@@ -91,7 +90,10 @@ def _has_trigger(tag: str, trigger: str) -> bool:
 
 
 def _join(tags: list[str], captions: CaptionOptions) -> str:
-    return " ".join(part for part in (captions.caption_prefix, ", ".join(tags), captions.caption_suffix) if part)
+    text = ", ".join(tags)
+    if captions.secondary_separator:
+        text = ", ".join(part.strip() for part in text.split(captions.secondary_separator))
+    return " ".join(part for part in (captions.caption_prefix, text, captions.caption_suffix) if part)
 
 
 def _split_outside_brackets(text: str) -> list[str] | None:

@@ -20,8 +20,13 @@ class CaptionOptions(Options):
     keep_tokens: int = option(1, "Number of tags at the beginning that are neither shuffled nor dropped.", low=0)
     keep_separator: str = option(
         "",
-        "Separator after the fixed tags, used instead of --keep-tokens, such as '|||'; a second one starts fixed tags "
-        "at the end. It is removed from the prompt.",
+        "Separator after the fixed tags, such as '|||'; a second one starts fixed tags at the end. It is removed from "
+        "the prompt. In captions without it, --keep-tokens counts.",
+    )
+    secondary_separator: str = option(
+        "",
+        "Separator of tags that are shuffled and dropped together, such as ';;;': red hat;;;red coat. It becomes a "
+        "comma in the prompt.",
     )
     caption_dropout: float = option(
         0.0, "Probability of training with an empty caption, 0 to 1; usual: 0.1.", low=0, high=1
