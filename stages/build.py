@@ -127,6 +127,27 @@ def _place_record(record: Record, placement: Placement | None, workspace: Worksp
     return replace(record, dataset_path=dataset_path, role=placement.role, subject="", caption=record.class_name)
 
 
+def write_dataset(manifest: Manifest, workspace: Workspace) -> None:
+    """Write dataset/ as the manifest of a build describes it; PrepError for a manifest with paths outside of it.
+
+    The manifest may come from another machine, so its paths are not trusted.
+    """
+    extension = str(manifest.history[-1].params.get("caption_extension"))
+    if extension not in (".txt", ".caption"):
+        raise PrepError(f"{manifest.path} is no manifest of a build.", "Write it again: prep build")
+    partial = workspace.root / "dataset.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    for record in manifest.records():
+        if record.dataset_path:
+            path = workspace.path(record.dataset_path)
+            if not path.is_relative_to(workspace.dataset):
+                raise PrepError(
+                    f"{manifest.path} names {record.dataset_path!r}.", "It is outside dataset/: use one that you trust."
+                )
+            _write_sample(record, partial / path.relative_to(workspace.dataset), extension, workspace)
+    _replace_dataset(partial, workspace.dataset, workspace)
+
+
 def _write_sample(record: Record, path: Path, extension: str, workspace: Workspace) -> None:
     """One image, linked or copied, and its caption."""
     assert record.image is not None

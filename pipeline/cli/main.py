@@ -51,6 +51,8 @@ COMMANDS = {
     "Exchange": (
         CommandEntry("export", "export:export", "Write the dataset in the layout of another tool."),
         CommandEntry("import", "import_:import_", "Create a workspace from another tool's dataset."),
+        CommandEntry("pack", "pack:pack", "Pack the workspace into one file, to train on another machine."),
+        CommandEntry("unpack", "unpack:unpack", "Make a workspace of a file that prep pack wrote."),
     ),
     "Inspect": (
         CommandEntry("check", "check:check", "Find problems in the dataset before training."),

@@ -8,7 +8,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -23,6 +23,7 @@ _LONGEST = 240  # bytes of a file name: file systems allow 255
 _GROWTH, _SMALL = 100, 2**26  # an archive may unpack to this many times its size, small ones to 64 MiB
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _PIECE = 1 << 20
+_COMPLETE = "Use a complete .zip or an uncompressed .tar, or unpack it and name the folder."
 
 
 def is_archive(source: Path) -> bool:
@@ -30,8 +31,15 @@ def is_archive(source: Path) -> bool:
     return source.is_file() or bool(_shards(source))
 
 
-def unpack(source: Path, target: Path) -> None:
-    """Write the images and caption files of an archive below `target`, which must not exist.
+def is_image_or_caption(path: PurePosixPath) -> bool:
+    """Whether a file's name is that of an image, a caption or metadata."""
+    return is_image_name(path.name) or path.suffix.lower() in _WANTED
+
+
+def unpack(
+    source: Path, target: Path, wanted: Callable[[PurePosixPath], bool] = is_image_or_caption, hint: str = _COMPLETE
+) -> None:
+    """Write the wanted files of an archive below `target`, which must not exist; others are skipped.
 
     PrepError, and no `target`, for a name that leads out of it or occurs twice, for a link or
     anything else that is no regular file, and for many more bytes than the archive's size explains.
@@ -39,9 +47,9 @@ def unpack(source: Path, target: Path) -> None:
     archives = _shards(source) or [source]
     most = max(_SMALL, _GROWTH * sum(path.stat().st_size for path in archives))
     try:
-        unpacker = _Unpacker(target, most, archives)
+        unpacker = _Unpacker(target, most, archives, wanted)
         for path in archives:
-            unpacker.unpack(path)
+            unpacker.unpack(path, hint)
     except BaseException:
         shutil.rmtree(target, ignore_errors=True)
         raise
@@ -59,13 +67,13 @@ class _Member:
 class _Unpacker:
     """Unpacks archives into one folder, within limits on names and bytes."""
 
-    def __init__(self, target: Path, most: int, archives: list[Path]) -> None:
+    def __init__(self, target: Path, most: int, archives: list[Path], wanted: Callable[[PurePosixPath], bool]) -> None:
         self.target, self.left = target, min(most, shutil.disk_usage(target.parent).free)
-        self.names = set[str]()
+        self.names, self.wanted = set[str](), wanted
         self.archive = escape_control(str(archives[0]))
 
-    def unpack(self, path: Path) -> None:
-        """Unpack one archive, a zip or a tar by its content."""
+    def unpack(self, path: Path, hint: str) -> None:
+        """Unpack one archive, a zip or a tar by its content; `hint` is what to do about a broken one."""
         reader = _zip_members if zipfile.is_zipfile(path) else _tar_members
         try:
             for member, file in reader(path):
@@ -73,18 +81,18 @@ class _Unpacker:
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise PrepError(
                 f"{escape_control(str(path))} cannot be unpacked: {escape_control(str(error))}.",
-                "Use a complete .zip or an uncompressed .tar, or unpack it and name the folder.",
+                hint,
             ) from None
 
     def write(self, member: _Member, file: IO[bytes] | None) -> None:
-        """Write one member if it is an image, a caption or metadata; others are skipped."""
+        """Write one member if it is wanted; others are skipped."""
         if not member.regular:
             raise self.refusal(member, "is a link, a device or encrypted")
         name = unicodedata.normalize("NFC", member.name)
         self.check_name(member, name)
         path = PurePosixPath(name)
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if file is None or hidden or not (is_image_name(path.name) or path.suffix.lower() in _WANTED):
+        if file is None or hidden or not self.wanted(path):
             return
         target = self.target / path
         target.parent.mkdir(parents=True, exist_ok=True)
