@@ -28,6 +28,7 @@ class Orphan:
     name: str  # its file, when it was decided about; empty if that is not known
     edits: tuple[Edit, ...]
     new_id: str  # of the image that has the file's name now, and no decision of its own; empty if there is none
+    file: str = ""  # sha256 of the text of the caption file that its caption came from; empty if from none
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def find_orphans(journal: Journal, sources: Mapping[str, str]) -> Iterator[Orpha
 
     A file is found again by its path or, where that is unique, by its name alone.
     """
-    names = journal.names()
+    names, files = journal.names(), journal.caption_files()
     by_path = {source: id for id, source in sources.items()}
     counts = Counter(PurePosixPath(source).name for source in sources.values())
     by_name = {name: id for source, id in by_path.items() if counts[name := PurePosixPath(source).name] == 1}
@@ -62,7 +63,7 @@ def find_orphans(journal: Journal, sources: Mapping[str, str]) -> Iterator[Orpha
         new = by_path.get(name) or by_name.get(PurePosixPath(name).name, "") if name else ""
         if new and journal.is_decided(new):
             continue  # people decided about the new one already
-        yield Orphan(id, name, journal.of(id), new and new + id[len(root) :])
+        yield Orphan(id, name, journal.of(id), new and new + id[len(root) :], files.get(id, ""))
 
 
 def changed_captions(journal: Journal, workspace: Workspace, sources: Mapping[str, str]) -> Iterator[ChangedCaption]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.cli.adopt import adopt_before
 from pipeline.cli.main import cli
-from pipeline.commands.adopt import plan_adoption, write_decisions
+from pipeline.commands.adopt import keep_as_is, plan_adoption, write_decisions
 from pipeline.errors import PrepError
 from pipeline.journal import Journal
 from pipeline.manifest import Manifest
@@ -172,3 +172,41 @@ def test_on_a_terminal_a_build_asks(home, monkeypatch, answer):
     else:
         with pytest.raises(PrepError, match="--discard-changes"):
             adopt_before(home, False)
+
+
+def test_what_prep_has_can_be_kept(home):
+    """A retouched image whose caption is to be made anew, and a caption file that is to be ignored."""
+    prep(home, "edit", "1.png", "--set", "smith, by hand")
+    save(home.root / "raw" / "1.png", 77)
+    prep(home, "run")
+    assert "1.png" in prep(home, "adopt", "--keep")
+    assert not adoption(home).decisions and "prep adopt" not in prep(home, "status")
+    prep(home, "run")
+    assert captions(home)["1"] == "smith, hat, word 1"
+
+
+def test_an_imported_caption_can_be_kept_and_a_retouched_image_keeps_its_file(home, tmp_path_factory):
+    place = Workspace(tmp_path_factory.mktemp("imported") / "ws")
+    source = str(home.root / "raw")
+    CliRunner().invoke(cli, ["import", source, str(place.root), "--subject", "smith", "man"], catch_exceptions=False)
+    (home.root / "raw" / "0.txt").write_text("hat, mended")
+    write_decisions(place, keep_as_is(place, read_recipe(place), lambda done, total: None))
+    assert not adoption(place).decisions
+    save(home.root / "raw" / "1.png", 77)
+    write_decisions(place, adoption(place))
+    assert not adoption(place).decisions
+    (home.root / "raw" / "1.txt").write_text("hat, mended too")
+    assert [decision.edit.text for decision in adoption(place).decisions] == ["hat, mended too"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "--caption-extension", ".txt"),
+        ("check", "{raw}", "--no-measure"),
+        ("export", "kohya", "{raw}/x", "--shard-size", "8"),
+    ],
+)
+def test_options_without_effect_are_errors(home, command):
+    with pytest.raises(PrepError, match=r"--(caption-extension|no-measure|shard-size)"):
+        prep(home, *(word.format(raw=home.root / "raw") for word in command))

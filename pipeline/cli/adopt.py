@@ -7,7 +7,7 @@ import sys
 import click
 
 from pipeline.cli.run_options import print_result, workspace_here
-from pipeline.commands.adopt import Adoption, adopt_dataset, plan_adoption, write_decisions
+from pipeline.commands.adopt import Adoption, adopt_dataset, keep_as_is, plan_adoption, write_decisions
 from pipeline.errors import PrepError
 from pipeline.journal import Journal
 from pipeline.manifest import read_if_valid
@@ -20,9 +20,14 @@ _NEXT = "next: prep run    back: prep edit --undo, once for each decision"
 
 
 @click.command()
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep what prep has: images and caption files that were changed in your own folders count as seen.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be taken over, without changing anything.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decisions as JSON lines.")
-def adopt(dry_run: bool, as_json: bool) -> None:
+def adopt(keep: bool, dry_run: bool, as_json: bool) -> None:
     """Take over what was changed by hand outside of prep.
 
     In dataset/: captions that were rewritten, and images that were deleted, become decisions in
@@ -32,7 +37,7 @@ def adopt(dry_run: bool, as_json: bool) -> None:
     """
     workspace = workspace_here()
     with Progress("adopt") as progress:
-        found = plan_adoption(workspace, read_recipe(workspace), progress)
+        found = (keep_as_is if keep else plan_adoption)(workspace, read_recipe(workspace), progress)
     if not dry_run:
         write_decisions(workspace, found)
     for decision in found.decisions if as_json else ():

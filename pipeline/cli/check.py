@@ -40,7 +40,7 @@ _MAX_WIDTH = 100  # columns: longer lines are hard to read
 @click.option("--strict", is_flag=True, help="Exit with code 1 for warnings too.")
 @click.option(
     "--measure/--no-measure",
-    default=True,
+    default=None,
     help="Open images that the tagger basic has not measured, to find blurred ones; measurements are cached.  [on]",
 )
 @click.option(
@@ -62,7 +62,7 @@ def check(
     reg_data: str | None,
     resolution: int | None,
     strict: bool,
-    measure: bool,
+    measure: bool | None,
     extension: str | None,
     model: str | None,
     as_json: bool,
@@ -76,8 +76,10 @@ def check(
     """
     if folder is not None and model:
         raise PrepError("--clip needs the captions of a workspace.", f"First: {_import(folder)}")
-    if folder is None and (reg_data or resolution):
-        raise PrepError("--reg-data and --resolution are about FOLDER.", "Name it: prep check FOLDER")
+    if folder is None and (reg_data or resolution or extension):
+        raise PrepError("--reg-data, --resolution and --caption-extension are about FOLDER.", "prep check FOLDER")
+    if folder is not None and measure is False:
+        raise PrepError("--no-measure has no effect on FOLDER: its images are opened in any case.", "Leave it out.")
     with Progress("check") as progress:
         if folder is not None:
             workspace = folder_workspace(click.get_current_context().find_root().obj)
@@ -89,7 +91,11 @@ def check(
             asked = training_targets(read_recipe(workspace))
             if model:
                 score_captions(manifest_to_check(workspace), workspace, model, progress)
-            found = list(check_manifest(manifest_to_check(workspace), workspace, asked, progress if measure else None))
+            found = list(
+                check_manifest(
+                    manifest_to_check(workspace), workspace, asked, progress if measure is not False else None
+                )
+            )
             found = [*stale_findings(stale, workspace.relative(manifest_to_check(workspace).path)), *found]
             found.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     what = str(folder) if folder is not None else workspace.relative(manifest_to_check(workspace).path)

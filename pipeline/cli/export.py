@@ -9,12 +9,14 @@ import click
 from pipeline.cli.outdated import stale_json, warn_outdated
 from pipeline.cli.run_options import print_result, workspace_here
 from pipeline.commands import export as export_command
+from pipeline.errors import PrepError
 from pipeline.exchange.layouts import LAYOUTS
 from pipeline.progress import Progress
 from pipeline.registry import read_recipe
 from pipeline.staleness import outdated, refuse_outdated
 from pipeline.tag_text import escape_control
 
+_SHARD_SIZE = 256  # MiB
 _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout in LAYOUTS.items())))
 
 
@@ -32,20 +34,22 @@ _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout i
 @click.option(
     "--shard-size",
     type=click.IntRange(1),
-    default=256,
+    default=None,
     metavar="MB",
     help="Maximum size of a tar shard in MiB.  [256]",
 )
 @click.option("--allow-stale", is_flag=True, help="Use the dataset although something is newer than it.")
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def export(layout: str, target: Path, shard_size: int, allow_stale: bool, quiet: bool, as_json: bool) -> None:
+def export(layout: str, target: Path, shard_size: int | None, allow_stale: bool, quiet: bool, as_json: bool) -> None:
     workspace, chosen = workspace_here(), LAYOUTS[layout]
+    if shard_size and layout != "webdataset":
+        raise PrepError(f"--shard-size has no effect on {layout}, which has no shards.", "Leave it out.")
     found = outdated(workspace, read_recipe(workspace), "build") if workspace.manifest("build").is_file() else []
     refuse_outdated(found, "The dataset", allow_stale)
     warn_outdated(found, "The dataset", quiet)
     with workspace.lock(), Progress("export", quiet) as progress:
-        done = export_command.export(workspace, chosen, target, shard_size << 20, progress)
+        done = export_command.export(workspace, chosen, target, (shard_size or _SHARD_SIZE) << 20, progress)
         seconds = progress.seconds
     total = done.images.total()
     lines = [f"{'export':<9}{seconds:7.1f} s   {total:,} images to {escape_control(str(target))}"]

@@ -9,6 +9,7 @@ import click
 from pipeline.cli.run_options import print_result
 from pipeline.commands import import_ as import_command
 from pipeline.progress import Progress
+from pipeline.shell_words import quoted
 from pipeline.tag_text import escape_control
 
 _SETS = {"train": "training", "val": "validation", "reg": "regularization"}
@@ -45,6 +46,6 @@ def import_(
         name = " ".join(dict.fromkeys(filter(None, (token, class_name))))
         lines.append(f"{'':<22}{_SETS[role]}: {escape_control(name)}  {count:,}")
     lines += [f"{'':<22}{note}" for note in done.notes]
-    lines += [f"wrote {done.workspace.recipe}", f"next: prep -C {folder} run"]
+    lines += [f"wrote {done.workspace.recipe}", f"next: prep -C {quoted(folder)} run"]
     plain = {"images": total, "captions": done.captions, "layout": done.layout, "notes": list(done.notes)}
     print_result("\n".join(lines), plain, as_json, quiet)

@@ -42,6 +42,22 @@ def plan_adoption(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> A
     )
 
 
+def keep_as_is(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> Adoption:
+    """Decisions that leave all captions as prep has them: changed images and caption files count as seen."""
+    journal = Journal.read(workspace)
+    sources = {record.id: record.source for record in scan(workspace, recipe, report).records if record.kept}
+    orphans = [orphan for orphan in find_orphans(journal, sources) if orphan.new_id]
+    files = [one for one in changed_captions(journal, workspace, sources) if not one.fault]
+    decisions = [Decision(orphan.new_id, Edit("reset"), orphan.name) for orphan in orphans]
+    for one in files:
+        edits = journal.of(one.id)
+        whole = bool(edits) and edits[0].what == "set"
+        edit = Edit("set", journal.with_caption(one.id, "")) if whole else Edit("reset")
+        decisions.append(Decision(one.id, edit, one.name, text_digest(one.text)))
+    names = sorted({decision.name.rpartition("/")[2] for decision in decisions})
+    return Adoption(tuple(decisions), (f"kept as prep has them: {escape_control(', '.join(names))}",) if names else ())
+
+
 def adopt_dataset(workspace: Workspace, recipe: Recipe, journal: Journal, sources: Collection[str]) -> Adoption:
     """What was changed by hand in dataset/, as decisions; `sources` are the ids of the user's images."""
     manifest = read_if_valid(workspace.manifest("build"))
@@ -142,7 +158,7 @@ def _not_taken(changes: HandChanges) -> Iterator[str]:
 def _carry_over(orphans: Sequence[Orphan]) -> Adoption:
     """Decisions about images that were changed since, for the images of the same names."""
     found = [orphan for orphan in orphans if orphan.new_id]
-    decisions = [Decision(orphan.new_id, edit, orphan.name) for orphan in found for edit in orphan.edits]
+    decisions = [Decision(orphan.new_id, edit, orphan.name, orphan.file) for orphan in found for edit in orphan.edits]
     names = ", ".join(sorted({escape_control(orphan.name.rpartition("/")[2]) for orphan in found}))
     gone = [orphan for orphan in orphans if not orphan.new_id and not orphan.name.startswith("dataset/")]
     about = sorted({escape_control(orphan.name.rpartition("/")[2]) for orphan in gone if orphan.name})

@@ -30,6 +30,7 @@ from pipeline.registry import ORDER, tables
 from pipeline.sources import scan
 from pipeline.stage import ProgressFn
 from pipeline.tag_text import escape_control
+from pipeline.text_files import TextFault
 from pipeline.workspace import Workspace
 
 IMAGES = "images"  # the workspace's folder of images that were copied or unpacked
@@ -232,8 +233,12 @@ def _write_captions(workspace: Workspace, dataset: _ImportedSet, layout: str, re
 
 def _decision(record: Record, item: DatasetItem, caption: str) -> Decision:
     """The caption as an edit; one from a file next to the image remembers its text, so that a change is noticed."""
-    beside = caption_beside(item.image)
-    return Decision(record.id, Edit("set", caption), record.source, "" if beside is None else text_digest(beside))
+    try:
+        beside = caption_beside(item.image)
+    except TextFault:
+        beside = None  # the caption comes from a table
+    from_file = beside is not None and beside == caption.rstrip("\r\n")
+    return Decision(record.id, Edit("set", caption), record.source, text_digest(beside or "") if from_file else "")
 
 
 def _notes(pairs: list[tuple[Record, DatasetItem]], others: int) -> Iterator[str]:
