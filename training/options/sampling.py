@@ -25,7 +25,8 @@ class SamplingOptions(Options):
         "",
         "Text file of prompts, one per line, optionally followed by --w and --h (pixels), --d (seed), --s (steps), "
         "--l (guidance scale) and --n (negative prompt), like kohya's. Given alone, samples are generated before and "
-        "after training. Default: four prompts such as 'photo of smith man', made from token and class.",
+        "after training. Prompts are read as captions are, with --clip-skip, --weighted-captions and "
+        "--max-token-length. Default: four prompts such as 'photo of smith man', made from token and class.",
         metavar="FILE",
         cache_key=False,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,21 @@ class LoadedNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class _NetworkFile:
+    hash: str
+    content: Any
+
+
+_FileKey = tuple[NetworkKind, Path, int | None]  # kind, file, and the rank that it is cut to
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkBase:
     """The base model that networks are for."""
 
     family: Family
     names: dict[str, ModulePath]  # its layers by every name in files
+    known: dict[_FileKey, _NetworkFile] = field(default_factory=dict)  # files that were read
 
     @classmethod
     def of(cls, family: Family, checkpoint: BaseModel) -> NetworkBase:
@@ -68,24 +78,30 @@ def open_networks(tags: Sequence[NetworkTag], folders: Sequence[Path], base: Net
 
     PrepError when a file is missing or does not fit the base model.
     """
-    grouped: dict[tuple[NetworkKind, Path, int | None], list[NetworkTag]] = {}
+    grouped: dict[_FileKey, list[NetworkTag]] = {}
     for tag in tags:
         if tag.kind not in NETWORK_TYPES:
             known = ", ".join(NETWORK_TYPES)
             raise PrepError(f"prep does not apply networks of the kind {tag.kind}.", f"It applies: {known}.")
         grouped.setdefault((tag.kind, find_network(tag.name, folders), tag.rank), []).append(tag)
-    return [
-        LoadedNetwork(
-            kind,
-            same[0].name,
-            path,
-            network_hash(path),
-            NETWORK_TYPES[kind].read(path, base, rank),
-            math.fsum(tag.text_encoder for tag in same),
-            math.fsum(tag.denoiser for tag in same),
-        )
-        for (kind, path, rank), same in grouped.items()
-    ]
+    return [_loaded(key, same, base) for key, same in grouped.items()]
+
+
+def _loaded(key: _FileKey, same: list[NetworkTag], base: NetworkBase) -> LoadedNetwork:
+    """A network from its tags; its file is read once for a base model."""
+    kind, path, rank = key
+    if key not in base.known:
+        base.known[key] = _NetworkFile(network_hash(path), NETWORK_TYPES[kind].read(path, base, rank))
+    file = base.known[key]
+    return LoadedNetwork(
+        kind,
+        same[0].name,
+        path,
+        file.hash,
+        file.content,
+        math.fsum(tag.text_encoder for tag in same),
+        math.fsum(tag.denoiser for tag in same),
+    )
 
 
 @contextmanager

@@ -24,13 +24,15 @@ class NamedNetworks:
     family: Family
     checkpoint: BaseModel
     opened: dict[tuple[NetworkTag, ...], list[LoadedNetwork]] = field(default_factory=dict)
+    base: NetworkBase | None = None  # once a prompt names a network
 
     def open(self, tags: tuple[NetworkTag, ...]) -> list[LoadedNetwork]:
         """The networks of a prompt, their files read; PrepError where one is missing or does not fit the base model."""
         if not tags:
             return []
         if tags not in self.opened:
-            self.opened[tags] = open_networks(tags, self.folders, NetworkBase.of(self.family, self.checkpoint))
+            self.base = self.base or NetworkBase.of(self.family, self.checkpoint)
+            self.opened[tags] = open_networks(tags, self.folders, self.base)
         return self.opened[tags]
 
     @contextmanager

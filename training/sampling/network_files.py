@@ -54,8 +54,11 @@ def find_network(name: str, folders: Sequence[Path]) -> Path:
     if name in aliases:
         return aliases[name]
     near = difflib.get_close_matches(name, [*files, *aliases], 3, 0.5)
-    where = ", ".join(str(folder) for folder in folders) or "none: there is no folder of networks"
-    hint = f"Close names: {', '.join(map(escape_control, near))}." if near else f"Folders searched: {where}."
+    where = ", ".join(str(folder) for folder in folders)
+    searched = (
+        f"Searched: {where}. Give another folder: --lora-dir" if where else "Give the folder that it is in: --lora-dir"
+    )
+    hint = f"Close names: {', '.join(map(escape_control, near))}." if near else f"{searched} FOLDER"
     raise PrepError(f"There is no file for the network {escape_control(name)!r}.", hint)
 
 

@@ -144,9 +144,11 @@ class PromptEncoder:
         literal = self.settings.emphasis == "none"
         parts = [WeightedText(text, 1.0)] if literal else parse_emphasis(text)
         tokens = [tokenizer(part.text, add_special_tokens=False, truncation=False).input_ids for part in parts]
-        (comma,) = tokenizer(",", add_special_tokens=False).input_ids
+        commas = tokenizer(",", add_special_tokens=False).input_ids
         tokenized = [TokenizedText(ids, part) for ids, part in zip(tokens, parts, strict=True)]
-        return make_chunks(tokenized, comma, self.embeddings.find, self.settings.comma_window)
+        return make_chunks(
+            tokenized, commas[0] if len(commas) == 1 else -1, self.embeddings.find, self.settings.comma_window
+        )
 
     def _scheduled(self, text: str, evaluations: Evaluations, negative: bool) -> ScheduledCondition:
         entries = schedule(text, evaluations)

@@ -125,7 +125,7 @@ def no_embeddings(tokens: Sequence[int], at: int) -> EmbeddingMatch | None:
 def make_chunks(
     texts: Sequence[TokenizedText], comma: int, find: FindEmbedding = no_embeddings, comma_window: int = COMMA_WINDOW
 ) -> Chunks:
-    """The chunks of a prompt from its parts; `comma` is the token id of a comma.
+    """The chunks of a prompt from its parts; `comma` is the token id of a comma; -1: there is none.
 
     The word BREAK ends a chunk. A full chunk ends after its last comma if that is among its last `comma_window` tokens
     and the next token is no comma. The vectors of an embedding stay in one chunk. As AUTOMATIC1111's WebUI 1.10, with
