@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pipeline.imaging.near_duplicates import duplicate_groups
 from pipeline.record import Record, Role, root_of
 
+MIN_VALIDATION = 3  # validation images that a verdict on overfitting needs: fewer say nothing about their spread
+
 
 @dataclass(frozen=True, slots=True)
 class ImageKey:

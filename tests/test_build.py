@@ -153,11 +153,32 @@ def test_a_share_is_held_out_for_validation_with_its_captions(tmp_path):
 def test_it_says_how_much_was_used(tmp_path):
     others = [record(100 + n, subject="", role="reg", caption="man") for n in range(60)]
     others.append(record(200, subject="", role="reg", drop=Drop("crop", "too small")))
-    home, source = merged_workspace(tmp_path, people(10) + others)
+    home, source = merged_workspace(tmp_path, people(15) + others)
     built = build(home, source, validation_share=0.2, repeats=("smith=3",))
-    assert built.notes == ("validation: 2 of smith, 8 to train on", "regularization: used 24 of 60 man")
+    assert built.notes == ("validation: 3 of smith, 12 to train on", "regularization: used 36 of 60 man")
     assert build(home, source, validation_share=0.2, repeats=("smith=3",)).notes == built.notes
-    assert result_line(built).splitlines()[1] == " " * 22 + "validation: 2 of smith, 8 to train on"
+    assert result_line(built).splitlines()[1].strip() == "validation: 3 of smith, 12 to train on"
+
+
+@pytest.mark.parametrize(
+    ("images", "share", "held", "mend"),
+    [
+        (10, 0.1, 1, "prep build --validation-share 0.3"),
+        (10, 0.2, 2, "prep build --validation-share 0.3"),
+        (30, 0.05, 1, "prep build --validation-share 0.1"),
+        (5, 0.2, 1, "add images"),
+        (10, 0.3, 3, None),
+        (10, 0.0, 0, None),
+    ],
+)
+def test_too_few_validation_images_for_a_verdict_are_named_and_what_suffices(tmp_path, images, share, held, mend):
+    home, source = merged_workspace(tmp_path, people(images))
+    notes = build(home, source, validation_share=share).notes
+    said = f"validation: {held} held out, 3 are needed for a verdict on overfitting: {mend}"
+    assert [note for note in notes if "verdict" in note] == ([said] if mend else [])
+    if mend and mend.startswith("prep"):
+        enough = build(home, source, validation_share=float(mend.rpartition(" ")[2]))
+        assert not any("verdict" in note for note in enough.notes)
 
 
 def test_an_empty_caption_is_an_empty_line(tmp_path):

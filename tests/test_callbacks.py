@@ -118,3 +118,9 @@ def test_of_several_processes_only_the_main_one_samples_and_logs(tmp_path, monke
     monkeypatch.setattr(DistributedContext, "all_reduce_sum", lambda self, tensors: None)
     second = watched(tmp_path, ranks=DistributedContext(1, 2), tensorboard=True)
     assert second.tensorboard is None and list(second.step_callbacks()) == ["status", "validation"]
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, 0), (1, 1), (2, 1), (3, 0)])
+def test_too_few_validation_images_are_named_before_the_first_step(tmp_path, caplog, count, said):
+    watched(tmp_path, held=HELD[:count])
+    assert sum("verdict" in message for message in caplog.messages) == said

@@ -11,10 +11,17 @@ from training.evaluation.run_notes import run_notes
 USE = {"token": "smith", "prompt": "photo of smith man", "kohya_names": True}
 
 
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    """In a folder of the workspace, so that commands need no -C, but not above the run, whose paths are whole."""
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+
+
 def summary(folder, judged=(), result="last", **more):
-    """The notes of a run in folder/run, by label; a label stands in the first of its lines only."""
-    home = folder / "run"
-    home.mkdir(exist_ok=True)
+    """The notes of a run of the workspace, by label; a label stands in the first of its lines only."""
+    home = folder / "runs" / "run"
+    home.mkdir(parents=True, exist_ok=True)
     validation = [{"step": 0, "train": 1.0, "validation": 1.0, "reg": None}]
     validation += [{"step": s, "verdict": word, "reason": f"why {s}", "best": best} for s, word, best in judged]
     options = {"keep_weights": result, "output": "run", "method": "lora"} | more.pop("train", {})
@@ -62,16 +69,16 @@ def test_outliers(tmp_path):
 
 def test_the_file_its_size_and_its_step(tmp_path, monkeypatch):
     assert summary(tmp_path, metadata={"ss_steps": "1200"})["file"] == [
-        f"{tmp_path}/run/run.safetensors (1.2 MB, step 1,200)"
+        f"{tmp_path}/runs/run/run.safetensors (1.2 MB, step 1,200)"
     ]
     monkeypatch.chdir(tmp_path)  # below the current folder: relative to it, so that it can be pasted
-    assert summary(tmp_path)["file"] == ["run/run.safetensors (1.2 MB)"]
-    assert summary(tmp_path, files=["other.safetensors", ""])["file"][0].startswith("run/other.safetensors")
+    assert summary(tmp_path)["file"] == ["runs/run/run.safetensors (1.2 MB)"]
+    assert summary(tmp_path, files=["other.safetensors", ""])["file"][0].startswith("runs/run/other.safetensors")
 
 
 def test_the_files_of_epochs_are_counted_as_they_are_there(tmp_path):
     summary(tmp_path)
-    home, names = tmp_path / "run", {str(k): [f"run-{k:06d}.safetensors"] for k in (10, 9, 2)}
+    home, names = tmp_path / "runs" / "run", {str(k): [f"run-{k:06d}.safetensors"] for k in (10, 9, 2)}
     (home / "exports.json").write_text(json.dumps({"run": "key", "files": names}))
     for found in names.values():
         (home / found[0]).touch()
@@ -120,7 +127,7 @@ def test_what_webui_cannot_read_is_not_said_to_work_there(tmp_path):
 
 
 def test_a_folder_alone_is_for_none_of_these_programs(tmp_path):
-    (tmp_path / "run" / "run").mkdir(parents=True)
+    (tmp_path / "runs" / "run" / "run").mkdir(parents=True)
     found = summary(tmp_path, use=USE, train={"method": "dreambooth"}, files=["run"])
     assert found.keys() == {"file", "verdict", "next"}
 
@@ -130,3 +137,12 @@ def test_without_a_summary_there_is_nothing(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     assert run_notes(tmp_path / "run.json") == ()
+
+
+def test_commands_work_where_prep_was_called(tmp_path, monkeypatch):
+    assert summary(tmp_path)["next"][0].startswith("prep report train run ")
+    monkeypatch.chdir(tmp_path.parent)
+    found = summary(tmp_path)
+    assert found["next"][0].startswith(f"prep -C {tmp_path.name} report train run ")
+    assert f"prep -C {tmp_path.name} build --validation-share" in found["verdict"][0]
+    assert found["file"][0].startswith(f"{tmp_path.name}/runs/run/run.safetensors")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.plural import counted
 from pipeline.progress import phase
+from pipeline.split import MIN_VALIDATION
 from training.batch import StepCallback, TrainingStep
 from training.evaluation.loss_curves import draw_loss_curves
 from training.evaluation.loss_status import LossStatus
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from training.checkpoints.run_state import RunPaths, RunState
     from training.sampling.settings import ImageSettings
     from training.setup import TrainingRun
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,11 @@ def build_callbacks(
 ) -> Callbacks:
     """The callbacks that the run's options ask for; `requests` are the sample images to generate."""
     plan, train_state = run.plan, state.train_state
+    if 0 < len(plan.validation) < MIN_VALIDATION:
+        log.warning(
+            "Only %s held out for validation: a verdict on overfitting needs %d.",
+            *(counted(len(plan.validation), "image"), MIN_VALIDATION),
+        )
     validation_set = ValidationSet.of(plan.samples, plan.validation, plan.config.validation, plan.config.optimizer.seed)
     main = train_state.distributed.is_main_process
     return Callbacks(

@@ -69,4 +69,5 @@ def next_steps(workspace: Workspace) -> Iterator[str]:
     root, again = quoted(workspace.root), quoted(f"{workspace.root}-again")
     yield f"see the images and captions:  prep -C {root} review"
     yield f"as a web page:                prep -C {root} report"
+    yield f"the training run:             prep -C {root} report train"
     yield f"rebuild the dataset:          prep rebuild {quoted(workspace.manifest('build'))} {again}"

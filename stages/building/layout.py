@@ -11,7 +11,7 @@ from pipeline.errors import PrepError
 from pipeline.imaging.near_duplicates import nearest_within
 from pipeline.kohya_folders import DatasetFolder
 from pipeline.record import Drop, Record, Role
-from pipeline.split import ImageKey, SplitRule, hash_order
+from pipeline.split import MIN_VALIDATION, ImageKey, SplitRule, hash_order
 from pipeline.workspace import safe_name
 
 if TYPE_CHECKING:
@@ -174,5 +174,19 @@ def summarize_layout(manifest: Manifest) -> Iterator[str]:
     for token in sorted({name for role, name, placed in counts if role == "val" and placed}):
         held = counts["val", token, True]
         yield f"validation: {held:,} of {token}, {counts['train', token, True]:,} to train on"
+    placed = Counter({(role, name): n for (role, name, used), n in counts.items() if used and role != "reg"})
+    yield from _too_few_held_out(placed)
     for name in sorted({name for role, name, _ in counts if role == "reg"}):
         yield f"regularization: used {(n := counts['reg', name, True]):,} of {n + counts['reg', name, False]:,} {name}"
+
+
+def _too_few_held_out(placed: Counter[tuple[str, str]]) -> Iterator[str]:
+    """A line if some images are held out, but fewer than a verdict needs; `placed` counts images by role and token."""
+    held = sum(count for (role, _), count in placed.items() if role == "val")
+    if not 0 < held < MIN_VALIDATION:
+        return
+    images = [placed["train", token] + placed["val", token] for token in {token for _, token in placed}]
+    enough = (k for k in range(5, 55, 5) if sum(k * count // 100 for count in images) >= MIN_VALIDATION)
+    share = next(enough, None)
+    mend = "add images" if share is None else f"prep build --validation-share {share / 100:g}"
+    yield f"validation: {held} held out, {MIN_VALIDATION} are needed for a verdict on overfitting: {mend}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plural import counted
+from pipeline.shell_words import quoted
 from training.methods.method import TrainedFile
 from training.methods.table import METHODS
 
@@ -28,10 +29,12 @@ def run_notes(summary: Path) -> tuple[str, ...]:
         span = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
         pairs += [("epochs", f"{span}: {counted(len(names), 'file')} to choose from")]
     pairs += [("loss", text) for text in _loss(results)]
-    pairs += [("verdict", text) for text in _verdicts(results)]
+    pairs += [("verdict", text) for text in _verdicts(results, _prep(folder))]
     pairs += [("outlier", f"{one['name']}: {one['reason']}") for one in results.get("outliers", [])]
     pairs += usage(file, results).items()
-    pairs += [("next", f"prep report train {folder.name}   samples, curves and settings on one page")]
+    pairs += [
+        ("next", f"{_prep(folder)} report train {quoted(folder.name)}   samples, curves and settings on one page")
+    ]
     return tuple(_labeled(pairs))
 
 
@@ -82,6 +85,12 @@ def _labeled(pairs: list[tuple[str, str]]) -> Iterator[str]:
         last = label
 
 
+def _prep(folder: Path) -> str:
+    """How prep is called so that a command works when it is pasted: with -C outside the workspace."""
+    root = folder.parent.parent
+    return "prep" if Path.cwd().is_relative_to(root) else f"prep -C {quoted(_path(root))}"
+
+
 def _path(file: Path) -> Path:
     """A path that works where prep was called: relative to that folder if it is below it."""
     here = Path.cwd()
@@ -101,11 +110,11 @@ def _loss(results: dict[str, Any]) -> Iterator[str]:
         yield f"{loss['last']:.4f} over the last {steps}, {loss['first']:.4f} over the first"
 
 
-def _verdicts(results: dict[str, Any]) -> Iterator[str]:
+def _verdicts(results: dict[str, Any], prep: str) -> Iterator[str]:
     """A line for each of the latest checkpoints and the best one, and which of them was exported."""
     judged = [one for one in results.get("validation", []) if "verdict" in one]
     if not judged:
-        yield "none: no image is held out (prep build --validation-share 0.1)"
+        yield f"none: no image is held out ({prep} build --validation-share 0.1)"
         return
     for one in judged:
         if one["best"] or one in judged[-_LATEST:]:
@@ -115,7 +124,7 @@ def _verdicts(results: dict[str, Any]) -> Iterator[str]:
         step = f"step {best['step']:,}"
         last = results["train"]["keep_weights"] == "last"
         yield (
-            f"the file has the weights of the last step; for those of {step}: prep train --keep-weights best"
+            f"the file has the weights of the last step; for those of {step}: {prep} train --keep-weights best"
             if last
-            else f"the file has the weights of {step}; for those of the last step: prep train --keep-weights last"
+            else f"the file has the weights of {step}; for those of the last step: {prep} train --keep-weights last"
         )

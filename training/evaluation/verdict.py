@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pipeline.split import MIN_VALIDATION
+
 Fit = Literal["underfit", "good", "overfit", "unsure"]
-MIN_IMAGES = 3  # validation images needed for a verdict
 
 # Standard errors from which on a mean of paired differences is significant: 95 % with many images, 86 % with four.
 # Student's 95 %, 3.2 standard errors with four, recognized overfitting too late (benchmarks/overfitting.py).
@@ -117,8 +118,8 @@ def should_stop_early(evaluations: list[Evaluation], patience: int) -> bool:
 
 def _verdict(one: Evaluation, lowest: Evaluation | None, gain: Difference | None, learned: bool) -> Verdict:
     """`gain` is the difference to the base model; `learned`: it or an earlier one was clearly better."""
-    if lowest is None or len(one.validation) < MIN_IMAGES:
-        return Verdict(one.step, "unsure", f"{len(one.validation)} validation images, {MIN_IMAGES} are needed")
+    if lowest is None or len(one.validation) < MIN_VALIDATION:
+        return Verdict(one.step, "unsure", f"{len(one.validation)} validation images, {MIN_VALIDATION} are needed")
     worse = paired(lowest.validation, one.validation)
     validation, train = (mean(list(own.values())) for own in (one.validation, one.train))
     errors = f"error {validation:.1%} of the base model's, of the training images {train:.1%}"
