@@ -94,6 +94,11 @@ FAULTS: dict[str, FaultText] = {
         "The image is not read: its extension is not .png, .jpg, .jpeg, .webp or .bmp, in all small or all capitals.",
         "Rename or convert it.",
     ),
+    "mask": FaultText(
+        "warning",
+        "The file is the mask of another image, by its name: prep does not train on it, but kohya's trainer does.",
+        "To use it: prep train --masks FOLDER; for kohya's trainer move it into a folder of its own.",
+    ),
     "same name": FaultText(
         "error",
         "Images differ only in their extensions: they share one caption and one cached latent.",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import is_image_name
+from pipeline.imaging.mask_files import image_stems, is_mask
 from pipeline.kohya_faults import ReaderFault
 from pipeline.record import Role
 from pipeline.tag_text import escape_control
@@ -153,11 +154,14 @@ def read_folder(folder: KohyaFolder, extension: str) -> Iterator[KohyaImage | Re
     for below in subfolders(folder.path):
         if has_images(below):
             yield ReaderFault("folder below", below)
-    images = [path for path in files if is_kohya_image(path)]
+    stems_here = image_stems([path.name for path in files])
+    masks = {path for path in files if is_image_name(path.name) and is_mask(path, stems_here)}
+    yield from (ReaderFault("mask", path) for path in sorted(masks))
+    images = [path for path in files if is_kohya_image(path) and path not in masks]
     captions = {path.name: path for path in files if not is_image_name(path.name)}
     stems = Counter(path.stem for path in images)
     for path in files:
-        if is_image_name(path.name) and not is_kohya_image(path):
+        if is_image_name(path.name) and not is_kohya_image(path) and path not in masks:
             yield ReaderFault("image not read", path)
     yield from (ReaderFault("same name", path) for path in images if stems[path.stem] > 1)
     any_caption = any(path.stem + extension in captions for path in images)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline.errors import PrepError
-from pipeline.imaging.image_file import looks_like_image
+from pipeline.imaging.image_file import is_image_name, looks_like_image
+from pipeline.imaging.mask_files import image_stems, is_mask
 from pipeline.manifest import read_if_valid
 from pipeline.recipe import GENERATED, Recipe, SourceFolder
 from pipeline.record import Drop, Record
@@ -72,10 +73,11 @@ def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan
         for record, name in recorded.get(owner, ()):
             records.setdefault(record.id, record)
             names.setdefault(record.id, name)
+        masks = _masks(walked.get(owner, ()))
         for path in walked.get(owner, ()):
             info = infos[path]
-            if isinstance(info, _FileInfo) and not info.image:
-                others[path.suffix.lower() or "no extension"] += 1
+            if path in masks or (isinstance(info, _FileInfo) and not info.image):
+                others["masks" if path in masks else path.suffix.lower() or "no extension"] += 1
                 continue
             name = _text(Path(os.path.relpath(path, folder)).as_posix())
             record = _record(owner, _text(workspace.relative(path)), name, info)
@@ -84,6 +86,20 @@ def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan
     where = {keys[owner]: _text(workspace.relative(folder)) for owner, folder in folders.items()}
     ordered = [records[key] for key in sorted(records)]
     return SourceScan(ordered, dict(sorted(others.items())), names, where, tuple(owner.path for owner in absent))
+
+
+def _masks(paths: Iterable[Path]) -> set[Path]:
+    """The files that are masks of an image in the same folder, by their names: no images to train on."""
+    by_folder: dict[Path, list[str]] = {}
+    for path in paths:
+        by_folder.setdefault(path.parent, []).append(path.name)
+    return {
+        folder / name
+        for folder, names in by_folder.items()
+        for stems in [image_stems(names)]
+        for name in names
+        if is_image_name(name) and is_mask(folder / name, stems)
+    }
 
 
 def _keys(owners: Iterable[SourceFolder]) -> dict[SourceFolder, str]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from pipeline import text_files
 from pipeline.errors import PrepError
 from pipeline.imaging.image_file import is_image_name
+from pipeline.imaging.mask_files import image_stems, is_mask
 from pipeline.kohya_folders import CAPTION_EXTENSIONS, JUNK_FOLDERS, DatasetFolder, parse_folder_name
 from pipeline.tag_text import escape_control
 from pipeline.text_files import TextFault
@@ -100,8 +101,10 @@ def check_items(items: Iterable[DatasetItem]) -> Iterator[DatasetItem]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The images of a folder by name, recognized by their extensions; not those of folders below."""
-    return [path for path in _entries(folder) if path.is_file() and is_image_name(path.name)]
+    """The images of a folder by name, recognized by their extensions; no masks, and none of folders below."""
+    files = [path for path in _entries(folder) if path.is_file()]
+    stems = image_stems([path.name for path in files])
+    return [path for path in files if is_image_name(path.name) and not is_mask(path, stems)]
 
 
 def folders_in(folder: Path) -> list[Path]:

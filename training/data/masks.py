@@ -21,6 +21,7 @@ from pipeline.imaging.decode import (
     open_image,
 )
 from pipeline.imaging.image_file import render, transform
+from pipeline.imaging.mask_files import is_mask, masked_stem
 from pipeline.record import CropBox, Transform
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace, file_sha256
@@ -41,7 +42,11 @@ _BATCH = 64  # images whose masks are read at a time
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Reads masks from the alpha channels of the sources, or from a folder of files with the same names."""
+    """Reads masks from the alpha channels of the sources, or from a folder of files with the same names.
+
+    Names may end as other tools have them, such as NAME-masklabel.png. A folder in which such files lie beside their
+    images is a folder of masks too: then they alone are.
+    """
 
     location: str  # 'alpha' or a folder
     workspace: Workspace
@@ -80,7 +85,11 @@ class Masks:
                 f"The folder of masks {folder} does not exist.",
                 "Use an existing one, or the alpha channel: --masks alpha",
             )
-        return {path.stem: path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_name(path.name)}
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_image_name(path.name)]
+        stems = {path.stem for path in files}
+        beside = {masked_stem(path.stem): path for path in files if is_mask(path, stems)}
+        named = {masked_stem(path.stem): path for path in files if masked_stem(path.stem)}
+        return beside or named | {path.stem: path for path in files}
 
     def _mask(self, sample: TrainingImage, files: dict[str, Path]) -> ndarray | None:
         assert sample.source is not None

@@ -45,7 +45,8 @@ class DatasetOptions(Options):
     masks: str = option(
         "",
         "Masked loss: 'alpha' for the transparency of the source images, or a folder of masks with the same file "
-        "names, white where the image counts. Regularization images are not masked.",
+        "names, white where the image counts. NAME-masklabel.png and NAME_mask.png are masks of NAME, also beside the "
+        "images. Regularization images are not masked.",
         metavar="DIR",
         cache_key=False,  # the masks' content is part of the key
     )
