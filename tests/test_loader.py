@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shlex
 import shutil
 
 import pytest
@@ -167,6 +168,26 @@ def test_architecture_of_the_real_sizes():
     configs = architecture.configs()
     assert (configs["unet/config.json"]["norm_num_groups"], configs["vae/config.json"]["norm_num_groups"]) == (32, 32)
     assert (configs["text_encoder/config.json"]["num_attention_heads"]) == 12
+
+
+def test_a_single_file_with_another_vocabulary_names_the_folder_beside_it(tmp_path):
+    """As DreamBooth on a base with a tokenizer of its own leaves them: the file has no room for the tokenizer."""
+    work = workspace(tmp_path / "w")
+    tables = {
+        "model.diffusion_model.input_blocks.0.0.weight": torch.zeros(32, 4, 3, 3),
+        "first_stage_model.encoder.conv_in.weight": torch.zeros(8, 3, 3, 3),
+        "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": torch.zeros(847, 64),
+    }
+    file = tmp_path / "my run" / "db.safetensors"
+    file.parent.mkdir()
+    save_file(tables, file)
+    with pytest.raises(PrepError, match=r"has 847 tokens, not CLIP's 49,408") as caught:
+        checkpoint(work, str(file))
+    assert "Give the diffusers folder" in caught.value.hint
+    shutil.copytree(narrow(), file.with_suffix(""))
+    with pytest.raises(PrepError) as caught:
+        checkpoint(work, str(file))
+    assert shlex.split(caught.value.hint)[-2:] == ["--base", str(file.with_suffix(""))]
 
 
 FOREIGN = {

@@ -21,6 +21,7 @@ from training.evaluation.tensorboard import require_tensorboard
 from training.export.intermediate import IntermediateExports
 from training.export.publish import publish
 from training.models.base_model import find_base, with_vae
+from training.models.clip_text import check_depth
 from training.models.families import detect_family
 from training.models.loader import open_base_model
 from training.models.validate import native_resolution
@@ -114,6 +115,8 @@ def _check_run(config: TrainOptions, manifest: Manifest, workspace: Workspace) -
     family = detect_family(checkpoint)
     family.objective(checkpoint, config.objective)  # PrepError for options that the base model cannot be trained with
     family.check_text(text_settings(config.captions))
+    for encoder in family.encoders if family.clip_skips else ():
+        check_depth(config.captions.clip_skip, checkpoint.config(encoder)["num_hidden_layers"])
     check_learning_rates(config.optimizer, family)
     split = split_dataset(config, manifest)
     check_samples([*split.train, *split.validation], family.multiple)

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from pipeline.errors import PrepError, first_line
+from pipeline.save_tensors import save_tensors
 
 
 def to_safetensors(source: Path, target: Path) -> None:
@@ -15,7 +16,6 @@ def to_safetensors(source: Path, target: Path) -> None:
     torch.load with weights_only knows tensors and plain containers, and nothing that could be called.
     """
     import torch
-    from safetensors.torch import save_file
 
     hint = "Choose a model that has safetensors files."
     try:
@@ -29,4 +29,4 @@ def to_safetensors(source: Path, target: Path) -> None:
         raise PrepError(f"{source.name} is not a mapping of names to tensors.", hint)
     # Tied weights share memory, which the safetensors format cannot express: each gets a copy.
     tensors = {str(name): tensor.clone().contiguous() for name, tensor in state.items()}
-    save_file(tensors, target, metadata={"format": "pt"})
+    save_tensors(tensors, target, {"format": "pt"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from pipeline.errors import PrepError
 from training.options.saving import SavingOptions
 
 if TYPE_CHECKING:
@@ -61,9 +63,23 @@ class CheckpointCallback:
 
     def save(self, step: TrainingStep) -> None:
         """Write a checkpoint of this step. PrepError if the weights are not finite; earlier checkpoints stay then."""
-        self.log.flush()
-        self.manager.check_finite(step)
-        self.manager.save(step.number, {"epoch": step.epoch, "first_loss": self.log.first_loss})
+        try:
+            self.log.flush()
+            self.manager.check_finite(step)
+            self.manager.save(step.number, {"epoch": step.epoch, "first_loss": self.log.first_loss})
+        except OSError as error:
+            raise self._not_saved(step, error) from None
         best = self.policy.best_step()
         self.manager.prune(self.options.save_total_limit, frozenset() if best is None else frozenset((best,)))
         self.policy.exporter.prune(self.manager.steps())
+
+    def _not_saved(self, step: TrainingStep, error: OSError) -> PrepError:
+        """What to do when a checkpoint cannot be written, for lack of space or of permission."""
+        before = [number for number in self.manager.steps() if number < step.number]
+        intact = f"The checkpoint of step {max(before)} is intact: the" if before else "The"
+        what = "free some space" if error.errno == errno.ENOSPC else "correct that"
+        again = "goes on from there" if before else "starts again"
+        return PrepError(
+            f"The checkpoint of step {step.number} cannot be written: {error.strerror or error}.",
+            f"{intact} same command {again} once you {what}. Less is written with: --save-every-epochs 5",
+        )

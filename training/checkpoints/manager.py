@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError, first_line
+from pipeline.save_tensors import save_tensors
 from training.batch import TrainingStep
 from training.optim.train_state import TrainState
 
@@ -46,15 +47,22 @@ class CheckpointManager:
     train_state: TrainState
 
     def save(self, step: int, progress: dict[str, Any]) -> None:
-        """Write the training state after `step`: into a temporary folder, which is then renamed."""
+        """Write the training state after `step`: into a temporary folder, which is then renamed.
+
+        OSError when the disk is full; earlier checkpoints stay as they are.
+        """
         if not self.train_state.distributed.is_main_process:
             return
         draft, target = self.folder / f".step-{step:08d}.tmp", self._path(step)
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        _write_tensors(draft / _TENSORS, self.train_state.tensors())
-        state = {"layout": _LAYOUT, "step": step, "optimizer": self.train_state.state_json(), "progress": progress}
-        (draft / _STATE).write_text(json.dumps(state), "utf-8")
+        try:
+            _write_tensors(draft / _TENSORS, self.train_state.tensors())
+            state = {"layout": _LAYOUT, "step": step, "optimizer": self.train_state.state_json(), "progress": progress}
+            (draft / _STATE).write_text(json.dumps(state), "utf-8")
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)  # half a checkpoint would keep the disk full
+            raise
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
 
@@ -124,13 +132,11 @@ class CheckpointManager:
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write tensors one by one, without a second copy of all of them; tensors that share memory are separated."""
-    from safetensors.torch import save_file
-
     seen, separate = set[int](), dict[str, "torch.Tensor"]()
     for name, value in tensors.items():
         address = value.untyped_storage().data_ptr()
         separate[name] = value.detach().clone() if address in seen else value.detach().contiguous()
         seen.add(address)
-    save_file(separate, path)
+    save_tensors(separate, path)
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PrepError
+from pipeline.plural import counted
 from training.models.family import EncodedText
 from training.sampling.prompt.emphasis import WeightedText, parse_emphasis
 
@@ -78,6 +79,7 @@ def encode_last(encoder: Any, tokens: torch.Tensor, clip_skip: int) -> EncodedTe
     """The output of the layer that `clip_skip` names after the final layer norm, for chunks (B, 77)."""
     if clip_skip == 1:
         return EncodedText(encoder(tokens).last_hidden_state)
+    check_depth(clip_skip, encoder.config.num_hidden_layers)
     inner = getattr(encoder, "text_model", encoder)  # a level that transformers 5.6 has removed
     hidden = encoder(tokens, output_hidden_states=True).hidden_states[-clip_skip]
     return EncodedText(inner.final_layer_norm(hidden))
@@ -114,6 +116,15 @@ def penultimate(
 def too_long(tokenizer: Any, caption: str, settings: TextSettings) -> bool:
     """Whether a caption has more tokens than the settings allow."""
     return len(_tokenize(tokenizer, caption, settings)[0]) > settings.tokens
+
+
+def check_depth(clip_skip: int, layers: int) -> None:
+    """Raise PrepError for a clip skip beyond the text encoder's first layer."""
+    if clip_skip > layers:
+        raise PrepError(
+            f"--clip-skip {clip_skip} is too large: the base model's text encoder has {counted(layers, 'layer')}.",
+            f"Use at most --clip-skip {layers}; usual: 1 or 2.",
+        )
 
 
 def refuse_clip_skip(settings: TextSettings, title: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pipeline.clip_bpe import SIZE
 from pipeline.errors import PrepError
 from training.models.architecture_config import ArchitectureConfig, LdmLayout, TextEncoderConfig
 from training.models.families import single_file_layouts, titles
@@ -59,7 +60,7 @@ def detect_architecture(shapes: Shapes, file: str, prediction: str = "") -> Arch
         vae=_widths(shapes, _VAE + "encoder.down.{}.block.0.conv1.weight"),
         vae_layers=len(_widths(shapes, _VAE + "encoder.down.0.block.{}.conv1.weight")),
         texts=tuple(
-            _text_encoder(shapes, prefix, text, layout)
+            _text_encoder(shapes, prefix, text, layout, file)
             for prefix, text in zip(layout.text_prefixes, published.texts, strict=True)
         ),
         prediction="v_prediction" if "v_pred" in shapes else _PREDICTIONS.get(prediction, layout.prediction),
@@ -96,10 +97,19 @@ def _depth(shapes: Shapes, block: int) -> int:
     return len({name.removeprefix(prefix).split(".")[0] for name in shapes if name.startswith(prefix)})
 
 
-def _text_encoder(shapes: Shapes, prefix: str, published: TextEncoderConfig, layout: LdmLayout) -> TextEncoderConfig:
+def _text_encoder(
+    shapes: Shapes, prefix: str, published: TextEncoderConfig, layout: LdmLayout, file: str
+) -> TextEncoderConfig:
     """The width and layers of the text encoder whose names begin with `prefix`."""
     inside = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
-    widths = (shape[1] for name, shape in inside.items() if name.endswith("token_embedding.weight"))
+    tables = [shape for name, shape in inside.items() if name.endswith("token_embedding.weight")]
+    if other := next((shape[0] for shape in tables if shape[0] != SIZE), 0):
+        raise PrepError(
+            f"The text encoder of {file} has {other:,} tokens, not CLIP's {SIZE:,}: a single file does not hold the "
+            "tokenizer that it needs.",
+            "Give the diffusers folder of the model, which holds it.",
+        )
+    widths = (shape[1] for shape in tables)
     numbers = {int(found[1]) for name in inside if (found := re.search(r"(?:layers|resblocks)\.(\d+)\.", name))}
     layers = len(numbers) or published.layers
     if layout.unused_layer and layers != published.layers:

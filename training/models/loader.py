@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from training.models.parts import COPY_AGAIN, empty_part, part_class, published_
 
 if TYPE_CHECKING:
     import torch
+
+
+USE_FOLDER = "Give the model as a diffusers folder, which says how its parts are made."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,14 @@ def open_base_model(base: BaseFiles, cache: Path) -> BaseModel:
         return BaseModel(base, base.path)
     folder = cache / "bases" / base.sha256[:16]
     shapes = {name: tuple(value.shape) for name, value in read_tensors(base.path).items()}
-    write_config_folder(folder, detect_architecture(shapes, base.name, _prediction_type(base.path)))
+    try:
+        architecture = detect_architecture(shapes, base.name, _prediction_type(base.path))
+    except PrepError as error:
+        beside = base.path.with_suffix("")  # where prep train --method dreambooth writes the model as a folder, too
+        if not (beside / "model_index.json").is_file():
+            raise
+        raise PrepError(error.wrong, f"The folder beside it is complete: --base {shlex.quote(str(beside))}") from None
+    write_config_folder(folder, architecture)
     return BaseModel(base, folder)
 
 
@@ -164,6 +175,8 @@ def _from_file(tensors: dict[str, torch.Tensor], file: str, folder: Path, part: 
         return part_class(folder / part, part).from_single_file(tensors, **options)
     except NotImplementedError:  # torch cannot move a weight that was never filled
         raise PrepError(f"{file} lacks weights of its {part}.", COPY_AGAIN) from None
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise PrepError(f"The {part} of {file} cannot be loaded: {first_line(error)}.", USE_FOLDER) from None
 
 
 def _text_encoder_from_file(tensors: dict[str, torch.Tensor], file: str, folder: Path, part: str) -> Any:
@@ -181,6 +194,9 @@ def _text_encoder_from_file(tensors: dict[str, torch.Tensor], file: str, folder:
     missing = [name for name in names.values() if name not in weights and "position_ids" not in name]
     if missing:
         raise PrepError(f"{file} lacks a weight of its {part}: {missing[0]}.", COPY_AGAIN)
+    sizes = {names[name]: value.shape for name, value in model.state_dict().items()}
+    if other := next((name for name, size in sizes.items() if name in weights and weights[name].shape != size), ""):
+        raise PrepError(f"{file} has another {part} than its family: {other} has another size.", USE_FOLDER)
     model.load_state_dict({name: weights[key] for name, key in names.items() if key in weights}, strict=False)
     return model
 
