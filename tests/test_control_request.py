@@ -46,7 +46,7 @@ def test_mistakes_are_named(text, words):
 
 
 def test_the_text_of_a_unit_reads_as_webuis():
-    text = parse_control("canny=a.png,weight=0.8,mode=control,low=100,high=200").infotext("c [12345678]")
+    text = parse_control("canny=a.png,weight=0.8,mode=control").infotext("c [12345678]", 100, 200)
     assert text == (
         "Module: canny, Model: c [12345678], Weight: 0.8, Resize Mode: Crop and Resize, Processor Res: 512, "
         "Threshold A: 100, Threshold B: 200, Guidance Start: 0, Guidance End: 1, Pixel Perfect: False, "

@@ -100,3 +100,19 @@ def test_it_stands_in_for_the_unet_of_a_family():
     noisy, timesteps, text = inputs()
     found = SD1().forward(controlled, noisy, timesteps, {"text": text}, torch.zeros(2, 6))
     torch.testing.assert_close(found.detach(), called([control()], share=0.0))
+
+
+def test_stable_diffusion_xl_passes_its_sizes_and_pooled_text_on():
+    from training.models.sdxl import SDXL
+
+    xl = unet(addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=24 + 6)
+    one = control()
+    controlled = ControlledUnet(xl, [Control(one.request, control_net(xl), one.image)])
+    noisy, timesteps, text = inputs()
+    found = []
+    for pooled, side in ((0.0, 64.0), (1.0, 64.0), (0.0, 32.0)):
+        condition = {"text": text, "pooled": torch.full((2, 6), pooled)}
+        controlled.at(0.0, BOTH)
+        with torch.inference_mode():
+            found.append(SDXL().forward(controlled, noisy, timesteps, condition, torch.full((2, 6), side)))
+    assert (found[0] != found[1]).any() and (found[0] != found[2]).any()

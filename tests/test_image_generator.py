@@ -107,6 +107,8 @@ def test_neighbors_with_equal_settings_share_a_batch():
         ["a"],
     ]
     assert [len(some) for some in in_batches(plans, 9)] == [3, 1, 1]
+    adaptive = generator("sd1").plan([settings("a", sampler="DPM adaptive")] * 2)  # its steps obey all of a batch
+    assert [len(some) for some in in_batches(adaptive, 9)] == [1, 1]
     other = [plan_image(one, generator("sd1").model) for one in (first, replace(first, prompt="a <lora:x:1>"))]
     assert [len(some) for some in in_batches(other, 9)] == [1, 1]
 

@@ -107,7 +107,9 @@ def in_batches(plans: list[ImagePlan], batch_size: int) -> Iterator[list[ImagePl
 
     for _, group in itertools.groupby(plans, shared):
         equal = list(group)
-        yield from (equal[start : start + batch_size] for start in range(0, len(equal), batch_size))
+        independent = all(one.sampling.sampler.batches for one in equal[0].passes)
+        size = batch_size if independent else 1
+        yield from (equal[start : start + size] for start in range(0, len(equal), size))
 
 
 def _with_titles(settings: ImageSettings, model: SampledModel) -> ImageSettings:

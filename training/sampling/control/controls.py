@@ -42,7 +42,8 @@ class FoundControl:
 
     def infotext(self) -> str:
         """The unit as WebUI's ControlNet extension writes it into an image's parameters."""
-        return self.request.infotext(f"{Path(self.files.name).stem} [{self.files.sha256()[:8]}]")
+        low, high = self.maker.thresholds if self.maker else (-1.0, -1.0)
+        return self.request.infotext(f"{Path(self.files.name).stem} [{self.files.sha256()[:8]}]", low, high)
 
 
 def find_controls(texts: Iterable[str], workspace: Workspace, family: Family) -> list[FoundControl]:

@@ -110,10 +110,15 @@ class MapMaker:
         own = KINDS[kind].draw is not None
         return cls(kind, None if own else detectors.check_detector(kind, detector, workspace), low, high)
 
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Those that count: the usual ones where none are given."""
+        kind = KINDS[self.kind]
+        return self.low if self.low >= 0 else kind.low, self.high if self.high >= 0 else kind.high
+
     def make(self, image: Pixels, resolution: int) -> Pixels:
         """The map (h, w, 3) of an image (H, W, 3), both uint8 RGB, its shorter side `resolution` pixels."""
-        kind = KINDS[self.kind]
-        low, high = (own if own >= 0 else usual for own, usual in ((self.low, kind.low), (self.high, kind.high)))
+        kind, (low, high) = KINDS[self.kind], self.thresholds
         draw, folder = kind.draw, self.folder
         if draw is not None and not kind.scaled:
             return draw(image, low, high)

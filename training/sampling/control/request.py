@@ -38,16 +38,19 @@ class ControlRequest:
     high: float = -1.0
     map: bool = True  # false: the image is a map already
 
-    def infotext(self, model: str) -> str:
-        """The unit as WebUI's ControlNet extension writes it into an image's parameters; `model` with its hash."""
+    def infotext(self, model: str, low: float, high: float) -> str:
+        """The unit as WebUI's ControlNet extension writes it into an image's parameters.
+
+        `model` is named with its hash; `low` and `high` are the thresholds that count.
+        """
         values = {
             "Module": self.kind if self.map else "none",
             "Model": model,
             "Weight": f"{self.weight:g}",
             "Resize Mode": RESIZE_MODES[self.resize],
             "Processor Res": str(self.resolution or 512),
-            "Threshold A": f"{self.low:g}",
-            "Threshold B": f"{self.high:g}",
+            "Threshold A": f"{low:g}",
+            "Threshold B": f"{high:g}",
             "Guidance Start": f"{self.start:g}",
             "Guidance End": f"{self.end:g}",
             "Pixel Perfect": str(not self.resolution),
