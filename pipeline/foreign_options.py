@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.earlier_names import EARLIER_NAMES
 from pipeline.foreign_names import FOREIGN_OPTIONS
@@ -51,7 +53,7 @@ def explain_option(name: str, value: str, command: str, known: Iterable[str]) ->
     """
     found = find_foreign(name, command)
     if found is None:
-        return f"{name} is not an option of prep {command}.", _closest(name, known, command)
+        return f"{name} is not an option of {f'prep {command}'.rstrip()}.", _closest(name, known, command)
     if not found.command:
         return f"prep {command} has no option {name}.", found.note
     owner = command if found.flag in known else found.command  # validation_split is an option of build and of train
@@ -64,8 +66,25 @@ def explain_option(name: str, value: str, command: str, known: Iterable[str]) ->
     return wrong, _hint(f"Give: prep {owner} {usual}", found.note)
 
 
-def explain_key(key: str, command: str) -> tuple[str, str] | None:
-    """What an unknown key of prep.toml's table `command` is in prep, and what to do; None if the key is unknown."""
+def explain_options(typed: Iterable[tuple[str, str]], command: str, known: Iterable[str]) -> tuple[str, str]:
+    """What is wrong with the unknown options of a command line, each a name and a value, and one hint for all."""
+    known = list(known)
+    answers = [explain_option(name, value, command, known) for name, value in typed]
+    if len(answers) == 1:
+        return answers[0]
+    give = f"Give: prep {command} "
+    flags = [hint.removeprefix(give).partition("; ") for _, hint in answers if hint.startswith(give)]
+    hints = [give + " ".join(flag for flag, _, _ in flags)] if flags else []
+    hints += [f"{flag}: {note}" for flag, _, note in flags if note]
+    hints += dict.fromkeys(hint for _, hint in answers if not hint.startswith(give))
+    return "\n".join(wrong for wrong, _ in answers), "\n".join(hints)
+
+
+def explain_key(key: str, command: str, value: Any = None) -> tuple[str, str] | None:
+    """What an unknown key of prep.toml's table `command` is in prep, and what to do; None if the key is unknown.
+
+    `value` is what the user wrote, from TOML.
+    """
     found = find_foreign(key, command) if command else None
     if found is None:
         return None
@@ -73,14 +92,16 @@ def explain_key(key: str, command: str) -> tuple[str, str] | None:
         return f"there is no {key!r}", found.note
     table = "" if found.command == command else f" under [{found.command.replace(' ', '.')}]"
     wrong = f"{key!r} belongs{table}" if key == found.option and table else f"{key!r} is {found.option!r}{table}"
-    return wrong, _hint(f"write {found.option} = {found.value or '...'}{table}", found.note)
+    given = "..." if value is None or found.note else json.dumps(value, ensure_ascii=False, default=str)
+    meant = json.dumps(found.value) if found.value else given
+    return wrong, _hint(f"write {found.option} = {meant}{table}", found.note)
 
 
 def _closest(name: str, known: Iterable[str], command: str) -> str:
     words = [option.lstrip("-") for option in known]
     close = difflib.get_close_matches(name.lstrip("-").lower().replace("_", "-"), words, n=3)
     meant = " or ".join(f"--{word}" for word in close)
-    return f"Did you mean {meant}?" if close else f"prep {command} --help lists the options."
+    return f"Did you mean {meant}?" if close else f"{f'prep {command}'.rstrip()} --help lists the options."
 
 
 def _hint(text: str, note: str) -> str:

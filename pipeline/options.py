@@ -73,9 +73,9 @@ def refuse_unknown(table: Iterable[str], known: Iterable[str], where: str, comma
     `command` is the one whose options the keys are: names of other tools and of earlier versions of prep, all of the
     table at once, are answered with prep's own.
     """
-    known = list(known)
+    known, values = list(known), table if isinstance(table, Mapping) else dict[str, Any]()
     unknown = [key for key in table if key not in known]
-    if answers := [answer for key in unknown if (answer := explain_key(key, command))]:
+    if answers := [answer for key in unknown if (answer := explain_key(key, command, values.get(key)))]:
         wrong, hints = zip(*answers, strict=True)
         hint = "; ".join(hints)
         raise PrepError(f"{where}: {', '.join(wrong)}.", hint[0].upper() + hint[1:])

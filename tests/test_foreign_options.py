@@ -82,14 +82,19 @@ def test_the_command_line_explains_names_and_reads_underscores(tmp_path):
 
 def test_an_unknown_key_of_a_recipe_is_answered_with_preps_own():
     assert explain_key("network_dim", "train") == ("'network_dim' is 'rank'", "write rank = ...")
+    assert explain_key("network_dim", "train", 16) == ("'network_dim' is 'rank'", "write rank = 16")
+    assert explain_key("use_8bit_adam", "train", True) == (
+        "'use_8bit_adam' is 'optimizer'",
+        'write optimizer = "adamw8bit"',
+    )
     with pytest.raises(PrepError) as caught:
         build_options(Augment, {"resolution": 512}, "prep.toml, [augment]")
     assert caught.value.wrong == "prep.toml, [augment]: 'resolution' belongs under [crop]."
-    assert caught.value.hint == "Write resolution = ... under [crop]"
+    assert caught.value.hint == "Write resolution = 512 under [crop]"
     with pytest.raises(PrepError) as caught:
         build_options(Train, {"rank": 4, "batch": 4, "scheduler": "cosine", "v2": True}, "prep.toml, [train]")
     assert caught.value.wrong.endswith("'batch' is 'batch_size', 'scheduler' is 'lr_scheduler', there is no 'v2'.")
-    assert caught.value.hint.startswith("Write batch_size = ...; write lr_scheduler = ...; ")
+    assert caught.value.hint.startswith('Write batch_size = 4; write lr_scheduler = "cosine"; ')
     assert explain_key("pictures", "group") == ("'pictures' is 'images'", "write images = ...")
     with pytest.raises(PrepError, match="unknown key 'foo'"):
         build_options(Train, {"foo": 4}, "prep.toml, [train]")

@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import os
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -89,11 +88,12 @@ def main() -> None:
         _end(error.wrong, error.hint, error.exit_code)
     except click.exceptions.Exit as exit:
         sys.exit(exit.exit_code)
-    except click.NoSuchOption as error:
-        _end(*_explain(error), code=2)
+    except click.UsageError as error:
+        from pipeline.cli.usage_errors import explain
+
+        _end(*explain(error, cli, sys.argv[1:]), code=error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _end(error.format_message(), "", code=error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _end("Stopped.", "Finished work is kept; give the same command again to continue.", code=130)
     except BrokenPipeError:  # the reader of our output, such as head, has closed it
@@ -108,30 +108,12 @@ def main() -> None:
         )
 
 
-def _explain(error: click.NoSuchOption) -> tuple[str, str]:
-    """What is wrong with an unknown option, and what to do: prep's own name for it where another tool has it."""
-    from pipeline.foreign_options import explain_option
-
-    names, context = list[str](), error.ctx
-    while context is not None and context.parent is not None:
-        names.insert(0, context.info_name or "")
-        context = context.parent
-    params = error.ctx.command.params if error.ctx else []
-    options = [name for param in params if isinstance(param, click.Option) for name in param.opts]
-    typed = next((word for word in sys.argv[1:] if _dashed(word.partition("=")[0]) == error.option_name), "")
-    name, _, value = typed.partition("=")
-    rest = sys.argv[sys.argv.index(typed) + 1 :][:1] if typed and not value else []
-    value = value or next((word for word in rest if not word.startswith("--")), "")
-    return explain_option(name or error.option_name, value, " ".join(names), options)
-
-
 def _end(wrong: str, hint: str, code: int = 1) -> None:
     process = "" if is_main_process() else f"process {os.environ['RANK']}: "  # it may be the only one that fails
     if process:
         time.sleep(_LATER)
-    click.echo(f"{click.style('prep:', bold=True)} {process}{wrong}", err=True)
-    if hint:
-        click.echo(textwrap.indent(hint, " " * 6), err=True)
+    lines = [*f"{process}{wrong}".splitlines(), *hint.splitlines()]
+    click.echo(click.style("prep:", bold=True) + " " + "\n      ".join(lines), err=True)
     sys.exit(code)
 
 
