@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from pipeline.duration import clock_time, format_duration
+from pipeline.duration import clock_time
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -119,7 +119,8 @@ class Progress:
         if phase.seconds_left is None or time.monotonic() - self.printed < _PLAIN_EVERY:
             return
         self.printed = time.monotonic()
-        parts = (phase.count, phase.status, phase.speed, f"{format_duration(phase.seconds_left)} left")
+        status = phase.status.replace("  ", ", ")
+        parts = (phase.count, status, phase.speed, f"{clock_time(phase.seconds_left)} left")
         line = f"{phase.label:<{_LABEL}} {', '.join(filter(None, parts))}"
         print(line, file=sys.stderr, flush=True)
 

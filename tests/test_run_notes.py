@@ -140,9 +140,9 @@ def test_without_a_summary_there_is_nothing(tmp_path, text):
 
 
 def test_commands_work_where_prep_was_called(tmp_path, monkeypatch):
-    assert summary(tmp_path)["next"][0].startswith("prep report train run ")
+    assert summary(tmp_path)["next"][0].endswith(": prep report train run")
     monkeypatch.chdir(tmp_path.parent)
     found = summary(tmp_path)
-    assert found["next"][0].startswith(f"prep -C {tmp_path.name} report train run ")
+    assert found["next"][0].endswith(f": prep -C {tmp_path.name} report train run")
     assert f"prep -C {tmp_path.name} build --validation-share" in found["verdict"][0]
     assert found["file"][0].startswith(f"{tmp_path.name}/runs/run/run.safetensors")

@@ -32,9 +32,8 @@ def run_notes(summary: Path) -> tuple[str, ...]:
     pairs += [("verdict", text) for text in _verdicts(results, _prep(folder))]
     pairs += [("outlier", f"{one['name']}: {one['reason']}") for one in results.get("outliers", [])]
     pairs += usage(file, results).items()
-    pairs += [
-        ("next", f"{_prep(folder)} report train {quoted(folder.name)}   samples, curves and settings on one page")
-    ]
+    report = f"{_prep(folder)} report train {quoted(folder.name)}"
+    pairs += [("next", f"samples, curves and settings on one page: {report}")]
     return tuple(_labeled(pairs))
 
 
