@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline import registry
 from pipeline.by_hand import CHECKS
 from pipeline.errors import PrepError
 from pipeline.given_options import command_line, overrides, with_given
@@ -15,7 +16,7 @@ from pipeline.history_differences import history_differences
 from pipeline.manifest import Manifest, read_if_valid
 from pipeline.recipe import Recipe
 from pipeline.record import Drop, Record, root_of
-from pipeline.registry import ORDER, StagePlan, all_stages
+from pipeline.registry import StagePlan, all_stages
 from pipeline.sources import SourceScan, scan
 from pipeline.stage import Stage
 from pipeline.workspace import Workspace
@@ -117,7 +118,7 @@ def effective_plans(workspace: Workspace, recipe: Recipe) -> list[StagePlan]:
     has not run, does not.
     """
     from_recipe = {plan.name: plan for plan in all_stages(recipe)}
-    plans = [with_given(workspace, recipe, name) or from_recipe.get(name) for name in ORDER]
+    plans = [with_given(workspace, recipe, name) or from_recipe.get(name) for name in registry.ORDER]
     return [plan for plan in plans if plan and not (is_idle(plan) and not workspace.manifest(plan.name).is_file())]
 
 
@@ -128,7 +129,7 @@ def input_manifest(plan: StagePlan, workspace: Workspace, recipe: Recipe) -> Man
     for name in [required] if required else earlier:
         if workspace.manifest(name).is_file():
             return Manifest.read(workspace.manifest(name))
-    raise PrepError(f"{plan.name} has no input yet.", f"First: prep {required or ORDER[0]}")
+    raise PrepError(f"{plan.name} has no input yet.", f"First: prep {required or registry.ORDER[0]}")
 
 
 def is_idle(plan: StagePlan) -> bool:
@@ -181,7 +182,7 @@ def _is(source: Manifest | None, step: HistoryStep) -> bool:
 
 
 def _comes_before(one: StagePlan, other: StagePlan) -> bool:
-    return ORDER.index(one.name) < ORDER.index(other.name)
+    return registry.ORDER.index(one.name) < registry.ORDER.index(other.name)
 
 
 def why_stale(

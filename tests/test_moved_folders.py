@@ -53,6 +53,11 @@ def test_a_copy_in_another_place_with_other_folders_is_current(built, home):
     assert digests(home) == digests(built)
 
 
+def test_a_dataset_is_rebuilt_from_images_that_moved(home, tmp_path):
+    rebuilt = prep(home, "rebuild", home.manifest("build"), tmp_path / "again")
+    assert "3 of 3 images the same" in rebuilt.stdout
+
+
 def test_all_manifests_name_the_images_where_they_are(home, tmp_path):
     run(home)
     for stage in STAGES:

@@ -135,9 +135,9 @@ def test_one_stage_is_mended_by_its_command_and_several_by_run():
 
 
 def test_a_further_check_of_what_a_stage_wrote_is_asked_by_all(home, monkeypatch):
-    changed = Outdated("dataset", "1 caption was changed by hand", "prep adopt")
-    monkeypatch.setitem(staleness.OUTPUT_CHECKS, "build", lambda manifest, workspace: [changed])
-    assert found(home) == [changed] and found(home, "merge") == []
+    monkeypatch.setitem(staleness.CHECKS, "build", lambda workspace: "1 caption was changed by hand")
+    assert [(one.stage, one.why) for one in found(home)] == [("build", "1 caption was changed by hand")]
+    assert found(home, "merge") == []
     assert "changed by hand" in prep(home, "export", "zip", home.root / "x.zip").exception.wrong
 
 

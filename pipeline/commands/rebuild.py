@@ -15,6 +15,8 @@ from pipeline.errors import PrepError
 from pipeline.imaging.image_file import UnreadableImage, encode_png, pixel_hash, render, transform
 from pipeline.manifest import Manifest
 from pipeline.record import Record
+from pipeline.registry import read_recipe
+from pipeline.sources import scan
 from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, file_sha256, write_atomic
 from stages.building.layout import encode_caption
@@ -39,6 +41,7 @@ class Replay:
     sources: dict[str, Path]  # by sha256; empty: at the paths in the manifest
     names: frozenset[str]  # of all files searched, to distinguish a changed source from a missing one
     home: Workspace  # which the manifest's paths are relative to
+    present: dict[str, Path]  # where the workspace's images are now, by sha256
     target: Workspace
 
     @classmethod
@@ -51,7 +54,9 @@ class Replay:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             sources = dict(zip(pool.map(file_sha256, files), files, strict=True))
         home = Workspace(path.resolve().parent.parent)
-        return cls(manifest, sources, frozenset(file.name for file in files), home, Workspace(target.resolve()))
+        present = {} if folders else _present_sources(home)
+        names = frozenset(file.name for file in files)
+        return cls(manifest, sources, names, home, present, Workspace(target.resolve()))
 
     def run(self, report: ProgressFn) -> Iterator[ReplayResult]:
         """Replay every kept image; yields the results in order of ids."""
@@ -89,7 +94,10 @@ class Replay:
         return [self._make(record, data) for record in records]
 
     def _find(self, record: Record) -> Path | None:
-        return self.sources.get(record.sha256) if self.sources or self.names else self.home.source(record.source)
+        if self.sources or self.names:
+            return self.sources.get(record.sha256)
+        recorded = self.home.source(record.source)
+        return recorded if recorded.is_file() else self.present.get(record.sha256, recorded)
 
     def _make(self, record: Record, data: bytes) -> ReplayResult:
         import hashlib
@@ -115,6 +123,17 @@ class Replay:
     def _extension(self) -> str:
         steps = [step for step in self.manifest.history if step.stage == "build"]
         return str(steps[-1].params["caption_extension"])
+
+
+def _present_sources(home: Workspace) -> dict[str, Path]:
+    """Where the images of a workspace are now, by content; none outside of a workspace, or without their folders."""
+    if not home.recipe.is_file():
+        return {}
+    try:
+        found = scan(home, read_recipe(home), lambda done, total: None)
+    except PrepError:
+        return {}
+    return {record.sha256: home.source(record.source) for record in found.records}
 
 
 def other_libraries(manifest: Manifest) -> list[str]:
