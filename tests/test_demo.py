@@ -10,8 +10,10 @@ from PIL import Image
 
 from pipeline.cli.main import cli
 from pipeline.commands import demo
+from pipeline.commands.generated_table import FILE, read_table
 from pipeline.errors import PrepError
 from pipeline.recipe import Recipe
+from pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,14 @@ def test_it_ends_with_a_table_of_samples_and_where_everything_is(shown):
     assert height > width > 2 * 128  # six prompts, the base and the trained model
     summary = json.loads((folder / "runs" / "demo" / "run.json").read_text("utf-8"))
     assert summary["train"]["base"].endswith("mini-diffusion")
+
+
+def test_it_generates_images_with_the_adapter(shown):
+    folder, said = shown
+    rows = read_table(folder / "generated" / FILE)
+    assert len(rows) == 4 and all(row["networks"].startswith("demo: ") for row in rows)
+    assert (folder / "generated" / "sheet.html").is_file() and said.count("generated/0000") >= 4
+    assert list(demo.generate_images(Workspace(folder), lambda done, total: None)) == []  # not again
 
 
 def test_its_recipe_is_whole_and_an_earlier_demo_goes_on(shown):

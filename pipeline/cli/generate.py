@@ -81,7 +81,7 @@ def _generate(
     done = 0
     with Progress("generate", quiet) as progress:
         for image in generate(workspace, request, progress):
-            print_result(_line(image), _plain(image), as_json, quiet)
+            print_result(image_line(image), plain_image(image), as_json, quiet)
             done += 1
     folder = output_folder(workspace, options.job.output)
     if not as_json and not quiet:
@@ -110,7 +110,8 @@ def _print_regularization(options: GenerateOptions, quiet: bool, as_json: bool) 
             print_result(f"{line}, {done.recorded:,} recorded", asdict(done), as_json, quiet)
 
 
-def _line(image: GeneratedImage) -> str:
+def image_line(image: GeneratedImage) -> str:
+    """An image for people."""
     width, height = image.size
     seed, prompt = image.settings.noise.seed, escape_control(image.settings.prompt)
     shown = prompt if len(prompt) <= 48 else f"{prompt[:47]}…"
@@ -121,5 +122,6 @@ def _shown_path(path: Path) -> str:
     return escape_control(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
-def _plain(image: GeneratedImage) -> dict[str, Any]:
+def plain_image(image: GeneratedImage) -> dict[str, Any]:
+    """An image for JSON."""
     return {"file": str(image.path), "width": image.size[0], "height": image.size[1]} | image.settings.everything()

@@ -7,10 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.generate import GenerateOptions, GenerateRequest, generate
+from pipeline.commands.generated_table import FILE, read_table
+from pipeline.commands.generated_writer import GeneratedImage
 from pipeline.commands.init import InitOptions, init
+from pipeline.commands.regularization import recipe_base
 from pipeline.errors import PrepError
-from pipeline.registry import tables
+from pipeline.recipe import GENERATED
+from pipeline.registry import read_recipe, tables
+from pipeline.report.generated_page import FILE as PAGE
+from pipeline.report.generated_page import write_generated_page
 from pipeline.shell_words import quoted
+from pipeline.stage import ProgressFn
 from pipeline.workspace import Workspace, write_atomic
 
 TOKEN = "zmith"  # a rare token, which prep check does not warn about: CLIP splits it into two
@@ -23,6 +31,13 @@ _PROMPTS = (
     f"{TOKEN}, red shirt, street",
     "man",
     "woman",
+)
+# What the trained adapter is shown with: places, weights, and a prompt without its subject.
+_GENERATED = (
+    f"{TOKEN}, beach, smile <lora:demo:1>",
+    f"{TOKEN}, (forest:1.2), [day:night:0.5] <lora:demo:1>",
+    f"{TOKEN}, street, red shirt <lora:demo:0.6>",
+    "woman, kitchen <lora:demo:1>",
 )
 _SIDE = 64  # pixels: what the embedded base model was made for
 _TRAINING = {"method": "locon", "rank": 8, "steps": 300, "batch_size": 4, "learning_rate": 2e-3}
@@ -54,6 +69,17 @@ def create_demo(folder: Path) -> Workspace:
     return workspace
 
 
+def generate_images(workspace: Workspace, report: ProgressFn) -> Iterator[GeneratedImage]:
+    """Generate images with the adapter that the demo has trained, unless an earlier demo has; and their page."""
+    folder = workspace.root / GENERATED
+    if (folder / FILE).is_file():
+        return
+    options = GenerateOptions.from_values({"steps": 20, "cfg_scale": 4.0, "seed": 1})
+    request = GenerateRequest(_GENERATED, options, {}, recipe_base=recipe_base(read_recipe(workspace)))
+    yield from generate(workspace, request, report)
+    write_generated_page(folder, read_table(folder / FILE))
+
+
 def next_steps(workspace: Workspace) -> Iterator[str]:
     """Where the demo's files are, and the commands that show them."""
     paths = {
@@ -62,6 +88,7 @@ def next_steps(workspace: Workspace) -> Iterator[str]:
         "dataset": workspace.dataset,
         "adapter": workspace.runs / "demo" / "demo.safetensors",
         "samples": workspace.runs / "demo" / "samples" / "all.png",
+        "images": workspace.root / GENERATED / PAGE,
     }
     yield ""
     yield from (f"{name:<10} {path}" for name, path in paths.items())
