@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NoReturn
 
 from pipeline.errors import PrepError
 from pipeline.imaging.image_file import is_image_name, looks_like_image
-from pipeline.imaging.mask_files import image_stems, is_mask
+from pipeline.imaging.mask_files import image_stems, is_mask, masked_stem
 from pipeline.manifest import read_if_valid
 from pipeline.recipe import GENERATED, Recipe, SourceFolder
 from pipeline.record import Drop, Record
@@ -96,6 +96,7 @@ def _masks(paths: Iterable[Path]) -> set[Path]:
     return {
         folder / name
         for folder, names in by_folder.items()
+        if any(masked_stem(PurePath(name).stem) for name in names)  # else Pillow, which knows extensions, is not needed
         for stems in [image_stems(names)]
         for name in names
         if is_image_name(name) and is_mask(folder / name, stems)

@@ -64,3 +64,9 @@ def test_tables_of_captions_count_too_and_other_files_do_not(tmp_path):
     assert used == ["files"] and "1 of 2 images (.jsonl 1)" in lines[0]
     contents = captioned(tmp_path / "b", ["0.png"], notes__txt="x", settings__json="[1]")
     assert choose_taggers((), contents) == (("basic",), ())
+
+
+def test_masks_are_no_images(tmp_path):
+    contents = captioned(tmp_path / "a", ["0.png", "0-masklabel.png"], **{"0__txt": "hat"})
+    (line,) = choose_taggers((), contents)[1]
+    assert "1 of 1 image " in line

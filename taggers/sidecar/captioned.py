@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.imaging.decode import is_image_name
+from pipeline.imaging.mask_files import is_mask
 from taggers.sidecar.files import find_entry, index_folder, nfc, tables_above
 
 _LISTED = 3  # images without a caption that are named
@@ -39,7 +40,9 @@ def count_captioned(folders: Iterable[Path]) -> CaptionedImages:
     for folder in dict.fromkeys(below for top in folders for below in _folders(top)):
         index = index_folder(folder)
         tables = [*index.tables, *tables_above(folder)]
-        for image in sorted(path for path in folder.iterdir() if is_image_name(path.name) and path.is_file()):
+        images = [path for path in folder.iterdir() if is_image_name(path.name) and path.is_file()]
+        stems = {path.stem for path in images}
+        for image in sorted(path for path in images if not is_mask(path, stems)):
             files = [*index.sidecars.get(nfc(image.stem), ()), *index.sidecars.get(nfc(image.name), ())]
             entry = next((table.path for table in tables if find_entry(table, image) is not None), None)
             found = next(iter([*files, *filter(None, [entry])]), None)
