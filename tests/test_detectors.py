@@ -60,6 +60,18 @@ def test_a_segmentation_has_the_colors_of_its_classes(tmp_path, image):
     assert {tuple(color) for color in found.reshape(-1, 3).tolist()} <= set(class_colors())
 
 
+def test_what_a_detector_prints_stays_off_the_terminal(tmp_path, image, monkeypatch, capsys):
+    from training.sampling.control import detectors
+
+    def load(kind, folder):
+        print("Loading base model ()...Done.")
+        return lambda image, **how: image
+
+    monkeypatch.setattr(detectors, "_detector", load)
+    detectors.draw("normal", image, tmp_path, (0.0, 0.0))
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.slow
 def test_detectors_of_controlnet_aux(tmp_path, image):
     """Slow: importing the package alone takes many seconds."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,7 +134,7 @@ def _detector(kind: str, folder: Path) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the warnings of controlnet_aux, of packages that it does not find, off the terminal."""
-    with warnings.catch_warnings():
+    """Keeps the warnings of controlnet_aux, and what it prints while it loads, off the terminal."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
