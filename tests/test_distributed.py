@@ -158,7 +158,7 @@ def test_of_two_processes_the_first_alone_speaks(trained):
         result, *notes = done.stdout.splitlines()
         assert result.startswith("train ") and result.endswith("9 found = 9 kept + 0 dropped")
         assert [note.strip().partition(":")[0] for note in notes] == ["step 2", "step 4"]
-        assert done.stderr.count("samples.parquet has no CLIP scores") == 1
+        assert done.stderr.count("Samples get no CLIP scores") == 1
 
 
 @pytest.mark.slow

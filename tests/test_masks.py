@@ -126,7 +126,7 @@ def test_masks_of_a_set_by_alpha(tmp_path, caplog):
     assert np.abs(found["mirrored"].astype(int) - first[:, ::-1]).max() <= 1
     assert caplog.messages == [
         "1 of 4 images have no mask and are not masked",
-        "1 masks are black everywhere, first that of images/12.png",
+        "1 masks are black everywhere, first that of c.png",
     ]
 
 

@@ -18,6 +18,15 @@ class Terminal(io.StringIO):
         return True
 
 
+def wait_for_bar(bar):
+    """Until the timer has drawn it, which takes long where rich is imported on a busy machine."""
+    for _ in range(1000):
+        if bar.bar is not None and bar.bar.live.is_started:
+            return
+        time.sleep(0.01)
+    pytest.fail("the bar does not appear")
+
+
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(progress, "_DELAY", 0.05)
@@ -30,7 +39,7 @@ def test_a_bar_shows_count_rate_and_time_left_and_goes_away(monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen)
     with Progress("crop") as bar:
         bar(0, 10)
-        time.sleep(0.2)
+        wait_for_bar(bar)
         bar(4, 10)
         bar.bar.refresh()
     shown = screen.getvalue()
@@ -41,8 +50,8 @@ def test_a_bar_shows_count_rate_and_time_left_and_goes_away(monkeypatch):
 def test_it_is_there_before_the_first_batch_is_done(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    with Progress("train"):
-        time.sleep(0.3)
+    with Progress("train") as bar:
+        wait_for_bar(bar)
     assert "train" in screen.getvalue()
 
 
@@ -82,7 +91,7 @@ def test_a_phase_has_its_own_label_and_rate(monkeypatch):
     with Progress("train") as bar:
         caching = phase(bar, "caching latents")
         caching(1, 4)
-        time.sleep(0.2)
+        wait_for_bar(bar)
         bar.bar.refresh()
         assert "caching latents" in screen.getvalue() and "1/4" in screen.getvalue()
         say(bar, "epoch 1/9  loss 0.1234")
@@ -145,7 +154,7 @@ def test_logged_and_printed_lines_stand_above_the_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", screen)
     with Progress("train") as bar:
         bar(1, 8)
-        time.sleep(0.2)
+        wait_for_bar(bar)
         record = logging.LogRecord("prep", logging.WARNING, "", 0, "Finishing this step", None, None)
         StderrHandler().handle(record)
         click.echo("another line", err=True)

@@ -66,7 +66,6 @@ class LatentCache:
             return
         if damaged := sum(1 for path in missing if path.exists()):
             log.warning("Recomputing %d damaged entries of the latent cache", damaged)
-        report(0, len(missing))
         vae = load_vae()
         done, batcher = 0, AdaptiveBatcher(_MAX_BATCH, "Encoding images")
         for batch in self._batches(list(missing.values()), _BATCH_PIXELS.get(vae.device.type, 1)):

@@ -44,7 +44,6 @@ class TextEmbeddingCache:
             return
         if damaged := sum(1 for prompt in missing if self.path(prompt).exists()):
             log.warning("Recomputing %d damaged entries of the text embedding cache", damaged)
-        report(0, len(missing))
         encode_prompts = encode()
         for done, prompt in enumerate(missing, 1):
             with torch.no_grad():
