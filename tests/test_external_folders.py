@@ -228,3 +228,11 @@ def test_a_smaller_size_is_advised_only_where_there_is_one(tmp_path, resolution,
     found = check_folder(layout, Workspace(tmp_path), TrainingTargets(), lambda done, total: None)
     (enlarged,) = (finding for finding in found if finding.rule == "enlarged")
     assert ("--resolution" in enlarged.hint) == advised
+
+
+def test_tags_separated_by_spaces_are_one_tag_for_the_trainer(made):
+    write(made, "0.txt", b"smthx 1girl long_hair solo")
+    write(made, "1.txt", b"a photo of smthx in my_garden")
+    found = findings(made)
+    assert set(found) == {"tags separated by spaces"}
+    assert found["tags separated by spaces"].images == ("10_smthx man/0.png",)

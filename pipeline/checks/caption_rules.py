@@ -12,6 +12,7 @@ from pipeline.checks.rule_context import CaptionPage, RuleContext
 from pipeline.record import UNREADABLE, tagger_of
 from pipeline.shell_words import quoted
 from pipeline.tag_text import escape_control
+from taggers.sidecar.caption_text import are_spaced_tags
 from training.sampling.prompt.token_count import count_tokens
 
 if TYPE_CHECKING:
@@ -199,6 +200,27 @@ def misread(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
         )
 
 
+def spaced_tags(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
+    """Captions of folders that prep did not build whose tags are separated by spaces; merge writes commas."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    if not context.external:
+        return
+    caption = pc.fill_null(page.columns.column("caption"), "")
+    one_part = pc.match_substring_regex(caption, r"^[^,\r\n]* [^,\r\n]*$").to_numpy(zero_copy_only=False)
+    rows = [row for row in np.flatnonzero(one_part).tolist() if are_spaced_tags(caption[row].as_py())]
+    yield RawFinding(
+        "warning",
+        "tags separated by spaces",
+        "The caption's tags are separated by spaces, without commas: training takes them as one tag, which is kept, "
+        "shuffled or dropped as a whole.",
+        "Write commas between them, or let prep do it in a workspace: "
+        "prep init DIR --subject TOKEN CLASS FOLDER --tagger files",
+        page.columns.rows[rows],
+    )
+
+
 def untidy(page: CaptionPage, context: RuleContext) -> Iterator[RawFinding]:
     """Captions with an empty tag, or the same tag twice."""
     import numpy as np
@@ -261,5 +283,6 @@ RULES: tuple[Callable[[CaptionPage, RuleContext], Iterator[RawFinding]], ...] = 
     class_missing,
     absorbed_still_there,
     too_long,
+    spaced_tags,
     untidy,
 )
