@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.outdated import stale_json, warn_outdated
-from pipeline.cli.run_options import print_result, workspace_here
+from pipeline.cli.run_options import print_result, silence, workspace_here
 from pipeline.commands import export as export_command
 from pipeline.errors import PrepError
 from pipeline.exchange.layouts import LAYOUTS
@@ -39,7 +39,9 @@ _ABOUT = "\n".join(("\b", *(f"{name:<16}{layout.description}" for name, layout i
     help="Maximum size of a tar shard in MiB.  [256]",
 )
 @click.option("--allow-stale", is_flag=True, help="Use the dataset although something is newer than it.")
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option(
+    "--quiet", "-q", is_flag=True, callback=silence, help="Print errors only: no progress, remarks or results."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def export(layout: str, target: Path, shard_size: int | None, allow_stale: bool, quiet: bool, as_json: bool) -> None:
     workspace, chosen = workspace_here(), LAYOUTS[layout]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.run_options import print_result
+from pipeline.cli.run_options import print_result, silence
 from pipeline.commands import import_ as import_command
 from pipeline.progress import Progress
 from pipeline.shell_words import quoted
@@ -25,7 +25,9 @@ _SETS = {"train": "training", "val": "validation", "reg": "regularization"}
     help="Token and class of images in folders whose name does not contain them.",
 )
 @click.option("--copy", is_flag=True, help="Copy the images into the workspace instead of reading them from SOURCE.")
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option(
+    "--quiet", "-q", is_flag=True, callback=silence, help="Print errors only: no progress, remarks or results."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def import_(
     source: Path, folder: Path, subject: tuple[str, str] | None, copy: bool, quiet: bool, as_json: bool

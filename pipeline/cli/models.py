@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.run_options import SectionedGroup, print_result
+from pipeline.cli.run_options import SectionedGroup, print_result, silence
 from pipeline.errors import PrepError
 from pipeline.models.catalog import CATALOG, CatalogEntry, catalog_entry
 from pipeline.models.hub_cache import find_snapshot, verify_snapshot
@@ -74,7 +74,9 @@ def _size(repo_id: str, entry: CatalogEntry | None = None) -> int:
 )
 @click.option("--files", multiple=True, metavar="PATTERN", help="Download only the files that fit, such as 'unet/*'.")
 @click.option("--offline", is_flag=True, help="Do not download; only check that the model is on this machine.")
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no result.")
+@click.option(
+    "--quiet", "-q", is_flag=True, callback=silence, help="Print errors only: no progress, remarks or results."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON lines.")
 def pull(
     name: tuple[str, ...], revision: str, files: tuple[str, ...], offline: bool, quiet: bool, as_json: bool

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.outdated import stale_json, warn_outdated
-from pipeline.cli.run_options import print_result, workspace_here
+from pipeline.cli.run_options import print_result, silence, workspace_here
 from pipeline.commands import pack as pack_command
 from pipeline.plural import counted
 from pipeline.progress import Progress
@@ -18,7 +18,9 @@ from pipeline.tag_text import escape_control
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option(
+    "--quiet", "-q", is_flag=True, callback=silence, help="Print errors only: no progress, remarks or results."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def pack(file: Path | None, quiet: bool, as_json: bool) -> None:
     """Pack the workspace into one file, to train on another machine.

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.outdated import outdated_file, stale_json, warn_outdated
-from pipeline.cli.run_options import print_result
+from pipeline.cli.run_options import print_result, silence
 from pipeline.commands.rebuild import Replay, ReplayResult, ReplayState, by_state, other_libraries
 from pipeline.progress import Progress
 from pipeline.staleness import refuse_outdated
@@ -29,7 +29,9 @@ _MAX_LISTED = 20  # images listed per state; the others are counted
     help="Folder to search for source images by content; may be given several times.",
 )
 @click.option("--allow-stale", is_flag=True, help="Rebuild from MANIFEST although something is newer than it.")
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option(
+    "--quiet", "-q", is_flag=True, callback=silence, help="Print errors only: no progress, remarks or results."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result for each image as JSON lines.")
 def rebuild(
     manifest: Path, folder: Path, sources: tuple[Path, ...], allow_stale: bool, quiet: bool, as_json: bool

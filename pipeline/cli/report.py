@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.outdated import outdated_manifest, stale_json, warn_outdated
-from pipeline.cli.run_options import print_result, workspace_here
+from pipeline.cli.run_options import print_result, silence, workspace_here
 from pipeline.errors import PrepError
 from pipeline.plural import counted
 from pipeline.progress import Progress
@@ -38,7 +38,9 @@ _IMAGES = 300  # on the contact sheet: a page of about 5 MB
     metavar="N",
     help=f"Maximum number of images on the contact sheet of a dataset.  [{_IMAGES}]",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no result line.")
+@click.option(
+    "--quiet", "-q", is_flag=True, callback=silence, help="Print errors only: no progress, remarks or results."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the data as one JSON line; write no page.")
 def report(stage: str | None, run: str | None, html: Path | None, images: int, quiet: bool, as_json: bool) -> None:
     """Write an HTML report on the dataset, or on a training run.

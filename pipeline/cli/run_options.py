@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,9 +66,23 @@ def first_sentence(command: click.Command) -> str:
     return " ".join((command.help or "").split("\n\n")[0].split()).partition(". ")[0].removesuffix(".") + "."
 
 
+def silence(context: click.Context, param: click.Parameter, quiet: bool) -> bool:
+    """Callback of --quiet: until the command ends, the log holds errors only, those of libraries included."""
+    if quiet:
+        context.with_resource(warnings.catch_warnings(action="ignore"))
+        context.call_on_close(lambda: logging.disable(logging.NOTSET))
+        logging.disable(logging.WARNING)
+    return quiet
+
+
 def output_options() -> list[click.Option]:
     return [
-        click.Option(["--quiet", "-q"], is_flag=True, help="Print no progress and no results."),
+        click.Option(
+            ["--quiet", "-q"],
+            is_flag=True,
+            callback=silence,
+            help="Print errors only: no progress, remarks or results.",
+        ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON lines."),
     ]
 

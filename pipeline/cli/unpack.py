@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.run_options import print_result
+from pipeline.cli.run_options import print_result, silence
 from pipeline.commands import unpack as unpack_command
 from pipeline.progress import Progress
 from pipeline.tag_text import escape_control
@@ -15,7 +15,9 @@ from pipeline.tag_text import escape_control
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no results.")
+@click.option(
+    "--quiet", "-q", is_flag=True, callback=silence, help="Print errors only: no progress, remarks or results."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def unpack(file: Path, folder: Path | None, quiet: bool, as_json: bool) -> None:
     """Make a workspace of a file that prep pack wrote.
