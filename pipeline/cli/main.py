@@ -54,7 +54,11 @@ COMMANDS = {
         CommandEntry("unpack", "unpack:unpack", "Make a workspace of a file that prep pack wrote."),
     ),
     "Inspect": (
-        CommandEntry("runs", "runs:runs", "List the training runs, and delete what is not needed to use them."),
+        CommandEntry(
+            "runs",
+            "runs:runs",
+            "List the training runs: their datasets, settings that differ, losses, verdicts and files.",
+        ),
         CommandEntry("check", "check:check", "Find problems in the dataset before training."),
         CommandEntry("plan", "plan:plan", "Show what training will do, and usual settings for this dataset."),
         CommandEntry("preview", "preview:preview", "Show images and captions, page by page."),
