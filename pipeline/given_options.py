@@ -142,7 +142,7 @@ def _counts(stage: Stage, option: str, before: Stage) -> bool:
     """Whether a given option makes a difference: another value that can change the result, or other images."""
     if stage.values()[option] == before.values()[option]:
         return False
-    return option in stage.params() or option in stage.names_input
+    return option in (*stage.params(), *stage.names_content, *stage.names_input)
 
 
 def _entry(recipe: Recipe, plan: StagePlan) -> GivenOptions:

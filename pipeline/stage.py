@@ -138,6 +138,7 @@ class Stage(Options):
     threads: ClassVar[bool] = True  # several threads may call the work; False: a single worker, as for a model
     reads: ClassVar[str] = ""  # the stage whose manifest it reads; empty: the nearest earlier one
     writes_images: ClassVar[bool] = False  # it writes files to images/
+    names_content: ClassVar[tuple[str, ...]] = ()  # options that name models and files, whose content is in the key
     names_input: ClassVar[tuple[str, ...]] = ()  # options that name what it reads instead of an earlier manifest
     notes_once: ClassVar[bool] = False  # print notes, which are expensive, only for a new manifest
     libraries: ClassVar[tuple[str, ...]] = ()  # distributions whose version, kept in the history, may change the result

@@ -78,6 +78,8 @@ class ModelTagger(Tagger):
     records_per_batch: ClassVar[int] = 32
     threads: ClassVar[bool] = False
 
+    names_content: ClassVar[tuple[str, ...]] = ("model", "pretrained", "labels")
+
     model: str = option("", "Model.", cache_key=False, metavar="MODEL")
     device: Literal["auto", "cpu", "cuda"] = option(
         "auto", "Device that the model runs on; auto: the GPU if there is one.", cache_key=False

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from pipeline.errors import PrepError
+from pipeline.given_options import overrides
 from pipeline.manifest import Manifest
-from pipeline.registry import read_recipe
+from pipeline.registry import read_recipe, stage_plan, tag_plan
 from pipeline.run import run_all
 from pipeline.staleness import how_to_mend, outdated, stage_statuses
 from tests.make import LOCAL
@@ -111,3 +112,11 @@ def test_options_of_another_version_count_for_nothing(home):
     path.write_text(json.dumps(plain))
     assert "resolution was 80" in statuses(home)["crop"].to_do
     assert not isinstance(prep(home, "status").exception, PrepError)
+
+
+def test_a_base_model_of_one_command_counts_and_a_device_does_not(home):
+    recipe = read_recipe(home)
+    plan = stage_plan("train", recipe, {"base": "mini", "device": "cpu", "steps": 3})
+    assert [one.option for one in overrides(recipe, plan)] == ["base", "steps"]
+    plan = tag_plan(recipe, {"basic": {}, "wd14": {"model": "x"}})
+    assert ("wd14", "model") in [(one.label, one.option) for one in overrides(recipe, plan)]

@@ -36,6 +36,7 @@ class Train(DatasetStage):
     name: ClassVar[str] = "train"
     version: ClassVar[int] = VERSION
     reads: ClassVar[str] = "build"
+    names_content: ClassVar[tuple[str, ...]] = ("base", "vae", "init_from", "masks")
     names_input: ClassVar[tuple[str, ...]] = ("data", "reg_data")
     libraries: ClassVar[tuple[str, ...]] = ("torch", "diffusers", "transformers", "peft")
 
