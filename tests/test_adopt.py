@@ -87,6 +87,7 @@ def test_captions_and_deletions_survive_the_next_build(home):
 
 def test_every_command_that_uses_the_dataset_says_so(home, tmp_path):
     file(home, 0, ".txt").write_text("smith, by hand")
+    assert "First take over what was done by hand: prep adopt" in prep(home, "status")
     for command in ("status", "check", "report", "plan"):
         assert "changed by hand (1 caption rewritten)" in " ".join(prep(home, command).split()), command
     for refused in (("export", "kohya", str(tmp_path / "out")), ("train", "--base", "mini", "--steps", "1")):

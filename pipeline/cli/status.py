@@ -29,6 +29,8 @@ def status(as_json: bool) -> None:
 
 def next_steps(statuses: list[StageStatus], planned: set[str]) -> Iterator[str]:
     """What brings the stages up to date, and what prep run would change."""
+    if any(stage.findings for stage in statuses):
+        yield "First take over what was done by hand: prep adopt"
     if any(stage.to_do for stage in statuses if stage.name in planned):
         yield "prep run brings all stages up to date."
     if any(stage.given for stage in statuses if stage.name in planned):
