@@ -48,8 +48,11 @@ class BaseModel:
         """The configuration of the model's own VAE, also where --vae replaces it."""
         return read_json(self.folder / "vae" / "config.json")
 
-    def load(self, part: str, dtype: torch.dtype | None = None) -> Any:
-        """The module of a part: frozen, on the CPU, in float32 or `dtype`. PrepError when a weight is missing."""
+    def load(self, part: str, dtype: torch.dtype | None = None, copy: bool = True) -> Any:
+        """The module of a part: frozen, on the CPU, in float32 or `dtype`. PrepError when a weight is missing.
+
+        Without `copy`, weights may stay in the memory-mapped file, which takes half the memory while it is loaded.
+        """
         import torch
 
         quiet()
@@ -60,7 +63,7 @@ class BaseModel:
         else:
             model = _from_file(read_tensors(self.base.path), self.base.path.name, self.folder, part)
         model = model.to(dtype or torch.float32).eval().requires_grad_(False)
-        for weight in (*model.parameters(), *model.buffers()):
+        for weight in (*model.parameters(), *model.buffers()) if copy else ():
             # A copy: in the memory-mapped file weights are unaligned, and sums round differently from aligned ones.
             weight.data = weight.data.clone()
         return model

@@ -74,7 +74,8 @@ class PartsOnDemand:
         for part in parts:
             if part not in self.loaded:
                 # The VAE stays in float32: Stable Diffusion XL's overflows in half precision.
-                self.loaded[part] = self.checkpoint.load(part, torch.float32 if part == "vae" else self.dtype)
+                dtype = torch.float32 if part == "vae" else self.dtype
+                self.loaded[part] = self.checkpoint.load(part, dtype, copy=False)
             self.loaded[part] = self.loaded[part].to(self.device)
         return {part: self.loaded[part] for part in parts}
 
