@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from pipeline.manifest import Manifest
+from pipeline.natural_order import natural_key
 from pipeline.registry import all_stages, read_recipe
-from pipeline.review.order import natural_key
 from pipeline.workspace import Workspace
 from tests.shell import assert_same_files, files, fill, photographs, prep, set_tables
 

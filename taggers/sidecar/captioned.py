@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.imaging.decode import is_image_name
 from pipeline.imaging.mask_files import is_mask
+from pipeline.natural_order import natural_key
 from taggers.sidecar.files import find_entry, index_folder, nfc, tables_above
 
 _LISTED = 3  # images without a caption that are named
@@ -42,7 +43,8 @@ def count_captioned(folders: Iterable[Path]) -> CaptionedImages:
         tables = [*index.tables, *tables_above(folder)]
         images = [path for path in folder.iterdir() if is_image_name(path.name) and path.is_file()]
         stems = {path.stem for path in images}
-        for image in sorted(path for path in images if not is_mask(path, stems)):
+        images = [path for path in images if not is_mask(path, stems)]
+        for image in sorted(images, key=lambda path: natural_key(path.name)):
             files = [*index.sidecars.get(nfc(image.stem), ()), *index.sidecars.get(nfc(image.name), ())]
             entry = next((table.path for table in tables if find_entry(table, image) is not None), None)
             found = next(iter([*files, *filter(None, [entry])]), None)
