@@ -13,6 +13,7 @@ from pipeline.errors import PrepError
 from tests.method_set import IMAGES, WIDTHS, losses, materials, trainee
 from tests.training_options import train_stage
 from tests.training_set import manifest, narrow, placed, sample, workspace
+from training.checkpoints.run_folder import RunFolder
 from training.distributed import DistributedContext
 from training.export.artifacts import ArtifactFolder, write_artifact
 from training.methods.textual_inversion import file_stem, usual_vectors, vectors_for
@@ -321,8 +322,9 @@ def test_a_whole_run(tmp_path):
     """From manifest to file: the same seed the same bytes, stopped or not, and what it says about itself."""
     work = workspace(tmp_path)
     made = manifest(work, [placed(work, 0), placed(work, 1), placed(work, 2, role="reg")])
-    stage = run(work, made, output="smith")
-    file = stage.config.file(work)
+    stage = run(work, made, output="v1")
+    file = stage.config.folder(work) / "smith.safetensors"  # the word that calls it, not the run's name
+    assert RunFolder(file.parent).result == [file]
     assert stage.missing_outputs(made, work) == ""
     assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {"emb_params": (2, 64)}
     with safe_open(file, "pt") as opened:
@@ -330,9 +332,9 @@ def test_a_whole_run(tmp_path):
     assert said["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
     assert (said["modelspec.trigger_phrase"], said["ss_num_vectors_per_token"]) == ("smith", "2")
     before = file.read_bytes()
-    run(work, made, output="smith", steps=2, restart=True)
+    run(work, made, output="v1", steps=2, restart=True)
     assert file.read_bytes() != before
-    run(work, made, output="smith")  # goes on from step 2
+    run(work, made, output="v1")  # goes on from step 2
     assert file.read_bytes() == before
 
 
