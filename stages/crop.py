@@ -117,13 +117,11 @@ def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Reco
     """The records of one image's crops, or its own with the reason why there is none."""
     try:
         data = workspace.source(before.source).read_bytes()
-        size = image_file.upright_size(data)
-        if boxes := _boxes(options, before, size):
-            results = [options.rule.crop_box(data, size, box) for box in boxes]
-        else:
-            results = [options.rule.crop(data, size, region) for region in _split_regions(options, size)]
     except OSError as error:
         return [_dropped(before, "cannot be opened", error.strerror or "")]
+    try:
+        with image_file.decoding():
+            results = _crops(options, before, data)
     except image_file.UnreadableImage as error:
         return [_dropped(before, error.reason, error.detail)]
     numbers = range(1, len(results) + 1)
@@ -132,6 +130,14 @@ def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Reco
         replace(after, drop=result) if isinstance(result, Drop) else _save(workspace, after, result)
         for after, result in zip(records, results, strict=True)
     ]
+
+
+def _crops(options: Crop, before: Record, data: bytes) -> list[RenderedCrop | Drop]:
+    """The crops of an image file's bytes, or why each is none. Raises UnreadableImage."""
+    size = image_file.upright_size(data)
+    if boxes := _boxes(options, before, size):
+        return [options.rule.crop_box(data, size, box) for box in boxes]
+    return [options.rule.crop(data, size, region) for region in _split_regions(options, size)]
 
 
 def _boxes(options: Crop, before: Record, size: Size) -> list[Region]:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pipeline.engines.prefetching import PrefetchingWork
 from pipeline.errors import PrepError
 from pipeline.history import Model
-from pipeline.imaging.decode import DECODE_ERRORS
-from pipeline.imaging.image_file import load_rgb
+from pipeline.imaging.image_file import UnreadableImage, decoding, load_rgb
 from pipeline.models.catalog import short_name
 from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import Device, Stage, Work, option
@@ -136,11 +135,13 @@ def read_crop(name: str, workspace: Workspace, record: Record) -> np.ndarray | D
     """The record's cropped image as an H x W x 3 uint8 RGB array, or why it cannot be read."""
     if record.image is None:
         raise PrepError(f"{record.source} is not cropped yet.", "Crop it first: prep crop")
-    try:
-        return load_rgb(workspace.path(record.image.path))
-    except FileNotFoundError:
+    path = workspace.path(record.image.path)
+    if not path.is_file():
         return Drop(f"tag {name}", "image missing", record.image.path)
-    except DECODE_ERRORS as error:
+    try:
+        with decoding():
+            return load_rgb(path)
+    except UnreadableImage as error:
         return Drop(f"tag {name}", "image unreadable", f"{record.image.path}: {error}")
 
 

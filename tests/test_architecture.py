@@ -199,7 +199,7 @@ def test_style(path):
             broad = node.type is None or (
                 isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
             )
-            again = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
+            again = any(isinstance(inner, ast.Raise) and (inner.exc is None or inner.cause) for inner in ast.walk(node))
             assert not broad or again, f"{path}:{node.lineno} swallows everything"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("eval", "exec", "print") or path.name == "progress.py", f"{path}:{node.lineno}"

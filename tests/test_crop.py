@@ -7,6 +7,7 @@ import itertools
 import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -164,6 +165,32 @@ def test_bad_images_are_dropped_and_stop_nothing(tmp_path):
         "wrong name.txt": "",
     }
     assert all(record.drop.stage == "crop" and record.image is None for record in out.values() if record.drop)
+
+
+@pytest.mark.parametrize("place", ["resample", "to_srgb"])
+def test_one_file_on_which_a_library_fails_does_not_stop_the_others(tmp_path, monkeypatch, place):
+    whole = getattr(image_file, place)
+
+    def failing(*parts, **options):
+        pixels = parts[0].data if place == "resample" else parts[0]
+        if (pixels == bad) if place == "resample" else pixels.shape[2] == 1:
+            raise cv2.error("an assertion of a library")
+        return whole(*parts, **options)
+
+    bad = encoded(Image.new("L", (512, 512), 80), "PNG")
+    monkeypatch.setattr(image_file, place, failing)
+    good = encoded(photograph("astronaut.png"), "PNG")
+    out = {record.source: record.drop for record in crop(tmp_path, {"bad.png": bad, "good.png": good})}
+    assert out["raw/good.png"] is None
+    assert out["raw/bad.png"].reason == "damaged"
+    assert "an assertion of a library" in out["raw/bad.png"].detail
+
+
+def test_a_strip_of_many_pixels_is_cropped(tmp_path):
+    """Its preview is reduced by more than libvips' kernels are made for."""
+    strip = encoded(Image.new("1", (180_000, 180), 1), "PNG")
+    (made,) = crop(tmp_path, {"strip.png": strip})
+    assert (made.image.width, made.image.height) == (1024, 256)
 
 
 def test_a_file_that_went_away_is_dropped(tmp_path):

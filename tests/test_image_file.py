@@ -37,6 +37,10 @@ def render_whole(data, background="#ffffff"):
     return image_file.render(data, crop_of(size, size, background=background))
 
 
+def render_whole_at(data, scaled):
+    return image_file.render(data, crop_of(image_file.upright_size(data), scaled))
+
+
 def psnr(a, b):
     return 10 * math.log10(255**2 / max(1e-9, float(((a.astype(float) - b.astype(float)) ** 2).mean())))
 
@@ -284,6 +288,36 @@ def test_a_decompression_bomb_is_refused_by_its_header():
         with pytest.raises(image_file.UnreadableImage) as fault:
             act(b"\x89PNG\r\n\x1a\n" + chunk + pixels)
         assert fault.value.reason == "decompression bomb"
+
+
+def test_a_decompression_bomb_is_refused_while_it_is_decoded():
+    """An ICNS file of 85 bytes whose icon is a PNG of 16,384 x 32,768 pixels in its own header only."""
+    size = struct.pack(">II", 16_384, 65_536) + b"\x08\x02\x00\x00\x00"
+    icon = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + size
+    icon += struct.pack(">I", zlib.crc32(b"IHDR" + size)) + struct.pack(">I", 0) + b"IDAT" + bytes(4)
+    entry = b"ic07" + struct.pack(">I", len(icon) + 8) + icon
+    data = b"icns" + struct.pack(">I", len(entry) + 8) + entry
+    with pytest.raises(image_file.UnreadableImage) as fault:
+        image_file.thumbnail(data, 64)
+    assert fault.value.reason == "decompression bomb"
+
+
+def test_whatever_a_library_raises_is_a_reason_with_its_text():
+    class StrangeError(Exception):
+        pass
+
+    with pytest.raises(image_file.UnreadableImage) as fault, image_file.decoding():
+        raise StrangeError("reduce factor\ntoo large")
+    assert (fault.value.reason, fault.value.detail) == ("damaged", "StrangeError: reduce factor too large")
+
+
+@pytest.mark.parametrize("size", [(9000, 2), (4001, 3), (3, 4001)])
+def test_a_reduction_wider_than_the_kernel_keeps_the_colors_in_place(size):
+    ramp = np.linspace(0, 255, max(size)).astype(np.uint8)
+    rows = np.tile(ramp, (min(size), 1)) if size[0] > size[1] else np.tile(ramp[:, None], (1, min(size)))
+    seen = render_whole_at(encoded(Image.fromarray(rows), "PNG"), tuple(10 if side > 10 else 1 for side in size))
+    exact = (np.arange(10) + 0.5) * 25.5
+    assert np.abs(seen[..., 0].ravel() - exact).max() <= 2.5
 
 
 SMALL = photograph("astronaut.png", (48, 40))

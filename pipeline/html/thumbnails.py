@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.imaging.decode import DECODE_ERRORS, UnreadableImage
-from pipeline.imaging.image_file import load_rgb
+from pipeline.imaging.image_file import UnreadableImage, decoding, load_rgb
 from pipeline.imaging.image_file import thumbnail as small_image
 from pipeline.record import ImageInfo
 from pipeline.stage import ProgressFn
@@ -42,8 +41,9 @@ def thumbnail(image: ImageInfo, workspace: Workspace, side: int) -> Thumbnail | 
 
     path = workspace.path(image.path)
     try:
-        small = Image.fromarray(load_rgb(path))
-    except DECODE_ERRORS:
+        with decoding():
+            small = Image.fromarray(load_rgb(path))
+    except UnreadableImage:
         return None
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return _as_jpeg(small, _QUALITY)
@@ -55,7 +55,7 @@ def file_thumbnail(path: Path, side: int, quality: int = 85) -> Thumbnail | None
 
     try:
         return _as_jpeg(Image.fromarray(small_image(path.read_bytes(), side)), quality)
-    except (UnreadableImage, *DECODE_ERRORS):
+    except (OSError, UnreadableImage):
         return None
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import struct
 import warnings
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -38,22 +38,6 @@ REFUSED_FORMATS = {
 # Formats that Pillow does not open, or of which it would only decode the small preview.
 UNSUPPORTED_SUFFIXES = {".heic", ".heif", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dng"}
 UNSUPPORTED_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"crx "}
-# Exceptions that Pillow's decoders are known to raise on broken data.
-DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 
 # How each EXIF orientation is made upright: transpose, then flip left-right, then flip top-bottom.
 EXIF_TRANSFORMS = {
@@ -125,17 +109,11 @@ def open_image(data: bytes) -> OpenedImage:
         raise UnreadableImage("empty file")
     if _is_unsupported(data[:16]):
         raise UnreadableImage("format not supported", "convert it to JPEG or PNG first")
-    try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
-    except Image.DecompressionBombError as fault:
-        raise UnreadableImage("decompression bomb", str(fault)) from None
-    except Image.UnidentifiedImageError:
-        known = [name for name in _formats() if _accepts(name, data[:16])]
-        if known and not _is_text(data[:16]):
-            raise UnreadableImage("damaged", f"a {known[0]} file of an unknown kind, or its header is broken") from None
-        raise UnreadableImage("not an image") from None
-    except DECODE_ERRORS as fault:
-        raise decode_error(fault) from None
+    with decoding():
+        try:
+            image = Image.open(io.BytesIO(data), formats=_formats())
+        except Image.UnidentifiedImageError:
+            raise _unidentified(data[:16]) from None
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImage("decompression bomb", f"{image.width} x {image.height} pixels")
     if image.width < 1 or image.height < 1:
@@ -144,13 +122,37 @@ def open_image(data: bytes) -> OpenedImage:
     return OpenedImage(data, image, _orientation(image, data), profile if isinstance(profile, bytes) else b"")
 
 
-def decode_error(fault: BaseException) -> UnreadableImage:
-    """An UnreadableImage for an exception of a decoder."""
+@contextlib.contextmanager
+def decoding() -> Iterator[None]:
+    """Raises whatever an image library raises for one file as an UnreadableImage with the error's text.
+
+    Libraries raise all kinds of errors for hostile or odd files, of their own classes too; none may stop other files.
+    """
+    try:
+        yield
+    except UnreadableImage:
+        raise
+    except Exception as fault:
+        raise _unreadable(fault) from fault
+
+
+def _unreadable(fault: Exception) -> UnreadableImage:
+    if isinstance(fault, _pillow().DecompressionBombError):
+        return UnreadableImage("decompression bomb", str(fault))
     if isinstance(fault, MemoryError):
         return UnreadableImage("too large for memory")
-    message = str(fault).strip() or type(fault).__name__
+    message = " ".join(str(fault).split())
     truncated = "truncat" in message.lower() or isinstance(fault, EOFError)
-    return UnreadableImage("truncated" if truncated else "damaged", message)
+    kind = "" if isinstance(fault, OSError | SyntaxError) else type(fault).__name__  # these two say what is wrong
+    return UnreadableImage("truncated" if truncated else "damaged", ": ".join(filter(None, (kind, message))))
+
+
+def _unidentified(head: bytes) -> UnreadableImage:
+    """Why Pillow cannot open a file that starts with `head`."""
+    known = [] if _is_text(head) else [name for name in _formats() if _accepts(name, head)]
+    if known:
+        return UnreadableImage("damaged", f"a {known[0]} file of an unknown kind, or its header is broken")
+    return UnreadableImage("not an image")
 
 
 def _orientation(image: Image, data: bytes) -> int:
@@ -162,10 +164,9 @@ def _orientation(image: Image, data: bytes) -> int:
     # A PNG may store its EXIF after the pixels; reading it would decode them.
     if not has_exif and not (image.format == "PNG" and b"eXIf" in data) and image.format != "AVIF":
         return 1
-    try:
+    value = 1  # unreadable EXIF in a readable image: viewers show it as stored
+    with contextlib.suppress(UnreadableImage), decoding():
         value = image.getexif().get(0x0112, 1)
-    except DECODE_ERRORS:
-        return 1  # unreadable EXIF in a readable image: viewers show it as stored
     return value if value in EXIF_TRANSFORMS else 1
 
 
@@ -197,10 +198,9 @@ def _extensions() -> frozenset[str]:
 
 def _accepts(name: str, head: bytes) -> bool:
     accept = _pillow().OPEN[name][1]
-    try:
+    with contextlib.suppress(UnreadableImage), decoding():
         return accept is not None and accept(head) is True
-    except DECODE_ERRORS:
-        return False  # too few bytes
+    return False  # too few bytes
 
 
 def _is_unsupported(head: bytes) -> bool:

@@ -13,6 +13,7 @@ from pipeline.imaging.decode import (
     EXIF_TRANSFORMS,
     MAX_PIXELS,
     UnreadableImage,
+    decoding,
     is_image_name,
     looks_like_image,
     open_image,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "UnreadableImage",
+    "decoding",
     "encode_png",
     "is_image_name",
     "load_rgb",
@@ -56,7 +58,8 @@ def thumbnail(data: bytes, side: int) -> ndarray:
     scale = min(1.0, side / max(width, height))
     width, height = max(1, round(width * scale)), max(1, round(height * scale))
     window = _stored_window(ScaledWindow(width, height, 0, 0, width, height), opened.orientation)
-    return _apply_orientation(to_srgb(*resample(opened, window, WHITE, quick=True)), opened.orientation)
+    with decoding():
+        return _apply_orientation(to_srgb(*resample(opened, window, WHITE, quick=True)), opened.orientation)
 
 
 def render(data: bytes, crop: CropBox) -> ndarray:
@@ -71,9 +74,10 @@ def render(data: bytes, crop: CropBox) -> ndarray:
     if not _is_valid_crop(crop):
         raise UnreadableImage("impossible crop", f"{crop.width} x {crop.height} at {crop.left}, {crop.top}")
     upright = ScaledWindow(crop.scaled_width, crop.scaled_height, crop.left, crop.top, crop.width, crop.height)
-    pixels = resample(opened, _stored_window(upright, opened.orientation), crop.background)
-    # On the small image, profiles and rotation cost a fraction of what they would on the large one.
-    return _apply_orientation(to_srgb(*pixels), opened.orientation)
+    with decoding():
+        pixels = resample(opened, _stored_window(upright, opened.orientation), crop.background)
+        # On the small image, profiles and rotation cost a fraction of what they would on the large one.
+        return _apply_orientation(to_srgb(*pixels), opened.orientation)
 
 
 def transform(rgb: ndarray, change: Transform) -> ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.imaging import color, decode
+from pipeline.imaging import color
 from pipeline.imaging.decode import OpenedImage, UnreadableImage
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ FATAL_JPEG_WARNINGS = (
     "premature end",
     "bad Huffman code",
 )  # after these, libjpeg continues with grey or corrupted blocks
+MAX_REDUCTION = 300  # times that Lanczos reduces alone; libvips refuses kernels of more than 2,000 pixels
+AFTER_AVERAGING = 8  # times that Lanczos reduces what was averaged first
 MAX_SUBPIXEL = 0.06  # columns that may remain, as a fraction
 MAX_LOOKAHEAD = 1000  # output pixels to search for such a remainder; usually under ten suffice
 
@@ -48,21 +51,18 @@ def resample(opened: OpenedImage, window: ScaledWindow, background: str, quick: 
     """The window's pixels, uint8 of shape (height, width, 1, 3 or 4), and the profile still to apply.
 
     libvips reduces with Lanczos3; Pillow enlarges with Lanczos, also when only one axis grows.
-    `quick` accepts the decoder's averaging, for thumbnails. Raises UnreadableImage.
+    `quick` accepts the decoder's averaging, for thumbnails. Raises UnreadableImage, and what the libraries raise.
     """
     width, height = opened.stored_size
-    try:
-        if window.scaled_width > width or window.scaled_height > height:
-            pixels, profile = _decoded(opened, 1, background, lambda image: image.numpy())
-            return _enlarged(pixels, window), profile
-        scale = max(window.scaled_width / width, window.scaled_height / height)
-        min_oversample = PREVIEW_MIN_OVERSAMPLE if quick else MIN_OVERSAMPLE
-        possible = (k for k, times in min_oversample.items() if scale * k * times <= 1 and _is_plain_jpeg(opened))
-        shrink = next(possible, 1)
-        reduce = partial(_reduced, size=(width / shrink, height / shrink), window=window)
-        return _decoded(opened, shrink, background, reduce)
-    except decode.DECODE_ERRORS as fault:
-        raise decode.decode_error(fault) from None
+    if window.scaled_width > width or window.scaled_height > height:
+        pixels, profile = _decoded(opened, 1, background, lambda image: image.numpy())
+        return _enlarged(pixels, window), profile
+    scale = max(window.scaled_width / width, window.scaled_height / height)
+    min_oversample = PREVIEW_MIN_OVERSAMPLE if quick else MIN_OVERSAMPLE
+    possible = (k for k, times in min_oversample.items() if scale * k * times <= 1 and _is_plain_jpeg(opened))
+    shrink = next(possible, 1)
+    reduce = partial(_reduced, size=(width / shrink, height / shrink), window=window)
+    return _decoded(opened, shrink, background, reduce)
 
 
 def padding_columns(size: float, columns: int, scaled: int) -> int:
@@ -85,6 +85,7 @@ def padding_columns(size: float, columns: int, scaled: int) -> int:
 def _reduced(image: Any, size: tuple[float, float], window: ScaledWindow) -> ndarray:
     """The window of a libvips image whose content has `size`, which may end within the last pixels."""
     scaled = window.scaled_width, window.scaled_height
+    image, size = _within_kernel(image, size, scaled)
     across, down = padding_columns(size[0], image.width, scaled[0]), padding_columns(size[1], image.height, scaled[1])
     if across or down:
         image = image.embed(0, 0, image.width + across, image.height + down, extend="copy")
@@ -92,6 +93,15 @@ def _reduced(image: Any, size: tuple[float, float], window: ScaledWindow) -> nda
         image = image.reduce(size[0] / scaled[0], size[1] / scaled[1], kernel="lanczos3")
     pixels: ndarray = image.crop(window.left, window.top, window.width, window.height).numpy()
     return pixels
+
+
+def _within_kernel(image: Any, size: tuple[float, float], scaled: tuple[int, int]) -> tuple[Any, tuple[float, float]]:
+    """The image and its size, after averaging whole blocks of pixels where Lanczos alone would be too wide."""
+    factors = [side / to for side, to in zip(size, scaled, strict=True)]
+    across, down = (math.ceil(factor / AFTER_AVERAGING) if factor > MAX_REDUCTION else 1 for factor in factors)
+    if across == down == 1:
+        return image, size
+    return image.shrink(across, down, ceil=True), (size[0] / across, size[1] / down)
 
 
 def _enlarged(pixels: ndarray, window: ScaledWindow) -> ndarray:

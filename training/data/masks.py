@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PrepError
 from pipeline.imaging.decode import (
-    DECODE_ERRORS,
     EXIF_TRANSFORMS,
     UnreadableImage,
-    decode_error,
+    decoding,
     is_image_name,
     open_image,
 )
@@ -131,12 +130,10 @@ def read_alpha(data: bytes) -> ndarray | None:
     import numpy as np
 
     opened = open_image(data)
-    try:
+    with decoding():
         if not opened.image.has_transparency_data:
             return None
         alpha = np.asarray(opened.image.convert("RGBA").getchannel("A"))
-    except DECODE_ERRORS as fault:
-        raise decode_error(fault) from None
     return None if bool((alpha == 255).all()) else _upright(alpha, opened.orientation)
 
 
@@ -145,10 +142,8 @@ def read_gray(data: bytes) -> ndarray:
     import numpy as np
 
     opened = open_image(data)
-    try:
+    with decoding():
         gray = np.asarray(opened.image.convert("L"))
-    except DECODE_ERRORS as fault:
-        raise decode_error(fault) from None
     return _upright(gray, opened.orientation)
 
 

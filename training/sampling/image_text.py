@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import PrepError
-from pipeline.imaging.decode import DECODE_ERRORS, UnreadableImage, open_image
+from pipeline.imaging.decode import UnreadableImage, decoding, open_image
 from training.sampling.infotext import LONGEST
 
 if TYPE_CHECKING:
@@ -46,11 +46,10 @@ def read_text(path: Path) -> str:
     """The text of an image file; empty if it carries none. PrepError for a file that is no readable image."""
     try:
         opened = open_image(path.read_bytes())
-        return (_png_text(opened.image) or _comment(opened.image))[:LONGEST]
+        with decoding():
+            return (_png_text(opened.image) or _comment(opened.image))[:LONGEST]
     except UnreadableImage as error:
         raise PrepError(f"{path} cannot be read: {error}.", "Name an image file.") from None
-    except DECODE_ERRORS as error:
-        raise PrepError(f"{path} is damaged: {str(error) or type(error).__name__}.", "Name another image.") from None
 
 
 def _exif(text: str) -> bytes:
