@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.history import Model
 from pipeline.models.hub_cache import find_snapshot
-from pipeline.models.store import LocalModel, model_folder, models_folder
+from pipeline.models.onnx_external_data import GRAPH, external_data
+from pipeline.models.store import LocalModel, model_folder, models_folder, require_files
 from pipeline.workspace import file_sha256, write_atomic
 
 _CACHE_FILE = ".sha256.json"
@@ -20,8 +21,24 @@ _MIN_AGE_NS = 2_000_000_000  # a younger file may change again within one tick o
 
 
 def model_hashes(model: LocalModel, files: Iterable[str]) -> tuple[Model, ...]:
-    """Provenance of a model's files: sha256 of each, computed again only when its size or times have changed."""
-    return tuple(Model(f"{model.name}/{file}", known_sha256(model.folder / file), model.revision) for file in files)
+    """Provenance of a model's files: sha256 of each, computed again only when its size or times have changed.
+
+    The files in which an ONNX graph keeps its weights follow it; PrepError where one of them is missing.
+    """
+    every = [name for file in files for name in (file, *weights_beside(model, file))]
+    names = dict.fromkeys(every)
+    return tuple(Model(f"{model.name}/{file}", known_sha256(model.folder / file), model.revision) for file in names)
+
+
+def weights_beside(model: LocalModel, file: str) -> tuple[str, ...]:
+    """The files with the weights of an ONNX graph in the model's folder; none for any other file."""
+    if not file.endswith(GRAPH):
+        return ()
+    path = model.folder / file
+    names = tuple((Path(file).parent / name).as_posix() for name in external_data(path))
+    if names:
+        require_files(model.folder, names)
+    return names
 
 
 def known_sha256(path: Path) -> str:

@@ -7,11 +7,12 @@ from pathlib import PurePosixPath
 
 from pipeline.errors import PrepError
 from pipeline.models.catalog import CatalogEntry
+from pipeline.models.onnx_external_data import DATA_MARKS, is_data_of
 from pipeline.models.pull_record import RECORD
 from pipeline.models.store import install_hint
 
 TEXTS = (".json", ".txt", ".csv", ".jinja")
-WEIGHTS = (".safetensors", ".onnx", ".onnx_data")
+WEIGHTS = (".safetensors", ".onnx")
 PICKLES = {  # used, as tensors only, where there is nothing else; with the name of the file they are converted to
     "pytorch_model.bin": "model.safetensors",
     "open_clip_pytorch_model.bin": "open_clip_model.safetensors",
@@ -36,7 +37,8 @@ def choose_files(
     inside = [name for name in inside if name != RECORD and not any(part[0] == "." for part in name.split("/"))]
     needs = patterns or (entry.files if entry else ())
     chosen = [name for name in inside if _fits(name, patterns)] if patterns else _default_files(inside, needs)
-    chosen = [name for name in chosen if name.endswith(TEXTS + WEIGHTS) or name in PICKLES]
+    chosen = [name for name in chosen if name.endswith(TEXTS) or _has_weights(name) or name in PICKLES]
+    chosen += [name for name in inside if name not in chosen and any(is_data_of(name, graph) for graph in chosen)]
     results = [PICKLES.get(name, name) for name in chosen]
     missing = [need for need in needs or ("*.safetensors",) if not _any(results, need)]
     if missing and not (not needs and _any(results, "*.onnx")):
@@ -59,13 +61,18 @@ def _default_files(names: list[str], needs: tuple[str, ...]) -> list[str]:
     """Text files, and one set of weights."""
     is_pipeline = "model_index.json" in names  # of diffusers, with its parts in subfolders
     candidates = [name for name in names if (is_pipeline and not name.startswith(_UNUSED)) or "/" not in name]
-    weights = [name for name in candidates if name.endswith(WEIGHTS)]
+    weights = [name for name in candidates if _has_weights(name)]
     if needs:
         weights = [name for name in weights if _fits(name, needs)]
     else:
         weights = [n for n in weights if ("/" in n) == is_pipeline and not any(word in n for word in _VARIANTS)]
     weights = weights or [name for name in candidates if name in PICKLES][:1]
     return [name for name in candidates if name.endswith(TEXTS)] + weights
+
+
+def _has_weights(name: str) -> bool:
+    """Whether a file has weights by its name: an ONNX graph's may be in model.onnx.data or model.onnx_data_1."""
+    return name.endswith(WEIGHTS) or any(mark in name for mark in DATA_MARKS)
 
 
 def _fits(name: str, patterns: tuple[str, ...]) -> bool:

@@ -17,6 +17,7 @@ from pipeline.models.convert_pickle import to_safetensors
 from pipeline.models.download import RemoteFile, download
 from pipeline.models.hub_errors import OFFLINE, hub_error, translate_errors
 from pipeline.models.hub_files import PICKLES, choose_files
+from pipeline.models.onnx_external_data import GRAPH, external_data
 from pipeline.models.pull_record import RECORD, PulledFile, PulledModel, read_record, sizes_match, write_record
 from pipeline.models.store import PART, format_bytes, model_folder, resolve_repo_id
 from pipeline.workspace import file_sha256
@@ -179,7 +180,15 @@ def _installed(request: PullRequest) -> PulledModel | None:
     if pulled is None or not sizes_match(folder, pulled) or request.revision not in ("", pulled.revision):
         return None
     needs = request.files or (request.entry.files if request.entry else ())
+    if not all((folder / name).is_file() for name in _weights_of_graphs(folder, pulled)):
+        return None
     return pulled if all(any(fnmatchcase(name, need) for name in pulled.files) for need in needs) else None
+
+
+def _weights_of_graphs(folder: Path, pulled: PulledModel) -> list[str]:
+    """The files in which the downloaded ONNX graphs keep their weights; earlier versions left some of them out."""
+    graphs = [name for name in pulled.files if name.endswith(GRAPH)]
+    return [str(Path(graph).parent / name) for graph in graphs for name in external_data(folder / graph)]
 
 
 def _valid_record(folder: Path) -> PulledModel | None:
