@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,8 +142,17 @@ def file_sha256(path: Path) -> str:
 
 
 def safe_name(text: str) -> str:
-    """`text` as a file name for every system and for kohya's scripts: lower case a-z, 0-9 and '-'.
+    """`text` as a file name for every system and for kohya's scripts: letters of any script, digits and '-'.
 
-    Without '_', on which kohya's scripts split paths to find a caption.
+    Lower case and in Unicode's composed form, so that systems which fold either name the same file. Without '_', on
+    which kohya's scripts split paths to find a caption.
     """
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    words = "".join(char if char.isalnum() or _is_mark(char) else " " for char in plain).split()
+    whole = ("".join(itertools.dropwhile(_is_mark, word)) for word in words)  # without a mark on no letter
+    return "-".join(filter(None, whole)) or "x"
+
+
+def _is_mark(char: str) -> bool:
+    """Whether a character is part of the letter before it: the vowels of Hindi and Thai, some accents."""
+    return unicodedata.category(char).startswith("M")

@@ -40,8 +40,17 @@ def test_names_hold_nothing_that_a_reader_trips_over(tmp_path):
     build(home, source)
     names = [name.split("/")[-1] for name in files(home.dataset)]
     assert len(names) == 2 * len(odd)
+    assert sum(name.startswith("写真-") for name in names) == 2  # kohya's scripts read UTF-8
     for name in names:
-        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.") and len(name) < 80
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.写真") and len(name) < 80
+
+
+def test_the_longest_names_of_any_script_fit_a_file_system(tmp_path):
+    records = [record(n, source=f"raw/{letter * 60}.jpg") for n, letter in enumerate(("猫", "𠮷", "क्षि"))]
+    home, source = merged_workspace(tmp_path, records)
+    build(home, source)
+    assert len(files(home.dataset)) == 2 * len(records)
+    assert all(len(name.split("/")[-1].encode()) < 255 for name in files(home.dataset))
 
 
 def test_images_are_linked_not_moved(tmp_path):

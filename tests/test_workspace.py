@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -59,5 +60,29 @@ def test_the_lock_is_for_one_and_comes_free(tmp_path):
 @given(st.text(max_size=50))
 def test_a_safe_name_is_safe_and_stays(text):
     name = safe_name(text)
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+    assert re.fullmatch(r"[^\W_]+(-[^\W_]+)*", "".join(char for char in name if not is_mark(char)))
+    assert not {"_", "/", "\\", ":", ".", " "} & set(name)
+    assert name.isprintable()
+    assert name == name.lower() == unicodedata.normalize("NFC", name)
     assert safe_name(name) == name
+
+
+def is_mark(char):
+    return unicodedata.category(char) in ("Mn", "Mc", "Me")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("猫 正面", "猫-正面"),
+        ("Eileen à gauche", "eileen-à-gauche"),
+        ("Eileen a\u0300 gauche", "eileen-à-gauche"),  # as macOS stores it
+        ("Ёлка_2", "ёлка-2"),
+        ("हिन्दी", "हिन्दी"),
+        ("ＡＢ１", "ab1"),
+        ("../a\\b:c", "a-b-c"),
+        ("\udcff🐱", "x"),
+    ],
+)
+def test_a_safe_name_stays_readable(text, name):
+    assert safe_name(text) == name
