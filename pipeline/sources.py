@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,7 @@ from pipeline.workspace import Workspace, write_atomic
 _RACY_NS = 2_000_000_000  # a file changed this shortly before a scan is hashed again by the next one
 _SETS = {"train": "training", "val": "validation", "reg": "regularization"}
 _OWN = ("manifests", "images", "dataset", "decisions", GENERATED, "cache", "runs")  # prep's own folders in a workspace
+_NOT_REGULAR = "it is no regular file"  # a pipe, a socket or a device: reading one can block without end
 _JUNK = {"__MACOSX", "@eaDir"}  # folders that archivers and NAS devices create
 
 
@@ -68,16 +70,17 @@ def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan
         for owner, folder in folders.items()
         if owner not in absent
     }
-    infos = identify_files([path for paths in walked.values() for path in paths], workspace, report)
+    seen = [path for paths in walked.values() for path in paths if not path.name.startswith(".")]
+    infos = identify_files(seen, workspace, report)
     for owner, folder in folders.items():
         for record, name in recorded.get(owner, ()):
             records.setdefault(record.id, record)
             names.setdefault(record.id, name)
         masks = _masks(walked.get(owner, ()))
         for path in walked.get(owner, ()):
-            info = infos[path]
-            if path in masks or (isinstance(info, _FileInfo) and not info.image):
-                others["masks" if path in masks else path.suffix.lower() or "no extension"] += 1
+            info = infos.get(path, "it is hidden")
+            if kind := _kind_of_other(path, info, masks):
+                others[kind] += 1
                 continue
             name = _text(Path(os.path.relpath(path, folder)).as_posix())
             record = _record(owner, _text(workspace.relative(path)), name, info)
@@ -86,6 +89,17 @@ def scan(workspace: Workspace, recipe: Recipe, report: ProgressFn) -> SourceScan
     where = {keys[owner]: _text(workspace.relative(folder)) for owner, folder in folders.items()}
     ordered = [records[key] for key in sorted(records)]
     return SourceScan(ordered, dict(sorted(others.items())), names, where, tuple(owner.path for owner in absent))
+
+
+def _kind_of_other(path: Path, info: _FileInfo | str, masks: set[Path]) -> str:
+    """How a file that is no image is counted; empty for an image."""
+    if path in masks:
+        return "masks"
+    if path.name.startswith("."):
+        return "hidden"
+    if isinstance(info, str):
+        return "pipes, sockets and devices" if info == _NOT_REGULAR and not is_image_name(path.name) else ""
+    return "" if info.image else path.suffix.lower() or "no extension"
 
 
 def _masks(paths: Iterable[Path]) -> set[Path]:
@@ -160,6 +174,9 @@ def identify_files(paths: list[Path], workspace: Workspace, report: ProgressFn) 
         except OSError as error:
             result[path] = error.strerror or "cannot be read"
             continue
+        if not stat.S_ISREG(at.st_mode):
+            result[path] = _NOT_REGULAR
+            continue
         stamp = (at.st_size, at.st_mtime_ns, at.st_ctime_ns)
         old = known.get(str(path))
         if old is not None and old.stamp == stamp and max(stamp[1:]) < scanned - _RACY_NS:
@@ -224,7 +241,9 @@ def _walk(folder: Path, workspace: Workspace, folders: list[Path]) -> Iterator[P
         below = []
         for entry in entries:
             path = Path(entry.path)
-            if entry.name.startswith(".") or entry.name in _JUNK or path == workspace.recipe:
+            if entry.name in _JUNK or path == workspace.recipe:
+                continue
+            if entry.name.startswith(".") and _is_folder(entry):
                 continue
             if not _is_folder(entry):
                 if here.parent != generated or entry.name != f"{GENERATED}.json":

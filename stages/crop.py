@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -115,10 +116,15 @@ def crop_all(options: Crop, workspace: Workspace, records: list[Record]) -> list
 
 def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Record]:
     """The records of one image's crops, or its own with the reason why there is none."""
+    path = workspace.source(before.source)
     try:
-        data = workspace.source(before.source).read_bytes()
+        if path.exists() and not path.is_file():
+            return [_dropped(before, "cannot be opened", "it is no regular file")]
+        data = path.read_bytes()
     except OSError as error:
         return [_dropped(before, "cannot be opened", error.strerror or "")]
+    if before.sha256 and hashlib.sha256(data).hexdigest() != before.sha256:
+        return [_dropped(before, "changed", "the file is another one than when prep found it; repeat: prep crop")]
     try:
         with image_file.decoding():
             results = _crops(options, before, data)

@@ -201,6 +201,15 @@ def test_a_file_that_went_away_is_dropped(tmp_path):
     assert out.drop.reason == "cannot be opened"
 
 
+def test_a_file_that_changed_since_it_was_found_is_dropped(tmp_path):
+    """Its pixels must not be stored under the hash of the former ones."""
+    workspace = Workspace(tmp_path)
+    (record,) = records(workspace, {"a.png": encoded(photograph("astronaut.png"), "PNG")})
+    (tmp_path / record.source).write_bytes(encoded(photograph("coffee.png"), "PNG"))
+    (out,) = Crop().start(workspace)([record])
+    assert (out.drop.reason, out.image) == ("changed", None)
+
+
 def test_a_full_disk_is_no_fault_of_the_image(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")

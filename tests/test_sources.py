@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -53,7 +56,7 @@ def test_images_are_found_by_content_and_other_files_counted(tmp_path):
     assert names == {
         f"raw/{n}" for n in ("a.png", "deep/er/B.JPeG", "c.webp", "really-webp.txt", "broken.png", "empty.jpg")
     }
-    assert found.others == {"no extension": 1, ".txt": 1}
+    assert found.others == {"hidden": 1, "no extension": 1, ".txt": 1}
     assert [r.id for r in found.records] == sorted(r.id for r in found.records)
     assert all(
         r.id == r.sha256[:16] and (r.subject, r.class_name, r.role) == ("smith", "man", "train") for r in found.records
@@ -113,6 +116,24 @@ def test_links_that_loop_and_links_to_files(tmp_path):
         "raw/dead.png": "cannot be read",
         "raw/self": "cannot be read",
     }
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_only_regular_files_are_opened(tmp_path):
+    home = workspace(tmp_path)
+    raw = home.root / "raw"
+    image(raw / "a.png", 1)
+    os.mkfifo(raw / "pipe")  # reading one that nobody writes to never returns
+    os.mkfifo(raw / "photo.jpg")
+    (raw / "zero.png").symlink_to("/dev/zero")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
+        here = Path.cwd()
+        os.chdir(raw)  # a socket's path may have 107 bytes only
+        server.bind("socket")
+        os.chdir(here)
+    found = look(home)
+    assert fates(found) == {"raw/a.png": "kept", "raw/photo.jpg": "cannot be read", "raw/zero.png": "cannot be read"}
+    assert found.others == {"pipes, sockets and devices": 2}
 
 
 def test_a_folder_with_an_owner_of_its_own_is_not_walked_twice(tmp_path):
