@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pipeline.engines.prefetching import PrefetchingWork
 from pipeline.errors import PrepError
 from pipeline.history import Model
 from pipeline.imaging.image_file import UnreadableImage, decoding, load_rgb
 from pipeline.models.catalog import short_name
+from pipeline.models.known_weights import model_name
 from pipeline.record import Annotation, Drop, Record
 from pipeline.stage import Device, Stage, Work, option
 from pipeline.workspace import Workspace
@@ -67,7 +68,12 @@ class Tagger(Stage):
         raise NotImplementedError
 
     def start(self, workspace: Workspace) -> Work:
-        return tagging_work(self, self.load(workspace), workspace)
+        tagger = self.identified(workspace)
+        return tagging_work(tagger, tagger.load(workspace), workspace)
+
+    def identified(self, workspace: Workspace) -> Self:
+        """The tagger as its annotations name it, which depends on its model's files."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +90,15 @@ class ModelTagger(Tagger):
         "auto", "Device that the model runs on; auto: the GPU if there is one.", cache_key=False
     )
 
+    model_name: str = ""  # what its files say which model it is; empty before they are asked
+
     @property
     def signature(self) -> str:
-        return f"{self.label}:{short_name(self.model)}"
+        return f"{self.label}:{self.model_name or short_name(self.model)}"
+
+    def identified(self, workspace: Workspace) -> Self:
+        """The tagger with the name of its repository, or of the known model with the same weights."""
+        return replace(self, model_name=model_name(self.models(workspace)))
 
     def runs_on(self) -> Device:
         return self.device

@@ -75,15 +75,34 @@ def test_the_models_folder_comes_first_then_the_catalogs_commit_then_main(cache,
     assert find_model(VIT, workspace, NEEDS) == LocalModel(own, VIT, "")
 
 
-@pytest.mark.parametrize("damage", ["file missing", "blob missing", "no ref", "ref to elsewhere"])
+@pytest.mark.parametrize("place", ["other commit", "repository", "snapshot"])
+def test_a_model_that_another_tool_cached_without_a_branch_is_found(cache, workspace, tmp_path, place):
+    """kohya's tools ask for a commit, and then the cache has no refs/main."""
+    where = tmp_path / "elsewhere" if place != "other commit" else cache
+    snapshot = write_snapshot(where, VIT, COMMIT, WANTED, branch="x")
+    (snapshot.parent.parent / "refs" / "x").unlink()
+    names = {"other commit": VIT, "repository": str(snapshot.parent.parent), "snapshot": str(snapshot)}
+    assert find_model(names[place], workspace, NEEDS) == LocalModel(snapshot, VIT, COMMIT)
+    assert find_snapshot(VIT, NEEDS, OTHER) is None  # a commit that is asked for is not replaced
+
+
+def test_a_cached_model_is_found_beside_an_unfinished_copy_and_in_the_file_that_others_load(cache, workspace):
+    snapshot = write_snapshot(cache, VIT, COMMIT, WANTED)
+    write_files(model_folder(VIT), {"selected_tags.csv": FILES["selected_tags.csv"]})
+    assert find_model(VIT, workspace, NEEDS) == LocalModel(snapshot, VIT, COMMIT)
+    entry = catalog_entry("cl-tagger")
+    names = ("model_optimized.onnx", "tag_mapping.json")
+    write_snapshot(cache, entry.repo_id, COMMIT, {f"{entry.subfolder}/{name}": b"1" for name in names})
+    assert find_model("cl-tagger", workspace, names).revision == COMMIT
+
+
+@pytest.mark.parametrize("damage", ["file missing", "blob missing", "ref to elsewhere"])
 def test_an_incomplete_snapshot_is_not_used(cache, workspace, damage):
     files = WANTED if damage != "file missing" else {"model.onnx": ONNX}
     snapshot = write_snapshot(cache, VIT, COMMIT, files)
     if damage == "blob missing":
         (snapshot / "model.onnx").resolve().unlink()
     ref = snapshot.parent.parent / "refs" / "main"
-    if damage == "no ref":
-        ref.unlink()
     if damage == "ref to elsewhere":
         snapshot.rename(cache / "elsewhere")
         ref.write_text("../../elsewhere")

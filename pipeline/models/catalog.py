@@ -26,6 +26,7 @@ class CatalogEntry:
         return self.release or COMMITS.get(self.name, "main")
 
 
+CACHED = "models--"  # how the names of models' folders in a Hugging Face cache begin
 _WD = ("model.onnx", "selected_tags.csv")
 _TEXT = ("config.json", "preprocessor_config.json", "tokenizer.json")
 _SINGLE = (*_TEXT, "model.safetensors")
@@ -130,11 +131,23 @@ CATALOG: tuple[CatalogEntry, ...] = (
 
 
 def short_name(model: str) -> str:
-    """The last part of a model's hub id: the same for its short name, its id, and its folder in the models folder."""
-    entry = catalog_entry(model)
-    return PurePath(entry.repo_id if entry else model).name.rpartition("--")[2]
+    """The last part of a model's hub id: the same for its short name, its id, and its folder in any tool's cache."""
+    repo_id = cached_repo_id(model)
+    entry = catalog_entry(model) or catalog_entry(repo_id) or named_folder(PurePath(model).name)
+    return PurePath(entry.repo_id if entry else repo_id or model).name.rpartition("--")[2]
 
 
 def catalog_entry(model: str) -> CatalogEntry | None:
     """The entry with this short name or hub id."""
     return next((entry for entry in CATALOG if model in (entry.name, entry.repo_id)), None)
+
+
+def named_folder(name: str) -> CatalogEntry | None:
+    """The entry of a folder as others name it: kohya's OWNER_NAME, or the repository's subfolder (cl_tagger_1_02)."""
+    return next((e for e in CATALOG if name in (e.repo_id.replace("/", "_"), e.subfolder or None)), None)
+
+
+def cached_repo_id(folder: str) -> str:
+    """The hub id of a folder in a Hugging Face cache, models--OWNER--NAME/snapshots/COMMIT; empty for any other."""
+    found = [part for part in PurePath(folder).parts if part.startswith(CACHED)]
+    return found[-1].removeprefix(CACHED).replace("--", "/", 1) if found else ""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import PrepError
-from pipeline.models.catalog import CATALOG, catalog_entry
-from pipeline.models.hub_cache import find_snapshot, has_file, snapshot_origin
+from pipeline.models.catalog import CACHED as CACHED_PREFIX
+from pipeline.models.catalog import CATALOG, COMMITS, cached_repo_id, catalog_entry, named_folder
+from pipeline.models.hub_cache import downloaded_commit, find_snapshot, has_file, snapshot_in, snapshot_origin
 from pipeline.models.pull_record import PulledModel, read_record, sizes_match
 from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
@@ -64,14 +65,15 @@ def find_model(model: str, workspace: Workspace, needs: tuple[str, ...]) -> Loca
         raise PrepError("No model is named.", _NAME_IT)
     path = workspace.source(os.path.expanduser(model))  # noqa: PTH111 - Path.expanduser raises for an unknown ~name
     if path.is_dir():
-        return require_files(path, needs)
+        repo_id = path.name.startswith(CACHED_PREFIX) and cached_repo_id(str(path))
+        return require_files((repo_id and snapshot_in(path, repo_id, needs)) or path, needs)
     if _is_path(model):
         raise PrepError(f"There is no model folder {path}.", _NAME_IT)
     repo_id = resolve_repo_id(model)
-    folder: Path | None = model_folder(repo_id)
-    if not (folder and folder.is_dir()):
-        folder = find_snapshot(repo_id, needs)
-    if folder is None:
+    own = model_folder(repo_id)
+    complete = own.is_dir() and all((own / file).is_file() for file in needs)
+    folder = (own if complete else find_snapshot(repo_id, needs)) or own
+    if not folder.is_dir():
         raise PrepError(f"The model {model} is not on this machine.", install_hint(repo_id))
     return require_files(folder, needs)
 
@@ -81,7 +83,7 @@ def require_files(folder: Path, needs: tuple[str, ...] = ()) -> LocalModel:
     if folder.name.endswith(PART):
         raise PrepError(f"{folder} is an unfinished download.", "Finish it: prep models pull NAME")
     pulled = read_record(folder)
-    name, revision = (pulled.name, pulled.revision) if pulled else snapshot_origin(folder) or (_model_name(folder), "")
+    name, revision = (pulled.name, pulled.revision) if pulled else _origin(folder)
     hint = install_hint(name) if _HUB_ID.fullmatch(name) else f"Copy the model's files into {folder} again."
     missing = [file for file in needs if not (folder / file).is_file()]
     if missing and missing == list(needs) and (kind := kind_of(folder)):
@@ -94,6 +96,14 @@ def require_files(folder: Path, needs: tuple[str, ...] = ()) -> LocalModel:
     for file in needs:
         _check_file(folder / file, file, pulled, hint)
     return LocalModel(folder, name, revision)
+
+
+def _origin(folder: Path) -> tuple[str, str]:
+    """Hub id and commit of a folder that prep did not download, as far as it says where it is from; else its name."""
+    commit = downloaded_commit(folder)
+    pinned = next((catalog_entry(name) for name, pin in COMMITS.items() if pin == commit), None)
+    found = (pinned.repo_id, commit) if pinned else None
+    return snapshot_origin(folder) or found or (_model_name(folder), "")
 
 
 def _check_file(path: Path, name: str, pulled: PulledModel | None, hint: str) -> None:
@@ -174,9 +184,12 @@ def unlisted_models() -> list[str]:
 
 
 def _model_name(folder: Path) -> str:
-    """The hub id of a subfolder of prep's models folder, else the folder's own name."""
+    """The hub id of a subfolder of prep's models folder, or of one that kohya's tools name; else the folder's name."""
     owner, separator, name = folder.name.partition("--")
-    return f"{owner}/{name}" if separator and folder.parent == models_folder() else folder.name
+    if separator and folder.parent == models_folder():
+        return f"{owner}/{name}"
+    entry = named_folder(folder.name)
+    return entry.repo_id if entry else folder.name
 
 
 def _is_path(model: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections import defaultdict
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import PrepError
+from pipeline.models.catalog import short_name
 from pipeline.record import Annotation, tagger_of
 
 # For tags and for characters: where precision equals recall, as the model cards give it (for tags). Models that are
@@ -67,10 +69,11 @@ class Thresholds:
         return default_thresholds(a.tagger)[character] if threshold is None else threshold
 
 
+@functools.cache
 def default_thresholds(signature: str) -> tuple[float, float]:
     """The default thresholds of a model, or of its tagger: for tags, for characters."""
     return (
-        MODEL_THRESHOLDS.get(signature.partition(":")[2])
+        MODEL_THRESHOLDS.get(short_name(signature.partition(":")[2]))
         or MODEL_THRESHOLDS.get(tagger_of(signature))
         or DEFAULT_THRESHOLDS
     )

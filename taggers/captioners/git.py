@@ -70,7 +70,8 @@ class Git(BeamCaptioner):
 
     @property
     def removes_words(self) -> bool:
-        return self.remove_words == "on" or (self.remove_words == "auto" and "textcaps" in short_name(self.model))
+        name = self.model_name or short_name(self.model)
+        return self.remove_words == "on" or (self.remove_words == "auto" and "textcaps" in name)
 
 
 def load_git(git: Git, workspace: Workspace) -> LoadedCaptioner:

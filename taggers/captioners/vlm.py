@@ -93,9 +93,10 @@ class Vlm(Captioner):
         return _predictor(self, vlm, fill_prompt(self.prompt or vlm.default_prompt, "", "", self.avoid))
 
     def start(self, workspace: Workspace) -> Work:
-        vlm = load_vlm(self, workspace)
-        work = tagging_work(self, _predictor(self, vlm, ""), workspace)
-        return replace(work, load=partial(prepare_record, self, vlm, workspace))
+        options = self.identified(workspace)
+        vlm = load_vlm(options, workspace)
+        work = tagging_work(options, _predictor(options, vlm, ""), workspace)
+        return replace(work, load=partial(prepare_record, options, vlm, workspace))
 
 
 def _predictor(options: Vlm, vlm: LoadedVlm, text: str) -> PreparedPredictor:
