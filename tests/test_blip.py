@@ -58,10 +58,10 @@ def words(ids: list[int]) -> str:
     return detokenize(text.replace(" .", ".").replace(" ,", ","))
 
 
-def say(workspace, folder, images, **options):
-    """Captions through the whole tagger: files, records, batches."""
+def say(workspace, folder, images, prompt="", **options):
+    """Captions through the whole tagger, without a prompt unless one is given: files, records, batches."""
     records = [cropped(workspace, f"{n:03}", image) for n, image in enumerate(images)]
-    done = Blip(model=str(folder), device="cpu", **options).start(workspace)(records)
+    done = Blip(model=str(folder), device="cpu", prompt=prompt, **options).start(workspace)(records)
     return [one.annotations[0] if one.annotations else None for one in done]
 
 
@@ -133,6 +133,34 @@ def test_the_prompt_is_gone_on_from_and_left_out(workspace, folder):
     assert [one.text if one else "" for one in said] == expected
     kept = say(workspace, folder, images, max_tokens=25, prompt="a photo of", keep_prompt=True)
     assert [one.text for one in kept] == [f"a photo of {text}".strip() for text in expected]
+
+
+def test_without_a_prompt_of_the_users_the_authors_is_used(workspace, folder, folder2):
+    """Salesforce's BLIP learned to continue 'a picture of '; its words are cut off again. BLIP-2 has none."""
+    images = [photo(*shape) for shape in SHAPES]
+    authors = say(workspace, folder, images, prompt="a picture of ", max_tokens=25)
+    assert say(workspace, folder, images, prompt="auto", max_tokens=25) == authors
+    assert authors != say(workspace, folder, images, max_tokens=25)
+    kept = say(workspace, folder, images, prompt="auto", max_tokens=25, keep_prompt=True)
+    assert [one.text for one in kept] == [f"a picture of {one.text if one else ''}".strip() for one in authors]
+    assert Blip().prompt == "auto"
+    plain = say(workspace, folder2, images, max_tokens=25)
+    assert say(workspace, folder2, images, prompt="auto", max_tokens=25) == plain
+
+
+def test_sampling_has_the_authors_penalty_unless_another_is_given(workspace, folder, folder2):
+    images = [photo(*shape) for shape in SHAPES]
+    sampled = {
+        penalty: say(workspace, folder, images, sample=True, max_tokens=40, repetition_penalty=penalty)
+        for penalty in (0, 1, 1.1)
+    }
+    assert sampled[0] == sampled[1.1] != sampled[1]
+    greedy = [say(workspace, folder, images, max_tokens=40, repetition_penalty=penalty) for penalty in (0, 1)]
+    assert greedy[0] == greedy[1]
+    blip2 = [say(workspace, folder2, images, sample=True, repetition_penalty=penalty) for penalty in (0, 1)]
+    assert blip2[0] == blip2[1]
+    with pytest.raises(PrepError, match="reward repetitions"):
+        Blip(repetition_penalty=0.5)
 
 
 def test_fewest_tokens_and_penalty_are_transformers_own(workspace, folder):

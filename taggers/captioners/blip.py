@@ -28,6 +28,9 @@ from taggers.captioners.model_folder import check_model_class, find_model_folder
 from taggers.tagger import PredictFn, PreparedPredictor
 
 BLIP, BLIP2 = "BlipForConditionalGeneration", "Blip2ForConditionalGeneration"
+AUTO = "auto"
+AUTHORS_PROMPT = "a picture of"  # its tokens are left out of the loss (github.com/salesforce/BLIP, models/blip.py)
+AUTHORS_PENALTY = 1.1  # on repetitions in nucleus sampling (the same file, generate)
 # dtypes in which Salesforce runs BLIP-2's language models (LAVIS, blip2_opt.py and blip2_t5.py).
 GPU_PRECISION = {"opt": "float16", "t5": "bfloat16"}
 
@@ -57,14 +60,28 @@ class Blip(BeamCaptioner):
     seed: int = option(0, "With --sample: seed of the random numbers.")
     min_tokens: int = option(0, "Fewest tokens of a caption; BLIP repeats itself when it must write more.", low=0)
     repetition_penalty: float = option(
-        1.0, "Penalty on tokens that the caption has already; 1: none, usually up to 1.5.", low=1, high=10
+        0.0,
+        "Penalty on tokens that the caption has already; 1: none, usually up to 1.5; 0: 1.1 for BLIP with --sample, "
+        "as its authors have it, else none.",
+        low=0,
+        high=10,
     )
-    prompt: str = option("", "Beginning of the caption that the model continues, such as 'a photo of'.")
+    prompt: str = option(
+        AUTO,
+        "Beginning of the caption that the model continues, such as 'a photo of'; it is cut off again. auto: "
+        f"'{AUTHORS_PROMPT}' for BLIP, with which it was trained, and none for BLIP-2. An empty text: none.",
+        metavar="TEXT",
+    )
     keep_prompt: bool = option(False, "Keep the prompt's words in the caption.")
 
     def check(self) -> None:
         if self.sample and self.num_beams > 1:
             raise PrepError("blip: sample and num-beams exclude each other.", "Leave out --sample or --num-beams.")
+        if 0 < self.repetition_penalty < 1:
+            raise PrepError(
+                f"blip: repetition-penalty is {self.repetition_penalty:g}, which would reward repetitions.",
+                "It must be 0 or from 1 to 10.",
+            )
         if self.min_tokens > self.max_tokens:
             raise PrepError(
                 f"blip: min-tokens is {self.min_tokens}, more than max-tokens, {self.max_tokens}.",
@@ -73,11 +90,19 @@ class Blip(BeamCaptioner):
 
     def load(self, workspace: Workspace) -> PredictFn:
         captioner = load_blip(self, workspace)
+        options = self.for_model(captioner.model.config.model_type)
         batcher = AdaptiveBatcher(self.inference_batch_size, self.signature)
         return PreparedPredictor(
             partial(prepare_image, captioner.image_processor, self.seed),
-            partial(caption_images, self, captioner, batcher),
+            partial(caption_images, options, captioner, batcher),
         )
+
+    def for_model(self, model_type: str) -> Blip:
+        """The options with the authors' values for a model of this type in place of auto and 0."""
+        is_blip = model_type == "blip"
+        prompt = (AUTHORS_PROMPT if is_blip else "") if self.prompt == AUTO else self.prompt
+        authors = AUTHORS_PENALTY if is_blip and self.sample else 1.0
+        return replace(self, prompt=prompt, repetition_penalty=self.repetition_penalty or authors)
 
 
 def load_blip(blip: Blip, workspace: Workspace) -> LoadedCaptioner:
@@ -86,11 +111,12 @@ def load_blip(blip: Blip, workspace: Workspace) -> LoadedCaptioner:
     name = check_model_class(found, (BLIP, BLIP2), "blip")
     parts = load_parts(found, name, blip.device, blip.precision, GPU_PRECISION)
     config = parts.model.config
+    text = blip.for_model(config.model_type).prompt
     if name == BLIP:
-        prompt, clean_up = _blip_prompt(config, parts.tokenizer, blip.prompt), detokenize
+        prompt, clean_up = _blip_prompt(config, parts.tokenizer, text), detokenize
     else:
         token = image_token(found, config, len(parts.tokenizer))
-        prompt, clean_up = _blip2_prompt(config, parts.tokenizer, blip.prompt, token), one_line
+        prompt, clean_up = _blip2_prompt(config, parts.tokenizer, text, token), one_line
     token_format = TokenFormat(parts.tokenizer, prompt.end_tokens, blip.signature, clean_up)
     return LoadedCaptioner(parts.model, parts.image_processor, token_format, prompt)
 
