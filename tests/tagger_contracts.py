@@ -34,28 +34,26 @@ def wd14_input(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def deepdanbooru_input(pixels: np.ndarray, side: int) -> np.ndarray:
-    """The web UI's letterbox with canvas and strips: Lanczos, pasted at half minus half, edges drawn out."""
+    """The web UI's letterbox: Lanczos, at half minus half, edges continued by bicubic weights at the outer boundary.
+
+    There the kernel (a = -1/2) weighs the two nearest pixels, at 1/2 and 3/2, with 9/16 and -1/16, made to sum to 1:
+    rows of 200 and 100 give 213, which the web UI's own code gave.
+    """
     image = Image.fromarray(pixels)
     wide = image.width > image.height
     width = side if wide else max(1, image.width * side // image.height)
     height = max(1, image.height * side // image.width) if image.width >= image.height else side
-    fitted = image.resize((width, height), Image.Resampling.LANCZOS)
-    canvas = Image.new("RGB", (side, side))
-    x, y = side // 2 - width // 2, side // 2 - height // 2
-    strips = [
-        (fitted.crop((0, 0, width, 1)), (0, 0), (side, y)),
-        (fitted.crop((0, height - 1, width, height)), (0, y + height), (side, side - y - height)),
-    ]
-    if not wide:
-        strips = [
-            (fitted.crop((0, 0, 1, height)), (0, 0), (x, side)),
-            (fitted.crop((width - 1, 0, width, height)), (x + width, 0), (side - x - width, side)),
-        ]
-    for strip, place, size in strips:
-        if 0 not in size:
-            canvas.paste(strip.resize(size, Image.Resampling.NEAREST), place)
-    canvas.paste(fitted, (x, y))
-    return np.asarray(canvas) / 255
+    fitted = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)).astype(np.int64)
+    lines = fitted if wide else fitted.transpose(1, 0, 2)
+    before = side // 2 - len(lines) // 2
+    top, bottom = (edge_margin(two[0], two[-1]) for two in (lines[:2], lines[:-3:-1]))
+    square = np.concatenate([[top] * before, lines, [bottom] * side] if before else [lines])[:side]
+    return (square if wide else square.transpose(1, 0, 2)) / 255
+
+
+def edge_margin(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """(9 * outer - inner) / 8, halves up, from 0 to 255."""
+    return np.clip((9 * outer - inner + 4) // 8, 0, 255)
 
 
 def blip_input(image: np.ndarray, side: int) -> np.ndarray:

@@ -60,11 +60,19 @@ def test_the_web_uis_letterbox(shape):
     assert np.abs(array - deepdanbooru_input(smooth_photo(*shape), 64)).max() < 1e-6
 
 
-def test_an_odd_rest_lies_below_and_no_margin_is_black():
+def test_an_odd_rest_lies_above_and_margins_overshoot_the_edge():
     white = np.full((3, 8, 3), 255, np.uint8)
     white[0], white[2] = 51, 102
-    assert (letterbox(white, 8)[:, 0, 0] * 255).round().tolist() == [51, 51, 51, 51, 255, 102, 102, 102]
+    assert (letterbox(white, 8)[:, 0, 0] * 255).round().tolist() == [26, 26, 26, 51, 255, 102, 83, 83]
     assert letterbox(np.full((9, 700, 3), 200, np.uint8), 64).min() == np.float32(200) / np.float32(255)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_margin_is_what_the_web_ui_makes_of_200_and_100(turned):
+    lines = np.repeat(np.uint8([200, 100, 100, 200])[:, None, None], 8, axis=1).repeat(3, axis=2)
+    array = letterbox(lines.transpose(1, 0, 2) if turned else lines, 8)
+    array = array.transpose(1, 0, 2) if turned else array
+    assert (array[:, 3, 1] * 255).round().tolist() == [213, 213, 200, 100, 100, 200, 213, 213]
 
 
 def areas(image, down, across):

@@ -219,7 +219,7 @@ def _predict_scores(
 
 
 TORCH_FORMAT = DeepDanbooruFormat(
-    (WEIGHTS,), load_torch, "edge-replicated letterbox, Lanczos, RGB from 0 to 1, channels last"
+    (WEIGHTS,), load_torch, "letterbox with bicubic edges, Lanczos, RGB from 0 to 1, channels last"
 )
 PROJECT_FORMAT = DeepDanbooruFormat(
     (MODEL, TAGS, PROJECT), load_project, "edge-replicated letterbox, area, RGB from 0 to 1, channels last"
