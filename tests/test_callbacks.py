@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.workspace import Workspace
 from tests.toy_job import job
 from tests.training_set import sample
 from training.callbacks import Callbacks, build_callbacks
@@ -39,6 +40,7 @@ class Images:
 
     def __init__(self):
         self.asked: list[object] = []
+        self.rows: list[object] = []
 
     def on_train_begin(self, step):
         self.asked.append(f"begin {step}")
@@ -54,20 +56,21 @@ def watched(folder: Path, held=HELD, ranks=DistributedContext(), **options) -> C
         **{"steps": 4, "validate_every_epochs": 0, "validate_every_steps": 2, "validation_timesteps": 2} | options,
     )
     place = RunPaths(folder, "key of the run")
-    return build_callbacks(Run(made, held), resume_or_start(made, place, ranks), place, [], None)
+    return build_callbacks(Run(made, held), resume_or_start(made, place, ranks), place, [], Workspace(folder))
 
 
 def trained(watch: Callbacks) -> dict:
     """Train as a run does, and what run.json would tell."""
-    watch.on_train_begin()
-    run_to_end(watch.run.job, watch.state, lambda done, total: None, tuple(watch.step_callbacks().values()))
-    watch.state.log.finish(watch.folder)
-    return watch.finish()
+    with watch.logger.closed_at_end():
+        watch.on_train_begin()
+        run_to_end(watch.run.job, watch.state, lambda done, total: None, tuple(watch.step_callbacks().values()))
+        watch.state.log.finish(watch.folder)
+        return watch.finish()
 
 
 def test_what_is_not_asked_for_is_not_there(tmp_path):
     watch = watched(tmp_path)
-    assert watch.samples is None and watch.tensorboard is None
+    assert watch.samples is None and not watch.logger.loggers
     assert list(watch.step_callbacks()) == ["status", "validation"]
 
 
@@ -105,7 +108,7 @@ def test_tensorboard_gets_every_step_and_every_evaluation(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     watch = watched(tmp_path, tensorboard=True)
-    assert list(watch.step_callbacks()) == ["status", "validation", "tensorboard"]
+    assert list(watch.step_callbacks()) == ["status", "validation", "logger"]
     trained(watch)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     steps = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -117,7 +120,7 @@ def test_of_several_processes_only_the_main_one_samples_and_logs(tmp_path, monke
     monkeypatch.setattr(DistributedContext, "barrier", lambda self: None)
     monkeypatch.setattr(DistributedContext, "all_reduce_sum", lambda self, tensors: None)
     second = watched(tmp_path, ranks=DistributedContext(1, 2), tensorboard=True)
-    assert second.tensorboard is None and list(second.step_callbacks()) == ["status", "validation"]
+    assert not second.logger.loggers and list(second.step_callbacks()) == ["status", "validation"]
 
 
 @pytest.mark.parametrize(("count", "said"), [(0, 0), (1, 1), (2, 1), (3, 0)])

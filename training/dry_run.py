@@ -15,6 +15,7 @@ from pipeline.duration import format_duration
 from pipeline.workspace import Workspace, write_atomic
 from training.batch import TrainingImage
 from training.checkpoints.run_folder import RunFolder
+from training.evaluation.loggers import LOGGERS, check_loggers
 from training.evaluation.step_timer import StepTimer
 from training.run import run_training, split_dataset
 from training.trainer import count_steps, epoch_steps
@@ -61,6 +62,7 @@ def dry_run(config: TrainOptions, manifest: Manifest, workspace: Workspace, repo
 
     The folder and manifest of the real run are not changed; caches are shared with it.
     """
+    check_loggers(config.validation)  # those of the run: the dry run leaves some out
     samples = split_dataset(config, manifest).train
     total = count_steps(config, samples)
     steps = max(_MIN_STEPS, math.ceil(total / _FRACTION))
@@ -101,6 +103,7 @@ def dry_run_config(config: TrainOptions, steps: int) -> TrainOptions:
             "sample_every_epochs": 0,
             "sample_every_steps": steps if sampled else 0,
         }
+        | {name: False for name, logger in LOGGERS.items() if logger.uploads}  # a trial is not uploaded
     )
 
 

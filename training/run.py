@@ -16,8 +16,8 @@ from training.data.captions import text_settings
 from training.data.dataset import check_samples, oversize_remark, read_all
 from training.data.validation_split import ValidationSplit, split_validation
 from training.distributed import init_distributed
+from training.evaluation.loggers import check_loggers
 from training.evaluation.step_timer import StepTimer
-from training.evaluation.tensorboard import require_tensorboard
 from training.export.intermediate import IntermediateExports
 from training.export.publish import publish
 from training.models.base_model import find_base, with_vae
@@ -81,7 +81,8 @@ def run_training(
         log.warning("Resuming from the checkpoint of step %d; --restart starts again.", state.progress.step)
     with suitable_threads(run.job):
         callbacks = build_callbacks(run, state, paths, requests, workspace)
-        _train_and_publish(callbacks, IntermediateExports(run, state.train_state, paths, manifest), report, timer)
+        with callbacks.logger.closed_at_end():
+            _train_and_publish(callbacks, IntermediateExports(run, state.train_state, paths, manifest), report, timer)
     return callbacks
 
 
@@ -107,8 +108,7 @@ def _train_and_publish(
 def _check_run(config: TrainOptions, manifest: Manifest, workspace: Workspace) -> tuple[RunConfig, list[ImageSettings]]:
     """The inputs of a run and its sample images; PrepError for all that can be wrong before a model is loaded."""
     OPTIMIZERS[config.optimizer.optimizer].check_package()
-    if config.validation.tensorboard:
-        require_tensorboard()
+    check_loggers(config.validation)
     checkpoint = open_base_model(
         with_vae(find_base(config.model.base, workspace), config.model.vae, workspace), workspace.cache
     )

@@ -1,16 +1,15 @@
-"""Scalars for TensorBoard, written during training."""
+"""Logs a run to TensorBoard, in the run's folder."""
 
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import PrepError
-from training.batch import TrainingStep
-from training.checkpoints.training_log import StepRow
-from training.evaluation.validation import SUBSETS
-from training.evaluation.verdict import Evaluation, mean
+from training.evaluation.run_logger import LoggedImage, LoggedRun
+
+FOLDER = "tensorboard"
 
 
 def require_tensorboard() -> None:
@@ -22,47 +21,28 @@ def require_tensorboard() -> None:
         )
 
 
-class TensorBoardLogger:
-    """Writes the loss and learning rate of every step, and the mean errors of every evaluation."""
+class TensorBoardWriter:
+    """See LogWriter."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.writer: Any = None
-        self.last_step = -1  # step of the last evaluation written
-
-    def on_train_begin(self, done: int, evaluations: list[Evaluation]) -> None:
+    def __init__(self, run: LoggedRun, done: int) -> None:
         """Open the log. Events after step `done`, of an earlier attempt, are marked as purged."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else 0)
-        if done:
-            self.last_step = done
-        self._write_evaluations(evaluations)
+        self.writer: Any = SummaryWriter(str(run.folder / FOLDER), purge_step=done + 1 if done else 0)
 
-    def log_step(self, row: StepRow) -> None:
-        """Write a row of the training log."""
-        scalars = {
-            "loss/train": row.loss,
-            "loss/reg": row.prior_loss,
-            "learning_rate": row.learning_rate,
-            "grad_norm": row.norm,
-        }
+    def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
         for name, value in scalars.items():
-            if value is not None:
-                self.writer.add_scalar(name, value, row.step)
+            self.writer.add_scalar(name, value, step)
 
-    def on_step_end(self, step: TrainingStep, evaluations: list[Evaluation]) -> bool:
-        """Write new evaluations; never stops the run."""
-        self._write_evaluations(evaluations)
-        return False
+    def write_images(self, step: int, images: Sequence[LoggedImage]) -> None:
+        import numpy as np
+        from PIL import Image
 
-    def close(self) -> None:
+        for one in images:
+            with Image.open(one.file) as image:
+                self.writer.add_image(
+                    f"sample/{one.number:02d}", np.asarray(image.convert("RGB")), step, dataformats="HWC"
+                )
+
+    def close(self, failed: bool) -> None:
         self.writer.close()
-
-    def _write_evaluations(self, evaluations: list[Evaluation]) -> None:
-        for one in evaluations:
-            if one.step > self.last_step:
-                for name in SUBSETS:
-                    if losses := list(getattr(one, name).values()):
-                        self.writer.add_scalar(f"error/{name}", mean(losses), one.step)
-                self.last_step = one.step

@@ -51,6 +51,12 @@ class ValidationOptions(Options):
         "one with the lowest validation error; auto: the best if there are validation images.",
     )
     tensorboard: bool = option(False, "Log to TensorBoard, in the run's folder.", cache_key=False)
+    wandb: bool = option(
+        False,
+        "Log to Weights & Biases, in the project named after the workspace's folder. With the environment variable "
+        "WANDB_MODE=offline the log stays in the run's folder.",
+        cache_key=False,
+    )
 
     def check(self) -> None:
         if self.patience and not (self.validate_every_epochs or self.validate_every_steps):
