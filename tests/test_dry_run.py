@@ -67,7 +67,7 @@ def test_tells_its_numbers(tried):
     lines = list(found.lines())
     assert lines[0] == "ran 5 of 90 steps in runs/run-dry-run"
     assert lines[1] == (
-        "used: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1, exported checkpoints 2"
+        "used: latents 5, steps 5, checkpoints 2, resumes 1, validations 4, samples 2, files 1, exported checkpoints 3"
     )
 
 
