@@ -24,7 +24,7 @@ bench: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[8bit,control,dadaptation,lion,prodigy,ray,tensorboard,upscale,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[8bit,control,dadaptation,jxl,lion,prodigy,raw,ray,tensorboard,upscale,dev]'
 	touch $(READY)
 
 clean:

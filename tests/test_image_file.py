@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -268,7 +269,7 @@ def test_the_first_frame_of_an_animation():
     [
         (b"", "empty file"),
         (b"a caption, not an image", "not an image"),
-        (b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00", "format not supported"),
+        (b"\x00\x00\x00\x1cftypheic\x00\x00\x00\x00", "damaged"),
         (b"\xff\xd8\xff\xe0", "damaged"),
         (b"BM a car, dented", "not an image"),
     ],
@@ -378,7 +379,7 @@ def test_what_is_said_of_a_file_does_not_hang_on_other_threads():
 
     def reported(number):
         with pytest.raises(image_file.UnreadableImage) as fault:
-            resample._jpeg(decode.open_image(other if number % 3 else cut), 1, lambda image: image.numpy())
+            resample._jpeg(decode.open_image(other if number % 3 else cut), 1, resample._pixels)
         return None if number % 3 else (fault.value.reason, fault.value.detail)
 
     with ThreadPoolExecutor(8) as pool:
@@ -420,6 +421,80 @@ def test_odd_shapes(size):
     data = encoded(Image.new("RGB", size, "#123456"), "JPEG", quality=100, subsampling=0)
     small = crop_of(size, tuple(max(1, side // 5) for side in size))
     assert np.abs(image_file.render(data, small).astype(int) - (0x12, 0x34, 0x56)).max() <= 2
+
+
+# Formats of plugins and of high dynamic range
+
+
+def test_heif_is_read_upright():
+    """iPhones store photographs so, turned by a property of the file and by EXIF, which count once."""
+    pillow_heif.register_heif_opener()
+    image = photograph("astronaut.png", (320, 200))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(image, "HEIF", quality=95, exif=exif.tobytes())
+    assert image_file.upright_size(data) == (200, 320)
+    assert psnr(render_whole(data), np.rot90(np.asarray(image), -1)) > 30
+    with pytest.raises(image_file.UnreadableImage):
+        render_whole(data[: len(data) // 2])
+
+
+def test_heif_with_an_alpha_channel_takes_the_background():
+    pillow_heif.register_heif_opener()
+    data = encoded(Image.new("RGBA", (64, 64), (255, 0, 0, 0)), "HEIF", quality=95)
+    assert np.abs(render_whole(data, "#204060").astype(int) - (0x20, 0x40, 0x60)).max() <= 3
+
+
+def test_avif_whose_first_brand_is_the_general_one():
+    image = photograph("astronaut.png", (64, 48))
+    data = encoded(image, "AVIF", quality=95)
+    general = data[:8] + b"mif1" + data[12:]
+    assert b"avif" in general[16:40]
+    assert np.array_equal(render_whole(general), render_whole(data))
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+@pytest.mark.parametrize("format", ["AVIF", "HEIF", "PNG"])
+def test_high_dynamic_range_is_refused_by_reason(format, transfer, name):
+    pillow_heif.register_heif_opener()
+    data = encoded(Image.new("RGB", (64, 48), "#a05030"), format)
+    if format == "PNG":
+        body = bytes((9, transfer, 0, 1))
+        data = (
+            data[:33]
+            + struct.pack(">I", 4)
+            + b"cICP"
+            + body
+            + struct.pack(">I", zlib.crc32(b"cICP" + body))
+            + data[33:]
+        )
+    else:
+        at = data.index(b"nclx") + 4
+        data = data[:at] + struct.pack(">HH", 9, transfer) + data[at + 4 :]
+    with pytest.raises(image_file.UnreadableImage) as fault:
+        image_file.upright_size(data)
+    assert (fault.value.reason, name in fault.value.detail) == ("HDR", True)
+
+
+def test_jpeg_xl_is_read_or_named_with_what_reads_it(monkeypatch):
+    data = b"\xff\x0a" + bytes(30)
+    monkeypatch.setattr(decode, "_formats", lambda: ("JPEG", "PNG"))
+    with pytest.raises(image_file.UnreadableImage) as fault:
+        image_file.upright_size(data)
+    assert fault.value.reason == "JPEG XL"
+    assert "pip install pillow-jxl-plugin" in fault.value.detail
+    monkeypatch.undo()
+    pytest.importorskip("pillow_jxl")
+    image = photograph("astronaut.png", (64, 48))
+    assert np.array_equal(render_whole(encoded(image, "JXL", lossless=True)), np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("scaled", [(1, 1), (64, 64)])
+def test_an_image_of_one_pixel(mode, scaled):
+    data = encoded(Image.new(mode, (1, 1)), "PNG")
+    assert render_whole_at(data, scaled).shape == (*scaled, 3)
+    assert image_file.thumbnail(data, 64).shape == (1, 1, 3)
 
 
 # Names and recognition

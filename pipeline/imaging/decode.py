@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pipeline.imaging import camera_raw
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -35,9 +37,7 @@ REFUSED_FORMATS = {
     "MCIDAS",
     "XVTHUMB",
 }
-# Formats that Pillow does not open, or of which it would only decode the small preview.
-UNSUPPORTED_SUFFIXES = {".heic", ".heif", ".jxl", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".dng"}
-UNSUPPORTED_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"crx "}
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # transfer functions by their numbers in ITU-T H.273
 
 # How each EXIF orientation is made upright: transpose, then flip left-right, then flip top-bottom.
 EXIF_TRANSFORMS = {
@@ -88,7 +88,7 @@ class OpenedImage:
 def is_image_name(name: str) -> bool:
     """Whether a file has an image format's extension, in any case."""
     suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower()
-    return suffix in UNSUPPORTED_SUFFIXES or suffix in _extensions()
+    return suffix in camera_raw.SUFFIXES or suffix == ".jxl" or suffix in _extensions()
 
 
 def looks_like_image(head: bytes, name: str) -> bool:
@@ -99,7 +99,9 @@ def looks_like_image(head: bytes, name: str) -> bool:
     head = head[:16]
     if is_image_name(name):
         return True
-    return not _is_text(head) and (_is_unsupported(head) or any(_accepts(name, head) for name in _formats()))
+    if _is_text(head):
+        return False
+    return _is_jxl(head) or camera_raw.is_camera_raw(head) or any(_accepts(name, head) for name in _formats())
 
 
 def open_image(data: bytes) -> OpenedImage:
@@ -107,19 +109,62 @@ def open_image(data: bytes) -> OpenedImage:
     Image = _pillow()
     if not data:
         raise UnreadableImage("empty file")
-    if _is_unsupported(data[:16]):
-        raise UnreadableImage("format not supported", "convert it to JPEG or PNG first")
     with decoding():
         try:
-            image = Image.open(io.BytesIO(data), formats=_formats())
+            image = _opened(data)
         except Image.UnidentifiedImageError:
             raise _unidentified(data[:16]) from None
+        _refuse_hdr(image, data)
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableImage("decompression bomb", f"{image.width} x {image.height} pixels")
     if image.width < 1 or image.height < 1:
         raise UnreadableImage("damaged", "it has no pixels")
     profile = image.info.get("icc_profile")
     return OpenedImage(data, image, _orientation(image, data), profile if isinstance(profile, bytes) else b"")
+
+
+def _opened(data: bytes) -> Image:
+    """The file as Pillow or a plugin of it opens it; UnreadableImage where the plugin is not installed."""
+    if camera_raw.is_camera_raw(data):
+        developer = camera_raw.image_class()
+        if developer is None:
+            raise UnreadableImage("camera raw", "to develop it: pip install rawpy; or export it as JPEG or TIFF")
+        raw: Image = developer(io.BytesIO(data))
+        return raw
+    if _is_jxl(data[:16]) and "JXL" not in _formats():
+        raise UnreadableImage("JPEG XL", "to read it: pip install pillow-jxl-plugin; or convert it to PNG")
+    opened: Image = _pillow().open(io.BytesIO(data), formats=_media_formats(data) or _formats())
+    return opened
+
+
+def _media_formats(data: bytes) -> tuple[str, ...]:
+    """HEIF or AVIF, whose files are of the same kind, by their brands; none for other files."""
+    if data[4:8] != b"ftyp":
+        return ()
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    brands = {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
+    return ("AVIF",) if brands & {b"avif", b"avis"} else ("HEIF",)
+
+
+def _refuse_hdr(image: Image, data: bytes) -> None:
+    """UnreadableImage for an HDR image: shown without tone mapping, it would be dim and pale."""
+    transfer = 0
+    if image.format in ("HEIF", "AVIF"):
+        transfer = _media_transfer(data)
+    elif image.format == "PNG" and (at := data.find(b"cICP", 0, data.find(b"IDAT"))) > 0:
+        transfer = data[at + 5]
+    if transfer in HDR_TRANSFERS:
+        raise UnreadableImage("HDR", f"its brightness is in {HDR_TRANSFERS[transfer]}; export it as SDR, in sRGB")
+
+
+def _media_transfer(data: bytes) -> int:
+    """The transfer function of the primary image of a HEIF or AVIF file; 0 if it names none."""
+    import pillow_heif
+
+    with contextlib.suppress(UnreadableImage), decoding():
+        profile = pillow_heif.open_heif(io.BytesIO(data)).info.get("nclx_profile") or {}
+        return int(profile.get("transfer_characteristics", 0))
+    return 0
 
 
 @contextlib.contextmanager
@@ -173,8 +218,15 @@ def _orientation(image: Image, data: bytes) -> int:
 @lru_cache(1)
 def _pillow() -> ModuleType:
     """Pillow's Image module, with every format registered and the pixel limit set."""
+    import pillow_heif
     from PIL import Image
 
+    for option in ("THUMBNAILS", "DEPTH_IMAGES", "AUX_IMAGES"):  # of which only the image itself is wanted
+        setattr(pillow_heif.options, option, False)
+    pillow_heif.options.DECODE_THREADS = 1  # prep reads several files at once
+    pillow_heif.register_heif_opener()
+    with contextlib.suppress(ImportError):
+        import pillow_jxl  # noqa: F401 - registers itself
     Image.init()
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises beyond twice this
     # Pillow warns of odd EXIF, large images and palettes; errors that matter are raised.
@@ -203,9 +255,8 @@ def _accepts(name: str, head: bytes) -> bool:
     return False  # too few bytes
 
 
-def _is_unsupported(head: bytes) -> bool:
-    jxl = head.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL "))
-    return jxl or (head[4:8] == b"ftyp" and head[8:12] in UNSUPPORTED_BRANDS)
+def _is_jxl(head: bytes) -> bool:
+    return head.startswith((b"\xff\x0a", b"\x00\x00\x00\x0cJXL "))
 
 
 def _is_text(head: bytes) -> bool:

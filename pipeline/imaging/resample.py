@@ -55,7 +55,7 @@ def resample(opened: OpenedImage, window: ScaledWindow, background: str, quick: 
     """
     width, height = opened.stored_size
     if window.scaled_width > width or window.scaled_height > height:
-        pixels, profile = _decoded(opened, 1, background, lambda image: image.numpy())
+        pixels, profile = _decoded(opened, 1, background, _pixels)
         return _enlarged(pixels, window), profile
     scale = max(window.scaled_width / width, window.scaled_height / height)
     min_oversample = PREVIEW_MIN_OVERSAMPLE if quick else MIN_OVERSAMPLE
@@ -91,8 +91,7 @@ def _reduced(image: Any, size: tuple[float, float], window: ScaledWindow) -> nda
         image = image.embed(0, 0, image.width + across, image.height + down, extend="copy")
     if size != scaled:
         image = image.reduce(size[0] / scaled[0], size[1] / scaled[1], kernel="lanczos3")
-    pixels: ndarray = image.crop(window.left, window.top, window.width, window.height).numpy()
-    return pixels
+    return _pixels(image.crop(window.left, window.top, window.width, window.height))
 
 
 def _within_kernel(image: Any, size: tuple[float, float], scaled: tuple[int, int]) -> tuple[Any, tuple[float, float]]:
@@ -127,26 +126,25 @@ def _decoded(opened: OpenedImage, shrink: int, background: str, use: VipsFunctio
     """
     vips = _vips()
     if _is_plain_jpeg(opened):
-        return _with_channel_axis(_jpeg(opened, shrink, use)), opened.profile
+        return _jpeg(opened, shrink, use), opened.profile
     if _is_plain_png(opened):
         try:
             source = vips.Image.pngload_buffer(opened.data, access="sequential", fail_on="truncated")
-            return _with_channel_axis(use(source)), opened.profile
+            return use(source), opened.profile
         except vips.Error:
             pass
     if _is_plain_webp(opened) and (pixels := _webp(opened.data)) is not None:
-        return _with_channel_axis(use(vips.Image.new_from_array(pixels))), opened.profile
+        return use(vips.Image.new_from_array(pixels)), opened.profile
     opened.image.load()
     image, profile = color.flatten_to_opaque(opened.image, background, opened.profile)
     bands = len(image.getbands())
-    return _with_channel_axis(
-        use(vips.Image.new_from_memory(image.tobytes(), image.width, image.height, bands, "uchar"))
-    ), profile
+    return use(vips.Image.new_from_memory(image.tobytes(), image.width, image.height, bands, "uchar")), profile
 
 
-def _with_channel_axis(pixels: ndarray) -> ndarray:
-    """libvips returns greyscale images with two axes: add the third."""
-    return pixels.reshape(pixels.shape[0], pixels.shape[1], -1)
+def _pixels(image: Any) -> ndarray:
+    """A libvips image's pixels with three axes, of which pyvips omits the last for grey, and all for one grey pixel."""
+    pixels: ndarray = image.numpy()
+    return pixels.reshape(image.height, image.width, image.bands)
 
 
 def _webp(data: bytes) -> ndarray | None:
