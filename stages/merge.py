@@ -19,7 +19,7 @@ from stages.merging.groups import KeywordGroup, check_groups
 from stages.merging.options import MergeOptions
 from stages.merging.plan import read_plan, split_owned
 from stages.merging.suggest import SuggestOptions, suggest_plan
-from stages.merging.thresholds import read_rules
+from stages.merging.thresholds import read_rules, refuse_high_floors
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
@@ -63,6 +63,7 @@ class Merge(MergeOptions, Stage):
                 raise PrepError(
                     f"merge: thresholds names {tagger!r}, which has not run.", f"Run it first: prep tag {tagger}"
                 )
+        refuse_high_floors(manifest.history, self.tag_thresholds)
 
     def notes(self, manifest: Manifest) -> tuple[str, ...]:
         """Captions that the options do not change, and tags that seem to be the subject's while nobody decided so."""

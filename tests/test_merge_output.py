@@ -15,13 +15,14 @@ from pipeline.errors import PrepError
 from pipeline.history import HistoryStep
 from pipeline.journal import Journal
 from pipeline.manifest import Manifest, write_manifest
+from pipeline.mcut import mcut_threshold
 from pipeline.record import Annotation
 from pipeline.tag_text import KAOMOJI, format_tag, normalize_tag
 from pipeline.workspace import Workspace
 from stages.merge import Merge
 from stages.merging.compose import Composer, absorbed_tag
 from stages.merging.plan import PLAN
-from stages.merging.thresholds import Thresholds, mcut_threshold, read_rules, select_tags
+from stages.merging.thresholds import Thresholds, read_rules, select_tags
 from tests.make import record, tag, workspace
 from tests.worked_table import list_of_tags, manifest, records
 

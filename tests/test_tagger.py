@@ -315,13 +315,13 @@ def test_two_models_of_one_tagger_stand_side_by_side(smith, tmp_path):
 def test_the_recipe_names_further_settings_in_the_same_way(smith, tmp_path):
     """And merge's thresholds reach a setting, or all of its tagger."""
     one, two = write_wd14(tmp_path / "one-tagger"), write_wd14(tmp_path / "two-tagger")
-    tables = f'[tag.wd14]\nmodel = "{one}"\n[tag.wd14-b]\nmodel = "{two}"\nmin_score = 0.5\n'
+    tables = f'[tag.wd14]\nmodel = "{one}"\n[tag.wd14-b]\nmodel = "{two}"\nmin_score = 0.09\n'
     smith.recipe.write_text(smith.recipe.read_text() + tables)
     recipe = read_recipe(smith)
     plan = tag_plan(recipe, {})
     assert [(type(s).__name__, s.label, s.signature, s.min_score) for s in plan.stages] == [
         ("Wd14", "wd14", "wd14:one-tagger", 0.05),
-        ("Wd14", "wd14-b", "wd14-b:two-tagger", 0.5),
+        ("Wd14", "wd14-b", "wd14-b:two-tagger", 0.09),
     ]
     assert invoke(smith, "--quiet").exit_code == 0
     assert said_by(Manifest.read(smith.manifest("tag"))) == {"wd14:one-tagger", "wd14-b:two-tagger"}

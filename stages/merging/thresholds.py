@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import PrepError
+from pipeline.history import HistoryStep
+from pipeline.mcut import MCUT_FLOOR, MIN_CHARACTER_THRESHOLD, mcut_threshold
 from pipeline.models.catalog import short_name
+from pipeline.models.known_weights import model_name
 from pipeline.record import Annotation, tagger_of
 
 # For tags and for characters: where precision equals recall, as the model cards give it (for tags). Models that are
@@ -32,8 +34,6 @@ MODEL_THRESHOLDS: dict[str, tuple[float, float]] = {
     "clip": (0.5, 0.5),  # more probable than its opposite, or than all other labels of its group together
 }
 MCUT_TAGGERS = ("wd14", "deepdanbooru")  # MCut needs one probability for each of many tags
-MIN_CHARACTER_THRESHOLD = 0.15  # lowest MCut threshold of characters, as in SmilingWolf's space
-MIN_RECORDED_SCORE = 0.05  # min_score of taggers by default: tags that were not recorded have less
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +98,31 @@ def read_rules(rules: Iterable[str]) -> dict[str, float]:
     return thresholds
 
 
+def refuse_high_floors(history: Iterable[HistoryStep], thresholds: Thresholds) -> None:
+    """PrepError for a tagger whose lowest recorded score is above a threshold: captions would lack tags in silence."""
+    categories = dict.fromkeys(["general", "character", *(key.partition("/")[2] for key in thresholds.rules)])
+    for step in history:
+        floor = step.params.get("min_score")
+        if not isinstance(floor, (int, float)):
+            continue
+        cuts_gaps = thresholds.mcut and tagger_of(step.stage) in MCUT_TAGGERS
+        for category in filter(None, categories):
+            tag = Annotation("", "tag", category, None, f"{step.stage}:{model_name(step.models)}")
+            needed = MCUT_FLOOR if cuts_gaps and thresholds.rule(tag) is None else thresholds.needed(tag)
+            if floor > max(needed, 0):
+                key = step.stage if category == "general" else f"{step.stage}/{category}"
+                raise PrepError(
+                    f"merge: {step.stage} recorded scores from {floor:g} up; captions need those from {needed:g} up.",
+                    f"Record them: prep tag {step.stage} --min-score {needed:g}    "
+                    f"or take fewer: prep merge --thresholds {key}={floor:g}",
+                )
+
+
 def select_tags(annotations: Iterable[Annotation], thresholds: Thresholds) -> list[Annotation]:
     """The tags with enough score, in their order; tags without a score are selected too."""
     tags = [a for a in annotations if a.kind == "tag"]
     gaps = _gaps(tags, thresholds) if thresholds.mcut else {}
     return [a for a in tags if a.score is None or a.score >= _needed(a, thresholds, gaps)]
-
-
-def mcut_threshold(scores: Iterable[float]) -> float:
-    """The middle of the largest gap between neighboring scores (Largeron, Moulin and Gery, "MCut", IDA 2012).
-
-    Tags that were not recorded count as one with a score of 0.05; of equal gaps the highest is taken. 0 without scores.
-    """
-    ranked = sorted(scores, reverse=True)
-    if not ranked:
-        return 0.0
-    ranked.append(min(ranked[-1], MIN_RECORDED_SCORE))
-    above, below = max(itertools.pairwise(ranked), key=lambda pair: pair[0] - pair[1])
-    return (above + below) / 2
 
 
 def _group(a: Annotation) -> tuple[str, bool]:

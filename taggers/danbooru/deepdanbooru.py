@@ -45,10 +45,12 @@ GET = (
 class DeepDanbooru(ScoringTagger):
     """Danbooru tags and a rating, as in AUTOMATIC1111's web UI, or by a project of KichangKim's in ONNX format.
 
-    Records every score from --min-score up, and all ratings; prep merge applies the thresholds.
+    Records every score from --min-score up, lower ones that prep merge --mcut needs, and all ratings; prep merge
+    applies the thresholds.
     """
 
     name: ClassVar[str] = "deepdanbooru"
+    version: ClassVar[int] = 2  # scores below min_score that MCut needs
     libraries: ClassVar[tuple[str, ...]] = ("pillow", "opencv-python-headless", "torch")
 
     model: str = option(

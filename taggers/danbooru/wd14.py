@@ -54,11 +54,12 @@ class Wd14Files:
 class Wd14(ScoringTagger):
     """Danbooru tags, characters and a rating, by SmilingWolf's WD14 models (v1.4, v3) or cl_tagger, in ONNX format.
 
-    Records every score from --min-score up, and all ratings; prep merge applies the thresholds. Scores are
-    rounded to 4 decimals, as the digits after those differ between machines.
+    Records every score from --min-score up, lower ones that prep merge --mcut needs, and all ratings; prep merge
+    applies the thresholds. Scores are rounded to 4 decimals, as the digits after those differ between machines.
     """
 
     name: ClassVar[str] = "wd14"
+    version: ClassVar[int] = 2  # scores below min_score that MCut needs
     libraries: ClassVar[tuple[str, ...]] = ("pillow",)
 
     model: str = option(
