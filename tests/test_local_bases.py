@@ -8,6 +8,8 @@ import shutil
 import pytest
 
 from pipeline.errors import PrepError
+from tests import make
+from tests.shell import prep
 from tests.training_set import narrow, shared, workspace
 from training.models.base_model import find_base
 from training.models.local_bases import SHORT_NAMES, how_to_name_a_base, local_bases
@@ -76,3 +78,10 @@ def test_a_misspelled_name_is_answered_with_the_nearest(models_home, tmp_path, t
 def test_a_tagger_is_no_base(models_home, tmp_path):
     with pytest.raises(PrepError, match=r"wd-vit-tagger-v3 is a model for prep tag wd14"):
         find_base("wd-vit-tagger-v3", workspace(tmp_path / "w"))
+
+
+@pytest.mark.parametrize("options", [(), ("--data", "photos"), ("--dry-run",)], ids=str)
+def test_train_without_a_base_names_the_bases_before_it_reads_or_asks_for_anything(tmp_path, options):
+    work = make.workspace(tmp_path / "ws")  # nothing is built in it, and it has no photos
+    said = prep("-C", work.root, "train", *options, code=1).stderr
+    assert "No base model is named" in said and "--base" in said and "prep build" not in said

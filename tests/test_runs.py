@@ -82,6 +82,8 @@ def test_the_command_shows_first_and_asks(work):
     refused = prep("-C", work.root, "runs", "prune", code=1)
     assert "runs/me/checkpoints" in refused.stdout and "prep runs prune --yes" in refused.stderr
     assert left(work) - before <= {"cache/lock"}
+    refused = prep("-C", work.root, "runs", "prune", "--json", code=1)
+    assert not refused.stdout and "--yes" in refused.stderr and left(work) - before <= {"cache/lock"}
     prep("-C", work.root, "runs", "prune", "--yes")
     assert not (work.runs / "me" / "checkpoints").exists() and (work.runs / "me-2" / "checkpoints").exists()
 

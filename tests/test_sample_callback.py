@@ -61,10 +61,10 @@ def test_the_base_model_is_sampled_first(begun):
     ids=str,
 )
 def test_prompts_are_read_as_captions_are(tmp_path, caplog, options, changed):
-    """The third and fourth prompt differ only after 75 tokens; networks and comments are text, as in captions."""
+    """The third and fourth prompt differ only after 75 tokens; tags and comments are text, as in captions."""
     warn_of_cut.cache_clear()
     long = "man, " * 40
-    lines = ["man, hat <lora:none> # 1", "(man:1.9), hat", f"{long}beach", f"{long}forest"]
+    lines = ["man, hat <style:none> # 1", "(man:1.9), hat", f"{long}beach", f"{long}forest"]
     prompts = "".join(f"{line} --w 64 --h 64 --s 1 --d 1\n" for line in lines)
     seen = []
     for folder, given in (("plain", {}), ("changed", options)):

@@ -161,6 +161,7 @@ def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
         ({"text_encoder_2_lr": 1e-4}, "Stable Diffusion 1.x has no second text encoder"),
         ({"sample_prompts": "none.txt"}, "The prompt file .*none.txt cannot be read"),
         ({"sample_prompts": "wrong.txt"}, "wrong.txt, line 2 has --x, which prep does not know"),
+        ({"sample_prompts": "named.txt"}, "named.txt names <lora:none>, but samples of training"),
         ({"sample_prompts": "odd.txt"}, "65 x 512 pixels cannot be made"),
         ({"sample_prompts": "good.txt", "sample_clip": "./none"}, "There is no model folder"),
         ({"patience": 1}, "patience 1 needs validation images, and there are none"),
@@ -177,6 +178,7 @@ def test_what_is_wrong_is_found_before_anything_loads(tmp_path, monkeypatch, opt
     work = workspace(tmp_path)
     (work.root / "wrong.txt").write_text("smith\nsmith --x 3\n")
     (work.root / "odd.txt").write_text("smith --w 65 --h 512\n")
+    (work.root / "named.txt").write_text("smith <lora:none>\n")
     (work.root / "good.txt").write_text("smith\n")
     made = manifest(work, [placed(work, 1), placed(work, 2)])
     loads = []

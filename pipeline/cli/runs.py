@@ -47,6 +47,11 @@ def prune(name: tuple[str, ...], unfinished: bool, yes: bool, as_json: bool) -> 
     States are what a run is resumed from. Runs given by NAME are deleted as a whole, with their results.
     """
     workspace = workspace_here()
+    if as_json and not yes:
+        raise PrepError(
+            "prep runs prune --json deletes only with --yes.",
+            "Add --yes, or leave --json out: prep then shows what it would delete, and asks.",
+        )
     with workspace.lock():
         planned = plan_deletions(workspace, name, unfinished)
         for deletion in planned:

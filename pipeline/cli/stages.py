@@ -29,6 +29,8 @@ from pipeline.registry import STAGES, TAGGERS, StagePlan, read_recipe, stage_pla
 from pipeline.run import dry_run_stage, require_images, run_stage
 from pipeline.stage import DatasetStage, Options
 from pipeline.staleness import outdated_input, refuse_outdated
+from pipeline.workspace import Workspace
+from training.models.base_model import find_base
 from training.train import Train
 
 _TAG_HELP = """Tag and caption every image.
@@ -56,6 +58,7 @@ def _stage(name: str) -> click.Command:
         )
         plan = stage_plan(name, recipe, only_given(values))
         if name == "train":
+            _require_base(plan, workspace)
             refuse_outdated(outdated_input(workspace, recipe, plan), "The dataset", allow_stale)
         if name == "build" and adopt_before(workspace, discard):
             click.echo("next: prep run")
@@ -133,6 +136,13 @@ def dry_run_here(plan: StagePlan, settings: RunSettings, as_json: bool) -> None:
     with workspace.lock():
         estimate = dry_run_stage(plan, workspace, read_recipe(workspace), settings)
     print_result("\n".join(estimate.lines()), asdict(estimate), as_json, settings.quiet)
+
+
+def _require_base(plan: StagePlan, workspace: Workspace) -> None:
+    """PrepError that names the base models, when none is given: before anything is read, or asked to be built."""
+    train = plan.stages[0]
+    if isinstance(train, Train) and not train.config.model.base:
+        find_base("", workspace)
 
 
 def _data(plan: StagePlan) -> str:

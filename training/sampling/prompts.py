@@ -16,6 +16,7 @@ from training.batch import TrainingImage
 from training.evaluation.clip_score import ClipScorer
 from training.options.sampling import SamplingOptions
 from training.sampling.default_prompts import default_prompts
+from training.sampling.prompt.networks import take_networks
 from training.sampling.settings import LARGEST_SEED, ImageSettings
 
 # Flags after a prompt, as in kohya's prompt files: '--w 512 --h 768 --d 7 --s 30 --l 7.5 --ss euler_a --n blurry'.
@@ -44,8 +45,22 @@ def sample_requests(
     ClipScorer.check(options.sample_clip, workspace)
     defaults = ImageSettings.of("", {"steps": options.sample_steps, "seed": seed})
     if options.sample_prompts:
-        return read_prompts(workspace.resolve(options.sample_prompts), defaults)
+        path = workspace.resolve(options.sample_prompts)
+        requests = read_prompts(path, defaults)
+        _refuse_networks(requests, path)
+        return requests
     return default_prompts(samples, defaults)
+
+
+def _refuse_networks(requests: list[ImageSettings], path: Path) -> None:
+    """PrepError for a prompt that names a network: samples show the weights that are being trained, and no others."""
+    for request in requests:
+        for network in take_networks(request.prompt).networks:
+            raise PrepError(
+                f"{path.name} names <{network.kind}:{escape_control(network.name)}>, but samples of training have the "
+                "weights that are being trained, and no other networks.",
+                "Leave it out, and combine networks after training: prep generate",
+            )
 
 
 def read_prompts(path: Path, defaults: ImageSettings, seed_step: int = 1) -> list[ImageSettings]:
