@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,11 +16,14 @@ from pipeline.imaging.cropping import BUCKET_STEP, MAX_UPSCALE, CropRule, Render
 from pipeline.imaging.window import Region
 from pipeline.record import Drop, Record
 from pipeline.stage import Stage, Work, option
+from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from stages.cropping.options import box_names, check_color, check_sides, check_step, parse_box, parse_size
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
+
+log = logging.getLogger("prep")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,8 @@ def crop_image(options: Crop, workspace: Workspace, before: Record) -> list[Reco
             results = _crops(options, before, data)
     except image_file.UnreadableImage as error:
         return [_dropped(before, error.reason, error.detail)]
+    if image_file.lacks_end_marker(data):
+        log.warning("%s: the JPEG end marker is missing, all pixels are there", escape_control(before.source))
     numbers = range(1, len(results) + 1)
     records = [before] if len(results) == 1 else [_split_record(before, number) for number in numbers]
     return [

@@ -210,6 +210,14 @@ def test_a_file_that_changed_since_it_was_found_is_dropped(tmp_path):
     assert (out.drop.reason, out.image) == ("changed", None)
 
 
+def test_an_image_without_an_end_marker_is_kept_with_a_note(tmp_path, caplog):
+    whole = encoded(photograph("china.jpg", (1200, 800)), "JPEG")
+    out = {r.source: r for r in crop(tmp_path, {"whole.jpg": whole, "cut.jpg": whole[:-2]})}
+    assert out["raw/cut.jpg"].image == out["raw/whole.jpg"].image
+    (note,) = caplog.messages
+    assert "raw/cut.jpg" in note
+
+
 def test_a_full_disk_is_no_fault_of_the_image(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")

@@ -373,6 +373,18 @@ def test_a_jpeg_with_ruined_pixels_is_damaged_and_one_with_oddities_is_not():
     assert np.array_equal(render_whole(odd), render_whole(data))
 
 
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_whole(options):
+    data = encoded(photograph("china.jpg", (320, 208)), "JPEG", **options)
+    for end in (len(data) - 2, len(data) - 1):
+        assert decode.lacks_end_marker(data[:end])
+        for scaled in ((320, 208), (40, 26)):
+            assert np.array_equal(render_whole_at(data[:end], scaled), render_whole_at(data, scaled))
+    for missing in (3, 4, 5, 10, 40, 200, 2000, len(data) // 2):
+        with pytest.raises(image_file.UnreadableImage):
+            render_whole(data[:-missing])
+
+
 def test_what_is_said_of_a_file_does_not_hang_on_other_threads():
     """libvips' messages lie in one place for all threads, and one that reads another fault may snatch them."""
     cut, other = path("china.jpg").read_bytes()[:20_000], encoded(SMALL, "PNG")

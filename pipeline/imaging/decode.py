@@ -123,6 +123,11 @@ def open_image(data: bytes) -> OpenedImage:
     return OpenedImage(data, image, _orientation(image, data), profile if isinstance(profile, bytes) else b"")
 
 
+def lacks_end_marker(data: bytes) -> bool:
+    """Whether a JPEG file ends without its end marker, as after an interrupted copy; its pixels may be complete."""
+    return data.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in data[data.rfind(b"\xff\xda") :]
+
+
 def _opened(data: bytes) -> Image:
     """The file as Pillow or a plugin of it opens it; UnreadableImage where the plugin is not installed."""
     if camera_raw.is_camera_raw(data):

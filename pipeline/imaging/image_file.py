@@ -15,6 +15,7 @@ from pipeline.imaging.decode import (
     UnreadableImage,
     decoding,
     is_image_name,
+    lacks_end_marker,
     looks_like_image,
     open_image,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "decoding",
     "encode_png",
     "is_image_name",
+    "lacks_end_marker",
     "load_rgb",
     "looks_like_image",
     "phash",

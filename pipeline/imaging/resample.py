@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.imaging import color
+from pipeline.imaging import color, decode
 from pipeline.imaging.decode import OpenedImage, UnreadableImage
 
 if TYPE_CHECKING:
@@ -165,8 +165,8 @@ def _jpeg(opened: OpenedImage, shrink: int, use: VipsFunction) -> ndarray:
     """
     vips = _vips()
 
-    def load(fail_on: str) -> ndarray:
-        return use(vips.Image.jpegload_buffer(opened.data, shrink=shrink, access="sequential", fail_on=fail_on))
+    def load(fail_on: str, data: bytes = opened.data) -> ndarray:
+        return use(vips.Image.jpegload_buffer(data, shrink=shrink, access="sequential", fail_on=fail_on))
 
     try:
         return load("warning")
@@ -175,6 +175,8 @@ def _jpeg(opened: OpenedImage, shrink: int, use: VipsFunction) -> ndarray:
     try:
         pixels = load("truncated")
     except vips.Error:
+        if decode.lacks_end_marker(opened.data) and _is_one_scan(opened) and _has_all_pixels(opened.data):
+            return load("none", opened.data.removesuffix(b"\xff") + b"\xff\xd9")
         try:
             load("none")
         except vips.Error:
@@ -183,6 +185,36 @@ def _jpeg(opened: OpenedImage, shrink: int, use: VipsFunction) -> ndarray:
     if any(words in (warning := _jpeg_warning(load)) for words in FATAL_JPEG_WARNINGS):
         raise UnreadableImage("damaged", warning)
     return pixels
+
+
+def _is_one_scan(opened: OpenedImage) -> bool:
+    """Whether a JPEG's last scan is its only one: where others may follow, missing ones would not be noticed."""
+    start = opened.data.rfind(b"\xff\xda")  # then two bytes of length, and the number of components
+    layers = getattr(opened.image, "layers", 0)
+    return "progressive" not in opened.image.info and opened.data[start + 4 : start + 5] == bytes([layers])
+
+
+def _has_all_pixels(data: bytes) -> bool:
+    """Whether a JPEG without an end marker has all of its coded pixels.
+
+    If so, the decoder does not warn of missing data, and bytes that follow change no pixel. The latter is for the last
+    rows, for which libvips does not look at the warnings.
+    """
+    data = data.removesuffix(b"\xff")
+    rows = _last_rows(data + b"\xff\xd9", "warning")
+    fillings = (b"\x00" * 64, b"\x55" * 64, b"\xaa" * 64)
+    return rows != b"" and all(_last_rows(data + filling + b"\xff\xd9", "none") == rows for filling in fillings)
+
+
+def _last_rows(data: bytes, fail_on: str) -> bytes:
+    """The pixels of a JPEG's last rows, which the last coded block reaches; empty if decoding fails."""
+    vips = _vips()
+    try:
+        image = vips.Image.jpegload_buffer(data, access="sequential", fail_on=fail_on)
+        rows = min(image.height, 32)
+        return bytes(image.crop(0, image.height - rows, image.width, rows).write_to_memory())
+    except vips.Error:
+        return b""
 
 
 _warning_lock = threading.Lock()
