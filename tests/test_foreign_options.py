@@ -76,7 +76,9 @@ def test_the_command_line_explains_names_and_reads_underscores(tmp_path):
     said = prep("-C", tmp_path, "train", "--network_dim=16", code=2).stderr
     assert said.splitlines() == ["prep: --network_dim is --rank here.", "      Give: prep train --rank 16"]
     assert "Did you mean --model" in prep("-C", tmp_path, "tag", "wd14", "--modl", "x", code=2).stderr
-    said = prep("-C", tmp_path, "train", "--Learning_Rate", "1e-4", "--optimizer", "AdamW8bit", code=1).stderr
+    said = prep(
+        "-C", tmp_path, "train", "--base", "mini", "--Learning_Rate", "1e-4", "--optimizer", "AdamW8bit", code=1
+    ).stderr
     assert "First: prep build" in said
 
 
