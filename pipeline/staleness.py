@@ -106,8 +106,8 @@ def causes(found: list[Outdated]) -> str:
 
 
 def how_to_mend(found: list[Outdated]) -> str:
-    """The command, or the commands in their order, that bring all up to date."""
-    fixes = list(dict.fromkeys(one.fix for one in found))
+    """The command, or the commands in their order, that bring all up to date: no stage runs over changes by hand."""
+    fixes = sorted(dict.fromkeys(one.fix for one in found), key=lambda fix: not fix.endswith(" adopt"))
     return "prep run" if len(fixes) > 1 and all(one.by_run for one in found) else ", then ".join(fixes)
 
 

@@ -23,7 +23,8 @@ _MOST_TOGETHER = 256
 def carried_settings(source: Path) -> Infotext:
     """What an image carries; PrepError if that is nothing. What prep has no setting for is said."""
     if not source.is_file():
-        raise PrepError(f"There is no image {source}.", "Name an image that prep or WebUI has made.")
+        wrong = f"{source} is a folder." if source.is_dir() else f"There is no image {source}."
+        raise PrepError(wrong, "Name an image that prep or WebUI has made.")
     found = read_infotext(read_text(source))
     if not found.pairs:
         raise PrepError(

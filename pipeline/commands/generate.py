@@ -24,6 +24,7 @@ from pipeline.tag_text import escape_control
 from pipeline.workspace import Workspace
 from training.models.base_model import find_base, with_vae
 from training.models.light_imports import import_models, look_for_libraries
+from training.models.local_bases import MINI_NAME, SHORT_NAMES
 from training.sampling.infotext import Infotext, read_settings
 from training.sampling.prompt.styles import apply_styles, find_styles, read_styles
 from training.sampling.prompts import read_prompts
@@ -148,8 +149,20 @@ def wanted_images(request: GenerateRequest, carried: Infotext | None) -> tuple[l
         prompts += read_prompts(Path(options.job.prompts).expanduser(), options.image, seed_step=0)
     if not prompts:
         raise PrepError("There is no prompt.", 'Give one: prep generate "photo of a cat"; or --prompts FILE.')
+    _refuse_without_effect(request.given, prompts)
     styled = _with_styles(prompts, options.job)
     return [one for settings in styled for one in with_seeds(settings, each)], together or options.job.batch_size
+
+
+def _refuse_without_effect(given: Mapping[str, Any], wanted: list[ImageSettings]) -> None:
+    """PrepError for options of a pass that no image has."""
+    hires = [name for name in given if name.startswith("hires_") and name not in ("hires_scale", "hires_size")]
+    if hires and not any(one.hires.active for one in wanted):
+        raise PrepError(f"--{hires[0].replace('_', '-')} has no effect without hires fix.", "Add: --hires-scale 2")
+    initial = [name for name in given if name in ("denoise", "resize_mode")]
+    if initial and not any(one.img2img.init_image for one in wanted):
+        wrong = f"--{initial[0].replace('_', '-')} has no effect without an image to begin with."
+        raise PrepError(wrong, "Add: --init-image FILE")
 
 
 def output_folder(workspace: Workspace | None, given: str) -> Path:
@@ -184,7 +197,14 @@ def _with_styles(prompts: list[ImageSettings], job: GenerateJob) -> list[ImageSe
 def _find_base(request: GenerateRequest, carried: Infotext | None, home: Workspace) -> BaseFiles:
     """The base model with its VAE; PrepError if it is not the one that the image of --from was made with."""
     models = request.options.models
-    base = with_vae(find_base(models.base or request.recipe_base, home), models.vae, home)
+    made_with = (carried.pairs.get("Model") if carried else "") or ""
+    named = models.base or request.recipe_base or (made_with if made_with in (MINI_NAME, *SHORT_NAMES) else "")
+    if carried and made_with and not named:
+        raise PrepError(
+            f"The image was made with the base model {escape_control(made_with)!r}, and none is named here.",
+            "Name it, or another one: --base MODEL",
+        )
+    base = with_vae(find_base(named, home), models.vae, home)
     recorded = (carried.pairs.get("Model hash") if carried else "") or ""
     if recorded and not base.sha256.startswith(recorded.lower()) and not models.base:
         model = escape_control(carried.pairs.get("Model", "another model")) if carried else ""

@@ -87,6 +87,7 @@ def list_images(layout: FolderPair) -> tuple[list[KohyaImage], list[ReaderFault]
     folders = [item for item in found if isinstance(item, KohyaFolder)]
     read = list(read_all(folders, layout.caption_extension))
     faults = [item for item in (*found, *read) if isinstance(item, ReaderFault)]
+    faults = [fault for fault in faults if fault.rule != "sibling not read" or fault.path != layout.reg]  # it is read
     return [item for item in read if isinstance(item, KohyaImage)], faults
 
 

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 # ignore: brackets without effect; none: brackets are text.
 EmphasisMode = Literal["original", "no_norm", "ignore", "none"]
 
+_NO_MEAN = 0.02  # means below this share of the standard deviation are rounding; CLIP's are about a tenth of it
+
 
 def emphasized(
     outputs: dict[str, tuple[torch.Tensor, Chunk]], counts: Counter[str], mode: EmphasisMode
 ) -> dict[str, torch.Tensor]:
     """The outputs (1, 77, width) for one chunk of each text of a schedule, weighted.
 
-    With `original` the mean over all outputs is restored, in which a text counts as often as it occurs.
+    With `original` the mean over all outputs is restored, in which a text counts as often as it occurs; not where the
+    outputs have no mean to speak of, as those of encoders whose final layer norm has no bias.
     """
     import torch
 
@@ -34,4 +37,7 @@ def emphasized(
         return weighted
     before = sum(outputs[text][0].mean() * count for text, count in counts.items())
     after = sum(weighted[text].mean() * count for text, count in counts.items())
+    spread = sum(outputs[text][0].std() * count for text, count in counts.items())
+    if min(abs(before), abs(after)) < _NO_MEAN * spread:
+        return weighted  # the ratio of two means of nearly 0 says nothing
     return {text: output * (before / after) for text, output in weighted.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -63,6 +64,8 @@ _OPTIONS = tuple(field.name for field in fields(ControlRequest) if field.name no
 # A comma ends the file's name only before an option, so that names may have commas.
 _COMMA = re.compile(rf",(?=\s*(?:{'|'.join(_OPTIONS)})\s*=)", re.IGNORECASE)
 
+_MISSPELT = re.compile(r",\s*(\w+)\s*=")  # what looks like another option
+
 
 def parse_control(text: str) -> ControlRequest:
     """The request that KIND=IMAGE,OPTION=VALUE,... describes; PrepError says what is wrong with it."""
@@ -72,6 +75,10 @@ def parse_control(text: str) -> ControlRequest:
     kind, equals, image = first.partition("=")
     if not equals or not image.strip():
         raise PrepError(f"--control is {escape_control(text)[:60]!r}: it must be KIND=IMAGE.", _EXAMPLE)
+    if (misspelt := _MISSPELT.search(image)) and not Path(image.strip()).expanduser().exists():
+        close = difflib.get_close_matches(misspelt[1].lower(), _OPTIONS, n=1)
+        hint = f"Did you mean {close[0]}=?" if close else f"Known: {', '.join(_OPTIONS)}."
+        raise PrepError(f"--control has no option {escape_control(misspelt[1])!r}.", hint)
     title = find_name(kind, {name: known.aliases for name, known in KINDS.items()}, "kind of control")
     values: dict[str, Any] = {}
     for part in rest:
