@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/prep demo demo
 
 test: $(READY) lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not full_size'
 
 lint: $(READY)
 	$(BIN)/ruff check .

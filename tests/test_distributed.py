@@ -157,7 +157,8 @@ def test_of_two_processes_the_first_alone_speaks(trained):
     for _, done in trained.values():
         result, *notes = done.stdout.splitlines()
         assert result.startswith("train ") and result.endswith("9 found = 9 kept + 0 dropped")
-        assert [note.strip().partition(":")[0] for note in notes] == ["step 2", "step 4"]
+        words = [note.split()[0] for note in notes]
+        assert words.count("file") == words.count("loss") == words.count("verdict") == 1
         assert done.stderr.count("Samples get no CLIP scores") == 1
 
 
@@ -166,7 +167,7 @@ def test_of_two_processes_a_mistake_is_told_once(trained):
     work, _ = trained[1]
     done = launched(2, work, "--base", "none")
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.count("There is no base model 'none'.") == 1
+    assert done.stderr.count("There is no base model none.") == 1
 
 
 @pytest.mark.parametrize(

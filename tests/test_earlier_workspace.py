@@ -47,4 +47,4 @@ def test_a_recipe_with_earlier_names_says_all_new_ones_at_once(tmp_path):
     set_tables(tmp_path / "ws", "[train]\nbatch = 2\naccumulate = 4\n")
     wrong, hint = prep("-C", tmp_path / "ws", "status", code=1).stderr.strip().splitlines()
     assert "'batch' is 'batch_size', 'accumulate' is 'gradient_accumulation_steps'" in wrong
-    assert "batch_size = ..." in hint and "gradient_accumulation_steps = ..." in hint
+    assert "batch_size = 2" in hint and "gradient_accumulation_steps = 4" in hint

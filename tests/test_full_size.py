@@ -35,6 +35,7 @@ def quick(name, like):
 
 
 @pytest.mark.slow
+@pytest.mark.full_size
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_a_full_size_model_makes_an_image(kind, tmp_path, monkeypatch):
     torch.manual_seed(0)

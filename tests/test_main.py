@@ -161,7 +161,7 @@ def test_an_empty_folder_and_no_workspace(home, tmp_path):
 
 def test_stages_in_the_wrong_order(home):
     assert "First: prep crop" in refused("-C", home, "merge")
-    assert "First: prep build" in refused("-C", home, "train")
+    assert "First: prep build" in refused("-C", home, "train", "--base", "mini")
     assert "First: prep run" in refused("-C", home, "preview")
 
 

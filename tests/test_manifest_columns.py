@@ -29,7 +29,7 @@ def test_a_copy_is_named_with_its_number(tmp_path):
     names = {ref.id: ref.name for ref in ImageRefs(manifest)(range(len(list(manifest.records()))))}
     for record in manifest.records():
         file_name = record.source.rpartition("/")[2]
-        assert names[record.id] == (f"{file_name} 1" if record.transform else file_name)
+        assert names[record.id] == (f"{file_name} (copy 1)" if record.transform else file_name)
 
 
 def test_originals_and_the_megapixels_of_sources(tmp_path):

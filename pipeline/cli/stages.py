@@ -58,6 +58,8 @@ def _stage(name: str) -> click.Command:
         )
         plan = stage_plan(name, recipe, only_given(values))
         if name == "train":
+            if dry_run:
+                require_single_process("train --dry-run")
             _require_base(plan, workspace)
             refuse_outdated(outdated_input(workspace, recipe, plan), "The dataset", allow_stale)
         if name == "build" and adopt_before(workspace, discard):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # ignore: brackets without effect; none: brackets are text.
 EmphasisMode = Literal["original", "no_norm", "ignore", "none"]
 
-_NO_MEAN = 0.02  # means below this share of the standard deviation are rounding; CLIP's are about a tenth of it
+_NO_MEAN = 1e-4  # means below this share of the standard deviation are rounding; CLIP's are about a tenth of it
 
 
 def emphasized(

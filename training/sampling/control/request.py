@@ -76,9 +76,8 @@ def parse_control(text: str) -> ControlRequest:
     if not equals or not image.strip():
         raise PrepError(f"--control is {escape_control(text)[:60]!r}: it must be KIND=IMAGE.", _EXAMPLE)
     if (misspelt := _MISSPELT.search(image)) and not Path(image.strip()).expanduser().exists():
-        close = difflib.get_close_matches(misspelt[1].lower(), _OPTIONS, n=1)
-        hint = f"Did you mean {close[0]}=?" if close else f"Known: {', '.join(_OPTIONS)}."
-        raise PrepError(f"--control has no option {escape_control(misspelt[1])!r}.", hint)
+        if close := difflib.get_close_matches(misspelt[1].lower(), _OPTIONS, n=1):
+            raise PrepError(f"--control has no option {misspelt[1]!r}.", f"Did you mean {close[0]}=?")
     title = find_name(kind, {name: known.aliases for name, known in KINDS.items()}, "kind of control")
     values: dict[str, Any] = {}
     for part in rest:
