@@ -182,6 +182,28 @@ def test_mistakes_are_answered_before_anything_is_made(here, words, wrong, hint)
     assert not list(here.glob("generated/*.png"))
 
 
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (("--hires-denoise", "0.5"), "--hires-denoise has no effect without hires fix."),
+        (("--denoise", "0.3"), "--denoise has no effect without an image to begin with."),
+        (("--control", "canny=c.png,weigth=2"), "--control has no option 'weigth'."),
+        (("--from", "."), ". is a folder."),
+    ],
+)
+def test_options_without_effect_and_slips_are_answered(here, words, wrong):
+    with pytest.raises(PrepError) as caught:
+        generate("a cat", *QUICK, *words)
+    assert caught.value.wrong == wrong and caught.value.hint
+
+
+def test_the_image_of_a_base_that_is_not_named_says_which_it_was(here):
+    (made,) = generate("a cat", *QUICK, "--seed", 1)
+    done = CliRunner().invoke(cli, ["generate", "--from", made["file"]])
+    assert isinstance(done.exception, PrepError)
+    assert "made with the base model 'narrow" in done.exception.wrong and "--base MODEL" in done.exception.hint
+
+
 def test_without_a_base_there_is_an_answer_and_never_the_toy(here):
     with pytest.raises(PrepError, match="No base model is named"):
         CliRunner().invoke(cli, ["generate", "a"], catch_exceptions=False, standalone_mode=False)

@@ -47,7 +47,7 @@ def test_as_many_as_asked_for_with_the_seed_of_each_on_record(tmp_path):
     ]
     entry = json.loads((home.root / "generated/man/generated.json").read_text())["00002.png"]
     assert len(entry.pop("base_sha256")) == 64
-    assert entry == asked[2].everything() | {"base": "mini"}
+    assert entry == asked[2].everything() | {"base": "mini", "control": []}
     assert entry["seed"] == 9 and entry["steps"] == 20 and entry["size"] == "64x64"
     assert np.asarray(Image.open(home.root / "generated/man/00002.png"))[0, 0].tolist() == [9, 9, 9]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import diffusers
 import pytest
 import torch
@@ -57,6 +59,17 @@ def sd1(bases):
     return bases["sd1"]
 
 
+@pytest.fixture
+def biased(sd1):
+    """Stable Diffusion 1 with outputs whose mean is not 0, as those of CLIP: the narrow encoder has no bias."""
+    found = copy.copy(sd1)
+    found.encoders = copy.deepcopy(sd1.encoders)
+    encoder = found.encoders["text_encoder"]
+    with torch.no_grad():
+        getattr(encoder, "text_model", encoder).final_layer_norm.bias += 0.3
+    return found
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_plain_prompts_are_those_of_diffusers_pipeline(bases, kind):
     quiet()
@@ -93,22 +106,22 @@ def test_weight_one_is_no_emphasis(bases, prompt):
         assert torch.equal(bases[kind].text(prompt), bases[kind].text("a photo of man"))
 
 
-def test_emphasis_multiplies_and_restores_the_mean(sd1):
-    (plain,) = sd1.outputs(sd1.ids("a") + sd1.ids("hat"))
+def test_emphasis_multiplies_and_restores_the_mean(biased):
+    (plain,) = biased.outputs(biased.ids("a") + biased.ids("hat"))
     weights = torch.ones(77)
     weights[2] = 1.5
     weighted = plain * weights[:, None]
-    torch.testing.assert_close(sd1.text("a (hat:1.5)", emphasis="no_norm")[0], weighted)
-    torch.testing.assert_close(sd1.text("a (hat:1.5)")[0], weighted * plain.mean() / weighted.mean())
-    torch.testing.assert_close(sd1.text("a (hat:1.5)", emphasis="ignore")[0], plain)
-    (literal,) = sd1.outputs(sd1.ids("a (hat:1.5)"))
-    torch.testing.assert_close(sd1.text("a (hat:1.5)", emphasis="none")[0], literal)
+    torch.testing.assert_close(biased.text("a (hat:1.5)", emphasis="no_norm")[0], weighted)
+    torch.testing.assert_close(biased.text("a (hat:1.5)")[0], weighted * plain.mean() / weighted.mean())
+    torch.testing.assert_close(biased.text("a (hat:1.5)", emphasis="ignore")[0], plain)
+    (literal,) = biased.outputs(biased.ids("a (hat:1.5)"))
+    torch.testing.assert_close(biased.text("a (hat:1.5)", emphasis="none")[0], literal)
 
 
-def test_the_mean_is_one_over_all_texts_of_a_schedule(sd1):
+def test_the_mean_is_one_over_all_texts_of_a_schedule(biased):
     """[a|b] of three evaluations has the texts a, b, a: a counts twice."""
-    found = sd1.encoder().encode("[(hat:1.5)|man]", "", Evaluations(3))
-    hat, man = sd1.outputs(sd1.ids("hat"), sd1.ids("man"))
+    found = biased.encoder().encode("[(hat:1.5)|man]", "", Evaluations(3))
+    hat, man = biased.outputs(biased.ids("hat"), biased.ids("man"))
     weights = torch.ones(77)
     weights[1] = 1.5
     weighted = hat * weights[:, None]
@@ -117,6 +130,11 @@ def test_the_mean_is_one_over_all_texts_of_a_schedule(sd1):
     torch.testing.assert_close(texts[0], weighted * scale)
     torch.testing.assert_close(texts[1], weighted * scale)
     torch.testing.assert_close(texts[2], man * scale)
+
+
+def test_outputs_without_a_mean_are_not_scaled(sd1):
+    """The ratio of two means of nearly 0 would be any number."""
+    assert torch.equal(sd1.text("a (hat:1.5)"), sd1.text("a (hat:1.5)", emphasis="no_norm"))
 
 
 def test_sdxl_restores_the_mean_of_each_encoder_and_pools_the_unweighted_text(bases):

@@ -51,7 +51,8 @@ class _ClassPlan:
 
     def entry(self, name: str) -> dict[str, Any]:
         """What the record stores for an image."""
-        return self.requests[name].everything() | self.model
+        settings = self.requests[name].everything() | self.model
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
 def recipe_base(recipe: Recipe) -> str:

@@ -35,9 +35,9 @@ def emphasized(
         weighted[text] = output * factors[None, :, None]
     if mode == "no_norm":
         return weighted
-    before = sum(outputs[text][0].mean() * count for text, count in counts.items())
-    after = sum(weighted[text].mean() * count for text, count in counts.items())
-    spread = sum(outputs[text][0].std() * count for text, count in counts.items())
-    if min(abs(before), abs(after)) < _NO_MEAN * spread:
-        return weighted  # the ratio of two means of nearly 0 says nothing
+    before = torch.stack([outputs[text][0].mean() * count for text, count in counts.items()]).sum()
+    after = torch.stack([weighted[text].mean() * count for text, count in counts.items()]).sum()
+    spread = torch.stack([outputs[text][0].std() * count for text, count in counts.items()]).sum()
+    if torch.minimum(before.abs(), after.abs()) < _NO_MEAN * spread:
+        return weighted  # the ratio of two means of nearly 0 would be any number
     return {text: output * (before / after) for text, output in weighted.items()}

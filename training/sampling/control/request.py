@@ -75,9 +75,10 @@ def parse_control(text: str) -> ControlRequest:
     kind, equals, image = first.partition("=")
     if not equals or not image.strip():
         raise PrepError(f"--control is {escape_control(text)[:60]!r}: it must be KIND=IMAGE.", _EXAMPLE)
-    if (misspelt := _MISSPELT.search(image)) and not Path(image.strip()).expanduser().exists():
-        if close := difflib.get_close_matches(misspelt[1].lower(), _OPTIONS, n=1):
-            raise PrepError(f"--control has no option {misspelt[1]!r}.", f"Did you mean {close[0]}=?")
+    if (other := _MISSPELT.search(image)) and not Path(image.strip()).expanduser().exists():
+        close = difflib.get_close_matches(other[1].lower(), _OPTIONS, n=1)
+        if close:
+            raise PrepError(f"--control has no option {other[1]!r}.", f"Did you mean {close[0]}=?")
     title = find_name(kind, {name: known.aliases for name, known in KINDS.items()}, "kind of control")
     values: dict[str, Any] = {}
     for part in rest:
