@@ -114,6 +114,7 @@ class Family(Protocol):
     kohya: ClassVar[bool]  # whether adapter files use kohya's keys rather than diffusers'
     loader: ClassVar[str]  # diffusers' class that loads adapters
     pipeline: ClassVar[str]  # diffusers' class that generates images
+    control_models: ClassVar[str]  # which of a control's usual models fit: sd1, sd2 or xl; empty: none
     chunked_prompts: ClassVar[bool]  # whether prompts of any length are read in chunks with emphasis, as WebUI does
     clip_skips: ClassVar[bool]  # whether clip skip has an effect
     zeroes_empty_negative: ClassVar[bool]  # whether an empty negative prompt is zeros rather than an encoded text

@@ -45,6 +45,7 @@ class SD1:
 
     name: ClassVar[str] = "sd_v1"
     title: ClassVar[str] = "Stable Diffusion 1.x"
+    control_models: ClassVar[str] = "sd1"
     architecture: ClassVar[str] = "stable-diffusion-v1/lora"
     kohya_v2: ClassVar[bool] = False
     multiple: ClassVar[int] = 8

@@ -21,6 +21,7 @@ class SD2(SD1):
 
     name: ClassVar[str] = "sd_v2"
     title: ClassVar[str] = "Stable Diffusion 2.x"
+    control_models: ClassVar[str] = "sd2"
     architecture: ClassVar[str] = "stable-diffusion-v2/lora"
     kohya_v2: ClassVar[bool] = True
     clip_skips: ClassVar[bool] = False

@@ -42,6 +42,7 @@ class SD35:
 
     name: ClassVar[str] = "sd35"
     title: ClassVar[str] = "Stable Diffusion 3.5"
+    control_models: ClassVar[str] = ""
     architecture: ClassVar[str] = "stable-diffusion-3.5/lora"
     multiple: ClassVar[int] = 16  # the VAE's factor 8 times the transformer's patches of 2 x 2
     kohya_v2: ClassVar[bool] = False

@@ -47,6 +47,7 @@ class SDXL(SD1):
 
     name: ClassVar[str] = "sdxl_base_v1-0"
     title: ClassVar[str] = "Stable Diffusion XL"
+    control_models: ClassVar[str] = "xl"
     architecture: ClassVar[str] = "stable-diffusion-xl-v1-base/lora"
     activation_memory: ClassVar[ActivationMemory] = ActivationMemory(6.3, 0.8, 1024 * 1024)  # see tests/test_gates.py
     default_size: ClassVar[int] = 1024

@@ -67,7 +67,7 @@ def load_controls(found: list[FoundControl], unet: Any, height: int, width: int)
 
 def _find(request: ControlRequest, workspace: Workspace, family: Family) -> FoundControl:
     image = read_image(workspace.resolve(request.image))
-    name = request.model or KINDS[request.kind].model(family.name)
+    name = request.model or KINDS[request.kind].model(family.control_models)
     if not name:
         raise PrepError(
             f"prep knows no usual control model of the kind {request.kind} for {family.title}.",

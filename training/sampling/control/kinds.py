@@ -27,14 +27,14 @@ class Kind:
     low: float = 0.0  # usual thresholds
     high: float = 0.0
     scaled: bool = True  # drawn on the image scaled to a resolution; else on the image as it is
-    sd1: str = ""  # hub ids of the usual control models
+    sd1: str = ""  # hub ids of the usual control models, by Family.control_models
     sd2: str = ""
     xl: str = ""
     aliases: tuple[str, ...] = ()
 
-    def model(self, family: str) -> str:
-        """The usual control model for a family, by `Family.name`; empty where there is none."""
-        return {"sd_v1": self.sd1, "sd_v2": self.sd2, "sdxl_base_v1-0": self.xl}.get(family, "")
+    def model(self, models: str) -> str:
+        """The usual control model for a family, by `Family.control_models`; empty where there is none."""
+        return {"sd1": self.sd1, "sd2": self.sd2, "xl": self.xl}.get(models, "")
 
 
 def _v11(name: str) -> str:
