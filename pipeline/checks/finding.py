@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
-
-from pipeline.natural_order import natural_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,16 +59,15 @@ class FindingCollector:
         wanted = sorted({row for rows in self.first.values() for row in rows})
         names = dict(zip(wanted, name(wanted), strict=True))
         found = [
-            Finding(raw.severity, raw.rule, raw.message, count, _named(self.first[raw], names), raw.hint)
+            Finding(raw.severity, raw.rule, raw.message, count, _once(names[row] for row in self.first[raw]), raw.hint)
             for raw, count in self.counts.items()
         ]
         return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _named(rows: list[int], names: Mapping[int, str]) -> tuple[str, ...]:
-    """The names of rows, each once, as copies of an image have its name; sorted, unless a rule sorted the rows."""
-    found = dict.fromkeys(names[row] for row in rows)
-    return tuple(sorted(found, key=natural_key) if rows == sorted(rows) else found)
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once: copies of an image have its name."""
+    return tuple(dict.fromkeys(names))
 
 
 def exit_code(findings: Iterable[Finding], strict: bool = False) -> int:
