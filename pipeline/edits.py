@@ -62,8 +62,9 @@ def split_edit(edit: Edit) -> tuple[Edit, ...]:
 
     A removal keeps the whole text too, which can be a sentence.
     """
-    if edit.what not in ("add", "remove") or "," not in edit.text or not (tags := split_tags([edit.text])):
+    if edit.what not in ("add", "remove") or "," not in edit.text:
         return (edit,)
+    tags = split_tags([edit.text])  # none where there is nothing between the commas
     parts = tuple(Edit(edit.what, tag, at=edit.at) for tag in tags)
     return (edit, *parts) if edit.what == "remove" and len(tags) > 1 else parts
 

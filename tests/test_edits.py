@@ -77,6 +77,7 @@ def test_an_edit_of_one_tag_is_not_split(edits):
 def test_commas_separate_tags():
     assert split_edit(Edit("add", "a, b ,, c")) == (Edit("add", "a"), Edit("add", "b"), Edit("add", "c"))
     assert split_edit(Edit("remove", "a, b")) == (Edit("remove", "a, b"), Edit("remove", "a"), Edit("remove", "b"))
+    assert split_edit(Edit("add", ", ,")) == (), "a comma is no tag"
     for whole in (Edit("set", "a, b"), Edit("flag", "a, b"), Edit("replace", "a", "b, c")):
         assert split_edit(whole) == (whole,)
     assert reworded("x, hat, y", [Edit("replace", "hat", "cap, red"), Edit("remove", "red")]) == "x, cap, y"
